@@ -1,0 +1,1 @@
+"""Reconciler and wiring of the agent mode."""

@@ -1,0 +1,1 @@
+"""Reconcilers and wiring of the controller mode."""

@@ -1,0 +1,212 @@
+"""What the kernel has and what it shall have: links, addresses, routes, sysctls.
+
+``Link``, ``Address``, ``Route`` are observations of one dump; ``Desired`` is what one node must have. Actions are the
+closed set of changes that a plan may ask for; each one can be applied twice.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import TypeAlias
+
+IpAddress: TypeAlias = IPv4Address | IPv6Address
+IpInterface: TypeAlias = IPv4Interface | IPv6Interface
+IpNetwork: TypeAlias = IPv4Network | IPv6Network
+
+MAIN_TABLE = 254
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How what is ours is recognised: the route (and address) protocol number and the alias of the link."""
+
+    protocol: int
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    index: int
+    name: str
+    kind: str | None
+    """``macvlan``, ``veth``, ...; None for a physical device."""
+    parent: int | None
+    """Index of the link below (IFLA_LINK)."""
+    alias: str | None
+    up: bool
+    """Administratively up (IFF_UP)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    link: int
+    """Index of the link that carries it."""
+    interface: IpInterface
+    protocol: int | None
+    """IFA_PROTO; None where the kernel did not say (before Linux 5.18, or an address nobody marked)."""
+    link_local: bool = False
+    """Scope link: the kernel's own, never ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    gateway: IpAddress | None
+    """None: the subnet is on-link."""
+    link: int
+    """Index of the outgoing link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route; ``key`` is what the kernel allows only once."""
+
+    subnet: IpNetwork
+    next_hops: tuple[NextHop, ...]
+    """Sorted by (gateway, link); more than one is ECMP."""
+    protocol: int
+    metric: int = 0
+    source: IpAddress | None = None
+    table: int = MAIN_TABLE
+
+    @property
+    def key(self) -> tuple[IpNetwork, int, int]:
+        return (self.subnet, self.metric, self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look at the kernel of this network namespace."""
+
+    links: tuple[Link, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """All routes of the tables that we write to, foreign ones too."""
+    sysctls: frozenset[tuple[str, str, str]] = frozenset()
+    """(family ``ipv4``, link name, ``key=value``) -- see ``Sysctl``."""
+    marks_addresses: bool = True
+    """Whether this kernel keeps IFA_PROTO (Linux 5.18)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredLink:
+    name: str
+    parent: str
+    """Name of the private interface below, e.g. ``eth0``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredRoute:
+    """One route of NodeOverlayIp.spec.routes; the device is found by the plan, from the on-link subnets."""
+
+    subnet: IpNetwork
+    gateways: tuple[IpAddress, ...]
+    metric: int = 0
+    owner: str = ""
+    """The StaticRoute that asked for it, for the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """All that one node must have. ``Desired()`` is the wish of a node that lets go of everything."""
+
+    link: DesiredLink | None = None
+    address: IpInterface | None = None
+    routes: tuple[DesiredRoute, ...] = ()
+
+
+# --- Actions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddLink:
+    name: str
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptLink:
+    """Mark a link that the earlier operator made, recognised by the very address that this node owns."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLinkUp:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLink:
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl:
+    """``net.ipv4.conf.<link>.<key> = value``."""
+
+    link: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    link: str
+    interface: IpInterface
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAddress:
+    link: str
+    interface: IpInterface
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Exclusive create: the kernel refuses it (EEXIST) where a route of the same key exists."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceRoute:
+    """Change a route of ours in place, with no gap."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRoute:
+    route: Route
+
+
+KernelAction: TypeAlias = (
+    AddLink
+    | AdoptLink
+    | SetLinkUp
+    | DeleteLink
+    | SetSysctl
+    | AddAddress
+    | DeleteAddress
+    | AddRoute
+    | ReplaceRoute
+    | DeleteRoute
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a part of the wish cannot be planned now. ``reason`` is CamelCase, as conditions want it."""
+
+    reason: str
+    message: str
+    route: DesiredRoute | None = None
+    """The route concerned, or None when link or address cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPlan:
+    actions: tuple[KernelAction, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    placed: tuple[tuple[DesiredRoute, str], ...] = field(default=())
+    """Routes that the kernel has already as wished, each with its device name (the first of several)."""

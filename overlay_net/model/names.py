@@ -1,0 +1,66 @@
+"""Names that users, manifests and other processes rely on: groups, kinds, labels, finalizers, marks.
+
+Those of the earlier operator (group, kinds, finalizer, labels) never change: existing objects carry them.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+GROUP: Final = "iks.ibm.com"
+VERSION: Final = "v1alpha1"
+FINALIZER: Final = "finalizer.iks.ibm.com"
+
+CONTROLLER_FIELD_MANAGER: Final = "overlay-net-controller"
+AGENT_FIELD_MANAGER: Final = "overlay-net-agent"
+
+NODE_LABEL: Final = "node"
+ZONE_LABEL: Final = "zone"
+REGION_LABEL: Final = "region"
+# In the order in which they are believed (https://kubernetes.io/docs/reference/labels-annotations-taints/).
+ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+REGION_LABELS: Final = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
+
+NODE_UID_ANNOTATION: Final = f"{GROUP}/node-uid"
+CLUSTER_LABEL: Final = f"{GROUP}/cluster"
+
+LINK_ALIAS: Final = "overlay-net"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of object as the API serves it: enough to build every URL of it."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = False
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, name: str | None = None, *, namespace: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of the collection, of one object, or of its subresource."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part is not None]
+        return "/" + "/".join(parts)
+
+
+NODES: Final = Resource("", "v1", "nodes", "Node")
+NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
+EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event", namespaced=True)
+NODE_OVERLAY_IPS: Final = Resource(GROUP, VERSION, "nodeoverlayips", "NodeOverlayIp")
+STATIC_ROUTES: Final = Resource(GROUP, VERSION, "staticroutes", "StaticRoute")
+OVERLAY_POOLS: Final = Resource(GROUP, VERSION, "overlaypools", "OverlayPool")
+OVERLAY_ADDRESSES: Final = Resource(GROUP, VERSION, "overlayaddresses", "OverlayAddress")
+
+
+def label_value(name: str) -> str:
+    """``name`` where it fits a label value (63 characters), else shortened, with a digest that keeps it unique."""
+    if len(name) <= 63:
+        return name
+    return f"{name[:46].rstrip('-._')}-{sha256(name.encode()).hexdigest()[:16]}"
