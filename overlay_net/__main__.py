@@ -1,0 +1,99 @@
+"""The command line: which mode, which configuration file, and what an error looks like to the caller."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from overlay_net import __version__
+from overlay_net.model.errors import ConfigurationError
+from overlay_net.ops.logs import configure
+from overlay_net.settings import CONFIG_VARIABLE, ENV_PREFIX, AgentSettings, ControllerSettings, describe, load
+
+EXIT_USAGE = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="overlay-net",
+        description="Overlay addresses and static routes for Kubernetes nodes, from IPAM to kernel, without NAT.",
+    )
+    top.add_argument("--version", action="version", version=f"overlay-net {__version__}")
+    modes = top.add_subparsers(dest="mode", required=True, metavar="MODE")
+    for mode, settings, text in (
+        ("controller", ControllerSettings, "give every node an address and its routes; one for each cluster"),
+        ("agent", AgentSettings, "bring this node's kernel to what its NodeOverlayIp says; one on each node"),
+    ):
+        sub = modes.add_parser(
+            mode,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=describe(settings),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help=f"YAML file with settings; default: ${CONFIG_VARIABLE}. {ENV_PREFIX}* variables win over it",
+        )
+    return top
+
+
+def run_until_signal(
+    main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> None:
+    """Run ``main``; SIGTERM and SIGINT cancel it. No clean-up is owed: the next run finishes what this one began."""
+
+    async def supervised() -> None:
+        task = asyncio.ensure_future(main)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(supervised())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.mode == "controller":
+            _controller(load(ControllerSettings, arguments.config))
+        else:
+            _agent(load(AgentSettings, arguments.config))
+    except ConfigurationError as error:
+        print(f"overlay-net {arguments.mode}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+# Each mode imports only its own half: the agent must stay small, the controller brings the Kubernetes client.
+
+
+def _controller(settings: ControllerSettings) -> None:
+    import uvloop
+
+    from overlay_net.controller.run import run
+
+    configure(settings.log.level, settings.log.format)
+    run_until_signal(run(settings), uvloop.new_event_loop)
+
+
+def _agent(settings: AgentSettings) -> None:
+    from overlay_net.agent.run import run
+
+    configure(settings.log.level, settings.log.format)
+    # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
+    run_until_signal(run(settings), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

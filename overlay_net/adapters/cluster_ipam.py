@@ -1,0 +1,142 @@
+"""The in-cluster IPAM: one OverlayAddress object for each address in use.
+
+The object's *name* is the address, so the API server's own uniqueness of names is the allocation lock: whoever
+creates the object owns the address, in however many processes. Everything held in memory here only makes the first
+guess good; no promise rests on it.
+"""
+
+from collections.abc import Callable, Collection, Container
+from ipaddress import IPv4Address, ip_address, ip_interface
+from typing import Protocol
+
+from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
+from overlay_net.model.api import JsonObject, Listing
+from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound
+from overlay_net.model.ipam import AddressRecord, Owner, PoolUsage, Reservation
+from overlay_net.model.kernel import IpAddress
+from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, Resource, label_value
+from overlay_net.model.parse import object_of, text_of
+from overlay_net.model.pool import Pool
+
+
+class ObjectStore(Protocol):
+    """The few verbs of the Kubernetes API that an allocation needs; their errors are those of model.errors."""
+
+    async def get(self, resource: Resource, name: str) -> JsonObject: ...
+    async def list(self, resource: Resource, *, label_selector: str | None = None) -> Listing: ...
+    async def create(self, resource: Resource, body: JsonObject) -> JsonObject: ...
+    async def merge_patch(self, resource: Resource, name: str, body: JsonObject) -> JsonObject: ...
+    async def delete(self, resource: Resource, name: str, *, uid: str | None = None) -> None: ...
+
+
+def object_name(address: IpAddress) -> str:
+    """``192.168.100.4``; an IPv6 address as its eight groups joined by ``-``, as names may hold no colon."""
+    return str(address) if isinstance(address, IPv4Address) else address.exploded.replace(":", "-")
+
+
+class ClusterIpam:
+    """Reservations as OverlayAddress objects of this cluster.
+
+    ``known`` has the addresses that are believed to be in use: the live view of a watch, never trusted to be complete.
+    ``pool_of`` gives the pool of a name, for the prefix length of its addresses.
+    """
+
+    def __init__(
+        self,
+        api: ObjectStore,
+        cluster: str,
+        known: Collection[IpAddress],
+        pool_of: Callable[[str], Pool | None],
+    ) -> None:
+        self._api = api
+        self._cluster = cluster
+        self._known = known
+        self._pool_of = pool_of
+        # Addresses that a reconciler of this process is creating right now: its neighbours need not collide with it.
+        self._in_flight: set[IpAddress] = set()
+
+    async def find(self, owner: Owner) -> tuple[Reservation, ...]:
+        """Every reservation of the node, whichever incarnation of it made it. A consistent read."""
+        listing = await self._api.list(OVERLAY_ADDRESSES, label_selector=f"{NODE_LABEL}={label_value(owner.node)}")
+        found = (self._reservation(item) for item in listing.items)
+        return tuple(item for item in found if item.owner.node == owner.node)
+
+    async def list(self, cluster: str) -> tuple[Reservation, ...]:
+        listing = await self._api.list(OVERLAY_ADDRESSES)
+        return tuple(self._reservation(item) for item in listing.items)
+
+    async def reserve(self, owner: Owner, pool: Pool, wanted: IpAddress | None = None) -> Reservation:
+        """Take ``wanted``, or the lowest free address of ``pool``.
+
+        Raises AddressTaken (``wanted`` is somebody else's or never handed out) and Exhausted.
+        """
+        if wanted is not None:
+            if not may_hand_out(pool, wanted):
+                raise AddressTaken(f"{wanted} is not handed out by pool {pool.name}")
+            return await self._create(owner, pool, wanted) or await self._adopt(owner, pool, wanted)
+        refused: set[IpAddress] = set()
+        for address in free_addresses(pool, _Union(self._known, self._in_flight, refused)):
+            reservation = await self._create(owner, pool, address)
+            if reservation is not None:
+                return reservation
+            refused.add(address)
+        raise Exhausted(f"no free address in {pool.name}")
+
+    async def release(self, reservation: Reservation) -> None:
+        """Delete exactly this record; that it is gone already, or replaced by another, is no error."""
+        try:
+            await self._api.delete(OVERLAY_ADDRESSES, object_name(reservation.address.ip), uid=reservation.record)
+        except (NotFound, Conflict):
+            return
+
+    async def usage(self, pool: Pool) -> PoolUsage:
+        total = capacity(pool)
+        used = sum(may_hand_out(pool, address) for address in self._known)
+        return PoolUsage(used=used, free=total - used, total=total)
+
+    async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:
+        """The reservation, or None where the address is in use."""
+        body: JsonObject = {
+            "apiVersion": OVERLAY_ADDRESSES.api_version,
+            "kind": OVERLAY_ADDRESSES.kind,
+            "metadata": {"name": object_name(address), "labels": {NODE_LABEL: label_value(owner.node)}},
+            "spec": {"address": str(address), "pool": pool.name, "node": owner.node, "nodeUID": owner.uid},
+        }
+        self._in_flight.add(address)
+        try:
+            return self._reservation(await self._api.create(OVERLAY_ADDRESSES, body))
+        except AlreadyExists:
+            return None
+        finally:
+            self._in_flight.discard(address)
+
+    async def _adopt(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation:
+        """Take over the record of an earlier incarnation of the same node; anybody else's is left alone."""
+        name = object_name(address)
+        try:
+            found = AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name))
+        except NotFound:
+            raise AddressTaken(f"{address} was released a moment ago") from None
+        if found.node != owner.node or found.deleting:
+            raise AddressTaken(f"{address} belongs to node {found.node}")
+        change = {"metadata": {"resourceVersion": found.resource_version}, "spec": {"nodeUID": owner.uid}}
+        return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
+
+    def _reservation(self, raw: JsonObject) -> Reservation:
+        record = AddressRecord.parse(raw)
+        # The schema demands the address, and that it agrees with the name.
+        address = ip_address(text_of(object_of(raw, "spec").get("address")))
+        pool = self._pool_of(record.pool)
+        prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
+        owner = Owner(self._cluster, record.node, record.node_uid)
+        return Reservation(ip_interface((address, prefix)), record.pool, owner, record.uid)
+
+
+class _Union:
+    """Membership in any of several live sets."""
+
+    def __init__(self, *sets: Container[IpAddress]) -> None:
+        self._sets = sets
+
+    def __contains__(self, address: object) -> bool:
+        return any(address in each for each in self._sets)

@@ -1,0 +1,115 @@
+"""The status of StaticRoutes and OverlayPools: folded from reports, written in batches and only on change."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable
+from datetime import UTC, datetime
+
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.ports import Ipam
+from overlay_net.domain.pool_status import pool_status
+from overlay_net.domain.route_status import NodeTable, route_status
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import NotFound, OverlayNetError
+from overlay_net.model.names import (
+    CONTROLLER_FIELD_MANAGER,
+    FINALIZER,
+    OVERLAY_POOLS,
+    STATIC_ROUTES,
+    Resource,
+)
+from overlay_net.model.pool import Pool
+from overlay_net.model.static_route import StaticRoute
+from overlay_net.ops.metrics import Metrics
+from overlay_net.runtime.worker import Requeue
+
+log = logging.getLogger(__name__)
+
+ROUTES, POOLS = "routes", "pools"
+"""The two keys of this reconciler: a batch covers every object of its kind."""
+
+PARALLEL_WRITES = 8
+
+
+class StatusReconciler:
+    def __init__(self, api: KubeApi, ipam: Ipam, caches: Caches, metrics: Metrics) -> None:
+        self._api = api
+        self._ipam = ipam
+        self._caches = caches
+        self._metrics = metrics
+
+    async def reconcile(self, key: str) -> Requeue | None:
+        """Write the status of all objects of one kind that differs from what it must be.
+
+        Raises the first error after every object had its turn.
+        """
+        if not self._caches.synced:
+            return Requeue(1)
+        await (self._routes() if key == ROUTES else self._pools())
+        return None
+
+    async def _routes(self) -> None:
+        overlays = self._caches.overlays
+        tables = [
+            NodeTable.of(node, overlay)
+            for node in self._caches.nodes.values()
+            if (overlay := overlays.get(node.name)) is not None
+        ]
+        self._metrics.nodes_without_address.set(
+            sum(table.overlay.assignment.address is None for table in tables) + len(self._caches.nodes) - len(tables)
+        )
+        now = datetime.now(UTC)
+        await _all(self._route(route, route_status(route, tables, now)) for route in self._caches.routes.values())
+
+    async def _route(self, route: StaticRoute, status: JsonObject) -> None:
+        if route.deleting:
+            if FINALIZER in route.finalizers:
+                # Left by the earlier operator. Nodes drop the route as soon as their own object lacks it.
+                rest = [finalizer for finalizer in route.finalizers if finalizer != FINALIZER]
+                change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": rest}}
+                await self._api.merge_patch(STATIC_ROUTES, route.name, change)
+            return
+        await self._write(STATIC_ROUTES, route.name, route.uid, route.status, status)
+
+    async def _pools(self) -> None:
+        now = datetime.now(UTC)
+        await _all(self._pool(pool, now) for pool in self._caches.pools.values())
+
+    async def _pool(self, pool: Pool, now: datetime) -> None:
+        usage = None if pool.problem else await self._ipam.usage(pool)
+        if usage is not None:
+            self._metrics.pool_addresses.labels(pool.name, "used").set(usage.used)
+            self._metrics.pool_addresses.labels(pool.name, "free").set(usage.free)
+        await self._write(OVERLAY_POOLS, pool.name, pool.uid, pool.status, pool_status(pool, usage, now))
+
+    async def _write(self, resource: Resource, name: str, uid: str, observed: object, wanted: JsonObject) -> None:
+        if observed == wanted:
+            return
+        body: JsonObject = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "uid": uid},
+            "status": wanted,
+        }
+        await self._api.apply(resource, name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status")
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    """Run every step, a few at a time; one object's failure does not keep the others from their turn."""
+    turn = asyncio.Semaphore(PARALLEL_WRITES)
+
+    async def guarded(step: Awaitable[None]) -> OverlayNetError | None:
+        async with turn:
+            try:
+                await step
+            except NotFound:
+                return None
+            except OverlayNetError as error:
+                return error
+        return None
+
+    errors = await asyncio.gather(*(guarded(step) for step in steps))
+    for error in errors:
+        if error is not None:
+            raise error

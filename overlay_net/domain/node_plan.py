@@ -1,0 +1,228 @@
+"""NodeView -> what the controller must do for one node: its object, its reservation, its deletion.
+
+The life of an address, and every rule about when it may go back to the pool, is in this file:
+
+* find before reserve: a reservation that carries our owner mark is used, never a second one made;
+* a node that is gone keeps its address for ``release_after``, so that a reloaded node gets it back;
+* an address is released only after the agent let go of it, or after the node has been gone for ``fence_after``;
+* the finalizer goes after the release, never before it.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from overlay_net.domain.addresses import may_hand_out
+from overlay_net.model.cluster import (
+    Announce,
+    ApplyAssignment,
+    ApplyOverlay,
+    ClusterAction,
+    DeleteOverlay,
+    DropFinalizer,
+    LifeRules,
+    LookUp,
+    NodePlan,
+    NodeView,
+    Release,
+    Reserve,
+)
+from overlay_net.model.conditions import RESERVED, Condition, transition
+from overlay_net.model.ipam import Reservation
+from overlay_net.model.kernel import IpAddress
+from overlay_net.model.names import NODE_LABEL, REGION_LABEL, ZONE_LABEL, label_value
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import Assignment, NodeOverlay
+from overlay_net.model.pool import Pool
+
+RETRY_WITHOUT_ADDRESS = timedelta(seconds=60)
+"""Pools and releases wake the waiting nodes themselves; this is for what nobody announces."""
+
+
+def plan_node(view: NodeView, rules: LifeRules) -> NodePlan:
+    """The next steps for one node; empty once everything is as it must be."""
+    if view.overlay is None:
+        # Without routes: their gateway is not known before the address is.
+        return NodePlan() if view.node is None else NodePlan((ApplyOverlay(overlay_labels(view.node), ()),))
+    if view.overlay.deleting:
+        return _plan_deletion(view, view.overlay, rules)
+    if view.node is None:
+        return _plan_absence(view, view.overlay, rules)
+    return _plan_presence(view, view.overlay, view.node)
+
+
+def overlay_labels(node: Node) -> dict[str, str]:
+    labels = {NODE_LABEL: label_value(node.name), REGION_LABEL: node.region, ZONE_LABEL: node.zone}
+    return {key: value for key, value in labels.items() if value}
+
+
+# --- The node is gone, or its object is being deleted ---------------------------------------------------------------
+
+
+def _plan_absence(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> NodePlan:
+    since = overlay.assignment.node_gone_since
+    if since is None:
+        return NodePlan(_mark_gone(view, overlay), rules.release_after)
+    remaining = since + rules.release_after - view.now
+    return NodePlan((DeleteOverlay(),)) if remaining <= timedelta() else NodePlan((), remaining)
+
+
+def _mark_gone(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
+    gone = replace(overlay.assignment, node_gone_since=view.now.replace(microsecond=0))
+    return (ApplyAssignment(gone),)
+
+
+def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> NodePlan:
+    if not overlay.held:
+        return NodePlan()
+    never_used = overlay.assignment.address is None and overlay.report.configured is None
+    if not (overlay.has_let_go or never_used):
+        since = overlay.assignment.node_gone_since
+        if view.node is not None:
+            message = f"deleted; waiting for the agent on node {view.name} to let go of the address"
+            return NodePlan(_tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
+        if since is None:
+            return NodePlan(_mark_gone(view, overlay), rules.fence_after)
+        remaining = since + rules.fence_after - view.now
+        if remaining > timedelta():
+            return NodePlan((), remaining)
+    if view.reservations is None:
+        return NodePlan((LookUp(),))
+    return NodePlan((*(Release(reservation) for reservation in view.reservations), DropFinalizer()))
+
+
+# --- The node is there ----------------------------------------------------------------------------------------------
+
+
+def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
+    address = _plan_address(view, overlay, node)
+    if address.actions:
+        # The routes were compiled with the gateway that this plan is about to change.
+        return address
+    labels = overlay_labels(node)
+    labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
+    if overlay.routes != view.routes or not overlay.held or not labelled:
+        return replace(address, actions=(ApplyOverlay(labels, view.routes),))
+    return address
+
+
+def _settled(view: NodeView, overlay: NodeOverlay) -> bool:
+    """Whether the object alone shows that the address is reserved, as wished, and the only one."""
+    current = overlay.assignment.address
+    reserved = overlay.assignment.reserved
+    return (
+        current is not None
+        and reserved is not None
+        and reserved.status
+        and not view.record_lost
+        and overlay.assignment.node_gone_since is None
+        and (overlay.pin is None or overlay.pin == current.ip)
+        and overlay.report.configured in (None, current)
+    )
+
+
+def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
+    if view.reservations is None:
+        if _settled(view, overlay):
+            return NodePlan(_keep_gateway(view, overlay))
+        return NodePlan((LookUp(),))
+    pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
+    before = overlay.assignment.address
+    wanted = overlay.pin or (before.ip if before else None)
+    current = _current(view.reservations, wanted, pinned=overlay.pin is not None)
+    if current is not None:
+        return _plan_reserved(view, overlay, node, current)
+    return _plan_reservation(view, overlay, pools, wanted)
+
+
+def _current(reservations: tuple[Reservation, ...], wanted: IpAddress | None, *, pinned: bool) -> Reservation | None:
+    """The reservation that counts: that of the wanted address, else (unless it is pinned) the lowest one we own."""
+    ordered = sorted(reservations, key=lambda reservation: int(reservation.address.ip))
+    exact = next((reservation for reservation in ordered if reservation.address.ip == wanted), None)
+    return exact or (ordered[0] if ordered and not pinned else None)
+
+
+def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation) -> NodePlan:
+    pool = _pool_named(view, current.pool)
+    if current.owner.uid != node.uid and pool is not None:
+        # The node came back as a new object: the record must carry the mark of the present one.
+        return NodePlan((Reserve((pool,), current.address.ip),))
+    message = f"{current.address.ip} is reserved from pool {current.pool}"
+    before = overlay.assignment.address
+    assignment = Assignment(
+        # The prefix length is the pool's: while the pool cannot be seen, the one in use stays.
+        address=before if pool is None and before and before.ip == current.address.ip else current.address,
+        gateway=overlay.gateway_override or (pool.gateway if pool else overlay.assignment.gateway),
+        pool=current.pool,
+        reserved=_condition(view, overlay, Condition(RESERVED, True, "Reserved", message)),
+    )
+    actions: list[ClusterAction] = []
+    if assignment != overlay.assignment:
+        actions.append(ApplyAssignment(assignment))
+    if assignment.address != before:
+        actions.append(Announce("Reserved", message, warning=False))
+    if overlay.report.configured == assignment.address and overlay.report.observed_generation >= overlay.generation:
+        # Only now is it certain that the node no longer uses any other address.
+        others = (other for other in view.reservations or () if other.record != current.record)
+        actions += [Release(other) for other in others]
+    return NodePlan(tuple(actions))
+
+
+def _plan_reservation(
+    view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], wanted: IpAddress | None
+) -> NodePlan:
+    """No reservation counts: take one, or say why there is none."""
+    problem = ""
+    if not pools:
+        return _without(view, overlay, "NoPool", "no usable OverlayPool serves this node: see kubectl get overlaypools")
+    if wanted is not None:
+        holding = tuple(pool for pool in pools if pool.cidr is not None and wanted in pool.cidr)
+        if not holding:
+            problem, reason = f"{wanted} is in no OverlayPool that serves this node", "OutsidePools"
+        elif wanted in view.taken or not any(may_hand_out(pool, wanted) for pool in holding):
+            problem, reason = f"{wanted} belongs to somebody else or is never handed out", "AddressTaken"
+        else:
+            return NodePlan((Reserve(holding, wanted),))
+        if overlay.pin is not None:
+            return _without(view, overlay, reason, f"spec.ipAddr: {problem}")
+        if reason == "OutsidePools":
+            # The pool is missing, not the record: a pool that is deleted by mistake must not renumber its nodes.
+            return _without(view, overlay, "PoolMissing", problem)
+    if view.exhausted:
+        names = ", ".join(pool.name for pool in pools)
+        return _without(view, overlay, "Exhausted", f"no free address in {names}")
+    lost = (Announce("AddressLost", f"{problem}; another one is taken", warning=True),) if problem else ()
+    return NodePlan((*lost, Reserve(pools)))
+
+
+def _without(view: NodeView, overlay: NodeOverlay, reason: str, message: str) -> NodePlan:
+    return NodePlan(_tell(view, overlay, Condition(RESERVED, False, reason, message)), RETRY_WITHOUT_ADDRESS)
+
+
+def _tell(view: NodeView, overlay: NodeOverlay, condition: Condition) -> tuple[ClusterAction, ...]:
+    """Write the condition (the address itself stays as it is) and, when its reason is new, an event."""
+    gone = None if view.node is not None else overlay.assignment.node_gone_since
+    assignment = replace(overlay.assignment, reserved=_condition(view, overlay, condition), node_gone_since=gone)
+    if assignment == overlay.assignment:
+        return ()
+    before = overlay.assignment.reserved
+    if before is not None and before.reason == condition.reason:
+        return (ApplyAssignment(assignment),)
+    return (ApplyAssignment(assignment), Announce(condition.reason, condition.message, warning=not condition.status))
+
+
+def _condition(view: NodeView, overlay: NodeOverlay, wanted: Condition) -> Condition:
+    observed = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
+    return transition(observed, wanted, view.now)
+
+
+def _keep_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
+    """The pool's gateway may change while the address stays."""
+    pool = _pool_named(view, overlay.assignment.pool)
+    gateway = overlay.gateway_override or (pool.gateway if pool else None) or overlay.assignment.gateway
+    if gateway == overlay.assignment.gateway:
+        return ()
+    return (ApplyAssignment(replace(overlay.assignment, gateway=gateway)),)
+
+
+def _pool_named(view: NodeView, name: str) -> Pool | None:
+    return next((pool for pool in view.pools if pool.name == name), None)

@@ -1,0 +1,153 @@
+"""All NodeOverlayIps -> StaticRoute.status.
+
+A node's report names only the routes that are not in place, so everything else that the node was told and has
+observed is in place. While a node has not yet seen the latest spec, the last verdict on an unchanged route stands:
+otherwise each edit of one route would let all others flicker.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
+from overlay_net.model.kernel import IpNetwork
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import CompiledRoute, NodeOverlay, RouteFailure
+from overlay_net.model.parse import objects_of, text_of
+from overlay_net.model.static_route import StaticRoute
+
+MAX_NODES = 1000
+"""Entries of nodeStatus at the most, failing ones first; the counts cover all nodes."""
+
+READY, PENDING, FAILED = "Ready", "Pending", "Failed"
+_ORDER = {FAILED: 0, PENDING: 1, READY: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTable:
+    """One node's routes, indexed once for all StaticRoutes."""
+
+    node: Node
+    overlay: NodeOverlay
+    routes: Mapping[tuple[IpNetwork, int], CompiledRoute]
+    failures: Mapping[tuple[IpNetwork, int], RouteFailure]
+
+    @classmethod
+    def of(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
+        return cls(
+            node,
+            overlay,
+            {(route.subnet, route.metric): route for route in overlay.routes},
+            {(failure.subnet, failure.metric): failure for failure in overlay.report.failures},
+        )
+
+    @property
+    def current(self) -> bool:
+        """Whether the agent has reported on the spec as it is now."""
+        return self.overlay.report.observed_generation >= self.overlay.generation
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    hostname: str
+    gateway: str
+    device: str
+    state: str
+    message: str = ""
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {"hostname": self.hostname, "gateway": self.gateway, "device": self.device}
+        raw["state"] = self.state
+        if self.message:
+            raw["message"] = self.message
+        return raw
+
+
+def route_status(route: StaticRoute, tables: Iterable[NodeTable], now: datetime) -> JsonObject:
+    """The whole status of ``route``; equal to its present status when nothing has changed."""
+    before = {text_of(raw.get("hostname")): raw for raw in objects_of(route.status, "nodeStatus")}
+    verdicts: list[NodeVerdict] = []
+    conflicts: dict[str, IpNetwork] = {}
+    if not route.problem:
+        selected = (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
+        verdicts += [_verdict(route, table, before.get(table.node.name, {}), conflicts) for table in selected]
+    verdicts.sort(key=lambda verdict: (_ORDER[verdict.state], verdict.hostname))
+    ready = sum(verdict.state == READY for verdict in verdicts)
+    failed = sum(verdict.state == FAILED for verdict in verdicts)
+    conditions = (_accepted(route, conflicts), _programmed(verdicts, ready, failed))
+    return {
+        "nodeStatus": [verdict.to_json() for verdict in verdicts[:MAX_NODES]],
+        "desired": len(verdicts),
+        "ready": ready,
+        "failed": failed,
+        "observedGeneration": route.generation,
+        "conditions": [
+            transition(route.conditions, _at_generation(condition, route.generation), now).to_json()
+            for condition in conditions
+        ],
+    }
+
+
+def _verdict(route: StaticRoute, table: NodeTable, before: JsonObject, conflicts: dict[str, IpNetwork]) -> NodeVerdict:
+    hostname = table.node.name
+    gateway = ", ".join(str(address) for address in route.gateways) or _text(table.overlay.assignment.gateway)
+    device = _device(route, table)
+    pending = ""
+    for subnet in route.subnets:
+        entry = table.routes.get((subnet, route.metric))
+        if entry is None:
+            pending = "the node's object does not have it yet"
+        elif entry.static_route != route.name and not _same(route, entry, table):
+            conflicts.setdefault(entry.static_route, subnet)
+            message = f"{subnet} is already routed by the older StaticRoute {entry.static_route}"
+            return NodeVerdict(hostname, gateway, device, FAILED, message)
+        elif (failure := table.failures.get((subnet, route.metric))) is not None and table.current:
+            state = PENDING if failure.reason == "Pending" else FAILED
+            return NodeVerdict(hostname, gateway, device, state, f"{subnet}: {failure.message}")
+    if not pending and table.current:
+        return NodeVerdict(hostname, gateway, device, READY)
+    known = (text_of(before.get("gateway")), text_of(before.get("device")), bool(before.get("state")))
+    if not pending and known == (gateway, device, True):
+        return NodeVerdict(hostname, gateway, device, text_of(before["state"]), text_of(before.get("message")))
+    return NodeVerdict(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
+
+
+def _same(route: StaticRoute, entry: CompiledRoute, table: NodeTable) -> bool:
+    own_gateway = table.overlay.assignment.gateway
+    return entry.gateways == (route.gateways or ((own_gateway,) if own_gateway else ()))
+
+
+def _device(route: StaticRoute, table: NodeTable) -> str:
+    """The overlay link for a gateway of the overlay subnet, else the interface below it."""
+    overlay = table.overlay.assignment.address
+    direct = bool(route.gateways) and (overlay is None or route.gateways[0] not in overlay.network)
+    return table.overlay.report.interface if direct else table.overlay.report.link
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _at_generation(condition: Condition, generation: int) -> Condition:
+    return Condition(condition.type, condition.status, condition.reason, condition.message, generation)
+
+
+def _accepted(route: StaticRoute, conflicts: Mapping[str, IpNetwork]) -> Condition:
+    if route.problem:
+        return Condition(ACCEPTED, False, "Invalid", route.problem)
+    if conflicts:
+        named = ", ".join(f"{subnet} belongs to {name}" for name, subnet in sorted(conflicts.items()))
+        return Condition(ACCEPTED, False, "Conflict", f"an older StaticRoute has the same subnet: {named}")
+    return Condition(ACCEPTED, True, "Accepted")
+
+
+def _programmed(verdicts: list[NodeVerdict], ready: int, failed: int) -> Condition:
+    if not verdicts:
+        return Condition(PROGRAMMED, False, "NoNodes", "no node is selected")
+    if ready == len(verdicts):
+        return Condition(PROGRAMMED, True, "Programmed", f"in place on all {ready} nodes")
+    reason = "Failing" if failed else "Pending"
+    worst = verdicts[0]
+    message = f"in place on {ready} of {len(verdicts)} nodes; {worst.hostname}: {worst.message}"
+    return Condition(PROGRAMMED, False, reason, message)

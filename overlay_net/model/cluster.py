@@ -1,0 +1,110 @@
+"""What the controller knows of one node, and the closed set of steps that a plan for it may ask for.
+
+Each step can be applied twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from overlay_net.model.ipam import Reservation
+from overlay_net.model.kernel import IpAddress
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import Assignment, CompiledRoute, NodeOverlay
+from overlay_net.model.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class LifeRules:
+    release_after: timedelta
+    fence_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """All that is known of one node at one moment. ``None`` for ``node`` and ``overlay`` is a confirmed absence."""
+
+    name: str
+    node: Node | None
+    overlay: NodeOverlay | None
+    routes: tuple[CompiledRoute, ...]
+    """Compiled for this node with its present overlay gateway."""
+    pools: tuple[Pool, ...]
+    """Every pool, in the order in which they are tried."""
+    now: datetime
+    reservations: tuple[Reservation, ...] | None = None
+    """What the IPAM has for this node; None: nobody asked yet."""
+    record_lost: bool = False
+    """The IPAM's own change feed says that the record of the node's address is gone."""
+    exhausted: bool = False
+    """A reservation was just refused: every pool that serves the node is full."""
+    taken: frozenset[IpAddress] = frozenset()
+    """Wanted addresses that were just refused: somebody else has them."""
+
+
+# --- Actions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask the IPAM for the reservations of this node, then plan again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Take ``wanted``, or the first free address of the first pool with room; then plan again."""
+
+    pools: tuple[Pool, ...]
+    wanted: IpAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOverlay:
+    """Create or update the node's object: labels, finalizer, spec.routes."""
+
+    labels: Mapping[str, str]
+    routes: tuple[CompiledRoute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyAssignment:
+    """Write the controller's part of status."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOverlay:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class DropFinalizer:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """An event on the node's object, for people."""
+
+    reason: str
+    message: str
+    warning: bool
+
+
+ClusterAction: TypeAlias = (
+    LookUp | Reserve | Release | ApplyOverlay | ApplyAssignment | DeleteOverlay | DropFinalizer | Announce
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    actions: tuple[ClusterAction, ...] = ()
+    look_after: timedelta | None = None
+    """When to look again though nothing has changed."""

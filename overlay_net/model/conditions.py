@@ -1,0 +1,68 @@
+"""Conditions of objects, as the API conventions define them (metav1.Condition)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.parse import integer_of, objects_of, text_of, time_of, time_text
+
+RESERVED: Final = "Reserved"
+CONFIGURED: Final = "Configured"
+READY: Final = "Ready"
+ACCEPTED: Final = "Accepted"
+PROGRAMMED: Final = "Programmed"
+
+RELEASED: Final = "Released"
+"""Reason of ``Configured=False`` by which an agent says that link, address and routes are gone from its kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: datetime | None = None
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "Condition":
+        return cls(
+            type=text_of(raw.get("type")),
+            status=raw.get("status") == "True",
+            reason=text_of(raw.get("reason")),
+            message=text_of(raw.get("message")),
+            observed_generation=integer_of(raw.get("observedGeneration")),
+            last_transition_time=time_of(raw.get("lastTransitionTime")),
+        )
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {
+            "type": self.type,
+            "status": "True" if self.status else "False",
+            "reason": self.reason,
+            "message": self.message,
+        }
+        if self.observed_generation:
+            raw["observedGeneration"] = self.observed_generation
+        if self.last_transition_time is not None:
+            raw["lastTransitionTime"] = time_text(self.last_transition_time)
+        return raw
+
+
+def parse_conditions(status: JsonObject) -> tuple[Condition, ...]:
+    return tuple(Condition.parse(raw) for raw in objects_of(status, "conditions"))
+
+
+def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+def transition(observed: Iterable[Condition], wanted: Condition, now: datetime) -> Condition:
+    """``wanted`` with the time at which its *status* last changed, which a new reason or message leaves alone."""
+    before = find(observed, wanted.type)
+    if before is not None and before.status == wanted.status and before.last_transition_time is not None:
+        return replace(wanted, last_transition_time=before.last_transition_time)
+    return replace(wanted, last_transition_time=now.replace(microsecond=0))

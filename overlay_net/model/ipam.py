@@ -1,0 +1,62 @@
+"""What an IPAM knows: who owns an address, the reservation itself, and how full a pool is."""
+
+from dataclasses import dataclass
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.kernel import IpAddress, IpInterface
+from overlay_net.model.parse import address_in, object_of, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The mark that a reservation carries. ``uid`` tells one incarnation of a node from the next of the same name."""
+
+    cluster: str
+    node: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    address: IpInterface
+    pool: str
+    owner: Owner
+    record: str
+    """The backend's own identity of the record (a uid, a row id): what is released, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRecord:
+    """OverlayAddress: the in-cluster IPAM's record of one address in use."""
+
+    name: str
+    uid: str
+    resource_version: str
+    deleting: bool
+    address: IpAddress | None
+    """None for an object that somebody else made with a broken spec."""
+    pool: str
+    node: str
+    node_uid: str
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "AddressRecord":
+        metadata, spec = object_of(raw, "metadata"), object_of(raw, "spec")
+        return cls(
+            name=text_of(metadata.get("name")),
+            uid=text_of(metadata.get("uid")),
+            resource_version=text_of(metadata.get("resourceVersion")),
+            deleting="deletionTimestamp" in metadata,
+            address=address_in(spec, "address"),
+            pool=text_of(spec.get("pool")),
+            node=text_of(spec.get("node")),
+            node_uid=text_of(spec.get("nodeUID")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUsage:
+    used: int
+    free: int
+    total: int
+    """Addresses that may be handed out at all: without network, broadcast, gateway and exclusions."""

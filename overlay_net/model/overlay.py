@@ -1,0 +1,218 @@
+"""NodeOverlayIp: all that one node must have, and what its agent says it has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import CONFIGURED, RELEASED, RESERVED, Condition, find, parse_conditions
+from overlay_net.model.kernel import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.names import FINALIZER
+from overlay_net.model.parse import (
+    address_in,
+    address_of,
+    integer_of,
+    interface_of,
+    labels_of,
+    network_of,
+    object_of,
+    objects_of,
+    text_of,
+    texts_of,
+    time_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRoute:
+    """One entry of spec.routes: a StaticRoute as it applies to this node."""
+
+    subnet: IpNetwork
+    gateways: tuple[IpAddress, ...]
+    metric: int
+    static_route: str
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "CompiledRoute | None":
+        subnet = network_of(raw.get("subnet"))
+        if subnet is None:
+            return None
+        gateways = (address_of(item.get("address")) for item in objects_of(raw, "gateways"))
+        return cls(
+            subnet=subnet,
+            gateways=tuple(gateway for gateway in gateways if gateway is not None),
+            metric=integer_of(raw.get("metric")),
+            static_route=text_of(raw.get("staticRoute")),
+        )
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {"subnet": str(self.subnet), "staticRoute": self.static_route}
+        if self.gateways:
+            raw["gateways"] = [{"address": str(gateway)} for gateway in self.gateways]
+        if self.metric:
+            raw["metric"] = self.metric
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFailure:
+    """One entry of status.routes: a route that is *not* in place, and why."""
+
+    subnet: IpNetwork
+    metric: int
+    static_route: str
+    reason: str
+    message: str
+    gateway: str = ""
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "RouteFailure | None":
+        subnet = network_of(raw.get("subnet"))
+        if subnet is None:
+            return None
+        return cls(
+            subnet=subnet,
+            metric=integer_of(raw.get("metric")),
+            static_route=text_of(raw.get("staticRoute")),
+            reason=text_of(raw.get("state")),
+            message=text_of(raw.get("message")),
+            gateway=text_of(raw.get("gateway")),
+        )
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {
+            "subnet": str(self.subnet),
+            "staticRoute": self.static_route,
+            "state": self.reason,
+            "message": self.message,
+        }
+        if self.gateway:
+            raw["gateway"] = self.gateway
+        if self.metric:
+            raw["metric"] = self.metric
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The controller's part of status."""
+
+    address: IpInterface | None = None
+    gateway: IpAddress | None = None
+    pool: str = ""
+    node_gone_since: datetime | None = None
+    reserved: Condition | None = None
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {}
+        if self.address is not None:
+            raw["ipAddr"] = str(self.address)
+        if self.gateway is not None:
+            raw["gateway"] = str(self.gateway)
+        if self.pool:
+            raw["pool"] = self.pool
+        if self.node_gone_since is not None:
+            raw["nodeGoneSince"] = self.node_gone_since.strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.reserved is not None:
+            raw["conditions"] = [self.reserved.to_json()]
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The agent's part of status: what the kernel of the node has, by exception."""
+
+    interface: str = ""
+    link: str = ""
+    configured: IpInterface | None = None
+    """The overlay address that the kernel has now. The controller releases none that is reported here."""
+    observed_generation: int = 0
+    routes_desired: int = 0
+    routes_ready: int = 0
+    routes_failed: int = 0
+    failures: tuple[RouteFailure, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {
+            "interface": self.interface,
+            "interfaceLabel": self.link,
+            "observedGeneration": self.observed_generation,
+            "routesDesired": self.routes_desired,
+            "routesReady": self.routes_ready,
+            "routesFailed": self.routes_failed,
+            "routes": [failure.to_json() for failure in self.failures],
+            "conditions": [condition.to_json() for condition in self.conditions],
+        }
+        if self.configured is not None:
+            raw["configuredIpAddr"] = str(self.configured)
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOverlay:
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    labels: Mapping[str, str]
+    finalizers: tuple[str, ...]
+    pin: IpAddress | None
+    gateway_override: IpAddress | None
+    routes: tuple[CompiledRoute, ...]
+    assignment: Assignment
+    report: Report
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "NodeOverlay":
+        metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
+        conditions = parse_conditions(status)
+        routes = (CompiledRoute.parse(item) for item in objects_of(spec, "routes"))
+        failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
+        return cls(
+            name=text_of(metadata.get("name")),
+            uid=text_of(metadata.get("uid")),
+            resource_version=text_of(metadata.get("resourceVersion")),
+            generation=integer_of(metadata.get("generation")),
+            deleting="deletionTimestamp" in metadata,
+            labels=labels_of(object_of(metadata, "labels")),
+            finalizers=texts_of(metadata, "finalizers"),
+            pin=address_in(spec, "ipAddr"),
+            gateway_override=address_in(spec, "gateway"),
+            routes=tuple(route for route in routes if route is not None),
+            assignment=Assignment(
+                address=interface_of(status.get("ipAddr")),
+                gateway=address_in(status, "gateway"),
+                pool=text_of(status.get("pool")),
+                node_gone_since=time_of(status.get("nodeGoneSince")),
+                reserved=find(conditions, RESERVED),
+            ),
+            report=Report(
+                interface=text_of(status.get("interface")),
+                link=text_of(status.get("interfaceLabel")),
+                configured=interface_of(status.get("configuredIpAddr")),
+                observed_generation=integer_of(status.get("observedGeneration")),
+                routes_desired=integer_of(status.get("routesDesired")),
+                routes_ready=integer_of(status.get("routesReady")),
+                routes_failed=integer_of(status.get("routesFailed")),
+                failures=tuple(failure for failure in failures if failure is not None),
+                conditions=tuple(condition for condition in conditions if condition.type != RESERVED),
+            ),
+        )
+
+    @property
+    def held(self) -> bool:
+        """Whether our finalizer keeps the object."""
+        return FINALIZER in self.finalizers
+
+    @property
+    def has_let_go(self) -> bool:
+        """The agent saw this deletion and has nothing of the overlay left in its kernel."""
+        configured = find(self.report.conditions, CONFIGURED)
+        return (
+            configured is not None
+            and not configured.status
+            and configured.reason == RELEASED
+            and self.report.observed_generation >= self.generation
+        )

@@ -1,0 +1,85 @@
+"""Strings of the API turned into real types; every function answers None for what is absent or broken.
+
+Schemas refuse broken values at the door, but objects stored before a schema existed are still parsed: a broken field
+must become a condition of its object, never a crash.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.kernel import IpAddress, IpInterface, IpNetwork
+
+
+def address_of(value: object) -> IpAddress | None:
+    try:
+        return ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def interface_of(value: object) -> IpInterface | None:
+    """``192.168.100.4/24``; a text without a prefix length is no interface."""
+    try:
+        return ip_interface(value) if isinstance(value, str) and "/" in value else None
+    except ValueError:
+        return None
+
+
+def network_of(value: object) -> IpNetwork | None:
+    """A subnet without host bits, e.g. ``10.1.0.0/16``."""
+    try:
+        return ip_network(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def time_of(value: object) -> datetime | None:
+    """An RFC 3339 time as the API writes it, aware of its zone."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC) if moment else None
+
+
+def time_text(moment: datetime) -> str:
+    """The form of metav1.Time: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def integer_of(value: object, default: int = 0) -> int:
+    return value if isinstance(value, int) else default
+
+
+def text_of(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def object_of(parent: Mapping[str, Any], *path: str) -> JsonObject:
+    """The JSON object at ``path`` below ``parent``; an empty one where it is absent or something else."""
+    current: Any = parent
+    for part in path:
+        current = current.get(part) if isinstance(current, Mapping) else None
+    return dict(current) if isinstance(current, Mapping) else {}
+
+
+def objects_of(parent: Mapping[str, Any], key: str) -> Sequence[JsonObject]:
+    """The list of JSON objects under ``key``; elements that are none are passed over."""
+    value = parent.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def texts_of(parent: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = parent.get(key)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def labels_of(value: JsonObject) -> dict[str, str]:
+    return {key: text for key, text in value.items() if isinstance(text, str)}
+
+
+def address_in(parent: Mapping[str, Any], key: str) -> IpAddress | None:
+    return address_of(parent.get(key))

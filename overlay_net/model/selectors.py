@@ -1,0 +1,48 @@
+"""Label selectors (metav1.LabelSelector): which nodes an object means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.parse import labels_of, object_of, objects_of, text_of, texts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """As the API server evaluates it: ``NotIn`` also matches a node that lacks the label."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "In":
+                return value in self.values
+            case "NotIn":
+                return value not in self.values
+            case "Exists":
+                return value is not None
+            case "DoesNotExist":
+                return value is None
+            case _:
+                return False
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """All requirements must hold; none at all selects every node."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "Selector":
+        equal = (Requirement(key, "In", (value,)) for key, value in labels_of(object_of(raw, "matchLabels")).items())
+        expressions = (
+            Requirement(text_of(item.get("key")), text_of(item.get("operator")), texts_of(item, "values"))
+            for item in objects_of(raw, "matchExpressions")
+        )
+        return cls((*equal, *expressions))
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return all(requirement.matches(labels) for requirement in self.requirements)

@@ -1,0 +1,92 @@
+"""StaticRoute: which subnets are reached through which gateway, on which nodes. Written by users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import Condition, parse_conditions
+from overlay_net.model.kernel import IpAddress, IpNetwork
+from overlay_net.model.names import ZONE_LABELS
+from overlay_net.model.node import Node, first_label
+from overlay_net.model.parse import (
+    address_of,
+    integer_of,
+    labels_of,
+    network_of,
+    object_of,
+    objects_of,
+    text_of,
+    texts_of,
+)
+from overlay_net.model.selectors import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRoute:
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created: str
+    deleting: bool
+    finalizers: tuple[str, ...]
+    zone: str
+    """Value of its zone label: it applies to nodes of that zone only. Empty: to all."""
+    selector: Selector
+    subnets: tuple[IpNetwork, ...]
+    gateways: tuple[IpAddress, ...]
+    """Empty: through the node's overlay gateway."""
+    metric: int
+    problem: str
+    """Why it cannot apply to any node, or an empty string."""
+    status: Mapping[str, object]
+    conditions: tuple[Condition, ...]
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "StaticRoute":
+        metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
+        subnet_texts = (*((text_of(spec.get("subnet")),) if "subnet" in spec else ()), *texts_of(spec, "subnets"))
+        gateway_texts = (
+            *((text_of(spec["gateway"]),) if spec.get("gateway") else ()),
+            *(text_of(item.get("address")) for item in objects_of(spec, "gateways")),
+        )
+        subnets = {text: network_of(text) for text in subnet_texts}
+        gateways = {text: address_of(text) for text in gateway_texts}
+        return cls(
+            name=text_of(metadata.get("name")),
+            uid=text_of(metadata.get("uid")),
+            generation=integer_of(metadata.get("generation")),
+            resource_version=text_of(metadata.get("resourceVersion")),
+            created=text_of(metadata.get("creationTimestamp")),
+            deleting="deletionTimestamp" in metadata,
+            finalizers=texts_of(metadata, "finalizers"),
+            zone=first_label(labels_of(object_of(metadata, "labels")), ZONE_LABELS),
+            selector=Selector.parse(object_of(spec, "nodeSelector")),
+            subnets=tuple(subnet for subnet in subnets.values() if subnet is not None),
+            gateways=tuple(gateway for gateway in gateways.values() if gateway is not None),
+            metric=integer_of(spec.get("metric")),
+            problem=_problem(subnets, gateways),
+            status=status,
+            conditions=parse_conditions(status),
+        )
+
+    @property
+    def age_key(self) -> tuple[str, str]:
+        """Sorts the older object first; the name breaks the tie (creation times have whole seconds)."""
+        return (self.created, self.name)
+
+    def selects(self, node: Node) -> bool:
+        return (not self.zone or self.zone == node.zone) and self.selector.matches(node.labels)
+
+
+def _problem(subnets: Mapping[str, IpNetwork | None], gateways: Mapping[str, IpAddress | None]) -> str:
+    if not subnets:
+        return "spec.subnet is missing: give a subnet such as 10.1.0.0/16"
+    for text, subnet in subnets.items():
+        if subnet is None:
+            return f"spec.subnet {text!r} is no subnet without host bits, such as 10.1.0.0/16"
+    for text, gateway in gateways.items():
+        if gateway is None:
+            return f"spec.gateway {text!r} is no IP address"
+    families = {part.version for part in (*subnets.values(), *gateways.values()) if part is not None}
+    return "spec mixes IPv4 and IPv6" if len(families) > 1 else ""

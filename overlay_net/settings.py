@@ -1,0 +1,227 @@
+"""ControllerSettings and AgentSettings: read once at start, from the command line, the environment and one YAML file.
+
+The environment wins over the file. A name that means nothing, a file that is not there and an impossible value all end
+as one ConfigurationError each: nothing that an operator wrote is silently ignored.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from overlay_net.model.errors import ConfigurationError
+
+ENV_PREFIX = "OVERLAY_"
+CONFIG_VARIABLE = "OVERLAY_CONFIG"
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# Kubernetes adds these for each Service of the namespace, one named "overlay-..." included (docker-links variables).
+_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+
+
+def parse_duration(value: object) -> object:
+    """``90s``, ``1h30m``, ``250ms`` as Go and Kubernetes write them; a plain number is seconds."""
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", value))
+    if isinstance(value, timedelta) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    try:
+        return float(str(value))
+    except ValueError:
+        raise ValueError("a duration such as 30s, 10m or 1h30m") from None
+
+
+def parse_bind(value: str) -> str:
+    """``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError("an address and port such as :8080, 127.0.0.1:8080 or [::1]:8080")
+    return value
+
+
+def parse_link_name(value: str) -> str:
+    """A network interface name as the kernel accepts it (dev_valid_name in net/core/dev.c)."""
+    if not 0 < len(value) < 16 or value in {".", ".."} or re.search(r"[/:\s]", value):
+        raise ValueError("an interface name of 1 to 15 characters without slash, colon or blank")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta())]
+Interval = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(milliseconds=1))]
+Bind = Annotated[str, AfterValidator(parse_bind)]
+LinkName = Annotated[str, AfterValidator(parse_link_name)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is written"
+    )
+    format: Literal["text", "json"] = Field(default="text", description="text for people, json for log collectors")
+
+
+class ControllerHttp(Section):
+    bind: Bind = Field(default=":8080", description="where /metrics, /healthz and /readyz are served")
+
+
+class AgentHttp(Section):
+    bind: Bind = Field(default=":9477", description="where /metrics, /healthz and /readyz are served")
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    log: LogSettings = LogSettings()
+    kubeconfig: Path | None = Field(
+        default=None, description="kubeconfig file; without it the pod's service account is used"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file's content comes in as init values, yet the environment must win over it.
+        return env_settings, init_settings
+
+
+class ControllerSettings(_Settings):
+    http: ControllerHttp = ControllerHttp()
+    cluster_id: str = Field(
+        default="", max_length=63, description="mark of this cluster in the IPAM; default: kube-system's uid"
+    )
+    release_after: Duration = Field(
+        default=timedelta(minutes=10), description="how long a node that is gone keeps its address"
+    )
+    fence_after: Duration = Field(
+        default=timedelta(minutes=10), description="how long after a node is gone its silent agent is taken for dead"
+    )
+    workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
+    status_batch: Interval = Field(
+        timedelta(seconds=1),
+        description="how long reports are gathered before the status of routes and pools is written",
+    )
+    audit_interval: Interval = Field(
+        default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
+    )
+    audit_grace: Duration = Field(
+        default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
+    )
+
+
+class AgentSettings(_Settings):
+    http: AgentHttp = AgentHttp()
+    node_name: str = Field(min_length=1, max_length=253, description="name of the Node this agent runs on")
+    interface: LinkName = Field(default="eth0", description="the node's private interface, below the overlay link")
+    link: LinkName = Field(default="tmp0", description="name of the overlay link")
+    # The kernel and its tools name 0-18, 42, 99 and 186-192 (rt_protos); the default is in nobody's list.
+    route_protocol: int = Field(
+        default=117, ge=5, le=255, description="protocol number that marks our routes and addresses"
+    )
+    resync_interval: Interval = Field(
+        default=timedelta(seconds=60), description="how often the kernel is compared in full, besides on every change"
+    )
+    proc_sys_net: Path = Field(
+        default=Path("/proc/sys/net"), description="where the node's writable net sysctls are mounted"
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=_Settings)
+
+
+def load(settings: type[SettingsT], config: Path | None, environ: Mapping[str, str] = os.environ) -> SettingsT:
+    """The settings of one mode.
+
+    Raises ConfigurationError, one line: which setting, which value, what is allowed.
+    """
+    named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    values = _read(named) if named else {}
+    _refuse_unknown_variables(settings, environ)
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(_one_line(error, str(named or "settings"), environ)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"config file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"config file {path}: not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigurationError(f"config file {path}: must be a mapping of settings, not {type(content).__name__}")
+    return content
+
+
+def _refuse_unknown_variables(settings: type[_Settings], environ: Mapping[str, str]) -> None:
+    known = sorted(f"{ENV_PREFIX}{name.upper()}" for name in settings.model_fields)
+    for variable in environ:
+        upper = variable.upper()
+        if not upper.startswith(ENV_PREFIX) or upper == CONFIG_VARIABLE or _SERVICE_LINK.search(upper):
+            continue
+        if upper.partition("__")[0] not in known:
+            raise ConfigurationError(f"environment {variable}: no such setting; known are {', '.join(known)}")
+
+
+def _one_line(error: ValidationError, source: str, environ: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        variable = ENV_PREFIX + "__".join(path).upper()
+        where = f"environment {variable}" if variable in environ else f"{source}: {'.'.join(path)}"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: no such setting")
+        elif problem["type"] == "missing":
+            lines.append(f"{where}: missing; set it in the config file or as {variable}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {problem['input']!r} is not allowed: {message}")
+    return "; ".join(lines)
+
+
+def describe(settings: type[_Settings]) -> str:
+    """The settings of a mode as help text: name, default, meaning, and the variable that sets each."""
+    lines = [f"settings (in the file, or as {ENV_PREFIX}NAME; nested ones as {ENV_PREFIX}SECTION__NAME):"]
+    for name, field in settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            lines += [_entry(f"{name}.{inner}", each) for inner, each in section.model_fields.items()]
+        else:
+            lines.append(_entry(name, field))
+    return "\n".join(lines)
+
+
+def _entry(name: str, field: FieldInfo) -> str:
+    default = field.default
+    if field.is_required():
+        shown = "required"
+    elif isinstance(default, timedelta):
+        shown = f"default {default.total_seconds():g}s"
+    else:
+        shown = f"default {default}" if default not in (None, "") else "no default"
+    return f"  {name:<18} {field.description} ({shown})"
