@@ -4,6 +4,7 @@
 closed set of changes that a plan may ask for; each one can be applied twice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import TypeAlias
@@ -80,8 +81,8 @@ class Observed:
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     """All routes of the tables that we write to, foreign ones too."""
-    sysctls: frozenset[tuple[str, str, str]] = frozenset()
-    """(family ``ipv4``, link name, ``key=value``) -- see ``Sysctl``."""
+    sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(link name, key) -> value of ``net.ipv4.conf.<link>.<key>``, as far as it can be read."""
     marks_addresses: bool = True
     """Whether this kernel keeps IFA_PROTO (Linux 5.18)."""
 

@@ -1,0 +1,143 @@
+"""The agent's connection: a service account's files or a plain kubeconfig, without the weight of a client library."""
+
+import base64
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+import yaml
+
+from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
+from overlay_net.model.errors import ConfigurationError
+from overlay_net.model.parse import object_of, objects_of, text_of
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+# The kubelet renews a projected token at 80 % of its life at the latest (KEP-1205), so a minute is often enough.
+TOKEN_MAX_AGE = 60.0
+
+
+class TokenFile:
+    """A bearer token that is renewed under our feet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._token = ""
+        self._read_at = float("-inf")
+
+    async def authorization(self, refused: bool) -> str | None:
+        now = time.monotonic()
+        if refused or now - self._read_at > TOKEN_MAX_AGE:
+            try:
+                self._token = self._path.read_text(encoding="ascii").strip()
+                self._read_at = now
+            except OSError as error:
+                if not self._token:
+                    raise ConfigurationError(f"token file {self._path}: {error.strerror}") from None
+        return f"Bearer {self._token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What either source of configuration comes down to."""
+
+    server: str
+    tls: ssl.SSLContext
+    token_file: Path | None = None
+    token: str = ""
+    server_hostname: str | None = None
+
+
+@asynccontextmanager
+async def connect_agent(kubeconfig: str | None) -> AsyncIterator[Connection]:
+    """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError."""
+    identity = _from_kubeconfig(Path(kubeconfig)) if kubeconfig is not None else _from_service_account(os.environ)
+
+    async def fixed(_: bool) -> str | None:
+        return f"Bearer {identity.token}" if identity.token else None
+
+    authorization = TokenFile(identity.token_file).authorization if identity.token_file else fixed
+    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=identity.tls)
+    async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
+        yield Connection(identity.server, session, authorization, identity.server_hostname)
+
+
+def _from_service_account(environ: Mapping[str, str]) -> Identity:
+    host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        raise ConfigurationError(
+            "no kubeconfig given, and KUBERNETES_SERVICE_HOST and _PORT are not set: this is no pod; set kubeconfig"
+        )
+    tls = _tls(lambda: ssl.create_default_context(cafile=SERVICE_ACCOUNT / "ca.crt"), str(SERVICE_ACCOUNT / "ca.crt"))
+    bracketed = f"[{host}]" if ":" in host else host
+    return Identity(f"https://{bracketed}:{port}", tls, token_file=SERVICE_ACCOUNT / "token")
+
+
+def _from_kubeconfig(path: Path) -> Identity:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"kubeconfig {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"kubeconfig {path}: not YAML: {' '.join(str(error).split())}") from None
+    raw = content if isinstance(content, dict) else {}
+    context = _entry(raw, "contexts", text_of(raw.get("current-context")), "context", path)
+    cluster = _entry(raw, "clusters", text_of(context.get("cluster")), "cluster", path)
+    user = _entry(raw, "users", text_of(context.get("user")), "user", path)
+    for unsupported in ("exec", "auth-provider", "username"):
+        if unsupported in user:
+            raise ConfigurationError(f"kubeconfig {path}: user.{unsupported}: an agent takes a token or a certificate")
+    token_file = text_of(user.get("tokenFile"))
+    return Identity(
+        server=text_of(cluster.get("server")).rstrip("/"),
+        tls=_tls(lambda: _kubeconfig_tls(cluster, user, path.parent), f"kubeconfig {path}"),
+        token_file=path.parent / token_file if token_file else None,
+        token=text_of(user.get("token")),
+        server_hostname=text_of(cluster.get("tls-server-name")) or None,
+    )
+
+
+def _entry(raw: dict[str, Any], section: str, name: str, key: str, path: Path) -> dict[str, Any]:
+    for item in objects_of(raw, section):
+        if item.get("name") == name:
+            return object_of(item, key)
+    raise ConfigurationError(f"kubeconfig {path}: {section} has no {name!r}")
+
+
+def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -> ssl.SSLContext:
+    with TemporaryDirectory() as folder:
+        # OpenSSL takes a client certificate from files only.
+        ca = _material(cluster, "certificate-authority", base, Path(folder) / "ca")
+        certificate = _material(user, "client-certificate", base, Path(folder) / "certificate")
+        key = _material(user, "client-key", base, Path(folder) / "key")
+        tls = ssl.create_default_context(cafile=ca)
+        if certificate is not None:
+            tls.load_cert_chain(certificate, key)
+    if cluster.get("insecure-skip-tls-verify") is True:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    return tls
+
+
+def _material(entry: dict[str, Any], key: str, base: Path, temporary: Path) -> Path | None:
+    """The file that ``key`` names, or one with the content of ``key-data``, which wins as in kubectl."""
+    if text_of(entry.get(f"{key}-data")):
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(base64.b64decode(text_of(entry[f"{key}-data"])))
+        return temporary
+    return base / text_of(entry[key]) if text_of(entry.get(key)) else None
+
+
+def _tls(make: Any, source: str) -> ssl.SSLContext:
+    try:
+        context: ssl.SSLContext = make()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{source}: no usable certificates: {error}") from None
+    return context

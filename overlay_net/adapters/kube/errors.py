@@ -1,0 +1,57 @@
+"""Foreign failures -> model.errors. A message names verb, path, status and the server's words; never a credential."""
+
+import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Expired,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from overlay_net.model.parse import text_of
+
+_BY_CODE: dict[int, type[ApiError]] = {404: NotFound, 409: Conflict, 410: Expired}
+_TRANSIENT = {401, 408, 425, 429}
+
+
+def error_of(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
+    """The error for an HTTP (or in-stream) ``code``; ``status`` is the metav1.Status that came with it, if any."""
+    reason, message = text_of(status.get("reason")), text_of(status.get("message"))
+    text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
+    if code == 409 and reason == "AlreadyExists":
+        return AlreadyExists(text)
+    if code in _BY_CODE:
+        return _BY_CODE[code](text)
+    if code in _TRANSIENT or code >= 500 or code < 400:
+        return Unavailable(text, retry_after=seconds_of(retry_after))
+    return Refused(text)
+
+
+def status_of(body: bytes) -> JsonObject:
+    """The metav1.Status in an error's body; an empty object for HTML, plain text, or nothing."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Retry-After in seconds or as a date (RFC 9110, 10.2.3); None for anything else."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

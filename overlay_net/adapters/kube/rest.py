@@ -1,0 +1,182 @@
+"""The verbs of the Kubernetes API, one try each, with translated errors; trying again is the caller's decision."""
+
+import asyncio
+import builtins
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import aiohttp
+
+from overlay_net.adapters.kube.connection import Connection
+from overlay_net.adapters.kube.errors import error_of, status_of
+from overlay_net.model.api import JsonObject, Listing
+from overlay_net.model.errors import ApiError, Unavailable
+from overlay_net.model.names import Resource
+from overlay_net.model.parse import object_of, objects_of, text_of
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+PAGE = 500
+TIMEOUT = 30.0
+
+
+class RequestObserver(Protocol):
+    def requested(self, verb: str, resource: str, code: int | str, seconds: float) -> None: ...
+
+
+class KubeApi:
+    """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors."""
+
+    def __init__(
+        self, connection: Connection, *, timeout: float = TIMEOUT, observer: RequestObserver | None = None
+    ) -> None:
+        self._connection = connection
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._observer = observer
+
+    async def get(
+        self, resource: Resource, name: str, *, namespace: str | None = None, metadata_only: bool = False
+    ) -> JsonObject:
+        accept = METADATA_ONLY.format("") if metadata_only else None
+        return await self._call("GET", "get", resource, resource.path(name, namespace=namespace), accept=accept)
+
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
+        page: int = PAGE,
+    ) -> Listing:
+        """The whole collection, fetched in pages. Raises Expired when it changed too much to go on paging."""
+        accept = METADATA_ONLY.format("List") if metadata_only else None
+        query = selectors(label_selector, field_selector) | {"limit": str(page)}
+        items: builtins.list[JsonObject] = []
+        while True:
+            path = resource.path(namespace=namespace)
+            answer = await self._call("GET", "list", resource, path, query=query, accept=accept)
+            items += objects_of(answer, "items")
+            metadata = object_of(answer, "metadata")
+            if not text_of(metadata.get("continue")):
+                return Listing(tuple(items), text_of(metadata.get("resourceVersion")))
+            query["continue"] = text_of(metadata["continue"])
+
+    async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
+        """Raises AlreadyExists where the name is taken."""
+        return await self._call("POST", "create", resource, resource.path(namespace=namespace), body=body)
+
+    async def apply(
+        self,
+        resource: Resource,
+        name: str,
+        body: JsonObject,
+        *,
+        field_manager: str,
+        subresource: str | None = None,
+    ) -> JsonObject:
+        """Server-side apply: ``body`` is everything that ``field_manager`` wants; what it left out it gives up."""
+        path = resource.path(name, subresource=subresource)
+        query = {"fieldManager": field_manager, "force": "true"}
+        return await self._call("PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY)
+
+    async def merge_patch(
+        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
+    ) -> JsonObject:
+        """A merge patch (RFC 7386); a ``metadata.resourceVersion`` in it makes it conditional."""
+        path = resource.path(name, namespace=namespace)
+        return await self._call("PATCH", "patch", resource, path, body=body, content_type=MERGE)
+
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str | None = None, resource_version: str | None = None
+    ) -> None:
+        """Delete the object, if it is still the one of ``uid`` and ``resource_version``; else raises Conflict."""
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {key: value for key, value in preconditions.items() if value is not None},
+        }
+        await self._call("DELETE", "delete", resource, resource.path(name), body=body)
+
+    async def _call(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: JsonObject | None = None,
+        content_type: str = "application/json",
+        accept: str | None = None,
+    ) -> JsonObject:
+        headers = {"Accept": accept or "application/json", "Content-Type": content_type}
+        async with self.request(
+            method,
+            verb,
+            resource,
+            path,
+            params=query or {},
+            headers=headers,
+            data=None if body is None else json.dumps(body).encode(),
+            timeout=self._timeout,
+        ) as response:
+            content = await response.read()
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            raise Unavailable(f"{verb} {path}: {response.status} without JSON: {content[:80]!r}") from None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{verb} {path}: {response.status} without a JSON object")
+        return answer
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, verb: str, resource: Resource, path: str, *, headers: Mapping[str, str], **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request, its successful response open while the context is; everything that fails is translated.
+
+        A refused token is looked up anew and tried once more: it may have been renewed this moment.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        code: int | str = "error"
+        what = f"{verb} {path}"
+        try:
+            for refused in (False, True):
+                authorization = await self._connection.authorization(refused)
+                sent = {**headers, "Authorization": authorization} if authorization else headers
+                async with self._connection.session.request(
+                    method,
+                    self._connection.server + path,
+                    headers=sent,
+                    server_hostname=self._connection.server_hostname,
+                    # A redirect would take the credential along; an API server sends none.
+                    allow_redirects=False,
+                    **options,
+                ) as response:
+                    code = response.status
+                    if response.status == 401 and not refused and authorization:
+                        continue
+                    if not 200 <= response.status < 300:
+                        status = status_of(await response.content.read(65536))
+                        raise error_of(response.status, what, status, response.headers.get("Retry-After"))
+                    yield response
+                    return
+        except ApiError:
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
+        finally:
+            if self._observer is not None:
+                self._observer.requested(verb, resource.plural, code, loop.time() - began)
+
+
+def selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
+    chosen = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in chosen.items() if value is not None}

@@ -1,0 +1,113 @@
+"""One kind of object as a reflector reads it: list, then watch, both through the same selectors."""
+
+import json
+import random
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from overlay_net.adapters.kube.errors import error_of
+from overlay_net.adapters.kube.rest import METADATA_ONLY, KubeApi, selectors
+from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from overlay_net.model.errors import Unavailable
+from overlay_net.model.names import Resource
+from overlay_net.model.parse import integer_of
+
+# The server ends a watch after this time; spread, so that a thousand agents do not come back at once.
+STREAM_SECONDS = (240, 300)
+# Bookmarks come about once a minute (KEP-956). Two missed ones: the peer is gone, though nobody closed the connection.
+SILENCE_SECONDS = 150.0
+# An object is at most about 3 MiB (etcd's request limit, --max-request-bytes, is 1.5 MiB of protobuf or JSON).
+MAX_LINE = 64 * 2**20
+
+
+class KubeSource:
+    def __init__(
+        self,
+        api: KubeApi,
+        resource: Resource,
+        *,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
+        silence: float = SILENCE_SECONDS,
+        max_line: int = MAX_LINE,
+    ) -> None:
+        self._api = api
+        self._resource = resource
+        self._field_selector = field_selector
+        self._metadata_only = metadata_only
+        self._silence = silence
+        self._max_line = max_line
+
+    async def list(self) -> Listing:
+        return await self._api.list(
+            self._resource, field_selector=self._field_selector, metadata_only=self._metadata_only
+        )
+
+    async def watch(self, resource_version: str) -> AsyncIterator[WatchEvent]:
+        """Changes after ``resource_version`` until the server ends the stream.
+
+        Raises Expired (also for an ERROR line that says so) and Unavailable, which covers a silent, a cut and a
+        garbled stream: what was yielded before is good, and the stream goes on from there.
+        """
+        query = selectors(None, self._field_selector) | {
+            "watch": "true",
+            "resourceVersion": resource_version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(random.randint(*STREAM_SECONDS)),
+        }
+        accept = METADATA_ONLY.format("") if self._metadata_only else "application/json"
+        path = self._resource.path()
+        async with self._api.request(
+            "GET",
+            "watch",
+            self._resource,
+            path,
+            params=query,
+            headers={"Accept": accept},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
+        ) as response:
+            async for line in _lines(response, self._max_line):
+                yield _event(line, f"watch {path}")
+
+
+async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
+    """Whole lines of any length up to ``limit``; aiohttp's own line reader gives up at its buffer size."""
+    rest = bytearray()
+    async for chunk in response.content.iter_any():
+        # Only the new chunk can hold a line's end: a large line is not searched again and again.
+        end = chunk.find(b"\n")
+        if end < 0:
+            rest += chunk
+        else:
+            start = 0
+            while end >= 0:
+                rest += chunk[start:end]
+                if rest:
+                    yield bytes(rest)
+                rest.clear()
+                start = end + 1
+                end = chunk.find(b"\n", start)
+            rest += chunk[start:]
+        if len(rest) > limit:
+            raise Unavailable(f"watch {response.url.path}: a line of more than {limit} bytes")
+    if rest:
+        raise Unavailable(f"watch {response.url.path}: the stream ended in the middle of a line")
+
+
+def _event(line: bytes, what: str) -> WatchEvent:
+    try:
+        raw = json.loads(line)
+    except ValueError:
+        raise Unavailable(f"{what}: a line that is no JSON: {line[:80]!r}") from None
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    body: JsonObject | None = raw.get("object") if isinstance(raw, dict) else None
+    if not isinstance(body, dict):
+        raise Unavailable(f"{what}: a line that is no event: {line[:80]!r}")
+    match kind:
+        case "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK":
+            return WatchEvent(kind, body)
+        case "ERROR":
+            raise error_of(integer_of(body.get("code"), 500), what, body)
+        case _:
+            raise Unavailable(f"{what}: an event of unknown type {kind!r}")

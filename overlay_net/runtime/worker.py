@@ -1,0 +1,78 @@
+"""Workers take keys from a queue and reconcile them; what a reconciliation answers decides when its key comes back."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from overlay_net.model.errors import OverlayNetError, Unavailable
+from overlay_net.runtime.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+Result: TypeAlias = Literal["success", "requeue", "terminal", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Waiting is not failing: look at the key again after this many seconds."""
+
+    after: float
+
+
+class TerminalError(Exception):
+    """Trying again cannot help: the key waits for a change of its object."""
+
+
+class Observer(Protocol):
+    def reconciled(self, name: str, result: Result, seconds: float) -> None: ...
+
+
+Reconcile: TypeAlias = Callable[[str], Awaitable[Requeue | None]]
+
+
+async def run_workers(
+    name: str, queue: WorkQueue, reconcile: Reconcile, *, workers: int, observer: Observer | None = None
+) -> None:
+    """Run ``workers`` workers until cancelled. No exception of a reconciliation ends a worker."""
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(_work(name, queue, reconcile, observer))
+
+
+async def _work(name: str, queue: WorkQueue, reconcile: Reconcile, observer: Observer | None) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        key = await queue.get()
+        began = loop.time()
+        try:
+            result = await _reconcile(name, queue, reconcile, key)
+        finally:
+            queue.done(key)
+        if observer is not None:
+            observer.reconciled(name, result, loop.time() - began)
+
+
+async def _reconcile(name: str, queue: WorkQueue, reconcile: Reconcile, key: str) -> Result:
+    where = {"controller": name, "key": key}
+    try:
+        again = await reconcile(key)
+    except TerminalError as error:
+        log.error("gives up until the object changes: %s", error, extra=where)
+        queue.forget(key)
+        return "terminal"
+    except OverlayNetError as error:
+        at_least = error.retry_after if isinstance(error, Unavailable) else None
+        delay = queue.retry(key, at_least=at_least)
+        log.warning("failed, tries again in %.1f s: %s", delay, error, extra=where)
+        return "error"
+    except Exception:
+        delay = queue.retry(key)
+        log.exception("failed unexpectedly, tries again in %.1f s", delay, extra=where)
+        return "error"
+    queue.forget(key)
+    if again is None:
+        return "success"
+    queue.add_after(key, again.after)
+    return "requeue"

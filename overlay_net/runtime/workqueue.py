@@ -1,0 +1,98 @@
+"""A queue of keys that coalesces: however often a key is added, it waits once, and one worker at a time has it.
+
+After k8s.io/client-go/util/workqueue: an added key that is being worked on is worked on again afterwards, so no change
+is missed; and a delayed key that is added at once does not wait.
+"""
+
+import asyncio
+from collections import deque
+
+from overlay_net.runtime.backoff import Backoff
+
+
+class WorkQueue:
+    def __init__(self, backoff: Backoff | None = None) -> None:
+        self._backoff = backoff or Backoff()
+        self._ready: deque[str] = deque()
+        self._waiting: set[str] = set()
+        """Keys in ``_ready``, or to be put there when their worker is done."""
+        self._working: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._getters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        """Keys that are ready to be worked on."""
+        return len(self._ready)
+
+    def add(self, key: str) -> None:
+        """Work on ``key`` as soon as possible."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        if key not in self._working:
+            self._ready.append(key)
+            self._wake_one()
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Work on ``key`` after ``seconds``, or earlier if it is already due earlier."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        if key in self._waiting and key not in self._working:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self.add, key)
+
+    def retry(self, key: str, *, at_least: float | None = None) -> float:
+        """Work on ``key`` again after its own growing delay; the delay in seconds."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = self._backoff.delay(failures, at_least=at_least)
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: str) -> None:
+        """The key succeeded: its next failure starts with the shortest delay."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> str:
+        """The next key, which belongs to the caller until ``done``."""
+        while not self._ready:
+            getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except asyncio.CancelledError:
+                if getter in self._getters:
+                    self._getters.remove(getter)
+                elif self._ready:
+                    # This wake-up was for us, and we go: hand it on.
+                    self._wake_one()
+                raise
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._working.add(key)
+        return key
+
+    def done(self, key: str) -> None:
+        """Give ``key`` back; if it was added meanwhile it is ready again."""
+        self._working.discard(key)
+        if key in self._waiting:
+            self._ready.append(key)
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
