@@ -23,6 +23,7 @@ from overlay_net.model.kernel import (
     Marks,
     Observed,
     ReplaceRoute,
+    SetSysctl,
 )
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.ops.metrics import Metrics
@@ -111,7 +112,7 @@ class NodeAgent:
     async def _apply(self, plan: KernelPlan, desired: Desired) -> dict[DesiredRoute | None, str]:
         """Apply the plan in its order, runs of routes in bulk.
 
-        A refused link, address or sysctl ends it, as later actions lean on earlier ones; routes stand alone.
+        A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
         """
         owners = {(route.subnet, route.metric): route for route in desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
@@ -137,7 +138,11 @@ class NodeAgent:
                 await self._kernel.apply(action)
             except KernelError as error:
                 log.warning("refused by the kernel: %s", error)
-                return errors | {None: str(error)}
+                errors[None] = str(error)
+                if isinstance(action, SetSysctl):
+                    # Addresses and routes work without; the report says what is missing.
+                    continue
+                return errors
             log.info("kernel changed", extra={"action": str(action)})
         await flush()
         return errors

@@ -32,6 +32,7 @@ async def run(settings: AgentSettings) -> None:
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     queue = WorkQueue()
     name = settings.node_name
+    marks = Marks(settings.route_protocol, LINK_ALIAS)
 
     def unready() -> str:
         return "" if store.synced else f"waiting for the first look at NodeOverlayIp {name}"
@@ -39,7 +40,7 @@ async def run(settings: AgentSettings) -> None:
     async with (
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
-        Kernel(settings.route_protocol, proc_sys_net=settings.proc_sys_net) as kernel,
+        Kernel(marks, (settings.link, settings.interface), settings.proc_sys_net) as kernel,
     ):
         api = KubeApi(connection, observer=metrics)
         agent = NodeAgent(
@@ -47,13 +48,13 @@ async def run(settings: AgentSettings) -> None:
             store=store,
             publish=publisher(api),
             link=DesiredLink(settings.link, settings.interface),
-            marks=Marks(settings.route_protocol, LINK_ALIAS),
+            marks=marks,
             metrics=metrics,
             resync=lambda: settings.resync_interval.total_seconds() * random.uniform(0.9, 1.1),
         )
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), store)
-        monitor = Monitor(lambda: queue.add_after(name, SETTLE))
+        monitor = Monitor(settings.route_protocol, lambda: queue.add_after(name, SETTLE))
         log.info("agent starts", extra={"node": name, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())

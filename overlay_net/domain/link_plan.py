@@ -52,7 +52,7 @@ def plan_link(desired: Desired, observed: Observed, marks: Marks) -> LinkPlan:
         message = f"interface {wanted.parent} does not exist on this node"
         return LinkPlan(sweep=sweep, problem=Problem("ParentMissing", message))
     hygiene = _parent_hygiene(parent, observed)
-    fresh = (
+    fresh: tuple[KernelAction, ...] = (
         AddLink(wanted.name, wanted.parent),
         *(SetSysctl(wanted.name, key, value) for key, value in LINK_SYSCTLS),
         SetLinkUp(wanted.name),
@@ -72,7 +72,7 @@ def plan_link(desired: Desired, observed: Observed, marks: Marks) -> LinkPlan:
         adopt = (AdoptLink(present.name),)
     elif not fits:
         return LinkPlan((DeleteLink(present.index, present.name), *hygiene, *fresh), sweep=sweep)
-    sysctls = tuple(
+    sysctls: tuple[KernelAction, ...] = tuple(
         SetSysctl(present.name, key, value)
         for key, value in LINK_SYSCTLS
         if observed.sysctls.get((present.name, key), value) != value
@@ -82,7 +82,7 @@ def plan_link(desired: Desired, observed: Observed, marks: Marks) -> LinkPlan:
 
 
 def _parent_hygiene(parent: Link, observed: Observed) -> tuple[KernelAction, ...]:
-    """Keep the parent from answering ARP for the overlay address with its own MAC, which draws traffic past the link."""
+    """Keep the parent from answering ARP for the overlay address with its own MAC: traffic would pass the link by."""
     if observed.sysctls.get((parent.name, "arp_ignore")) == "0":
         return (SetSysctl(parent.name, "arp_ignore", "1"),)
     return ()

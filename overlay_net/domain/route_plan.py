@@ -11,6 +11,7 @@ from overlay_net.model.kernel import (
     DesiredRoute,
     IpAddress,
     IpInterface,
+    IpNetwork,
     Link,
     Marks,
     NextHop,
@@ -84,7 +85,7 @@ def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link |
     return RoutePlan(tuple(changes), tuple(deletions), tuple(problems), tuple(placed))
 
 
-def _unwanted(routes: Iterable[Route], wanted: set[tuple[object, int, int]], marks: Marks) -> list[DeleteRoute]:
+def _unwanted(routes: Iterable[Route], wanted: set[tuple[IpNetwork, int, int]], marks: Marks) -> list[DeleteRoute]:
     return [DeleteRoute(route) for route in routes if owns_route(route, marks) and route.key not in wanted]
 
 

@@ -1,0 +1,6 @@
+"""The kernel of this network namespace: what it has, how to change it, and when it changed."""
+
+from overlay_net.adapters.netlink.kernel import Kernel
+from overlay_net.adapters.netlink.monitor import Monitor
+
+__all__ = ["Kernel", "Monitor"]

@@ -1,0 +1,36 @@
+"""Sysctls of one interface: files below ``/proc/sys/net`` (Documentation/networking/ip-sysctl.rst)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from overlay_net.model.errors import KernelError
+
+KEYS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries")
+
+
+class Sysctls:
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def read(self, links: Iterable[str]) -> dict[tuple[str, str], str]:
+        """(link, key) -> value, for the links that exist."""
+        values = {}
+        for link in links:
+            for key in KEYS:
+                try:
+                    values[link, key] = self._path(link, key).read_text(encoding="ascii").strip()
+                except OSError:
+                    # The link is not there, or went away between two reads: its values are not known.
+                    continue
+        return values
+
+    def write(self, link: str, key: str, value: str) -> None:
+        """Raises KernelError."""
+        try:
+            self._path(link, key).write_text(value, encoding="ascii")
+        except OSError as error:
+            text = f"set net.ipv4.conf.{link}.{key} = {value}: {error.strerror}"
+            raise KernelError(text, code=error.errno or 0) from None
+
+    def _path(self, link: str, key: str) -> Path:
+        return self._base / "ipv4" / "conf" / link / key
