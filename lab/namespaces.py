@@ -1,0 +1,141 @@
+"""Named network, mount and UTS namespaces, and the veth links that join them.
+
+A namespace is held by a tiny process instead of a file in /run/netns, so that it works in a user namespace and
+vanishes with the lab. It is entered with nsenter: `ip netns exec` would remount /sys.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from lab.processes import CommandFailed, run, wait_until
+
+# `cat` ends when the lab's end of its stdin closes, so that a namespace does not outlive a killed lab.
+PAUSE = 'hostname "$1" && ip link set lo up && echo ready && exec cat'
+
+
+class Namespace:
+    """A machine in miniature: its own links, routes, /proc/sys/net, mounts and host name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._pause = subprocess.Popen(
+            ["unshare", "--net", "--mount", "--uts", "sh", "-c", PAUSE, "pause", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._pause.stdout and self._pause.stderr
+        if self._pause.stdout.readline() != "ready\n":
+            reason = self._pause.stderr.read().strip()
+            self.close()
+            raise CommandFailed(f"namespace {name}: {reason}")
+
+    @property
+    def pid(self) -> int:
+        """The process that holds the namespace: what `ip link … netns PID` takes."""
+        return self._pause.pid
+
+    @property
+    def enter(self) -> list[str]:
+        """The words that, put before a command, run it in here."""
+        # Entering a mount namespace leads to its root directory: go back to where the caller stands.
+        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--", "env", f"--chdir={Path.cwd()}"]
+
+    def run(
+        self, *command: str, stdin: str | None = None, env: Mapping[str, str] | None = None, check: bool = True
+    ) -> str:
+        """The stdout of a command run in here; raises CommandFailed."""
+        return run([*self.enter, *command], stdin=stdin, env=env, check=check)
+
+    def popen(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """A command started in here, with pipes; lab.processes.Process is the one with a log file."""
+        return subprocess.Popen(
+            [*self.enter, *command],
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def ip(self, *words: str, check: bool = True) -> str:
+        """The output of `ip …` in here."""
+        return self.run("ip", *words, check=check)
+
+    def sysctl(self, key: str, value: str | int) -> None:
+        """Writes one setting, for instance `net.ipv4.ip_forward`."""
+        self.run("tee", f"/proc/sys/{key.replace('.', '/')}", stdin=str(value))
+
+    def pids(self) -> list[int]:
+        """Every process whose network namespace is this one."""
+        with contextlib.suppress(OSError):
+            mine = Path(f"/proc/{self.pid}/ns/net").stat()
+            return [pid for pid in _all_pids() if _is_in(pid, mine)]
+        return []
+
+    def close(self) -> None:
+        """Kills whatever runs in here and gives the namespace up; idempotent."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._pause.kill()
+        self._pause.wait()
+        for pipe in (self._pause.stdin, self._pause.stdout, self._pause.stderr):
+            if pipe:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _is_in(pid: int, namespace: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(Path(f"/proc/{pid}/ns/net").stat(), namespace)
+    except OSError:
+        return False
+
+
+def make_bridge(name: str, address: str, mac: str) -> None:
+    """A bridge in the caller's namespace, up, with an address such as 10.176.162.130/26."""
+    # Without an address of its own a bridge takes its ports' lowest one, and neighbours' ARP caches go stale.
+    run(["ip", "link", "add", name, "address", mac, "type", "bridge"])
+    run(["ip", "address", "add", address, "dev", name])
+    run(["ip", "link", "set", name, "up"])
+
+
+def join_bridge(namespace: Namespace, bridge: str, *, port: str, link: str = "eth0", mac: str | None = None) -> None:
+    """A veth pair: `link` in the namespace, `port` on the bridge in the caller's namespace."""
+    own = ["address", mac] if mac else []
+    peer = ["peer", "name", link, "netns", str(namespace.pid), *own]
+    run(["ip", "link", "add", port, "type", "veth", *peer])
+    run(["ip", "link", "set", port, "master", bridge, "up"])
+    namespace.ip("link", "set", link, "up")
+
+
+def leave_bridge(port: str) -> None:
+    """Removes a port and thereby the other end too; no error if the kernel was faster."""
+    run(["ip", "link", "delete", port], check=False)
+    wait_until(lambda: not Path(f"/proc/sys/net/ipv4/conf/{port}").exists(), f"{port} is gone")
+
+
+def connect(left: Namespace, left_link: str, right: Namespace, right_link: str) -> None:
+    """A veth pair between two namespaces, both ends up."""
+    peer = ["peer", "name", right_link, "netns", str(right.pid)]
+    left.ip("link", "add", left_link, "type", "veth", *peer)
+    left.ip("link", "set", left_link, "up")
+    right.ip("link", "set", right_link, "up")
