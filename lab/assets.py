@@ -54,14 +54,23 @@ class Recipe:
 
     @property
     def ldflags(self) -> str:
-        if self.module != "kubernetes":
-            return "-s -w"
-        # Without a stamp the server calls itself v0.0.0, which helm and kubectl take for very old.
-        major, minor = self.version.removeprefix("v").split(".")[:2]
-        stamps = {"gitVersion": self.version, "gitMajor": major, "gitMinor": minor}
-        return "-s -w " + " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in stamps.items())
+        """Version stamps: unstamped, a server calls itself v0.0.0, and helm takes every chart for too new."""
+        stamps = {}
+        if self.module == "kubernetes":
+            major, minor = self.version.removeprefix("v").split(".")[:2]
+            base = "k8s.io/component-base/version"
+            stamps = {f"{base}.gitVersion": self.version, f"{base}.gitMajor": major, f"{base}.gitMinor": minor}
+        elif self.module == "helm":
+            major, minor = KUBERNETES_RELEASE
+            stamps = {"helm.sh/helm/v3/internal/version.version": self.version}
+            for package in ("chartutil", "lint/rules"):
+                stamps[f"helm.sh/helm/v3/pkg/{package}.k8sVersionMajor"] = major
+                stamps[f"helm.sh/helm/v3/pkg/{package}.k8sVersionMinor"] = minor
+        return " ".join(("-s -w", *(f"-X {name}={value}" for name, value in stamps.items())))
 
 
+# What helm assumes of a cluster that it cannot ask.
+KUBERNETES_RELEASE = ("1", "36")
 KUBERNETES = "k8s.io/kubernetes"
 RECIPES = (
     Recipe("etcd", "etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", ("--version",)),

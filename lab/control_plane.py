@@ -33,7 +33,8 @@ class ControlPlane:
         self.directory = directory
         self.assets = assets
         self.port = port or free_port()
-        self.server = f"https://{addresses[0]}:{self.port}"
+        self._address = addresses[0]
+        self.server = f"https://{self._address}:{self.port}"
         self.authority = Authority.create(directory / "pki")
         self._kubeconfigs = directory / "kubeconfigs"
         self._kubeconfigs.mkdir(exist_ok=True)
@@ -78,6 +79,8 @@ class ControlPlane:
             str(self.assets.kube_apiserver),
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
             "--bind-address=0.0.0.0",
+            # Without one it looks for a default route, which private namespaces have not.
+            f"--advertise-address={self._address}",
             f"--secure-port={self.port}",
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",

@@ -1,0 +1,145 @@
+"""`python -m lab.demo`: tells the product's story on this machine, with real parts; it ends with 1 if it went wrong."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.assets import BuildFailed, find_assets
+from lab.private import EXIT_USAGE, Missing, check, enter, is_private
+from lab.processes import CommandFailed, ConditionTimeout
+from lab.story import Story, StoryFailed
+
+
+PLAIN_WIDTH = 180
+
+
+class Narrator:
+    """Tells steps, facts and tables; coloured on a terminal, plain text elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        self._began = time.monotonic()
+        self._steps = 0
+
+    def step(self, text: str) -> None:
+        self._steps += 1
+        elapsed = f"{time.monotonic() - self._began:5.1f} s"
+        self._console.print(f"\n[dim]{elapsed}[/dim]  [bold cyan]{self._steps}.[/bold cyan] [bold]{text}[/bold]")
+
+    def fact(self, text: str) -> None:
+        self._console.print(f"         {text}")
+
+    def table(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(
+            title=title, title_justify="left", title_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        )
+        for header in headers:
+            table.add_column(header, no_wrap=True, header_style="bold")
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+
+    def end(self, text: str, *, good: bool) -> None:
+        self._console.print(f"\n[bold {'green' if good else 'red'}]{text}[/]")
+
+
+def tell(story: Story, narrator: Narrator, *, keep: bool) -> None:
+    story.build()
+    story.plant_foreign(story.a_node)
+    before = story.foreign_state(story.a_node)
+    story.start()
+    story.register_nodes(tuple(story.vlan.nodes))
+    story.create_route()
+    story.check_traffic()
+    if keep:
+        wait_for_interrupt(story, narrator)
+        return
+    story.change_gateway()
+    story.remove_route_by_hand()
+    story.delete_route()
+    story.delete_node(story.a_node.name)
+    if story.foreign_state(story.a_node) != before:
+        raise StoryFailed("a link, address or route that is not ours was changed")
+    narrator.fact("what else was on the node (a link, two addresses, two routes) is as it was")
+
+
+def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
+    """Leave the lab up until Ctrl-C, and say how to get in."""
+    me = os.environ.get("LAB_OUTER_PID", "")
+    user = "--user --preserve-credentials " if os.environ.get("LAB_ROOTLESS") else ""
+    script = story.directory / "enter"
+    targets = {name: node.pid for name, node in story.vlan.nodes.items()}
+    targets |= {"gateway": story.vlan.gateway.pid, "on-premise": story.vlan.on_premise.pid}
+    cases = "\n".join(f"  {name}) pid={pid}; shift ;;" for name, pid in targets.items())
+    script.write_text(
+        ENTER.format(
+            outer=me, user=user, kubeconfig=story.plane.admin(), kubectl=story.assets.kubectl.parent, cases=cases
+        )
+    )
+    script.chmod(0o755)
+    narrator.step("The lab stays up until Ctrl-C")
+    narrator.fact(f"KUBECONFIG={story.plane.admin()}")
+    narrator.fact(f"{script} kubectl get noip,sroute,opool      the objects")
+    for name in targets:
+        narrator.fact(f"{script} {name} ip route      inside {name}")
+    narrator.fact(f"{story.directory}/*.log      what everything says")
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+ENTER = """#!/bin/sh
+# Runs a command in the lab, or on one of its machines if the first word names one; a shell without a command.
+pid=
+case "$1" in
+{cases}
+esac
+[ $# -gt 0 ] || set -- sh
+export KUBECONFIG={kubeconfig} PATH="{kubectl}:$PATH"
+if [ -n "$pid" ]; then
+  exec nsenter {user}--target={outer} --net --mount --pid -- nsenter --target=$pid --net --mount --uts -- "$@"
+fi
+exec nsenter {user}--target={outer} --net --mount --pid -- "$@"
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="nox -s demo --", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the lab up, say how to enter it, wait for Ctrl-C")
+    arguments = parser.parse_args()
+    try:
+        if not is_private():
+            check()
+            # Builds need the network, which the private namespaces have not.
+            find_assets(lambda text: print(text, file=sys.stderr, flush=True))
+            enter([sys.executable, "-m", "lab.demo", *sys.argv[1:]])
+        assets = find_assets()
+    except (Missing, BuildFailed) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if arguments.keep:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    narrator = Narrator()
+    with tempfile.TemporaryDirectory(prefix="overlay-net-") as folder, Story(Path(folder), assets, narrator) as story:
+        try:
+            tell(story, narrator, keep=arguments.keep)
+        except (StoryFailed, ConditionTimeout, CommandFailed) as error:
+            narrator.end(f"This did not happen: {error}", good=False)
+            return 1
+        except KeyboardInterrupt:
+            narrator.end("Interrupted; the lab is torn down", good=False)
+            return 130
+    narrator.end("Everything happened as told; the lab is gone", good=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The product as it runs in production: the chart is installed, and its two modes run as processes of their own.
+
+Each process gets what its pod would get: the settings from its ConfigMap, the token of its service account, and, for
+an agent, the name of its node and the node's network.
+"""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from lab.control_plane import ControlPlane
+from lab.processes import Process
+from lab.vlan import Node
+
+CHART = Path(__file__).parent.parent / "charts" / "overlay-net"
+NAMESPACE = "overlay-net"
+CONTROLLER_BIND = "127.0.0.1:8080"
+
+# Production waits for minutes where a story cannot.
+SETTINGS: dict[str, Any] = {
+    "log": {"format": "text"},
+    "http": {"bind": CONTROLLER_BIND},
+    "release_after": "2s",
+    "fence_after": "4s",
+    "status_batch": "100ms",
+    "audit_interval": "2s",
+    "audit_grace": "3s",
+}
+
+
+class Product:
+    def __init__(self, plane: ControlPlane, directory: Path) -> None:
+        self._plane = plane
+        self._directory = directory
+        self.controller: Process | None = None
+        self.agents: dict[str, Process] = {}
+
+    def install(self, pools: dict[str, Any], settings: dict[str, Any] | None = None) -> None:
+        """`helm install` of the chart with these pools."""
+        values = {
+            "pools": pools,
+            "controller": {"settings": {**SETTINGS, **(settings or {})}},
+            "agent": {"settings": {"log": {"format": "text"}}},
+        }
+        file = self._directory / "values.json"
+        file.write_text(json.dumps(values))
+        self._plane.helm(
+            "install", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--create-namespace", f"--values={file}"
+        )
+
+    def start_controller(self) -> Process:
+        self.controller = Process(
+            "controller",
+            self._command("controller"),
+            log=self._directory / "controller.log",
+            env={"OVERLAY_KUBECONFIG": str(self._identity("controller"))},
+        )
+        self.wait_controller()
+        return self.controller
+
+    def wait_controller(self) -> None:
+        assert self.controller is not None
+        self.controller.wait_for(lambda: ready(CONTROLLER_BIND), "the controller is ready")
+
+    def start_agent(self, node: Node) -> Process:
+        agent = Process(
+            f"agent on {node.name}",
+            self._command("agent"),
+            log=self._directory / f"agent-{node.name}.log",
+            env={"OVERLAY_KUBECONFIG": str(self._identity("agent")), "OVERLAY_NODE_NAME": node.name},
+            enter=node.enter,
+        )
+        self.agents[node.name] = agent
+        return agent
+
+    def wait_agent(self, node: Node) -> None:
+        self.agents[node.name].wait_for(
+            lambda: "ok" in node.run(sys.executable, "-c", PROBE, check=False), f"the agent on {node.name} is ready"
+        )
+
+    def close(self) -> None:
+        for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):
+            process.kill9()
+
+    def _command(self, mode: str) -> list[str]:
+        settings = self._directory / f"{mode}.yaml"
+        if not settings.exists():
+            config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
+            settings.write_text(config_map["data"]["config.yaml"])
+        return [sys.executable, "-m", "overlay_net", mode, f"--config={settings}"]
+
+    def _identity(self, mode: str) -> Path:
+        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}")
+
+
+PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/readyz', timeout=2).read())"
+
+
+def ready(bind: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{bind}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def conditions_of(item: dict[str, Any]) -> dict[str, str]:
+    """Type -> status of an object's conditions."""
+    found = item.get("status", {}).get("conditions", [])
+    return {condition["type"]: condition["status"] for condition in found}
+
+
+__all__ = ["CHART", "NAMESPACE", "Product", "conditions_of", "ready"]
