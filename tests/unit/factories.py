@@ -1,0 +1,57 @@
+"""Objects for tests, as the API has them, parsed as the product parses them."""
+
+from typing import Any
+
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.pool import Pool
+from overlay_net.model.static_route import StaticRoute
+
+
+def node(name: str = "n1", *, uid: str = "uid-1", zone: str = "dal10", **labels: str) -> Node:
+    labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south", **labels}
+    return Node.parse({"metadata": {"name": name, "uid": uid, "labels": labels}})
+
+
+def pool(name: str = "p1", cidr: str = "192.168.100.0/24", gateway: str = "192.168.100.1", **spec: Any) -> Pool:
+    return Pool.parse({"metadata": {"name": name, "uid": f"pool-{name}"}, "spec": {"cidr": cidr, "gateway": gateway, **spec}})
+
+
+def static_route(
+    name: str = "r1",
+    subnet: str = "192.168.0.0/24",
+    *,
+    created: str = "2026-01-01T00:00:00Z",
+    labels: dict[str, str] | None = None,
+    status: dict[str, Any] | None = None,
+    deleting: bool = False,
+    **spec: Any,
+) -> StaticRoute:
+    metadata: dict[str, Any] = {"name": name, "uid": f"route-{name}", "creationTimestamp": created, "generation": 1}
+    metadata["labels"] = labels or {}
+    if deleting:
+        metadata["deletionTimestamp"] = created
+    return StaticRoute.parse({"metadata": metadata, "spec": {"subnet": subnet, **spec}, "status": status or {}})
+
+
+def overlay(
+    name: str = "n1",
+    *,
+    status: dict[str, Any] | None = None,
+    spec: dict[str, Any] | None = None,
+    generation: int = 1,
+    deleting: bool = False,
+    finalizers: tuple[str, ...] = ("finalizer.iks.ibm.com",),
+    labels: dict[str, str] | None = None,
+) -> NodeOverlay:
+    metadata: dict[str, Any] = {
+        "name": name,
+        "uid": f"overlay-{name}",
+        "resourceVersion": "7",
+        "generation": generation,
+        "finalizers": list(finalizers),
+        "labels": {"node": name, "region": "us-south", "zone": "dal10"} if labels is None else labels,
+    }
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return NodeOverlay.parse({"metadata": metadata, "spec": spec or {}, "status": status or {}})
