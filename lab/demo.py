@@ -17,7 +17,6 @@ from lab.private import EXIT_USAGE, Missing, check, enter, is_private
 from lab.processes import CommandFailed, ConditionTimeout
 from lab.story import Story, StoryFailed
 
-
 PLAIN_WIDTH = 180
 
 

@@ -70,6 +70,9 @@ class Caches:
         return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
 
     def record_is_lost(self, overlay: NodeOverlay) -> bool:
-        """Whether the address that the object shows has no record, as far as the watch has come."""
+        """Whether the address that the object shows has no record of this node, as far as the watch has come."""
         address = overlay.assignment.address
-        return address is not None and self.records.get(object_name(address.ip)) is None
+        if address is None:
+            return False
+        record = self.records.get(object_name(address.ip))
+        return record is None or record.node != overlay.name

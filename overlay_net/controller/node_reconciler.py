@@ -20,6 +20,7 @@ from overlay_net.model.cluster import (
     DropFinalizer,
     LifeRules,
     LookUp,
+    NodePlan,
     NodeView,
     Release,
     Reserve,
@@ -35,6 +36,12 @@ log = logging.getLogger(__name__)
 
 MAX_LOOKS = 8
 """Looks in one reconciliation; a node that needs more is put back into the queue."""
+
+
+def _look_again(plan: NodePlan) -> bool:
+    """A plan never uses its own result: what was reserved or released is looked up like anything else."""
+    ends = any(isinstance(action, DropFinalizer) for action in plan.actions)
+    return not ends and any(isinstance(action, Reserve | Release) for action in plan.actions)
 
 
 class NodeReconciler:
@@ -76,9 +83,8 @@ class NodeReconciler:
                 wanted = {action.wanted for action in plan.actions if isinstance(action, Reserve) and action.wanted}
                 view = replace(view, taken=view.taken | wanted)
                 continue
-            if not any(isinstance(action, Reserve) for action in plan.actions):
+            if not _look_again(plan):
                 return Requeue(plan.look_after.total_seconds()) if plan.look_after is not None else None
-            # A plan never uses its own result: what was reserved is looked up like anything else.
             view = replace(self._look(name), reservations=await self._ipam.find(self._owner(view)))
         return Requeue(1)
 

@@ -105,7 +105,7 @@ def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan
     return address
 
 
-def _settled(view: NodeView, overlay: NodeOverlay) -> bool:
+def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
     """Whether the object alone shows that the address is reserved, as wished, and the only one."""
     current = overlay.assignment.address
     reserved = overlay.assignment.reserved
@@ -114,6 +114,8 @@ def _settled(view: NodeView, overlay: NodeOverlay) -> bool:
         and reserved is not None
         and reserved.status
         and not view.record_lost
+        and not overlay.assignment.releasing
+        and overlay.assignment.node_uid == node.uid
         and overlay.assignment.node_gone_since is None
         and (overlay.pin is None or overlay.pin == current.ip)
         and overlay.report.configured in (None, current)
@@ -122,7 +124,7 @@ def _settled(view: NodeView, overlay: NodeOverlay) -> bool:
 
 def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     if view.reservations is None:
-        if _settled(view, overlay):
+        if _settled(view, overlay, node):
             return NodePlan(_keep_gateway(view, overlay))
         return NodePlan((LookUp(),))
     pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
@@ -148,11 +150,14 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         return NodePlan((Reserve((pool,), current.address.ip),))
     message = f"{current.address.ip} is reserved from pool {current.pool}"
     before = overlay.assignment.address
+    others = tuple(other for other in view.reservations or () if other.record != current.record)
     assignment = Assignment(
         # The prefix length is the pool's: while the pool cannot be seen, the one in use stays.
         address=before if pool is None and before and before.ip == current.address.ip else current.address,
         gateway=overlay.gateway_override or (pool.gateway if pool else overlay.assignment.gateway),
         pool=current.pool,
+        node_uid=current.owner.uid,
+        releasing=tuple(str(other.address.ip) for other in others),
         reserved=_condition(view, overlay, Condition(RESERVED, True, "Reserved", message)),
     )
     actions: list[ClusterAction] = []
@@ -162,7 +167,6 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         actions.append(Announce("Reserved", message, warning=False))
     if overlay.report.configured == assignment.address and overlay.report.observed_generation >= overlay.generation:
         # Only now is it certain that the node no longer uses any other address.
-        others = (other for other in view.reservations or () if other.record != current.record)
         actions += [Release(other) for other in others]
     return NodePlan(tuple(actions))
 

@@ -100,6 +100,10 @@ class Assignment:
     address: IpInterface | None = None
     gateway: IpAddress | None = None
     pool: str = ""
+    node_uid: str = ""
+    """The Node whose mark the reservation carries."""
+    releasing: tuple[str, ...] = ()
+    """Other addresses that are still reserved for the node, until its agent reports the present one in use."""
     node_gone_since: datetime | None = None
     reserved: Condition | None = None
 
@@ -111,6 +115,10 @@ class Assignment:
             raw["gateway"] = str(self.gateway)
         if self.pool:
             raw["pool"] = self.pool
+        if self.node_uid:
+            raw["nodeUID"] = self.node_uid
+        if self.releasing:
+            raw["releasing"] = list(self.releasing)
         if self.node_gone_since is not None:
             raw["nodeGoneSince"] = self.node_gone_since.strftime("%Y-%m-%dT%H:%M:%SZ")
         if self.reserved is not None:
@@ -185,6 +193,8 @@ class NodeOverlay:
                 address=interface_of(status.get("ipAddr")),
                 gateway=address_in(status, "gateway"),
                 pool=text_of(status.get("pool")),
+                node_uid=text_of(status.get("nodeUID")),
+                releasing=texts_of(status, "releasing"),
                 node_gone_since=time_of(status.get("nodeGoneSince")),
                 reserved=find(conditions, RESERVED),
             ),

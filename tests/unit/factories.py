@@ -14,7 +14,9 @@ def node(name: str = "n1", *, uid: str = "uid-1", zone: str = "dal10", **labels:
 
 
 def pool(name: str = "p1", cidr: str = "192.168.100.0/24", gateway: str = "192.168.100.1", **spec: Any) -> Pool:
-    return Pool.parse({"metadata": {"name": name, "uid": f"pool-{name}"}, "spec": {"cidr": cidr, "gateway": gateway, **spec}})
+    return Pool.parse(
+        {"metadata": {"name": name, "uid": f"pool-{name}"}, "spec": {"cidr": cidr, "gateway": gateway, **spec}}
+    )
 
 
 def static_route(

@@ -1,0 +1,205 @@
+"""A cluster of one node, its IPAM and its agent, in memory: enough to run plans of domain.node_plan to their end.
+
+It refuses what the real parts refuse: an address has one owner, an object with a finalizer stays until it is removed.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Interface, ip_address, ip_interface
+from typing import Any
+
+from overlay_net.domain.addresses import free_addresses, may_hand_out
+from overlay_net.domain.node_plan import plan_node
+from overlay_net.domain.node_routes import compile_routes
+from overlay_net.model.cluster import (
+    Announce,
+    ApplyAssignment,
+    ApplyOverlay,
+    ClusterAction,
+    DeleteOverlay,
+    DropFinalizer,
+    LifeRules,
+    LookUp,
+    NodePlan,
+    NodeView,
+    Release,
+    Reserve,
+)
+from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.kernel import IpAddress
+from overlay_net.model.names import FINALIZER
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.pool import Pool
+from overlay_net.model.static_route import StaticRoute
+
+NAME = "n1"
+RULES = LifeRules(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
+
+
+class Refused(Exception):
+    """The IPAM refused; ``taken`` or exhausted."""
+
+    def __init__(self, taken: IpAddress | None) -> None:
+        super().__init__()
+        self.taken = taken
+
+
+@dataclass
+class Cluster:
+    pools: list[Pool]
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    node: Node | None = None
+    overlay: dict[str, Any] | None = None
+    routes: list[StaticRoute] = field(default_factory=list)
+    records: dict[IpAddress, Reservation] = field(default_factory=dict)
+    kernel: IPv4Interface | None = None
+    """The overlay address that the node's kernel has."""
+    gone_at: datetime | None = None
+    announced: list[str] = field(default_factory=list)
+    serial: int = 0
+
+    # --- What other people do ---
+
+    def join(self, node: Node) -> None:
+        self.node, self.gone_at = node, None
+
+    def leave(self) -> None:
+        if self.node is not None:
+            self.node, self.gone_at = None, self.now
+
+    def pin(self, address: str | None) -> None:
+        if self.overlay is None or "deletionTimestamp" in self.overlay["metadata"]:
+            return
+        self.overlay["spec"].pop("ipAddr", None)
+        if address:
+            self.overlay["spec"]["ipAddr"] = address
+        self.overlay["metadata"]["generation"] += 1
+
+    def take(self, address: str, node: str = "somebody-else") -> None:
+        """Another node reserves an address, if it is free."""
+        self.records.setdefault(ip_address(address), self._record(ip_address(address), self.pools[0], node, "x"))
+
+    def agent(self) -> None:
+        """The node's agent brings its kernel to what the object says, and reports."""
+        if self.overlay is None:
+            self.kernel = None
+            return
+        parsed = NodeOverlay.parse(self.overlay)
+        address = None if parsed.deleting else parsed.assignment.address or parsed.report.configured
+        self.kernel = address if isinstance(address, IPv4Interface) else None
+        status = self.overlay.setdefault("status", {})
+        status.pop("configuredIpAddr", None)
+        if self.kernel:
+            status["configuredIpAddr"] = str(self.kernel)
+        status["observedGeneration"] = parsed.generation
+        others = [each for each in status.get("conditions", []) if each["type"] != "Configured"]
+        state = {"type": "Configured", "status": "True" if self.kernel else "False"}
+        state["reason"] = "Configured" if self.kernel else "Released" if parsed.deleting else "NoAddress"
+        status["conditions"] = [*others, state]
+
+    # --- The controller ---
+
+    def view(self, **known: Any) -> NodeView:
+        overlay = NodeOverlay.parse(self.overlay) if self.overlay else None
+        gateway = overlay.assignment.gateway if overlay else None
+        address = overlay.assignment.address if overlay else None
+        return NodeView(
+            name=NAME,
+            node=self.node,
+            overlay=overlay,
+            routes=compile_routes(self.routes, self.node, gateway) if self.node else (),
+            pools=tuple(self.pools),
+            now=self.now,
+            record_lost=address is not None and address.ip not in {record.address.ip for record in self.found()},
+            **known,
+        )
+
+    def reconcile(self, steps: int | None = None) -> bool:
+        """Plan and apply until nothing is left, as the controller does; dies after ``steps`` writes.
+
+        Whether it came to its end.
+        """
+        view, left = self.view(), steps
+        for _ in range(20):
+            plan: NodePlan = plan_node(view, RULES)
+            if not plan.actions:
+                return True
+            try:
+                for action in plan.actions:
+                    if not isinstance(action, LookUp):
+                        if left == 0:
+                            return False
+                        left = None if left is None else left - 1
+                    self.apply(action)
+            except Refused as refused:
+                view = self.view(
+                    reservations=self.found(),
+                    exhausted=refused.taken is None,
+                    taken=view.taken | ({refused.taken} if refused.taken else set()),
+                )
+                continue
+            looked = any(isinstance(action, LookUp | Reserve | Release) for action in plan.actions)
+            view = self.view(reservations=self.found()) if looked else self.view()
+        raise AssertionError(f"it does not come to an end: {plan_node(view, RULES)}")
+
+    def found(self) -> tuple[Reservation, ...]:
+        return tuple(record for record in self.records.values() if record.owner.node == NAME)
+
+    def apply(self, action: ClusterAction) -> None:
+        match action:
+            case ApplyOverlay(labels, routes):
+                if self.overlay is None:
+                    self.serial += 1
+                    metadata = {"name": NAME, "uid": f"o{self.serial}", "generation": 1, "resourceVersion": "1"}
+                    self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
+                self.overlay["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
+                self.overlay["spec"]["routes"] = [route.to_json() for route in routes]
+                self.overlay["metadata"]["generation"] += 1
+            case ApplyAssignment(assignment):
+                assert self.overlay is not None
+                status = self.overlay["status"]
+                mine = assignment.to_json()
+                others = [each for each in status.get("conditions", []) if each["type"] != "Reserved"]
+                for key in ("ipAddr", "gateway", "pool", "nodeUID", "releasing", "nodeGoneSince"):
+                    status.pop(key, None)
+                status |= mine
+                status["conditions"] = [*others, *mine.get("conditions", [])]
+            case Reserve(pools, wanted):
+                self._reserve(pools, wanted)
+            case Release(reservation):
+                assert reservation.owner.node == NAME, "somebody else's record was released"
+                present = self.records.get(reservation.address.ip)
+                if present is not None and present.record == reservation.record:
+                    del self.records[reservation.address.ip]
+            case DeleteOverlay():
+                assert self.overlay is not None
+                self.overlay["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+                self.overlay["metadata"]["generation"] += 1
+            case DropFinalizer():
+                assert self.overlay is not None
+                self.overlay = None
+            case Announce(reason, _, __):
+                self.announced.append(reason)
+            case LookUp():
+                pass
+
+    def _reserve(self, pools: tuple[Pool, ...], wanted: IpAddress | None) -> None:
+        assert self.node is not None
+        for pool in pools:
+            candidates = free_addresses(pool, self.records) if wanted is None else iter([wanted])
+            address = next(candidates, None)
+            if address is None:
+                continue
+            owner = self.records[address].owner.node if address in self.records else NAME
+            if owner != NAME or not may_hand_out(pool, address):
+                raise Refused(address)
+            self.records[address] = self._record(address, pool, NAME, self.node.uid)
+            return
+        raise Refused(None)
+
+    def _record(self, address: IpAddress, pool: Pool, node: str, uid: str) -> Reservation:
+        assert pool.cidr is not None
+        interface = ip_interface((address, pool.cidr.prefixlen))
+        self.serial += 1
+        return Reservation(interface, pool.name, Owner("c", node, uid), f"record-{self.serial}")

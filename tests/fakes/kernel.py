@@ -1,0 +1,149 @@
+"""The kernel of one network namespace in memory: it refuses what Linux refuses, and drops what Linux drops along.
+
+Checked against the real one by tests/contract/test_kernel.py.
+"""
+
+import errno
+from dataclasses import replace
+
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import (
+    AddAddress,
+    AddLink,
+    Address,
+    AddRoute,
+    AdoptLink,
+    DeleteAddress,
+    DeleteLink,
+    DeleteRoute,
+    KernelAction,
+    Link,
+    Marks,
+    NextHop,
+    Observed,
+    ReplaceRoute,
+    Route,
+    SetLinkUp,
+    SetSysctl,
+)
+
+RTPROT_KERNEL = 2
+
+
+class FakeKernel:
+    def __init__(self, marks: Marks, observed: Observed) -> None:
+        self.marks = marks
+        self.links = {link.index: link for link in observed.links}
+        self.addresses = list(observed.addresses)
+        self.routes = list(observed.routes)
+        self.sysctls = dict(observed.sysctls)
+        self._next = max(self.links, default=0) + 1
+
+    def observe(self) -> Observed:
+        return Observed(
+            links=tuple(self.links.values()),
+            addresses=tuple(self.addresses),
+            routes=tuple(self.routes),
+            sysctls=dict(self.sysctls),
+        )
+
+    def apply(self, action: KernelAction) -> None:
+        """Raises KernelError with the errno that Linux gives."""
+        match action:
+            case AddLink(name, parent):
+                self._add_link(name, parent)
+            case AdoptLink(name):
+                link = self._named(name)
+                self.links[link.index] = replace(link, alias=self.marks.alias)
+            case SetLinkUp(name):
+                link = self._named(name)
+                self.links[link.index] = replace(link, up=True)
+                for address in self.addresses:
+                    self._connect(address)
+            case DeleteLink(index, _):
+                self.delete_link(index)
+            case SetSysctl(link, key, value):
+                self._named(link)
+                self.sysctls[link, key] = value
+            case AddAddress(name, interface):
+                index = self._named(name).index
+                self.addresses = [a for a in self.addresses if (a.link, a.interface) != (index, interface)]
+                self.addresses.append(Address(index, interface, self.marks.protocol))
+                self._connect(self.addresses[-1])
+            case DeleteAddress(name, interface):
+                self._delete_address(self._named(name).index, interface)
+            case AddRoute(route):
+                self._check(route)
+                if any(each.key == route.key for each in self.routes):
+                    raise KernelError("exists", code=errno.EEXIST)
+                self.routes.append(route)
+            case ReplaceRoute(route):
+                self._check(route)
+                # Linux replaces whatever has the key, whoever made it.
+                self.routes = [each for each in self.routes if each.key != route.key] + [route]
+            case DeleteRoute(route):
+                self.routes = [each for each in self.routes if (each.key, each.protocol) != (route.key, route.protocol)]
+
+    def set_down(self, index: int) -> None:
+        """The link's routes vanish without a word."""
+        self.links[index] = replace(self.links[index], up=False)
+        self._drop_routes_over(index)
+
+    def delete_link(self, index: int) -> None:
+        if self.links.pop(index, None) is None:
+            return
+        for child in [link.index for link in self.links.values() if link.parent == index]:
+            self.delete_link(child)
+        self.addresses = [address for address in self.addresses if address.link != index]
+        self._drop_routes_over(index)
+
+    def _drop_routes_over(self, index: int) -> None:
+        self.routes = [route for route in self.routes if all(hop.link != index for hop in route.next_hops)]
+
+    def _add_link(self, name: str, parent: str) -> None:
+        if any(link.name == name for link in self.links.values()):
+            raise KernelError("exists", code=errno.EEXIST)
+        below = self._named(parent)
+        self.links[self._next] = Link(self._next, name, "macvlan", below.index, self.marks.alias, up=False)
+        self._next += 1
+
+    def _named(self, name: str) -> Link:
+        for link in self.links.values():
+            if link.name == name:
+                return link
+        raise KernelError(f"no link {name}", code=errno.ENODEV)
+
+    def _connect(self, address: Address) -> None:
+        """The kernel's own route to the subnet of an address on a link that is up."""
+        network = address.interface.network
+        if not self.links[address.link].up or network.prefixlen == network.max_prefixlen:
+            return
+        route = Route(network, (NextHop(None, address.link),), RTPROT_KERNEL, source=address.interface.ip)
+        if not any(each.key == route.key for each in self.routes):
+            self.routes.append(route)
+
+    def _delete_address(self, index: int, interface: object) -> None:
+        gone = [a for a in self.addresses if (a.link, a.interface) == (index, interface)]
+        self.addresses = [a for a in self.addresses if a not in gone]
+        for address in gone:
+            ip, network = address.interface.ip, address.interface.network
+            if all(each.interface.ip != ip for each in self.addresses):
+                self.routes = [route for route in self.routes if route.source != ip]
+            if not any(each.link == index and each.interface.network == network for each in self.addresses):
+                # Next hops that were on the link only through this subnet stay: fib_sync_down_addr looks at sources.
+                self.routes = [
+                    route for route in self.routes if not (route.protocol == RTPROT_KERNEL and route.subnet == network)
+                ]
+
+    def _check(self, route: Route) -> None:
+        for hop in route.next_hops:
+            link = self.links.get(hop.link)
+            if link is None:
+                raise KernelError("no such link", code=errno.ENODEV)
+            if not link.up:
+                raise KernelError("link is down", code=errno.ENETDOWN)
+            subnets = [address.interface.network for address in self.addresses if address.link == hop.link]
+            if hop.gateway is not None and not any(hop.gateway in subnet for subnet in subnets):
+                raise KernelError("gateway is unreachable", code=errno.ENETUNREACH)
+        if route.source is not None and all(address.interface.ip != route.source for address in self.addresses):
+            raise KernelError("source is not local", code=errno.EINVAL)

@@ -1,0 +1,90 @@
+"""Which addresses may be handed out, how many there are, and which reservations belong to nobody."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_interface
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
+from overlay_net.domain.audit import audit
+from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.pool import range_of
+from tests.unit.factories import pool
+
+
+def free(**spec: Any) -> list[str]:
+    return [str(address) for address in free_addresses(pool(**spec), set())]
+
+
+def test_network_gateway_broadcast_and_exclusions_are_never_handed_out() -> None:
+    assert free(cidr="10.0.0.0/29", gateway="10.0.0.2") == ["10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
+    excluded = ["10.0.0.1", "10.0.0.4-10.0.0.5", "10.0.0.6/31"]
+    assert free(cidr="10.0.0.0/29", gateway="10.0.0.2", exclude=excluded) == ["10.0.0.3"]
+    assert free(cidr="10.0.0.0/30", gateway="10.0.0.1") == ["10.0.0.2"]
+
+
+def test_ipv6_keeps_the_subnet_router_anycast_address() -> None:
+    wide = pool(cidr="fd00::/64", gateway="fd00::1")
+    assert str(next(free_addresses(wide, set()))) == "fd00::2"
+    assert not may_hand_out(wide, ip_address("fd00::"))
+    assert capacity(wide) == 2**64 - 2
+
+
+@given(
+    st.integers(24, 30),
+    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), max_size=5),
+    st.integers(1, 2),
+)
+def test_counting_and_listing_agree(length: int, ranges: list[tuple[int, int]], gateway: int) -> None:
+    exclude = [f"10.0.0.{min(pair)}-10.0.0.{max(pair)}" for pair in ranges]
+    subject = pool(cidr=f"10.0.0.0/{length}", gateway=f"10.0.0.{gateway}", exclude=exclude)
+    listed = list(free_addresses(subject, set()))
+    assert len(listed) == len(set(listed)) == capacity(subject)
+    assert listed == sorted(listed)
+    assert subject.cidr is not None
+    assert listed == [address for address in subject.cidr if may_hand_out(subject, address)]
+
+
+def test_a_large_pool_is_not_walked_to_find_its_first_addresses() -> None:
+    taken = {ip_address("10.0.0.2")}
+    found = islice(free_addresses(pool(cidr="10.0.0.0/8", gateway="10.0.0.1"), taken), 2)
+    assert [str(address) for address in found] == ["10.0.0.3", "10.0.0.4"]
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.9-10.0.0.1", "10.0.0.1-fe80::1", "10.0.0.1-", "10.0.0.1/24", "x-y"])
+def test_a_broken_exclusion_makes_the_pool_unusable_and_is_named(text: str) -> None:
+    assert range_of(text) is None
+    assert repr(text) in pool(exclude=[text]).problem
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GRACE = timedelta(minutes=10)
+
+
+def record(node: str, last: int = 2) -> Reservation:
+    return Reservation(ip_interface(f"10.0.0.{last}/24"), "p1", Owner("c", node, "u"), f"record-{node}")
+
+
+def test_only_what_was_seen_twice_and_long_enough_is_released() -> None:
+    records = [record("gone"), record("here", 3)]
+    first = audit(records, {"here"}, {}, NOW, GRACE)
+    assert first.release == ()
+    early = audit(records, {"here"}, first.suspects, NOW + GRACE / 2, GRACE)
+    assert early.release == ()
+    late = audit(records, {"here"}, early.suspects, NOW + GRACE, GRACE)
+    assert late.release == (records[0],)
+
+
+def test_a_second_sighting_is_needed_even_without_grace() -> None:
+    assert audit([record("gone")], set(), {}, NOW, timedelta()).release == ()
+
+
+def test_an_owner_that_comes_back_starts_the_clock_anew() -> None:
+    records = [record("n")]
+    suspects = audit(records, set(), {}, NOW, GRACE).suspects
+    suspects = audit(records, {"n"}, suspects, NOW + GRACE, GRACE).suspects
+    assert audit(records, set(), suspects, NOW + 2 * GRACE, GRACE).release == ()

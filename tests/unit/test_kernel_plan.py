@@ -1,0 +1,265 @@
+"""The plan for a node's kernel: it converges from anywhere, a half-done one is finished by the next, and it leaves
+everything that does not carry our marks as it is."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.domain.ownership import owns_address, owns_link, owns_route
+from overlay_net.model.kernel import (
+    Address,
+    AdoptLink,
+    DeleteAddress,
+    DeleteLink,
+    Desired,
+    DesiredLink,
+    DesiredRoute,
+    Link,
+    Marks,
+    NextHop,
+    Observed,
+    ReplaceRoute,
+    Route,
+    SetSysctl,
+)
+from tests.fakes.kernel import FakeKernel
+
+MARKS = Marks(117, "overlay-net")
+LINK = DesiredLink("tmp0", "eth0")
+ETH0 = Link(2, "eth0", "veth", None, None, up=True)
+ETH0_ADDRESS = Address(2, ip_interface("10.176.162.151/26"), None)
+OVERLAY = ip_interface("192.168.100.4/24")
+
+
+def route(subnet: str = "192.168.0.0/24", *gateways: str, metric: int = 0) -> DesiredRoute:
+    return DesiredRoute(ip_network(subnet), tuple(map(ip_address, gateways or ("192.168.100.1",))), metric, "r")
+
+
+def desired(*routes: DesiredRoute, address: object = OVERLAY) -> Desired:
+    return Desired(LINK, address, routes)  # type: ignore[arg-type]
+
+
+def machine(*more: object) -> Observed:
+    """A node as it is before us, and whatever else is given."""
+    return Observed(
+        links=(ETH0, *(each for each in more if isinstance(each, Link))),
+        addresses=(ETH0_ADDRESS, *(each for each in more if isinstance(each, Address))),
+        routes=tuple(each for each in more if isinstance(each, Route)),
+        sysctls={("eth0", "arp_ignore"): "0"},
+    )
+
+
+def converge(kernel: FakeKernel, wish: Desired, *, passes: int = 5) -> None:
+    for _ in range(passes):
+        plan = plan_kernel(wish, kernel.observe(), MARKS)
+        if not plan.actions:
+            return
+        for action in plan.actions:
+            kernel.apply(action)
+    raise AssertionError(f"it does not come to an end: {plan_kernel(wish, kernel.observe(), MARKS).actions}")
+
+
+def foreign(observed: Observed) -> set[object]:
+    """Everything without our marks, but for the routes that the kernel makes for our own addresses."""
+    ours = {link.index for link in observed.links if owns_link(link, MARKS)}
+    return {
+        *(link for link in observed.links if not owns_link(link, MARKS)),
+        *(each for each in observed.addresses if not owns_address(each, observed, MARKS)),
+        *(
+            each
+            for each in observed.routes
+            if not owns_route(each, MARKS) and not any(hop.link in ours for hop in each.next_hops)
+        ),
+    }
+
+
+def test_from_nothing_to_link_address_and_route() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route()))
+    after = kernel.observe()
+    (tmp0,) = [link for link in after.links if link.name == "tmp0"]
+    assert (tmp0.kind, tmp0.parent, tmp0.alias, tmp0.up) == ("macvlan", 2, "overlay-net", True)
+    assert Address(tmp0.index, OVERLAY, 117) in after.addresses
+    hop = NextHop(ip_address("192.168.100.1"), tmp0.index)
+    assert Route(ip_network("192.168.0.0/24"), (hop,), 117, source=OVERLAY.ip) in after.routes
+    values = {key: value for (link, key), value in after.sysctls.items() if link == "tmp0"}
+    assert values == {"rp_filter": "2", "arp_ignore": "1", "arp_announce": "2", "promote_secondaries": "1"}
+    assert after.sysctls["eth0", "arp_ignore"] == "1", "or the parent answers ARP for the overlay address"
+    assert plan_kernel(desired(route()), after, MARKS).placed == ((route(), "tmp0"),)
+
+
+def test_a_changed_gateway_replaces_and_never_deletes() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route()))
+    (action,) = plan_kernel(desired(route("192.168.0.0/24", "192.168.100.254")), kernel.observe(), MARKS).actions
+    assert isinstance(action, ReplaceRoute)
+
+
+def test_a_changed_address_comes_first_and_the_old_one_goes_last() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route()))
+    wish = desired(route(), address=ip_interface("192.168.100.9/24"))
+    kinds = [type(action).__name__ for action in plan_kernel(wish, kernel.observe(), MARKS).actions]
+    assert kinds == ["AddAddress", "ReplaceRoute", "DeleteAddress"]
+
+
+def test_added_routes_come_before_deleted_ones() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route("10.1.0.0/16")))
+    kinds = [
+        type(each).__name__ for each in plan_kernel(desired(route("10.2.0.0/16")), kernel.observe(), MARKS).actions
+    ]
+    assert kinds == ["AddRoute", "DeleteRoute"]
+
+
+def test_several_gateways_are_one_multipath_route() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route("10.1.0.0/16", "192.168.100.3", "192.168.100.1")))
+    (found,) = [each for each in kernel.routes if each.subnet == ip_network("10.1.0.0/16")]
+    assert [str(hop.gateway) for hop in found.next_hops] == ["192.168.100.1", "192.168.100.3"]
+
+
+def test_a_gateway_on_the_private_network_goes_through_it_with_its_own_source() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route("10.1.0.0/16", "10.176.162.129")))
+    (found,) = [each for each in kernel.routes if each.subnet == ip_network("10.1.0.0/16")]
+    assert (found.next_hops[0].link, found.source) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("wish", "more", "reason", "part"),
+    [
+        (desired(route("10.1.0.0/16", "10.9.0.254")), (), "GatewayNotOnLink", "10.9.0.254"),
+        (desired(DesiredRoute(ip_network("10.1.0.0/16"), ())), (), "NoGateway", "10.1.0.0/16"),
+        (desired(route(), route()), (), "Duplicate", "192.168.0.0/24"),
+        (
+            desired(route()),
+            (Route(ip_network("192.168.0.0/24"), (NextHop(ip_address("10.176.162.129"), 2),), 186),),
+            "ForeignRoute",
+            "186",
+        ),
+        (desired(route()), (Link(9, "tmp0", "vlan", 2, None, up=True),), "LinkNameTaken", "vlan"),
+        (Desired(DesiredLink("tmp0", "eth7"), OVERLAY), (), "ParentMissing", "eth7"),
+    ],
+)
+def test_what_cannot_be_had_is_said_and_the_rest_is_done(
+    wish: Desired, more: tuple[object, ...], reason: str, part: str
+) -> None:
+    kernel = FakeKernel(MARKS, machine(*more))
+    before = foreign(kernel.observe())
+    converge(kernel, wish)
+    problems = plan_kernel(wish, kernel.observe(), MARKS).problems
+    assert any(each.reason == reason and part in each.message for each in problems), problems
+    assert foreign(kernel.observe()) == before
+
+
+def test_a_route_that_cannot_be_placed_now_keeps_what_is_there() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route()))
+    assert not plan_kernel(desired(route("192.168.0.0/24", "10.9.0.254")), kernel.observe(), MARKS).actions
+
+
+def test_the_earlier_operators_link_is_adopted_when_it_has_the_very_address() -> None:
+    link = Link(9, "tmp0", "macvlan", 2, None, up=True)
+    theirs = machine(link, Address(9, OVERLAY, None))
+    assert AdoptLink("tmp0") in plan_kernel(desired(), theirs, MARKS).actions
+    kernel = FakeKernel(MARKS, theirs)
+    converge(kernel, desired(route()))
+    assert Address(9, OVERLAY, 117) in kernel.addresses
+    other = machine(link, Address(9, ip_interface("192.168.100.5/24"), None))
+    assert not plan_kernel(desired(), other, MARKS).actions
+
+
+def test_our_link_over_another_parent_is_made_anew_and_leftovers_are_swept() -> None:
+    other = Link(3, "eth1", "veth", None, None, up=True)
+    wrong = Link(9, "tmp0", "macvlan", 3, "overlay-net", up=True)
+    leftover = Link(10, "tmp1", "macvlan", 2, "overlay-net", up=True)
+    kernel = FakeKernel(MARKS, machine(other, wrong, leftover))
+    converge(kernel, desired(route()))
+    assert {(link.name, link.parent) for link in kernel.links.values() if link.kind == "macvlan"} == {("tmp0", 2)}
+
+
+def test_nothing_wanted_takes_down_exactly_ours_routes_first() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    before = kernel.observe()
+    converge(kernel, desired(route()))
+    kinds = [type(action) for action in plan_kernel(Desired(), kernel.observe(), MARKS).actions]
+    assert kinds[-1] is DeleteLink
+    converge(kernel, Desired())
+    assert replace(kernel.observe(), sysctls={}) == replace(before, sysctls={})
+
+
+def test_sysctls_that_somebody_changed_are_set_again() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired())
+    kernel.sysctls["tmp0", "arp_ignore"] = "0"
+    assert plan_kernel(desired(), kernel.observe(), MARKS).actions == (SetSysctl("tmp0", "arp_ignore", "1"),)
+
+
+def test_without_address_protocols_every_address_on_our_link_counts_as_ours() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired())
+    tmp0 = next(link for link in kernel.links.values() if link.name == "tmp0")
+    kernel.addresses.append(Address(tmp0.index, ip_interface("192.168.100.99/24"), None))
+    drop = DeleteAddress("tmp0", ip_interface("192.168.100.99/24"))
+    assert drop not in plan_kernel(desired(), kernel.observe(), MARKS).actions
+    assert drop in plan_kernel(desired(), replace(kernel.observe(), marks_addresses=False), MARKS).actions
+
+
+# --- Properties ------------------------------------------------------------------------------------------------------
+
+SUBNETS = [f"10.{number}.0.0/16" for number in range(4)]
+GATEWAYS = ["192.168.100.1", "192.168.100.254", "10.176.162.129", "10.9.0.254"]
+routes = st.lists(
+    st.builds(
+        lambda subnet, gateways, metric: route(subnet, *gateways, metric=metric),
+        st.sampled_from(SUBNETS),
+        st.lists(st.sampled_from(GATEWAYS), min_size=1, max_size=2, unique=True),
+        st.sampled_from([0, 50]),
+    ),
+    max_size=4,
+)
+wishes = st.builds(
+    lambda found, last: desired(*found, address=ip_interface(f"192.168.100.{last}/24")), routes, st.integers(4, 6)
+) | st.just(Desired())
+foreigners = st.lists(
+    st.one_of(
+        st.builds(
+            lambda subnet, protocol: Route(ip_network(subnet), (NextHop(ip_address("10.176.162.129"), 2),), protocol),
+            st.sampled_from(SUBNETS),
+            st.sampled_from([2, 4, 186]),
+        ),
+        st.builds(lambda last: Address(2, ip_interface(f"172.31.0.{last}/32"), None), st.integers(1, 3)),
+        st.builds(lambda last: Link(20 + last, f"other{last}", "veth", None, None, up=True), st.integers(1, 3)),
+    ),
+    max_size=5,
+    unique_by=lambda each: each.key if isinstance(each, Route) else each,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(foreigners, st.lists(wishes, min_size=1, max_size=4), st.lists(st.integers(0, 8), max_size=4), st.booleans())
+def test_any_walk_through_wishes_crashes_and_flaps_converges_and_touches_nothing_foreign(
+    others: list[object], walk: list[Desired], crashes: list[int], flap: bool
+) -> None:
+    kernel = FakeKernel(MARKS, machine(*others))
+    before = foreign(kernel.observe())
+    for wish, steps in zip(walk, [*crashes, *[0] * len(walk)], strict=False):
+        # A run that dies after some steps.
+        for action in plan_kernel(wish, kernel.observe(), MARKS).actions[:steps]:
+            kernel.apply(action)
+    tmp0 = next((link.index for link in kernel.links.values() if link.name == "tmp0"), None)
+    if flap and tmp0 is not None:
+        kernel.set_down(tmp0)
+    converge(kernel, walk[-1])
+    assert foreign(kernel.observe()) == before
+    final = plan_kernel(walk[-1], kernel.observe(), MARKS)
+    concerned = {problem.route for problem in final.problems}
+    assert {placed for placed, _ in final.placed} | concerned >= set(walk[-1].routes)
+    if walk[-1] == Desired():
+        assert not any(owns_route(each, MARKS) for each in kernel.routes)
+        assert not any(owns_link(each, MARKS) for each in kernel.links.values())

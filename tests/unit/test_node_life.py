@@ -1,0 +1,119 @@
+"""The life of an address, as a random walk: people, agents, crashes and clocks in any order, then a calm end.
+
+At every moment: an address in a node's kernel is reserved for that node, until the node is fenced. In the end: a node
+that exists has exactly one address, in its object, in its kernel and in the IPAM; one that does not has none.
+"""
+
+from copy import deepcopy
+from datetime import timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tests.fakes.cluster import NAME, RULES, Cluster
+from tests.unit.factories import node, pool, static_route
+
+# Room for four: .1 is the gateway, .0 and .7 are never handed out, .6 is excluded.
+POOL = pool(cidr="10.9.0.0/29", gateway="10.9.0.1", exclude=["10.9.0.6"])
+ADDRESSES = [f"10.9.0.{last}" for last in range(8)]
+
+
+class NodeLife(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster([POOL])
+        self.incarnation = 0
+        self.silent = False
+        self.fenced = False
+        """The node was away so long that its address was given up while its kernel may still have it."""
+
+    @rule()
+    def node_joins(self) -> None:
+        if self.cluster.node is None:
+            self.incarnation += 1
+            self.cluster.join(node(NAME, uid=f"uid-{self.incarnation}"))
+
+    @rule()
+    def node_leaves(self) -> None:
+        self.cluster.leave()
+
+    @rule(address=st.sampled_from([None, *ADDRESSES]))
+    def user_pins(self, address: str | None) -> None:
+        self.cluster.pin(address)
+
+    @rule(address=st.sampled_from(ADDRESSES[2:6]))
+    def another_node_takes(self, address: str) -> None:
+        self.cluster.take(address)
+
+    @rule(subnet=st.sampled_from(["10.1.0.0/16", "10.2.0.0/16"]))
+    def user_adds_a_route(self, subnet: str) -> None:
+        self.cluster.routes.append(static_route(f"r{len(self.cluster.routes)}", subnet))
+
+    @rule(minutes=st.integers(1, 15))
+    def time_passes(self, minutes: int) -> None:
+        self.cluster.now += timedelta(minutes=minutes)
+        gone = self.cluster.gone_at
+        self.fenced |= gone is not None and self.cluster.now - gone >= RULES.fence_after
+
+    @rule(silent=st.booleans())
+    def agent_dies_or_returns(self, silent: bool) -> None:
+        self.silent = silent
+
+    @rule()
+    def agent_works(self) -> None:
+        if not self.silent:
+            self.cluster.agent()
+            self.fenced = False
+
+    @rule()
+    def user_deletes_the_object(self) -> None:
+        overlay = self.cluster.overlay
+        if overlay is not None and "deletionTimestamp" not in overlay["metadata"]:
+            overlay["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            overlay["metadata"]["generation"] += 1
+
+    @rule(steps=st.none() | st.integers(0, 3))
+    def controller_works_or_dies_on_the_way(self, steps: int | None) -> None:
+        self.cluster.reconcile(steps)
+
+    @invariant()
+    def an_address_in_use_is_reserved(self) -> None:
+        cluster = self.cluster
+        if cluster.kernel is None:
+            return
+        record = cluster.records.get(cluster.kernel.ip)
+        assert self.fenced or (record is not None and record.owner.node == NAME)
+
+    def teardown(self) -> None:
+        cluster = self.cluster
+        cluster.pin(None)
+        for _ in range(6):
+            cluster.reconcile()
+            cluster.agent()
+        if cluster.node is None:
+            cluster.now += RULES.release_after + RULES.fence_after
+            for _ in range(3):
+                cluster.reconcile()
+                cluster.agent()
+            assert cluster.overlay is None
+            assert not cluster.found()
+            assert cluster.kernel is None
+            return
+        assert cluster.overlay is not None
+        assert len(cluster.found()) <= 1
+        if cluster.found():
+            (mine,) = cluster.found()
+            assert cluster.overlay["status"]["ipAddr"] == str(mine.address)
+            assert cluster.kernel == mine.address
+            assert mine.owner.uid == cluster.node.uid
+            assert len(cluster.overlay["spec"].get("routes", [])) == len({str(each.subnets) for each in cluster.routes})
+        else:
+            assert len(cluster.records) == 4, "the node has no address though one is free"
+        before = deepcopy((cluster.overlay, cluster.records, cluster.kernel))
+        cluster.reconcile()
+        assert before == (cluster.overlay, cluster.records, cluster.kernel), "a node that is as it must be was changed"
+
+
+TestNodeLife = NodeLife.TestCase
+TestNodeLife.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)

@@ -1,0 +1,127 @@
+"""What a node gets, and what people read when it gets nothing."""
+
+from ipaddress import ip_address
+
+from overlay_net.model.names import FINALIZER
+from tests.fakes.cluster import NAME, Cluster
+from tests.unit.factories import node, pool
+
+
+def settle(cluster: Cluster) -> Cluster:
+    for _ in range(4):
+        cluster.reconcile()
+        cluster.agent()
+    return cluster
+
+
+def reserved(cluster: Cluster) -> tuple[str, str]:
+    """Status and reason of the condition Reserved."""
+    assert cluster.overlay is not None
+    (condition,) = [each for each in cluster.overlay["status"]["conditions"] if each["type"] == "Reserved"]
+    return condition["status"], condition["reason"]
+
+
+def address(cluster: Cluster) -> str | None:
+    assert cluster.overlay is not None
+    found = cluster.overlay["status"].get("ipAddr")
+    return None if found is None else str(found)
+
+
+def joined(*pools: object, **options: object) -> Cluster:
+    cluster = Cluster(list(pools))  # type: ignore[arg-type]
+    cluster.join(node(NAME, **options))  # type: ignore[arg-type]
+    return cluster
+
+
+def test_a_new_node_gets_labels_finalizer_address_and_gateway() -> None:
+    cluster = settle(joined(pool(exclude=["192.168.100.2-192.168.100.3"])))
+    assert cluster.overlay is not None
+    assert cluster.overlay["metadata"]["labels"] == {"node": NAME, "region": "us-south", "zone": "dal10"}
+    assert cluster.overlay["metadata"]["finalizers"] == [FINALIZER]
+    assert address(cluster) == "192.168.100.4/24"
+    assert cluster.overlay["status"]["gateway"] == "192.168.100.1"
+    assert cluster.overlay["status"]["pool"] == "p1"
+    assert reserved(cluster) == ("True", "Reserved")
+
+
+def test_pools_are_tried_by_zone_then_in_their_order_and_a_full_one_is_passed_over() -> None:
+    full = pool("a-full", "10.1.0.0/30", "10.1.0.1", zones=["dal10"])
+    cluster = joined(
+        pool("other-zone", "10.2.0.0/24", "10.2.0.1", zones=["wdc04"]),
+        full,
+        pool("b-room", "10.3.0.0/24", "10.3.0.1", nodeSelector={"matchLabels": {"kind": "worker"}}),
+        kind="worker",
+    )
+    cluster.take("10.1.0.2")
+    assert address(settle(cluster)) == "10.3.0.2/24"
+
+
+def test_no_pool_and_full_pools_are_told_apart_and_end_by_themselves() -> None:
+    cluster = settle(joined(pool(zones=["wdc04"])))
+    assert reserved(cluster) == ("False", "NoPool")
+    cluster.pools = [pool(cidr="10.1.0.0/30", gateway="10.1.0.1")]
+    cluster.take("10.1.0.2")
+    assert reserved(settle(cluster)) == ("False", "Exhausted")
+    assert cluster.announced == ["NoPool", "Exhausted"], "each reason is announced once, however often it is met"
+    cluster.records.clear()
+    assert reserved(settle(cluster)) == ("True", "Reserved")
+
+
+def test_a_pool_with_a_broken_spec_serves_nobody() -> None:
+    assert reserved(settle(joined(pool(gateway="10.9.9.9")))) == ("False", "NoPool")
+
+
+def test_a_pinned_address_is_taken_and_the_earlier_one_goes_back_only_when_the_agent_has_changed() -> None:
+    cluster = settle(joined(pool()))
+    cluster.pin("192.168.100.77")
+    cluster.reconcile()
+    assert address(cluster) == "192.168.100.77/24"
+    assert ip_address("192.168.100.2") in cluster.records, "the node may still use it"
+    settle(cluster)
+    assert [str(each) for each in cluster.records] == ["192.168.100.77"]
+
+
+def test_a_pin_that_cannot_be_had_leaves_the_node_its_address() -> None:
+    for pin, reason in (
+        ("10.99.0.1", "OutsidePools"),
+        ("192.168.100.1", "AddressTaken"),
+        ("192.168.100.255", "AddressTaken"),
+        ("192.168.100.9", "AddressTaken"),
+    ):
+        cluster = settle(joined(pool()))
+        cluster.take("192.168.100.9")
+        cluster.pin(pin)
+        settle(cluster)
+        assert (address(cluster), reserved(cluster)) == ("192.168.100.2/24", ("False", reason)), pin
+
+
+def test_the_earlier_operators_address_is_kept() -> None:
+    cluster = joined(pool())
+    cluster.reconcile(steps=1)
+    assert cluster.overlay is not None
+    cluster.overlay["status"] = {"ipAddr": "192.168.100.44/24", "gateway": "192.168.100.1", "interfaceLabel": "tmp0"}
+    assert address(settle(cluster)) == "192.168.100.44/24"
+    assert ip_address("192.168.100.44") in cluster.records
+
+
+def test_an_address_that_somebody_else_has_is_given_up_and_that_is_announced() -> None:
+    cluster = settle(joined(pool()))
+    cluster.records.clear()
+    cluster.take("192.168.100.2")
+    assert address(settle(cluster)) == "192.168.100.3/24"
+    assert "AddressLost" in cluster.announced
+
+
+def test_a_pool_that_vanishes_renumbers_nobody() -> None:
+    cluster = settle(joined(pool()))
+    before = cluster.overlay
+    cluster.pools = []
+    assert settle(cluster).overlay == before
+
+
+def test_a_changed_pool_gateway_reaches_the_node() -> None:
+    cluster = settle(joined(pool()))
+    cluster.pools = [pool(gateway="192.168.100.254")]
+    settle(cluster)
+    assert cluster.overlay is not None
+    assert cluster.overlay["status"]["gateway"] == "192.168.100.254"
