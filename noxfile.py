@@ -1,6 +1,6 @@
 """Everything that can be run here: `nox --list`. Each session installs what it needs, in the locked versions."""
 
-import os
+from pathlib import Path
 
 import nox
 
@@ -39,7 +39,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every test, with a coverage report."""
-    session.env["COVERAGE_FILE"] = os.path.join(session.create_tmp(), "coverage")
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     run_tests(session, "tests", coverage=True)
     session.run("coverage", "combine", "--quiet", success_codes=[0, 1])
     session.run("coverage", "report")

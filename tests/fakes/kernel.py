@@ -59,7 +59,8 @@ class FakeKernel:
                 link = self._named(name)
                 self.links[link.index] = replace(link, up=True)
                 for address in self.addresses:
-                    self._connect(address)
+                    if address.link == link.index:
+                        self._connect(address)
             case DeleteLink(index, _):
                 self.delete_link(index)
             case SetSysctl(link, key, value):
