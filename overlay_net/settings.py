@@ -150,11 +150,12 @@ class AgentSettings(_Settings):
 SettingsT = TypeVar("SettingsT", bound=_Settings)
 
 
-def load(settings: type[SettingsT], config: Path | None, environ: Mapping[str, str] = os.environ) -> SettingsT:
+def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
     """The settings of one mode.
 
     Raises ConfigurationError, one line: which setting, which value, what is allowed.
     """
+    environ = os.environ
     named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     values = _read(named) if named else {}
     _refuse_unknown_variables(settings, environ)

@@ -1,0 +1,74 @@
+"""One real API server for all component tests, with the chart installed; every test starts with an empty cluster."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.assets import Assets, find_assets
+from lab.control_plane import ControlPlane
+from lab.product import NAMESPACE, Product
+from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.controller.run import run
+from overlay_net.model.errors import NotFound
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.settings import ControllerSettings
+
+KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
+
+
+@pytest.fixture(scope="session")
+def assets() -> Assets:
+    return find_assets()
+
+
+@pytest.fixture(scope="session")
+def control_plane(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    directory = tmp_path_factory.mktemp("control-plane")
+    with ControlPlane.start(directory, assets) as plane:
+        Product(plane, directory).install({})
+        yield plane
+
+
+@pytest.fixture
+async def admin(control_plane: ControlPlane) -> AsyncIterator[KubeApi]:
+    """The administrator's client of an empty cluster."""
+    async with connect_agent(str(control_plane.admin())) as connection:
+        api = KubeApi(connection)
+        await empty(api)
+        yield api
+
+
+async def empty(api: KubeApi) -> None:
+    for resource in KINDS:
+        for item in (await api.list(resource)).items:
+            name = item["metadata"]["name"]
+            try:
+                await api.merge_patch(resource, name, {"metadata": {"finalizers": None}})
+                await api.delete(resource, name)
+            except NotFound:
+                continue
+
+
+@asynccontextmanager
+async def controller(plane: ControlPlane, **settings: Any) -> AsyncIterator[None]:
+    """The controller mode in this process, as its service account; cut off at once when the context ends."""
+    identity = plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")
+    chosen: dict[str, Any] = {
+        "kubeconfig": Path(identity),
+        "http": {"bind": "127.0.0.1:0"},
+        "status_batch": "50ms",
+        "release_after": "0s",
+        "fence_after": "0s",
+        **settings,
+    }
+    task = asyncio.create_task(run(ControllerSettings(**chosen)))
+    try:
+        yield
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

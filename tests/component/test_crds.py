@@ -1,0 +1,134 @@
+"""What `kubectl apply` accepts, and what it answers to everything else."""
+
+import json
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.processes import CommandFailed
+
+KINDS = {"noip": "NodeOverlayIp", "sroute": "StaticRoute", "opool": "OverlayPool", "oaddr": "OverlayAddress"}
+
+
+def manifest(kind: str, spec: Any = None, name: str = "x", **metadata: Any) -> str:
+    body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": KINDS[kind], "metadata": {"name": name, **metadata}}
+    return json.dumps(body if spec is None else body | {"spec": spec})
+
+
+def pool(**spec: Any) -> dict[str, Any]:
+    return {"cidr": "192.168.100.0/24", "gateway": "192.168.100.1", **spec}
+
+
+ACCEPTED = [
+    # As the earlier operator's users have them.
+    manifest("noip", {}, "10.176.162.151", labels={"node": "10.176.162.151", "region": "us-south", "zone": "dal10"}),
+    manifest("noip"),
+    manifest("sroute", {"subnet": "192.168.0.0/24"}, labels={"failure-domain.beta.kubernetes.io/zone": "dal10"}),
+    manifest("sroute", {"subnet": "192.168.0.0/24", "gateway": "192.168.100.254"}),
+    # What is new.
+    manifest("noip", {"ipAddr": "192.168.100.9", "gateway": "192.168.100.254"}),
+    manifest("sroute", {"subnets": ["10.1.0.0/16", "10.2.0.0/16"], "gateways": [{"address": "10.0.0.1"}]}),
+    manifest("sroute", {"subnet": "fd00:1::/64", "gateway": "fd00::1", "metric": 4294967295}),
+    manifest("sroute", {"subnet": "0.0.0.0/0", "gateway": "10.0.0.1"}),
+    manifest("sroute", {"subnet": "10.1.2.3/32", "nodeSelector": {"matchLabels": {"a": "b"}}}),
+    manifest("opool", pool()),
+    manifest("opool", pool(exclude=["192.168.100.2", "192.168.100.8/29", "192.168.100.20-192.168.100.30"])),
+    manifest("opool", {"cidr": "fd00::/64", "gateway": "fd00::1", "exclude": ["fd00::2-fd00::9"], "zones": ["dal10"]}),
+    manifest("opool", {"phpIPAM": {"subnetID": 7}, "zones": ["dal10"], "priority": 0}),
+    manifest("oaddr", {"address": "10.1.0.9", "pool": "p", "node": "n", "nodeUID": "u"}, "10.1.0.9"),
+    manifest(
+        "oaddr",
+        {"address": "fd00::9", "pool": "p", "node": "n", "nodeUID": "u"},
+        "fd00-0000-0000-0000-0000-0000-0000-0009",
+    ),
+]
+
+REFUSED = [
+    (manifest("noip", {"ipAddr": "10.1.2"}), "10.1.2"),
+    (manifest("noip", {"ipAddr": "10.1.2.3/24"}), "no IP address"),
+    (manifest("noip", {"gateway": "0.0.0.0"}), "cannot be a gateway"),
+    (manifest("noip", {"routes": [{"subnet": "10.1.0.0"}]}), "routes[0].subnet"),
+    (manifest("noip", {"routes": [{"gateways": [{"address": "10.0.0.1"}]}]}), "subnet"),
+    (manifest("noip", {"ipaddr": "10.1.2.3"}), "ipaddr"),
+    (manifest("sroute"), "spec"),
+    (manifest("sroute", {}), "exactly one of subnet and subnets"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "subnets": ["10.2.0.0/16"]}), "exactly one of subnet and subnets"),
+    (manifest("sroute", {"subnet": "10.1.0.0"}), "no subnet such as"),
+    (manifest("sroute", {"subnet": "10.1.0.0/33"}), "10.1.0.0/33"),
+    (manifest("sroute", {"subnet": "10.1.2.3/24"}), "10.1.2.3/24 has host bits set"),
+    (manifest("sroute", {"subnet": "fd00::1/64"}), "host bits"),
+    (manifest("sroute", {"subnets": []}), "subnets"),
+    (manifest("sroute", {"subnets": ["10.1.0.0/16", "10.1.0.0/16"]}), "Duplicate"),
+    (manifest("sroute", {"subnets": ["10.1.0.0/16", "10.1.0.9/24"]}), "host bits"),
+    (manifest("sroute", {"subnets": ["10.1.0.0/16", "fd00::/64"]}), "one IP family"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "gw"}), '"gw" is no IP address'),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "fd00::1"}), "one IP family"),
+    (manifest("sroute", {"subnets": ["10.1.0.0/16"], "gateway": "fd00::1"}), "one IP family"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateways": [{"address": "fd00::1"}]}), "one IP family"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "0.0.0.0"}), "cannot be a gateway"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "127.0.0.1"}), "cannot be a gateway"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "224.0.0.1"}), "cannot be a gateway"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "255.255.255.255"}), "cannot be a gateway"),
+    (
+        manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "10.0.0.1", "gateways": [{"address": "10.0.0.2"}]}),
+        "at most one of gateway and gateways",
+    ),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateways": []}), "gateways"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "metric": -1}), "metric"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gatway": "10.0.0.1"}), "gatway"),
+    (
+        manifest(
+            "sroute",
+            {"subnet": "10.1.0.0/16", "nodeSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
+        ),
+        "need values",
+    ),
+    (manifest("opool", {}), "exactly one of cidr and phpIPAM"),
+    (manifest("opool", {"cidr": "10.1.0.0/24"}), "gateway is required"),
+    (manifest("opool", pool(phpIPAM={"subnetID": 1})), "exactly one of cidr and phpIPAM"),
+    (manifest("opool", pool(gateway="10.9.9.9")), "10.9.9.9 is not in 192.168.100.0/24"),
+    (manifest("opool", pool(gateway="192.168.100.0")), "network address"),
+    (manifest("opool", pool(cidr="192.168.100.1/24")), "host bits"),
+    (manifest("opool", {"cidr": "10.0.0.0/31", "gateway": "10.0.0.1"}), "8 to 30"),
+    (manifest("opool", pool(exclude=["10.9.9.9"])), "must lie in 192.168.100.0/24"),
+    (manifest("opool", pool(exclude=["192.168.100.9-192.168.101.1"])), "must lie in 192.168.100.0/24"),
+    (manifest("opool", pool(exclude=["192.168.100.30-192.168.100.20"])), "descends"),
+    (manifest("opool", pool(exclude=["all"])), '"all" is no address, subnet, or range'),
+    (manifest("opool", pool(priority=-1)), "priority"),
+    (manifest("opool", {"phpIPAM": {"subnetID": 0}}), "subnetID"),
+    (manifest("oaddr", {"address": "10.1.0.9", "pool": "p", "node": "n", "nodeUID": "u"}), "the name must be"),
+]
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_accepted(control_plane: ControlPlane, text: str) -> None:
+    assert "created" in control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+
+
+@pytest.mark.parametrize(("text", "part"), REFUSED)
+def test_refused_with_a_reason(control_plane: ControlPlane, text: str, part: str) -> None:
+    with pytest.raises(CommandFailed) as refusal:
+        control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+    assert part in str(refusal.value)
+
+
+def test_the_identity_of_pools_and_addresses_cannot_be_changed(control_plane: ControlPlane) -> None:
+    control_plane.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(), "fixed"))
+    for spec in (pool(cidr="192.168.100.0/25"), {"phpIPAM": {"subnetID": 3}}):
+        with pytest.raises(CommandFailed, match="create another pool"):
+            control_plane.kubectl("replace", "-f", "-", stdin=manifest("opool", spec, "fixed"))
+    control_plane.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(priority=7), "fixed"))
+    control_plane.kubectl("delete", "opool", "fixed")
+
+
+def test_people_find_their_way(control_plane: ControlPlane) -> None:
+    assert "Pins the overlay address" in control_plane.kubectl("explain", "noip.spec.ipAddr")
+    assert "Next hop" in control_plane.kubectl("explain", "staticroute.spec.gateway")
+    names = control_plane.kubectl("api-resources", "--categories=overlay-net", "-o", "name").split()
+    assert sorted(name.split(".")[0] for name in names) == [
+        "nodeoverlayips",
+        "overlayaddresses",
+        "overlaypools",
+        "staticroutes",
+    ]
