@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, parts: tu
         ("OVERLAY_LINK", "a/b", "OVERLAY_LINK: 'a/b'"),
         ("OVERLAY_LINK", "sixteen-letters-", "1 to 15 characters"),
         ("OVERLAY_ROUTE_PROTOCOL", "2", "OVERLAY_ROUTE_PROTOCOL"),
-        ("OVERLAY_LOG__LEVL", "info", "levl"),
+        ("OVERLAY_LOG__LEVL", "info", "OVERLAY_LOG__LEVL: no such setting"),
     ],
 )
 def test_the_variable_that_is_wrong_is_named(

@@ -29,7 +29,7 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
     try:
         await load()
     except (config.ConfigException, OSError) as error:
-        where = f"kubeconfig {kubeconfig}" if kubeconfig else "no kubeconfig given, and no service account of a pod"
+        where = f"kubeconfig {kubeconfig}" if kubeconfig else "this is no pod, set kubeconfig"
         raise ConfigurationError(f"{where}: {' '.join(str(error).split())}") from None
 
     async with client.ApiClient(configuration) as api:

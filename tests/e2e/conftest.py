@@ -1,0 +1,28 @@
+"""The lab with the product running in it, as separate processes: one for each test."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from lab.assets import find_assets
+from lab.private import is_private
+from lab.story import Story
+
+
+class Silent:
+    """Tells nobody; a failing step still raises."""
+
+    def step(self, text: str) -> None: ...
+    def fact(self, text: str) -> None: ...
+    def table(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    if not is_private():
+        pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
+    assert os.geteuid() == 0
+    with Story(tmp_path, find_assets(), Silent()) as told:
+        yield told

@@ -1,0 +1,207 @@
+"""The demo's story with assertions, and the same story with every process killed on the way."""
+
+import itertools
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab import vlan
+from lab.processes import Process, wait_until
+from lab.story import Story
+from lab.traffic import Stream, seen_source
+from lab.vlan import Node
+
+NODES = vlan.NODE_NAMES
+
+
+def test_the_story(story: Story) -> None:
+    story.build()
+    foreign = {name: _plant(story, name) for name in NODES}
+    story.start()
+    story.register_nodes(NODES)
+    story.create_route()
+    seen = story.check_traffic()
+    assert {one.node: one.source for one in seen} == story.addresses()
+    assert {address: node for node, address in story.addresses().items()} == story.reserved()
+    story.change_gateway()
+    story.check_traffic()
+    story.remove_route_by_hand()
+    story.check_traffic()
+    story.delete_route()
+    story.delete_node(NODES[0])
+    assert set(story.reserved().values()) == set(NODES[1:])
+    for name in NODES[1:]:
+        story.plane.kubectl("delete", "node", name)
+    wait_until(lambda: not story.reserved() and not story.overlays(), "every address is given back")
+    for name, node in story.vlan.nodes.items():
+        wait_no_link(node)
+        assert story.foreign_state(node) == foreign[name]
+
+
+def wait_no_link(node: Node) -> None:
+    wait_until(lambda: "tmp0" not in node.ip("link"), f"{node.name} has no overlay link any more")
+
+
+def _plant(story: Story, name: str) -> str:
+    story.plant_foreign(story.vlan.nodes[name])
+    return story.foreign_state(story.vlan.nodes[name])
+
+
+@contextmanager
+def killing(story: Story, seed: int) -> Iterator[list[str]]:
+    """Kills (-9) one process after the other, at random moments, and starts each again at once."""
+    chance, stop, killed = random.Random(seed), threading.Event(), list[str]()
+
+    def kill() -> None:
+        while not stop.wait(chance.uniform(0.05, 0.8)):
+            name, process = chance.choice(sorted(story.processes().items()))
+            process.restart()
+            killed.append(name)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_at_any_time_it_ends_in_the_same_state(story: Story, seed: int) -> None:
+    story.build()
+    before = {name: _plant(story, name) for name in NODES}
+    story.start()
+    with killing(story, seed) as killed:
+        story.register_nodes(NODES)
+        story.create_route()
+        story.apply_route(gateway=vlan.OTHER_OVERLAY_GATEWAY)
+        story.wait_route(len(NODES))
+        story.remove_route_by_hand()
+        story.plane.kubectl("delete", "node", NODES[0])
+        wait_until(lambda: set(story.addresses()) == set(NODES[1:]), "the deleted node's object is gone", timeout=60)
+    assert killed, "nothing was killed"
+    wait_until(lambda: all(story.is_ready(name) for name in NODES[1:]), "the nodes that are left are Ready")
+    addresses = story.addresses()
+    assert len(set(addresses.values())) == 2
+    wait_until(
+        lambda: story.reserved() == {address: node for node, address in addresses.items()},
+        "each address has one record, of its node, and there is no other",
+    )
+    for name in NODES[1:]:
+        assert seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST) == addresses[name]
+    gone = story.vlan.nodes[NODES[0]]
+    wait_no_link(gone)
+    for name, node in story.vlan.nodes.items():
+        assert story.foreign_state(node) == before[name]
+
+
+@pytest.fixture
+def running(story: Story) -> Story:
+    story.build()
+    story.start()
+    story.register_nodes(NODES)
+    story.create_route()
+    return story
+
+
+def test_no_packet_is_lost_by_a_restart(running: Story) -> None:
+    node = running.a_node
+    stream = Stream(node, vlan.ON_PREMISE_HOST)
+    agent, controller = running.product.agents[node.name], running.product.controller
+    assert controller is not None
+    for process in (agent, controller):
+        process.restart()
+        _wait_back(running, process)
+    agent.terminate()
+    agent.start()
+    _wait_back(running, agent)
+    count = stream.stop()
+    assert count.sent > 100
+    assert count.lost == 0
+
+
+def _wait_back(story: Story, process: Process) -> None:
+    if process is story.product.controller:
+        story.product.wait_controller()
+    else:
+        story.product.wait_agent(story.a_node)
+
+
+def test_an_api_server_that_is_away_changes_nothing_in_the_kernel(running: Story) -> None:
+    node = running.a_node
+    stream = Stream(node, vlan.ON_PREMISE_HOST)
+    running.plane.api_server.kill9()
+    agent = running.product.agents[node.name]
+    # With nobody to ask, an agent that is up repairs what it knows, and one that starts leaves all as it is.
+    node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
+    wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "the route is repaired without the API")
+    agent.restart()
+    other = list(running.vlan.nodes.values())[1]
+    running.product.agents[other.name].kill9()
+    running.plane.api_server.start()
+    running.plane.wait_ready()
+    running.product.wait_agent(node)
+    assert node.ip("route", "show", vlan.ON_PREMISE_SUBNET)
+    assert other.ip("route", "show", vlan.ON_PREMISE_SUBNET)
+    count = stream.stop()
+    assert count.received > 0
+    assert seen_source(node, vlan.ON_PREMISE_HOST) == running.addresses()[node.name]
+
+
+def test_a_link_that_went_down_or_away_comes_back_with_everything_on_it(running: Story) -> None:
+    node = running.a_node
+    address = running.addresses()[node.name]
+    for damage in (
+        ("link", "set", "tmp0", "down"),
+        ("link", "delete", "tmp0"),
+        ("address", "flush", "dev", "tmp0"),
+        ("link", "set", "eth0", "down"),
+    ):
+        node.ip(*damage)
+        if damage[2] == "eth0":
+            node.ip("link", "set", "eth0", "up")
+            node.ip("route", "replace", "10.0.0.0/8", "via", vlan.PRIVATE_GATEWAY)
+
+        def works() -> bool:
+            return f"src {address}" in node.ip("route", "show", vlan.ON_PREMISE_SUBNET)
+
+        wait_until(works, f"the route is back after {' '.join(damage)}")
+        assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+
+
+def test_a_dead_node_is_fenced_and_its_address_given_to_another(running: Story) -> None:
+    """Power failure: no agent ever lets go; the address is free after the fence time, and not before the node is gone."""
+    name = NODES[0]
+    address = running.addresses()[name]
+    running.product.agents[name].kill9()
+    running.vlan.remove_node(name)
+    running.plane.kubectl("delete", "node", name)
+    wait_until(lambda: address not in running.reserved(), "the address is free after the fence time")
+    newcomer = "10.176.162.154"
+    running.product.start_agent(running.vlan.add_node(newcomer))
+    running.register_nodes([newcomer])
+    assert running.addresses()[newcomer] == address, "the lowest free address is the one that was given back"
+    running.vlan.gateway.ip("neighbour", "flush", "all")
+    assert seen_source(running.vlan.nodes[newcomer], vlan.ON_PREMISE_HOST) == address
+
+
+def test_only_the_overlay_link_answers_arp_for_the_overlay_address(running: Story) -> None:
+    """With an address on a macvlan and its parent in one namespace, Linux answers for both on both (ARP flux)."""
+    node = running.a_node
+    address = running.addresses()[node.name]
+    running.vlan.gateway.ip("neighbour", "flush", "all")
+    mac = _mac(node.ip("-o", "link", "show", "tmp0"))
+    for _ in range(5):
+        running.vlan.gateway.ip("neighbour", "flush", "all")
+        assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+        neighbours = running.vlan.gateway.ip("neighbour", "show", address)
+        assert mac in neighbours, f"tmp0 has {mac}, the gateway learnt {neighbours}"
+
+
+def _mac(line: str) -> str:
+    words = line.split()
+    return dict(itertools.pairwise(words))["link/ether"]
