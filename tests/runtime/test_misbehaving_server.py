@@ -1,0 +1,249 @@
+"""The reflector and the client against a server that misbehaves: the store ends up with the truth, without a storm."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from overlay_net.adapters.kube import Connection, KubeApi, KubeSource
+from overlay_net.adapters.kube.agent_connection import TokenFile
+from overlay_net.adapters.kube.errors import seconds_of
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import Expired, Refused, Unavailable
+from overlay_net.model.names import STATIC_ROUTES
+from overlay_net.runtime.backoff import Backoff
+from overlay_net.runtime.reflector import Reflector
+from overlay_net.runtime.store import Store
+from tests.fakes.misbehaving_api import Answer, MisbehavingApi, event, lines, serving, status
+
+QUICK = Backoff(base=0.01, cap=0.05)
+
+
+async def anonymous(_: bool) -> str | None:
+    return None
+
+
+@asynccontextmanager
+async def following(
+    api: MisbehavingApi, authorization: Any = anonymous, **options: Any
+) -> AsyncIterator[Store[JsonObject]]:
+    """A store that a reflector keeps, through the real client."""
+    async with serving(api), aiohttp.ClientSession() as session:
+        client = KubeApi(Connection(api.url, session, authorization))
+        store: Store[JsonObject] = Store(dict)
+        task = asyncio.create_task(Reflector(KubeSource(client, STATIC_ROUTES, **options), store, QUICK).run())
+        try:
+            yield store
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.005)
+
+
+async def converged(api: MisbehavingApi, store: Store[JsonObject]) -> None:
+    def same() -> bool:
+        return {name: store.get(name) for name in store.names()} == api.objects
+
+    await until(same, "the store has what the server has")
+
+
+def answer(make: Callable[[], web.Response]) -> Answer:
+    async def send(_: web.Request, __: MisbehavingApi) -> web.StreamResponse:
+        return make()
+
+    return send
+
+
+def streaming(*chunks: bytes) -> Answer:
+    async def send(request: web.Request, _: MisbehavingApi) -> web.StreamResponse:
+        return await lines(request, *chunks)
+
+    return send
+
+
+async def silent(request: web.Request, _: MisbehavingApi) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await asyncio.sleep(3600)
+    return response
+
+
+async def cut(request: web.Request, _: MisbehavingApi) -> web.StreamResponse:
+    """A reset in the middle of a line."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b'{"type": "MODIFIED", "obj')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+MISBEHAVIOUR = {
+    "410 at the start": answer(lambda: status(410, "Expired", "too old")),
+    "410 in the stream": streaming(event("ERROR", GONE)),
+    "500 in the stream": streaming(event("ERROR", {"code": 500, "message": "etcd leader changed"})),
+    "truncated line": streaming(b'{"type": "MODIFIED", "object": {"metadata": {"na'),
+    "garbage": streaming(b"<html>gateway</html>\n"),
+    "no object": streaming(b'{"type": "MODIFIED"}\n', b"[]\n", b"null\n"),
+    "unknown type": streaming(event("PARTIED", {"metadata": {"name": "x", "resourceVersion": "1"}})),
+    "empty": streaming(),
+    "silent": silent,
+    "reset": cut,
+    "429": answer(lambda: status(429, "TooManyRequests", "slow down", Retry_After="0.01")),
+    "503": answer(lambda: status(503, "ServiceUnavailable", "starting", Retry_After="0")),
+    "html 500": answer(lambda: web.Response(status=500, text="<html>oops</html>", content_type="text/html")),
+    "403": answer(lambda: status(403, "Forbidden", "no")),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVIOUR)
+async def test_after_any_misbehaviour_the_store_has_the_truth(name: str) -> None:
+    api = MisbehavingApi()
+    api.put("a")
+    api.put("b")
+    api.watches = [MISBEHAVIOUR[name]] * 3
+    async with following(api, silence=0.1) as store:
+        await converged(api, store)
+        api.put("a", changed=True)
+        api.put("c")
+        await until(lambda: not api.watches, "every answer of the script was given")
+        await converged(api, store)
+        assert sorted(store.names()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["429", "html 500", "403", "410 at the start"])
+async def test_a_list_that_fails_is_tried_again_and_empties_nothing(name: str) -> None:
+    api = MisbehavingApi()
+    api.put("a")
+    async with following(api) as store:
+        await converged(api, store)
+        gone: list[str] = []
+        store.subscribe(lambda key, _, new: gone.append(key) if new is None else None)
+        before = api.counts["list"]
+        api.lists = [MISBEHAVIOUR[name]] * 4
+        api.watches = [MISBEHAVIOUR["410 at the start"]]
+        await until(lambda: api.counts["list"] >= before + 5, "the list was tried again until it succeeded")
+        await converged(api, store)
+        assert gone == []
+
+
+async def test_an_object_of_five_mebibytes_is_an_object_like_any_other() -> None:
+    api = MisbehavingApi()
+    api.put("a")
+    async with following(api) as store:
+        await converged(api, store)
+        api.put("big", data="x" * 5 * 2**20)
+        await converged(api, store)
+
+
+async def test_a_line_beyond_every_bound_is_given_up_and_the_list_helps() -> None:
+    api = MisbehavingApi()
+    api.put("a")
+    api.watches = [streaming(b"x" * 300_000)] * 2
+    async with following(api, max_line=100_000) as store:
+        await until(lambda: not api.watches, "both lines were met")
+        api.put("b")
+        await converged(api, store)
+
+
+async def test_a_bookmark_is_where_the_next_watch_goes_on() -> None:
+    api = MisbehavingApi()
+    api.put("a")
+    asked: list[str] = []
+
+    async def record(request: web.Request, served: MisbehavingApi) -> web.StreamResponse:
+        asked.append(request.query["resourceVersion"])
+        return await lines(request, event("BOOKMARK", {"metadata": {"resourceVersion": "7777"}}))
+
+    api.watches = [record] * 2
+    async with following(api):
+        await until(lambda: len(asked) == 2, "the watch was asked for twice")
+    assert asked[1] == "7777"
+
+
+async def test_an_expired_token_is_replaced_as_soon_as_its_file_is(tmp_path: Path) -> None:
+    api = MisbehavingApi()
+    api.put("a")
+    file = tmp_path / "token"
+    file.write_text("old")
+    api.token = "old"
+    async with following(api, TokenFile(file).authorization) as store:
+        await converged(api, store)
+        api.token = "new"
+        api.put("b")
+        before = len(api.requests)
+        await until(lambda: len(api.requests) > before + 3, "the old token was tried, and refused")
+        assert sorted(store.names()) == ["a"], "a refused token says nothing about objects"
+        file.write_text("new")
+        await converged(api, store)
+
+
+async def test_a_page_that_expired_starts_the_list_again() -> None:
+    api = MisbehavingApi()
+    api.put("a")
+
+    async def first_page(_: web.Request, served: MisbehavingApi) -> web.StreamResponse:
+        return web.json_response(
+            {"metadata": {"resourceVersion": "1", "continue": "next"}, "items": [{"metadata": {}}]}
+        )
+
+    api.lists = [first_page, answer(lambda: status(410, "Expired", "continue token too old"))]
+    async with following(api) as store:
+        await converged(api, store)
+        assert api.counts["list"] == 3
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (lambda: status(410, "Expired", "x"), Expired),
+        (lambda: status(422, "Invalid", "spec.subnet: wrong"), Refused),
+        (lambda: status(429, "TooManyRequests", "x"), Unavailable),
+        (lambda: status(504, "Timeout", "x"), Unavailable),
+        (lambda: web.Response(status=302, headers={"Location": "http://192.0.2.1/"}), Unavailable),
+        (lambda: web.Response(text="<html>login</html>"), Unavailable),
+        (lambda: web.Response(text="[]"), Unavailable),
+    ],
+)
+async def test_errors_are_translated_and_name_what_was_asked(
+    response: Callable[[], web.Response], error: type[Exception]
+) -> None:
+    api = MisbehavingApi()
+    api.lists = [answer(response)]
+
+    async def secret(_: bool) -> str | None:
+        return "Bearer geheim"
+
+    async with serving(api), aiohttp.ClientSession() as session:
+        with pytest.raises(error) as raised:
+            await KubeApi(Connection(api.url, session, secret)).get(STATIC_ROUTES, "r1")
+    assert "get /apis/iks.ibm.com/v1alpha1/staticroutes/r1" in str(raised.value)
+    assert "geheim" not in str(raised.value)
+
+
+async def test_a_server_that_does_not_answer_is_given_up() -> None:
+    api = MisbehavingApi()
+    api.lists = [silent]
+    async with serving(api), aiohttp.ClientSession() as session:
+        with pytest.raises(Unavailable):
+            await KubeApi(Connection(api.url, session, anonymous), timeout=0.1).get(STATIC_ROUTES, "r1")
+
+
+def test_retry_after_in_both_forms() -> None:
+    assert seconds_of("7") == 7
+    assert seconds_of("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert seconds_of("soon") is None
+    assert seconds_of(None) is None

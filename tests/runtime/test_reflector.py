@@ -1,0 +1,86 @@
+"""The reflector's patience, in virtual time: hours against a server that is up but useless."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from overlay_net.model.errors import ApiError, Expired, NotFound, Unavailable
+from overlay_net.runtime.reflector import Reflector
+from overlay_net.runtime.store import Store
+from tests.runtime.conftest import Run
+
+
+class Useless:
+    """Lists one object, and answers every watch with the same error, or with an end."""
+
+    def __init__(self, error: ApiError | None, *, list_error: ApiError | None = None) -> None:
+        self.error = error
+        self.list_error = list_error
+        self.times: list[float] = []
+
+    async def list(self) -> Listing:
+        self.times.append(asyncio.get_running_loop().time())
+        if self.list_error is not None:
+            raise self.list_error
+        return Listing(({"metadata": {"name": "a", "resourceVersion": "1"}},), "1")
+
+    async def watch(self, resource_version: str) -> AsyncIterator[WatchEvent]:
+        self.times.append(asyncio.get_running_loop().time())
+        if self.error is not None:
+            raise self.error
+        nothing: tuple[WatchEvent, ...] = ()
+        for event in nothing:
+            yield event
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize("error", [None, Expired("410"), Unavailable("500"), NotFound("404")])
+def test_an_hour_with_a_useless_watch_is_no_storm_and_loses_nothing(virtual_time: Run, error: ApiError | None) -> None:
+    source = Useless(error)
+
+    async def main() -> None:
+        store: Store[JsonObject] = Store(dict)
+        task = asyncio.create_task(Reflector(source, store).run())
+        await asyncio.sleep(HOUR)
+        assert not task.done()
+        assert store.get("a") is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    virtual_time(main())
+    # The pause grows to 15 to 30 seconds; an Expired costs a list and a watch.
+    assert 100 < len(source.times) < 600
+    assert len([time for time in source.times if time < 10]) < 20, "not at the start either"
+
+
+def test_a_kind_that_does_not_exist_yet_leaves_the_store_unknown(virtual_time: Run) -> None:
+    source = Useless(None, list_error=NotFound("no such resource"))
+
+    async def main() -> None:
+        store: Store[JsonObject] = Store(dict)
+        task = asyncio.create_task(Reflector(source, store).run())
+        await asyncio.sleep(HOUR)
+        assert not store.synced
+        source.list_error = None
+        await asyncio.wait_for(store.wait_synced(), 60)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    virtual_time(main())
+
+
+def test_a_server_that_asks_for_time_gets_it(virtual_time: Run) -> None:
+    source = Useless(Unavailable("busy", retry_after=300))
+
+    async def main() -> None:
+        task = asyncio.create_task(Reflector(source, Store(dict)).run())
+        await asyncio.sleep(HOUR)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    virtual_time(main())
+    assert len(source.times) <= 14
