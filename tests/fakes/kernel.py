@@ -130,8 +130,12 @@ class FakeKernel:
             ip, network = address.interface.ip, address.interface.network
             if all(each.interface.ip != ip for each in self.addresses):
                 self.routes = [route for route in self.routes if route.source != ip]
-            if not any(each.link == index and each.interface.network == network for each in self.addresses):
-                # Next hops that were on the link only through this subnet stay: fib_sync_down_addr looks at sources.
+            survivors = [each for each in self.addresses if each.link == index and each.interface.network == network]
+            for each in survivors:
+                # The kernel names a surviving address as the source of its own route to the subnet.
+                self._connect(each)
+            if not survivors:
+                # Routes whose gateway was in the subnet stay: only sources are looked at (fib_sync_down_addr).
                 self.routes = [
                     route for route in self.routes if not (route.protocol == RTPROT_KERNEL and route.subnet == network)
                 ]

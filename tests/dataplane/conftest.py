@@ -1,0 +1,19 @@
+"""Each test below this folder has a network namespace of its own, with the real kernel through the real adapter."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.model.kernel import Marks
+from tests.fakes.netns import eth0, netns
+
+__all__ = ["eth0", "netns"]
+
+MARKS = Marks(117, "overlay-net")
+
+
+@pytest.fixture
+async def kernel(eth0: None) -> AsyncIterator[Kernel]:
+    async with Kernel(MARKS, ("tmp0", "eth0")) as opened:
+        yield opened

@@ -1,0 +1,325 @@
+"""The real kernel, observed and changed through netlink, as `ip` sees it."""
+
+import asyncio
+import errno
+import json
+import socket
+import struct
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import (
+    AddAddress,
+    AddLink,
+    AddRoute,
+    DeleteLink,
+    DeleteRoute,
+    Desired,
+    DesiredLink,
+    DesiredRoute,
+    KernelAction,
+    KernelPlan,
+    NextHop,
+    Route,
+    SetLinkUp,
+    SetSysctl,
+)
+from tests.dataplane.conftest import MARKS
+from tests.fakes.netns import ip, sysctl
+
+LINK = DesiredLink("tmp0", "eth0")
+OVERLAY = ip_interface("192.168.100.4/24")
+
+
+def route(subnet: str, *gateways: str, metric: int = 0) -> DesiredRoute:
+    return DesiredRoute(ip_network(subnet), tuple(map(ip_address, gateways or ("192.168.100.1",))), metric, "r")
+
+
+def desired(*routes: DesiredRoute, address: str = "192.168.100.4/24") -> Desired:
+    return Desired(LINK, ip_interface(address), routes)
+
+
+async def converge(kernel: Kernel, wish: Desired) -> KernelPlan:
+    """As the agent does it; the plan that is left."""
+    for _ in range(5):
+        plan = plan_kernel(wish, await kernel.observe(), MARKS)
+        if not plan.actions:
+            return plan
+        for action in plan.actions:
+            await kernel.apply(action)
+    raise AssertionError(f"it does not come to an end: {plan}")
+
+
+def shown(*words: str) -> Any:
+    return json.loads(ip("-d", "-j", *words))
+
+
+async def addresses_of(kernel: Kernel, name: str) -> set[tuple[object, int | None]]:
+    """(address, protocol) of the global addresses on a link; not every `ip` shows the protocol."""
+    observed = await kernel.observe()
+    (index,) = [link.index for link in observed.links if link.name == name]
+    return {
+        (each.interface, each.protocol) for each in observed.addresses if each.link == index and not each.link_local
+    }
+
+
+async def test_link_address_and_route_as_ip_sees_them(kernel: Kernel) -> None:
+    plan = await converge(kernel, desired(route("192.168.0.0/24")))
+    assert plan.placed == ((route("192.168.0.0/24"), "tmp0"),)
+    (link,) = shown("link", "show", "tmp0")
+    assert link["ifalias"] == "overlay-net"
+    assert link["link"] == "eth0"
+    assert link["linkinfo"]["info_data"]["mode"] == "bridge"
+    assert "UP" in link["flags"]
+    assert await addresses_of(kernel, "tmp0") == {(OVERLAY, 117)}
+    (found,) = shown("route", "show", "192.168.0.0/24")
+    expected = {"gateway": "192.168.100.1", "dev": "tmp0", "protocol": "117", "prefsrc": "192.168.100.4"}
+    assert {key: found[key] for key in expected} == expected
+    keys = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries")
+    assert [sysctl("tmp0", key) for key in keys] == ["2", "1", "2", "1"]
+    assert sysctl("eth0", "arp_ignore") == "1"
+
+
+async def test_every_action_can_be_applied_twice(kernel: Kernel) -> None:
+    wish = desired(route("192.168.0.0/24"))
+    actions: list[KernelAction] = []
+    for _ in range(4):
+        plan = plan_kernel(wish, await kernel.observe(), MARKS)
+        for action in plan.actions:
+            await kernel.apply(action)
+        actions += plan.actions
+    for action in actions:
+        if not isinstance(action, AddLink | AddRoute):
+            await kernel.apply(action)
+    assert not plan_kernel(wish, await kernel.observe(), MARKS).actions
+    for action in plan_kernel(Desired(), await kernel.observe(), MARKS).actions:
+        await kernel.apply(action)
+        await kernel.apply(action)
+    assert "tmp0" not in ip("link")
+
+
+async def test_a_second_address_of_the_subnet_survives_the_first(kernel: Kernel) -> None:
+    """Linux drops secondaries with their primary unless promote_secondaries is set."""
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    await converge(kernel, desired(route("192.168.0.0/24"), address="192.168.100.9/24"))
+    (address,) = shown("-4", "address", "show", "tmp0")[0]["addr_info"]
+    assert address["local"] == "192.168.100.9"
+    (found,) = shown("route", "show", "192.168.0.0/24")
+    assert found["prefsrc"] == "192.168.100.9"
+
+
+async def test_a_changed_prefix_length_keeps_the_address(kernel: Kernel) -> None:
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    await converge(kernel, desired(route("192.168.0.0/24"), address="192.168.100.4/25"))
+    (address,) = shown("-4", "address", "show", "tmp0")[0]["addr_info"]
+    assert (address["local"], address["prefixlen"]) == ("192.168.100.4", 25)
+    assert shown("route", "show", "192.168.0.0/24")
+
+
+async def test_several_gateways_and_back_without_a_moment_without_route(kernel: Kernel) -> None:
+    await converge(kernel, desired(route("10.1.0.0/16")))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as channel:
+        channel.bind((0, 0x40))
+        for gateways in (("192.168.100.1", "192.168.100.3"), ("192.168.100.254",), ("10.176.162.129",)):
+            await converge(kernel, desired(route("10.1.0.0/16", *gateways)))
+            (found,) = shown("route", "show", "10.1.0.0/16")
+            hops = [hop["gateway"] for hop in found.get("nexthops", [found])]
+            assert tuple(hops) == gateways
+        kinds = [data[4] for data in _drain(channel)]
+    assert 24 in kinds
+    assert 25 not in kinds, "a route was deleted where it should have been replaced"
+
+
+def _drain(channel: socket.socket) -> list[bytes]:
+    messages = []
+    while True:
+        try:
+            messages.append(channel.recv(65536))
+        except BlockingIOError:
+            return messages
+
+
+async def test_ipv6_beside_ipv4(kernel: Kernel) -> None:
+    ip("address", "add", "fd00:7::2/64", "dev", "eth0", "nodad")
+    wish = desired(
+        route("192.168.0.0/24"), route("fd00:8::/64", "fd00:7::1"), route("fd00:9::/64", "fd00:7::1", metric=7)
+    )
+    plan = await converge(kernel, wish)
+    assert len(plan.placed) == 3
+    assert {each["dst"] for each in shown("-6", "route", "show", "proto", "117")} == {"fd00:8::/64", "fd00:9::/64"}
+
+
+async def test_foreign_links_addresses_and_routes_stay_to_the_bit(kernel: Kernel) -> None:
+    ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    ip("address", "add", "172.31.0.1/24", "dev", "other0")
+    ip("link", "set", "other0", "up")
+    ip("link", "set", "other1", "up")
+    ip("address", "add", "172.31.9.1/32", "dev", "eth0")
+    ip("route", "add", "172.31.5.0/24", "via", "172.31.0.2", "proto", "186")
+    ip("route", "add", "10.1.0.0/16", "via", "10.176.162.129", "proto", "static")
+
+    def foreign() -> tuple[object, ...]:
+        links = [each for each in shown("-4", "address") if each["ifname"] != "tmp0"]
+        routes = [each for each in shown("-4", "route", "show", "table", "all") if each.get("dev") != "tmp0"]
+        return links, routes
+
+    before = foreign()
+    wish = desired(route("10.1.0.0/16"), route("10.2.0.0/16"))
+    plan = await converge(kernel, wish)
+    assert [(problem.reason, problem.route) for problem in plan.problems] == [("ForeignRoute", route("10.1.0.0/16"))]
+    ip("address", "add", "192.168.100.77/24", "dev", "tmp0")
+    await converge(kernel, desired())
+    assert "192.168.100.77" in ip("address", "show", "tmp0"), "an address without our mark is not ours, on any link"
+    await converge(kernel, Desired())
+    assert foreign() == before
+
+
+async def test_the_earlier_operators_link_is_taken_over_without_a_gap(kernel: Kernel) -> None:
+    ip("link", "add", "tmp0", "link", "eth0", "type", "macvlan", "mode", "bridge")
+    ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
+    ip("link", "set", "tmp0", "up")
+    index = shown("link", "show", "tmp0")[0]["ifindex"]
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    assert shown("link", "show", "tmp0")[0]["ifindex"] == index, "it is the same link"
+    assert await addresses_of(kernel, "tmp0") == {(OVERLAY, 117)}
+
+
+async def test_somebody_elses_link_of_our_name_is_left_alone(kernel: Kernel) -> None:
+    ip("link", "add", "tmp0", "type", "bridge")
+    plan = await converge(kernel, desired(route("192.168.0.0/24")))
+    assert {problem.reason for problem in plan.problems} == {"LinkNameTaken", "GatewayNotOnLink"}
+    assert shown("link", "show", "tmp0")[0]["linkinfo"]["info_kind"] == "bridge"
+
+
+async def test_a_link_whose_making_was_cut_off_is_finished(kernel: Kernel) -> None:
+    ip("link", "add", "tmp0.new", "link", "eth0", "type", "macvlan", "mode", "bridge")
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    names = {each["ifname"] for each in shown("link")}
+    assert "tmp0" in names
+    assert "tmp0.new" not in names
+
+
+async def test_a_parent_that_vanishes_and_returns(kernel: Kernel) -> None:
+    wish = desired(route("192.168.0.0/24"))
+    await converge(kernel, wish)
+    ip("link", "delete", "eth0")
+    plan = await converge(kernel, wish)
+    assert plan.problems[0].reason == "ParentMissing"
+    ip("link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
+    ip("link", "set", "eth0", "up")
+    ip("link", "set", "peer0", "up")
+    plan = await converge(kernel, wish)
+    assert len(plan.placed) == 1
+
+
+async def test_refusals_carry_errno_and_the_kernels_words(kernel: Kernel) -> None:
+    with pytest.raises(KernelError, match=r"add macvlan tmp0 over eth9: no link eth9") as missing:
+        await kernel.apply(AddLink("tmp0", "eth9"))
+    assert missing.value.code == errno.ENODEV
+    index = shown("link", "show", "eth0")[0]["ifindex"]
+    bad = Route(ip_network("10.3.0.0/16"), (NextHop(ip_address("10.99.0.1"), index),), 117)
+    with pytest.raises(KernelError, match=r"add route 10\.3\.0\.0/16 via 10\.99\.0\.1: .*gateway") as unreachable:
+        await kernel.apply(AddRoute(bad))
+    assert unreachable.value.code == errno.ENETUNREACH
+    with pytest.raises(KernelError, match=r"net\.ipv4\.conf\.eth9\.rp_filter"):
+        await kernel.apply(SetSysctl("eth9", "rp_filter", "2"))
+    with pytest.raises(KernelError, match="set link eth9 up"):
+        await kernel.apply(SetLinkUp("eth9"))
+    await kernel.apply(DeleteLink(4711, "eth9"))
+    await kernel.apply(DeleteRoute(bad))
+
+
+async def test_one_bad_route_among_thousands_is_named_and_the_others_are_in(kernel: Kernel) -> None:
+    await converge(kernel, desired())
+    index = shown("link", "show", "tmp0")[0]["ifindex"]
+
+    def numbered(number: int, gateway: str) -> Route:
+        subnet = ip_network((int(ip_address("11.0.0.0")) + number * 256, 24))
+        return Route(subnet, (NextHop(ip_address(gateway), index),), 117, source=OVERLAY.ip)
+
+    actions = [AddRoute(numbered(number, "192.168.100.1")) for number in range(2000)]
+    bad = AddRoute(numbered(3000, "10.99.0.1"))
+    refused = await kernel.apply_routes([*actions[:1000], bad, *actions[1000:]])
+    assert [(action, error.code) for action, error in refused] == [(bad, errno.ENETUNREACH)]
+    assert len(shown("route", "show", "proto", "117")) == 2000
+    observed = await kernel.observe()
+    assert {action.route for action in actions} <= set(observed.routes)
+    assert not await kernel.apply_routes([DeleteRoute(action.route) for action in actions])
+    assert not shown("route", "show", "proto", "117")
+
+
+async def test_a_cancelled_look_does_not_spoil_the_next_one(kernel: Kernel) -> None:
+    await converge(kernel, desired())
+    for turns in range(12):
+        task = asyncio.create_task(kernel.observe())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert any(link.name == "tmp0" for link in (await kernel.observe()).links)
+
+
+async def woken_by(wakes: list[float], *changes: str) -> int:
+    """How often some changes (words of `ip`) wake the monitor; the last one is known to concern us."""
+    before = len(wakes)
+    for words in changes:
+        ip(*words.split())
+    async with asyncio.timeout(10):
+        while len(wakes) == before:
+            await asyncio.sleep(0.005)
+    return len(wakes) - before
+
+
+async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_not(kernel: Kernel) -> None:
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    while "tentative" in ip("-6", "address"):
+        # The kernel is still probing the new links' own addresses, and says so when it is done.
+        await asyncio.sleep(0.05)
+    wakes: list[float] = []
+    task = asyncio.create_task(Monitor(117, lambda: wakes.append(0)).run())
+    assert await woken_by(wakes, "link set tmp0 mtu 1400")
+    assert await woken_by(wakes, "route delete 192.168.0.0/24")
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    others = [f"route add 172.31.{number}.0/24 via 10.176.162.129 proto 186" for number in range(20)]
+    assert await woken_by(wakes, *others, "address add 172.31.99.1/32 dev eth0")
+    assert await woken_by(wakes, "route replace 192.168.0.0/24 via 10.176.162.129 proto static")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def test_messages_are_told_apart() -> None:
+    monitor = Monitor(117, lambda: None)
+
+    def message(kind: int, protocol: int, flags: int = 0) -> bytes:
+        return struct.pack("=IHHII", 28, kind, flags, 0, 0) + bytes([2, 24, 0, 0, 254, protocol, 0, 1]) + bytes(4)
+
+    new, delete, new_link, replace = 24, 25, 16, 0x100
+    assert not monitor.concerns(message(new, 186))
+    assert not monitor.concerns(message(delete, 186) + message(new, 2))
+    assert monitor.concerns(message(delete, 117))
+    assert monitor.concerns(message(new, 186) + message(new, 117))
+    assert monitor.concerns(message(new, 186, flags=replace)), "it may have replaced one of ours"
+    assert monitor.concerns(message(new_link, 0))
+    assert monitor.concerns(bytes(16)), "what cannot be read is worth a look"
+
+
+async def test_a_link_that_goes_down_takes_its_routes_silently_and_they_come_back(kernel: Kernel) -> None:
+    wish = desired(route("192.168.0.0/24"))
+    await converge(kernel, wish)
+    ip("link", "set", "tmp0", "down")
+    assert not shown("route", "show", "192.168.0.0/24")
+    await converge(kernel, wish)
+    assert shown("route", "show", "192.168.0.0/24")
+
+
+async def test_an_address_that_is_there_already_gets_our_mark(kernel: Kernel) -> None:
+    await converge(kernel, desired())
+    ip("address", "delete", "192.168.100.4/24", "dev", "tmp0")
+    ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
+    await kernel.apply(AddAddress("tmp0", OVERLAY))
+    assert await addresses_of(kernel, "tmp0") == {(OVERLAY, 117)}

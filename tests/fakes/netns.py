@@ -1,0 +1,57 @@
+"""A network namespace of its own for one test: the test's thread, and every program it starts, are in it."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWNET = 0x40000000
+
+
+def ip(*words: str) -> str:
+    """The output of `ip …` in the namespace of this test."""
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
+
+
+def try_ip(*words: str) -> str:
+    """An empty text, or why the kernel refused."""
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False).stderr
+
+
+@pytest.fixture
+def netns() -> Iterator[None]:
+    """Skips, saying so, where this process may make no namespace."""
+    # os.unshare and os.setns came with Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        if libc.unshare(CLONE_NEWNET) != 0:
+            pytest.skip(f"needs CAP_SYS_ADMIN for a network namespace: {os.strerror(ctypes.get_errno())}")
+        try:
+            ip("link", "set", "lo", "up")
+            yield
+        finally:
+            assert libc.setns(home, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(home)
+
+
+@pytest.fixture
+def eth0(netns: None) -> None:
+    """A private interface as a node has it: eth0, 10.176.162.151/26, its peer in the same namespace."""
+    refused = try_ip("link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
+    if refused:
+        pytest.skip(f"the kernel has no veth links: {refused.strip()}")
+    if try_ip("link", "add", "probe0", "link", "eth0", "type", "macvlan", "mode", "bridge"):
+        pytest.skip("the kernel has no macvlan links")
+    ip("link", "delete", "probe0")
+    ip("address", "add", "10.176.162.151/26", "dev", "eth0")
+    ip("link", "set", "eth0", "up")
+    ip("link", "set", "peer0", "up")
+
+
+def sysctl(link: str, key: str) -> str:
+    return Path(f"/proc/sys/net/ipv4/conf/{link}/{key}").read_text().strip()
