@@ -1,0 +1,136 @@
+"""The client's verbs against a real API server, through both ways to connect."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.product import NAMESPACE
+from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connect_controller
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, Refused
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
+
+
+def route(name: str, subnet: str = "10.1.0.0/16", **metadata: Any) -> JsonObject:
+    return {
+        "apiVersion": STATIC_ROUTES.api_version,
+        "kind": "StaticRoute",
+        "metadata": {"name": name, **metadata},
+        "spec": {"subnet": subnet},
+    }
+
+
+@pytest.fixture(params=["agent", "controller"])
+async def api(request: pytest.FixtureRequest, admin: KubeApi, control_plane: ControlPlane) -> AsyncIterator[KubeApi]:
+    connect = connect_agent if request.param == "agent" else connect_controller
+    async with connect(str(control_plane.admin())) as connection:
+        yield KubeApi(connection)
+
+
+async def test_create_read_delete(api: KubeApi) -> None:
+    created = await api.create(STATIC_ROUTES, route("r1"))
+    with pytest.raises(AlreadyExists):
+        await api.create(STATIC_ROUTES, route("r1"))
+    assert (await api.get(STATIC_ROUTES, "r1"))["spec"] == {"subnet": "10.1.0.0/16"}
+    with pytest.raises(Conflict):
+        await api.delete(STATIC_ROUTES, "r1", uid="somebody-else")
+    with pytest.raises(Conflict):
+        await api.delete(STATIC_ROUTES, "r1", resource_version="1")
+    await api.delete(STATIC_ROUTES, "r1", uid=created["metadata"]["uid"])
+    with pytest.raises(NotFound):
+        await api.delete(STATIC_ROUTES, "r1")
+    with pytest.raises(NotFound):
+        await api.get(STATIC_ROUTES, "r1")
+
+
+async def test_what_the_schema_refuses_is_refused_with_its_words(api: KubeApi) -> None:
+    with pytest.raises(Refused, match=r"10\.1\.2\.3/24 has host bits set"):
+        await api.create(STATIC_ROUTES, route("r1", "10.1.2.3/24"))
+
+
+async def test_a_patch_is_conditional_on_its_resource_version(api: KubeApi) -> None:
+    old = (await api.create(STATIC_ROUTES, route("r1")))["metadata"]["resourceVersion"]
+    await api.merge_patch(STATIC_ROUTES, "r1", {"spec": {"metric": 5}})
+    with pytest.raises(Conflict):
+        await api.merge_patch(STATIC_ROUTES, "r1", {"metadata": {"resourceVersion": old}, "spec": {"metric": 6}})
+    assert (await api.get(STATIC_ROUTES, "r1"))["spec"]["metric"] == 5
+
+
+async def test_two_managers_apply_without_taking_each_others_fields(api: KubeApi) -> None:
+    name = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": "NodeOverlayIp", "metadata": {"name": "n1"}}
+    created = await api.apply(NODE_OVERLAY_IPS, "n1", name | {"spec": {"routes": []}}, field_manager="one")
+    for manager, status in (("one", {"ipAddr": "10.0.0.1/24"}), ("two", {"interface": "eth0"})):
+        body = name | {"status": status}
+        await api.apply(NODE_OVERLAY_IPS, "n1", body, field_manager=manager, subresource="status")
+    both = {"ipAddr": "10.0.0.1/24", "interface": "eth0"}
+    assert (await api.get(NODE_OVERLAY_IPS, "n1"))["status"] == both
+    await api.apply(NODE_OVERLAY_IPS, "n1", name | {"status": {}}, field_manager="two", subresource="status")
+    assert (await api.get(NODE_OVERLAY_IPS, "n1"))["status"] == {"ipAddr": "10.0.0.1/24"}
+    other = {"metadata": {"name": "n1", "uid": created["metadata"]["uid"][::-1]}}
+    with pytest.raises(Refused, match=r"metadata\.uid"):
+        await api.apply(NODE_OVERLAY_IPS, "n1", name | other, field_manager="one")
+    with pytest.raises(Conflict):
+        await api.apply(NODE_OVERLAY_IPS, "n2", name | {"metadata": {"name": "n2", "uid": "x"}}, field_manager="one")
+
+
+async def test_lists_come_in_pages_and_watches_go_on_from_them(api: KubeApi) -> None:
+    for number in range(7):
+        await api.create(STATIC_ROUTES, route(f"r{number}", labels={"odd": str(number % 2)}))
+    listing = await api.list(STATIC_ROUTES, page=2)
+    assert [item["metadata"]["name"] for item in listing.items] == [f"r{number}" for number in range(7)]
+    assert len((await api.list(STATIC_ROUTES, label_selector="odd=1")).items) == 3
+    await api.create(STATIC_ROUTES, route("late"))
+    await api.merge_patch(STATIC_ROUTES, "late", {"spec": {"metric": 5}})
+    await api.delete(STATIC_ROUTES, "late")
+    seen = []
+    async for event in KubeSource(api, STATIC_ROUTES).watch(listing.resource_version):
+        seen.append((event.type, event.object["metadata"]["name"]))
+        if event.type == "DELETED":
+            break
+    assert seen == [("ADDED", "late"), ("MODIFIED", "late"), ("DELETED", "late")]
+
+
+async def test_an_agent_sees_only_the_object_that_it_asks_for(api: KubeApi) -> None:
+    for name in ("n1", "n2"):
+        body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": "NodeOverlayIp", "metadata": {"name": name}}
+        await api.create(NODE_OVERLAY_IPS, body)
+    source = KubeSource(api, NODE_OVERLAY_IPS, field_selector="metadata.name=n2")
+    assert [item["metadata"]["name"] for item in (await source.list()).items] == ["n2"]
+
+
+async def test_metadata_alone(api: KubeApi) -> None:
+    await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"a": "b"}}})
+    source = KubeSource(api, NODES, metadata_only=True)
+    listing = await source.list()
+    (item,) = listing.items
+    assert item["metadata"]["labels"] == {"a": "b"}
+    assert "spec" not in item
+    await api.merge_patch(NODES, "n1", {"metadata": {"labels": {"a": "c"}}})
+    async for event in source.watch(listing.resource_version):
+        assert event.object["metadata"]["labels"] == {"a": "c"}
+        assert "status" not in event.object
+        break
+
+
+async def test_a_watch_from_the_distant_past_says_so(api: KubeApi) -> None:
+    with pytest.raises(Expired):
+        async for _ in KubeSource(api, OVERLAY_POOLS).watch("1"):
+            raise AssertionError("nothing of that age is left")
+
+
+async def test_a_service_account_is_who_it_is(admin: KubeApi, control_plane: ControlPlane) -> None:
+    kubeconfig = str(control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-agent"))
+    for connect in (connect_agent, connect_controller):
+        async with connect(kubeconfig) as connection:
+            with pytest.raises(Refused, match="overlay-net:overlay-net-agent"):
+                await KubeApi(connection).list(STATIC_ROUTES)
+
+
+def test_an_agent_does_not_carry_the_client_library() -> None:
+    code = "import overlay_net.agent.run, sys; print('kubernetes_asyncio' in sys.modules, 'uvloop' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "False"]
