@@ -6,7 +6,7 @@ a stream can end leads back to the loop with a pause that grows while nothing co
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ class Source(Protocol):
 
     async def list(self) -> Listing: ...
 
-    def watch(self, resource_version: str) -> AsyncIterator[WatchEvent]:
+    def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version``; ends when the server closes the stream, which it does now and then."""
         ...
 
@@ -64,7 +64,7 @@ class Reflector:
         """Follow one stream to its end: whether anything came, and where to go on."""
         progress = False
         try:
-            async with aclosing(_generator(self._source.watch(resource_version))) as events:
+            async with aclosing(self._source.watch(resource_version)) as events:
                 async for event in events:
                     self._store.apply(event)
                     resource_version = text_of(object_of(event.object, "metadata").get("resourceVersion"))
@@ -94,14 +94,3 @@ class Reflector:
             log.warning("the watch is interrupted, the last state stays: %s", complaint)
             self._last_complaint = complaint
         await asyncio.sleep(delay)
-
-
-async def _generator(events: AsyncIterator[WatchEvent]) -> Any:
-    """``events`` as something that can be closed, so that a left stream does not keep its connection."""
-    try:
-        async for event in events:
-            yield event
-    finally:
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            await close()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -87,10 +88,11 @@ async def test_lists_come_in_pages_and_watches_go_on_from_them(api: KubeApi) -> 
     await api.merge_patch(STATIC_ROUTES, "late", {"spec": {"metric": 5}})
     await api.delete(STATIC_ROUTES, "late")
     seen = []
-    async for event in KubeSource(api, STATIC_ROUTES).watch(listing.resource_version):
-        seen.append((event.type, event.object["metadata"]["name"]))
-        if event.type == "DELETED":
-            break
+    async with aclosing(KubeSource(api, STATIC_ROUTES).watch(listing.resource_version)) as events:
+        async for event in events:
+            seen.append((event.type, event.object["metadata"]["name"]))
+            if event.type == "DELETED":
+                break
     assert seen == [("ADDED", "late"), ("MODIFIED", "late"), ("DELETED", "late")]
 
 
@@ -110,10 +112,10 @@ async def test_metadata_alone(api: KubeApi) -> None:
     assert item["metadata"]["labels"] == {"a": "b"}
     assert "spec" not in item
     await api.merge_patch(NODES, "n1", {"metadata": {"labels": {"a": "c"}}})
-    async for event in source.watch(listing.resource_version):
-        assert event.object["metadata"]["labels"] == {"a": "c"}
-        assert "status" not in event.object
-        break
+    async with aclosing(source.watch(listing.resource_version)) as events:
+        event = await anext(events)
+    assert event.object["metadata"]["labels"] == {"a": "c"}
+    assert "status" not in event.object
 
 
 async def test_a_watch_from_the_distant_past_says_so(api: KubeApi) -> None:

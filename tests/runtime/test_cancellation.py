@@ -1,6 +1,7 @@
 """Cancelled at any await, the runtime ends at once, loses no key and leaves nothing running."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_a_cancelled_reflector_closes_its_stream(virtual_time: Run, turns: int) 
                 await asyncio.sleep(0)
                 return Listing((), "1")
 
-            async def watch(self, resource_version: str):  # type: ignore[no-untyped-def]
+            async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
                 nonlocal opened, closed
                 opened += 1
                 try:

@@ -1,7 +1,7 @@
 """The reflector's patience, in virtual time: hours against a server that is up but useless."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -26,7 +26,7 @@ class Useless:
             raise self.list_error
         return Listing(({"metadata": {"name": "a", "resourceVersion": "1"}},), "1")
 
-    async def watch(self, resource_version: str) -> AsyncIterator[WatchEvent]:
+    async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         self.times.append(asyncio.get_running_loop().time())
         if self.error is not None:
             raise self.error

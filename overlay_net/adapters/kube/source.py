@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 
@@ -44,7 +44,7 @@ class KubeSource:
             self._resource, field_selector=self._field_selector, metadata_only=self._metadata_only
         )
 
-    async def watch(self, resource_version: str) -> AsyncIterator[WatchEvent]:
+    async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version`` until the server ends the stream.
 
         Raises Expired (also for an ERROR line that says so) and Unavailable, which covers a silent, a cut and a
