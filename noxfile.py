@@ -61,7 +61,8 @@ for each in SUITES:
 def demo(session: nox.Session) -> None:
     """The product's story on this machine; `-- --keep` leaves the lab up."""
     install(session, "lab")
-    session.run("python", "-m", "lab.demo", *session.posargs)
+    # A Ctrl-C is answered by tearing the lab down, which takes a moment.
+    session.run("python", "-m", "lab.demo", *session.posargs, interrupt_timeout=60, terminate_timeout=60)
 
 
 @nox.session

@@ -177,7 +177,7 @@ def main() -> int:
     try:
         if not is_private():
             find_assets(lambda text: print(text, file=sys.stderr, flush=True))
-            enter([sys.executable, "-m", "lab.bench", *chosen])
+            return enter([sys.executable, "-m", "lab.bench", *chosen])
     except (Missing, BuildFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_USAGE

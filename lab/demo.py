@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.assets import BuildFailed, find_assets
-from lab.private import EXIT_USAGE, Missing, check, enter, is_private
+from lab.private import EXIT_USAGE, OUTER_PID, ROOTLESS, Missing, check, enter, is_private
 from lab.processes import CommandFailed, ConditionTimeout
 from lab.story import Story, StoryFailed
 
@@ -72,15 +72,18 @@ def tell(story: Story, narrator: Narrator, *, keep: bool) -> None:
 
 def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     """Leave the lab up until Ctrl-C, and say how to get in."""
-    me = os.environ.get("LAB_OUTER_PID", "")
-    user = "--user --preserve-credentials " if os.environ.get("LAB_ROOTLESS") else ""
+    user = "--user --preserve-credentials " if os.environ.get(ROOTLESS) else ""
     script = story.directory / "enter"
     targets = {name: node.pid for name, node in story.vlan.nodes.items()}
     targets |= {"gateway": story.vlan.gateway.pid, "on-premise": story.vlan.on_premise.pid}
     cases = "\n".join(f"  {name}) pid={pid}; shift ;;" for name, pid in targets.items())
     script.write_text(
         ENTER.format(
-            outer=me, user=user, kubeconfig=story.plane.admin(), kubectl=story.assets.kubectl.parent, cases=cases
+            outer=os.environ[OUTER_PID],
+            enter=f"nsenter {user}--target=$holder --net --mount --pid --",
+            kubeconfig=story.plane.admin(),
+            programs=story.assets.kubectl.parent,
+            cases=cases,
         )
     )
     script.chmod(0o755)
@@ -95,16 +98,20 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
 
 ENTER = """#!/bin/sh
 # Runs a command in the lab, or on one of its machines if the first word names one; a shell without a command.
+outer={outer}
+holder=$(cat /proc/$outer/task/$outer/children)
+holder=$(cat /proc/${{holder% }}/task/${{holder% }}/children)
+holder=${{holder% }}
 pid=
 case "$1" in
 {cases}
 esac
 [ $# -gt 0 ] || set -- sh
-export KUBECONFIG={kubeconfig} PATH="{kubectl}:$PATH"
+export KUBECONFIG={kubeconfig} PATH="{programs}:$PATH"
 if [ -n "$pid" ]; then
-  exec nsenter {user}--target={outer} --net --mount --pid -- nsenter --target=$pid --net --mount --uts -- "$@"
+  exec {enter} nsenter --target=$pid --net --mount --uts -- "$@"
 fi
-exec nsenter {user}--target={outer} --net --mount --pid -- "$@"
+exec {enter} "$@"
 """
 
 
@@ -117,7 +124,7 @@ def main() -> int:
             check()
             # Builds need the network, which the private namespaces have not.
             find_assets(lambda text: print(text, file=sys.stderr, flush=True))
-            enter([sys.executable, "-m", "lab.demo", *sys.argv[1:]])
+            return enter([sys.executable, "-m", "lab.demo", *sys.argv[1:]])
         assets = find_assets()
     except (Missing, BuildFailed) as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 INSIDE = "LAB_PRIVATE"
+OUTER_PID = "LAB_OUTER_PID"
+"""The process outside that started `unshare`: its grandchild holds the namespaces."""
+ROOTLESS = "LAB_ROOTLESS"
 EXIT_USAGE = 2
 LINK_TYPES = ("veth", "bridge", "macvlan")
 
@@ -84,17 +86,31 @@ def _user_fix() -> str:
     return "sysctl user.max_user_namespaces=15000"
 
 
-def enter(argv: Sequence[str]) -> NoReturn:
-    """Replace this process by ``argv`` in private namespaces. Raises Missing."""
+def enter(argv: Sequence[str]) -> int:
+    """Run ``argv`` in private namespaces; its exit code. Raises Missing.
+
+    `unshare` blocks SIGTERM while it waits for its child, so this process stays beside it and passes the signal on.
+    """
     check()
-    sys.stdout.flush()
-    words = command_line(argv)
-    os.execvp(words[0], words)
+    outer = {OUTER_PID: str(os.getpid()), ROOTLESS: "1" if os.geteuid() else ""}
+    child = subprocess.Popen(command_line(argv), env={**os.environ, **outer})
+
+    def pass_on(number: int, _: object) -> None:
+        children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        for pid in children:
+            os.kill(int(pid), number)
+
+    # The terminal sends a Ctrl-C to the command itself; what is left to do here is to wait for its end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, pass_on)
+    return child.wait()
 
 
 def _first_process(argv: Sequence[str]) -> int:
     """Be process 1 of the namespaces: pass signals on, reap orphans, and end with the command's exit code."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # Ignored signals stay ignored in a child: the command must hear its Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(argv, env={**os.environ, INSIDE: "1"})
 
     def pass_on(number: int, _: object) -> None:
@@ -121,7 +137,7 @@ def main(argv: Sequence[str]) -> int:
     if inside:
         return _first_process(command)
     try:
-        enter(command)
+        return enter(command)
     except Missing as error:
         print(f"lab: {error}", file=sys.stderr)
         return EXIT_USAGE

@@ -1,0 +1,49 @@
+"""The demo as a person runs it, and what is left of it when that person has seen enough."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.private import is_private
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    if not is_private():
+        pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    before = _programs()
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab.demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "Nodes are registered" in line:
+                demo.send_signal(number)
+        assert demo.wait(60) == code
+    assert list(tmp_path.iterdir()) == []
+    assert "vlan0" not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+    assert _programs() - before == set()
+
+
+def _programs() -> set[str]:
+    """The lab's programs that run in this PID namespace."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().decode().replace("\0", " ")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if any(name in command for name in ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.traffic")):
+            found.add(f"{entry.name} {command}")
+    return found
+
+
+@pytest.mark.parametrize(("arguments", "part"), [(["--keeep"], "unrecognized arguments"), (["--help"], "--keep")])
+def test_the_command_line(arguments: list[str], part: str) -> None:
+    ended = subprocess.run([sys.executable, "-m", "lab.demo", *arguments], capture_output=True, text=True, check=False)
+    assert part in ended.stdout + ended.stderr
