@@ -83,7 +83,7 @@ class Product:
 
     def close(self) -> None:
         for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):
-            process.kill9()
+            process.terminate()
 
     def _command(self, mode: str) -> list[str]:
         settings = self._directory / f"{mode}.yaml"

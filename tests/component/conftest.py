@@ -1,21 +1,18 @@
 """One real API server for all component tests, with the chart installed; every test starts with an empty cluster."""
 
-import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.assets import Assets, find_assets
 from lab.control_plane import ControlPlane
+from lab.processes import Process
 from lab.product import NAMESPACE, Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
-from overlay_net.controller.run import run
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
-from overlay_net.settings import ControllerSettings
 
 KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
 
@@ -54,21 +51,22 @@ async def empty(api: KubeApi) -> None:
 
 
 @asynccontextmanager
-async def controller(plane: ControlPlane, **settings: Any) -> AsyncIterator[None]:
-    """The controller mode in this process, as its service account; cut off at once when the context ends."""
-    identity = plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")
-    chosen: dict[str, Any] = {
-        "kubeconfig": Path(identity),
-        "http": {"bind": "127.0.0.1:0"},
+async def controller(plane: ControlPlane, **settings: str) -> AsyncIterator[None]:
+    """The controller mode as a process of its own, as its service account; killed (-9) when the context ends."""
+    chosen = {
+        "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
+        "http__bind": "127.0.0.1:0",
         "status_batch": "50ms",
         "release_after": "0s",
         "fence_after": "0s",
         **settings,
     }
-    task = asyncio.create_task(run(ControllerSettings(**chosen)))
-    try:
+    process = Process(
+        "controller",
+        [sys.executable, "-m", "overlay_net", "controller"],
+        log=plane.directory / "controller.log",
+        env={f"OVERLAY_{name.upper()}": value for name, value in chosen.items()},
+    )
+    with process:
         yield
-        assert not task.done(), task.exception()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        assert process.alive, process.tail()
