@@ -53,9 +53,6 @@ class Metrics:
             self.nodes_without_address = Gauge(
                 "overlay_net_nodes_without_address", "Nodes that wait for an overlay address.", registry=registry
             )
-            self.ipam_calls = Counter(
-                "overlay_net_ipam_calls", "Calls of the IPAM.", ["operation", "outcome"], registry=registry
-            )
             self.audit_released = Counter(
                 "overlay_net_audit_released", "Reservations without owner that the audit released.", registry=registry
             )

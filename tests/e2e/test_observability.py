@@ -1,0 +1,52 @@
+"""What an operator sees of the running product: endpoints, metrics, logs, events."""
+
+import sys
+import urllib.request
+
+from lab import vlan
+from lab.processes import wait_until
+from lab.product import CONTROLLER_BIND
+from lab.story import Story
+
+READ = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
+
+
+def controller_says(path: str) -> str:
+    with urllib.request.urlopen(f"http://{CONTROLLER_BIND}{path}", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def test_metrics_health_logs_and_events(story: Story) -> None:
+    story.build()
+    story.start()
+    story.register_nodes(vlan.NODE_NAMES)
+    story.create_route()
+    wait_until(
+        lambda: 'overlay_net_pool_addresses{pool="onprem",state="used"} 3.0' in controller_says("/metrics"), "3 used"
+    )
+    metrics = controller_says("/metrics")
+    for line in (
+        'overlay_net_pool_addresses{pool="onprem",state="free"} 249.0',
+        "overlay_net_nodes_without_address 0.0",
+        "overlay_net_synced 1.0",
+        'overlay_net_build_info{mode="controller",version="0.1.0"} 1.0',
+        'controller_runtime_reconcile_total{controller="node",result="success"}',
+        'rest_client_requests_total{code="201",method="CREATE"}',
+    ):
+        assert line in metrics
+    assert controller_says("/healthz") == "ok\n"
+    assert controller_says("/readyz") == "ok\n"
+    agent = story.a_node.run(sys.executable, "-c", READ, "http://127.0.0.1:9477/metrics")
+    for line in (
+        "overlay_net_address_configured 1.0",
+        'overlay_net_routes{state="ready"} 1.0',
+        'overlay_net_kernel_changes_total{kind="AddLink"} 1.0',
+        "overlay_net_converge_seconds_count",
+    ):
+        assert line in agent
+    events = story.plane.kubectl("get", "events", "-n", "default")
+    for address in story.addresses().values():
+        assert f"{address} is reserved from pool onprem" in events
+    logs = "".join(process.log.read_text() for process in story.processes().values())
+    assert "Traceback" not in logs
+    assert "synced" in logs
