@@ -115,7 +115,7 @@ class ControllerSettings(_Settings):
         default=timedelta(minutes=10), description="how long a node that is gone keeps its address"
     )
     fence_after: Duration = Field(
-        default=timedelta(minutes=10), description="how long after a node is gone its silent agent is taken for dead"
+        default=timedelta(minutes=10), description="how long the silent agent of a node that is gone is waited for"
     )
     workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
     status_batch: Interval = Field(

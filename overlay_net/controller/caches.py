@@ -1,8 +1,7 @@
 """The controller's view of the cluster: one store for each kind that it reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
-from overlay_net.adapters.cluster_ipam import object_name
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.kernel import IpAddress
@@ -20,13 +19,21 @@ class KnownAddresses:
 
     def __init__(self, records: Store[AddressRecord]) -> None:
         self._addresses: set[IpAddress] = set()
+        self._of_node: dict[str, set[IpAddress]] = {}
         records.subscribe(self._follow)
 
     def _follow(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         if old is not None and old.address is not None:
             self._addresses.discard(old.address)
+            self._of_node[old.node].discard(old.address)
+            if not self._of_node[old.node]:
+                del self._of_node[old.node]
         if new is not None and new.address is not None:
             self._addresses.add(new.address)
+            self._of_node.setdefault(new.node, set()).add(new.address)
+
+    def of_node(self, name: str) -> Set[IpAddress]:
+        return self._of_node.get(name, frozenset())
 
     def __contains__(self, address: object) -> bool:
         return address in self._addresses
@@ -69,10 +76,7 @@ class Caches:
         """Lower priority numbers first, then by name."""
         return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
 
-    def record_is_lost(self, overlay: NodeOverlay) -> bool:
-        """Whether the address that the object shows has no record of this node, as far as the watch has come."""
+    def records_differ(self, overlay: NodeOverlay) -> bool:
+        """Whether the node has other records than that of its address, as far as the watch has come."""
         address = overlay.assignment.address
-        if address is None:
-            return False
-        record = self.records.get(object_name(address.ip))
-        return record is None or record.node != overlay.name
+        return self.known_addresses.of_node(overlay.name) != ({address.ip} if address else set())

@@ -25,7 +25,7 @@ from overlay_net.model.cluster import (
     Release,
     Reserve,
 )
-from overlay_net.model.errors import AddressTaken, Exhausted, NotFound
+from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, NotFound
 from overlay_net.model.ipam import Owner
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
@@ -33,6 +33,9 @@ from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
+
+CATCH_UP = 0.05
+"""Seconds for the watch to deliver what a conditional write was too early for."""
 
 MAX_LOOKS = 8
 """Looks in one reconciliation; a node that needs more is put back into the queue."""
@@ -67,6 +70,14 @@ class NodeReconciler:
         """Bring everything of node ``name`` one plan closer; called again for as long as a plan asks for it."""
         if not self._caches.synced:
             return Requeue(1)
+        try:
+            return await self._converge(name)
+        except Conflict as error:
+            # Somebody was faster, and the watch will tell what.
+            log.debug("looked too early: %s", error, extra={"node": name})
+            return Requeue(CATCH_UP)
+
+    async def _converge(self, name: str) -> Requeue | None:
         view = self._look(name)
         for _ in range(MAX_LOOKS):
             plan = plan_node(view, self._rules)
@@ -98,7 +109,7 @@ class NodeReconciler:
             routes=compile_routes(self._caches.routes.values(), node, gateway) if node else (),
             pools=self._caches.pools_in_order(),
             now=self._now(),
-            record_lost=overlay is not None and self._caches.record_is_lost(overlay),
+            records_differ=overlay is not None and self._caches.records_differ(overlay),
         )
 
     def _owner(self, view: NodeView) -> Owner:
@@ -143,8 +154,9 @@ class NodeReconciler:
     def _body(overlay: NodeOverlay | None, name: str) -> JsonObject:
         metadata: JsonObject = {"name": name}
         if overlay is not None:
-            # A later object of the same name must not get what was planned for this one.
-            metadata["uid"] = overlay.uid
+            # What was planned for this object as it was seen is for no other one, and for no later state of it: a
+            # controller that was paused meanwhile must not write what it once decided.
+            metadata |= {"uid": overlay.uid, "resourceVersion": overlay.resource_version}
         return {
             "apiVersion": NODE_OVERLAY_IPS.api_version,
             "kind": NODE_OVERLAY_IPS.kind,

@@ -69,9 +69,11 @@ class Wiring:
 
     def _record(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         self._status.add_after(POOLS, self._batch)
-        if old is None or new is not None:
+        for record in (old, new):
+            if record is not None:
+                self._nodes.add(record.node)
+        if new is not None:
             return
-        self._nodes.add(old.node)
         for overlay in self._caches.overlays.values():
             reserved = overlay.assignment.reserved
             if reserved is not None and not reserved.status:

@@ -4,7 +4,8 @@ The life of an address, and every rule about when it may go back to the pool, is
 
 * find before reserve: a reservation that carries our owner mark is used, never a second one made;
 * a node that is gone keeps its address for ``release_after``, so that a reloaded node gets it back;
-* an address is released only after the agent let go of it, or after the node has been gone for ``fence_after``;
+* an address is released only after the agent let go of it, or after the node has been gone, and the agent told to let
+  go, for ``fence_after``;
 * the finalizer goes after the release, never before it.
 """
 
@@ -82,7 +83,9 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
             return NodePlan(_tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
         if since is None:
             return NodePlan(_mark_gone(view, overlay), rules.fence_after)
-        remaining = since + rules.fence_after - view.now
+        # From the deletion on: before it, an agent that is alive had nothing to let go of.
+        told = max(since, overlay.deleted_at or since)
+        remaining = told + rules.fence_after - view.now
         if remaining > timedelta():
             return NodePlan((), remaining)
     if view.reservations is None:
@@ -113,7 +116,7 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         current is not None
         and reserved is not None
         and reserved.status
-        and not view.record_lost
+        and not view.records_differ
         and not overlay.assignment.releasing
         and overlay.assignment.node_uid == node.uid
         and overlay.assignment.node_gone_since is None

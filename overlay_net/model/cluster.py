@@ -35,8 +35,8 @@ class NodeView:
     now: datetime
     reservations: tuple[Reservation, ...] | None = None
     """What the IPAM has for this node; None: nobody asked yet."""
-    record_lost: bool = False
-    """The IPAM's own change feed says that the record of the node's address is gone."""
+    records_differ: bool = False
+    """The IPAM's change feed, where it has one, shows other records of this node than that of its address."""
     exhausted: bool = False
     """A reservation was just refused: every pool that serves the node is full."""
     taken: frozenset[IpAddress] = frozenset()

@@ -163,7 +163,8 @@ class NodeOverlay:
     uid: str
     resource_version: str
     generation: int
-    deleting: bool
+    deleted_at: datetime | None
+    """When its deletion was asked for; it stays until nobody holds it by a finalizer."""
     labels: Mapping[str, str]
     finalizers: tuple[str, ...]
     pin: IpAddress | None
@@ -183,7 +184,7 @@ class NodeOverlay:
             uid=text_of(metadata.get("uid")),
             resource_version=text_of(metadata.get("resourceVersion")),
             generation=integer_of(metadata.get("generation")),
-            deleting="deletionTimestamp" in metadata,
+            deleted_at=time_of(metadata.get("deletionTimestamp")),
             labels=labels_of(object_of(metadata, "labels")),
             finalizers=texts_of(metadata, "finalizers"),
             pin=address_in(spec, "ipAddr"),
@@ -210,6 +211,10 @@ class NodeOverlay:
                 conditions=tuple(condition for condition in conditions if condition.type != RESERVED),
             ),
         )
+
+    @property
+    def deleting(self) -> bool:
+        return self.deleted_at is not None
 
     @property
     def held(self) -> bool:

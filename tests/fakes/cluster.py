@@ -56,6 +56,8 @@ class Cluster:
     kernel: IPv4Interface | None = None
     """The overlay address that the node's kernel has."""
     gone_at: datetime | None = None
+    feed: bool = True
+    """Whether the IPAM tells of its changes by itself."""
     announced: list[str] = field(default_factory=list)
     serial: int = 0
 
@@ -75,6 +77,11 @@ class Cluster:
         if address:
             self.overlay["spec"]["ipAddr"] = address
         self.overlay["metadata"]["generation"] += 1
+
+    def delete_overlay(self) -> None:
+        if self.overlay is not None and "deletionTimestamp" not in self.overlay["metadata"]:
+            self.overlay["metadata"]["deletionTimestamp"] = self.now.isoformat()
+            self.overlay["metadata"]["generation"] += 1
 
     def take(self, address: str, node: str = "somebody-else") -> None:
         """Another node reserves an address, if it is free."""
@@ -111,7 +118,8 @@ class Cluster:
             routes=compile_routes(self.routes, self.node, gateway) if self.node else (),
             pools=tuple(self.pools),
             now=self.now,
-            record_lost=address is not None and address.ip not in {record.address.ip for record in self.found()},
+            records_differ=self.feed
+            and {record.address.ip for record in self.found()} != ({address.ip} if address else set()),
             **known,
         )
 
@@ -174,8 +182,7 @@ class Cluster:
                     del self.records[reservation.address.ip]
             case DeleteOverlay():
                 assert self.overlay is not None
-                self.overlay["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-                self.overlay["metadata"]["generation"] += 1
+                self.delete_overlay()
             case DropFinalizer():
                 assert self.overlay is not None
                 self.overlay = None

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from overlay_net.model.overlay import NodeOverlay
 from tests.fakes.cluster import NAME, RULES, Cluster
 from tests.unit.factories import node, pool, static_route
 
@@ -20,9 +21,11 @@ ADDRESSES = [f"10.9.0.{last}" for last in range(8)]
 
 
 class NodeLife(RuleBasedStateMachine):
+    feed = True
+
     def __init__(self) -> None:
         super().__init__()
-        self.cluster = Cluster([POOL])
+        self.cluster = Cluster([POOL], feed=self.feed)
         self.incarnation = 0
         self.silent = False
         self.fenced = False
@@ -53,8 +56,14 @@ class NodeLife(RuleBasedStateMachine):
     @rule(minutes=st.integers(1, 15))
     def time_passes(self, minutes: int) -> None:
         self.cluster.now += timedelta(minutes=minutes)
-        gone = self.cluster.gone_at
-        self.fenced |= gone is not None and self.cluster.now - gone >= RULES.fence_after
+        self._see_fence()
+
+    def _see_fence(self) -> None:
+        """The agent was told to let go, and its node was gone as far as anybody saw, for the fence time."""
+        overlay = NodeOverlay.parse(self.cluster.overlay) if self.cluster.overlay else None
+        if self.cluster.node is None and overlay is not None and overlay.deleted_at is not None:
+            seen = overlay.assignment.node_gone_since
+            self.fenced |= seen is not None and self.cluster.now - max(seen, overlay.deleted_at) >= RULES.fence_after
 
     @rule(silent=st.booleans())
     def agent_dies_or_returns(self, silent: bool) -> None:
@@ -68,13 +77,11 @@ class NodeLife(RuleBasedStateMachine):
 
     @rule()
     def user_deletes_the_object(self) -> None:
-        overlay = self.cluster.overlay
-        if overlay is not None and "deletionTimestamp" not in overlay["metadata"]:
-            overlay["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-            overlay["metadata"]["generation"] += 1
+        self.cluster.delete_overlay()
 
     @rule(steps=st.none() | st.integers(0, 3))
     def controller_works_or_dies_on_the_way(self, steps: int | None) -> None:
+        self._see_fence()
         self.cluster.reconcile(steps)
 
     @invariant()
@@ -92,8 +99,8 @@ class NodeLife(RuleBasedStateMachine):
             cluster.reconcile()
             cluster.agent()
         if cluster.node is None:
-            cluster.now += RULES.release_after + RULES.fence_after
             for _ in range(3):
+                cluster.now += RULES.release_after + RULES.fence_after
                 cluster.reconcile()
                 cluster.agent()
             assert cluster.overlay is None
@@ -115,5 +122,14 @@ class NodeLife(RuleBasedStateMachine):
         assert before == (cluster.overlay, cluster.records, cluster.kernel), "a node that is as it must be was changed"
 
 
+class NodeLifeWithoutFeed(NodeLife):
+    """With an IPAM that tells nothing by itself, as phpIPAM does."""
+
+    feed = False
+
+
 TestNodeLife = NodeLife.TestCase
-TestNodeLife.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+TestNodeLifeWithoutFeed = NodeLifeWithoutFeed.TestCase
+TestNodeLife.settings = TestNodeLifeWithoutFeed.settings = settings(
+    max_examples=400, stateful_step_count=50, deadline=None
+)

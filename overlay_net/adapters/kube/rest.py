@@ -166,7 +166,10 @@ class KubeApi:
                     if not 200 <= response.status < 300:
                         status = status_of(await response.content.read(65536))
                         raise error_of(response.status, what, status, response.headers.get("Retry-After"))
-                    yield response
+                    try:
+                        yield response
+                    finally:
+                        _hang_up(response)
                     return
         except ApiError:
             raise
@@ -175,6 +178,16 @@ class KubeApi:
         finally:
             if self._observer is not None:
                 self._observer.requested(verb, resource.plural, code, loop.time() - began)
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """Cut the connection of an answer that was not read to its end.
+
+    Closing it in order would wait for the peer's part of the TLS shutdown, which a silent server never plays.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
