@@ -9,10 +9,20 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -20,6 +30,14 @@ from overlay_net.model.errors import ConfigurationError
 
 ENV_PREFIX = "OVERLAY_"
 CONFIG_VARIABLE = "OVERLAY_CONFIG"
+SECRETS = ("username", "password", "code")
+
+_EARLIER_NAMES = {
+    "phpIPAM": "phpipam",
+    "appID": "app_id",
+    "subnetMap": "subnet_map",
+    "insecureSkipTLSVerify": "insecure_skip_tls_verify",
+}
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 # Kubernetes adds these for each Service of the namespace, one named "overlay-..." included (docker-links variables).
@@ -54,6 +72,21 @@ def parse_link_name(value: str) -> str:
     return value
 
 
+def parse_url(value: str) -> str:
+    """An http(s) URL of a server, with or without a path; no query, no credentials in it."""
+    parts = urlsplit(value)
+    try:
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("a URL such as https://phpipam.example.com, without user, password and query")
+    return value
+
+
+Url = Annotated[str, AfterValidator(parse_url)]
+ZoneName = Annotated[str, Field(min_length=1, max_length=63)]
+SubnetId = Annotated[int, Field(ge=1)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta())]
 Interval = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(milliseconds=1))]
 Bind = Annotated[str, AfterValidator(parse_bind)]
@@ -77,6 +110,62 @@ class ControllerHttp(Section):
 
 class AgentHttp(Section):
     bind: Bind = Field(default=":9477", description="where /metrics, /healthz and /readyz are served")
+
+
+class PhpIpamSettings(Section):
+    url: Url = Field(description="where phpIPAM is, e.g. https://phpipam.example.com")
+    app_id: str = Field(min_length=1, description="App id of the API app in phpIPAM (the earlier operator's appID)")
+    subnet_map: dict[ZoneName, list[SubnetId]] | None = Field(
+        default=None, description="zone -> subnet ids, tried in order; kept as OverlayPools (subnetMap)"
+    )
+    auth: Literal["token", "code"] = Field(
+        default="token", description="token: user and password (ssl_token, none); code: app code (ssl_code)"
+    )
+    credentials_dir: Path | None = Field(
+        default=None, description="mounted secret with the files username and password, or code; read anew on change"
+    )
+    username: SecretStr | None = Field(default=None, description="user, where no secret is mounted; PHPIPAM_USERNAME")
+    password: SecretStr | None = Field(default=None, description="password, likewise; PHPIPAM_PASSWORD")
+    code: SecretStr | None = Field(default=None, description="app code, likewise; PHPIPAM_CODE")
+    insecure_skip_tls_verify: bool = Field(
+        default=False, description="do not check the server's certificate (insecureSkipTLSVerify)"
+    )
+    ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
+    proxy: str = Field(default="", description="HTTP proxy to phpIPAM; the environment's proxies are not used")
+    timeout: Interval = Field(
+        default=timedelta(seconds=45), description="for one call; longer than the server's app_lock_wait of 30s"
+    )
+    lock_wait: Duration = Field(
+        default=timedelta(seconds=35),
+        description="how long a row may still appear after the answer to its reservation was lost",
+    )
+    concurrency: int = Field(default=8, ge=1, le=64, description="calls at the same time")
+    refresh_interval: Interval = Field(
+        default=timedelta(seconds=60), description="how often usage and gateway of each pool are read"
+    )
+    mark_field: str = Field(
+        default="note",
+        pattern=r"^(note|custom_\w+)$",
+        description="field of a row that holds our mark: note, or a custom field of at least 255 characters",
+    )
+    touch_interval: Duration = Field(
+        default=timedelta(), description="how old lastSeen of an address in use may become; 0: it is not written"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PhpIpamSettings":
+        if self.auth == "code" and not self.url.startswith("https://"):
+            raise ValueError("phpIPAM takes an app code over https only: url must begin with https://")
+        names = ("code",) if self.auth == "code" else ("username", "password")
+        missing = [name for name in names if getattr(self, name) is None]
+        if self.credentials_dir is None and missing:
+            variables = " and ".join(f"PHPIPAM_{name.upper()}" for name in missing)
+            raise ValueError(f"no credentials: set credentials_dir to the mounted secret, or {variables}")
+        return self
+
+    @property
+    def fixed_secret(self) -> tuple[SecretStr | None, SecretStr | None, SecretStr | None]:
+        return self.username, self.password, self.code
 
 
 class _Settings(BaseSettings):
@@ -125,6 +214,7 @@ class ControllerSettings(_Settings):
     audit_interval: Interval = Field(
         default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
     )
+    phpipam: PhpIpamSettings | None = None
     audit_grace: Duration = Field(
         default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
     )
@@ -157,8 +247,9 @@ def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
     """
     environ = os.environ
     named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    values = _read(named) if named else {}
+    values = _todays_names(_read(named)) if named else {}
     _refuse_unknown_variables(settings, environ)
+    _take_phpipam_variables(values, environ)
     try:
         return settings(**values)
     except ValidationError as error:
@@ -179,13 +270,33 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _todays_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The earlier operator's file, ``phpIPAM: {url, appID, subnetMap, insecureSkipTLSVerify}``, is read as it is."""
+    renamed = {_EARLIER_NAMES.get(name, name): value for name, value in values.items()}
+    section = renamed.get("phpipam")
+    if isinstance(section, dict):
+        renamed["phpipam"] = {_EARLIER_NAMES.get(name, name): value for name, value in section.items()}
+    return renamed
+
+
+def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """PHPIPAM_USERNAME and PHPIPAM_PASSWORD, as the secret of the earlier operator was mounted."""
+    section = values.get("phpipam")
+    if isinstance(section, dict):
+        for name in SECRETS:
+            if environ.get(f"PHPIPAM_{name.upper()}"):
+                section.setdefault(name, environ[f"PHPIPAM_{name.upper()}"])
+
+
 def _refuse_unknown_variables(settings: type[_Settings], environ: Mapping[str, str]) -> None:
     known = sorted(f"{ENV_PREFIX}{name.upper()}" for name in settings.model_fields)
+    sections = {f"{ENV_PREFIX}{name.upper()}" for name, field in settings.model_fields.items() if _section(field)}
     for variable in environ:
         upper = variable.upper()
         if not upper.startswith(ENV_PREFIX) or upper == CONFIG_VARIABLE or _SERVICE_LINK.search(upper):
             continue
-        if upper.partition("__")[0] not in known:
+        name, nested, _ = upper.partition("__")
+        if name not in known or (nested and name not in sections):
             raise ConfigurationError(f"environment {variable}: no such setting; known are {', '.join(known)}")
 
 
@@ -201,7 +312,9 @@ def _one_line(error: ValidationError, source: str, environ: Mapping[str, str]) -
             lines.append(f"{where}: missing; set it in the config file or as {variable}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {problem['input']!r} is not allowed: {message}")
+            # A section is not shown: there may be a password in it.
+            shown = "" if isinstance(problem["input"], dict) or path[-1] in SECRETS else f"{problem['input']!r} "
+            lines.append(f"{where}: {shown}is not allowed: {message}" if shown else f"{where}: {message}")
     return "; ".join(lines)
 
 
@@ -209,12 +322,18 @@ def describe(settings: type[_Settings]) -> str:
     """The settings of a mode as help text: name, default, meaning, and the variable that sets each."""
     lines = [f"settings (in the file, or as {ENV_PREFIX}NAME; nested ones as {ENV_PREFIX}SECTION__NAME):"]
     for name, field in settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
+        section = _section(field)
+        if section is not None:
             lines += [_entry(f"{name}.{inner}", each) for inner, each in section.model_fields.items()]
         else:
             lines.append(_entry(name, field))
     return "\n".join(lines)
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    """The section that a field holds, be it optional."""
+    candidates = (field.annotation, *get_args(field.annotation))
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, Section)), None)
 
 
 def _entry(name: str, field: FieldInfo) -> str:

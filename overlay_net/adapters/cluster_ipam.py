@@ -11,8 +11,8 @@ from typing import Protocol
 
 from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
 from overlay_net.model.api import JsonObject, Listing
-from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound
-from overlay_net.model.ipam import AddressRecord, Owner, PoolUsage, Reservation
+from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound, PoolUnusable
+from overlay_net.model.ipam import AddressRecord, Inventory, Owner, PoolFacts, PoolUsage, Reservation
 from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, Resource, label_value
 from overlay_net.model.parse import object_of, text_of
@@ -55,24 +55,33 @@ class ClusterIpam:
         # Addresses that a reconciler of this process is creating right now: its neighbours need not collide with it.
         self._in_flight: set[IpAddress] = set()
 
-    async def find(self, owner: Owner) -> tuple[Reservation, ...]:
+    def serves(self, pool: Pool) -> bool:
+        return pool.subnet_id is None
+
+    def keeps(self, reservation: Reservation) -> bool:
+        # A uid, where other backends put their name in front.
+        return ":" not in reservation.record
+
+    async def find(self, owner: Owner, known: IpAddress | None = None) -> tuple[Reservation, ...]:
         """Every reservation of the node, whichever incarnation of it made it. A consistent read."""
         listing = await self._api.list(OVERLAY_ADDRESSES, label_selector=f"{NODE_LABEL}={label_value(owner.node)}")
         found = (self._reservation(item) for item in listing.items)
         return tuple(item for item in found if item.owner.node == owner.node)
 
-    async def list(self, cluster: str) -> tuple[Reservation, ...]:
+    async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
+        """Every record, also those of pools that are gone."""
         listing = await self._api.list(OVERLAY_ADDRESSES)
-        return tuple(self._reservation(item) for item in listing.items)
+        names = frozenset(pool.name for pool in pools if self.serves(pool))
+        return Inventory(tuple(self._reservation(item) for item in listing.items), names)
 
-    async def reserve(self, owner: Owner, pool: Pool, wanted: IpAddress | None = None) -> Reservation:
+    async def reserve(
+        self, owner: Owner, pool: Pool, wanted: IpAddress | None = None, *, adopt: bool = False
+    ) -> Reservation:
         """Take ``wanted``, or the lowest free address of ``pool``.
 
-        Raises AddressTaken (``wanted`` is somebody else's or never handed out) and Exhausted.
+        Raises AddressTaken (``wanted`` is somebody else's) and Exhausted.
         """
         if wanted is not None:
-            if not may_hand_out(pool, wanted):
-                raise AddressTaken(f"{wanted} is not handed out by pool {pool.name}")
             return await self._create(owner, pool, wanted) or await self._adopt(owner, pool, wanted)
         refused: set[IpAddress] = set()
         for address in free_addresses(pool, _Union(self._known, self._in_flight, refused)):
@@ -89,10 +98,12 @@ class ClusterIpam:
         except (NotFound, Conflict):
             return
 
-    async def usage(self, pool: Pool) -> PoolUsage:
+    async def look(self, pool: Pool) -> PoolFacts:
+        if pool.problem or pool.cidr is None or pool.gateway is None:
+            raise PoolUnusable("Invalid", pool.problem)
         total = capacity(pool)
         used = sum(may_hand_out(pool, address) for address in self._known)
-        return PoolUsage(used=used, free=total - used, total=total)
+        return PoolFacts(pool.cidr, pool.gateway, PoolUsage(used=used, free=total - used, total=total))
 
     async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:
         """The reservation, or None where the address is in use."""
@@ -119,7 +130,11 @@ class ClusterIpam:
             raise AddressTaken(f"{address} was released a moment ago") from None
         if found.node != owner.node or found.deleting:
             raise AddressTaken(f"{address} belongs to node {found.node}")
-        change = {"metadata": {"resourceVersion": found.resource_version}, "spec": {"nodeUID": owner.uid}}
+        labels = {NODE_LABEL: label_value(owner.node)}
+        change = {
+            "metadata": {"resourceVersion": found.resource_version, "labels": labels},
+            "spec": {"nodeUID": owner.uid},
+        }
         return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
 
     def _reservation(self, raw: JsonObject) -> Reservation:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from overlay_net.domain.desired import desired_state
 from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.ownership import owns_address
-from overlay_net.domain.report import report_of
+from overlay_net.domain.report import configured_address, report_of
+from overlay_net.domain.route_plan import kernel_metric
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
     AddRoute,
@@ -17,7 +17,6 @@ from overlay_net.model.kernel import (
     Desired,
     DesiredLink,
     DesiredRoute,
-    IpInterface,
     KernelAction,
     KernelPlan,
     Marks,
@@ -81,7 +80,7 @@ class NodeAgent:
         changed, observed, plan, errors = await self._converge(desired)
         if changed:
             self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
-        configured = self._configured(observed, desired)
+        configured = configured_address(overlay, desired, observed, self._marks)
         self._metrics.configured.set(configured is not None and configured == desired.address)
         if overlay is not None:
             report = report_of(overlay, desired, self._link, plan, errors, configured, datetime.now(UTC))
@@ -114,7 +113,7 @@ class NodeAgent:
 
         A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
         """
-        owners = {(route.subnet, route.metric): route for route in desired.routes}
+        owners = {(route.subnet, kernel_metric(route)): route for route in desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
         routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
 
@@ -146,8 +145,3 @@ class NodeAgent:
             log.info("kernel changed", extra={"action": str(action)})
         await flush()
         return errors
-
-    def _configured(self, observed: Observed, desired: Desired) -> IpInterface | None:
-        """Our address as the kernel has it: the wished one where it is there, else whichever is left."""
-        ours = [address.interface for address in observed.addresses if owns_address(address, observed, self._marks)]
-        return desired.address if desired.address in ours else next(iter(ours), None)

@@ -3,26 +3,41 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi
+from overlay_net.controller.caches import Caches
 from overlay_net.controller.ports import Ipam
 from overlay_net.domain.audit import audit
 from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS
-from overlay_net.model.parse import object_of, text_of
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
 class Auditor:
-    def __init__(self, api: KubeApi, ipam: Ipam, cluster: str, grace: timedelta, metrics: Metrics) -> None:
+    """``doubt`` is called with the name of each node whose records do not agree with its object."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        ipam: Ipam,
+        caches: Caches,
+        grace: timedelta,
+        doubt: Callable[[str], None],
+        events: EventRecorder,
+        metrics: Metrics,
+    ) -> None:
         self._api = api
         self._ipam = ipam
-        self._cluster = cluster
+        self._caches = caches
         self._grace = grace
+        self._doubt = doubt
+        self._events = events
         self._metrics = metrics
         self._suspects: Mapping[str, datetime] = {}
 
@@ -37,12 +52,22 @@ class Auditor:
                 log.warning("audit failed, nothing was changed: %s", error)
 
     async def audit(self) -> None:
-        """One audit. Reservations are read before owners: a node that joins in between is never taken for missing."""
-        reservations = await self._ipam.list(self._cluster)
-        listing = await self._api.list(NODE_OVERLAY_IPS, metadata_only=True)
-        owners = {text_of(object_of(item, "metadata").get("name")) for item in listing.items}
-        result = audit(reservations, owners, self._suspects, datetime.now(UTC), self._grace)
+        """One audit. Records are read before objects: a node that joins in between is never taken for missing."""
+        inventory = await self._ipam.inventory(self._caches.pools_in_order())
+        for problem in inventory.problems:
+            log.warning("audit: a pool could not be read, nothing of it is changed: %s", problem)
+        listing = await self._api.list(NODE_OVERLAY_IPS)
+        overlays = {overlay.name: overlay for overlay in map(NodeOverlay.parse, listing.items)}
+        result = audit(inventory, overlays, self._suspects, datetime.now(UTC), self._grace)
         self._suspects = result.suspects
+        for name in result.doubtful:
+            log.info("the records of a node do not agree with its object: looking again", extra={"node": name})
+            self._doubt(name)
+        self._metrics.records_edited.set(len(result.edited))
+        for reservation in result.edited:
+            overlay = overlays[reservation.owner.node]
+            message = f"record of {reservation.address.ip} in the IPAM: {reservation.edited}; it is left as it is"
+            self._events.emit(NODE_OVERLAY_IPS, overlay.name, overlay.uid, "RecordEdited", message, warning=True)
         for reservation in result.release:
             await self._ipam.release(reservation)
             self._metrics.audit_released.inc()

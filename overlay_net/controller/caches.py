@@ -1,6 +1,9 @@
 """The controller's view of the cluster: one store for each kind that it reads."""
 
+from collections import Counter
 from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.model.ipam import AddressRecord
@@ -15,34 +18,79 @@ from overlay_net.runtime.store import Store
 
 
 class KnownAddresses:
-    """The addresses of all records, as a collection that follows its store."""
+    """Every address that a record has or that a node's object shows, as a collection that follows both stores.
 
-    def __init__(self, records: Store[AddressRecord]) -> None:
-        self._addresses: set[IpAddress] = set()
-        self._of_node: dict[str, set[IpAddress]] = {}
-        records.subscribe(self._follow)
+    What an object shows counts without a record too: its node uses it, whatever became of the record.
+    """
 
-    def _follow(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
+    def __init__(self, records: Store[AddressRecord], overlays: Store[NodeOverlay]) -> None:
+        self._recorded: dict[str, set[IpAddress]] = {}
+        self._nodes: dict[IpAddress, Counter[str]] = {}
+        records.subscribe(self._record)
+        overlays.subscribe(self._overlay)
+
+    def _record(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         if old is not None and old.address is not None:
-            self._addresses.discard(old.address)
-            self._of_node[old.node].discard(old.address)
-            if not self._of_node[old.node]:
-                del self._of_node[old.node]
+            self._forget(old.node, old.address)
+            self._recorded[old.node].discard(old.address)
+            if not self._recorded[old.node]:
+                del self._recorded[old.node]
         if new is not None and new.address is not None:
-            self._addresses.add(new.address)
-            self._of_node.setdefault(new.node, set()).add(new.address)
+            self._keep(new.node, new.address)
+            self._recorded.setdefault(new.node, set()).add(new.address)
 
-    def of_node(self, name: str) -> Set[IpAddress]:
-        return self._of_node.get(name, frozenset())
+    def _overlay(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
+        for address in _shown(old):
+            self._forget(name, address)
+        for address in _shown(new):
+            self._keep(name, address)
+
+    def _keep(self, node: str, address: IpAddress) -> None:
+        self._nodes.setdefault(address, Counter())[node] += 1
+
+    def _forget(self, node: str, address: IpAddress) -> None:
+        nodes = self._nodes[address]
+        nodes[node] -= 1
+        if not nodes[node]:
+            del nodes[node]
+        if not nodes:
+            del self._nodes[address]
+
+    def recorded_for(self, node: str) -> Set[IpAddress]:
+        """The addresses of the node's records."""
+        return self._recorded.get(node, frozenset())
+
+    def used_by_others(self, node: str, address: IpAddress) -> bool:
+        """Whether a record or an object of another node has the address."""
+        return any(other != node for other in self._nodes.get(address, ()))
 
     def __contains__(self, address: object) -> bool:
-        return address in self._addresses
+        return address in self._nodes
 
     def __iter__(self) -> Iterator[IpAddress]:
-        return iter(self._addresses)
+        return iter(self._nodes)
 
     def __len__(self) -> int:
-        return len(self._addresses)
+        return len(self._nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedElsewhere:
+    """The addresses of all nodes but one."""
+
+    known: KnownAddresses
+    node: str
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, IPv4Address | IPv6Address) and self.known.used_by_others(self.node, address)
+
+
+def _shown(overlay: NodeOverlay | None) -> frozenset[IpAddress]:
+    if overlay is None:
+        return frozenset()
+    return frozenset(
+        interface.ip for interface in (overlay.assignment.address, overlay.report.configured) if interface is not None
+    )
 
 
 class Caches:
@@ -52,7 +100,7 @@ class Caches:
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
-        self.known_addresses = KnownAddresses(self.records)
+        self.known_addresses = KnownAddresses(self.records, self.overlays)
 
     def reflectors(self, api: KubeApi) -> tuple[Reflector, ...]:
         return (
@@ -79,4 +127,12 @@ class Caches:
     def records_differ(self, overlay: NodeOverlay) -> bool:
         """Whether the node has other records than that of its address, as far as the watch has come."""
         address = overlay.assignment.address
-        return self.known_addresses.of_node(overlay.name) != ({address.ip} if address else set())
+        pool = self.pools.get(overlay.assignment.pool)
+        if pool is not None and pool.subnet_id is not None:
+            # Its record is elsewhere, and this feed does not tell of it.
+            address = None
+        return self.known_addresses.recorded_for(overlay.name) != ({address.ip} if address else set())
+
+    def pool_of_subnet(self, subnet_id: int) -> Pool | None:
+        """The first pool, in their order, of a phpIPAM subnet."""
+        return next((pool for pool in self.pools_in_order() if pool.subnet_id == subnet_id), None)

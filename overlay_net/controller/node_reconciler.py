@@ -1,12 +1,14 @@
 """One node: look, plan, apply. The decisions are in domain.node_plan; here is only what touches the world."""
 
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.controller.caches import Caches
+from overlay_net.controller.caches import Caches, UsedElsewhere
 from overlay_net.controller.ports import Ipam
 from overlay_net.domain.node_plan import plan_node
 from overlay_net.domain.node_routes import compile_routes
@@ -25,29 +27,70 @@ from overlay_net.model.cluster import (
     Release,
     Reserve,
 )
-from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, NotFound
-from overlay_net.model.ipam import Owner
-from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS
+from overlay_net.model.errors import (
+    AddressTaken,
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    CredentialsRefused,
+    Exhausted,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
 
-CATCH_UP = 0.05
-"""Seconds for the watch to deliver what a conditional write was too early for."""
-
 MAX_LOOKS = 8
 """Looks in one reconciliation; a node that needs more is put back into the queue."""
 
+SPREAD = 1.0
+"""Seconds over which the nodes that wait for one IPAM come back."""
 
-def _look_again(plan: NodePlan) -> bool:
-    """A plan never uses its own result: what was reserved or released is looked up like anything else."""
-    ends = any(isinstance(action, DropFinalizer) for action in plan.actions)
-    return not ends and any(isinstance(action, Reserve | Release) for action in plan.actions)
+
+def _wait(plan: NodePlan) -> Requeue | None:
+    return Requeue(plan.look_after.total_seconds()) if plan.look_after is not None else None
+
+
+class _IpamFailed(Exception):
+    """The IPAM could not be asked, or refused to be; ``error`` says which and why."""
+
+    def __init__(self, error: Unavailable | Refused) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Tells a failure of the IPAM from one of the Kubernetes API: they are waited for in different ways."""
+    try:
+        yield
+    except (Unavailable, Refused) as error:
+        raise _IpamFailed(error) from None
+
+
+def trouble_of(error: ApiError) -> tuple[str, str]:
+    """Reason and message of a condition for an IPAM that does not answer as it should."""
+    match error:
+        case CredentialsRefused():
+            return "CredentialsRefused", str(error)
+        case Unavailable():
+            return "IpamUnavailable", str(error)
+        case _:
+            return "IpamRefused", str(error)
 
 
 class NodeReconciler:
+    """Two entrances for one plan: ``reconcile`` never waits for an IPAM; what needs one goes to ``reconcile_address``.
+
+    So nodes whose address stands are served at once however slow the IPAM is.
+    """
+
     def __init__(
         self,
         api: KubeApi,
@@ -56,6 +99,7 @@ class NodeReconciler:
         cluster: str,
         rules: LifeRules,
         events: EventRecorder,
+        hand_over: Callable[[str], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -64,40 +108,107 @@ class NodeReconciler:
         self._cluster = cluster
         self._rules = rules
         self._events = events
+        self._hand_over = hand_over
         self._now = now
+        # Nodes whose object may not show what the IPAM has: a plan for them ended on the way, or the audit says so.
+        self._unsure: set[str] = set()
+
+    def doubt(self, name: str) -> None:
+        """Ask the IPAM about this node at its next turn, though its object looks settled."""
+        self._unsure.add(name)
+        self._hand_over(name)
 
     async def reconcile(self, name: str) -> Requeue | None:
-        """Bring everything of node ``name`` one plan closer; called again for as long as a plan asks for it."""
+        """Everything of node ``name`` that needs no IPAM."""
+        if not self._caches.synced:
+            return Requeue(1)
+        view = self._look(name)
+        plan = plan_node(view, self._rules)
+        try:
+            for action in plan.actions:
+                if isinstance(action, LookUp):
+                    self._hand_over(name)
+                else:
+                    await self._apply(view, action)
+        except (Conflict, AlreadyExists) as error:
+            # Somebody was faster, and the watch will tell what.
+            log.debug("looked too early: %s", error, extra={"node": name})
+            return Requeue()
+        return _wait(plan)
+
+    async def reconcile_address(self, name: str) -> Requeue | None:
+        """What needs the IPAM: bring the reservations of node ``name`` and its object together.
+
+        Raises Refused, and Unavailable where it came without a time to wait.
+        """
         if not self._caches.synced:
             return Requeue(1)
         try:
-            return await self._converge(name)
+            again = await self._converge(name)
         except Conflict as error:
-            # Somebody was faster, and the watch will tell what.
             log.debug("looked too early: %s", error, extra={"node": name})
-            return Requeue(CATCH_UP)
+            self._unsure.add(name)
+            return Requeue()
+        except _IpamFailed as failure:
+            self._unsure.add(name)
+            await self._tell(name, failure.error)
+            wait = failure.error.retry_after if isinstance(failure.error, Unavailable) else None
+            if wait is None:
+                raise failure.error from None
+            return Requeue(wait + random.uniform(0, SPREAD))
+        except BaseException:
+            self._unsure.add(name)
+            raise
+        self._unsure.discard(name)
+        return again
+
+    async def _tell(self, name: str, error: Unavailable | Refused) -> None:
+        view = replace(self._look(name), trouble=trouble_of(error))
+        try:
+            for action in plan_node(view, self._rules).actions:
+                await self._apply(view, action)
+        except Conflict:
+            # The next try says it.
+            return
 
     async def _converge(self, name: str) -> Requeue | None:
         view = self._look(name)
         for _ in range(MAX_LOOKS):
             plan = plan_node(view, self._rules)
-            if plan.actions == (LookUp(),):
-                view = replace(self._look(name), reservations=await self._ipam.find(self._owner(view)))
+            if LookUp() in plan.actions:
+                view = await self._look_up(view)
                 continue
             try:
-                for action in plan.actions:
-                    await self._apply(view, action)
+                if any(isinstance(action, DropFinalizer) for action in plan.actions):
+                    await self._confirm_gone(view)
+                reserved = [await self._apply(view, action) for action in plan.actions]
             except Exhausted:
                 view = replace(view, exhausted=True)
                 continue
-            except AddressTaken:
+            except AddressTaken as error:
                 wanted = {action.wanted for action in plan.actions if isinstance(action, Reserve) and action.wanted}
-                view = replace(view, taken=view.taken | wanted)
+                holders = dict.fromkeys(wanted, error.holder) if error.holder else {}
+                view = replace(view, taken=view.taken | wanted, holders={**view.holders, **holders})
                 continue
-            if not _look_again(plan):
-                return Requeue(plan.look_after.total_seconds()) if plan.look_after is not None else None
-            view = replace(self._look(name), reservations=await self._ipam.find(self._owner(view)))
+            if any(isinstance(action, DropFinalizer) for action in plan.actions):
+                return None
+            fresh = tuple(reservation for reservation in reserved if reservation is not None)
+            if fresh:
+                # What the IPAM has after the write: it was read back there.
+                records = {reservation.record for reservation in fresh}
+                others = tuple(each for each in view.reservations or () if each.record not in records)
+                view = replace(self._look(name), reservations=(*others, *fresh))
+            elif any(isinstance(action, Release) for action in plan.actions):
+                view = await self._look_up(self._look(name))
+            else:
+                return _wait(plan)
         return Requeue(1)
+
+    async def _look_up(self, view: NodeView) -> NodeView:
+        address = view.overlay.assignment.address if view.overlay else None
+        with _asking():
+            found = await self._ipam.find(self._owner(view), address.ip if address else None)
+        return replace(self._look(view.name), reservations=found)
 
     def _look(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
@@ -106,17 +217,21 @@ class NodeReconciler:
             name=name,
             node=node,
             overlay=overlay,
+            used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
             routes=compile_routes(self._caches.routes.values(), node, gateway) if node else (),
             pools=self._caches.pools_in_order(),
             now=self._now(),
-            records_differ=overlay is not None and self._caches.records_differ(overlay),
+            records_differ=name in self._unsure or (overlay is not None and self._caches.records_differ(overlay)),
         )
 
     def _owner(self, view: NodeView) -> Owner:
         return Owner(self._cluster, view.name, view.node.uid if view.node else "")
 
-    async def _apply(self, view: NodeView, action: ClusterAction) -> None:
+    async def _apply(self, view: NodeView, action: ClusterAction) -> Reservation | None:
+        """One step; a reservation answers with what the IPAM has now."""
         match action:
+            case ApplyOverlay(labels) if view.overlay is None:
+                await self._create(view.name, labels)
             case ApplyOverlay(labels, routes):
                 body = self._body(view.overlay, view.name)
                 body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
@@ -135,9 +250,10 @@ class NodeReconciler:
                 reason = assignment.reserved.reason if assignment.reserved else ""
                 log.info("status applied", extra={"node": view.name, "address": assignment.address, "reason": reason})
             case Reserve():
-                await self._reserve(view, action)
+                return await self._reserve(view, action)
             case Release(reservation):
-                await self._ipam.release(reservation)
+                with _asking():
+                    await self._ipam.release(reservation)
                 log.info("address released", extra={"node": view.name, "address": reservation.address.ip})
             case DeleteOverlay():
                 await self._delete(view)
@@ -149,6 +265,24 @@ class NodeReconciler:
                     self._events.emit(NODE_OVERLAY_IPS, overlay.name, overlay.uid, reason, message, warning=warning)
             case LookUp():
                 pass
+        return None
+
+    async def _create(self, name: str, labels: Mapping[str, str]) -> None:
+        """Never an apply: the object may be there already, unseen as yet, and an apply would empty its routes."""
+        body = self._body(None, name) | {"spec": {}}
+        body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
+        await self._api.create(NODE_OVERLAY_IPS, body)
+        log.info("object created", extra={"node": name})
+
+    async def _confirm_gone(self, view: NodeView) -> None:
+        """Raises Conflict where the Node is there: a watch that stands still must not end a living node."""
+        if view.node is not None:
+            return
+        try:
+            await self._api.get(NODES, view.name, metadata_only=True)
+        except NotFound:
+            return
+        raise Conflict(f"Node {view.name} is there, which its watch has not told yet")
 
     @staticmethod
     def _body(overlay: NodeOverlay | None, name: str) -> JsonObject:
@@ -163,11 +297,12 @@ class NodeReconciler:
             "metadata": metadata,
         }
 
-    async def _reserve(self, view: NodeView, action: Reserve) -> None:
-        full: Exhausted | None = None
+    async def _reserve(self, view: NodeView, action: Reserve) -> Reservation:
+        full = Exhausted("no pool was given")
         for pool in action.pools:
             try:
-                reservation = await self._ipam.reserve(self._owner(view), pool, action.wanted)
+                with _asking():
+                    reservation = await self._ipam.reserve(self._owner(view), pool, action.wanted, adopt=action.adopt)
             except Exhausted as error:
                 full = error
                 continue
@@ -175,13 +310,13 @@ class NodeReconciler:
                 "address reserved",
                 extra={"node": view.name, "address": reservation.address.ip, "pool": pool.name},
             )
-            return
-        if full is not None:
-            raise full
+            return reservation
+        raise full
 
     async def _delete(self, view: NodeView) -> None:
         if view.overlay is None:
             return
+        await self._confirm_gone(view)
         try:
             await self._api.delete(
                 NODE_OVERLAY_IPS,

@@ -1,30 +1,51 @@
 """What the controller needs of an IPAM, whichever system answers.
 
-Every method raises Unavailable when the IPAM cannot answer; that says nothing about any reservation.
+Every method raises Unavailable when the IPAM cannot answer, which says nothing about any reservation, and Refused when
+it never will as things are set up.
 """
 
 from typing import Protocol
 
-from overlay_net.model.ipam import Owner, PoolUsage, Reservation
+from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.kernel import IpAddress
 from overlay_net.model.pool import Pool
 
 
 class Ipam(Protocol):
-    async def find(self, owner: Owner) -> tuple[Reservation, ...]:
-        """Every reservation that carries the mark of this cluster and node; the uid may be an earlier one."""
+    async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
+        """Every reservation that carries the mark of this cluster and node; the uid may be an earlier one.
+
+        ``known`` is the address that the node's object shows: there the record is looked for as well.
+        """
         ...
 
-    async def reserve(self, owner: Owner, pool: Pool, wanted: IpAddress | None = None) -> Reservation:
-        """Reserve ``wanted`` or any free address; take over a record of the same node. Exhausted, AddressTaken."""
+    async def reserve(
+        self, owner: Owner, pool: Pool, wanted: IpAddress | None = None, *, adopt: bool = False
+    ) -> Reservation:
+        """Reserve ``wanted`` or any free address; take over a record of the same node, or with ``adopt`` one that
+        carries nobody's mark. The answer is what the IPAM has after the write. Raises Exhausted, AddressTaken."""
         ...
 
     async def release(self, reservation: Reservation) -> None:
-        """Free exactly this record; one that is gone already is no error."""
+        """Free exactly this record; one that is gone already, or no longer ours, is no error."""
         ...
 
-    async def list(self, cluster: str) -> tuple[Reservation, ...]:
-        """Every reservation that carries the mark of this cluster."""
+    async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
+        """Every reservation of this cluster in those of ``pools`` that it serves."""
         ...
 
-    async def usage(self, pool: Pool) -> PoolUsage: ...
+    async def look(self, pool: Pool) -> PoolFacts:
+        """Subnet, gateway and usage. Raises PoolUnusable where no address can come from the pool as it is."""
+        ...
+
+
+class IpamBackend(Ipam, Protocol):
+    """One of the systems behind it."""
+
+    def serves(self, pool: Pool) -> bool:
+        """Whether this backend is the one that keeps ``pool``."""
+        ...
+
+    def keeps(self, reservation: Reservation) -> bool:
+        """Whether this backend made ``reservation``."""
+        ...

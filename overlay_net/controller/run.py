@@ -1,90 +1,40 @@
-"""The controller mode: stores, queues and workers wired together, and which change wakes which key."""
+"""The controller mode: stores, queues and workers wired together."""
 
 import asyncio
 import logging
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi, connect_controller
+from overlay_net.adapters.phpipam import Client, Credentials, Gate, PhpIpam, Secret, connect_phpipam
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
+from overlay_net.controller.ipams import Ipams
 from overlay_net.controller.node_reconciler import NodeReconciler
-from overlay_net.controller.status_reconciler import POOLS, ROUTES, StatusReconciler
+from overlay_net.controller.pool_reconciler import PoolReconciler
+from overlay_net.controller.status_reconciler import StatusReconciler
+from overlay_net.controller.subnet_map import SubnetMapReconciler
+from overlay_net.controller.wiring import Queues, Wiring
 from overlay_net.model.cluster import LifeRules
-from overlay_net.model.errors import OverlayNetError
-from overlay_net.model.ipam import AddressRecord
+from overlay_net.model.errors import CredentialsRefused, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
-from overlay_net.model.node import Node
-from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import object_of, text_of
-from overlay_net.model.pool import Pool
-from overlay_net.model.static_route import StaticRoute
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.worker import run_workers
-from overlay_net.runtime.workqueue import WorkQueue
-from overlay_net.settings import ControllerSettings
+from overlay_net.settings import ControllerSettings, PhpIpamSettings
 
 log = logging.getLogger(__name__)
-
-
-class Wiring:
-    """Turns changes of stores into keys of queues; it decides nothing else."""
-
-    def __init__(self, caches: Caches, nodes: WorkQueue, status: WorkQueue, batch: float) -> None:
-        self._caches = caches
-        self._nodes = nodes
-        self._status = status
-        self._batch = batch
-        caches.nodes.subscribe(self._node)
-        caches.overlays.subscribe(self._overlay)
-        caches.routes.subscribe(self._route)
-        caches.pools.subscribe(self._pool)
-        caches.records.subscribe(self._record)
-
-    def _node(self, name: str, old: Node | None, new: Node | None) -> None:
-        # Heartbeats change a node all the time; only what a plan reads of it counts.
-        if old != new:
-            self._nodes.add(name)
-            self._status.add_after(ROUTES, self._batch)
-
-    def _overlay(self, name: str, _: NodeOverlay | None, __: NodeOverlay | None) -> None:
-        self._nodes.add(name)
-        self._status.add_after(ROUTES, self._batch)
-
-    def _route(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
-        self._status.add_after(ROUTES, self._batch)
-        if old is not None and new is not None and (old.generation, old.zone) == (new.generation, new.zone):
-            return
-        for node in self._caches.nodes.values():
-            if any(route is not None and route.selects(node) for route in (old, new)):
-                self._nodes.add(node.name)
-
-    def _pool(self, _: str, old: Pool | None, new: Pool | None) -> None:
-        if old is None or new is None or old.generation != new.generation:
-            self._status.add_after(POOLS, self._batch)
-            for name in self._caches.nodes.names():
-                self._nodes.add(name)
-
-    def _record(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
-        self._status.add_after(POOLS, self._batch)
-        for record in (old, new):
-            if record is not None:
-                self._nodes.add(record.node)
-        if new is not None:
-            return
-        for overlay in self._caches.overlays.values():
-            reserved = overlay.assignment.reserved
-            if reserved is not None and not reserved.status:
-                self._nodes.add(overlay.name)
 
 
 async def run(settings: ControllerSettings) -> None:
     """Run until cancelled. Raises ConfigurationError for what only a person can mend."""
     metrics = Metrics("controller")
     caches = Caches()
-    nodes, status = WorkQueue(), WorkQueue()
+    queues = Queues()
 
     def unready() -> str:
         metrics.synced.set(caches.synced)
@@ -93,16 +43,37 @@ async def run(settings: ControllerSettings) -> None:
     async with (
         serve(settings.http.bind, metrics.registry, unready),
         connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
+        phpipam_client(settings.phpipam, queues, metrics) as phpipam,
     ):
         api = KubeApi(connection, observer=metrics)
         cluster = settings.cluster_id or await cluster_uid(api)
-        ipam = ClusterIpam(api, cluster, caches.known_addresses, caches.pools.get)
+        known = caches.known_addresses
+        in_cluster = ClusterIpam(api, cluster, known, caches.pools.get)
+        outside = settings.phpipam
+        ipam = Ipams(
+            [in_cluster]
+            if phpipam is None or outside is None
+            else [
+                in_cluster,
+                PhpIpam(
+                    phpipam,
+                    cluster,
+                    caches.pool_of_subnet,
+                    known.used_by_others,
+                    mark_field=outside.mark_field,
+                    lock_wait=outside.lock_wait,
+                    touch=outside.touch_interval,
+                ),
+            ]
+        )
         events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
         rules = LifeRules(settings.release_after, settings.fence_after)
-        node_reconciler = NodeReconciler(api, ipam, caches, cluster, rules, events)
-        status_reconciler = StatusReconciler(api, ipam, caches, metrics)
-        auditor = Auditor(api, ipam, cluster, settings.audit_grace, metrics)
-        Wiring(caches, nodes, status, settings.status_batch.total_seconds())
+        node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
+        status = StatusReconciler(api, caches, metrics)
+        refresh = outside.refresh_interval if outside else settings.audit_interval
+        pool = PoolReconciler(api, ipam, caches, refresh, metrics)
+        auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)
+        Wiring(caches, queues, settings.status_batch.total_seconds())
         log.info("controller starts", extra={"cluster": cluster, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             for reflector in caches.reflectors(api):
@@ -112,18 +83,70 @@ async def run(settings: ControllerSettings) -> None:
                 await store.wait_synced()
             metrics.synced.set(1)
             log.info("synced", extra={"nodes": len(caches.nodes), "addresses": len(caches.records)})
-            wake_all(caches, nodes)
-            group.create_task(
-                run_workers("node", nodes, node_reconciler.reconcile, workers=settings.workers, observer=metrics)
-            )
-            group.create_task(run_workers("status", status, status_reconciler.reconcile, workers=2, observer=metrics))
+            if outside is not None and outside.subnet_map is not None:
+                subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
+                queues.subnet_map.add("subnetMap")
+                group.create_task(run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1))
+            wake_all(caches, queues)
+            for name, queue, reconcile, workers in (
+                ("node", queues.nodes, node.reconcile, settings.workers),
+                ("address", queues.addresses, node.reconcile_address, settings.workers),
+                ("pool", queues.pools, pool.reconcile, 4),
+                ("status", queues.status, status.reconcile, 1),
+            ):
+                group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=metrics))
             group.create_task(auditor.run(settings.audit_interval))
 
 
-def wake_all(caches: Caches, nodes: WorkQueue) -> None:
-    """Every node, and every object or record whose node is gone: a restart must not wait for something to change."""
+@asynccontextmanager
+async def phpipam_client(
+    settings: PhpIpamSettings | None, queues: Queues, metrics: Metrics
+) -> AsyncIterator[Client | None]:
+    """The client of the configured phpIPAM, whose secret is watched as long as the context is open."""
+    if settings is None:
+        yield None
+        return
+    code = settings.auth == "code"
+    fixed = Secret(*(each.get_secret_value() if each else "" for each in settings.fixed_secret))
+    credentials = Credentials(settings.credentials_dir, fixed, code=code)
+    credentials.check()
+    timeout = settings.timeout.total_seconds()
+    # Whoever waits for phpIPAM is looked at as soon as it answers again.
+    gate = Gate(asyncio.get_running_loop().time, timeout, reopened=queues.ipam_answers)
+    metrics.watch_ipam(
+        up=lambda: gate.error is None or isinstance(gate.error, CredentialsRefused),
+        refused=lambda: isinstance(gate.error, CredentialsRefused),
+    )
+    async with connect_phpipam(
+        ca_file=settings.ca_file,
+        insecure=settings.insecure_skip_tls_verify,
+        proxy=settings.proxy or None,
+        timeout=timeout,
+        connections=settings.concurrency,
+    ) as session:
+        client = Client(
+            session,
+            settings.url,
+            settings.app_id,
+            credentials,
+            gate,
+            metrics,
+            code=code,
+            concurrency=settings.concurrency,
+        )
+        watch = asyncio.ensure_future(credentials.watch(client.renew))
+        try:
+            yield client
+        finally:
+            watch.cancel()
+
+
+def wake_all(caches: Caches, queues: Queues) -> None:
+    """Every node, pool, and object whose node is gone: a restart must not wait for something to change."""
     for name in {*caches.nodes.names(), *caches.overlays.names()}:
-        nodes.add(name)
+        queues.nodes.add(name)
+    for name in caches.pools.names():
+        queues.pools.add(name)
 
 
 async def cluster_uid(api: KubeApi) -> str:

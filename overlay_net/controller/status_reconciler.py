@@ -1,4 +1,4 @@
-"""The status of StaticRoutes and OverlayPools: folded from reports, written in batches and only on change."""
+"""The status of StaticRoutes: folded from the reports of all nodes, written in batches and only on change."""
 
 import asyncio
 import logging
@@ -7,46 +7,36 @@ from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.ports import Ipam
-from overlay_net.domain.pool_status import pool_status
 from overlay_net.domain.route_status import NodeTable, route_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound, OverlayNetError
-from overlay_net.model.names import (
-    CONTROLLER_FIELD_MANAGER,
-    FINALIZER,
-    OVERLAY_POOLS,
-    STATIC_ROUTES,
-    Resource,
-)
-from overlay_net.model.pool import Pool
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
 
-ROUTES, POOLS = "routes", "pools"
-"""The two keys of this reconciler: a batch covers every object of its kind."""
+ROUTES = "routes"
+"""The one key of this reconciler: a batch covers every StaticRoute."""
 
 PARALLEL_WRITES = 8
 
 
 class StatusReconciler:
-    def __init__(self, api: KubeApi, ipam: Ipam, caches: Caches, metrics: Metrics) -> None:
+    def __init__(self, api: KubeApi, caches: Caches, metrics: Metrics) -> None:
         self._api = api
-        self._ipam = ipam
         self._caches = caches
         self._metrics = metrics
 
-    async def reconcile(self, key: str) -> Requeue | None:
-        """Write the status of all objects of one kind that differs from what it must be.
+    async def reconcile(self, _: str) -> Requeue | None:
+        """Write the status of every StaticRoute that differs from what it must be.
 
         Raises the first error after every object had its turn.
         """
         if not self._caches.synced:
             return Requeue(1)
-        await (self._routes() if key == ROUTES else self._pools())
+        await self._routes()
         return None
 
     async def _routes(self) -> None:
@@ -70,29 +60,17 @@ class StatusReconciler:
                 change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": rest}}
                 await self._api.merge_patch(STATIC_ROUTES, route.name, change)
             return
-        await self._write(STATIC_ROUTES, route.name, route.uid, route.status, status)
-
-    async def _pools(self) -> None:
-        now = datetime.now(UTC)
-        await _all(self._pool(pool, now) for pool in self._caches.pools.values())
-
-    async def _pool(self, pool: Pool, now: datetime) -> None:
-        usage = None if pool.problem else await self._ipam.usage(pool)
-        if usage is not None:
-            self._metrics.pool_addresses.labels(pool.name, "used").set(usage.used)
-            self._metrics.pool_addresses.labels(pool.name, "free").set(usage.free)
-        await self._write(OVERLAY_POOLS, pool.name, pool.uid, pool.status, pool_status(pool, usage, now))
-
-    async def _write(self, resource: Resource, name: str, uid: str, observed: object, wanted: JsonObject) -> None:
-        if observed == wanted:
+        if status == route.status:
             return
         body: JsonObject = {
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": {"name": name, "uid": uid},
-            "status": wanted,
+            "apiVersion": STATIC_ROUTES.api_version,
+            "kind": STATIC_ROUTES.kind,
+            "metadata": {"name": route.name, "uid": route.uid},
+            "status": status,
         }
-        await self._api.apply(resource, name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status")
+        await self._api.apply(
+            STATIC_ROUTES, route.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
+        )
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:

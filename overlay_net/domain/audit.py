@@ -1,14 +1,16 @@
-"""Which reservations belong to nobody any more.
+"""Where the records of an IPAM and the objects of the cluster do not agree.
 
-A record is released only after it was seen without its NodeOverlayIp twice, and for at least the grace time: a look
-at the IPAM and a look at the cluster are never of the same moment. The caller reads reservations first, owners second.
+A record without its NodeOverlayIp is released only after it was seen so twice, and for at least the grace time: a look
+at the IPAM and a look at the cluster are never of the same moment. The caller reads records first, objects second.
+Everything else that disagrees is not decided here: its node is looked at again, by the plan that always decides.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from overlay_net.model.ipam import Reservation
+from overlay_net.model.ipam import Inventory, Reservation
+from overlay_net.model.overlay import NodeOverlay
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,23 +18,55 @@ class AuditResult:
     release: tuple[Reservation, ...]
     suspects: Mapping[str, datetime]
     """When each record without an owner was first seen so; pass it to the next audit."""
+    doubtful: frozenset[str]
+    """Nodes with a record that is not of their address, or with an address that has no record."""
+    edited: tuple[Reservation, ...]
+    """Records in use that somebody changed."""
+
+
+def _unread(suspects: Mapping[str, datetime], inventory: Inventory) -> dict[str, datetime]:
+    """First sightings of records in pools that could not be read this time: their grace time goes on."""
+    read = {reservation.record for reservation in inventory.reservations}
+    return {record: since for record, since in suspects.items() if record not in read} if inventory.problems else {}
 
 
 def audit(
-    reservations: Iterable[Reservation],
-    owners: Container[str],
+    inventory: Inventory,
+    overlays: Mapping[str, NodeOverlay],
     suspects: Mapping[str, datetime],
     now: datetime,
     grace: timedelta,
 ) -> AuditResult:
-    """``owners`` are the names of all NodeOverlayIps, read after ``reservations``."""
+    """``overlays`` are all NodeOverlayIps by name, read after ``inventory``."""
     release: list[Reservation] = []
-    seen: dict[str, datetime] = {}
-    for reservation in reservations:
-        if reservation.owner.node in owners:
+    seen = _unread(suspects, inventory)
+    doubtful: set[str] = set()
+    recorded: set[str] = set()
+    edited: list[Reservation] = []
+    for reservation in inventory.reservations:
+        overlay = overlays.get(reservation.owner.node)
+        if overlay is None:
+            since = suspects.get(reservation.record)
+            seen[reservation.record] = since or now
+            if since is not None and now - since >= grace:
+                release.append(reservation)
             continue
-        since = suspects.get(reservation.record)
-        seen[reservation.record] = since or now
-        if since is not None and now - since >= grace:
-            release.append(reservation)
-    return AuditResult(tuple(release), seen)
+        if _uses(overlay, reservation):
+            recorded.add(overlay.name)
+            if reservation.edited:
+                edited.append(reservation)
+        elif str(reservation.address.ip) not in overlay.assignment.releasing:
+            doubtful.add(overlay.name)
+    doubtful |= {
+        name
+        for name, overlay in overlays.items()
+        if overlay.assignment.address is not None
+        and overlay.assignment.pool in inventory.pools
+        and name not in recorded
+    }
+    return AuditResult(tuple(release), seen, frozenset(doubtful), tuple(edited))
+
+
+def _uses(overlay: NodeOverlay, reservation: Reservation) -> bool:
+    address = overlay.assignment.address
+    return address is not None and address.ip == reservation.address.ip

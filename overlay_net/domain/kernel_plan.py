@@ -43,7 +43,13 @@ def _plan_addresses(
     if link.link is None:
         return (AddAddress(name, desired.address),), ()
     on_link = [address for address in observed.addresses if address.link == link.link.index]
-    ours = {address.interface for address in on_link if owns_address(address, observed, marks)}
-    add = () if desired.address in ours else (AddAddress(name, desired.address),)
+    ours = {
+        address.interface
+        for address in on_link
+        # The same address with another prefix length was set there by the earlier operator.
+        if owns_address(address, observed, marks) or address.interface.ip == desired.address.ip
+    }
+    marked = {address.interface for address in on_link if owns_address(address, observed, marks)}
+    add = () if desired.address in marked else (AddAddress(name, desired.address),)
     drop = tuple(DeleteAddress(name, interface) for interface in sorted(ours - {desired.address}, key=str))
     return add, drop

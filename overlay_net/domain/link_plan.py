@@ -50,7 +50,8 @@ def plan_link(desired: Desired, observed: Observed, marks: Marks) -> LinkPlan:
     parent = next((link for link in observed.links if link.name == wanted.parent), None)
     if parent is None:
         message = f"interface {wanted.parent} does not exist on this node"
-        return LinkPlan(sweep=sweep, problem=Problem("ParentMissing", message))
+        left = next((link for link in ours if link.name == wanted.name), None)
+        return LinkPlan(link=left, sweep=sweep, problem=Problem("ParentMissing", message))
     hygiene = _parent_hygiene(parent, observed)
     fresh: tuple[KernelAction, ...] = (
         AddLink(wanted.name, wanted.parent),
@@ -90,4 +91,5 @@ def _parent_hygiene(parent: Link, observed: Observed) -> tuple[KernelAction, ...
 
 def _carries(link: Link, desired: Desired, observed: Observed) -> bool:
     """Whether a link without our mark has this node's very address: then the earlier operator made it."""
-    return any(address.link == link.index and address.interface == desired.address for address in observed.addresses)
+    wanted = desired.address.ip if desired.address else None
+    return any(address.link == link.index and address.interface.ip == wanted for address in observed.addresses)

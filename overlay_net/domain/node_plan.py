@@ -38,6 +38,9 @@ from overlay_net.model.pool import Pool
 RETRY_WITHOUT_ADDRESS = timedelta(seconds=60)
 """Pools and releases wake the waiting nodes themselves; this is for what nobody announces."""
 
+RETRY_LOST = timedelta(minutes=5)
+"""For a record that only a person can give back."""
+
 
 def plan_node(view: NodeView, rules: LifeRules) -> NodePlan:
     """The next steps for one node; empty once everything is as it must be."""
@@ -88,6 +91,10 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
         remaining = told + rules.fence_after - view.now
         if remaining > timedelta():
             return NodePlan((), remaining)
+    if view.trouble is not None:
+        reason, message = view.trouble
+        waiting = f"deleted; the address is not released yet: {message}"
+        return NodePlan(_tell(view, overlay, Condition(RESERVED, True, reason, waiting)))
     if view.reservations is None:
         return NodePlan((LookUp(),))
     return NodePlan((*(Release(reservation) for reservation in view.reservations), DropFinalizer()))
@@ -98,13 +105,16 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
 
 def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     address = _plan_address(view, overlay, node)
-    if address.actions:
+    if any(not isinstance(action, LookUp) for action in address.actions):
         # The routes were compiled with the gateway that this plan is about to change.
+        return address
+    if LookUp() in address.actions and overlay.assignment.address is None:
         return address
     labels = overlay_labels(node)
     labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
     if overlay.routes != view.routes or not overlay.held or not labelled:
-        return replace(address, actions=(ApplyOverlay(labels, view.routes),))
+        # Routes never wait for an IPAM: what the look-up finds comes with the next plan.
+        return replace(address, actions=(ApplyOverlay(labels, view.routes), *address.actions))
     return address
 
 
@@ -126,6 +136,9 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
 
 
 def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
+    if view.trouble is not None:
+        # An address that is in use stays, whatever is wrong with the system that keeps its record.
+        return NodePlan() if overlay.assignment.address is not None else _without(view, overlay, *view.trouble)
     if view.reservations is None:
         if _settled(view, overlay, node):
             return NodePlan(_keep_gateway(view, overlay))
@@ -147,7 +160,7 @@ def _current(reservations: tuple[Reservation, ...], wanted: IpAddress | None, *,
 
 
 def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation) -> NodePlan:
-    pool = _pool_named(view, current.pool)
+    pool = _pool_of(view, current.pool, current.address.ip)
     if current.owner.uid != node.uid and pool is not None:
         # The node came back as a new object: the record must carry the mark of the present one.
         return NodePlan((Reserve((pool,), current.address.ip),))
@@ -178,6 +191,7 @@ def _plan_reservation(
     view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], wanted: IpAddress | None
 ) -> NodePlan:
     """No reservation counts: take one, or say why there is none."""
+    before = overlay.assignment.address
     problem = ""
     if not pools:
         return _without(view, overlay, "NoPool", "no usable OverlayPool serves this node: see kubectl get overlaypools")
@@ -185,20 +199,35 @@ def _plan_reservation(
         holding = tuple(pool for pool in pools if pool.cidr is not None and wanted in pool.cidr)
         if not holding:
             problem, reason = f"{wanted} is in no OverlayPool that serves this node", "OutsidePools"
-        elif wanted in view.taken or not any(may_hand_out(pool, wanted) for pool in holding):
+        elif (
+            wanted in view.taken
+            or wanted in view.used_elsewhere
+            # What the node has already it keeps, though it would not be handed out any more.
+            or not ((before and before.ip == wanted) or any(may_hand_out(pool, wanted) for pool in holding))
+        ):
+            holder = view.holders.get(wanted)
             problem, reason = f"{wanted} belongs to somebody else or is never handed out", "AddressTaken"
+            if holder is not None:
+                problem = f"{wanted} is recorded for {holder!r} in the IPAM"
         else:
-            return NodePlan((Reserve(holding, wanted),))
+            # Our own assignments name the Node's uid: an address without one was assigned by the earlier operator.
+            inherited = before is not None and before.ip == wanted and overlay.assignment.node_uid == ""
+            return NodePlan((Reserve(holding, wanted, adopt=inherited),))
         if overlay.pin is not None:
             return _without(view, overlay, reason, f"spec.ipAddr: {problem}")
+        if wanted in view.holders:
+            # A person may have edited the record by mistake: a live node is not renumbered for that.
+            advice = "the node keeps using it; give the record back, or delete this object to get another address"
+            lost = _without(view, overlay, "RecordTaken", f"{problem}; {advice}")
+            return replace(lost, look_after=RETRY_LOST)
         if reason == "OutsidePools":
             # The pool is missing, not the record: a pool that is deleted by mistake must not renumber its nodes.
             return _without(view, overlay, "PoolMissing", problem)
     if view.exhausted:
         names = ", ".join(pool.name for pool in pools)
         return _without(view, overlay, "Exhausted", f"no free address in {names}")
-    lost = (Announce("AddressLost", f"{problem}; another one is taken", warning=True),) if problem else ()
-    return NodePlan((*lost, Reserve(pools)))
+    announced = (Announce("AddressLost", f"{problem}; another one is taken", warning=True),) if problem else ()
+    return NodePlan((*announced, Reserve(pools)))
 
 
 def _without(view: NodeView, overlay: NodeOverlay, reason: str, message: str) -> NodePlan:
@@ -224,12 +253,15 @@ def _condition(view: NodeView, overlay: NodeOverlay, wanted: Condition) -> Condi
 
 def _keep_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
     """The pool's gateway may change while the address stays."""
-    pool = _pool_named(view, overlay.assignment.pool)
+    address = overlay.assignment.address
+    pool = _pool_of(view, overlay.assignment.pool, address.ip if address else None)
     gateway = overlay.gateway_override or (pool.gateway if pool else None) or overlay.assignment.gateway
     if gateway == overlay.assignment.gateway:
         return ()
     return (ApplyAssignment(replace(overlay.assignment, gateway=gateway)),)
 
 
-def _pool_named(view: NodeView, name: str) -> Pool | None:
-    return next((pool for pool in view.pools if pool.name == name), None)
+def _pool_of(view: NodeView, name: str, address: IpAddress | None) -> Pool | None:
+    """The pool of that name, if it is still the one of ``address``: it may have been made anew with another subnet."""
+    pool = next((pool for pool in view.pools if pool.name == name), None)
+    return pool if pool and pool.cidr and address is not None and address in pool.cidr else None

@@ -1,25 +1,41 @@
-"""OverlayPool and its usage -> OverlayPool.status."""
+"""What an IPAM says of a pool -> OverlayPool.status."""
 
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import READY, Condition, transition
-from overlay_net.model.ipam import PoolUsage
+from overlay_net.model.ipam import PoolFacts
 from overlay_net.model.pool import Pool
 
+MAX_COUNT = 2**53 - 1
+"""Counts of an IPv6 pool end here: JSON numbers are exact no further (RFC 8259, 6), and the schema has int64."""
 
-def pool_status(pool: Pool, usage: PoolUsage | None, now: datetime) -> JsonObject:
-    """The whole status; ``usage`` is None for a pool from which no address can come."""
-    status: JsonObject = {"observedGeneration": pool.generation}
-    if usage is None:
-        condition = Condition(READY, False, "Invalid", pool.problem, pool.generation)
-    else:
-        status |= {"cidr": str(pool.cidr), "gateway": str(pool.gateway)}
-        status |= {"used": usage.used, "free": usage.free, "total": usage.total}
-        condition = (
-            Condition(READY, False, "Exhausted", f"all {usage.total} addresses are in use", pool.generation)
-            if usage.free <= 0
-            else Condition(READY, True, "Ready", "addresses are free", pool.generation)
-        )
-    status["conditions"] = [transition(pool.conditions, condition, now).to_json()]
-    return status
+
+def pool_status(pool: Pool, facts: PoolFacts, now: datetime) -> JsonObject:
+    """The whole status of a pool that was looked at."""
+    used, free, total = (min(count, MAX_COUNT) for count in (facts.usage.used, facts.usage.free, facts.usage.total))
+    status: JsonObject = {"cidr": str(facts.cidr), "gateway": str(facts.gateway)}
+    status |= {"used": used, "free": free, "total": total}
+    if facts.closed:
+        return _with(status, pool, now, Condition(READY, False, "MarkedFull", facts.closed))
+    if free <= 0:
+        return _with(status, pool, now, Condition(READY, False, "Exhausted", f"all {total} addresses are in use"))
+    return _with(status, pool, now, Condition(READY, True, "Ready", "addresses are free"))
+
+
+def unusable_status(pool: Pool, reason: str, message: str, now: datetime) -> JsonObject:
+    """The status of a pool from which no address can come as it is."""
+    return _with({}, pool, now, Condition(READY, False, reason, message))
+
+
+def unknown_status(pool: Pool, reason: str, message: str, now: datetime) -> JsonObject:
+    """The status of a pool that could not be looked at now: what was known of it stays."""
+    keys = ("cidr", "gateway", "used", "free", "total")
+    known: JsonObject = {key: pool.status[key] for key in keys if key in pool.status}
+    return _with(known, pool, now, Condition(READY, False, reason, message))
+
+
+def _with(status: JsonObject, pool: Pool, now: datetime, condition: Condition) -> JsonObject:
+    placed = Condition(condition.type, condition.status, condition.reason, condition.message, pool.generation)
+    ready = transition(pool.conditions, placed, now).to_json()
+    return status | {"observedGeneration": pool.generation, "conditions": [ready]}

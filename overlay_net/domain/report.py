@@ -3,12 +3,43 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from overlay_net.domain.ownership import owns_address
 from overlay_net.model.conditions import CONFIGURED, READY, RELEASED, Condition, transition
-from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, IpInterface, KernelPlan, Problem
+from overlay_net.model.kernel import (
+    Desired,
+    DesiredLink,
+    DesiredRoute,
+    IpInterface,
+    KernelPlan,
+    Marks,
+    Observed,
+    Problem,
+)
 from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure
 
 MAX_FAILURES = 500
 """Entries of status.routes at the most; the counts cover all."""
+
+
+def configured_address(
+    overlay: NodeOverlay | None, desired: Desired, observed: Observed, marks: Marks
+) -> IpInterface | None:
+    """The overlay address that the kernel has; while it has an earlier one besides, that one.
+
+    The controller gives back what is not reported here. So an address that the object shows, or that was reported
+    before, counts wherever it is in the kernel, also on a link of the earlier operator that does not carry our mark.
+    """
+    shown = (overlay.assignment.address, overlay.report.configured) if overlay else ()
+    known = {interface.ip for interface in (desired.address, *shown) if interface is not None}
+    present = [
+        address.interface
+        for address in observed.addresses
+        if owns_address(address, observed, marks) or address.interface.ip in known
+    ]
+    earlier = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
+    if earlier:
+        return earlier[0]
+    return desired.address if desired.address in present else next(iter(present), None)
 
 
 def report_of(
@@ -74,14 +105,17 @@ def _configured(
     if overlay.deleting:
         if configured is None and blocked is None and error is None:
             return Condition(CONFIGURED, False, RELEASED, "link, address and routes are gone")
-        return Condition(CONFIGURED, False, "Releasing", error or "link, address and routes are being taken down")
+        left = f"{configured} is still in the kernel" if configured else "link, address and routes are being taken down"
+        return Condition(CONFIGURED, False, "Releasing", error or left)
     if blocked is not None:
         return Condition(CONFIGURED, False, blocked.reason, blocked.message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)
     if desired.address is None:
         return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
-    if configured != desired.address:
+    if configured is not None and configured != desired.address:
+        return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel besides {desired.address}")
+    if configured is None:
         return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
     return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
 

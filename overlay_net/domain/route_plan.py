@@ -54,7 +54,8 @@ def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link |
     A wished route that cannot be placed now keeps what the kernel has for its key: a dead route is better than one
     that leaks to the default gateway.
     """
-    present = {route.key: route for route in observed.routes}
+    # Somebody may have put a route of the same key beside ours: ours is the one that counts.
+    present = {route.key: route for route in sorted(observed.routes, key=lambda route: owns_route(route, marks))}
     names = {each.index: each.name for each in observed.links}
     on_link = OnLink(observed, link, desired.address)
     changes: list[AddRoute | ReplaceRoute] = []
@@ -65,7 +66,7 @@ def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link |
         resolved = _resolve(wish, on_link, desired, marks, link)
         if isinstance(resolved, Problem):
             problems.append(resolved)
-            wanted_keys.add((wish.subnet, _metric(wish), Route(wish.subnet, (), 0).table))
+            wanted_keys.add((wish.subnet, kernel_metric(wish), Route(wish.subnet, (), 0).table))
             continue
         if resolved.key in wanted_keys:
             problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
@@ -89,7 +90,8 @@ def _unwanted(routes: Iterable[Route], wanted: set[tuple[IpNetwork, int, int]], 
     return [DeleteRoute(route) for route in routes if owns_route(route, marks) and route.key not in wanted]
 
 
-def _metric(wish: DesiredRoute) -> int:
+def kernel_metric(wish: DesiredRoute) -> int:
+    """The metric under which the kernel keeps the route."""
     return wish.metric or (IPV6_DEFAULT_METRIC if wish.subnet.version == 6 else 0)
 
 
@@ -105,5 +107,6 @@ def _resolve(wish: DesiredRoute, on_link: OnLink, desired: Desired, marks: Marks
         hops.append(NextHop(gateway, index))
     hops.sort(key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link))
     overlay = link is not None and desired.address is not None and all(hop.link == link.index for hop in hops)
-    source = desired.address.ip if overlay and desired.address else None
-    return Route(wish.subnet, tuple(hops), marks.protocol, _metric(wish), source)
+    fits = overlay and desired.address is not None and desired.address.version == wish.subnet.version
+    source = desired.address.ip if fits and desired.address else None
+    return Route(wish.subnet, tuple(hops), marks.protocol, kernel_metric(wish), source)

@@ -14,7 +14,7 @@ from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transi
 from overlay_net.model.kernel import IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import CompiledRoute, NodeOverlay, RouteFailure
-from overlay_net.model.parse import objects_of, text_of
+from overlay_net.model.parse import integer_of, objects_of, text_of
 from overlay_net.model.static_route import StaticRoute
 
 MAX_NODES = 1000
@@ -47,6 +47,11 @@ class NodeTable:
         """Whether the agent has reported on the spec as it is now."""
         return self.overlay.report.observed_generation >= self.overlay.generation
 
+    @property
+    def unnamed_failures(self) -> bool:
+        """Whether more routes fail than the report has room for."""
+        return self.overlay.report.routes_failed > len(self.overlay.report.failures)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
@@ -66,12 +71,12 @@ class NodeVerdict:
 
 def route_status(route: StaticRoute, tables: Iterable[NodeTable], now: datetime) -> JsonObject:
     """The whole status of ``route``; equal to its present status when nothing has changed."""
-    before = {text_of(raw.get("hostname")): raw for raw in objects_of(route.status, "nodeStatus")}
+    before = _verdicts_before(route)
     verdicts: list[NodeVerdict] = []
     conflicts: dict[str, IpNetwork] = {}
     if not route.problem:
         selected = (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
-        verdicts += [_verdict(route, table, before.get(table.node.name, {}), conflicts) for table in selected]
+        verdicts += [_verdict(route, table, before, conflicts) for table in selected]
     verdicts.sort(key=lambda verdict: (_ORDER[verdict.state], verdict.hostname))
     ready = sum(verdict.state == READY for verdict in verdicts)
     failed = sum(verdict.state == FAILED for verdict in verdicts)
@@ -89,7 +94,16 @@ def route_status(route: StaticRoute, tables: Iterable[NodeTable], now: datetime)
     }
 
 
-def _verdict(route: StaticRoute, table: NodeTable, before: JsonObject, conflicts: dict[str, IpNetwork]) -> NodeVerdict:
+def _verdicts_before(route: StaticRoute) -> Mapping[str, JsonObject] | None:
+    """The last verdicts by node, as far as they speak of the route as it is now; None: they speak of another spec."""
+    if integer_of(route.status.get("observedGeneration")) != route.generation:
+        return None
+    return {text_of(raw.get("hostname")): raw for raw in objects_of(route.status, "nodeStatus")}
+
+
+def _verdict(
+    route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None, conflicts: dict[str, IpNetwork]
+) -> NodeVerdict:
     hostname = table.node.name
     gateway = ", ".join(str(address) for address in route.gateways) or _text(table.overlay.assignment.gateway)
     device = _device(route, table)
@@ -106,10 +120,16 @@ def _verdict(route: StaticRoute, table: NodeTable, before: JsonObject, conflicts
             state = PENDING if failure.reason == "Pending" else FAILED
             return NodeVerdict(hostname, gateway, device, state, f"{subnet}: {failure.message}")
     if not pending and table.current:
+        if table.unnamed_failures:
+            return NodeVerdict(hostname, gateway, device, PENDING, "more routes fail here than the agent names")
         return NodeVerdict(hostname, gateway, device, READY)
-    known = (text_of(before.get("gateway")), text_of(before.get("device")), bool(before.get("state")))
-    if not pending and known == (gateway, device, True):
-        return NodeVerdict(hostname, gateway, device, text_of(before["state"]), text_of(before.get("message")))
+    if not pending and before is not None:
+        last = before.get(hostname)
+        if last is None and len(before) >= MAX_NODES:
+            # Failing nodes are listed first: one that found no room in the list was ready.
+            return NodeVerdict(hostname, gateway, device, READY)
+        if last and (text_of(last.get("gateway")), text_of(last.get("device"))) == (gateway, device):
+            return NodeVerdict(hostname, gateway, device, text_of(last.get("state")), text_of(last.get("message")))
     return NodeVerdict(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
 
 

@@ -3,8 +3,8 @@
 Each step can be applied twice.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -41,6 +41,12 @@ class NodeView:
     """A reservation was just refused: every pool that serves the node is full."""
     taken: frozenset[IpAddress] = frozenset()
     """Wanted addresses that were just refused: somebody else has them."""
+    holders: Mapping[IpAddress, str] = field(default_factory=dict)
+    """Those of ``taken`` whose record is a person's entry, and what it is called."""
+    used_elsewhere: Container[IpAddress] = frozenset()
+    """Addresses that the objects of other nodes show, with or without a record in the IPAM."""
+    trouble: tuple[str, str] | None = None
+    """Reason and message where the IPAM was just asked and could not answer; this says nothing about reservations."""
 
 
 # --- Actions -------------------------------------------------------------------------------------------------------
@@ -57,6 +63,8 @@ class Reserve:
 
     pools: tuple[Pool, ...]
     wanted: IpAddress | None = None
+    adopt: bool = False
+    """The earlier operator assigned ``wanted``: its record, which carries nobody's mark, is taken over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ class ConfigurationError(OverlayNetError):
 
 
 class ApiError(OverlayNetError):
-    """The Kubernetes API refused or failed a request."""
+    """A server, the Kubernetes API or an IPAM, refused or failed a request."""
 
 
 class NotFound(ApiError):
@@ -47,6 +47,10 @@ class Unavailable(ApiError):
         self.retry_after = retry_after
 
 
+class CredentialsRefused(Unavailable):
+    """The server does not accept who we are: nothing is asked any more until the credentials change, or for a while."""
+
+
 class IpamError(OverlayNetError):
     """Base of what an IPAM backend can answer instead of a reservation."""
 
@@ -56,7 +60,23 @@ class Exhausted(IpamError):
 
 
 class AddressTaken(IpamError):
-    """The wanted address belongs to somebody else, or may not be handed out (network, gateway, excluded)."""
+    """The wanted address belongs to somebody else, or may not be handed out (network, gateway, excluded).
+
+    ``holder`` names who has it in the IPAM where its record carries no mark of any cluster: a person's own entry, or
+    one that a person edited. It is empty where another node has it.
+    """
+
+    def __init__(self, message: str, *, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class PoolUnusable(IpamError):
+    """No address can come from the pool until somebody changes something; ``reason`` is CamelCase, for a condition."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class KernelError(OverlayNetError):

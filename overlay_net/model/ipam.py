@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import IpAddress, IpInterface
+from overlay_net.model.kernel import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.parse import address_in, object_of, text_of
 
 
@@ -23,6 +23,18 @@ class Reservation:
     owner: Owner
     record: str
     """The backend's own identity of the record (a uid, a row id): what is released, and nothing else."""
+    edited: str = ""
+    """What of the record somebody changed, for people; it is reported, never fought over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What an IPAM has of one cluster: its reservations, and the names of the pools that were read completely."""
+
+    reservations: tuple[Reservation, ...]
+    pools: frozenset[str]
+    problems: tuple[str, ...] = ()
+    """Why each other pool could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +72,14 @@ class PoolUsage:
     free: int
     total: int
     """Addresses that may be handed out at all: without network, broadcast, gateway and exclusions."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """What an IPAM says of a pool: its subnet, the gateway in it, and how full it is."""
+
+    cidr: IpNetwork
+    gateway: IpAddress
+    usage: PoolUsage
+    closed: str = ""
+    """Why none is handed out although there may be room: somebody marked the pool as full."""

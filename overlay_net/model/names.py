@@ -21,8 +21,8 @@ REGION_LABEL: Final = "region"
 ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 REGION_LABELS: Final = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
 
-NODE_UID_ANNOTATION: Final = f"{GROUP}/node-uid"
-CLUSTER_LABEL: Final = f"{GROUP}/cluster"
+SUBNET_MAP_LABEL: Final = f"{GROUP}/subnet-map"
+"""On OverlayPools that the controller makes from phpIPAM.subnetMap, and deletes when the map no longer has them."""
 
 LINK_ALIAS: Final = "overlay-net"
 

@@ -3,6 +3,8 @@
 Names that controller-runtime made common keep its meaning, so that existing dashboards work.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -47,8 +49,30 @@ class Metrics:
         )
         self.synced = Gauge("overlay_net_synced", "1 once every watched kind was read completely.", registry=registry)
         if mode == "controller":
-            self.pool_addresses = Gauge(
+            self._pool_addresses = Gauge(
                 "overlay_net_pool_addresses", "Addresses of a pool.", ["pool", "state"], registry=registry
+            )
+            self.records_edited = Gauge(
+                "overlay_net_ipam_records_edited", "Records in use that somebody changed by hand.", registry=registry
+            )
+            self._ipam_requests = Counter(
+                "overlay_net_ipam_requests", "Calls to phpIPAM.", ["operation", "outcome"], registry=registry
+            )
+            self._ipam_seconds = Histogram(
+                "overlay_net_ipam_request_duration_seconds",
+                "Time of a call to phpIPAM.",
+                ["operation"],
+                buckets=_SECONDS,
+                registry=registry,
+            )
+            self._ipam_logins = Counter(
+                "overlay_net_ipam_logins", "Log-ins to phpIPAM.", ["outcome"], registry=registry
+            )
+            self._ipam_up = Gauge(
+                "overlay_net_ipam_up", "0 while phpIPAM is not asked because it does not answer.", registry=registry
+            )
+            self._ipam_refused = Gauge(
+                "overlay_net_ipam_credentials_refused", "1 while phpIPAM refuses our credentials.", registry=registry
             )
             self.nodes_without_address = Gauge(
                 "overlay_net_nodes_without_address", "Nodes that wait for an overlay address.", registry=registry
@@ -70,6 +94,27 @@ class Metrics:
                 buckets=_SECONDS,
                 registry=registry,
             )
+
+    def set_pool(self, name: str, used: int, free: int) -> None:
+        self._pool_addresses.labels(name, "used").set(used)
+        self._pool_addresses.labels(name, "free").set(free)
+
+    def forget_pool(self, name: str) -> None:
+        for state in ("used", "free"):
+            with suppress(KeyError):
+                self._pool_addresses.remove(name, state)
+
+    def asked(self, operation: str, outcome: str, seconds: float) -> None:
+        self._ipam_requests.labels(operation, outcome).inc()
+        self._ipam_seconds.labels(operation).observe(seconds)
+
+    def logged_in(self, outcome: str) -> None:
+        self._ipam_logins.labels(outcome).inc()
+
+    def watch_ipam(self, up: Callable[[], bool], refused: Callable[[], bool]) -> None:
+        """Ask for the state of phpIPAM whenever metrics are read."""
+        self._ipam_up.set_function(up)
+        self._ipam_refused.set_function(refused)
 
     def reconciled(self, name: str, result: Literal["success", "requeue", "terminal", "error"], seconds: float) -> None:
         self._reconciles.labels(name, "requeue_after" if result == "requeue" else result).inc()

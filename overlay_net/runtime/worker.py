@@ -16,9 +16,9 @@ Result: TypeAlias = Literal["success", "requeue", "terminal", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Waiting is not failing: look at the key again after this many seconds."""
+    """Waiting is not failing: look at the key again after this many seconds, or after its own growing delay."""
 
-    after: float
+    after: float | None = None
 
 
 class TerminalError(Exception):
@@ -71,8 +71,11 @@ async def _reconcile(name: str, queue: WorkQueue, reconcile: Reconcile, key: str
         delay = queue.retry(key)
         log.exception("failed unexpectedly, tries again in %.1f s", delay, extra=where)
         return "error"
+    if again is not None and again.after is None:
+        queue.retry(key)
+        return "requeue"
     queue.forget(key)
-    if again is None:
+    if again is None or again.after is None:
         return "success"
     queue.add_after(key, again.after)
     return "requeue"

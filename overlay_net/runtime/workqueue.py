@@ -60,6 +60,11 @@ class WorkQueue:
         self.add_after(key, delay)
         return delay
 
+    def hurry(self) -> None:
+        """Work on every key that waits for its time now: what they wait for may have come."""
+        for key in tuple(self._timers):
+            self.add(key)
+
     def forget(self, key: str) -> None:
         """The key succeeded: its next failure starts with the shortest delay."""
         self._failures.pop(key, None)

@@ -3,12 +3,12 @@
 It refuses what the real parts refuse: an address has one owner, an object with a finalizer stays until it is removed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Interface, ip_address, ip_interface
 from typing import Any
 
-from overlay_net.domain.addresses import free_addresses, may_hand_out
+from overlay_net.domain.addresses import free_addresses
 from overlay_net.domain.node_plan import plan_node
 from overlay_net.domain.node_routes import compile_routes
 from overlay_net.model.cluster import (
@@ -38,11 +38,16 @@ RULES = LifeRules(release_after=timedelta(minutes=10), fence_after=timedelta(min
 
 
 class Refused(Exception):
-    """The IPAM refused; ``taken`` or exhausted."""
+    """The IPAM refused; ``taken`` (by a person, where ``holder`` is set) or exhausted."""
 
-    def __init__(self, taken: IpAddress | None) -> None:
+    def __init__(self, taken: IpAddress | None, holder: str = "") -> None:
         super().__init__()
         self.taken = taken
+        self.holder = holder
+
+
+class Away(Exception):
+    """The IPAM does not answer."""
 
 
 @dataclass
@@ -58,6 +63,8 @@ class Cluster:
     gone_at: datetime | None = None
     feed: bool = True
     """Whether the IPAM tells of its changes by itself."""
+    away: bool = False
+    """The IPAM does not answer."""
     announced: list[str] = field(default_factory=list)
     serial: int = 0
 
@@ -84,8 +91,13 @@ class Cluster:
             self.overlay["metadata"]["generation"] += 1
 
     def take(self, address: str, node: str = "somebody-else") -> None:
-        """Another node reserves an address, if it is free."""
+        """Another node (a person, if it has no name) reserves an address, if it is free."""
         self.records.setdefault(ip_address(address), self._record(ip_address(address), self.pools[0], node, "x"))
+
+    def duplicate(self, address: str) -> None:
+        """A reservation whose answer was lost appears: the node has a second record."""
+        if self.node is not None and self.overlay is not None:
+            self.take(address, NAME)
 
     def agent(self) -> None:
         """The node's agent brings its kernel to what the object says, and reports."""
@@ -123,12 +135,14 @@ class Cluster:
             **known,
         )
 
-    def reconcile(self, steps: int | None = None) -> bool:
+    def reconcile(self, steps: int | None = None, *, doubt: bool = False) -> bool:
         """Plan and apply until nothing is left, as the controller does; dies after ``steps`` writes.
 
-        Whether it came to its end.
+        Whether it came to its end. ``doubt``: the audit has seen records that do not agree with the object.
         """
         view, left = self.view(), steps
+        if doubt and not self.away:
+            view = replace(view, reservations=self.found())
         for _ in range(20):
             plan: NodePlan = plan_node(view, RULES)
             if not plan.actions:
@@ -140,11 +154,16 @@ class Cluster:
                             return False
                         left = None if left is None else left - 1
                     self.apply(action)
+            except Away:
+                for action in plan_node(self.view(trouble=("IpamUnavailable", "it is away")), RULES).actions:
+                    self.apply(action)
+                return False
             except Refused as refused:
                 view = self.view(
                     reservations=self.found(),
                     exhausted=refused.taken is None,
                     taken=view.taken | ({refused.taken} if refused.taken else set()),
+                    holders={refused.taken: refused.holder} if refused.taken and refused.holder else {},
                 )
                 continue
             looked = any(isinstance(action, LookUp | Reserve | Release) for action in plan.actions)
@@ -155,6 +174,8 @@ class Cluster:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
 
     def apply(self, action: ClusterAction) -> None:
+        if self.away and isinstance(action, LookUp | Reserve | Release):
+            raise Away
         match action:
             case ApplyOverlay(labels, routes):
                 if self.overlay is None:
@@ -173,8 +194,8 @@ class Cluster:
                     status.pop(key, None)
                 status |= mine
                 status["conditions"] = [*others, *mine.get("conditions", [])]
-            case Reserve(pools, wanted):
-                self._reserve(pools, wanted)
+            case Reserve(pools, wanted, adopt):
+                self._reserve(pools, wanted, adopt)
             case Release(reservation):
                 assert reservation.owner.node == NAME, "somebody else's record was released"
                 present = self.records.get(reservation.address.ip)
@@ -191,7 +212,7 @@ class Cluster:
             case LookUp():
                 pass
 
-    def _reserve(self, pools: tuple[Pool, ...], wanted: IpAddress | None) -> None:
+    def _reserve(self, pools: tuple[Pool, ...], wanted: IpAddress | None, adopt: bool) -> None:
         assert self.node is not None
         for pool in pools:
             candidates = free_addresses(pool, self.records) if wanted is None else iter([wanted])
@@ -199,8 +220,8 @@ class Cluster:
             if address is None:
                 continue
             owner = self.records[address].owner.node if address in self.records else NAME
-            if owner != NAME or not may_hand_out(pool, address):
-                raise Refused(address)
+            if owner != NAME and not (adopt and owner == ""):
+                raise Refused(address, "" if owner else "a printer")
             self.records[address] = self._record(address, pool, NAME, self.node.uid)
             return
         raise Refused(None)

@@ -27,10 +27,11 @@ def static_route(
     labels: dict[str, str] | None = None,
     status: dict[str, Any] | None = None,
     deleting: bool = False,
+    generation: int = 1,
     **spec: Any,
 ) -> StaticRoute:
-    metadata: dict[str, Any] = {"name": name, "uid": f"route-{name}", "creationTimestamp": created, "generation": 1}
-    metadata["labels"] = labels or {}
+    metadata: dict[str, Any] = {"name": name, "uid": f"route-{name}", "creationTimestamp": created}
+    metadata |= {"labels": labels or {}, "generation": generation}
     if deleting:
         metadata["deletionTimestamp"] = created
     return StaticRoute.parse({"metadata": metadata, "spec": {"subnet": subnet, **spec}, "status": status or {}})

@@ -1,5 +1,6 @@
 """Which addresses may be handed out, how many there are, and which reservations belong to nobody."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_interface
 from itertools import islice
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
 from overlay_net.domain.audit import audit
-from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.ipam import Inventory, Owner, Reservation
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import range_of
-from tests.unit.factories import pool
+from tests.unit.factories import overlay, pool
 
 
 def free(**spec: Any) -> list[str]:
@@ -65,26 +67,60 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GRACE = timedelta(minutes=10)
 
 
-def record(node: str, last: int = 2) -> Reservation:
-    return Reservation(ip_interface(f"10.0.0.{last}/24"), "p1", Owner("c", node, "u"), f"record-{node}")
+def record(node: str, last: int = 2, number: int = 1) -> Reservation:
+    return Reservation(ip_interface(f"10.0.0.{last}/24"), "p1", Owner("c", node, "u"), f"record-{node}-{number}")
+
+
+def inventory(*records: Reservation, problems: tuple[str, ...] = ()) -> Inventory:
+    return Inventory(records, frozenset({"p1"} if not problems else ()), problems)
+
+
+def objects(**addresses: str) -> dict[str, NodeOverlay]:
+    return {
+        name: overlay(name, status={"ipAddr": f"{address}/24", "pool": "p1"}) for name, address in addresses.items()
+    }
+
+
+HERE = objects(here="10.0.0.3")
 
 
 def test_only_what_was_seen_twice_and_long_enough_is_released() -> None:
-    records = [record("gone"), record("here", 3)]
-    first = audit(records, {"here"}, {}, NOW, GRACE)
+    records = inventory(record("gone"), record("here", 3))
+    first = audit(records, HERE, {}, NOW, GRACE)
     assert first.release == ()
-    early = audit(records, {"here"}, first.suspects, NOW + GRACE / 2, GRACE)
+    early = audit(records, HERE, first.suspects, NOW + GRACE / 2, GRACE)
     assert early.release == ()
-    late = audit(records, {"here"}, early.suspects, NOW + GRACE, GRACE)
-    assert late.release == (records[0],)
+    late = audit(records, HERE, early.suspects, NOW + GRACE, GRACE)
+    assert late.release == (records.reservations[0],)
+    assert late.doubtful == frozenset()
 
 
 def test_a_second_sighting_is_needed_even_without_grace() -> None:
-    assert audit([record("gone")], set(), {}, NOW, timedelta()).release == ()
+    assert audit(inventory(record("gone")), {}, {}, NOW, timedelta()).release == ()
 
 
 def test_an_owner_that_comes_back_starts_the_clock_anew() -> None:
-    records = [record("n")]
-    suspects = audit(records, set(), {}, NOW, GRACE).suspects
-    suspects = audit(records, {"n"}, suspects, NOW + GRACE, GRACE).suspects
-    assert audit(records, set(), suspects, NOW + 2 * GRACE, GRACE).release == ()
+    records = inventory(record("n"))
+    suspects = audit(records, {}, {}, NOW, GRACE).suspects
+    suspects = audit(records, objects(n="10.0.0.2"), suspects, NOW + GRACE, GRACE).suspects
+    assert audit(records, {}, suspects, NOW + 2 * GRACE, GRACE).release == ()
+
+
+def test_what_could_not_be_read_is_neither_released_nor_forgotten_nor_missed() -> None:
+    suspects = audit(inventory(record("gone")), {}, {}, NOW, GRACE).suspects
+    blind = audit(inventory(problems=("no answer",)), HERE, suspects, NOW + GRACE, GRACE)
+    assert (blind.release, blind.doubtful) == ((), frozenset())
+    seen = audit(inventory(record("gone")), {}, blind.suspects, NOW + GRACE, GRACE)
+    assert seen.release == (record("gone"),)
+
+
+def test_a_second_record_and_a_missing_one_make_a_node_doubtful() -> None:
+    assert audit(inventory(record("here", 3), record("here", 4, 2)), HERE, {}, NOW, GRACE).doubtful == {"here"}
+    assert audit(inventory(), HERE, {}, NOW, GRACE).doubtful == {"here"}
+    waiting = {"here": overlay("here", status={"ipAddr": "10.0.0.3/24", "pool": "p1", "releasing": ["10.0.0.4"]})}
+    assert not audit(inventory(record("here", 3), record("here", 4, 2)), waiting, {}, NOW, GRACE).doubtful
+
+
+def test_an_edited_record_in_use_is_told() -> None:
+    edited = replace(record("here", 3), edited="its host name is 'printer' now")
+    assert audit(inventory(edited), HERE, {}, NOW, GRACE).edited == (edited,)

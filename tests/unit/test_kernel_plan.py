@@ -2,6 +2,7 @@
 everything that does not carry our marks as it is."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.ownership import owns_address, owns_link, owns_route
+from overlay_net.domain.report import configured_address, report_of
 from overlay_net.model.kernel import (
     Address,
+    AddRoute,
     AdoptLink,
     DeleteAddress,
     DeleteLink,
@@ -27,12 +30,14 @@ from overlay_net.model.kernel import (
     SetSysctl,
 )
 from tests.fakes.kernel import FakeKernel
+from tests.unit.factories import overlay
 
 MARKS = Marks(117, "overlay-net")
 LINK = DesiredLink("tmp0", "eth0")
 ETH0 = Link(2, "eth0", "veth", None, None, up=True)
 ETH0_ADDRESS = Address(2, ip_interface("10.176.162.151/26"), None)
 OVERLAY = ip_interface("192.168.100.4/24")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def route(subnet: str = "192.168.0.0/24", *gateways: str, metric: int = 0) -> DesiredRoute:
@@ -172,6 +177,64 @@ def test_the_earlier_operators_link_is_adopted_when_it_has_the_very_address() ->
     assert Address(9, OVERLAY, 117) in kernel.addresses
     other = machine(link, Address(9, ip_interface("192.168.100.5/24"), None))
     assert not plan_kernel(desired(), other, MARKS).actions
+
+
+def test_the_earlier_operators_address_is_taken_over_with_the_prefix_length_of_the_pool() -> None:
+    link = Link(7, "tmp0", "macvlan", 2, None, up=True)
+    kernel = FakeKernel(MARKS, machine(link, Address(7, ip_interface("192.168.100.4/25"), None)))
+    converge(kernel, desired(route()))
+    on_link = [each for each in kernel.observe().addresses if each.link == 7]
+    assert [(str(each.interface), each.protocol) for each in on_link] == [("192.168.100.4/24", 117)]
+
+
+def test_an_address_without_our_mark_is_not_reported_as_gone() -> None:
+    """The earlier operator's link, which was never taken over: what the node still uses must not be given away."""
+    link = Link(7, "tmp0", "macvlan", 2, None, up=True)
+    observed = machine(link, Address(7, OVERLAY, None))
+    dying = overlay(status={"ipAddr": str(OVERLAY)}, deleting=True)
+    configured = configured_address(dying, Desired(), observed, MARKS)
+    report = report_of(dying, Desired(), LINK, plan_kernel(Desired(), observed, MARKS), {}, configured, NOW)
+    assert configured == OVERLAY
+    assert [(each.status, each.reason) for each in report.conditions if each.type == "Configured"] == [
+        (False, "Releasing")
+    ]
+
+
+def test_an_old_address_that_is_still_in_the_kernel_is_the_one_that_is_reported() -> None:
+    link = Link(7, "tmp0", "macvlan", 2, "overlay-net", up=True)
+    old = ip_interface("192.168.100.9/24")
+    observed = machine(link, Address(7, old, 117), Address(7, OVERLAY, 117))
+    moving = overlay(status={"ipAddr": str(OVERLAY)})
+    assert configured_address(moving, desired(), observed, MARKS) == old
+    moved = machine(link, Address(7, OVERLAY, 117))
+    assert configured_address(moving, desired(), moved, MARKS) == OVERLAY
+
+
+def test_a_parent_that_is_away_does_not_take_the_source_from_the_routes() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route()))
+    before = kernel.observe()
+    renamed = replace(
+        before, links=tuple(replace(each, name="eth9") if each.index == 2 else each for each in before.links)
+    )
+    assert not plan_kernel(desired(route()), renamed, MARKS).actions
+
+
+def test_an_ipv6_route_over_the_overlay_link_names_no_ipv4_source() -> None:
+    link = Link(7, "tmp0", "macvlan", 2, "overlay-net", up=True)
+    observed = machine(link, Address(7, OVERLAY, 117), Address(7, ip_interface("2001:db8::4/64"), 117))
+    plan = plan_kernel(desired(route("2001:db8:1::/48", "2001:db8::1")), observed, MARKS)
+    (added,) = [each.route for each in plan.actions if isinstance(each, AddRoute)]
+    assert added.source is None
+
+
+def test_somebodys_route_of_the_same_key_beside_ours_changes_nothing() -> None:
+    kernel = FakeKernel(MARKS, machine())
+    converge(kernel, desired(route()))
+    ours = next(each for each in kernel.observe().routes if each.protocol == 117)
+    observed = replace(kernel.observe(), routes=(*kernel.observe().routes, replace(ours, protocol=186)))
+    plan = plan_kernel(desired(route()), observed, MARKS)
+    assert (plan.actions, plan.problems) == ((), ())
 
 
 def test_our_link_over_another_parent_is_made_anew_and_leftovers_are_swept() -> None:

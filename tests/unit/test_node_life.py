@@ -49,6 +49,14 @@ class NodeLife(RuleBasedStateMachine):
     def another_node_takes(self, address: str) -> None:
         self.cluster.take(address)
 
+    @rule(address=st.sampled_from(ADDRESSES[2:6]))
+    def a_lost_answer_leaves_a_second_record(self, address: str) -> None:
+        self.cluster.duplicate(address)
+
+    @rule(away=st.booleans())
+    def ipam_goes_or_returns(self, away: bool) -> None:
+        self.cluster.away = away
+
     @rule(subnet=st.sampled_from(["10.1.0.0/16", "10.2.0.0/16"]))
     def user_adds_a_route(self, subnet: str) -> None:
         self.cluster.routes.append(static_route(f"r{len(self.cluster.routes)}", subnet))
@@ -95,8 +103,10 @@ class NodeLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         cluster = self.cluster
         cluster.pin(None)
+        cluster.away = False
         for _ in range(6):
-            cluster.reconcile()
+            # Without a feed it is the audit that tells of a second record.
+            cluster.reconcile(doubt=not cluster.feed)
             cluster.agent()
         if cluster.node is None:
             for _ in range(3):

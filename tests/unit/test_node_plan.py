@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 from overlay_net.model.names import FINALIZER
-from tests.fakes.cluster import NAME, Cluster
+from tests.fakes.cluster import NAME, RULES, Cluster
 from tests.unit.factories import node, pool
 
 
@@ -110,6 +110,64 @@ def test_an_address_that_somebody_else_has_is_given_up_and_that_is_announced() -
     cluster.take("192.168.100.2")
     assert address(settle(cluster)) == "192.168.100.3/24"
     assert "AddressLost" in cluster.announced
+
+
+def test_a_persons_record_at_a_nodes_address_is_told_and_the_node_keeps_its_address() -> None:
+    cluster = settle(joined(pool()))
+    cluster.records.clear()
+    cluster.take("192.168.100.2", "")
+    settle(cluster)
+    assert cluster.reconcile(doubt=True)
+    assert (address(cluster), reserved(cluster)) == ("192.168.100.2/24", ("False", "RecordTaken"))
+    cluster.records.clear()
+    assert reserved(settle(cluster)) == ("True", "Reserved"), "it is taken again as soon as it is given back"
+
+
+def test_an_unmarked_record_of_the_earlier_operator_is_taken_over_and_no_other_one() -> None:
+    cluster = joined(pool())
+    cluster.reconcile(steps=1)
+    assert cluster.overlay is not None
+    cluster.overlay["status"] = {"ipAddr": "192.168.100.44/24", "gateway": "192.168.100.1"}
+    cluster.take("192.168.100.44", "")
+    assert address(settle(cluster)) == "192.168.100.44/24"
+    assert cluster.found()
+    cluster.take("192.168.100.45", "")
+    cluster.pin("192.168.100.45")
+    assert reserved(settle(cluster)) == ("False", "AddressTaken")
+
+
+def test_what_is_in_use_is_kept_though_it_would_not_be_handed_out_any_more() -> None:
+    cluster = settle(joined(pool()))
+    cluster.pools = [pool(exclude=["192.168.100.2"])]
+    cluster.join(node(NAME, uid="uid-2"))
+    assert address(settle(cluster)) == "192.168.100.2/24"
+    assert cluster.found()[0].owner.uid == "uid-2"
+
+
+def test_a_pool_that_was_made_anew_with_another_subnet_does_not_count_for_addresses_of_the_old_one() -> None:
+    cluster = settle(joined(pool()))
+    before = cluster.overlay
+    cluster.pools = [pool(cidr="10.5.0.0/24", gateway="10.5.0.1")]
+    assert settle(cluster).overlay == before
+
+
+def test_an_ipam_that_is_away_is_a_condition_for_who_has_no_address_and_nothing_for_who_has_one() -> None:
+    waiting = joined(pool())
+    waiting.away = True
+    assert reserved(settle(waiting)) == ("False", "IpamUnavailable")
+    waiting.away = False
+    assert reserved(settle(waiting)) == ("True", "Reserved")
+    waiting.away = True
+    waiting.feed = False
+    before = waiting.overlay
+    assert settle(waiting).overlay == before
+    waiting.leave()
+    waiting.delete_overlay()
+    waiting.reconcile()
+    waiting.now += RULES.fence_after * 2
+    waiting.reconcile()
+    assert waiting.overlay is not None, "the finalizer stays until the address is released"
+    assert reserved(waiting) == ("True", "IpamUnavailable")
 
 
 def test_a_pool_that_vanishes_renumbers_nobody() -> None:

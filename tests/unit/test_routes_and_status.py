@@ -65,7 +65,9 @@ def test_broken_and_deleted_objects_give_no_routes_and_disturb_nobody() -> None:
 # --- Status ----------------------------------------------------------------------------------------------------------
 
 
-def table(name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, failures: Any = ()) -> NodeTable:
+def table(
+    name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, failures: Any = (), failed: int | None = None
+) -> NodeTable:
     entries = [each.to_json() for each in compile_routes(routes, node(name), GATEWAY)]
     status = {
         "ipAddr": "192.168.100.4/24",
@@ -74,6 +76,7 @@ def table(name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, f
         "interfaceLabel": "tmp0",
         "observedGeneration": seen,
         "routes": list(failures),
+        "routesFailed": len(failures) if failed is None else failed,
     }
     return NodeTable.of(node(name), overlay(name, spec={"routes": entries}, status=status, generation=generation))
 
@@ -120,6 +123,29 @@ def test_while_a_node_catches_up_its_last_verdict_on_an_unchanged_route_stands()
     assert route_status(static_route(status=known), [behind], NOW)["ready"] == 1
     moved = static_route(status=known, gateway="192.168.100.254")
     assert route_status(moved, [table("n1", moved, generation=2)], NOW)["ready"] == 0
+
+
+def test_a_changed_subnet_is_pending_until_the_agent_has_seen_it() -> None:
+    known = route_status(static_route(), [table("n1", static_route())], NOW)
+    changed = static_route(subnet="10.7.0.0/16", status=known, generation=2)
+    status = route_status(changed, [table("n1", changed, generation=2)], NOW)
+    assert (status["ready"], condition(status, "Programmed")) == (0, ("False", "Pending"))
+
+
+def test_a_node_with_more_failures_than_it_can_name_is_not_called_ready() -> None:
+    route = static_route()
+    failures = [{"subnet": "10.0.0.0/24", "state": "KernelRefused", "message": "no"}]
+    crowded = table("n1", route, failures=failures, failed=2)
+    assert route_status(route, [crowded], NOW)["ready"] == 0
+    assert route_status(route, [table("n1", route, failures=failures, failed=1)], NOW)["ready"] == 1
+
+
+def test_nodes_beyond_the_lists_end_do_not_flicker_while_they_catch_up() -> None:
+    route = static_route()
+    names = [f"n{number:04}" for number in range(1200)]
+    known = route_status(route, [table(name, route) for name in names], NOW)
+    behind = [table(name, route, generation=2) for name in names]
+    assert route_status(static_route(status=known), behind, NOW)["ready"] == 1200
 
 
 def test_the_loser_of_a_conflict_names_the_winner_and_the_winner_is_undisturbed() -> None:

@@ -110,6 +110,9 @@ class Kernel:
                 await self._route(action)
             except NetlinkError as error:
                 refused.append((action, translated(error, describe(action))))
+            except (ValueError, OSError) as error:
+                # pyroute2 could not even put it into a message.
+                refused.append((action, KernelError(f"{describe(action)}: {error}")))
 
         async with self._exclusive(f"write {len(actions)} routes"):
             additions = [action for action in actions if not isinstance(action, DeleteRoute)]

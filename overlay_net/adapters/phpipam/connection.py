@@ -1,0 +1,35 @@
+"""Where phpIPAM is and how its certificate is trusted: one HTTP session for all calls."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from overlay_net.model.errors import ConfigurationError
+
+CONNECT_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def connect_phpipam(
+    *, ca_file: Path | None, insecure: bool, proxy: str | None, timeout: float, connections: int
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session without cookies, without netrc and without the environment's proxies. Raises ConfigurationError."""
+    try:
+        tls = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"phpipam.ca_file: {str(ca_file)!r} holds no usable certificates: {error}") from None
+    if insecure:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
+        timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
+        # phpIPAM takes a cookie for a PHP session, and serialises the calls of one session.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        proxy=proxy,
+    ) as session:
+        yield session

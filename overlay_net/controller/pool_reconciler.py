@@ -1,0 +1,68 @@
+"""One OverlayPool: what its IPAM says of it, written into its status."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.node_reconciler import trouble_of
+from overlay_net.controller.ports import Ipam
+from overlay_net.domain.pool_status import pool_status, unknown_status, unusable_status
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
+from overlay_net.model.parse import integer_of
+from overlay_net.model.pool import Pool
+from overlay_net.ops.metrics import Metrics
+from overlay_net.runtime.worker import Requeue
+
+log = logging.getLogger(__name__)
+
+
+class PoolReconciler:
+    """``refresh`` is how often a pool of an external IPAM is looked at: nobody tells when it changes there."""
+
+    def __init__(self, api: KubeApi, ipam: Ipam, caches: Caches, refresh: timedelta, metrics: Metrics) -> None:
+        self._api = api
+        self._ipam = ipam
+        self._caches = caches
+        self._refresh = refresh
+        self._metrics = metrics
+
+    async def reconcile(self, name: str) -> Requeue | None:
+        if not self._caches.synced:
+            return Requeue(1)
+        pool = self._caches.pools.get(name)
+        if pool is None:
+            self._metrics.forget_pool(name)
+            return None
+        status = await self._status(pool)
+        self._metrics.set_pool(name, integer_of(status.get("used")), integer_of(status.get("free")))
+        if status != pool.status:
+            await self._write(pool, status)
+        return None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
+
+    async def _status(self, pool: Pool) -> JsonObject:
+        now = datetime.now(UTC)
+        try:
+            facts = await self._ipam.look(pool)
+        except PoolUnusable as error:
+            return unusable_status(pool, error.reason, str(error), now)
+        except (Unavailable, Refused) as error:
+            return unknown_status(pool, *trouble_of(error), now)
+        return pool_status(pool, facts, now)
+
+    async def _write(self, pool: Pool, status: JsonObject) -> None:
+        body: JsonObject = {
+            "apiVersion": OVERLAY_POOLS.api_version,
+            "kind": OVERLAY_POOLS.kind,
+            "metadata": {"name": pool.name, "uid": pool.uid},
+            "status": status,
+        }
+        try:
+            await self._api.apply(
+                OVERLAY_POOLS, pool.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
+            )
+        except NotFound:
+            # It was deleted meanwhile; the watch says so too.
+            return

@@ -1,0 +1,54 @@
+"""Keeps the OverlayPools of phpIPAM.subnetMap in line with the map (the rules are in domain.subnet_map)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.controller.caches import Caches
+from overlay_net.domain.subnet_map import MappedPool, plan_pools
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import Conflict, NotFound
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS, SUBNET_MAP_LABEL
+from overlay_net.model.pool import Pool
+from overlay_net.runtime.worker import Requeue
+
+log = logging.getLogger(__name__)
+
+
+class SubnetMapReconciler:
+    def __init__(self, api: KubeApi, caches: Caches, subnet_map: Mapping[str, Sequence[int]]) -> None:
+        self._api = api
+        self._caches = caches
+        self._map = subnet_map
+
+    async def reconcile(self, _: str) -> Requeue | None:
+        """All pools of the map at once."""
+        if not self._caches.synced:
+            return Requeue(1)
+        plan = plan_pools(self._map, self._caches.pools.values())
+        for wanted in plan.apply:
+            await self._apply(wanted)
+        for pool in plan.delete:
+            await self._delete(pool)
+        return None
+
+    async def _apply(self, wanted: MappedPool) -> None:
+        body: JsonObject = {
+            "apiVersion": OVERLAY_POOLS.api_version,
+            "kind": OVERLAY_POOLS.kind,
+            "metadata": {"name": wanted.name, "labels": {SUBNET_MAP_LABEL: "true"}},
+            "spec": {
+                "zones": [wanted.zone],
+                "priority": wanted.priority,
+                "phpIPAM": {"subnetID": wanted.subnet_id},
+            },
+        }
+        await self._api.apply(OVERLAY_POOLS, wanted.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
+        log.info("pool of the subnet map applied", extra={"pool": wanted.name})
+
+    async def _delete(self, pool: Pool) -> None:
+        try:
+            await self._api.delete(OVERLAY_POOLS, pool.name, uid=pool.uid)
+        except (NotFound, Conflict):
+            return
+        log.info("pool deleted: the subnet map has it no more", extra={"pool": pool.name})

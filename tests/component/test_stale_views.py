@@ -1,0 +1,109 @@
+"""A controller whose view of the cluster is old, or whose predecessor left things unlike ours: nobody loses anything."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from ipaddress import ip_address
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.story import node_object
+from overlay_net.adapters.cluster_ipam import ClusterIpam
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.ipams import Ipams
+from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.model.api import Listing
+from overlay_net.model.cluster import LifeRules
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
+from overlay_net.ops.events import EventRecorder
+from tests.component.conftest import controller
+from tests.component.eventually import eventually
+from tests.component.test_controller import add_pool, addresses, create, join, records
+
+RULES = LifeRules(release_after=timedelta(), fence_after=timedelta())
+
+
+@pytest.fixture
+async def caches() -> Caches:
+    """Everything was listed once, when there was nothing."""
+    caches = Caches()
+    for store in caches.stores:
+        store.replace(Listing((), "1"))
+    return caches
+
+
+@pytest.fixture
+def reconciler(admin: KubeApi, caches: Caches) -> Callable[[], NodeReconciler]:
+    def make() -> NodeReconciler:
+        ipam = Ipams([ClusterIpam(admin, "c", caches.known_addresses, caches.pools.get)])
+        events = EventRecorder(admin, CONTROLLER_FIELD_MANAGER, "test")
+        return NodeReconciler(admin, ipam, caches, "c", RULES, events, lambda _: None)
+
+    return make
+
+
+async def test_a_watch_of_nodes_that_stands_still_does_not_end_a_living_node(
+    admin: KubeApi, caches: Caches, reconciler: Callable[[], NodeReconciler]
+) -> None:
+    await join(admin, "n1")
+    made = await create(admin, NODE_OVERLAY_IPS, "n1", {}, finalizers=["finalizer.iks.ibm.com"])
+    body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": NODE_OVERLAY_IPS.kind, "metadata": {"name": "n1"}}
+    status = {"ipAddr": "192.168.100.4/24", "nodeUID": "old", "nodeGoneSince": "2026-01-01T00:00:00Z"}
+    shown = await admin.apply(
+        NODE_OVERLAY_IPS, "n1", body | {"status": status}, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
+    )
+    assert shown["metadata"]["uid"] == made["metadata"]["uid"]
+    caches.overlays.replace(Listing((shown,), "2"))
+    assert caches.nodes.get("n1") is None
+    subject = reconciler()
+    await subject.reconcile("n1")
+    assert "deletionTimestamp" not in (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
+    await create(admin, OVERLAY_ADDRESSES, "192.168.100.4", RECORD, labels={"node": "n1"})
+    await admin.delete(NODE_OVERLAY_IPS, "n1")
+    caches.overlays.replace(Listing((await admin.get(NODE_OVERLAY_IPS, "n1"),), "3"))
+    await subject.reconcile_address("n1")
+    assert "192.168.100.4" in await records(admin), "the node is there, whatever its watch says: nothing is fenced"
+
+
+RECORD = {"address": "192.168.100.4", "pool": "p1", "node": "n1", "nodeUID": "old"}
+
+
+async def test_an_object_that_was_not_seen_yet_keeps_its_routes(
+    admin: KubeApi, caches: Caches, reconciler: Callable[[], NodeReconciler]
+) -> None:
+    await join(admin, "n1")
+    caches.nodes.replace(Listing((await admin.get(NODES, "n1"),), "2"))
+    routes = [{"subnet": "10.1.0.0/16", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}]
+    await create(admin, NODE_OVERLAY_IPS, "n1", {"routes": routes})
+    assert await reconciler().reconcile("n1") is not None, "it looks again"
+    assert (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]["routes"] == routes
+
+
+async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
+    admin: KubeApi, control_plane: ControlPlane
+) -> None:
+    await add_pool(admin)
+    old = {f"old-{last}": f"192.168.100.{last}" for last in range(2, 8)}
+    for name, address in old.items():
+        await create(admin, NODE_OVERLAY_IPS, name, {}, finalizers=["finalizer.iks.ibm.com"])
+        body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": NODE_OVERLAY_IPS.kind, "metadata": {"name": name}}
+        status = {"ipAddr": f"{address}/24", "gateway": "192.168.100.1", "interface": "eth0", "interfaceLabel": "tmp0"}
+        await admin.apply(
+            NODE_OVERLAY_IPS, name, body | {"status": status}, field_manager="operator", subresource="status"
+        )
+    # Newcomers first: their names come before those of the nodes that were there.
+    for name in ("new-1", "new-2", *old):
+        await admin.create(NODES, node_object(name))
+    async with controller(control_plane):
+
+        async def settled() -> bool:
+            return len(await records(admin)) == 8
+
+        await eventually(settled, "every node has its record")
+        shown = await addresses(admin)
+    assert {name: shown[name] for name in old} == old, "nobody is renumbered"
+    assert {ip_address(shown[name]) for name in ("new-1", "new-2")} == {
+        ip_address("192.168.100.8"),
+        ip_address("192.168.100.9"),
+    }
