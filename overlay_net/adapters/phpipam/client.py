@@ -186,6 +186,8 @@ class Client:
 
     async def _log_in(self, secret: Secret) -> str:
         outcome = "error"
+        if ":" in secret.username:
+            raise CredentialsRefused("phpIPAM credentials: username has a colon, which no log-in can carry")
         basic = {"Authorization": aiohttp.encode_basic_auth(secret.username, secret.password)}
         try:
             answer = await self._send("POST", ("user",), {}, None, basic)

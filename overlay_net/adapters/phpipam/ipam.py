@@ -129,7 +129,10 @@ class PhpIpam:
         subnet = pool.subnet_id or 0
         try:
             raw = await self._client.subnet(subnet)
-        except NotFound:
+        except NotFound as error:
+            # Its words for a folder, which later versions do not show as a subnet.
+            if "No subnets found" in str(error):
+                raise PoolUnusable("Folder", f"phpIPAM subnet {subnet} is a folder, which has no addresses") from None
             raise PoolUnusable("UnknownSubnet", f"phpIPAM has no subnet {subnet}") from None
         name = f"phpIPAM subnet {subnet} ({text_of(raw.get('description')) or 'no description'})"
         if number_of(raw.get("isFolder")):
@@ -170,6 +173,8 @@ class PhpIpam:
                 row = await self._any(owner, pool)
                 if row is not None and (reservation := self._reservation(row)) is not None:
                     return reservation
+        except NotFound as error:
+            raise Refused(str(error)) from None
         except (AnswerLost, asyncio.CancelledError):
             # The server finishes a request whose client has gone.
             self._lost[owner.node] = self._clock() + self._lock_wait
@@ -233,7 +238,10 @@ class PhpIpam:
             change: dict[str, str | int] = {self._mark_field: mark.marked(row.marked, owner), "tag": row.tag}
             if not row.hostname:
                 change["hostname"] = owner.node
-            await self._client.update(row.id, change)
+            try:
+                await self._client.update(row.id, change)
+            except NotFound:
+                raise Unavailable(f"{wanted} was released a moment ago", retry_after=PAUSE) from None
             record = row.id
         row = await self._confirmed(owner, subnet, record, str(wanted))
         reservation = self._reservation(row) if row is not None else None

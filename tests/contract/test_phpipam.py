@@ -1,0 +1,244 @@
+"""phpIPAM's REST API: the simulator, and a real server where one is named, answer what was recorded."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from lab.pki import Authority
+from tests.contract.phpipam.client import client_of, small_server
+from tests.contract.phpipam.real import Real, real_server, unportable
+from tests.contract.phpipam.recordings import ALL, LEFT_OUT, Recording, numbers, recordings
+from tests.contract.phpipam.replaying import replay_all
+from tests.contract.phpipam.simulated import simulated
+
+RECORDINGS = recordings()
+REAL = Real.from_environment()
+NO_SERVER = pytest.mark.skip(reason="PHPIPAM_URL, _APP_ID, _USERNAME and _PASSWORD name no server")
+
+
+def on_the_real_server(recording: Recording) -> object:
+    reason = unportable(recording)
+    marks = [pytest.mark.skip(reason=reason)] if reason else []
+    return pytest.param("real", recording, id=f"real-{recording}", marks=marks)
+
+
+CASES = [pytest.param("simulator", each, id=f"simulator-{each}") for each in RECORDINGS] + (
+    [on_the_real_server(each) for each in RECORDINGS]
+    if REAL
+    else [pytest.param("real", RECORDINGS[0], id="real", marks=NO_SERVER)]
+)
+Differences = dict[int, list[str]]
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Differences]:
+    """The differences of a subject by number; each is replayed once, from the first recording to the last."""
+    done: dict[str, Differences] = {}
+    replays: dict[str, Callable[[], Awaitable[Differences]]] = {
+        "simulator": lambda: replay_simulated(tmp_path_factory.mktemp("pki")),
+        "real": replay_real,
+    }
+
+    def of(subject: str) -> Differences:
+        if subject not in done:
+            with asyncio.Runner() as runner:
+                done[subject] = runner.run(_awaited(replays[subject]))
+        return done[subject]
+
+    return of
+
+
+async def _awaited(replay: Callable[[], Awaitable[Differences]]) -> Differences:
+    return await replay()
+
+
+async def replay_simulated(directory: Path) -> Differences:
+    issued = Authority.create(directory).issue_server("phpipam", ["127.0.0.1"])
+    async with simulated(issued.certificate, issued.key) as subject:
+        return await replay_all(RECORDINGS, subject, subject.prepare)
+
+
+async def replay_real() -> Differences:
+    assert REAL is not None
+    async with real_server(REAL) as subject:
+        return await replay_all([each for each in RECORDINGS if not unportable(each)], subject, subject.prepare)
+
+
+@pytest.mark.parametrize(("subject", "recording"), CASES)
+def test_the_answer_is_the_recorded_one(
+    replayed: Callable[[str], Differences], subject: str, recording: Recording
+) -> None:
+    assert replayed(subject)[recording.number] == []
+
+
+def test_every_recording_is_replayed_or_left_out_for_a_reason() -> None:
+    covered = {recording.number for recording in RECORDINGS}
+    left_out = set().union(*map(numbers, LEFT_OUT))
+    assert not covered & left_out
+    assert covered | left_out == numbers(ALL)
+
+
+async def test_a_lost_answer_leaves_its_row() -> None:
+    ipam = small_server()
+    async with client_of(ipam) as client:
+        ipam.faults.lose_answer = 1
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.claim("lost")
+        assert [row["hostname"] for row in ipam.rows(1)] == [None, "lost"]
+        ipam.faults.lose_answer = 0
+        found = await client.call("GET", "addresses/search_hostname/lost/")
+        assert found.envelope["data"][0]["ip"] == "192.168.100.2"
+
+
+async def test_a_client_that_gives_up_leaves_its_row() -> None:
+    ipam = small_server()
+    async with client_of(ipam) as client:
+        ipam.faults.hang = 1
+        with pytest.raises(TimeoutError):
+            await client.claim("abandoned", patience=0.2)
+        assert [row["hostname"] for row in ipam.rows(1)] == [None, "abandoned"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "text"),
+    [
+        ("server_error", 500, ""),
+        ("html", 502, "<html>"),
+        ("lock_timeout", 200, '"code": 500, "success": false'),
+        ("blocked", 500, "Your IP has been blocked for 5 minutes"),
+    ],
+)
+async def test_a_refused_write_does_nothing(fault: str, status: int, text: str) -> None:
+    ipam = small_server()
+    async with client_of(ipam) as client:
+        setattr(ipam.faults, fault, True)
+        reply = await client.claim("refused")
+        assert (reply.status, text in reply.text) == (status, True)
+        assert len(ipam.rows(1)) == 1
+
+
+async def test_a_lost_request_does_nothing_and_the_seed_says_which_are_lost() -> None:
+    outcomes = []
+    for seed in (7, 7, 8):
+        ipam = small_server(seed=seed)
+        async with client_of(ipam) as client:
+            ipam.faults.lose_request = 0.5
+            done = []
+            for number in range(20):
+                try:
+                    done.append((await client.claim(f"h{number}")).status)
+                except aiohttp.ClientConnectionError:
+                    done.append(0)
+            assert done.count(201) == len(ipam.rows(1)) - 1
+            outcomes.append(done)
+    assert outcomes[0] == outcomes[1] != outcomes[2]
+
+
+async def test_writes_that_wait_for_one_lock_all_succeed() -> None:
+    ipam = small_server()
+    async with client_of(ipam) as client:
+        replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
+    assert [reply.status for reply in replies] == [201] * 16
+    assert len({row["ip"] for row in ipam.rows(1)}) == 17
+
+
+async def test_without_a_lock_a_race_has_one_winner() -> None:
+    ipam = small_server(lock="off")
+    async with client_of(ipam) as client:
+        replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
+    lost = [reply for reply in replies if reply.status != 201]
+    assert lost
+    for reply in lost:
+        assert reply.status == 409 or "1062 Duplicate entry" in reply.envelope["message"]
+    ips = [row["ip"] for row in ipam.rows(1)]
+    assert len(ips) == len(set(ips)) == 17 - len(lost)
+
+
+async def test_an_old_version_gives_an_address_to_two() -> None:
+    ipam = small_server()
+    ipam.faults.duplicates = True
+    async with client_of(ipam) as client:
+        replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
+    assert [reply.status for reply in replies] == [201] * 16
+    assert len({row["ip"] for row in ipam.rows(1)}) < len(ipam.rows(1)) == 17
+
+
+async def test_parallel_first_logins_without_a_lock_leave_one_token_that_works() -> None:
+    ipam = small_server(lock="off")
+    async with client_of(ipam, login=False) as client:
+        tokens = {reply.envelope["data"]["token"] for reply in await asyncio.gather(*(client.login() for _ in "1234"))}
+        works = []
+        for client.token in tokens:
+            works.append((await client.call("GET", "subnets/1/")).status)
+    assert len(tokens) > 1
+    assert sorted(works) == [200] + [401] * (len(tokens) - 1)
+
+
+async def test_the_twelfth_wrong_login_is_blocked_for_five_minutes() -> None:
+    clock = [1000.0]
+    ipam = small_server(now=lambda: clock[0])
+    async with client_of(ipam) as client:
+        answers = [(await client.login("wrong")).envelope["message"] for _ in range(13)]
+        assert answers[:11] == ["Invalid username or password"] * 11
+        assert all("blocked for 5 minutes" in answer for answer in answers[11:])
+        assert len(ipam.failed_logins) == 11
+        assert (await client.call("GET", "subnets/1/")).status == 500
+        clock[0] += 300
+        assert (await client.call("GET", "subnets/1/")).status == 200
+
+
+async def test_a_token_lives_six_hours_from_its_last_use() -> None:
+    clock = [1000.0]
+    ipam = small_server(now=lambda: clock[0])
+    async with client_of(ipam) as client:
+        for hours, status in ((5, 200), (5, 200), (6, 401)):
+            clock[0] += hours * 3600
+            assert (await client.call("GET", "subnets/1/")).status == status
+        assert (await client.login()).status == 200
+        assert ipam.logins == 2
+
+
+async def test_a_restart_keeps_rows_and_tokens() -> None:
+    ipam = small_server()
+    async with client_of(ipam) as client:
+        token = client.token
+        assert (await client.claim("kept")).status == 201
+    async with client_of(ipam, login=False) as client:
+        client.token = token
+        assert (await client.call("GET", "addresses/search_hostname/kept/")).status == 200
+    assert ipam.calls["GET addresses/search_hostname"] == 1
+
+
+async def test_what_was_never_recorded_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with client_of(small_server()) as client:
+        reply = await client.call("GET", "devices/")
+    assert reply.status == 599
+    assert "GET /api/overlay/devices/" in reply.text
+    assert reply.text in caplog.text
+
+
+async def test_up_to_1_4_not_found_is_a_success_of_http() -> None:
+    async with client_of(small_server(version="1.4.7")) as client:
+        reply = await client.call("GET", "addresses/search_hostname/none/")
+    assert reply.status == 200
+    assert reply.envelope | {"time": 0} == {"code": 200, "success": False, "message": "Hostname not found", "time": 0}
+
+
+async def test_1_7_4_wants_a_content_type() -> None:
+    async with client_of(small_server(version="1.7.4")) as client:
+        assert (await client.call("GET", "subnets/1/", headers={"token": client.token})).status == 415
+        assert (await client.call("GET", "addresses/192.168.100.1/1/")).status == 200
+
+
+async def test_somebody_else_edits_and_removes() -> None:
+    ipam = small_server()
+    row = ipam.add_address(1, "192.168.100.9", hostname="printer", tag=3)
+    ipam.edit(row, hostname="scanner", note="moved")
+    async with client_of(ipam) as client:
+        read = (await client.call("GET", f"addresses/{row}/")).envelope["data"]
+        assert (read["hostname"], read["note"], read["tag"]) == ("scanner", "moved", 3)
+        ipam.remove(row)
+        assert (await client.call("GET", f"addresses/{row}/")).status == 404
