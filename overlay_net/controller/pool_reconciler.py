@@ -36,21 +36,25 @@ class PoolReconciler:
         if pool is None:
             self._metrics.forget_pool(name)
             return None
-        status = await self._status(pool)
+        status, again = await self._status(pool)
         self._metrics.set_pool(name, integer_of(status.get("used")), integer_of(status.get("free")))
         if status != pool.status:
             await self._write(pool, status)
-        return None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
+        return again
 
-    async def _status(self, pool: Pool) -> JsonObject:
+    async def _status(self, pool: Pool) -> tuple[JsonObject, Requeue | None]:
+        """The status, and when to look again."""
         now = datetime.now(UTC)
+        later = None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
         try:
             facts = await self._ipam.look(pool)
         except PoolUnusable as error:
-            return unusable_status(pool, error.reason, str(error), now)
-        except (Unavailable, Refused) as error:
-            return unknown_status(pool, *trouble_of(error), now)
-        return pool_status(pool, facts, now)
+            return unusable_status(pool, error.reason, str(error), now), later
+        except Unavailable as error:
+            return unknown_status(pool, *trouble_of(error), now), Requeue(error.retry_after)
+        except Refused as error:
+            return unknown_status(pool, *trouble_of(error), now), later
+        return pool_status(pool, facts, now), later
 
     async def _write(self, pool: Pool, status: JsonObject) -> None:
         body: JsonObject = {

@@ -40,7 +40,7 @@ def audit(
     """``overlays`` are all NodeOverlayIps by name, read after ``inventory``."""
     release: list[Reservation] = []
     seen = _unread(suspects, inventory)
-    doubtful: set[str] = set()
+    doubtful = _twice(inventory)
     recorded: set[str] = set()
     edited: list[Reservation] = []
     for reservation in inventory.reservations:
@@ -57,6 +57,7 @@ def audit(
                 edited.append(reservation)
         elif str(reservation.address.ip) not in overlay.assignment.releasing:
             doubtful.add(overlay.name)
+    doubtful &= overlays.keys()
     doubtful |= {
         name
         for name, overlay in overlays.items()
@@ -65,6 +66,14 @@ def audit(
         and name not in recorded
     }
     return AuditResult(tuple(release), seen, frozenset(doubtful), tuple(edited))
+
+
+def _twice(inventory: Inventory) -> set[str]:
+    """Nodes that have an address which another node has as well: old versions of phpIPAM give one out twice."""
+    nodes: dict[tuple[str, str], set[str]] = {}
+    for reservation in inventory.reservations:
+        nodes.setdefault((reservation.pool, str(reservation.address.ip)), set()).add(reservation.owner.node)
+    return {node for owners in nodes.values() if len(owners) > 1 for node in owners}
 
 
 def _uses(overlay: NodeOverlay, reservation: Reservation) -> bool:

@@ -146,7 +146,10 @@ def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
     before = overlay.assignment.address
     wanted = overlay.pin or (before.ip if before else None)
-    current = _current(view.reservations, wanted, pinned=overlay.pin is not None)
+    sound = tuple(reservation for reservation in view.reservations if not reservation.contested)
+    twice = frozenset(reservation.address.ip for reservation in view.reservations if reservation.contested)
+    view = replace(view, taken=view.taken | twice)
+    current = _current(sound, wanted, pinned=overlay.pin is not None)
     if current is not None:
         return _plan_reserved(view, overlay, node, current)
     return _plan_reservation(view, overlay, pools, wanted)
@@ -173,6 +176,7 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         gateway=overlay.gateway_override or (pool.gateway if pool else overlay.assignment.gateway),
         pool=current.pool,
         node_uid=current.owner.uid,
+        # Before any of them is released: this write fails for a controller whose view of the object is old.
         releasing=tuple(str(other.address.ip) for other in others),
         reserved=_condition(view, overlay, Condition(RESERVED, True, "Reserved", message)),
     )
@@ -181,10 +185,16 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         actions.append(ApplyAssignment(assignment))
     if assignment.address != before:
         actions.append(Announce("Reserved", message, warning=False))
-    if overlay.report.configured == assignment.address and overlay.report.observed_generation >= overlay.generation:
-        # Only now is it certain that the node no longer uses any other address.
-        actions += [Release(other) for other in others]
+    # Once the agent uses the present address it is certain that the node no longer uses any other one.
+    moved = overlay.report.configured == assignment.address and overlay.report.observed_generation >= overlay.generation
+    actions += [Release(other) for other in others if moved or not _was_shown(overlay, other.address.ip)]
     return NodePlan(tuple(actions))
+
+
+def _was_shown(overlay: NodeOverlay, address: IpAddress) -> bool:
+    """Whether the agent may ever have read this address from the object."""
+    shown = (overlay.assignment.address, overlay.report.configured)
+    return str(address) in overlay.assignment.releasing or any(each and each.ip == address for each in shown)
 
 
 def _plan_reservation(

@@ -23,6 +23,8 @@ class Reservation:
     owner: Owner
     record: str
     """The backend's own identity of the record (a uid, a row id): what is released, and nothing else."""
+    contested: bool = False
+    """Somebody had the address first: the IPAM gave it out twice. It may not be used, and goes back."""
     edited: str = ""
     """What of the record somebody changed, for people; it is reported, never fought over."""
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,7 @@ async def empty(api: KubeApi) -> None:
 
 
 @asynccontextmanager
-async def controller(plane: ControlPlane, **settings: str) -> AsyncIterator[None]:
+async def controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
     """The controller mode as a process of its own, as its service account; killed (-9) when the context ends."""
     chosen = {
         "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
@@ -63,10 +64,10 @@ async def controller(plane: ControlPlane, **settings: str) -> AsyncIterator[None
     }
     process = Process(
         "controller",
-        [sys.executable, "-m", "overlay_net", "controller"],
+        [sys.executable, "-m", "overlay_net", "controller", *((f"--config={config}",) if config else ())],
         log=plane.directory / "controller.log",
         env={f"OVERLAY_{name.upper()}": value for name, value in chosen.items()},
     )
     with process:
-        yield
+        yield process
         assert process.alive, process.tail()

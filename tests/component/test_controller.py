@@ -7,6 +7,7 @@ from lab.control_plane import ControlPlane
 from lab.story import node_object
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import NotFound
 from overlay_net.model.names import (
     AGENT_FIELD_MANAGER,
     FINALIZER,
@@ -49,7 +50,11 @@ async def records(api: KubeApi) -> dict[str, str]:
 
 
 async def reason(api: KubeApi, name: str) -> str:
-    item = await api.get(NODE_OVERLAY_IPS, name)
+    """The reason of the condition Reserved; empty while there is none, or no object."""
+    try:
+        item = await api.get(NODE_OVERLAY_IPS, name)
+    except NotFound:
+        return ""
     found = [each for each in item.get("status", {}).get("conditions", []) if each["type"] == "Reserved"]
     return str(found[0]["reason"]) if found else ""
 
@@ -83,7 +88,7 @@ async def all_agents_use_their_address(api: KubeApi) -> None:
     """Every node's agent configures what its object shows, and says so."""
     for item in (await api.list(NODE_OVERLAY_IPS)).items:
         status, metadata = item.get("status", {}), item["metadata"]
-        if status.get("ipAddr") != status.get("configuredIpAddr"):
+        if "deletionTimestamp" not in metadata and status.get("ipAddr") != status.get("configuredIpAddr"):
             report = {"configuredIpAddr": status["ipAddr"], "observedGeneration": metadata["generation"]}
             await agent_reports(api, metadata["name"], **report)
 

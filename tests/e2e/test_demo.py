@@ -10,22 +10,34 @@ import pytest
 
 from lab.private import is_private
 
+PROGRAMS = ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.traffic", "tests.fakes.phpipam --")
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int) -> None:
+
+@pytest.mark.parametrize(
+    ("arguments", "moment", "number", "code"),
+    [
+        ([], "Nodes are registered", signal.SIGINT, 130),
+        (["--ipam=phpipam"], "Nodes are registered", signal.SIGTERM, 143),
+        (["--ipam=phpipam", "--keep"], "The lab stays up", signal.SIGTERM, 0),
+    ],
+)
+def test_an_interrupted_demo_leaves_nothing_behind(
+    tmp_path: Path, arguments: list[str], moment: str, number: signal.Signals, code: int
+) -> None:
     if not is_private():
         pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
+    command = [sys.executable, "-m", "lab.demo", *arguments]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     before = _programs()
     with subprocess.Popen(
-        [sys.executable, "-m", "lab.demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as demo:
         assert demo.stdout is not None
-        told = []
+        told = list[str]()
         for line in demo.stdout:
             told.append(line)
             # Interrupted while it writes, it writes the same line again.
-            if "Nodes are registered" in line and "Nodes are registered" not in "".join(told[:-1]):
+            if moment in line and moment not in "".join(told[:-1]):
                 demo.send_signal(number)
         assert demo.wait(60) == code, "".join(told)
     assert list(tmp_path.iterdir()) == []
@@ -41,12 +53,20 @@ def _programs() -> set[str]:
             command = (entry / "cmdline").read_bytes().decode().replace("\0", " ")
         except (OSError, UnicodeDecodeError):
             continue
-        if any(name in command for name in ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.traffic")):
+        if any(name in command for name in PROGRAMS):
             found.add(f"{entry.name} {command}")
     return found
 
 
-@pytest.mark.parametrize(("arguments", "part"), [(["--keeep"], "unrecognized arguments"), (["--help"], "--keep")])
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--keeep"], "unrecognized arguments"),
+        (["--help"], "--keep"),
+        (["--help"], "--ipam {cluster,phpipam}"),
+        (["--ipam=infoblox"], "invalid choice: 'infoblox'"),
+    ],
+)
 def test_the_command_line(arguments: list[str], part: str) -> None:
     ended = subprocess.run([sys.executable, "-m", "lab.demo", *arguments], capture_output=True, text=True, check=False)
     assert part in ended.stdout + ended.stderr

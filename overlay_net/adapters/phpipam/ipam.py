@@ -8,6 +8,7 @@ it once more and seeing our mark on it. What somebody else made, or edited so th
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_interface
 
@@ -84,13 +85,23 @@ class PhpIpam:
     # --- Looking -------------------------------------------------------------------------------------------------
 
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
-        """One call, by host name; a second one at ``known`` where somebody has changed the host name."""
+        """One call, by host name; a second one at ``known`` where somebody has changed the host name.
+
+        One more for each row that is found: whether another one of its address is older.
+        """
         mine = [row for row in self._rows(await self._client.by_hostname(owner.node)) if row.belongs_to(owner)]
         if not mine and known is not None:
             mine = [row for row in self._rows(await self._client.by_ip(str(known))) if row.belongs_to(owner)]
-        if mine:
-            self._lost.pop(owner.node, None)
-        return tuple(reservation for row in mine if (reservation := self._reservation(row)) is not None)
+        if mine and self._lost.pop(owner.node, None) is not None:
+            mine = [row for row in mine if row.address == known or not await self._undone(row, owner)]
+        found = []
+        for row in mine:
+            reservation = self._reservation(row)
+            if reservation is not None:
+                # Its maker may have died before it saw that the address was given out twice.
+                rows = await self._at(row.subnet, str(row.address))
+                found.append(replace(reservation, contested=any(each.id < row.id for each in rows)))
+        return tuple(found)
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
         """One call for each subnet, whose answer holds our rows only."""
@@ -199,6 +210,15 @@ class PhpIpam:
             await self._remove(row, owner)
             return None
         return row
+
+    async def _undone(self, row: Row, owner: Owner) -> bool:
+        """Whether a row whose answer was lost stood at an address that may not be handed out, and is removed now."""
+        pool = self._pool_of(row.subnet)
+        if pool is None or pool.cidr is None or pool.gateway is None or self._usable(pool, owner, row.address):
+            return False
+        self._choosing.add(row.subnet)
+        await self._remove(row, owner)
+        return True
 
     def _usable(self, pool: Pool, owner: Owner, address: IpAddress | None) -> bool:
         return address is not None and may_hand_out(pool, address) and not self._used_by_others(owner.node, address)

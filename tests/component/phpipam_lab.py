@@ -1,0 +1,113 @@
+"""A phpIPAM simulator beside the API server, and a controller with the configuration of the earlier operator."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.control_plane import ControlPlane
+from lab.processes import Process
+from lab.product import CHART, NAMESPACE
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.model.names import NODE_OVERLAY_IPS
+from tests.component.conftest import controller
+from tests.fakes.phpipam import PhpIpam, serve
+
+USER, PASSWORD = "operator", "correct horse"
+
+
+@dataclass
+class Lab:
+    plane: ControlPlane
+    directory: Path
+    ipam: PhpIpam
+    subnet: int
+    port: int = 0
+    url: str = ""
+    foreign: list[dict[str, Any]] = field(default_factory=list)
+    _serving: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @classmethod
+    def make(cls, plane: ControlPlane, directory: Path, seed: int = 0, cidr: str = "192.168.100.0/24") -> "Lab":
+        ipam = PhpIpam(seed=seed)
+        ipam.add_app("overlay", security="none", permission=2)
+        ipam.add_user(USER, PASSWORD)
+        section = ipam.add_section("Lab")
+        network = cidr.rsplit(".", 1)[0]
+        subnet = ipam.add_subnet(section, cidr, gateway=f"{network}.1")
+        ipam.add_address(subnet, f"{network}.2", hostname="printer")
+        # The same range in another section: other people's addresses, which look like ours.
+        other = ipam.add_subnet(ipam.add_section("Elsewhere"), cidr)
+        ipam.add_address(other, f"{network}.3", hostname="node-001")
+        lab = cls(plane, directory, ipam, subnet)
+        lab.foreign = ipam.rows()
+        lab.write_secret(PASSWORD)
+        return lab
+
+    def write_secret(self, password: str) -> None:
+        folder = self.directory / "secret"
+        folder.mkdir(exist_ok=True)
+        (folder / "username").write_text(USER)
+        (folder / "password").write_text(password)
+
+    async def serve(self) -> None:
+        self.url = await self._serving.enter_async_context(serve(self.ipam, port=self.port))
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    async def stop(self) -> None:
+        await self._serving.aclose()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.serve()
+
+    def config(self, **settings: Any) -> Path:
+        """The earlier operator's overlay-ip-config.yaml, with what a test needs besides."""
+        path = self.directory / "overlay-ip-config.yaml"
+        section = {
+            "url": self.url,
+            "appID": "overlay",
+            "subnetMap": {"dal10": [self.subnet]},
+            "insecureSkipTLSVerify": True,
+        }
+        path.write_text(yaml.safe_dump({"phpIPAM": {**section, **settings}}))
+        return path
+
+    @asynccontextmanager
+    async def controller(self, config: dict[str, Any] | None = None, **settings: str) -> AsyncIterator[Process]:
+        defaults = {"lock_wait": "200ms", "timeout": "2s", "credentials_dir": str(self.directory / "secret")}
+        path = self.config(**{**defaults, **(config or {})})
+        async with controller(self.plane, path, **settings) as process:
+            yield process
+
+    def ours(self) -> dict[str, list[str]]:
+        """Node -> the addresses of the rows with its mark."""
+        found: dict[str, list[str]] = {}
+        for row in self.ipam.rows():
+            note = row.get("note") or ""
+            if "overlay-net cluster=" in note:
+                found.setdefault(note.split("node=")[1].split()[0], []).append(row["ip"])
+        return found
+
+    def foreign_untouched(self) -> None:
+        theirs = {row["id"] for row in self.foreign}
+        assert [row for row in self.ipam.rows() if row["id"] in theirs] == self.foreign
+
+
+def grant_pools(plane: ControlPlane) -> None:
+    """The chart as it is installed with phpIPAM: its controller keeps the pools of the subnet map."""
+    values = plane.directory / "phpipam-values.json"
+    values.write_text(json.dumps({"phpIPAM": {"url": "http://127.0.0.1:1", "appID": "overlay"}}))
+    plane.helm("upgrade", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}")
+
+
+def take_back_pools(plane: ControlPlane) -> None:
+    plane.helm("rollback", "overlay-net", f"--namespace={NAMESPACE}")
+
+
+async def statuses(api: KubeApi) -> dict[str, dict[str, Any]]:
+    return {item["metadata"]["name"]: item.get("status", {}) for item in (await api.list(NODE_OVERLAY_IPS)).items}

@@ -1,0 +1,325 @@
+"""The controller with phpIPAM as its source of addresses: what nodes, pools and rows are in the end."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.model.errors import NotFound
+from overlay_net.model.names import NAMESPACES, NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
+from tests.component.eventually import eventually
+from tests.component.phpipam_lab import PASSWORD, Lab, grant_pools, statuses, take_back_pools
+from tests.component.test_controller import (
+    NAMES,
+    addresses,
+    agent_reports,
+    all_agents_use_their_address,
+    create,
+    have_addresses,
+    join,
+    reason,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def granted(control_plane: ControlPlane) -> Iterator[None]:
+    grant_pools(control_plane)
+    yield
+    take_back_pools(control_plane)
+
+
+@pytest.fixture
+async def lab(admin: KubeApi, control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Lab]:
+    made = Lab.make(control_plane, tmp_path)
+    await made.serve()
+    yield made
+    await made.stop()
+
+
+async def consistent(api: KubeApi, lab: Lab) -> None:
+    """Every node with an address has exactly one row, at that address, and there is no other row of ours."""
+    shown = await addresses(api)
+    assert lab.ours() == {node: [address] for node, address in shown.items()}
+    lab.foreign_untouched()
+
+
+async def pool_condition(api: KubeApi, name: str) -> str:
+    try:
+        status = (await api.get(OVERLAY_POOLS, name)).get("status", {})
+    except NotFound:
+        return "absent"
+    return "/".join(f"{each['status']}:{each['reason']}" for each in status.get("conditions", []))
+
+
+async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeApi, lab: Lab) -> None:
+    await join(admin, *NAMES[:5])
+    name = f"phpipam-dal10-{lab.subnet}"
+    async with lab.controller(audit_interval="100ms"):
+        await have_addresses(admin, 5)
+        pool = await admin.get(OVERLAY_POOLS, name)
+        assert pool["spec"]["zones"] == ["dal10"]
+        assert pool["status"]["cidr"] == "192.168.100.0/24"
+        assert pool["status"]["gateway"] == "192.168.100.1", "the address that phpIPAM marks as gateway"
+        assert set((await addresses(admin)).values()) == {f"192.168.100.{last}" for last in range(3, 8)}
+        await consistent(admin, lab)
+        row = next(row for row in lab.ipam.rows(lab.subnet) if row["ip"] == "192.168.100.3")
+        assert row["hostname"] in NAMES[:5], "people see whose address it is"
+        assert row["description"] == "overlay address of a Kubernetes node"
+        await asyncio.gather(*(admin.delete(NODES, name) for name in NAMES[:5]))
+
+        async def all_back() -> bool:
+            return not lab.ours() and not (await admin.list(NODE_OVERLAY_IPS)).items
+
+        await eventually(all_back, "every row is released")
+    lab.foreign_untouched()
+    assert lab.ipam.logins == 1
+    secret = "".join(path.read_text(errors="replace") for path in lab.plane.directory.glob("controller.log"))
+    assert PASSWORD not in secret
+
+
+async def test_the_map_is_followed_and_peoples_pools_are_left_alone(admin: KubeApi, lab: Lab) -> None:
+    await create(admin, OVERLAY_POOLS, "mine", {"cidr": "10.1.0.0/24", "gateway": "10.1.0.1", "zones": ["nowhere"]})
+    first, second = f"phpipam-dal10-{lab.subnet}", f"phpipam-wdc04-{lab.subnet}"
+
+    async def pools() -> set[str]:
+        return {item["metadata"]["name"] for item in (await admin.list(OVERLAY_POOLS)).items}
+
+    async with lab.controller():
+
+        async def made() -> bool:
+            return await pools() == {"mine", first}
+
+        await eventually(made, "the pool of the map is there")
+    async with lab.controller({"subnetMap": {"wdc04": [lab.subnet]}}):
+
+        async def changed() -> bool:
+            return await pools() == {"mine", second}
+
+        await eventually(changed, "the pools are those of the new map")
+
+
+async def test_an_outage_takes_nothing_from_anybody_and_all_catches_up(admin: KubeApi, lab: Lab) -> None:
+    await join(admin, "n1")
+    async with lab.controller():
+        await have_addresses(admin, 1)
+        before = await addresses(admin)
+        await lab.stop()
+        await join(admin, "n2")
+
+        async def says_why() -> bool:
+            return await reason(admin, "n2") == "IpamUnavailable"
+
+        await eventually(says_why, "the new node's object says why it waits")
+        await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
+
+        async def compiled() -> bool:
+            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+
+        await eventually(compiled, "routes of nodes that have an address go on")
+        await admin.delete(NODES, "n1")
+
+        async def held() -> bool:
+            return "deletionTimestamp" in (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
+
+        await eventually(held, "the deleted node's object waits for the release")
+        assert await reason(admin, "n2") == "IpamUnavailable"
+        assert (await statuses(admin))["n1"]["ipAddr"].split("/")[0] == before["n1"]
+        await lab.serve()
+
+        async def caught_up() -> bool:
+            return set(lab.ours()) == {"n2"} and set(await addresses(admin)) == {"n2"}
+
+        await eventually(caught_up, "the waiting node is served and the deleted one's row released")
+    await consistent(admin, lab)
+
+
+async def test_a_silent_server_does_not_hold_up_what_does_not_need_it(admin: KubeApi, lab: Lab) -> None:
+    await join(admin, "n1")
+    async with lab.controller({"timeout": "30s"}, workers="2"):
+        await have_addresses(admin, 1)
+        lab.ipam.faults.hang = 1
+        await join(admin, *NAMES[:10])
+
+        async def all_workers_wait() -> bool:
+            return sum(lab.ipam.calls.values()) >= asked + 2
+
+        asked = sum(lab.ipam.calls.values())
+        await eventually(all_workers_wait, "phpIPAM is being asked")
+        await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
+
+        async def compiled() -> bool:
+            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+
+        await eventually(compiled, "the route is compiled while every call to phpIPAM hangs", seconds=15)
+
+
+async def test_a_wrong_password_is_one_condition_and_ends_with_the_secrets_change(admin: KubeApi, lab: Lab) -> None:
+    lab.ipam.set_password("operator", "changed meanwhile")
+    await join(admin, *NAMES[:20])
+    async with lab.controller():
+
+        async def refused() -> bool:
+            return await pool_condition(admin, f"phpipam-dal10-{lab.subnet}") == "False:CredentialsRefused"
+
+        await eventually(refused, "the pool says that the credentials are refused")
+        assert len(lab.ipam.failed_logins) == 1, "twenty nodes and a pool make one try"
+        lab.write_secret("changed meanwhile")
+        await have_addresses(admin, 20)
+    assert len(lab.ipam.failed_logins) == 1
+    await consistent(admin, lab)
+
+
+async def test_a_read_only_app_is_said_to_be_one(admin: KubeApi, lab: Lab) -> None:
+    lab.ipam.add_app("readonly", security="none", permission=1)
+    await join(admin, "n1")
+    async with lab.controller({"appID": "readonly"}):
+
+        async def told() -> bool:
+            return await reason(admin, "n1") == "IpamRefused"
+
+        await eventually(told, "the node's object says that the app may only read")
+        found = (await statuses(admin))["n1"]["conditions"]
+        assert "may only read" in next(each["message"] for each in found if each["type"] == "Reserved")
+    assert not lab.ours()
+
+
+@pytest.mark.parametrize(
+    ("spec", "subnet", "told"),
+    [
+        ({}, {"gateway": None}, "False:NoGateway"),
+        ({}, {"is_folder": True, "gateway": None}, "False:Folder"),
+        ({}, {"is_full": True}, "False:MarkedFull"),
+        ({"subnetID": 9999}, {}, "False:UnknownSubnet"),
+        ({}, {}, "True:Ready"),
+    ],
+)
+async def test_a_pool_says_what_is_wrong_with_its_subnet(
+    admin: KubeApi, lab: Lab, spec: dict[str, Any], subnet: dict[str, Any], told: str
+) -> None:
+    section = lab.ipam.add_section("More")
+    made = lab.ipam.add_subnet(section, "10.77.0.0/24", **{"gateway": "10.77.0.1", **subnet})
+    await create(admin, OVERLAY_POOLS, "p1", {"phpIPAM": {"subnetID": made, **spec}})
+    async with lab.controller({"subnetMap": {}}):
+
+        async def says() -> bool:
+            return await pool_condition(admin, "p1") == told
+
+        await eventually(says, f"the pool's condition is {told}")
+
+
+async def test_a_second_zone_subnet_is_used_when_the_first_one_is_full(admin: KubeApi, lab: Lab) -> None:
+    section = lab.ipam.add_section("More")
+    small = lab.ipam.add_subnet(section, "10.5.0.0/30", gateway="10.5.0.1")
+    await join(admin, "n1", "n2")
+    async with lab.controller({"subnetMap": {"dal10": [small, lab.subnet]}}):
+        await have_addresses(admin, 2)
+    assert sorted((await addresses(admin)).values()) == ["10.5.0.2", "192.168.100.3"]
+    await consistent(admin, lab)
+
+
+async def test_rows_that_people_edit_remove_or_take_are_told_and_not_fought_over(admin: KubeApi, lab: Lab) -> None:
+    await join(admin, "edited", "removed", "stolen")
+    async with lab.controller(audit_interval="100ms"):
+        await have_addresses(admin, 3)
+        before = await addresses(admin)
+        for name, address in before.items():
+            await agent_reports(admin, name, configuredIpAddr=f"{address}/24", observedGeneration=99)
+        rows = {row["hostname"]: row["id"] for row in lab.ipam.rows(lab.subnet)}
+        lab.ipam.edit(rows["edited"], hostname="renamed")
+        lab.ipam.remove(rows["removed"])
+        lab.ipam.edit(rows["stolen"], note="mine now", hostname="scanner")
+
+        async def settled() -> bool:
+            events = lab.plane.kubectl("get", "events", "-n", "default")
+            return (
+                set(lab.ours()) == {"edited", "removed"}
+                and "RecordEdited" in events
+                and await reason(admin, "stolen") == "RecordTaken"
+            )
+
+        await eventually(settled, "the removed row is made again, the others are told")
+        assert await addresses(admin) == before, "nobody is renumbered"
+        assert [row["hostname"] for row in lab.ipam.rows(lab.subnet) if row["ip"] == before["stolen"]] == ["scanner"]
+        await join(admin, "newcomer")
+        await have_addresses(admin, 4)
+        assert (await addresses(admin))["newcomer"] not in before.values()
+        lab.ipam.remove(rows["stolen"])
+
+        async def taken_again() -> bool:
+            return before["stolen"] in lab.ours().get("stolen", [])
+
+        await admin.merge_patch(NODE_OVERLAY_IPS, "stolen", {"metadata": {"labels": {"touched": "yes"}}})
+        await eventually(taken_again, "given back, it is reserved again")
+
+
+async def test_orphaned_rows_are_released_and_those_of_other_clusters_are_not(admin: KubeApi, lab: Lab) -> None:
+    uid = (await admin.get(NAMESPACES, "kube-system"))["metadata"]["uid"]
+    for last, cluster in ((200, uid), (201, "another")):
+        note = f"overlay-net cluster={cluster} node=ghost uid=x"
+        lab.ipam.add_address(lab.subnet, f"192.168.100.{last}", hostname="ghost", note=note)
+    async with lab.controller(audit_interval="100ms", audit_grace="200ms"):
+
+        async def swept() -> bool:
+            return lab.ours() == {"ghost": ["192.168.100.201"]}
+
+        await eventually(swept, "only this cluster's orphan is released")
+    lab.foreign_untouched()
+
+
+async def no_address_twice(api: KubeApi) -> dict[str, str]:
+    shown = await addresses(api)
+    assert len(set(shown.values())) == len(shown), "two nodes show one address"
+    return shown
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.timeout(240)
+async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi, lab: Lab, seed: int) -> None:
+    chance = random.Random(seed)
+    lab.ipam.chance.seed(seed)
+    names = [f"node-{number:03}" for number in range(200)]
+    alive: set[str] = set()
+    faults = lab.ipam.faults
+    faults.latency, faults.lose_answer, faults.lose_request = 0.002, 0.08, 0.04
+    faults.server_error, faults.html, faults.lock_timeout = 0.05, 0.03, 0.02
+    faults.duplicates = True
+    async with lab.controller(audit_interval="300ms", audit_grace="1s", workers="32") as process:
+        for start in range(0, 200, 40):
+            joining = names[start : start + 40]
+            leaving = chance.sample(sorted(alive), len(alive) // 3)
+            await join(admin, *joining)
+            await asyncio.gather(*(admin.delete(NODES, name) for name in leaving))
+            alive = (alive | set(joining)) - set(leaving)
+            enough = chance.randint(1, len(alive) // 2)
+
+            async def some(enough: int = enough) -> bool:
+                await no_address_twice(admin)
+                return len(lab.ours()) >= enough
+
+            await eventually(some, f"{enough} nodes have a row")
+            await asyncio.to_thread(process.restart)
+            if chance.random() < 0.5:
+                await lab.restart()
+        faults.lose_answer = faults.lose_request = faults.server_error = faults.html = faults.lock_timeout = 0
+
+        async def settled() -> bool:
+            await all_agents_use_their_address(admin)
+            shown = await no_address_twice(admin)
+            return set(shown) == alive and lab.ours() == {node: [address] for node, address in shown.items()}
+
+        await eventually(settled, "each node has its one row, and nobody else has any", seconds=120)
+        # Five times the audit's time: nothing of it is taken back again.
+        released = lab.ipam.calls["DELETE addresses"]
+        audits = lab.ipam.calls["GET subnets/addresses"]
+
+        async def audited() -> bool:
+            return lab.ipam.calls["GET subnets/addresses"] >= audits + 5
+
+        await eventually(audited, "five more audits")
+        assert lab.ipam.calls["DELETE addresses"] == released
+    await consistent(admin, lab)
