@@ -9,7 +9,7 @@ from typing import Protocol
 from overlay_net.domain.desired import desired_state
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.report import configured_address, report_of
-from overlay_net.domain.route_plan import kernel_metric
+from overlay_net.domain.route_plan import kernel_key
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
     AddRoute,
@@ -113,7 +113,7 @@ class NodeAgent:
 
         A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
         """
-        owners = {(route.subnet, kernel_metric(route)): route for route in desired.routes}
+        owners = {kernel_key(route): route for route in desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
         routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
 
@@ -122,7 +122,7 @@ class NodeAgent:
                 return
             for action, error in await self._kernel.apply_routes(routes):
                 log.warning("route refused by the kernel: %s", error)
-                owner = owners.get((action.route.subnet, action.route.metric))
+                owner = owners.get(action.route.key)
                 if owner is not None:
                     errors[owner] = str(error)
             routes.clear()

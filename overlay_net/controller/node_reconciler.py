@@ -41,6 +41,7 @@ from overlay_net.model.errors import (
 from overlay_net.model.ipam import Owner, Reservation
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route import route_json
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
 
@@ -235,7 +236,7 @@ class NodeReconciler:
             case ApplyOverlay(labels, routes):
                 body = self._body(view.overlay, view.name)
                 body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                body["spec"] = {"routes": [route.to_json() for route in routes]}
+                body["spec"] = {"routes": [route_json(route) for route in routes]}
                 await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
                 log.info("object applied", extra={"node": view.name, "routes": len(routes)})
             case ApplyAssignment(assignment):

@@ -1,6 +1,6 @@
 """NodeOverlayIp -> what this node's kernel must have."""
 
-from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute
+from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.overlay import NodeOverlay
 
 
@@ -16,7 +16,5 @@ def desired_state(overlay: NodeOverlay | None, link: DesiredLink) -> Desired:
     return Desired(
         link=link if address is not None else None,
         address=address,
-        routes=tuple(
-            DesiredRoute(route.subnet, route.gateways, route.metric, route.static_route) for route in overlay.routes
-        ),
+        routes=overlay.routes,
     )

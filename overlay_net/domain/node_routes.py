@@ -1,33 +1,30 @@
 """StaticRoutes x node -> the routes of that node.
 
-Two objects with the same subnet and metric: the older one wins; the younger one is shown as refused, unless both say
-the same, then the entry serves both.
+Two objects with the same subnet, metric and table: the older one wins; the younger one is shown as refused, unless both
+say the same, then the entry serves both.
 """
 
 from collections.abc import Iterable
 
-from overlay_net.model.kernel import IpAddress
+from overlay_net.model.kernel import DesiredRoute, IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import CompiledRoute
 from overlay_net.model.static_route import StaticRoute
 
 
 def compile_routes(
     static_routes: Iterable[StaticRoute], node: Node, overlay_gateway: IpAddress | None
-) -> tuple[CompiledRoute, ...]:
-    """spec.routes of ``node``, sorted by subnet and metric; one entry for each (subnet, metric).
+) -> tuple[DesiredRoute, ...]:
+    """spec.routes of ``node``, sorted; one entry for each (subnet, metric, table).
 
     A route without a gateway of its own goes through ``overlay_gateway``; while the node has none, or one of the other
     IP family, the entry has no gateways and the agent reports it as waiting.
     """
-    chosen: dict[tuple[int, int, int, int], CompiledRoute] = {}
+    chosen: dict[tuple[int, int, int, int, int], DesiredRoute] = {}
     for route in sorted(static_routes, key=lambda route: route.age_key):
         if route.deleting or route.problem or not route.selects(node):
             continue
         for subnet in route.subnets:
-            gateways = route.gateways
-            if not gateways and overlay_gateway is not None and overlay_gateway.version == subnet.version:
-                gateways = (overlay_gateway,)
-            key = (subnet.version, int(subnet.network_address), subnet.prefixlen, route.metric)
-            chosen.setdefault(key, CompiledRoute(subnet, gateways, route.metric, route.name))
+            key = (subnet.version, int(subnet.network_address), subnet.prefixlen, route.metric, route.table)
+            if key not in chosen:
+                chosen[key] = route.route_to(subnet, overlay_gateway)
     return tuple(chosen[key] for key in sorted(chosen))

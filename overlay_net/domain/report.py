@@ -90,8 +90,8 @@ def _failures(
             reason, message = "KernelRefused", errors[route]
         else:
             reason, message = "Pending", "not in the kernel yet"
-        gateway = str(route.gateways[0]) if route.gateways else ""
-        failures.append(RouteFailure(route.subnet, route.metric, route.owner, reason, message, gateway))
+        gateway = str(route.gateways[0].address) if route.gateways else ""
+        failures.append(RouteFailure(route.subnet, route.metric, route.owner, reason, message, gateway, route.table))
     return tuple(failures)
 
 

@@ -6,14 +6,14 @@ otherwise each edit of one route would let all others flicker.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
-from overlay_net.model.kernel import IpNetwork
+from overlay_net.model.kernel import DesiredRoute, IpNetwork
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import CompiledRoute, NodeOverlay, RouteFailure
+from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import integer_of, objects_of, text_of
 from overlay_net.model.static_route import StaticRoute
 
@@ -30,16 +30,16 @@ class NodeTable:
 
     node: Node
     overlay: NodeOverlay
-    routes: Mapping[tuple[IpNetwork, int], CompiledRoute]
-    failures: Mapping[tuple[IpNetwork, int], RouteFailure]
+    routes: Mapping[tuple[IpNetwork, int, int], DesiredRoute]
+    failures: Mapping[tuple[IpNetwork, int, int], RouteFailure]
 
     @classmethod
     def of(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
         return cls(
             node,
             overlay,
-            {(route.subnet, route.metric): route for route in overlay.routes},
-            {(failure.subnet, failure.metric): failure for failure in overlay.report.failures},
+            {route.key: route for route in overlay.routes},
+            {failure.key: failure for failure in overlay.report.failures},
         )
 
     @property
@@ -105,18 +105,21 @@ def _verdict(
     route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None, conflicts: dict[str, IpNetwork]
 ) -> NodeVerdict:
     hostname = table.node.name
-    gateway = ", ".join(str(address) for address in route.gateways) or _text(table.overlay.assignment.gateway)
+    gateway = ", ".join(str(gateway.address) for gateway in route.gateways)
+    if not gateway and route.kind == "unicast":
+        gateway = _text(table.overlay.assignment.gateway)
     device = _device(route, table)
     pending = ""
     for subnet in route.subnets:
-        entry = table.routes.get((subnet, route.metric))
+        key = (subnet, route.metric, route.table)
+        entry = table.routes.get(key)
         if entry is None:
             pending = "the node's object does not have it yet"
-        elif entry.static_route != route.name and not _same(route, entry, table):
-            conflicts.setdefault(entry.static_route, subnet)
-            message = f"{subnet} is already routed by the older StaticRoute {entry.static_route}"
+        elif entry.owner != route.name and not _same(route, entry, table):
+            conflicts.setdefault(entry.owner, subnet)
+            message = f"{subnet} is already routed by the older StaticRoute {entry.owner}"
             return NodeVerdict(hostname, gateway, device, FAILED, message)
-        elif (failure := table.failures.get((subnet, route.metric))) is not None and table.current:
+        elif (failure := table.failures.get(key)) is not None and table.current:
             state = PENDING if failure.reason == "Pending" else FAILED
             return NodeVerdict(hostname, gateway, device, state, f"{subnet}: {failure.message}")
     if not pending and table.current:
@@ -133,15 +136,15 @@ def _verdict(
     return NodeVerdict(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
 
 
-def _same(route: StaticRoute, entry: CompiledRoute, table: NodeTable) -> bool:
-    own_gateway = table.overlay.assignment.gateway
-    return entry.gateways == (route.gateways or ((own_gateway,) if own_gateway else ()))
+def _same(route: StaticRoute, entry: DesiredRoute, table: NodeTable) -> bool:
+    """Whether the entry of an older object says what this one would."""
+    return replace(route.route_to(entry.subnet, table.overlay.assignment.gateway), owner=entry.owner) == entry
 
 
 def _device(route: StaticRoute, table: NodeTable) -> str:
     """The overlay link for a gateway of the overlay subnet, else the interface below it."""
     overlay = table.overlay.assignment.address
-    direct = bool(route.gateways) and (overlay is None or route.gateways[0] not in overlay.network)
+    direct = bool(route.gateways) and (overlay is None or route.gateways[0].address not in overlay.network)
     return table.overlay.report.interface if direct else table.overlay.report.link
 
 

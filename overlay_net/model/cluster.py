@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from overlay_net.model.ipam import Reservation
-from overlay_net.model.kernel import IpAddress
+from overlay_net.model.kernel import DesiredRoute, IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import Assignment, CompiledRoute, NodeOverlay
+from overlay_net.model.overlay import Assignment, NodeOverlay
 from overlay_net.model.pool import Pool
 
 
@@ -28,7 +28,7 @@ class NodeView:
     name: str
     node: Node | None
     overlay: NodeOverlay | None
-    routes: tuple[CompiledRoute, ...]
+    routes: tuple[DesiredRoute, ...]
     """Compiled for this node with its present overlay gateway."""
     pools: tuple[Pool, ...]
     """Every pool, in the order in which they are tried."""
@@ -77,7 +77,7 @@ class ApplyOverlay:
     """Create or update the node's object: labels, finalizer, spec.routes."""
 
     labels: Mapping[str, str]
-    routes: tuple[CompiledRoute, ...]
+    routes: tuple[DesiredRoute, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,15 @@ closed set of changes that a plan may ask for; each one can be applied twice.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpInterface: TypeAlias = IPv4Interface | IPv6Interface
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
+
+RouteKind: TypeAlias = Literal["unicast", "blackhole", "unreachable", "prohibit"]
+OnAllDown: TypeAlias = Literal["keep", "withdraw", "unreachable"]
+CheckKind: TypeAlias = Literal["arp", "icmp", "tcp", "none"]
 
 MAIN_TABLE = 254
 
@@ -54,6 +58,10 @@ class NextHop:
     """None: the subnet is on-link."""
     link: int
     """Index of the outgoing link."""
+    weight: int = 1
+    """Share of the traffic, 1 to 256; of a single next hop always 1."""
+    on_link: bool = False
+    """The kernel is told that the gateway is there, though no subnet of the link says so (RTNH_F_ONLINK)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +70,17 @@ class Route:
 
     subnet: IpNetwork
     next_hops: tuple[NextHop, ...]
-    """Sorted by (gateway, link); more than one is ECMP."""
+    """Sorted by (gateway, link); more than one is ECMP; none for a route that is not unicast."""
     protocol: int
     metric: int = 0
     source: IpAddress | None = None
     table: int = MAIN_TABLE
+    kind: RouteKind | None = "unicast"
+    """None: of a type that we never make (local, broadcast, nat ...)."""
+    mtu: int = 0
+    """RTAX_MTU; 0 where none is set."""
+    advmss: int = 0
+    """RTAX_ADVMSS; 0 where none is set."""
 
     @property
     def key(self) -> tuple[IpNetwork, int, int]:
@@ -95,14 +109,52 @@ class DesiredLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """A next hop as users give it."""
+
+    address: IpAddress
+    weight: int = 1
+    """Share of the traffic among gateways of the same priority (ECMP)."""
+    priority: int = 0
+    """Those with the lowest number are used; the next ones stand by until none of the former is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How each gateway of a route is probed."""
+
+    kind: CheckKind = "arp"
+    port: int = 0
+    """For ``tcp``."""
+    interval: float = 1.0
+    """Seconds between two probes."""
+    failures: int = 2
+    """Probes in a row without an answer after which a gateway counts as down."""
+    successes: int = 3
+    """Answers in a row after which it counts as up again."""
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredRoute:
     """One route of NodeOverlayIp.spec.routes; the device is found by the plan, from the on-link subnets."""
 
     subnet: IpNetwork
-    gateways: tuple[IpAddress, ...]
+    gateways: tuple[Gateway, ...]
     metric: int = 0
     owner: str = ""
     """The StaticRoute that asked for it, for the report."""
+    table: int = MAIN_TABLE
+    kind: RouteKind = "unicast"
+    mtu: int = 0
+    advmss: int = 0
+    on_link: bool = False
+    check: HealthCheck = HealthCheck()
+    on_all_down: OnAllDown = "keep"
+
+    @property
+    def key(self) -> tuple[IpNetwork, int, int]:
+        """What may be wanted only once."""
+        return (self.subnet, self.metric, self.table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +164,12 @@ class Desired:
     link: DesiredLink | None = None
     address: IpInterface | None = None
     routes: tuple[DesiredRoute, ...] = ()
+    down: frozenset[IpAddress] = frozenset()
+    """Gateways that do not answer now."""
+    interface: str = ""
+    """The node's private interface: where a gateway is that no subnet contains, on a node without overlay link."""
+    fallback: IpNetwork | None = None
+    """On a node without overlay: routes without a gateway take the one that the node uses for this subnet."""
 
 
 # --- Actions -------------------------------------------------------------------------------------------------------

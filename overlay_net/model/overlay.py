@@ -6,11 +6,10 @@ from datetime import datetime
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONFIGURED, RELEASED, RESERVED, Condition, find, parse_conditions
-from overlay_net.model.kernel import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
     address_in,
-    address_of,
     integer_of,
     interface_of,
     labels_of,
@@ -21,37 +20,7 @@ from overlay_net.model.parse import (
     texts_of,
     time_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledRoute:
-    """One entry of spec.routes: a StaticRoute as it applies to this node."""
-
-    subnet: IpNetwork
-    gateways: tuple[IpAddress, ...]
-    metric: int
-    static_route: str
-
-    @classmethod
-    def parse(cls, raw: JsonObject) -> "CompiledRoute | None":
-        subnet = network_of(raw.get("subnet"))
-        if subnet is None:
-            return None
-        gateways = (address_of(item.get("address")) for item in objects_of(raw, "gateways"))
-        return cls(
-            subnet=subnet,
-            gateways=tuple(gateway for gateway in gateways if gateway is not None),
-            metric=integer_of(raw.get("metric")),
-            static_route=text_of(raw.get("staticRoute")),
-        )
-
-    def to_json(self) -> JsonObject:
-        raw: JsonObject = {"subnet": str(self.subnet), "staticRoute": self.static_route}
-        if self.gateways:
-            raw["gateways"] = [{"address": str(gateway)} for gateway in self.gateways]
-        if self.metric:
-            raw["metric"] = self.metric
-        return raw
+from overlay_net.model.route import route_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +33,11 @@ class RouteFailure:
     reason: str
     message: str
     gateway: str = ""
+    table: int = MAIN_TABLE
+
+    @property
+    def key(self) -> tuple[IpNetwork, int, int]:
+        return (self.subnet, self.metric, self.table)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteFailure | None":
@@ -77,6 +51,7 @@ class RouteFailure:
             reason=text_of(raw.get("state")),
             message=text_of(raw.get("message")),
             gateway=text_of(raw.get("gateway")),
+            table=integer_of(raw.get("table"), MAIN_TABLE),
         )
 
     def to_json(self) -> JsonObject:
@@ -90,6 +65,8 @@ class RouteFailure:
             raw["gateway"] = self.gateway
         if self.metric:
             raw["metric"] = self.metric
+        if self.table != MAIN_TABLE:
+            raw["table"] = self.table
         return raw
 
 
@@ -169,7 +146,7 @@ class NodeOverlay:
     finalizers: tuple[str, ...]
     pin: IpAddress | None
     gateway_override: IpAddress | None
-    routes: tuple[CompiledRoute, ...]
+    routes: tuple[DesiredRoute, ...]
     assignment: Assignment
     report: Report
 
@@ -177,7 +154,7 @@ class NodeOverlay:
     def parse(cls, raw: JsonObject) -> "NodeOverlay":
         metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
         conditions = parse_conditions(status)
-        routes = (CompiledRoute.parse(item) for item in objects_of(spec, "routes"))
+        routes = (route_of(item) for item in objects_of(spec, "routes"))
         failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
         return cls(
             name=text_of(metadata.get("name")),

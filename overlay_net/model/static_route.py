@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import Condition, parse_conditions
-from overlay_net.model.kernel import IpAddress, IpNetwork
+from overlay_net.model.kernel import (
+    MAIN_TABLE,
+    DesiredRoute,
+    Gateway,
+    HealthCheck,
+    IpAddress,
+    IpNetwork,
+    OnAllDown,
+    RouteKind,
+)
 from overlay_net.model.names import ZONE_LABELS
 from overlay_net.model.node import Node, first_label
 from overlay_net.model.parse import (
@@ -18,6 +27,7 @@ from overlay_net.model.parse import (
     text_of,
     texts_of,
 )
+from overlay_net.model.route import KINDS, ON_ALL_DOWN, check_of, gateways_of
 from overlay_net.model.selectors import Selector
 
 
@@ -34,9 +44,16 @@ class StaticRoute:
     """Value of its zone label: it applies to nodes of that zone only. Empty: to all."""
     selector: Selector
     subnets: tuple[IpNetwork, ...]
-    gateways: tuple[IpAddress, ...]
-    """Empty: through the node's overlay gateway."""
+    gateways: tuple[Gateway, ...]
+    """Empty: through the node's overlay gateway, or nowhere for a type that has no next hop."""
     metric: int
+    table: int
+    kind: RouteKind
+    mtu: int
+    advmss: int
+    on_link: bool
+    check: HealthCheck
+    on_all_down: OnAllDown
     problem: str
     """Why it cannot apply to any node, or an empty string."""
     status: Mapping[str, object]
@@ -46,12 +63,10 @@ class StaticRoute:
     def parse(cls, raw: JsonObject) -> "StaticRoute":
         metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
         subnet_texts = (*((text_of(spec.get("subnet")),) if "subnet" in spec else ()), *texts_of(spec, "subnets"))
-        gateway_texts = (
-            *((text_of(spec["gateway"]),) if spec.get("gateway") else ()),
-            *(text_of(item.get("address")) for item in objects_of(spec, "gateways")),
-        )
+        single = [{"address": spec["gateway"]}] if spec.get("gateway") else []
+        given = {"gateways": [*single, *objects_of(spec, "gateways")]}
         subnets = {text: network_of(text) for text in subnet_texts}
-        gateways = {text: address_of(text) for text in gateway_texts}
+        gateways = {text_of(item.get("address")): address_of(item.get("address")) for item in given["gateways"]}
         return cls(
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
@@ -63,8 +78,15 @@ class StaticRoute:
             zone=first_label(labels_of(object_of(metadata, "labels")), ZONE_LABELS),
             selector=Selector.parse(object_of(spec, "nodeSelector")),
             subnets=tuple(subnet for subnet in subnets.values() if subnet is not None),
-            gateways=tuple(gateway for gateway in gateways.values() if gateway is not None),
+            gateways=gateways_of(given),
             metric=integer_of(spec.get("metric")),
+            table=integer_of(spec.get("table"), MAIN_TABLE),
+            kind=KINDS.get(text_of(spec.get("type")), "unicast"),
+            mtu=integer_of(spec.get("mtu")),
+            advmss=integer_of(spec.get("advmss")),
+            on_link=spec.get("onLink") is True,
+            check=check_of(object_of(spec, "healthCheck")),
+            on_all_down=ON_ALL_DOWN.get(text_of(spec.get("onAllDown")), "keep"),
             problem=_problem(subnets, gateways),
             status=status,
             conditions=parse_conditions(status),
@@ -74,6 +96,26 @@ class StaticRoute:
     def age_key(self) -> tuple[str, str]:
         """Sorts the older object first; the name breaks the tie (creation times have whole seconds)."""
         return (self.created, self.name)
+
+    def route_to(self, subnet: IpNetwork, overlay_gateway: IpAddress | None) -> DesiredRoute:
+        """The entry of a node with that overlay gateway, for one of ``subnets``."""
+        gateways = self.gateways
+        own = overlay_gateway is not None and overlay_gateway.version == subnet.version and self.kind == "unicast"
+        if not gateways and own and overlay_gateway is not None:
+            gateways = (Gateway(overlay_gateway),)
+        return DesiredRoute(
+            subnet,
+            gateways,
+            self.metric,
+            self.name,
+            self.table,
+            self.kind,
+            self.mtu,
+            self.advmss,
+            self.on_link,
+            self.check,
+            self.on_all_down,
+        )
 
     def selects(self, node: Node) -> bool:
         return (not self.zone or self.zone == node.zone) and self.selector.matches(node.labels)

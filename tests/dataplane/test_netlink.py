@@ -22,6 +22,7 @@ from overlay_net.model.kernel import (
     Desired,
     DesiredLink,
     DesiredRoute,
+    Gateway,
     KernelAction,
     KernelPlan,
     NextHop,
@@ -37,7 +38,8 @@ OVERLAY = ip_interface("192.168.100.4/24")
 
 
 def route(subnet: str, *gateways: str, metric: int = 0) -> DesiredRoute:
-    return DesiredRoute(ip_network(subnet), tuple(map(ip_address, gateways or ("192.168.100.1",))), metric, "r")
+    hops = tuple(Gateway(ip_address(each)) for each in gateways or ("192.168.100.1",))
+    return DesiredRoute(ip_network(subnet), hops, metric, "r")
 
 
 def desired(*routes: DesiredRoute, address: str = "192.168.100.4/24") -> Desired:

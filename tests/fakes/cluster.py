@@ -31,6 +31,7 @@ from overlay_net.model.names import FINALIZER
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
+from overlay_net.model.route import route_json
 from overlay_net.model.static_route import StaticRoute
 
 NAME = "n1"
@@ -183,7 +184,7 @@ class Cluster:
                     metadata = {"name": NAME, "uid": f"o{self.serial}", "generation": 1, "resourceVersion": "1"}
                     self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
                 self.overlay["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                self.overlay["spec"]["routes"] = [route.to_json() for route in routes]
+                self.overlay["spec"]["routes"] = [route_json(route) for route in routes]
                 self.overlay["metadata"]["generation"] += 1
             case ApplyAssignment(assignment):
                 assert self.overlay is not None

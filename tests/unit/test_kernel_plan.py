@@ -21,6 +21,7 @@ from overlay_net.model.kernel import (
     Desired,
     DesiredLink,
     DesiredRoute,
+    Gateway,
     Link,
     Marks,
     NextHop,
@@ -41,7 +42,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def route(subnet: str = "192.168.0.0/24", *gateways: str, metric: int = 0) -> DesiredRoute:
-    return DesiredRoute(ip_network(subnet), tuple(map(ip_address, gateways or ("192.168.100.1",))), metric, "r")
+    hops = tuple(Gateway(ip_address(each)) for each in gateways or ("192.168.100.1",))
+    return DesiredRoute(ip_network(subnet), hops, metric, "r")
 
 
 def desired(*routes: DesiredRoute, address: object = OVERLAY) -> Desired:

@@ -6,6 +6,7 @@ from typing import Any
 
 from overlay_net.domain.node_routes import compile_routes
 from overlay_net.domain.route_status import NodeTable, route_status
+from overlay_net.model.route import route_json
 from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, overlay, static_route
 
@@ -15,7 +16,7 @@ GATEWAY = ip_address("192.168.100.1")
 
 def compiled(*routes: StaticRoute, **options: Any) -> list[tuple[str, list[str], str]]:
     found = compile_routes(routes, node(**options), GATEWAY)
-    return [(str(each.subnet), [str(gateway) for gateway in each.gateways], each.static_route) for each in found]
+    return [(str(each.subnet), [str(gateway.address) for gateway in each.gateways], each.owner) for each in found]
 
 
 def test_without_a_gateway_of_its_own_a_route_goes_through_the_overlay_gateway() -> None:
@@ -68,7 +69,7 @@ def test_broken_and_deleted_objects_give_no_routes_and_disturb_nobody() -> None:
 def table(
     name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, failures: Any = (), failed: int | None = None
 ) -> NodeTable:
-    entries = [each.to_json() for each in compile_routes(routes, node(name), GATEWAY)]
+    entries = [route_json(each) for each in compile_routes(routes, node(name), GATEWAY)]
     status = {
         "ipAddr": "192.168.100.4/24",
         "gateway": "192.168.100.1",

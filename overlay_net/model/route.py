@@ -1,0 +1,101 @@
+"""One entry of NodeOverlayIp.spec.routes, a StaticRoute as it applies to one node, as JSON and back.
+
+What has its usual value is left out: a node may have thousands of entries in one object.
+"""
+
+from typing import get_args
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.kernel import (
+    MAIN_TABLE,
+    CheckKind,
+    DesiredRoute,
+    Gateway,
+    HealthCheck,
+    OnAllDown,
+    RouteKind,
+)
+from overlay_net.model.parse import address_of, integer_of, network_of, object_of, objects_of, text_of
+
+KINDS: dict[str, RouteKind] = {kind: kind for kind in get_args(RouteKind)}
+CHECKS: dict[str, CheckKind] = {kind: kind for kind in get_args(CheckKind)}
+ON_ALL_DOWN: dict[str, OnAllDown] = {choice: choice for choice in get_args(OnAllDown)}
+USUAL_CHECK = HealthCheck()
+
+
+def route_of(raw: JsonObject) -> DesiredRoute | None:
+    """None for an entry without a usable subnet."""
+    subnet = network_of(raw.get("subnet"))
+    if subnet is None:
+        return None
+    return DesiredRoute(
+        subnet=subnet,
+        gateways=gateways_of(raw),
+        metric=integer_of(raw.get("metric")),
+        owner=text_of(raw.get("staticRoute")),
+        table=integer_of(raw.get("table"), MAIN_TABLE),
+        kind=KINDS.get(text_of(raw.get("type")), "unicast"),
+        mtu=integer_of(raw.get("mtu")),
+        advmss=integer_of(raw.get("advmss")),
+        on_link=raw.get("onLink") is True,
+        check=check_of(object_of(raw, "healthCheck")),
+        on_all_down=ON_ALL_DOWN.get(text_of(raw.get("onAllDown")), "keep"),
+    )
+
+
+def gateways_of(raw: JsonObject) -> tuple[Gateway, ...]:
+    found = (
+        (address_of(item.get("address")), integer_of(item.get("weight"), 1), integer_of(item.get("priority")))
+        for item in objects_of(raw, "gateways")
+    )
+    return tuple(Gateway(address, weight, priority) for address, weight, priority in found if address is not None)
+
+
+def check_of(raw: JsonObject) -> HealthCheck:
+    """``intervalMilliseconds`` stands for ``interval``: JSON numbers of custom resources are best whole."""
+    return HealthCheck(
+        kind=CHECKS.get(text_of(raw.get("type")), USUAL_CHECK.kind),
+        port=integer_of(raw.get("port")),
+        interval=integer_of(raw.get("intervalMilliseconds"), 1000) / 1000,
+        failures=integer_of(raw.get("failureThreshold"), USUAL_CHECK.failures),
+        successes=integer_of(raw.get("successThreshold"), USUAL_CHECK.successes),
+    )
+
+
+def route_json(route: DesiredRoute) -> JsonObject:
+    raw: JsonObject = {"subnet": str(route.subnet), "staticRoute": route.owner}
+    if route.gateways:
+        raw["gateways"] = [_gateway_json(gateway) for gateway in route.gateways]
+    for key, value, usual in (
+        ("metric", route.metric, 0),
+        ("table", route.table, MAIN_TABLE),
+        ("type", route.kind, "unicast"),
+        ("mtu", route.mtu, 0),
+        ("advmss", route.advmss, 0),
+        ("onLink", route.on_link, False),
+        ("onAllDown", route.on_all_down, "keep"),
+    ):
+        if value != usual:
+            raw[key] = value
+    if route.check != USUAL_CHECK:
+        raw["healthCheck"] = _check_json(route.check)
+    return raw
+
+
+def _gateway_json(gateway: Gateway) -> JsonObject:
+    raw: JsonObject = {"address": str(gateway.address)}
+    if gateway.weight != 1:
+        raw["weight"] = gateway.weight
+    if gateway.priority:
+        raw["priority"] = gateway.priority
+    return raw
+
+
+def _check_json(check: HealthCheck) -> JsonObject:
+    raw: JsonObject = {
+        "type": check.kind,
+        "intervalMilliseconds": round(check.interval * 1000),
+        "failureThreshold": check.failures,
+        "successThreshold": check.successes,
+    }
+    return raw | ({"port": check.port} if check.port else {})
