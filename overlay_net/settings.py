@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from overlay_net.model.errors import ConfigurationError
@@ -281,11 +282,14 @@ def _todays_names(values: dict[str, Any]) -> dict[str, Any]:
 
 def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     """PHPIPAM_USERNAME and PHPIPAM_PASSWORD, as the secret of the earlier operator was mounted."""
+    if any(variable.upper().startswith(f"{ENV_PREFIX}PHPIPAM__") for variable in environ):
+        # The whole section may stand in the environment.
+        values.setdefault("phpipam", {})
     section = values.get("phpipam")
     if isinstance(section, dict):
         for name in SECRETS:
             if environ.get(f"PHPIPAM_{name.upper()}"):
-                section.setdefault(name, environ[f"PHPIPAM_{name.upper()}"])
+                section[name] = environ[f"PHPIPAM_{name.upper()}"]
 
 
 def _refuse_unknown_variables(settings: type[_Settings], environ: Mapping[str, str]) -> None:
@@ -312,10 +316,17 @@ def _one_line(error: ValidationError, source: str, environ: Mapping[str, str]) -
             lines.append(f"{where}: missing; set it in the config file or as {variable}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            # A section is not shown: there may be a password in it.
-            shown = "" if isinstance(problem["input"], dict) or path[-1] in SECRETS else f"{problem['input']!r} "
+            shown = "" if _may_hold_secret(problem) else f"{problem['input']!r} "
             lines.append(f"{where}: {shown}is not allowed: {message}" if shown else f"{where}: {message}")
     return "; ".join(lines)
+
+
+def _may_hold_secret(problem: ErrorDetails) -> bool:
+    """Whether the value is not to be shown: a secret, a section or what stands in its place, a URL with a password."""
+    value = problem["input"]
+    where = str(problem["loc"][-1])
+    section = isinstance(value, dict) or problem["type"].startswith("model_")
+    return section or where in SECRETS or (where == "url" and "@" in str(value))
 
 
 def describe(settings: type[_Settings]) -> str:

@@ -338,4 +338,4 @@ class PhpIpam:
         prefix = pool.cidr.prefixlen if pool and pool.cidr and row.address in pool.cidr else row.address.max_prefixlen
         edited = "" if row.hostname.lower() == row.owner.node.lower() else f"its host name is {row.hostname!r} now"
         name = pool.name if pool else ""
-        return Reservation(ip_interface((row.address, prefix)), name, row.owner, f"{PREFIX}{row.id}", edited)
+        return Reservation(ip_interface((row.address, prefix)), name, row.owner, f"{PREFIX}{row.id}", edited=edited)
