@@ -6,16 +6,25 @@ guess good; no promise rests on it.
 """
 
 from collections.abc import Callable, Collection, Container
+from datetime import datetime
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
 
 from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound, PoolUnusable
-from overlay_net.model.ipam import AddressRecord, Inventory, Owner, PoolFacts, PoolUsage, Reservation
+from overlay_net.model.ipam import (
+    QUARANTINE,
+    AddressRecord,
+    Inventory,
+    Owner,
+    PoolFacts,
+    PoolUsage,
+    Reservation,
+)
 from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, Resource, label_value
-from overlay_net.model.parse import object_of, text_of
+from overlay_net.model.parse import object_of, text_of, time_text
 from overlay_net.model.pool import Pool
 
 
@@ -95,6 +104,20 @@ class ClusterIpam:
         """Delete exactly this record; that it is gone already, or replaced by another, is no error."""
         try:
             await self._api.delete(OVERLAY_ADDRESSES, object_name(reservation.address.ip), uid=reservation.record)
+        except (NotFound, Conflict):
+            return
+
+    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
+        """Make the record QUARANTINE's, if it is still the one that was seen."""
+        name = object_name(reservation.address.ip)
+        try:
+            found = AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name))
+            if found.uid == reservation.record and found.node == reservation.owner.node:
+                change = {
+                    "metadata": {"resourceVersion": found.resource_version, "labels": {NODE_LABEL: QUARANTINE}},
+                    "spec": {"node": QUARANTINE, "nodeUID": time_text(until)},
+                }
+                await self._api.merge_patch(OVERLAY_ADDRESSES, name, change)
         except (NotFound, Conflict):
             return
 

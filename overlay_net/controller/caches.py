@@ -1,13 +1,15 @@
 """The controller's view of the cluster: one store for each kind that it reads."""
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
+from overlay_net.domain.node_routes import compile_routes
+from overlay_net.domain.protection import ProtectedSubnet, Protection, protected_by
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.kernel import IpAddress
+from overlay_net.model.kernel import DesiredRoute, IpAddress
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
@@ -100,12 +102,16 @@ class Caches:
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
+        self._protection: Protection | None = None
+        self._elsewhere: tuple[ProtectedSubnet, ...] = ()
+        self._allow_default = False
+        self.nodes.subscribe(self._node)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
 
     def reflectors(self, api: KubeApi) -> tuple[Reflector, ...]:
         return (
-            # Labels and the uid are all that is read of a node: its status would be most of the traffic.
-            Reflector(KubeSource(api, NODES, metadata_only=True), self.nodes),
+            # With their status: routes must not touch the nodes' own addresses.
+            Reflector(KubeSource(api, NODES), self.nodes),
             Reflector(KubeSource(api, NODE_OVERLAY_IPS), self.overlays),
             Reflector(KubeSource(api, STATIC_ROUTES), self.routes),
             Reflector(KubeSource(api, OVERLAY_POOLS), self.pools),
@@ -132,6 +138,28 @@ class Caches:
             # Its record is elsewhere, and this feed does not tell of it.
             address = None
         return self.known_addresses.recorded_for(overlay.name) != ({address.ip} if address else set())
+
+    def compile_for(self, node: Node, gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:
+        """The routes of a node with that overlay gateway."""
+        return compile_routes(self.routes.values(), node, gateway, self.protection)
+
+    @property
+    def protection(self) -> Protection:
+        """What no route may touch; made anew when nodes, or what is protected besides them, have changed."""
+        if self._protection is None:
+            protected = (*self._elsewhere, *protected_by(self.nodes.values()))
+            self._protection = Protection(protected, allow_default=self._allow_default)
+        return self._protection
+
+    def protect(self, subnets: Iterable[ProtectedSubnet], *, allow_default: bool) -> None:
+        """Protect these besides the nodes' own."""
+        self._elsewhere = tuple(subnets)
+        self._allow_default = allow_default
+        self._protection = None
+
+    def _node(self, _: str, old: Node | None, new: Node | None) -> None:
+        if (old and (old.addresses, old.pod_subnets)) != (new and (new.addresses, new.pod_subnets)):
+            self._protection = None
 
     def pool_of_subnet(self, subnet_id: int) -> Pool | None:
         """The first pool, in their order, of a phpIPAM subnet."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 from overlay_net.controller.ports import IpamBackend
 from overlay_net.model.errors import PoolUnusable, Refused
@@ -33,6 +34,11 @@ class Ipams:
         for backend in self._backends:
             if backend.keeps(reservation):
                 await backend.release(reservation)
+
+    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
+        for backend in self._backends:
+            if backend.keeps(reservation):
+                await backend.quarantine(reservation, until)
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
         each = [await backend.inventory(pools) for backend in self._backends]

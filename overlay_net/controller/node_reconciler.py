@@ -11,7 +11,6 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches, UsedElsewhere
 from overlay_net.controller.ports import Ipam
 from overlay_net.domain.node_plan import plan_node
-from overlay_net.domain.node_routes import compile_routes
 from overlay_net.model.api import JsonObject
 from overlay_net.model.cluster import (
     Announce,
@@ -24,6 +23,7 @@ from overlay_net.model.cluster import (
     LookUp,
     NodePlan,
     NodeView,
+    Quarantine,
     Release,
     Reserve,
 )
@@ -199,7 +199,7 @@ class NodeReconciler:
                 records = {reservation.record for reservation in fresh}
                 others = tuple(each for each in view.reservations or () if each.record not in records)
                 view = replace(self._look(name), reservations=(*others, *fresh))
-            elif any(isinstance(action, Release) for action in plan.actions):
+            elif any(isinstance(action, Release | Quarantine) for action in plan.actions):
                 view = await self._look_up(self._look(name))
             else:
                 return _wait(plan)
@@ -219,7 +219,7 @@ class NodeReconciler:
             node=node,
             overlay=overlay,
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
-            routes=compile_routes(self._caches.routes.values(), node, gateway) if node else (),
+            routes=self._caches.compile_for(node, gateway) if node else (),
             pools=self._caches.pools_in_order(),
             now=self._now(),
             records_differ=name in self._unsure or (overlay is not None and self._caches.records_differ(overlay)),
@@ -256,17 +256,28 @@ class NodeReconciler:
                 with _asking():
                     await self._ipam.release(reservation)
                 log.info("address released", extra={"node": view.name, "address": reservation.address.ip})
+            case Quarantine(reservation, until):
+                with _asking():
+                    await self._ipam.quarantine(reservation, until)
+                message = (
+                    f"{reservation.address.ip} is used by somebody else on the link; the node gets another address"
+                )
+                self._announce(view, Announce("AddressConflict", message, warning=True))
+                log.warning("address quarantined", extra={"node": view.name, "address": reservation.address.ip})
             case DeleteOverlay():
                 await self._delete(view)
             case DropFinalizer():
                 await self._drop_finalizer(view)
-            case Announce(reason, message, warning):
-                if view.overlay is not None:
-                    overlay = view.overlay
-                    self._events.emit(NODE_OVERLAY_IPS, overlay.name, overlay.uid, reason, message, warning=warning)
+            case Announce():
+                self._announce(view, action)
             case LookUp():
                 pass
         return None
+
+    def _announce(self, view: NodeView, what: Announce) -> None:
+        if view.overlay is not None:
+            name, uid = view.overlay.name, view.overlay.uid
+            self._events.emit(NODE_OVERLAY_IPS, name, uid, what.reason, what.message, warning=what.warning)
 
     async def _create(self, name: str, labels: Mapping[str, str]) -> None:
         """Never an apply: the object may be there already, unseen as yet, and an apply would empty its routes."""

@@ -4,6 +4,7 @@ Every method raises Unavailable when the IPAM cannot answer, which says nothing 
 it never will as things are set up.
 """
 
+from datetime import datetime
 from typing import Protocol
 
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
@@ -28,6 +29,10 @@ class Ipam(Protocol):
 
     async def release(self, reservation: Reservation) -> None:
         """Free exactly this record; one that is gone already, or no longer ours, is no error."""
+        ...
+
+    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
+        """Keep the address from everybody: its record belongs to QUARANTINE from now on, until the audit releases it."""
         ...
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:

@@ -49,8 +49,10 @@ class StatusReconciler:
         self._metrics.nodes_without_address.set(
             sum(table.overlay.assignment.address is None for table in tables) + len(self._caches.nodes) - len(tables)
         )
-        now = datetime.now(UTC)
-        await _all(self._route(route, route_status(route, tables, now)) for route in self._caches.routes.values())
+        now, protection = datetime.now(UTC), self._caches.protection
+        await _all(
+            self._route(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()
+        )
 
     async def _route(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:

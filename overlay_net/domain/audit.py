@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from overlay_net.model.ipam import Inventory, Reservation
+from overlay_net.model.ipam import QUARANTINE, Inventory, Reservation
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ def audit(
     recorded: set[str] = set()
     edited: list[Reservation] = []
     for reservation in inventory.reservations:
+        if reservation.owner.node == QUARANTINE:
+            until = time_of(reservation.owner.uid)
+            if until is not None and now >= until:
+                release.append(reservation)
+            continue
         overlay = overlays.get(reservation.owner.node)
         if overlay is None:
             since = suspects.get(reservation.record)

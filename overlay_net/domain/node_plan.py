@@ -10,7 +10,7 @@ The life of an address, and every rule about when it may go back to the pool, is
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from overlay_net.domain.addresses import may_hand_out
 from overlay_net.model.cluster import (
@@ -24,6 +24,7 @@ from overlay_net.model.cluster import (
     LookUp,
     NodePlan,
     NodeView,
+    Quarantine,
     Release,
     Reserve,
 )
@@ -37,6 +38,13 @@ from overlay_net.model.pool import Pool
 
 RETRY_WITHOUT_ADDRESS = timedelta(seconds=60)
 """Pools and releases wake the waiting nodes themselves; this is for what nobody announces."""
+
+QUARANTINE_TIME = timedelta(hours=1)
+"""How long an address that somebody unknown uses is kept from everybody."""
+
+CONFLICT_PAUSE, CONFLICT_PAUSE_MAX = timedelta(seconds=10), timedelta(minutes=10)
+"""Between two renumberings of a node for conflicts: doubled each time. A host that answers for every address (proxy ARP)
+must not use up the pool."""
 
 RETRY_LOST = timedelta(minutes=5)
 """For a record that only a person can give back."""
@@ -128,6 +136,7 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and reserved.status
         and not view.records_differ
         and not overlay.assignment.releasing
+        and not _in_conflict(overlay)
         and overlay.assignment.node_uid == node.uid
         and overlay.assignment.node_gone_since is None
         and (overlay.pin is None or overlay.pin == current.ip)
@@ -145,6 +154,14 @@ def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
         return NodePlan((LookUp(),))
     pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
     before = overlay.assignment.address
+    if _in_conflict(overlay) and before is not None:
+        wait = _conflict_pause(overlay, view.now)
+        if wait > timedelta():
+            return NodePlan((), wait)
+        mine = next((each for each in view.reservations if each.address.ip == before.ip), None)
+        if mine is not None:
+            return NodePlan((Quarantine(mine, view.now + QUARANTINE_TIME),))
+        view = replace(view, taken=view.taken | {before.ip})
     wanted = overlay.pin or (before.ip if before else None)
     sound = tuple(reservation for reservation in view.reservations if not reservation.contested)
     twice = frozenset(reservation.address.ip for reservation in view.reservations if reservation.contested)
@@ -169,6 +186,7 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         return NodePlan((Reserve((pool,), current.address.ip),))
     message = f"{current.address.ip} is reserved from pool {current.pool}"
     before = overlay.assignment.address
+    left = _in_conflict(overlay) and before is not None and before.ip != current.address.ip
     others = tuple(other for other in view.reservations or () if other.record != current.record)
     assignment = Assignment(
         # The prefix length is the pool's: while the pool cannot be seen, the one in use stays.
@@ -178,6 +196,8 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         node_uid=current.owner.uid,
         # Before any of them is released: this write fails for a controller whose view of the object is old.
         releasing=tuple(str(other.address.ip) for other in others),
+        conflicts=overlay.assignment.conflicts + left,
+        last_conflict=view.now.replace(microsecond=0) if left else overlay.assignment.last_conflict,
         reserved=_condition(view, overlay, Condition(RESERVED, True, "Reserved", message)),
     )
     actions: list[ClusterAction] = []
@@ -259,6 +279,20 @@ def _tell(view: NodeView, overlay: NodeOverlay, condition: Condition) -> tuple[C
 def _condition(view: NodeView, overlay: NodeOverlay, wanted: Condition) -> Condition:
     observed = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
     return transition(observed, wanted, view.now)
+
+
+def _in_conflict(overlay: NodeOverlay) -> bool:
+    """Whether somebody else on the link uses the assigned address; a pinned one is not given up for that."""
+    address = overlay.assignment.address
+    return address is not None and overlay.report.conflict == address.ip and overlay.pin != address.ip
+
+
+def _conflict_pause(overlay: NodeOverlay, now: datetime) -> timedelta:
+    """How long to wait before this node is renumbered for a conflict once more."""
+    last, count = overlay.assignment.last_conflict, overlay.assignment.conflicts
+    if last is None or not count:
+        return timedelta()
+    return last + min(CONFLICT_PAUSE * 2 ** (min(count, 10) - 1), CONFLICT_PAUSE_MAX) - now
 
 
 def _keep_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:

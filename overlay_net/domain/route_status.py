@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from overlay_net.domain.node_routes import refusal
+from overlay_net.domain.protection import NOTHING, Protection
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
-from overlay_net.model.kernel import DesiredRoute, IpNetwork
+from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
+from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import integer_of, objects_of, text_of
@@ -69,18 +71,29 @@ class NodeVerdict:
         return raw
 
 
-def route_status(route: StaticRoute, tables: Iterable[NodeTable], now: datetime) -> JsonObject:
+def route_status(
+    route: StaticRoute, tables: Iterable[NodeTable], now: datetime, protection: Protection = NOTHING
+) -> JsonObject:
     """The whole status of ``route``; equal to its present status when nothing has changed."""
+    refused = refusal(route, protection)
     before = _verdicts_before(route)
     verdicts: list[NodeVerdict] = []
     conflicts: dict[str, IpNetwork] = {}
-    if not route.problem:
+    silent: dict[IpAddress, list[str]] = {}
+    if refused is None:
         selected = (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
-        verdicts += [_verdict(route, table, before, conflicts) for table in selected]
+        for table in selected:
+            verdicts.append(_verdict(route, table, before, conflicts))
+            for gateway in _silent_gateways(route, table):
+                silent.setdefault(gateway, []).append(table.node.name)
     verdicts.sort(key=lambda verdict: (_ORDER[verdict.state], verdict.hostname))
     ready = sum(verdict.state == READY for verdict in verdicts)
     failed = sum(verdict.state == FAILED for verdict in verdicts)
-    conditions = (_accepted(route, conflicts), _programmed(verdicts, ready, failed))
+    conditions = (
+        _accepted(refused, conflicts),
+        _programmed(verdicts, ready, failed),
+        _gateway_reachable(route, verdicts, silent),
+    )
     return {
         "nodeStatus": [verdict.to_json() for verdict in verdicts[:MAX_NODES]],
         "desired": len(verdicts),
@@ -156,9 +169,31 @@ def _at_generation(condition: Condition, generation: int) -> Condition:
     return Condition(condition.type, condition.status, condition.reason, condition.message, generation)
 
 
-def _accepted(route: StaticRoute, conflicts: Mapping[str, IpNetwork]) -> Condition:
-    if route.problem:
-        return Condition(ACCEPTED, False, "Invalid", route.problem)
+def _silent_gateways(route: StaticRoute, table: NodeTable) -> tuple[IpAddress, ...]:
+    """Gateways of the route that do not answer on this node."""
+    if route.kind != "unicast" or route.check.kind == "none":
+        return ()
+    own = table.overlay.assignment.gateway
+    used = {gateway.address for gateway in route.gateways} or ({own} if own else set())
+    return tuple(each.address for each in table.overlay.report.silent_gateways if each.address in used)
+
+
+def _gateway_reachable(
+    route: StaticRoute, verdicts: list[NodeVerdict], silent: Mapping[IpAddress, list[str]]
+) -> Condition:
+    if route.kind != "unicast" or route.check.kind == "none":
+        return Condition(GATEWAY_REACHABLE, True, "NotProbed", "no gateway is probed")
+    if not silent:
+        return Condition(GATEWAY_REACHABLE, True, "Reachable", "" if verdicts else "no node is selected")
+    told = ", ".join(
+        f"{address} on {len(nodes)} nodes ({nodes[0]})" for address, nodes in sorted(silent.items(), key=str)
+    )
+    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", f"no answer from {told}")
+
+
+def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork]) -> Condition:
+    if refused is not None:
+        return Condition(ACCEPTED, False, *refused)
     if conflicts:
         named = ", ".join(f"{subnet} belongs to {name}" for name, subnet in sorted(conflicts.items()))
         return Condition(ACCEPTED, False, "Conflict", f"an older StaticRoute has the same subnet: {named}")

@@ -73,6 +73,14 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Somebody unknown uses the address: its record is kept from everybody until then; then plan again."""
+
+    reservation: Reservation
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyOverlay:
     """Create or update the node's object: labels, finalizer, spec.routes."""
 
@@ -107,7 +115,7 @@ class Announce:
 
 
 ClusterAction: TypeAlias = (
-    LookUp | Reserve | Release | ApplyOverlay | ApplyAssignment | DeleteOverlay | DropFinalizer | Announce
+    LookUp | Reserve | Release | Quarantine | ApplyOverlay | ApplyAssignment | DeleteOverlay | DropFinalizer | Announce
 )
 
 

@@ -13,6 +13,10 @@ CONFIGURED: Final = "Configured"
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 PROGRAMMED: Final = "Programmed"
+GATEWAY_REACHABLE: Final = "GatewayReachable"
+
+ADDRESS_CONFLICT: Final = "AddressConflict"
+"""Reason of ``Configured=False`` by which an agent says that somebody else on the link uses the assigned address."""
 
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent says that link, address and routes are gone from its kernel."""

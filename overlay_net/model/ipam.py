@@ -16,6 +16,10 @@ class Owner:
     uid: str
 
 
+QUARANTINE = "overlay-net.quarantine"
+"""Owner, instead of a node, of an address that somebody unknown uses on the link; its uid is the time until when."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     address: IpInterface

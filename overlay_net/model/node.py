@@ -1,11 +1,12 @@
-"""A worker node, as far as its metadata tells."""
+"""A worker node: what it is called, where it is, which addresses are its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
+from overlay_net.model.kernel import IpAddress, IpNetwork
 from overlay_net.model.names import REGION_LABELS, ZONE_LABELS
-from overlay_net.model.parse import labels_of, object_of, text_of
+from overlay_net.model.parse import address_of, labels_of, network_of, object_of, objects_of, text_of, texts_of
 
 
 def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
@@ -18,6 +19,9 @@ class Node:
     name: str
     uid: str
     labels: Mapping[str, str]
+    addresses: tuple[IpAddress, ...] = ()
+    """Its own addresses, as the kubelet or the cloud says."""
+    pod_subnets: tuple[IpNetwork, ...] = ()
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
@@ -26,6 +30,16 @@ class Node:
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
             labels=labels_of(object_of(metadata, "labels")),
+            addresses=tuple(
+                address
+                for item in objects_of(object_of(raw, "status"), "addresses")
+                if (address := address_of(item.get("address"))) is not None
+            ),
+            pod_subnets=tuple(
+                subnet
+                for text in texts_of(object_of(raw, "spec"), "podCIDRs")
+                if (subnet := network_of(text)) is not None
+            ),
         )
 
     @property

@@ -19,6 +19,7 @@ from overlay_net.model.parse import (
     text_of,
     texts_of,
     time_of,
+    time_text,
 )
 from overlay_net.model.route import route_of
 
@@ -71,6 +72,24 @@ class RouteFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class SilentGateway:
+    """One entry of status.gateways: a gateway that does not answer on this node."""
+
+    address: IpAddress
+    since: datetime | None
+    message: str
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "SilentGateway | None":
+        address = address_in(raw, "address")
+        return None if address is None else cls(address, time_of(raw.get("since")), text_of(raw.get("message")))
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {"address": str(self.address), "message": self.message}
+        return raw | ({"since": time_text(self.since)} if self.since else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """The controller's part of status."""
 
@@ -82,6 +101,9 @@ class Assignment:
     releasing: tuple[str, ...] = ()
     """Other addresses that are still reserved for the node, until its agent reports the present one in use."""
     node_gone_since: datetime | None = None
+    conflicts: int = 0
+    """How often an address of this node was given up because somebody else used it."""
+    last_conflict: datetime | None = None
     reserved: Condition | None = None
 
     def to_json(self) -> JsonObject:
@@ -97,7 +119,11 @@ class Assignment:
         if self.releasing:
             raw["releasing"] = list(self.releasing)
         if self.node_gone_since is not None:
-            raw["nodeGoneSince"] = self.node_gone_since.strftime("%Y-%m-%dT%H:%M:%SZ")
+            raw["nodeGoneSince"] = time_text(self.node_gone_since)
+        if self.conflicts:
+            raw["conflicts"] = self.conflicts
+        if self.last_conflict is not None:
+            raw["lastConflict"] = time_text(self.last_conflict)
         if self.reserved is not None:
             raw["conditions"] = [self.reserved.to_json()]
         return raw
@@ -116,6 +142,9 @@ class Report:
     routes_ready: int = 0
     routes_failed: int = 0
     failures: tuple[RouteFailure, ...] = ()
+    silent_gateways: tuple[SilentGateway, ...] = ()
+    conflict: IpAddress | None = None
+    """The assigned address, while somebody else on the link uses it."""
     conditions: tuple[Condition, ...] = ()
 
     def to_json(self) -> JsonObject:
@@ -155,6 +184,7 @@ class NodeOverlay:
         metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
         conditions = parse_conditions(status)
         routes = (route_of(item) for item in objects_of(spec, "routes"))
+        silent = (SilentGateway.parse(item) for item in objects_of(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
         return cls(
             name=text_of(metadata.get("name")),
@@ -174,6 +204,8 @@ class NodeOverlay:
                 node_uid=text_of(status.get("nodeUID")),
                 releasing=texts_of(status, "releasing"),
                 node_gone_since=time_of(status.get("nodeGoneSince")),
+                conflicts=integer_of(status.get("conflicts")),
+                last_conflict=time_of(status.get("lastConflict")),
                 reserved=find(conditions, RESERVED),
             ),
             report=Report(
@@ -185,6 +217,8 @@ class NodeOverlay:
                 routes_ready=integer_of(status.get("routesReady")),
                 routes_failed=integer_of(status.get("routesFailed")),
                 failures=tuple(failure for failure in failures if failure is not None),
+                silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
+                conflict=address_in(status, "conflictingIpAddr"),
                 conditions=tuple(condition for condition in conditions if condition.type != RESERVED),
             ),
         )

@@ -27,14 +27,15 @@ from overlay_net.model.errors import (
     Refused,
     Unavailable,
 )
-from overlay_net.model.ipam import Inventory, Owner, PoolFacts, PoolUsage, Reservation
+from overlay_net.model.ipam import QUARANTINE, Inventory, Owner, PoolFacts, PoolUsage, Reservation
 from overlay_net.model.kernel import IpAddress
-from overlay_net.model.parse import address_of, network_of, object_of, text_of
+from overlay_net.model.parse import address_of, network_of, object_of, text_of, time_text
 from overlay_net.model.pool import Pool
 
 log = logging.getLogger(__name__)
 
 DESCRIPTION = "overlay address of a Kubernetes node"
+QUARANTINED = "in use on the link by something unknown, kept free"
 PREFIX = "phpipam:"
 TRIES = 10
 PAUSE = 0.05
@@ -280,6 +281,22 @@ class PhpIpam:
             await self._remove(mine, owner)
             return None
         return mine
+
+    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
+        """Put QUARANTINE's mark in place of the node's. Two calls."""
+        try:
+            row = self._row(await self._client.row(number_of(reservation.record.removeprefix(PREFIX))))
+            if row.belongs_to(reservation.owner):
+                owner = Owner(self._cluster, QUARANTINE, time_text(until))
+                fields: dict[str, str | int] = {
+                    self._mark_field: mark.marked(row.marked, owner),
+                    "hostname": QUARANTINE,
+                    "description": QUARANTINED,
+                    "tag": row.tag,
+                }
+                await self._client.update(row.id, fields)
+        except NotFound:
+            return
 
     # --- Releasing -----------------------------------------------------------------------------------------------
 
