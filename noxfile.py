@@ -67,6 +67,6 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed, as ratios to the limit of this machine; `-- routes`, `-- nodes` choose."""
+    """Speed, as ratios to the limit of this machine; `-- routes`, `-- nodes`, `-- phpipam` choose."""
     install(session, "lab")
     session.run("python", "-m", "lab.bench", *session.posargs)

@@ -15,6 +15,7 @@ from rich.table import Table
 from lab.assets import BuildFailed, find_assets
 from lab.private import EXIT_USAGE, OUTER_PID, ROOTLESS, Missing, check, enter, is_private
 from lab.processes import CommandFailed, ConditionTimeout
+from lab.sources import KINDS
 from lab.story import Story, StoryFailed
 
 PLAIN_WIDTH = 180
@@ -53,7 +54,7 @@ class Narrator:
 def tell(story: Story, narrator: Narrator, *, keep: bool) -> None:
     story.build()
     story.plant_foreign(story.a_node)
-    before = story.foreign_state(story.a_node)
+    before, others = story.foreign_state(story.a_node), story.others()
     story.start()
     story.register_nodes(tuple(story.vlan.nodes))
     story.create_route()
@@ -68,6 +69,10 @@ def tell(story: Story, narrator: Narrator, *, keep: bool) -> None:
     if story.foreign_state(story.a_node) != before:
         raise StoryFailed("a link, address or route that is not ours was changed")
     narrator.fact("what else was on the node (a link, two addresses, two routes) is as it was")
+    if story.others() != others:
+        raise StoryFailed("a row of phpIPAM that is not ours was changed")
+    if others:
+        narrator.fact(f"the {len(others)} rows of other people in phpIPAM are as they were")
 
 
 def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
@@ -77,6 +82,8 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     targets = {name: node.pid for name, node in story.vlan.nodes.items()}
     targets |= {"gateway": story.vlan.gateway.pid, "on-premise": story.vlan.on_premise.pid}
     cases = "\n".join(f"  {name}) pid={pid}; shift ;;" for name, pid in targets.items())
+    if story.ipam == "phpipam":
+        cases += f'\n  rows) shift; set -- env "--chdir={Path.cwd()}" "{sys.executable}" -m lab.phpipam "$@" ;;'
     script.write_text(
         ENTER.format(
             outer=os.environ[OUTER_PID],
@@ -87,9 +94,13 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
         )
     )
     script.chmod(0o755)
+    # Not before: processes inherit blocked signals, and those of the lab are ended by one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     narrator.step("The lab stays up until Ctrl-C")
     narrator.fact(f"KUBECONFIG={story.plane.admin()}")
     narrator.fact(f"{script} kubectl get noip,sroute,opool      the objects")
+    if story.ipam == "phpipam":
+        narrator.fact(f"{script} rows      the rows of phpIPAM")
     for name in targets:
         narrator.fact(f"{script} {name} ip route      inside {name}")
     narrator.fact(f"{story.directory}/*.log      what everything says")
@@ -118,6 +129,12 @@ exec {enter} "$@"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s demo --", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the lab up, say how to enter it, wait for Ctrl-C")
+    parser.add_argument(
+        "--ipam",
+        choices=KINDS,
+        default=KINDS[0],
+        help="where addresses come from: a pool in the cluster, or a simulated phpIPAM server (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     try:
         if not is_private():
@@ -129,12 +146,12 @@ def main() -> int:
     except (Missing, BuildFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
         return EXIT_USAGE
-    if arguments.keep:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     narrator = Narrator()
-    with tempfile.TemporaryDirectory(prefix="overlay-net-") as folder, Story(Path(folder), assets, narrator) as story:
+    with (
+        tempfile.TemporaryDirectory(prefix="overlay-net-") as folder,
+        Story(Path(folder), assets, narrator, arguments.ipam) as story,
+    ):
         try:
             tell(story, narrator, keep=arguments.keep)
         except (StoryFailed, ConditionTimeout, CommandFailed) as error:

@@ -1,17 +1,21 @@
 """The product as it runs in production: the chart is installed, and its two modes run as processes of their own.
 
 Each process gets what its pod would get: the settings from its ConfigMap, the token of its service account, and, for
-an agent, the name of its node and the node's network.
+an agent, the name of its node and the node's network. Where the pod would mount phpIPAM's secret, the controller is
+shown a directory with the same files.
 """
 
+import base64
 import json
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from lab.control_plane import ControlPlane
+from lab.pki import write_private
 from lab.processes import Process
 from lab.vlan import Node
 
@@ -38,10 +42,16 @@ class Product:
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
 
-    def install(self, pools: dict[str, Any], settings: dict[str, Any] | None = None) -> None:
-        """`helm install` of the chart with these pools."""
+    def install(
+        self,
+        pools: dict[str, Any],
+        settings: dict[str, Any] | None = None,
+        phpipam: dict[str, Any] | None = None,
+    ) -> None:
+        """`helm install` of the chart with these pools, settings of the controller, and values of phpIPAM."""
         values = {
             "pools": pools,
+            "phpIPAM": phpipam or {},
             "controller": {"settings": {**SETTINGS, **(settings or {})}},
             "agent": {"settings": {"log": {"format": "text"}}},
         }
@@ -56,7 +66,7 @@ class Product:
             "controller",
             self._command("controller"),
             log=self._directory / "controller.log",
-            env={"OVERLAY_KUBECONFIG": str(self._identity("controller"))},
+            env={"OVERLAY_KUBECONFIG": str(self._identity("controller")), **self._mounted()},
         )
         self.wait_controller()
         return self.controller
@@ -80,6 +90,27 @@ class Product:
         self.agents[node.name].wait_for(
             lambda: "ok" in node.run(sys.executable, "-c", PROBE, check=False), f"the agent on {node.name} is ready"
         )
+
+    def mount_secret(self) -> Path | None:
+        """Write the files of the secret that the controller's pod mounts; again after a change, as the kubelet does."""
+        deployment = self._plane.get("deployment", "overlay-net-controller", f"--namespace={NAMESPACE}")
+        volumes = deployment["spec"]["template"]["spec"]["volumes"]
+        mounted = next((volume["secret"] for volume in volumes if "secret" in volume), None)
+        if mounted is None:
+            return None
+        content = self._plane.get("secret", mounted["secretName"], f"--namespace={NAMESPACE}")["data"]
+        fresh, shown = Path(tempfile.mkdtemp(dir=self._directory)), self._directory / "phpipam-secret"
+        for item in mounted["items"]:
+            write_private(fresh / item["path"], base64.b64decode(content[item["key"]]))
+        link = fresh.with_suffix(".link")
+        link.symlink_to(fresh)
+        # All files at once: nobody sees a new user name beside an old password.
+        link.replace(shown)
+        return shown
+
+    def _mounted(self) -> dict[str, str]:
+        folder = self.mount_secret()
+        return {} if folder is None else {"OVERLAY_PHPIPAM__CREDENTIALS_DIR": str(folder)}
 
     def close(self) -> None:
         for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):

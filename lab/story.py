@@ -14,13 +14,14 @@ from typing import Any, Protocol, Self
 from lab import vlan
 from lab.assets import Assets
 from lab.control_plane import ControlPlane
+from lab.phpipam import PhpIpam
 from lab.processes import Process, wait_until
 from lab.product import Product, conditions_of
+from lab.sources import CONTENT, ZONE, InCluster, InPhpIpam, Kind, Source
 from lab.traffic import Count, Stream, Unreachable, seen_source, serve
 from lab.vlan import Node, Vlan
 
 ROUTE = "onprem-192.168.0.0-24"
-POOL = "onprem"
 ROUTE_PROTOCOL = "117"
 
 
@@ -45,16 +46,18 @@ class Seen:
 
 
 class Story:
-    """The lab with the product in it; a context manager that tears everything down."""
+    """The lab with the product in it, and ``ipam`` as the source of addresses; it tears everything down at its end."""
 
-    def __init__(self, directory: Path, assets: Assets, teller: Teller) -> None:
+    def __init__(self, directory: Path, assets: Assets, teller: Teller, ipam: Kind = "cluster") -> None:
         self.directory = directory
         self.assets = assets
         self.tell = teller
+        self.ipam = ipam
         self._open: list[Callable[[], None]] = []
         self.plane: ControlPlane
         self.vlan: Vlan
         self.product: Product
+        self.source: Source
 
     def __enter__(self) -> Self:
         return self
@@ -82,16 +85,18 @@ class Story:
         self._open.append(self.plane.stop)
         self.product = Product(self.plane, self.directory)
         self._open.append(self.product.close)
-        self.product.install(
-            {
-                POOL: {
-                    "cidr": vlan.OVERLAY_SUBNET,
-                    "gateway": vlan.OVERLAY_GATEWAY,
-                    "exclude": [vlan.OTHER_OVERLAY_GATEWAY],
-                }
-            }
-        )
+        self.source = self._source()
+        self.source.install(self.product)
         self.tell.fact(f"serving after {time.monotonic() - began:.1f} s at {self.plane.server}")
+        self.show_source()
+
+    def _source(self) -> Source:
+        if self.ipam == "cluster":
+            return InCluster(self.plane)
+        server = PhpIpam(self.directory, CONTENT)
+        self._open.append(server.close)
+        self.tell.fact(f"phpIPAM, simulated, has {vlan.OVERLAY_SUBNET} with rows of other people in it")
+        return InPhpIpam(self.plane, server)
 
     def start(self) -> None:
         self.tell.step("The controller and one agent on each node start, as processes with their service accounts")
@@ -131,6 +136,7 @@ class Story:
         self.plane.apply(*(node_object(name) for name in names))
         wait_until(lambda: all(self.is_ready(name) for name in names), "every NodeOverlayIp is Ready")
         self.show_nodes()
+        self.show_addresses()
 
     def is_ready(self, name: str) -> bool:
         found = [item for item in self.overlays() if item["metadata"]["name"] == name]
@@ -216,7 +222,7 @@ class Story:
         wait_until(lambda: name not in self.addresses(), f"NodeOverlayIp {name} is gone")
         left = self.vlan.nodes[name].ip("-o", "address", "show", "to", f"{address}/32")
         expect(not left, f"{address} was released while the node still has it: {left}")
-        self.tell.table("kubectl get overlaypools", *self.kubectl_table("overlaypools"))
+        self.show_addresses()
 
     def wait_no_route(self, node: Node) -> None:
         wait_until(lambda: not node.ip("route", "show", vlan.ON_PREMISE_SUBNET), f"no route on {node.name}")
@@ -239,8 +245,28 @@ class Story:
 
     def reserved(self) -> dict[str, str]:
         """Reserved address -> node."""
-        items = self.plane.get("overlayaddresses")["items"]
-        return {item["spec"]["address"]: item["spec"]["node"] for item in items}
+        return self.source.reserved()
+
+    def others(self) -> list[dict[str, Any]]:
+        """What other people have in the source of addresses; it must stay as it is."""
+        return self.source.others()
+
+    def show_addresses(self) -> None:
+        """The pools, once they tell what is true, beside what the source of addresses has."""
+
+        def told() -> bool:
+            pools = self.plane.get("overlaypools")["items"]
+            used = [int(pool.get("status", {}).get("used", 0)) for pool in pools]
+            return sum(used) == self.source.used()
+
+        wait_until(told, "the pools tell how many addresses are in use")
+        self.tell.table("kubectl get overlaypools", *self.kubectl_table("overlaypools"))
+        self.show_source()
+
+    def show_source(self) -> None:
+        table = self.source.table()
+        if table is not None:
+            self.tell.table(*table)
 
     def show_nodes(self) -> None:
         self.tell.table("kubectl get nodeoverlayips", *self.kubectl_table("nodeoverlayips"))
@@ -262,7 +288,7 @@ class Story:
         return {"controller": self.product.controller, **self.product.agents}
 
 
-def node_object(name: str, zone: str = "dal10") -> dict[str, Any]:
+def node_object(name: str, zone: str = ZONE) -> dict[str, Any]:
     labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south"}
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
 

@@ -140,7 +140,7 @@ class PhpIpamSettings(Section):
         default=timedelta(seconds=35),
         description="how long a row may still appear after the answer to its reservation was lost",
     )
-    concurrency: int = Field(default=8, ge=1, le=64, description="calls at the same time")
+    concurrency: int = Field(default=8, ge=1, le=64, description="reads, and writes, at the same time")
     refresh_interval: Interval = Field(
         default=timedelta(seconds=60), description="how often usage and gateway of each pool are read"
     )

@@ -122,7 +122,7 @@ async def phpipam_client(
         insecure=settings.insecure_skip_tls_verify,
         proxy=settings.proxy or None,
         timeout=timeout,
-        connections=settings.concurrency,
+        connections=2 * settings.concurrency,
     ) as session:
         client = Client(
             session,

@@ -163,13 +163,20 @@ def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
             return NodePlan((Quarantine(mine, view.now + QUARANTINE_TIME),))
         view = replace(view, taken=view.taken | {before.ip})
     wanted = overlay.pin or (before.ip if before else None)
-    sound = tuple(reservation for reservation in view.reservations if not reservation.contested)
+    sound = tuple(each for each in view.reservations if not each.contested and _may_use(view, each, wanted))
     twice = frozenset(reservation.address.ip for reservation in view.reservations if reservation.contested)
     view = replace(view, taken=view.taken | twice)
     current = _current(sound, wanted, pinned=overlay.pin is not None)
     if current is not None:
         return _plan_reserved(view, overlay, node, current)
     return _plan_reservation(view, overlay, pools, wanted)
+
+
+def _may_use(view: NodeView, reservation: Reservation, wanted: IpAddress | None) -> bool:
+    """Whether the node may have it: a crash may have left a record of an address that should not have been given."""
+    address = reservation.address.ip
+    pool = _pool_of(view, reservation.pool, address)
+    return address == wanted or pool is None or may_hand_out(pool, address)
 
 
 def _current(reservations: tuple[Reservation, ...], wanted: IpAddress | None, *, pinned: bool) -> Reservation | None:

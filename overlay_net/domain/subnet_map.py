@@ -54,7 +54,7 @@ def _fits(wanted: MappedPool, pool: Pool | None) -> bool:
 
 def _name(zone: str, subnet: int) -> str:
     """``phpipam-dal10-7``; a zone that no object's name can hold is spelt with a digest behind it."""
-    spelt = re.sub(r"[^a-z0-9.-]", "-", zone.lower()).strip("-.")
+    spelt = re.sub(r"[^a-z0-9-]", "-", zone.lower()).strip("-")
     if spelt != zone:
         spelt = f"{spelt[:40]}-{sha256(zone.encode()).hexdigest()[:8]}".lstrip("-")
     return f"phpipam-{spelt}-{subnet}"

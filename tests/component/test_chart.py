@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -37,6 +38,9 @@ GRANTS = [
     (AGENT, "create", "pods", False),
 ]
 
+PHPIPAM = {"url": "https://ipam.example.com", "appID": "overlay", "subnetMap": {"dal10": [7, 12345678]}}
+USER = {"username": "overlay-net", "password": "secret"}
+
 
 @pytest.mark.parametrize(("who", "verb", "what", "allowed"), GRANTS)
 def test_each_part_may_do_what_it_needs_and_nothing_else(
@@ -71,27 +75,130 @@ def test_lint(control_plane: ControlPlane) -> None:
         ({"controller": {"replicas": 3}}, "replicas"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"pools": {"a": {"cdir": "10.0.0.0/24"}}}, "cdir"),
+        ({"pools": {"a": {"phpIPAM": {"subnetID": 0}}}, "phpIPAM": PHPIPAM}, "/pools/a/phpIPAM/subnetID"),
+        ({"pools": {"a": {"phpIPAM": {"subnetID": 7}}}}, "pools.a.phpIPAM needs phpIPAM.url"),
+        ({"phpIPAM": PHPIPAM | {"url": "ipam.example.com"}}, "/phpIPAM/url"),
+        ({"phpIPAM": PHPIPAM | {"url": "https://me:secret@ipam.example.com"}}, "/phpIPAM/url"),
+        ({"phpIPAM": PHPIPAM | {"appID": ""}}, "/phpIPAM/appID"),
+        ({"phpIPAM": {"appID": "overlay"}}, "phpIPAM.appID is set, but not phpIPAM.url"),
+        ({"phpIPAM": PHPIPAM | {"appId": "overlay"}}, "appId"),
+        ({"phpIPAM": PHPIPAM | {"subnetMap": {"dal10": [0]}}}, "/phpIPAM/subnetMap/dal10/0"),
+        ({"phpIPAM": PHPIPAM | {"subnetMap": {"dal10": 7}}}, "/phpIPAM/subnetMap/dal10"),
+        ({"phpIPAM": PHPIPAM | {"subnetMap": {"dal10": [7, 7]}}}, "/phpIPAM/subnetMap/dal10"),
+        ({"phpIPAM": PHPIPAM | {"subnetMap": {"dal 10": [7]}}}, "dal 10"),
+        ({"phpIPAM": PHPIPAM | {"auth": "basic"}}, "/phpIPAM/auth"),
+        ({"phpIPAM": PHPIPAM | {"auth": "code", "url": "http://ipam.example.com"}}, "/phpIPAM/url"),
+        ({"phpIPAM": PHPIPAM | {"settings": {"concurency": 4}}}, "concurency"),
+        ({"phpIPAM": PHPIPAM | {"credentials": {"username": "u"}}}, "with auth token it has username and password"),
+        (
+            {"phpIPAM": PHPIPAM | {"credentials": USER, "existingSecret": "s"}},
+            "existingSecret or credentials, not both",
+        ),
     ],
 )
 def test_wrong_values_are_refused_by_name(
     control_plane: ControlPlane, values: object, part: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "values.json"
-    file.write_text(json.dumps(values))
     with pytest.raises(CommandFailed) as refusal:
-        control_plane.helm("template", "x", str(CHART), f"--values={file}")
+        rendered(control_plane, tmp_path, values)
     assert part in str(refusal.value)
+
+
+def rendered(control_plane: ControlPlane, folder: Path, values: object) -> dict[tuple[str, str], Any]:
+    """The chart's objects by kind and name."""
+    file = folder / "values.json"
+    file.write_text(json.dumps(values))
+    shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
+    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+
+
+def settings_file(objects: dict[tuple[str, str], Any], mode: str, folder: Path) -> Path:
+    file = folder / f"{mode}.yaml"
+    file.write_text(objects["ConfigMap", f"overlay-net-{mode}"]["data"]["config.yaml"])
+    return file
 
 
 def test_the_installed_settings_are_settings_of_the_product(
     control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = yaml.safe_load_all(control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}"))
-    files = {}
-    for each in shown:
-        if each["kind"] == "ConfigMap":
-            files[each["metadata"]["name"]] = tmp_path / each["metadata"]["name"]
-            files[each["metadata"]["name"]].write_text(each["data"]["config.yaml"])
-    assert load(ControllerSettings, files["overlay-net-controller"]).log.format == "json"
+    objects = rendered(control_plane, tmp_path, {})
+    controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
+    assert controller.log.format == "json"
+    assert controller.phpipam is None
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
-    assert load(AgentSettings, files["overlay-net-agent"]).route_protocol == 117
+    assert load(AgentSettings, settings_file(objects, "agent", tmp_path)).route_protocol == 117
+
+
+# --- phpIPAM ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_values_of_phpipam_are_settings_of_the_product(control_plane: ControlPlane, tmp_path: Path) -> None:
+    values = PHPIPAM | {"caConfigMap": "company-ca", "settings": {"timeout": "20s", "concurrency": 4}}
+    objects = rendered(control_plane, tmp_path, {"phpIPAM": values})
+    phpipam = load(ControllerSettings, settings_file(objects, "controller", tmp_path)).phpipam
+    assert phpipam is not None
+    assert (phpipam.url, phpipam.app_id, phpipam.auth) == ("https://ipam.example.com", "overlay", "token")
+    assert phpipam.subnet_map == {"dal10": [7, 12345678]}
+    assert (phpipam.timeout.total_seconds(), phpipam.concurrency) == (20, 4)
+    mounts = mounts_of(objects)
+    assert mounts[str(phpipam.credentials_dir)]["secret"] == {
+        "secretName": "phpipam-secret",
+        "items": [{"key": key, "path": key} for key in ("username", "password")],
+    }
+    assert phpipam.ca_file is not None
+    assert mounts[str(phpipam.ca_file.parent)]["configMap"]["name"] == "company-ca"
+
+
+def mounts_of(objects: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    """Mount path -> volume of the controller; all are whole directories that it may only read, but for /tmp."""
+    pod = objects["Deployment", "overlay-net-controller"]["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["mountPath"] != "/tmp"]
+    assert all(mount["readOnly"] and "subPath" not in mount for mount in mounts)
+    return {mount["mountPath"]: volumes[mount["name"]] for mount in mounts}
+
+
+@pytest.mark.parametrize(
+    ("values", "secret", "keys"),
+    [
+        ({"existingSecret": "mine"}, "mine", ["username", "password"]),
+        ({"auth": "code"}, "phpipam-secret", ["code"]),
+        ({"credentials": USER}, "overlay-net-phpipam", ["username", "password"]),
+        ({"credentials": {"code": "c"}, "auth": "code"}, "overlay-net-phpipam", ["code"]),
+    ],
+)
+def test_the_secret_is_a_named_one_or_made(
+    control_plane: ControlPlane, tmp_path: Path, values: dict[str, Any], secret: str, keys: list[str]
+) -> None:
+    objects = rendered(control_plane, tmp_path, {"phpIPAM": PHPIPAM | values})
+    mounted = mounts_of(objects)["/etc/overlay-net-phpipam"]["secret"]
+    assert mounted["secretName"] == secret
+    assert [item["key"] for item in mounted["items"]] == keys
+    made = {name: set(each["data"]) for (kind, name), each in objects.items() if kind == "Secret"}
+    assert made == ({secret: set(keys)} if "credentials" in values else {})
+
+
+@pytest.mark.parametrize(
+    ("values", "writes"), [({}, set()), ({"phpIPAM": PHPIPAM}, {"create", "patch", "delete"})], ids=["without", "with"]
+)
+def test_pools_are_written_only_for_a_subnet_map(
+    control_plane: ControlPlane, tmp_path: Path, values: object, writes: set[str]
+) -> None:
+    objects = rendered(control_plane, tmp_path, values)
+    granted = [
+        set(rule["verbs"])
+        for rule in objects["ClusterRole", "overlay-net-controller"]["rules"]
+        if "overlaypools" in rule["resources"]
+    ]
+    assert granted == [{"get", "list", "watch"} | writes]
+    assert not any(kind in {"Role", "RoleBinding"} for kind, _ in objects), "secrets are mounted, not read"
+
+
+def test_another_phpipam_restarts_the_controller(control_plane: ControlPlane, tmp_path: Path) -> None:
+    seen = {
+        rendered(control_plane, tmp_path, {"phpIPAM": PHPIPAM | change})["Deployment", "overlay-net-controller"][
+            "spec"
+        ]["template"]["metadata"]["annotations"]["checksum/settings"]
+        for change in ({}, {"appID": "other"}, {"subnetMap": {"dal10": [8]}})
+    }
+    assert len(seen) == 3

@@ -1,4 +1,4 @@
-"""A controller whose view of the cluster is old, or whose predecessor left things unlike ours: nobody loses anything."""
+"""A controller whose view of the cluster is old, or that finds what another one left: nobody loses anything."""
 
 from collections.abc import Callable
 from datetime import timedelta

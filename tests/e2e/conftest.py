@@ -20,9 +20,10 @@ class Silent:
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Iterator[Story]:
+def story(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Story]:
+    """Parametrised indirectly with the source of addresses; without a parameter it is the cluster."""
     if not is_private():
         pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
     assert os.geteuid() == 0
-    with Story(tmp_path, find_assets(), Silent()) as told:
+    with Story(tmp_path, find_assets(), Silent(), getattr(request, "param", "cluster")) as told:
         yield told

@@ -10,6 +10,7 @@ import pytest
 
 from lab import vlan
 from lab.processes import Process, wait_until
+from lab.sources import KINDS
 from lab.story import Story
 from lab.traffic import Stream, seen_source
 from lab.vlan import Node
@@ -17,9 +18,10 @@ from lab.vlan import Node
 NODES = vlan.NODE_NAMES
 
 
+@pytest.mark.parametrize("story", KINDS, indirect=True)
 def test_the_story(story: Story) -> None:
     story.build()
-    foreign = {name: _plant(story, name) for name in NODES}
+    foreign, others = {name: _plant(story, name) for name in NODES}, story.others()
     story.start()
     story.register_nodes(NODES)
     story.create_route()
@@ -36,6 +38,7 @@ def test_the_story(story: Story) -> None:
     for name in NODES[1:]:
         story.plane.kubectl("delete", "node", name)
     wait_until(lambda: not story.reserved() and not story.overlays(), "every address is given back")
+    assert story.others() == others
     for name, node in story.vlan.nodes.items():
         wait_no_link(node)
         assert story.foreign_state(node) == foreign[name]
@@ -70,10 +73,14 @@ def killing(story: Story, seed: int) -> Iterator[list[str]]:
         thread.join()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("story", "seed"),
+    [("cluster", 1), ("cluster", 2), ("cluster", 3), ("phpipam", 4), ("phpipam", 5)],
+    indirect=["story"],
+)
 def test_killed_at_any_time_it_ends_in_the_same_state(story: Story, seed: int) -> None:
     story.build()
-    before = {name: _plant(story, name) for name in NODES}
+    before, others = {name: _plant(story, name) for name in NODES}, story.others()
     story.start()
     with killing(story, seed) as killed:
         story.register_nodes(NODES)
@@ -93,6 +100,7 @@ def test_killed_at_any_time_it_ends_in_the_same_state(story: Story, seed: int) -
     )
     for name in NODES[1:]:
         assert seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST) == addresses[name]
+    assert story.others() == others
     gone = story.vlan.nodes[NODES[0]]
     wait_no_link(gone)
     for name, node in story.vlan.nodes.items():

@@ -144,6 +144,15 @@ def test_what_is_in_use_is_kept_though_it_would_not_be_handed_out_any_more() -> 
     assert cluster.found()[0].owner.uid == "uid-2"
 
 
+def test_a_record_where_none_may_be_is_given_back_and_not_used() -> None:
+    """An IPAM handed out the gateway's address, and the controller died before it gave it back."""
+    cluster = joined(pool())
+    cluster.reconcile(steps=1)
+    cluster.take("192.168.100.1", NAME)
+    assert address(settle(cluster)) == "192.168.100.2/24"
+    assert [str(each) for each in cluster.records] == ["192.168.100.2"]
+
+
 def test_a_pool_that_was_made_anew_with_another_subnet_does_not_count_for_addresses_of_the_old_one() -> None:
     cluster = settle(joined(pool()))
     before = cluster.overlay

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.settings import AgentSettings, ControllerSettings, describe, load, parse_duration
+from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load, parse_duration
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -114,3 +114,142 @@ def test_the_command_line_ends_with_2_and_one_line(arguments: list[str], part: s
     assert ended.returncode == 2
     assert part in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+# --- phpIPAM -----------------------------------------------------------------------------------------------------
+
+EARLIER = """\
+phpIPAM:
+  url: https://phpipam.example.com
+  appID: overlay
+  subnetMap:
+    dal10: [7, 9]
+    dal12: [11]
+  insecureSkipTLSVerify: true
+"""
+PHPIPAM = "phpipam: {url: 'https://phpipam.example.com', app_id: overlay"
+SECRET = "pass-Wort-7f3a"
+
+
+@pytest.fixture
+def with_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHPIPAM_USERNAME", "operator")
+    monkeypatch.setenv("PHPIPAM_PASSWORD", SECRET)
+
+
+def phpipam_of(file: Path | None) -> PhpIpamSettings:
+    section = load(ControllerSettings, file).phpipam
+    assert section is not None
+    return section
+
+
+def secret_of(section: PhpIpamSettings) -> list[str]:
+    return [each.get_secret_value() if each else "" for each in section.fixed_secret]
+
+
+@pytest.mark.usefixtures("with_secret")
+def test_the_earlier_operators_file_and_secret_are_read_as_they_are(tmp_path: Path) -> None:
+    section = phpipam_of(written(tmp_path, EARLIER))
+    assert (section.url, section.app_id) == ("https://phpipam.example.com", "overlay")
+    assert section.subnet_map == {"dal10": [7, 9], "dal12": [11]}
+    assert section.insecure_skip_tls_verify
+    assert secret_of(section) == ["operator", SECRET, ""]
+
+
+def test_without_a_section_there_is_no_phpipam() -> None:
+    assert load(ControllerSettings, None).phpipam is None
+
+
+@pytest.mark.usefixtures("with_secret")
+def test_phpipam_can_be_set_by_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLAY_PHPIPAM__URL", "https://phpipam.example.com/ipam")
+    monkeypatch.setenv("OVERLAY_PHPIPAM__APP_ID", "overlay")
+    section = phpipam_of(None)
+    assert section.url == "https://phpipam.example.com/ipam"
+    assert secret_of(section) == ["operator", SECRET, ""]
+
+
+@pytest.mark.usefixtures("with_secret")
+def test_the_secret_of_the_environment_wins_over_that_of_the_file(tmp_path: Path) -> None:
+    section = phpipam_of(written(tmp_path, f"{PHPIPAM}, username: old, password: old}}"))
+    assert secret_of(section) == ["operator", SECRET, ""]
+
+
+def test_a_mounted_secret_needs_no_variables(tmp_path: Path) -> None:
+    assert phpipam_of(written(tmp_path, f"{PHPIPAM}, credentials_dir: /secret}}")).credentials_dir == Path("/secret")
+
+
+@pytest.mark.parametrize(
+    ("rest", "parts"),
+    [
+        ("}", ("phpipam", "credentials_dir", "PHPIPAM_USERNAME and PHPIPAM_PASSWORD")),
+        (", username: x}", ("credentials_dir", "PHPIPAM_PASSWORD")),
+        (", auth: code}", ("credentials_dir", "PHPIPAM_CODE")),
+        (", auth: code, code: x, url: 'http://phpipam'}", ("https", "url")),
+        (", auth: basic, username: x, password: y}", ("phpipam.auth", "'basic'", "'token' or 'code'")),
+    ],
+)
+def test_credentials_that_cannot_do_are_told_in_one_line(tmp_path: Path, rest: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(ControllerSettings, written(tmp_path, PHPIPAM + rest))
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.usefixtures("with_secret")
+@pytest.mark.parametrize(
+    ("rest", "parts"),
+    [
+        (", url: phpipam.example.com}", ("phpipam.url", "'phpipam.example.com'", "https://phpipam.example.com")),
+        (", url: 'ftp://phpipam'}", ("phpipam.url", "'ftp://phpipam'")),
+        (", url: 'https://phpipam/?a=b'}", ("phpipam.url", "query")),
+        (", url: 'https://phpipam:port'}", ("phpipam.url",)),
+        (", app_id: ''}", ("phpipam.app_id",)),
+        (", subnet_map: {dal10: [0]}}", ("phpipam.subnet_map.dal10.0", "0", "greater than or equal to 1")),
+        (", subnet_map: {dal10: [10.0.0.0/24]}}", ("phpipam.subnet_map.dal10.0", "'10.0.0.0/24'")),
+        (", subnet_map: {dal10: 7}}", ("phpipam.subnet_map.dal10", "list")),
+        (", subnetMapp: {}}", ("phpipam.subnetMapp", "no such setting")),
+        (", mark_field: owner}", ("phpipam.mark_field", "'owner'")),
+        (", concurrency: 0}", ("phpipam.concurrency", "0")),
+        (", timeout: soon}", ("phpipam.timeout", "'soon'", "30s")),
+    ],
+)
+def test_what_is_wrong_with_phpipam_is_named_in_one_line(tmp_path: Path, rest: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(ControllerSettings, written(tmp_path, PHPIPAM + rest))
+    message = str(error.value)
+    assert "\n" not in message
+    assert SECRET not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{PHPIPAM}, url: 'https://operator:{SECRET}@phpipam'}}",
+        f"{PHPIPAM}, username: x, password: {SECRET}, pasword: {SECRET}}}",
+        f"{PHPIPAM}, username: x, password: [{SECRET}]}}",
+        f"{PHPIPAM}, username: x, password: {{a: {SECRET}}}}}",
+        f"{PHPIPAM}, code: {SECRET}}}",
+        f"{PHPIPAM}, auth: code, code: {SECRET}, url: 'http://x'}}",
+        f"phpipam: {{password: {SECRET}}}",
+        f"phpipam: [{SECRET}]",
+        f"phpipam: {SECRET}",
+    ],
+    ids=["in the url", "typing error", "list", "mapping", "code", "code over http", "incomplete", "a list", "a text"],
+)
+def test_no_secret_is_ever_shown(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(ControllerSettings, written(tmp_path, text))
+    assert SECRET not in str(error.value)
+    assert "phpipam" in str(error.value)
+
+
+@pytest.mark.usefixtures("with_secret")
+def test_a_secret_is_not_in_the_settings_as_they_are_printed(tmp_path: Path) -> None:
+    settings = load(ControllerSettings, written(tmp_path, EARLIER))
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)

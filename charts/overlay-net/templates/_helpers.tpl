@@ -41,3 +41,60 @@ readinessProbe:
   httpGet: {path: /readyz, port: metrics}
   periodSeconds: 5
 {{- end -}}
+
+{{- define "overlay-net.phpipamSecret" -}}
+{{- if .Values.phpIPAM.credentials -}}
+{{ include "overlay-net.fullname" . }}-phpipam
+{{- else -}}
+{{ .Values.phpIPAM.existingSecret | default "phpipam-secret" }}
+{{- end -}}
+{{- end -}}
+
+{{- /* The keys of the secret, as JSON. */ -}}
+{{- define "overlay-net.phpipamKeys" -}}
+{{- eq .Values.phpIPAM.auth "code" | ternary (list "code") (list "username" "password") | toJson -}}
+{{- end -}}
+
+{{- /* The controller's settings file. */ -}}
+{{- define "overlay-net.controllerSettings" -}}
+{{- include "overlay-net.checkPhpipam" . -}}
+{{- $settings := deepCopy .Values.controller.settings -}}
+{{- with .Values.phpIPAM -}}
+{{- if .url -}}
+{{- $section := pick . "url" "appID" "subnetMap" "insecureSkipTLSVerify" "auth" -}}
+{{- $_ := set $section "credentials_dir" "/etc/overlay-net-phpipam" -}}
+{{- if .caConfigMap -}}
+{{- $_ := set $section "ca_file" "/etc/overlay-net-phpipam-ca/ca.crt" -}}
+{{- end -}}
+{{- $_ := set $settings "phpIPAM" (merge $section .settings) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{- /* What the schema cannot say in words that help. */ -}}
+{{- define "overlay-net.checkPhpipam" -}}
+{{- $given := .Values.phpIPAM -}}
+{{- if $given.url -}}
+{{- if and $given.existingSecret $given.credentials -}}
+{{- fail "phpIPAM: set existingSecret or credentials, not both" -}}
+{{- end -}}
+{{- if $given.credentials -}}
+{{- $keys := include "overlay-net.phpipamKeys" . | fromJsonArray -}}
+{{- if ne ($keys | sortAlpha | toJson) (keys $given.credentials | sortAlpha | toJson) -}}
+{{- fail (printf "phpIPAM.credentials: with auth %s it has %s" $given.auth (join " and " $keys)) -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- range $name := list "appID" "subnetMap" "existingSecret" "credentials" "caConfigMap" "settings" -}}
+{{- if get $given $name -}}
+{{- fail (printf "phpIPAM.%s is set, but not phpIPAM.url" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $pool := .Values.pools -}}
+{{- if $pool.phpIPAM -}}
+{{- fail (printf "pools.%s.phpIPAM needs phpIPAM.url" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

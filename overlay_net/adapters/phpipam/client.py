@@ -55,10 +55,12 @@ class Client:
         self._gate = gate
         self._observer = observer
         self._code = code
-        # The server carries out writes one after the other anyhow.
-        self._turn = asyncio.Semaphore(concurrency)
+        # The server carries out writes one after the other, reads beside them: neither waits for a turn of the other.
+        self._turns = {"GET": asyncio.Semaphore(concurrency)}
+        self._write_turn = asyncio.Semaphore(concurrency)
         self._token = ""
         self._login = asyncio.Lock()
+        self._renewals = 0
 
     # --- Calls ---------------------------------------------------------------------------------------------------
 
@@ -105,6 +107,7 @@ class Client:
     async def renew(self) -> None:
         """The credentials have changed: whatever was given for the old ones is forgotten, and the next call tries."""
         self._token = ""
+        self._renewals += 1
         self._gate.reset()
 
     # --- How a call is made --------------------------------------------------------------------------------------
@@ -128,14 +131,17 @@ class Client:
         query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        async with self._turn:
+        async with self._turns.get(method, self._write_turn):
             ticket = self._gate.enter()
-            began, outcome = loop.time(), "error"
+            began, outcome, renewals = loop.time(), "error", self._renewals
             try:
                 answer = await self._authorized(ticket, method, path, body, query)
                 outcome = "ok"
             except Unavailable as error:
                 outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"
+                if outcome == "refused" and renewals != self._renewals:
+                    # These were the credentials of before.
+                    raise Unavailable(str(error), retry_after=0.0) from None
                 self._gate.failed(error)
                 raise
             except OverlayNetError as error:

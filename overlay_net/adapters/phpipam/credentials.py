@@ -37,6 +37,8 @@ class Credentials:
         for name, value in found.items():
             if not value:
                 raise CredentialsRefused(f"phpIPAM credentials: {name} is empty")
+            if not value.isprintable():
+                raise CredentialsRefused(f"phpIPAM credentials: {name} has a line break or another control character")
         return Secret(**found)
 
     def check(self) -> None:

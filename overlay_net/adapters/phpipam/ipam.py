@@ -93,8 +93,9 @@ class PhpIpam:
         mine = [row for row in self._rows(await self._client.by_hostname(owner.node)) if row.belongs_to(owner)]
         if not mine and known is not None:
             mine = [row for row in self._rows(await self._client.by_ip(str(known))) if row.belongs_to(owner)]
-        if mine and self._lost.pop(owner.node, None) is not None:
+        if mine and owner.node in self._lost:
             mine = [row for row in mine if row.address == known or not await self._undone(row, owner)]
+            self._lost.pop(owner.node, None)
         found = []
         for row in mine:
             reservation = self._reservation(row)

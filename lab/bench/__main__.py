@@ -1,0 +1,50 @@
+"""`python -m lab.bench`: speed, each figure beside the limit of this machine, measured in the same run."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.assets import BuildFailed, find_assets
+from lab.bench.measure import Row
+from lab.bench.nodes import bench_nodes
+from lab.bench.phpipam import bench_phpipam
+from lab.bench.routes import bench_routes
+from lab.private import EXIT_USAGE, Missing, enter, is_private
+
+BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
+    "nodes": bench_nodes,
+    "phpipam": bench_phpipam,
+    "routes": bench_routes,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
+    parser.add_argument("which", nargs="*", metavar="|".join(BENCHMARKS), help="default: all")
+    chosen = parser.parse_args().which or list(BENCHMARKS)
+    unknown = [name for name in chosen if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
+    try:
+        if not is_private():
+            find_assets(lambda text: print(text, file=sys.stderr, flush=True))
+            return enter([sys.executable, "-m", "lab.bench", *chosen])
+    except (Missing, BuildFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    table = Table("benchmark", "what", "measured", "ratio to the limit", box=None)
+    for name in chosen:
+        with tempfile.TemporaryDirectory(prefix="overlay-net-") as folder:
+            for row in BENCHMARKS[name](Path(folder)):
+                table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What the benchmarks share: a row of the result, many calls at a time, nodes that join."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from lab.story import node_object
+from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
+
+NODES_JOINING = 300
+
+Row = tuple[str, str, str, str]
+"""Benchmark, what was done, what was measured, its ratio to the limit."""
+
+
+async def seconds_for_all(one: Callable[[int], Awaitable[None]], *, parallel: int) -> float:
+    """Seconds for ``one`` of every number below NODES_JOINING, ``parallel`` at a time."""
+    turn = asyncio.Semaphore(parallel)
+
+    async def guarded(number: int) -> None:
+        async with turn:
+            await one(number)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(guarded(number) for number in range(NODES_JOINING)))
+    return time.perf_counter() - began
+
+
+async def join(kubeconfig: str, *, parallel: int = 16) -> float:
+    """Seconds from the first Node created to the last one with an address."""
+    async with connect_agent(kubeconfig) as connection:
+        api = KubeApi(connection)
+
+        async def one(number: int) -> None:
+            await api.create(NODES, node_object(f"node-{number}"))
+
+        began = time.perf_counter()
+        await seconds_for_all(one, parallel=parallel)
+        while True:
+            items = (await api.list(NODE_OVERLAY_IPS)).items
+            if sum("ipAddr" in item.get("status", {}) for item in items) == NODES_JOINING:
+                return time.perf_counter() - began
+            await asyncio.sleep(0.1)

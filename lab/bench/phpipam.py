@@ -1,0 +1,112 @@
+"""Nodes that join through phpIPAM, against a bare loop of its reserve call: one server, the same latency for both.
+
+The server is the simulator, so the figures speak of the client: of the calls that it makes, and of their order.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from lab import phpipam
+from lab.assets import find_assets
+from lab.bench.measure import NODES_JOINING, Row, join, seconds_for_all
+from lab.control_plane import ControlPlane
+from lab.phpipam import PhpIpam
+from lab.processes import wait_until
+from lab.product import NAMESPACE, Product, conditions_of
+from lab.sources import ZONE
+
+LATENCY = 0.02
+"""Seconds before the server looks at a call."""
+PARALLEL = 8
+
+OURS, RESERVED, THREE_CALLS = 1, 2, 3
+CONTENT: dict[str, Any] = {
+    "sections": [{"name": "Bench"}],
+    "subnets": [
+        {"section": "Bench", "cidr": f"10.{64 + subnet}.0.0/16", "gateway": f"10.{64 + subnet}.0.1"}
+        for subnet in (OURS, RESERVED, THREE_CALLS)
+    ],
+    "faults": {"latency": LATENCY},
+}
+
+
+def bench_phpipam(directory: Path) -> list[Row]:
+    with ControlPlane.start(directory, find_assets()) as plane, PhpIpam(directory, CONTENT) as server:
+        product = Product(plane, directory)
+        values = phpipam.chart_values({ZONE: [OURS]}, concurrency=PARALLEL)
+        product.install({}, {"log": {"level": "warning"}, "audit_interval": "5m", "status_batch": "1s"}, values)
+        plane.apply(phpipam.secret(NAMESPACE))
+        loop, reserved, three_calls = asyncio.run(_bare())
+        before = server.calls()
+        product.start_controller()
+        try:
+            wait_until(lambda: _is_ready(plane), "the pool is ready")
+            joined = asyncio.run(join(str(plane.admin())))
+        finally:
+            product.close()
+        after = server.calls()
+    made = {kind: count - before.by_kind.get(kind, 0) for kind, count in after.by_kind.items()}
+    of_nodes = sum(count for kind, count in made.items() if " addresses" in kind)
+    logins = after.logins - before.logins
+    return [
+        _speed("bare loop of reserve calls", loop, loop),
+        _speed(f"bare reserve calls, {PARALLEL} at a time", reserved, loop),
+        _speed(f"bare look, reserve, read back, {PARALLEL} at a time", three_calls, loop),
+        _speed("through the controller", joined, loop),
+        _speed(f"  the same, to bare reserve calls, {PARALLEL} at a time", joined, reserved),
+        _speed(f"  the same, to the three bare calls, {PARALLEL} at a time", joined, three_calls),
+        ("phpipam", "calls for a node", f"{of_nodes / NODES_JOINING:.2f}", f"{of_nodes / NODES_JOINING:.2f}"),
+        ("phpipam", "all calls, with pools and log-in", _listed(made), ""),
+        ("phpipam", "log-ins", str(logins), f"{logins:.2f}"),
+    ]
+
+
+def _is_ready(plane: ControlPlane) -> bool:
+    return any(conditions_of(pool).get("Ready") == "True" for pool in plane.get("overlaypools")["items"])
+
+
+def _speed(what: str, seconds: float, limit: float) -> Row:
+    return "phpipam", what, f"{NODES_JOINING / seconds:.0f} nodes/s", f"{limit / seconds:.2f}"
+
+
+def _listed(made: Mapping[str, int]) -> str:
+    return "\n".join([str(sum(made.values())), *(f"{count} {kind}" for kind, count in sorted(made.items()) if count)])
+
+
+async def _bare() -> tuple[float, float, float]:
+    """Seconds for a reserve call a node, one after the other and in parallel, and for the three calls that are safe."""
+    base = f"{phpipam.URL}/api/{phpipam.APP}"
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=PARALLEL), cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        secret = {"Authorization": aiohttp.encode_basic_auth(phpipam.USER["username"], phpipam.USER["password"])}
+        async with session.post(f"{base}/user/", headers=secret, json={}) as answer:
+            headers = {"token": (await answer.json())["data"]["token"]}
+
+        async def reserve(number: int, subnet: int = RESERVED) -> str:
+            body = {"hostname": f"bare-{number}", "description": "bare", "note": f"bare {number}"}
+            url = f"{base}/addresses/first_free/{subnet}/"
+            async with session.post(url, headers=headers, json=body, raise_for_status=True) as answer:
+                return str((await answer.json())["data"])
+
+        async def read(*path: str) -> None:
+            # Nothing found is a 404.
+            async with session.get("/".join((base, "addresses", *path, "")), headers=headers) as answer:
+                await answer.read()
+
+        async def one(number: int) -> None:
+            await reserve(number)
+
+        async def three(number: int) -> None:
+            await read("search_hostname", f"three-{number}")
+            await read("search", await reserve(number, THREE_CALLS))
+
+        return (
+            await seconds_for_all(one, parallel=1),
+            await seconds_for_all(one, parallel=PARALLEL),
+            await seconds_for_all(three, parallel=PARALLEL),
+        )

@@ -1,0 +1,103 @@
+"""Where the nodes of the story get their addresses from: a pool that the cluster keeps, or a subnet of phpIPAM."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from lab import phpipam, vlan
+from lab.control_plane import ControlPlane
+from lab.phpipam import PhpIpam
+from lab.product import NAMESPACE, Product
+
+Kind = Literal["cluster", "phpipam"]
+KINDS: tuple[Kind, ...] = ("cluster", "phpipam")
+ZONE = "dal10"
+SUBNET_ID = 2
+
+# The first subnet is another site's with the same numbers, where somebody has what will be a node's address here.
+BRANCH = "192.168.100.0/25"
+CONTENT: dict[str, Any] = {
+    "sections": [{"name": "Branch"}, {"name": "Lab"}],
+    "subnets": [
+        {"section": "Branch", "cidr": BRANCH, "description": "branch office"},
+        {"section": "Lab", "cidr": vlan.OVERLAY_SUBNET, "description": "overlay addresses"},
+    ],
+    "addresses": [
+        {"subnet": subnet, "ip": ip, "hostname": hostname, "description": description, **more}
+        for subnet, ip, hostname, description, more in (
+            (BRANCH, "192.168.100.3", "branch-nas", "storage", {}),
+            (vlan.OVERLAY_SUBNET, vlan.OVERLAY_GATEWAY, "edge-1", "gateway", {"is_gateway": 1}),
+            (vlan.OVERLAY_SUBNET, vlan.OTHER_OVERLAY_GATEWAY, "edge-2", "second gateway", {}),
+            (vlan.OVERLAY_SUBNET, "192.168.100.2", "printer-7", "printer, third floor", {"note": "lease ends in June"}),
+            (vlan.OVERLAY_SUBNET, "192.168.100.5", "badge-reader", "do not touch", {"tag": 3}),
+        )
+    ],
+}
+
+
+class Source(Protocol):
+    def install(self, product: Product) -> None:
+        """Install the product so that it takes its addresses from here."""
+
+    def reserved(self) -> dict[str, str]:
+        """Reserved address -> node."""
+
+    def used(self) -> int:
+        """How many addresses of the pool are in use, other people's included."""
+
+    def others(self) -> list[dict[str, Any]]:
+        """Everything here that is not the product's, and must stay as it is."""
+
+    def table(self) -> tuple[str, Sequence[str], Sequence[Sequence[str]]] | None:
+        """Title, headers and rows of what a person sees outside the cluster."""
+
+
+class InCluster:
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def install(self, product: Product) -> None:
+        pool = {
+            "cidr": vlan.OVERLAY_SUBNET,
+            "gateway": vlan.OVERLAY_GATEWAY,
+            "exclude": [vlan.OTHER_OVERLAY_GATEWAY],
+        }
+        product.install({"onprem": pool})
+
+    def reserved(self) -> dict[str, str]:
+        items = self._plane.get("overlayaddresses")["items"]
+        return {item["spec"]["address"]: item["spec"]["node"] for item in items}
+
+    def used(self) -> int:
+        return len(self.reserved())
+
+    def others(self) -> list[dict[str, Any]]:
+        return []
+
+    def table(self) -> None:
+        return None
+
+
+class InPhpIpam:
+    def __init__(self, plane: ControlPlane, server: PhpIpam) -> None:
+        self._plane = plane
+        self._server = server
+
+    def install(self, product: Product) -> None:
+        product.install({}, phpipam=phpipam.chart_values({ZONE: [SUBNET_ID]}, refresh_interval="500ms"))
+        self._plane.apply(phpipam.secret(NAMESPACE))
+
+    def reserved(self) -> dict[str, str]:
+        return {
+            row.address if row.subnet == SUBNET_ID else f"{row.address} in subnet {row.subnet}": row.node
+            for row in self._server.rows()
+            if row.node is not None
+        }
+
+    def used(self) -> int:
+        return sum(row.subnet == SUBNET_ID for row in self._server.rows())
+
+    def others(self) -> list[dict[str, Any]]:
+        return self._server.others()
+
+    def table(self) -> tuple[str, Sequence[str], Sequence[Sequence[str]]]:
+        return "addresses in phpIPAM", phpipam.HEADERS, [row.cells for row in self._server.rows()]

@@ -1,0 +1,245 @@
+"""Reservations as rows of phpIPAM: made, found, given back; what people made or edited is left alone."""
+
+import asyncio
+from datetime import timedelta
+from ipaddress import ip_address, ip_interface
+from typing import Any
+
+import pytest
+
+from overlay_net.adapters.phpipam.ipam import PREFIX
+from overlay_net.model.errors import Exhausted
+from overlay_net.model.ipam import Reservation
+from tests.component.phpipam_support import bench, mark, owner, pool
+
+WANTED = ip_address("192.168.100.50")
+
+
+def reservation(record: int, address: str = "192.168.100.50/24", node: str = "worker-1") -> Reservation:
+    return Reservation(ip_interface(address), "pool-1", owner(node), f"{PREFIX}{record}")
+
+
+# --- Any free address --------------------------------------------------------------------------------------------
+
+
+async def test_a_row_carries_what_people_and_we_need_to_know_it_again() -> None:
+    async with bench() as lab:
+        made = await lab.backend().reserve(owner(), lab.pool())
+        (row,) = lab.rows()
+        assert (row["hostname"], row["tag"], row["ip"]) == ("worker-1", 2, "192.168.100.2")
+        assert row["note"] == mark()
+        assert "Kubernetes" in row["description"]
+        assert made == Reservation(ip_interface("192.168.100.2/24"), "pool-1", owner(), f"{PREFIX}{row['id']}")
+
+
+async def test_a_reservation_costs_two_calls() -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        assert await backend.find(owner(), None) == ()
+        asked = lab.asked()
+        await backend.reserve(owner(), lab.pool())
+        assert lab.asked() == asked + 2
+
+
+@pytest.mark.parametrize(
+    ("lock", "duplicates"),
+    [("file", False), ("off", False), ("off", True)],
+    ids=["with the write lock", "without it, racing", "as old versions, which give an address twice"],
+)
+async def test_many_nodes_at_once_get_an_address_each_and_leave_no_row_behind(lock: str, duplicates: bool) -> None:
+    async with bench(lock=lock) as lab:
+        lab.server.faults.duplicates = duplicates
+        backend, owners = lab.backend(), [owner(f"worker-{number}") for number in range(8)]
+        made = await asyncio.gather(*(backend.reserve(each, lab.pool()) for each in owners))
+        addresses = {each.address for each in made}
+        assert len(addresses) == len(owners)
+        assert sorted(row["ip"] for row in lab.rows()) == sorted(str(each.ip) for each in addresses)
+        for each, one in zip(made, owners, strict=True):
+            assert await backend.find(one, None) == (each,)
+
+
+async def test_two_clusters_at_once_on_an_old_server_get_an_address_each() -> None:
+    async with bench(lock="off") as lab:
+        lab.server.faults.duplicates = True
+        ours, theirs = lab.backend(), lab.backend(cluster="cluster-b")
+        for number in range(10):
+            node = f"worker-{number}"
+            one, other = await asyncio.gather(
+                ours.reserve(owner(node), lab.pool()), theirs.reserve(owner(node, cluster="cluster-b"), lab.pool())
+            )
+            assert one.address != other.address
+        assert len(lab.rows()) == 20
+
+
+async def test_an_address_that_another_node_uses_without_a_row_is_not_handed_out() -> None:
+    """Somebody removed the row of a node that is alive."""
+    async with bench() as lab:
+        in_use = {ip_address("192.168.100.2"), ip_address("192.168.100.3")}
+        backend = lab.backend(used_by_others=lambda node, address: address in in_use)
+        made = [await backend.reserve(owner(f"worker-{number}"), lab.pool()) for number in (1, 2)]
+        assert [str(each.address.ip) for each in made] == ["192.168.100.4", "192.168.100.5"]
+        assert len(lab.rows()) == 2
+
+
+async def test_excluded_addresses_are_not_handed_out() -> None:
+    async with bench() as lab:
+        subject = lab.pool(exclude=["192.168.100.2-192.168.100.9"])
+        made = await lab.backend(subject).reserve(owner(), subject)
+        assert str(made.address.ip) == "192.168.100.10"
+        assert len(lab.rows()) == 1
+
+
+async def test_nodes_that_choose_their_address_at_the_same_time_choose_different_ones() -> None:
+    async with bench() as lab:
+        subject = lab.pool(exclude=["192.168.100.2"])
+        backend, owners = lab.backend(subject), [owner(f"worker-{number}") for number in range(12)]
+        made = await asyncio.gather(*(backend.reserve(each, subject) for each in owners))
+        assert {str(each.address.ip) for each in made} == {f"192.168.100.{last}" for last in range(3, 15)}
+        assert len(lab.rows()) == 12
+
+
+# --- Finding -----------------------------------------------------------------------------------------------------
+
+
+async def test_of_rows_with_one_host_name_only_ours_is_found_wherever_it_stands_in_the_answer() -> None:
+    async with bench() as lab:
+        for last, note in ((60, "by hand"), (61, mark(cluster="cluster-b"))):
+            lab.server.add_address(lab.subnet, f"192.168.100.{last}", hostname="worker-1", note=note)
+        backend = lab.backend()
+        made = await backend.reserve(owner(), lab.pool(), WANTED)
+        for last in (62, 63):
+            lab.server.add_address(lab.subnet, f"192.168.100.{last}", hostname="worker-1")
+        assert await backend.find(owner(), None) == (made,)
+
+
+async def test_a_row_whose_host_name_somebody_changed_is_found_by_its_address_and_the_change_is_told() -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        made = await backend.reserve(owner(), lab.pool())
+        lab.server.edit(lab.rows()[0], hostname="db-primary")
+        (found,) = await backend.find(owner(), made.address.ip)
+        assert (found.address, found.record) == (made.address, made.record)
+        assert "db-primary" in found.edited
+        ((listed,),) = ((await backend.inventory((lab.pool(),))).reservations,)
+        assert "db-primary" in listed.edited
+
+
+@pytest.mark.parametrize("name", ["Worker-1", "WORKER-1"])
+async def test_a_host_name_in_other_letters_is_no_change(name: str) -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        await backend.reserve(owner(), lab.pool())
+        lab.server.edit(lab.rows()[0], hostname=name)
+        (found,) = await backend.find(owner(), None)
+        assert found.edited == ""
+
+
+async def test_of_two_rows_with_one_address_the_younger_is_found_as_contested() -> None:
+    """As an old server gives it out, to a controller that died before it saw that."""
+    async with bench() as lab:
+        lab.server.faults.duplicates = True
+        for node in ("worker-1", "worker-2"):
+            lab.server.add_address(lab.subnet, "192.168.100.2", hostname=node, note=mark(node))
+        backend = lab.backend()
+        for node, contested in (("worker-1", False), ("worker-2", True)):
+            (found,) = await backend.find(owner(node), None)
+            assert found.contested == contested
+
+
+# --- Giving back -------------------------------------------------------------------------------------------------
+
+
+async def test_a_row_is_given_back_once_and_by_its_id_only() -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        made = await backend.reserve(owner(), lab.pool())
+        kept = await backend.reserve(owner("worker-2"), lab.pool())
+        await backend.release(made)
+        await backend.release(made)
+        assert [f"{PREFIX}{row['id']}" for row in lab.rows()] == [kept.record]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"note": "now Bob's"}, id="the mark is gone"),
+        pytest.param({"note": None}, id="the note was emptied"),
+        pytest.param({"note": mark("worker-2")}, id="it is another node's now"),
+        pytest.param({"note": mark(cluster="cluster-b")}, id="it is another cluster's now"),
+    ],
+)
+async def test_a_row_that_is_no_longer_ours_is_left_alone(change: dict[str, Any]) -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        made = await backend.reserve(owner(), lab.pool())
+        lab.server.edit(lab.rows()[0], **change)
+        before = lab.rows()
+        await backend.release(made)
+        assert lab.rows() == before
+
+
+async def test_a_row_whose_id_has_another_address_now_is_left_alone() -> None:
+    """A restored database gives ids anew."""
+    async with bench() as lab:
+        record = lab.server.add_address(lab.subnet, "192.168.100.77", hostname="worker-1", note=mark())
+        await lab.backend().release(reservation(record))
+        assert [row["ip"] for row in lab.rows()] == ["192.168.100.77"]
+
+
+async def test_a_row_that_somebody_removed_at_the_same_moment_is_no_error() -> None:
+    async with bench(lock="off") as lab:
+        backend = lab.backend()
+        made = await backend.reserve(owner(), lab.pool())
+        await asyncio.gather(*(backend.release(made) for _ in range(4)))
+        assert lab.rows() == []
+        assert lab.gate.error is None
+
+
+# --- The mark in a custom field, and lastSeen --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nest", [False, True], ids=["flat", "nested"])
+async def test_the_mark_may_stand_in_a_custom_field_and_the_note_is_left_to_people(nest: bool) -> None:
+    async with bench(nest=nest) as lab:
+        lab.server.add_custom_field("custom_owner")
+        lab.server.add_custom_field("custom_rack")
+        lab.server.add_address(lab.subnet, "192.168.100.60", hostname="worker-1", note=mark())
+        backend = lab.backend(mark_field="custom_owner")
+        made = await backend.reserve(owner(), lab.pool())
+        (row,) = (row for row in lab.rows() if row["ip"] == "192.168.100.2")
+        assert (row["custom_owner"], row["note"]) == (mark(), None)
+        assert await backend.find(owner(), None) == (made,)
+        assert (await backend.inventory((lab.pool(),))).reservations == (made,)
+        again = await backend.reserve(owner(uid="uid-2"), lab.pool(), made.address.ip)
+        assert again.owner.uid == "uid-2"
+        await backend.release(again)
+        assert [row["ip"] for row in lab.rows()] == ["192.168.100.60"]
+
+
+async def test_addresses_in_use_are_seen_and_keep_their_tag() -> None:
+    async with bench() as lab:
+        backend = lab.backend(touch=timedelta(days=1))
+        await backend.reserve(owner(), lab.pool())
+        lab.server.edit(lab.rows()[0], tag=4)
+        lab.server.add_address(lab.subnet, "192.168.100.60", hostname="printer")
+        (never,) = {row["lastSeen"] for row in lab.rows()}
+        await backend.inventory((lab.pool(),))
+        ours, printer = lab.rows()
+        assert ours["lastSeen"] > "2020"
+        assert (ours["tag"], ours["note"]) == (4, mark())
+        assert printer["lastSeen"] == never
+        asked = lab.server.calls["PATCH addresses"]
+        await backend.inventory((lab.pool(),))
+        assert lab.server.calls["PATCH addresses"] == asked == 1
+
+
+async def test_a_pool_that_is_full_is_exhausted_until_an_address_comes_back() -> None:
+    async with bench() as lab:
+        small = lab.server.add_subnet(1, "10.0.0.0/30", "10.0.0.1")
+        subject = pool(small, "10.0.0.0/30", "10.0.0.1")
+        backend = lab.backend(subject)
+        made = await backend.reserve(owner(), subject)
+        with pytest.raises(Exhausted):
+            await backend.reserve(owner("worker-2"), subject)
+        await backend.release(made)
+        assert str((await backend.reserve(owner("worker-2"), subject)).address) == "10.0.0.2/30"

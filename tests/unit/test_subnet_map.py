@@ -1,0 +1,116 @@
+"""The earlier operator's map of zones and subnets, as pools."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay_net.domain.subnet_map import MappedPool, mapped_pools, plan_pools
+from overlay_net.model.names import SUBNET_MAP_LABEL
+from overlay_net.model.pool import DEFAULT_PRIORITY, Pool
+
+
+def made(wanted: MappedPool, *, mapped: bool = True, deleting: bool = False, **spec: Any) -> Pool:
+    metadata: dict[str, Any] = {"name": wanted.name, "uid": "u", "labels": {SUBNET_MAP_LABEL: "true"} if mapped else {}}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    ours = {"zones": [wanted.zone], "priority": wanted.priority, "phpIPAM": {"subnetID": wanted.subnet_id}}
+    return Pool.parse({"metadata": metadata, "spec": {**ours, **spec}})
+
+
+MAP = {"dal10": [7, 9], "dal12": [11]}
+ALL = mapped_pools(MAP)
+
+
+def test_each_subnet_of_a_zone_is_a_pool_and_the_first_one_is_tried_first() -> None:
+    assert [(each.name, each.zone, each.subnet_id, each.priority - DEFAULT_PRIORITY) for each in ALL] == [
+        ("phpipam-dal10-7", "dal10", 7, 0),
+        ("phpipam-dal10-9", "dal10", 9, 1),
+        ("phpipam-dal12-11", "dal12", 11, 0),
+    ]
+
+
+def test_what_is_there_as_the_map_has_it_is_left_alone() -> None:
+    plan = plan_pools(MAP, [made(each) for each in ALL])
+    assert (plan.apply, plan.delete) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"zones": ["dal13"]},
+        {"zones": []},
+        {"priority": 7},
+        {"phpIPAM": {"subnetID": 8}},
+        {"mapped": False},
+    ],
+    ids=["zone", "all zones", "priority", "subnet", "label"],
+)
+def test_what_somebody_changed_is_put_right(change: dict[str, Any]) -> None:
+    first, *rest = ALL
+    plan = plan_pools(MAP, [made(first, **change), *(made(each) for each in rest)])
+    assert (plan.apply, plan.delete) == ((first,), ())
+
+
+def test_what_people_add_to_a_pool_of_the_map_is_no_difference() -> None:
+    plan = plan_pools(MAP, [made(each, exclude=["10.0.0.1"], gateway="10.0.0.9") for each in ALL])
+    assert plan.apply == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "deleted"),
+    [
+        pytest.param({}, True, id="made from the map"),
+        pytest.param({"mapped": False}, False, id="made by a person"),
+        pytest.param({"deleting": True}, False, id="on its way already"),
+    ],
+)
+def test_a_pool_that_the_map_has_no_more_is_deleted_where_it_came_from_the_map(
+    settings: dict[str, Any], deleted: bool
+) -> None:
+    (old,) = mapped_pools({"dal10": [99]})
+    pool = made(old, **settings)
+    plan = plan_pools(MAP, [pool, *(made(each) for each in ALL)])
+    assert (plan.apply, plan.delete) == ((), (pool,) if deleted else ())
+
+
+def test_another_order_of_a_zone_changes_priorities_and_deletes_nothing() -> None:
+    plan = plan_pools({"dal10": [9, 7], "dal12": [11]}, [made(each) for each in ALL])
+    assert {each.name: each.priority - DEFAULT_PRIORITY for each in plan.apply} == {
+        "phpipam-dal10-9": 0,
+        "phpipam-dal10-7": 1,
+    }
+    assert plan.delete == ()
+
+
+def test_an_empty_map_deletes_its_pools() -> None:
+    assert {pool.name for pool in plan_pools({}, [made(each) for each in ALL]).delete} == {each.name for each in ALL}
+
+
+zones = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", fullmatch=True)
+maps = st.dictionaries(zones, st.lists(st.integers(1, 2**31), max_size=4, unique=True), max_size=4)
+
+
+@given(maps)
+def test_every_zone_and_subnet_has_a_pool_of_its_own_with_a_name_that_an_object_may_have(
+    subnet_map: dict[str, list[int]],
+) -> None:
+    pools = mapped_pools(subnet_map)
+    assert len({each.name for each in pools}) == sum(map(len, subnet_map.values()))
+    for each in pools:
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", each.name)
+        assert len(each.name) < 253
+
+
+@given(maps, maps)
+def test_once_a_plan_is_carried_out_nothing_is_left_to_do(old: dict[str, list[int]], new: dict[str, list[int]]) -> None:
+    present = {each.name: made(each) for each in mapped_pools(old)}
+    plan = plan_pools(new, present.values())
+    for pool in plan.delete:
+        del present[pool.name]
+    present |= {each.name: made(each) for each in plan.apply}
+    assert set(present) == {each.name for each in mapped_pools(new)}
+    again = plan_pools(new, present.values())
+    assert (again.apply, again.delete) == ((), ())
