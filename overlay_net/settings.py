@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -21,13 +22,19 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from overlay_net.domain.last_state import MARGIN
+from overlay_net.domain.parents import ParentRule, parent_rule
 from overlay_net.model.errors import ConfigurationError
+from overlay_net.model.kernel import IpAddress, IpNetwork, LinkMode, MacvlanMode
+from overlay_net.model.parse import address_of, network_of
 
 ENV_PREFIX = "OVERLAY_"
 CONFIG_VARIABLE = "OVERLAY_CONFIG"
@@ -73,6 +80,38 @@ def parse_link_name(value: str) -> str:
     return value
 
 
+def parse_network(value: object) -> object:
+    """A subnet without host bits."""
+    network = network_of(value) if isinstance(value, str) else value
+    if not isinstance(network, IPv4Network | IPv6Network):
+        raise ValueError("a subnet without host bits, such as 10.0.0.0/8")
+    return network
+
+
+def parse_address(value: object) -> object:
+    """An address; an empty text is none."""
+    found = address_of(value) if isinstance(value, str) else value
+    if value not in ("", None) and not isinstance(found, IPv4Address | IPv6Address):
+        raise ValueError("an address, such as 10.176.162.151")
+    return found
+
+
+def parse_directory(value: object) -> object:
+    """An absolute path; an empty text is none."""
+    if value in ("", None):
+        return None
+    if not str(value).startswith("/"):
+        raise ValueError("an absolute path, or an empty text for none")
+    return Path(str(value))
+
+
+def parse_subnet(value: str) -> str:
+    """A subnet without host bits."""
+    if network_of(value) is None:
+        raise ValueError("a subnet without host bits, such as 10.1.0.0/16")
+    return value
+
+
 def parse_url(value: str) -> str:
     """An http(s) URL of a server, with or without a path; no query, no credentials in it."""
     parts = urlsplit(value)
@@ -86,11 +125,15 @@ def parse_url(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(parse_url)]
+Subnet = Annotated[str, AfterValidator(parse_subnet)]
 ZoneName = Annotated[str, Field(min_length=1, max_length=63)]
 SubnetId = Annotated[int, Field(ge=1)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta())]
 Interval = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(milliseconds=1))]
 Bind = Annotated[str, AfterValidator(parse_bind)]
+Network = Annotated[IpNetwork, BeforeValidator(parse_network)]
+OptionalAddress = Annotated[IpAddress | None, BeforeValidator(parse_address)]
+OptionalDirectory = Annotated[Path | None, BeforeValidator(parse_directory)]
 LinkName = Annotated[str, AfterValidator(parse_link_name)]
 
 
@@ -216,6 +259,10 @@ class ControllerSettings(_Settings):
         default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
     )
     phpipam: PhpIpamSettings | None = None
+    protected_subnets: list[Subnet] = Field(
+        default=[], description="no StaticRoute may touch these, nor nodes, pods, services, API servers, phpIPAM"
+    )
+    allow_default_route: bool = Field(default=False, description="whether a StaticRoute may be a default route")
     audit_grace: Duration = Field(
         default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
     )
@@ -224,8 +271,23 @@ class ControllerSettings(_Settings):
 class AgentSettings(_Settings):
     http: AgentHttp = AgentHttp()
     node_name: str = Field(min_length=1, max_length=253, description="name of the Node this agent runs on")
-    interface: LinkName = Field(default="eth0", description="the node's private interface, below the overlay link")
+    node_ip: OptionalAddress = Field(default=None, description="the node's InternalIP, for interface: node-ip")
+    interface: str = Field(
+        default="eth0",
+        description="the node's private interface, below the overlay link: a name, or names and patterns of which the "
+        "first that fits is taken (eth1,bond*,en*), or route:ADDRESS for the interface of the route to an address, or "
+        "node-ip for the one that has the address node_ip",
+    )
     link: LinkName = Field(default="tmp0", description="name of the overlay link")
+    link_mode: LinkMode = Field(
+        default="macvlan",
+        description="macvlan or ipvlan: a link of its own; address: on the interface itself; none: routes only",
+    )
+    macvlan_mode: MacvlanMode = Field(default="bridge", description="bridge, private or vepa (ip-link(8))")
+    fallback_subnet: Network = Field(
+        default=IPv4Network("10.0.0.0/8"),
+        description="with link_mode none, routes without a gateway take the one that the node uses for this subnet",
+    )
     # The kernel and its tools name 0-18, 42, 99 and 186-192 (rt_protos); the default is in nobody's list.
     route_protocol: int = Field(
         default=117, ge=5, le=255, description="protocol number that marks our routes and addresses"
@@ -236,6 +298,45 @@ class AgentSettings(_Settings):
     proc_sys_net: Path = Field(
         default=Path("/proc/sys/net"), description="where the node's writable net sysctls are mounted"
     )
+    state_dir: OptionalDirectory = Field(
+        default=Path("/var/lib/overlay-net"),
+        description="directory of the node for the last desired state, which is used while the API server cannot be "
+        "reached after a start; empty: off",
+    )
+    fence_after: Duration = Field(
+        default=timedelta(minutes=10),
+        description="the controller's fence_after: after that time the address may be somebody else's",
+    )
+    resurrect_for: Duration | None = Field(
+        default=None,
+        description="how old the last confirmation by the API may be for the last state to be brought back; less than "
+        "fence_after, and by default nine tenths of it",
+    )
+
+    @field_validator("interface")
+    @classmethod
+    def _known_interface(cls, value: str, info: ValidationInfo) -> str:
+        if "node_ip" in info.data:
+            # Without it something is wrong there, which is said in its own place.
+            parent_rule(value, info.data["node_ip"])
+        return value
+
+    @field_validator("resurrect_for")
+    @classmethod
+    def _before_the_fence(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        fence = info.data.get("fence_after")
+        if value is not None and fence is not None and value >= fence:
+            raise ValueError(f"less than fence_after ({fence.total_seconds():g}s), when others may get the address")
+        return value
+
+    @property
+    def parent_rule(self) -> ParentRule:
+        return parent_rule(self.interface, self.node_ip)
+
+    @property
+    def trusted_for(self) -> timedelta:
+        """How old a confirmation of the last state may be."""
+        return self.fence_after * (1 - MARGIN) if self.resurrect_for is None else self.resurrect_for
 
 
 SettingsT = TypeVar("SettingsT", bound=_Settings)

@@ -11,7 +11,7 @@ from lab.bench.measure import Row
 from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.model.kernel import AddRoute, DeleteRoute, Desired, DesiredLink, DesiredRoute, Marks
+from overlay_net.model.kernel import AddRoute, DeleteRoute, Desired, DesiredLink, DesiredRoute, Gateway, Marks
 
 ROUTES = 10_000
 
@@ -33,7 +33,7 @@ async def _routes(directory: Path) -> list[Row]:
     marks, link = Marks(117, "overlay-net"), DesiredLink("tmp0", "eth0")
     subnets = [ip_network((int(ip_address("11.0.0.0")) + number * 256, 24)) for number in range(ROUTES)]
     gateway = ip_address("192.168.100.1")
-    routes = tuple(DesiredRoute(subnet, (gateway,)) for subnet in subnets)
+    routes = tuple(DesiredRoute(subnet, (Gateway(gateway),)) for subnet in subnets)
     address = ip_interface("192.168.100.4/24")
     async with Kernel(marks, ("tmp0", "eth0")) as kernel:
         for _ in range(3):

@@ -158,7 +158,7 @@ class Caches:
         self._protection = None
 
     def _node(self, _: str, old: Node | None, new: Node | None) -> None:
-        if (old and (old.addresses, old.pod_subnets)) != (new and (new.addresses, new.pod_subnets)):
+        if (old.protected if old else ()) != (new.protected if new else ()):
             self._protection = None
 
     def pool_of_subnet(self, subnet_id: int) -> Pool | None:

@@ -32,7 +32,7 @@ class Ipam(Protocol):
         ...
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Keep the address from everybody: its record belongs to QUARANTINE from now on, until the audit releases it."""
+        """Keep the address from everybody: its record is QUARANTINE's from now on, until the audit releases it."""
         ...
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:

@@ -14,13 +14,14 @@ from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipams import Ipams
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.controller.pool_reconciler import PoolReconciler
+from overlay_net.controller.protected import ProtectedSubnets
 from overlay_net.controller.status_reconciler import StatusReconciler
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.controller.wiring import Queues, Wiring
 from overlay_net.model.cluster import LifeRules
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
-from overlay_net.model.parse import object_of, text_of
+from overlay_net.model.parse import network_of, object_of, text_of
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import Metrics
@@ -73,6 +74,9 @@ async def run(settings: ControllerSettings) -> None:
         refresh = outside.refresh_interval if outside else settings.audit_interval
         pool = PoolReconciler(api, ipam, caches, refresh, metrics)
         auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)
+        hosts = [(connection.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
+        subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
+        protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
         Wiring(caches, queues, settings.status_batch.total_seconds())
         log.info("controller starts", extra={"cluster": cluster, "server": connection.server})
         async with asyncio.TaskGroup() as group:
@@ -87,6 +91,8 @@ async def run(settings: ControllerSettings) -> None:
                 subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
                 queues.subnet_map.add("subnetMap")
                 group.create_task(run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1))
+            await protected.look()
+            group.create_task(protected.follow(lambda: wake_all(caches, queues)))
             wake_all(caches, queues)
             for name, queue, reconcile, workers in (
                 ("node", queues.nodes, node.reconcile, settings.workers),

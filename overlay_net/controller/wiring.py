@@ -1,10 +1,13 @@
 """Which change wakes which key of which queue; nothing is decided here."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import ROUTES
+from overlay_net.domain.protection import overlap
 from overlay_net.model.ipam import AddressRecord
+from overlay_net.model.kernel import IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -45,7 +48,18 @@ class Wiring:
         # Heartbeats change a node all the time; only what a plan reads of it counts.
         if old != new:
             self._queues.nodes.add(name)
+            self._protection_changed(old, new)
             self._queues.status.add_after(ROUTES, self._batch)
+
+    def _protection_changed(self, old: Node | None, new: Node | None) -> None:
+        """Another node's address may lie in a subnet that was routed until now, or no longer does."""
+        changed = set(old.protected if old else ()) ^ set(new.protected if new else ())
+        if any(overlap(subnet, each) for each in changed for subnet in self._routed()):
+            for name in self._caches.nodes.names():
+                self._queues.nodes.add(name)
+
+    def _routed(self) -> Iterator[IpNetwork]:
+        return (subnet for route in self._caches.routes.values() for subnet in route.subnets)
 
     def _overlay(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)

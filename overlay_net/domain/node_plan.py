@@ -10,8 +10,9 @@ The life of an address, and every rule about when it may go back to the pool, is
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from overlay_net.domain.address_conflict import QUARANTINE_TIME, conflict_pause, in_conflict
 from overlay_net.domain.addresses import may_hand_out
 from overlay_net.model.cluster import (
     Announce,
@@ -38,13 +39,6 @@ from overlay_net.model.pool import Pool
 
 RETRY_WITHOUT_ADDRESS = timedelta(seconds=60)
 """Pools and releases wake the waiting nodes themselves; this is for what nobody announces."""
-
-QUARANTINE_TIME = timedelta(hours=1)
-"""How long an address that somebody unknown uses is kept from everybody."""
-
-CONFLICT_PAUSE, CONFLICT_PAUSE_MAX = timedelta(seconds=10), timedelta(minutes=10)
-"""Between two renumberings of a node for conflicts: doubled each time. A host that answers for every address (proxy ARP)
-must not use up the pool."""
 
 RETRY_LOST = timedelta(minutes=5)
 """For a record that only a person can give back."""
@@ -136,7 +130,7 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and reserved.status
         and not view.records_differ
         and not overlay.assignment.releasing
-        and not _in_conflict(overlay)
+        and not in_conflict(overlay)
         and overlay.assignment.node_uid == node.uid
         and overlay.assignment.node_gone_since is None
         and (overlay.pin is None or overlay.pin == current.ip)
@@ -152,19 +146,20 @@ def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
         if _settled(view, overlay, node):
             return NodePlan(_keep_gateway(view, overlay))
         return NodePlan((LookUp(),))
+    reservations = view.reservations
     pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
     before = overlay.assignment.address
-    if _in_conflict(overlay) and before is not None:
-        wait = _conflict_pause(overlay, view.now)
+    if in_conflict(overlay) and before is not None:
+        wait = conflict_pause(overlay, view.now)
         if wait > timedelta():
             return NodePlan((), wait)
-        mine = next((each for each in view.reservations if each.address.ip == before.ip), None)
+        mine = next((each for each in reservations if each.address.ip == before.ip), None)
         if mine is not None:
             return NodePlan((Quarantine(mine, view.now + QUARANTINE_TIME),))
         view = replace(view, taken=view.taken | {before.ip})
     wanted = overlay.pin or (before.ip if before else None)
-    sound = tuple(each for each in view.reservations if not each.contested and _may_use(view, each, wanted))
-    twice = frozenset(reservation.address.ip for reservation in view.reservations if reservation.contested)
+    sound = tuple(each for each in reservations if not each.contested and _may_use(view, each, wanted))
+    twice = frozenset(reservation.address.ip for reservation in reservations if reservation.contested)
     view = replace(view, taken=view.taken | twice)
     current = _current(sound, wanted, pinned=overlay.pin is not None)
     if current is not None:
@@ -193,7 +188,7 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         return NodePlan((Reserve((pool,), current.address.ip),))
     message = f"{current.address.ip} is reserved from pool {current.pool}"
     before = overlay.assignment.address
-    left = _in_conflict(overlay) and before is not None and before.ip != current.address.ip
+    left = in_conflict(overlay) and before is not None and before.ip != current.address.ip
     others = tuple(other for other in view.reservations or () if other.record != current.record)
     assignment = Assignment(
         # The prefix length is the pool's: while the pool cannot be seen, the one in use stays.
@@ -286,20 +281,6 @@ def _tell(view: NodeView, overlay: NodeOverlay, condition: Condition) -> tuple[C
 def _condition(view: NodeView, overlay: NodeOverlay, wanted: Condition) -> Condition:
     observed = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
     return transition(observed, wanted, view.now)
-
-
-def _in_conflict(overlay: NodeOverlay) -> bool:
-    """Whether somebody else on the link uses the assigned address; a pinned one is not given up for that."""
-    address = overlay.assignment.address
-    return address is not None and overlay.report.conflict == address.ip and overlay.pin != address.ip
-
-
-def _conflict_pause(overlay: NodeOverlay, now: datetime) -> timedelta:
-    """How long to wait before this node is renumbered for a conflict once more."""
-    last, count = overlay.assignment.last_conflict, overlay.assignment.conflicts
-    if last is None or not count:
-        return timedelta()
-    return last + min(CONFLICT_PAUSE * 2 ** (min(count, 10) - 1), CONFLICT_PAUSE_MAX) - now
 
 
 def _keep_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:

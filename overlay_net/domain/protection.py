@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from overlay_net.model.kernel import IpNetwork
 from overlay_net.model.node import Node
@@ -23,6 +23,12 @@ def protected_by(nodes: Iterable[Node]) -> Iterable[ProtectedSubnet]:
             yield ProtectedSubnet(ip_network(address), f"address of node {node.name}")
         for subnet in node.pod_subnets:
             yield ProtectedSubnet(subnet, f"pods of node {node.name}")
+
+
+def overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
 
 
 class Protection:

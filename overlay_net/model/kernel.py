@@ -16,6 +16,9 @@ IpNetwork: TypeAlias = IPv4Network | IPv6Network
 RouteKind: TypeAlias = Literal["unicast", "blackhole", "unreachable", "prohibit"]
 OnAllDown: TypeAlias = Literal["keep", "withdraw", "unreachable"]
 CheckKind: TypeAlias = Literal["arp", "icmp", "tcp", "none"]
+LinkMode: TypeAlias = Literal["macvlan", "ipvlan", "address", "none"]
+"""A link of ours over the private interface; no link, the address is on that interface itself; routes only."""
+MacvlanMode: TypeAlias = Literal["bridge", "private", "vepa"]
 
 MAIN_TABLE = 254
 
@@ -39,6 +42,12 @@ class Link:
     alias: str | None
     up: bool
     """Administratively up (IFF_UP)."""
+    mtu: int = 0
+    """0 where it is not known."""
+    mac: str = ""
+    """``02:1b:..`` (IFLA_ADDRESS); empty where it is not known."""
+    mode: str = ""
+    """Of a macvlan: ``bridge``, ``private`` ...; empty where it is not known, and for other kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class Observed:
     routes: tuple[Route, ...] = ()
     """All routes of the tables that we write to, foreign ones too."""
     sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(link name, key) -> value of ``net.ipv4.conf.<link>.<key>``, as far as it can be read."""
+    """(link name, key) -> value, as far as it can be read; the keys are those of SetSysctl."""
     marks_addresses: bool = True
     """Whether this kernel keeps IFA_PROTO (Linux 5.18)."""
 
@@ -105,7 +114,14 @@ class Observed:
 class DesiredLink:
     name: str
     parent: str
-    """Name of the private interface below, e.g. ``eth0``."""
+    """Name of the private interface below, e.g. ``eth0``; empty where none is to be found."""
+    kind: LinkMode = "macvlan"
+    """``address``: no link is made, ``name`` is the parent itself. ``none`` is for the report alone."""
+    mode: MacvlanMode = "bridge"
+    mac: str = ""
+    """Of a macvlan that is made anew; one that exists keeps what it has. Empty: the kernel chooses."""
+    missing: str = ""
+    """Why there is no parent, for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +193,15 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class AddLink:
+    """A new link has the MTU of its parent."""
+
     name: str
     parent: str
+    kind: LinkMode = "macvlan"
+    mode: MacvlanMode = "bridge"
+    """Of a macvlan."""
+    mac: str = ""
+    """Of a macvlan; empty: the kernel chooses. An ipvlan has its parent's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +217,18 @@ class SetLinkUp:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMtu:
+    name: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetMacvlanMode:
+    name: str
+    mode: MacvlanMode
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteLink:
     index: int
     name: str
@@ -201,7 +236,7 @@ class DeleteLink:
 
 @dataclass(frozen=True, slots=True)
 class SetSysctl:
-    """``net.ipv4.conf.<link>.<key> = value``."""
+    """``net.ipv4.conf.<link>.<key> = value``; a key such as ``ipv6.accept_ra`` is below ``net.ipv6.conf`` instead."""
 
     link: str
     key: str
@@ -243,6 +278,8 @@ KernelAction: TypeAlias = (
     AddLink
     | AdoptLink
     | SetLinkUp
+    | SetMtu
+    | SetMacvlanMode
     | DeleteLink
     | SetSysctl
     | AddAddress

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import IpAddress, IpNetwork
@@ -41,6 +42,11 @@ class Node:
                 if (subnet := network_of(text)) is not None
             ),
         )
+
+    @property
+    def protected(self) -> tuple[IpNetwork, ...]:
+        """What no route may touch: its addresses and its pods' subnets."""
+        return (*(ip_network(address) for address in self.addresses), *self.pod_subnets)
 
     @property
     def zone(self) -> str:

@@ -156,10 +156,13 @@ class Report:
             "routesReady": self.routes_ready,
             "routesFailed": self.routes_failed,
             "routes": [failure.to_json() for failure in self.failures],
+            "gateways": [gateway.to_json() for gateway in self.silent_gateways],
             "conditions": [condition.to_json() for condition in self.conditions],
         }
         if self.configured is not None:
             raw["configuredIpAddr"] = str(self.configured)
+        if self.conflict is not None:
+            raw["conflictingIpAddr"] = str(self.conflict)
         return raw
 
 

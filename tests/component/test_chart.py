@@ -191,7 +191,8 @@ def test_pools_are_written_only_for_a_subnet_map(
         if "overlaypools" in rule["resources"]
     ]
     assert granted == [{"get", "list", "watch"} | writes]
-    assert not any(kind in {"Role", "RoleBinding"} for kind, _ in objects), "secrets are mounted, not read"
+    rules = [rule for each in objects.values() for rule in each.get("rules", [])]
+    assert not any("secrets" in rule["resources"] for rule in rules), "secrets are mounted, not read"
 
 
 def test_another_phpipam_restarts_the_controller(control_plane: ControlPlane, tmp_path: Path) -> None:

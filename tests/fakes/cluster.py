@@ -22,14 +22,16 @@ from overlay_net.model.cluster import (
     LookUp,
     NodePlan,
     NodeView,
+    Quarantine,
     Release,
     Reserve,
 )
-from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
 from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import time_of, time_text
 from overlay_net.model.pool import Pool
 from overlay_net.model.route import route_json
 from overlay_net.model.static_route import StaticRoute
@@ -64,6 +66,8 @@ class Cluster:
     gone_at: datetime | None = None
     feed: bool = True
     """Whether the IPAM tells of its changes by itself."""
+    squatted: set[IpAddress] = field(default_factory=set)
+    """Addresses that somebody unknown uses on the link."""
     away: bool = False
     """The IPAM does not answer."""
     announced: list[str] = field(default_factory=list)
@@ -100,6 +104,13 @@ class Cluster:
         if self.node is not None and self.overlay is not None:
             self.take(address, NAME)
 
+    def audit(self) -> None:
+        """Records whose quarantine is over are released."""
+        for address, record in tuple(self.records.items()):
+            until = time_of(record.owner.uid) if record.owner.node == QUARANTINE else None
+            if until is not None and self.now >= until:
+                del self.records[address]
+
     def agent(self) -> None:
         """The node's agent brings its kernel to what the object says, and reports."""
         if self.overlay is None:
@@ -107,9 +118,14 @@ class Cluster:
             return
         parsed = NodeOverlay.parse(self.overlay)
         address = None if parsed.deleting else parsed.assignment.address or parsed.report.configured
-        self.kernel = address if isinstance(address, IPv4Interface) else None
         status = self.overlay.setdefault("status", {})
         status.pop("configuredIpAddr", None)
+        status.pop("conflictingIpAddr", None)
+        if address is not None and address.ip in self.squatted and address != self.kernel:
+            # Found before it is used: the address that the node has already stays until then.
+            status["conflictingIpAddr"] = str(address.ip)
+        else:
+            self.kernel = address if isinstance(address, IPv4Interface) else None
         if self.kernel:
             status["configuredIpAddr"] = str(self.kernel)
         status["observedGeneration"] = parsed.generation
@@ -167,7 +183,7 @@ class Cluster:
                     holders={refused.taken: refused.holder} if refused.taken and refused.holder else {},
                 )
                 continue
-            looked = any(isinstance(action, LookUp | Reserve | Release) for action in plan.actions)
+            looked = any(isinstance(action, LookUp | Reserve | Release | Quarantine) for action in plan.actions)
             view = self.view(reservations=self.found()) if looked else self.view()
         raise AssertionError(f"it does not come to an end: {plan_node(view, RULES)}")
 
@@ -175,7 +191,7 @@ class Cluster:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
 
     def apply(self, action: ClusterAction) -> None:
-        if self.away and isinstance(action, LookUp | Reserve | Release):
+        if self.away and isinstance(action, LookUp | Reserve | Release | Quarantine):
             raise Away
         match action:
             case ApplyOverlay(labels, routes):
@@ -202,6 +218,10 @@ class Cluster:
                 present = self.records.get(reservation.address.ip)
                 if present is not None and present.record == reservation.record:
                     del self.records[reservation.address.ip]
+            case Quarantine(reservation, until):
+                assert reservation.owner.node == NAME, "somebody else's record was put into quarantine"
+                owner = Owner(reservation.owner.cluster, QUARANTINE, time_text(until))
+                self.records[reservation.address.ip] = replace(reservation, owner=owner)
             case DeleteOverlay():
                 assert self.overlay is not None
                 self.delete_overlay()

@@ -6,6 +6,7 @@ that exists has exactly one address, in its object, in its kernel and in the IPA
 
 from copy import deepcopy
 from datetime import timedelta
+from ipaddress import ip_address
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -52,6 +53,11 @@ class NodeLife(RuleBasedStateMachine):
     @rule(address=st.sampled_from(ADDRESSES[2:6]))
     def a_lost_answer_leaves_a_second_record(self, address: str) -> None:
         self.cluster.duplicate(address)
+
+    @rule(address=st.sampled_from(ADDRESSES[2:6]), there=st.booleans())
+    def somebody_unknown_uses_an_address_or_stops(self, address: str, there: bool) -> None:
+        change = self.cluster.squatted.add if there else self.cluster.squatted.discard
+        change(ip_address(address))
 
     @rule(away=st.booleans())
     def ipam_goes_or_returns(self, away: bool) -> None:
@@ -104,8 +110,10 @@ class NodeLife(RuleBasedStateMachine):
         cluster = self.cluster
         cluster.pin(None)
         cluster.away = False
-        for _ in range(6):
-            # Without a feed it is the audit that tells of a second record.
+        for _ in range(12):
+            # Long enough for every pause; without a feed it is the audit that tells of a second record.
+            cluster.now += timedelta(minutes=11)
+            cluster.audit()
             cluster.reconcile(doubt=not cluster.feed)
             cluster.agent()
         if cluster.node is None:
@@ -119,13 +127,14 @@ class NodeLife(RuleBasedStateMachine):
             return
         assert cluster.overlay is not None
         assert len(cluster.found()) <= 1
-        if cluster.found():
+        free = {ip_address(address) for address in ADDRESSES[2:6]} - cluster.squatted - cluster.records.keys()
+        if cluster.found() and not (cluster.found()[0].address.ip in cluster.squatted and not free):
             (mine,) = cluster.found()
             assert cluster.overlay["status"]["ipAddr"] == str(mine.address)
-            assert cluster.kernel == mine.address
+            assert cluster.kernel == mine.address, "the node uses its address, which nobody else does"
             assert mine.owner.uid == cluster.node.uid
             assert len(cluster.overlay["spec"].get("routes", [])) == len({str(each.subnets) for each in cluster.routes})
-        else:
+        elif not cluster.found():
             assert len(cluster.records) == 4, "the node has no address though one is free"
         before = deepcopy((cluster.overlay, cluster.records, cluster.kernel))
         cluster.reconcile()

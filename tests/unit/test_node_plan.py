@@ -1,7 +1,10 @@
 """What a node gets, and what people read when it gets nothing."""
 
+from datetime import timedelta
 from ipaddress import ip_address
 
+from overlay_net.domain.address_conflict import QUARANTINE_TIME
+from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import FINALIZER
 from tests.fakes.cluster import NAME, RULES, Cluster
 from tests.unit.factories import node, pool
@@ -192,3 +195,44 @@ def test_a_changed_pool_gateway_reaches_the_node() -> None:
     settle(cluster)
     assert cluster.overlay is not None
     assert cluster.overlay["status"]["gateway"] == "192.168.100.254"
+
+
+def conflict(cluster: Cluster) -> tuple[str | None, int]:
+    """The address, and how often it was given up for a conflict."""
+    assert cluster.overlay is not None
+    return address(cluster), cluster.overlay["status"].get("conflicts", 0)
+
+
+def test_an_address_that_somebody_unknown_uses_is_kept_from_everybody_and_another_one_taken() -> None:
+    cluster = joined(pool())
+    cluster.squatted = {ip_address("192.168.100.2")}
+    settle(cluster)
+    assert conflict(cluster) == ("192.168.100.3/24", 1)
+    assert str(cluster.kernel) == "192.168.100.3/24"
+    assert cluster.records[ip_address("192.168.100.2")].owner.node == QUARANTINE
+    cluster.now += QUARANTINE_TIME
+    cluster.audit()
+    assert ip_address("192.168.100.2") not in cluster.records
+
+
+def test_a_host_that_answers_for_every_address_does_not_use_up_the_pool() -> None:
+    cluster = joined(pool())
+    cluster.squatted = {ip_address(f"192.168.100.{last}") for last in range(2, 255)}
+    settle(cluster)
+    assert conflict(cluster) == ("192.168.100.3/24", 1), "the next one waits for its time"
+    for minute in range(60):
+        cluster.now += timedelta(minutes=1)
+        settle(cluster)
+        assert conflict(cluster)[1] <= 12, f"after {minute} minutes"
+    assert cluster.kernel is None
+
+
+def test_a_pinned_address_is_not_given_up_for_a_conflict() -> None:
+    cluster = joined(pool())
+    cluster.reconcile(steps=1)
+    cluster.pin("192.168.100.7")
+    cluster.squatted = {ip_address("192.168.100.7")}
+    settle(cluster)
+    assert conflict(cluster) == ("192.168.100.7/24", 0)
+    cluster.squatted.clear()
+    assert str(settle(cluster).kernel) == "192.168.100.7/24"

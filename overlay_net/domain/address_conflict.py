@@ -1,0 +1,30 @@
+"""Somebody unknown on the link uses the address that a node was given: when the node gets another one.
+
+The agent finds it out before it uses the address (duplicate-address detection), so the node never answered for it.
+"""
+
+from datetime import datetime, timedelta
+
+from overlay_net.model.overlay import NodeOverlay
+
+QUARANTINE_TIME = timedelta(hours=1)
+"""How long an address that somebody unknown uses is kept from everybody."""
+
+CONFLICT_PAUSE, CONFLICT_PAUSE_MAX = timedelta(seconds=10), timedelta(minutes=10)
+"""Between two renumberings of a node for conflicts: doubled each time. A host that answers for every address
+(proxy ARP) must not use up the pool."""
+
+
+def in_conflict(overlay: NodeOverlay) -> bool:
+    """Whether somebody else on the link uses the assigned address; a pinned one is not given up for that."""
+    address = overlay.assignment.address
+    return address is not None and overlay.report.conflict == address.ip and overlay.pin != address.ip
+
+
+def conflict_pause(overlay: NodeOverlay, now: datetime) -> timedelta:
+    """How long to wait before this node is renumbered for a conflict once more."""
+    last, count = overlay.assignment.last_conflict, overlay.assignment.conflicts
+    if last is None or not count:
+        return timedelta()
+    pause = min(CONFLICT_PAUSE * (1 << (min(count, 10) - 1)), CONFLICT_PAUSE_MAX)
+    return last + pause - now

@@ -1,0 +1,160 @@
+"""From single answers to up and down: thresholds, and the hold that keeps traffic from moving to and fro."""
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay_net.domain.gateway_health import (
+    FIRST_HOLD,
+    LONGEST_HOLD,
+    WINDOW,
+    GatewayHealth,
+    Target,
+    after,
+    hold,
+    probe_targets,
+)
+from overlay_net.model.kernel import Address, DesiredRoute, Gateway, HealthCheck, Link, Observed
+
+CHECK = HealthCheck(failures=2, successes=3)
+
+
+def fed(answers: str, check: HealthCheck = CHECK, health: GatewayHealth | None = None, start: float = 0.0) -> str:
+    """What each second's answer (``+`` or ``-``) leads to: ``u`` or ``d``."""
+    states = ""
+    health = health or GatewayHealth()
+    for second, answer in enumerate(answers):
+        health = after(health, check, answer == "+", start + second)
+        states += "d" if health.down else "u"
+    return states
+
+
+@pytest.mark.parametrize(
+    ("answers", "states", "check"),
+    [
+        ("", "", CHECK),
+        ("++++", "uuuu", CHECK),
+        ("-", "u", CHECK),
+        ("--", "ud", CHECK),
+        ("-+-+-+", "uuuuuu", CHECK),
+        ("+--", "uud", CHECK),
+        ("-", "d", HealthCheck(failures=1)),
+        # Down at 1 s, held until 6 s.
+        ("--+++++++", "udddddduu", CHECK),
+        # An answer in between that fails begins the row anew.
+        ("--+++-+++", "udddddddu", CHECK),
+        ("--++++-++", "udddddddd", CHECK),
+        # Held until 6 s, yet three answers are wanted.
+        ("--------+++", "udddddddddu", CHECK),
+    ],
+)
+def test_rows_of_answers(answers: str, states: str, check: HealthCheck) -> None:
+    assert fed(answers, check) == states
+
+
+def fall(health: GatewayHealth, now: float) -> tuple[GatewayHealth, float]:
+    """Down and up again as fast as possible; the state and the time then."""
+    while not health.down:
+        health = after(health, CHECK, False, now)
+        now += 1
+    while health.down:
+        health = after(health, CHECK, True, now)
+        now += 1
+    return health, now
+
+
+def test_a_gateway_that_flaps_is_held_longer_each_time_and_forgiven_slowly() -> None:
+    health, now, held = GatewayHealth(), 0.0, []
+    for _ in range(9):
+        health, now = fall(health, now)
+        held.append(hold(health.falls))
+    assert held == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    health, now = fall(health, now + 3 * WINDOW)
+    assert hold(health.falls) == 80, "three quiet windows forgive three of seven falls, and this one is new"
+    health, now = fall(health, now + 20 * WINDOW)
+    assert hold(health.falls) == FIRST_HOLD
+
+
+checks = st.builds(HealthCheck, failures=st.integers(1, 5), successes=st.integers(1, 5))
+results = st.lists(st.tuples(st.booleans(), st.floats(0.0, 900.0)), max_size=80)
+
+
+@given(checks, results)
+def test_never_down_without_failures_in_a_row_nor_up_without_answers_and_hold(
+    check: HealthCheck, story: list[tuple[bool, float]]
+) -> None:
+    health, now = GatewayHealth(), 0.0
+    row, last, fell = 0, None, 0.0
+    for alive, pause in story:
+        now += pause
+        row = row + 1 if alive == last else 1
+        last = alive
+        before, health = health, after(health, check, alive, now)
+        if health.down and not before.down:
+            assert not alive
+            assert row >= check.failures
+            fell = now
+            assert FIRST_HOLD <= health.held_until - now <= LONGEST_HOLD
+        if before.down and not health.down:
+            assert alive
+            assert row >= check.successes
+            assert now - fell >= FIRST_HOLD
+        if not before.down and not health.down and not alive:
+            assert row < check.failures
+
+
+@given(checks, results, st.booleans())
+def test_a_long_row_always_decides(check: HealthCheck, story: list[tuple[bool, float]], alive: bool) -> None:
+    health, now = GatewayHealth(), 0.0
+    for answer, pause in story:
+        now += pause
+        health = after(health, check, answer, now)
+    for _ in range(int(LONGEST_HOLD) + 6):
+        now += 1
+        health = after(health, check, alive, now)
+    assert health.down is not alive
+
+
+MACHINE = Observed(
+    links=(
+        Link(1, "eth0", None, None, None, True),
+        Link(2, "tmp0", "macvlan", 1, "overlay-net", True),
+        Link(3, "eth1", None, None, None, False),
+    ),
+    addresses=(
+        Address(1, ip_interface("10.176.162.151/26"), None),
+        Address(1, ip_interface("fd00::2/64"), None),
+        Address(2, ip_interface("192.168.100.4/24"), 117),
+        Address(3, ip_interface("172.16.0.2/24"), None),
+    ),
+)
+
+
+def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> DesiredRoute:
+    hops = tuple(Gateway(ip_address(each), priority=number) for number, each in enumerate(gateways))
+    return DesiredRoute(ip_network("10.0.0.0/8"), hops, check=check, on_link=on_link)
+
+
+@pytest.mark.parametrize(
+    ("wish", "targets"),
+    [
+        (route("192.168.100.1", "192.168.100.2"), {("192.168.100.1", "tmp0"), ("192.168.100.2", "tmp0")}),
+        (route("10.176.162.129"), {("10.176.162.129", "eth0")}),
+        (route("fd00::1"), {("fd00::1", "eth0")}),
+        (route("172.16.0.1"), set()),
+        (route("10.9.9.9"), set()),
+        (route("10.9.9.9", on_link=True), {("10.9.9.9", "tmp0")}),
+        (route("fd09::9", on_link=True), set()),
+        (route("192.168.100.1", check=HealthCheck("none")), set()),
+        (DesiredRoute(ip_network("10.0.0.0/8"), (), kind="blackhole"), set()),
+    ],
+)
+def test_who_is_asked_and_from_where(wish: DesiredRoute, targets: set[tuple[str, str]]) -> None:
+    found = probe_targets([wish, wish], MACHINE, "tmp0")
+    assert {(str(target.address), target.link) for target in found} == targets
+    sources = {"tmp0": ip_address("192.168.100.4"), "eth0": ip_address("10.176.162.151")}
+    for target in found:
+        assert isinstance(target, Target)
+        assert target.source == (sources[target.link] if target.address.version == 4 else ip_address("fd00::2"))
