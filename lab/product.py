@@ -8,8 +8,8 @@ shown a directory with the same files.
 import base64
 import json
 import sys
-import time
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
