@@ -9,6 +9,7 @@ import base64
 import json
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -41,6 +42,8 @@ class Product:
         self._directory = directory
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
+        self.start_seconds = 0.0
+        """How long the controller took from its start until it was ready."""
 
     def install(
         self,
@@ -62,6 +65,7 @@ class Product:
         )
 
     def start_controller(self) -> Process:
+        began = time.monotonic()
         self.controller = Process(
             "controller",
             self._command("controller"),
@@ -69,6 +73,7 @@ class Product:
             env={"OVERLAY_KUBECONFIG": str(self._identity("controller")), **self._mounted()},
         )
         self.wait_controller()
+        self.start_seconds = time.monotonic() - began
         return self.controller
 
     def wait_controller(self) -> None:

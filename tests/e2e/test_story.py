@@ -55,11 +55,15 @@ def _plant(story: Story, name: str) -> str:
 
 @contextmanager
 def killing(story: Story, seed: int) -> Iterator[list[str]]:
-    """Kills (-9) one process after the other, at random moments, and starts each again at once."""
+    """Kills (-9) one process after the other, at random moments, and starts each again at once.
+
+    The pauses are fractions of the time that a start takes here and now: on a busy machine as on an idle one some are
+    killed before they have come up, and some after.
+    """
     chance, stop, killed = random.Random(seed), threading.Event(), list[str]()
 
     def kill() -> None:
-        while not stop.wait(chance.uniform(0.05, 0.8)):
+        while not stop.wait(chance.uniform(0.05, 0.8) * story.product.start_seconds):
             name, process = chance.choice(sorted(story.processes().items()))
             process.restart()
             killed.append(name)
