@@ -154,7 +154,7 @@ class Story:
             {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": ROUTE}, "spec": spec}
         )
 
-    def wait_route(self, nodes: int) -> None:
+    def wait_route(self, nodes: int, timeout: float = 30.0) -> None:
         """The StaticRoute's own status says that every node has it, as it is specified now."""
 
         def in_place() -> bool:
@@ -162,7 +162,7 @@ class Story:
             status, generation = route.get("status", {}), route["metadata"]["generation"]
             return bool(status.get("ready") == nodes and status.get("observedGeneration") == generation)
 
-        wait_until(in_place, f"StaticRoute {ROUTE} is ready on {nodes} nodes")
+        wait_until(in_place, f"StaticRoute {ROUTE} is ready on {nodes} nodes", timeout=timeout)
 
     def check_traffic(self) -> list[Seen]:
         """Each node reaches the on-premise host over TCP, which sees the overlay address of the node's object."""

@@ -54,6 +54,8 @@ class Vlan:
         self.gateway = Namespace("gateway")
         self.on_premise = Namespace("on-premise")
         self._ports = 0
+        self._more_gateways: list[Namespace] = []
+        self._ways_back = {"gateway": ON_PREMISE_GATEWAY}
         self._edge()
         self.nodes: dict[str, Node] = {}
         for name in nodes:
@@ -69,6 +71,28 @@ class Vlan:
         self.on_premise.ip("address", "add", f"{ON_PREMISE_HOST}/24", "dev", "eth0")
         self.on_premise.ip("route", "add", OVERLAY_SUBNET, "via", ON_PREMISE_GATEWAY)
 
+    def add_gateway(self, name: str, address: str) -> Namespace:
+        """Another appliance at the edge, with a MAC and a way to the on-premise host of its own."""
+        self._ports += 1
+        gateway = Namespace(name)
+        self._more_gateways.append(gateway)
+        there, here = f"10.255.{self._ports}.1", f"10.255.{self._ports}.2"
+        join_bridge(gateway, BRIDGE, port=f"port{self._ports}", link="inner")
+        connect(gateway, "outer", self.on_premise, f"eth{self._ports}")
+        gateway.ip("address", "add", f"{address}/24", "dev", "inner")
+        gateway.ip("address", "add", f"{there}/30", "dev", "outer")
+        gateway.sysctl("net.ipv4.ip_forward", 1)
+        self.on_premise.ip("address", "add", f"{here}/30", "dev", f"eth{self._ports}")
+        gateway.ip("route", "add", ON_PREMISE_SUBNET, "via", here)
+        self._ways_back[name] = there
+        return gateway
+
+    def way_back(self, name: str = "gateway") -> None:
+        """The on-premise side answers through this gateway from now on: it has routing of its own."""
+        # It answers with the address that it was asked at.
+        way = ("via", self._ways_back[name], "src", ON_PREMISE_HOST)
+        self.on_premise.ip("route", "replace", OVERLAY_SUBNET, *way)
+
     def add_node(self, name: str) -> Node:
         self._ports += 1
         node = self.nodes[name] = Node(name, f"port{self._ports}")
@@ -80,6 +104,8 @@ class Vlan:
     def close(self) -> None:
         for name in list(self.nodes):
             self.remove_node(name)
+        for gateway in self._more_gateways:
+            gateway.close()
         self.on_premise.close()
         self.gateway.close()
         leave_bridge(BRIDGE)

@@ -13,6 +13,7 @@ from overlay_net.model.errors import ConfigurationError
 from overlay_net.ops.logs import configure
 from overlay_net.settings import CONFIG_VARIABLE, ENV_PREFIX, AgentSettings, ControllerSettings, describe, load
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 
@@ -40,6 +41,13 @@ def parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help=f"YAML file with settings; default: ${CONFIG_VARIABLE}. {ENV_PREFIX}* variables win over it",
         )
+        if mode == "agent":
+            sub.add_argument(
+                "--teardown",
+                action="store_true",
+                help="remove what is ours from this node (routes, address, link, last state), say what, and end; "
+                "no API server is needed, and no agent may run on the node meanwhile",
+            )
     return top
 
 
@@ -67,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.mode == "controller":
             _controller(load(ControllerSettings, arguments.config))
+        elif arguments.teardown:
+            return _teardown(load(AgentSettings, arguments.config))
         else:
             _agent(load(AgentSettings, arguments.config))
     except ConfigurationError as error:
@@ -93,6 +103,16 @@ def _agent(settings: AgentSettings) -> None:
     configure(settings.log.level, settings.log.format)
     # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
     run_until_signal(run(settings), None)
+
+
+def _teardown(settings: AgentSettings) -> int:
+    from overlay_net.agent.teardown import teardown
+
+    configure(settings.log.level, settings.log.format)
+    failures = asyncio.run(teardown(settings, print))
+    for failure in failures:
+        print(f"overlay-net agent --teardown: {failure}", file=sys.stderr)
+    return EXIT_FAILED if failures else 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.assets import BuildFailed, find_assets
+from lab.bench.dataplane import bench_drift, bench_failover
 from lab.bench.measure import Row
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
@@ -20,6 +21,8 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "nodes": bench_nodes,
     "phpipam": bench_phpipam,
     "routes": bench_routes,
+    "failover": bench_failover,
+    "drift": bench_drift,
 }
 
 

@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from overlay_net.domain.desired import desired_state
+from overlay_net.agent.surroundings import Duplicate, Surroundings
+from overlay_net.domain.desired import LinkRules, desired_link, desired_state
 from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.report import configured_address, report_of
+from overlay_net.domain.report import Around, configured_address, report_of
 from overlay_net.domain.route_plan import kernel_key
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
+    AddAddress,
     AddRoute,
     DeleteRoute,
     Desired,
@@ -31,6 +34,9 @@ from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
 
+MANY_ROUTES = 1000
+"""From here on a plan is made in a thread of its own."""
+
 MAX_PASSES = 4
 """Looks at the kernel in one reconciliation. What is still not right then waits for the next event or resync."""
 
@@ -48,72 +54,162 @@ class NodeKernel(Protocol):
 Publish = Callable[[NodeOverlay, Report], Awaitable[None]]
 
 
+class Memory(Protocol):
+    """Keeps what the node must have beyond the end of this process."""
+
+    async def remember(self, overlay: NodeOverlay) -> None: ...
+    async def forget(self) -> str:
+        """An empty text, or why it is still kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the kernel, and what follows from it."""
+
+    observed: Observed
+    link: DesiredLink
+    """Where the address belongs: it depends on which interfaces there are."""
+    desired: Desired
+    plan: KernelPlan
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Where the passes of one reconciliation ended."""
+
+    last: Look
+    changed: bool = False
+    errors: dict[DesiredRoute | None, str] = field(default_factory=dict)
+    """What the kernel refused, by route (None: link or address)."""
+
+
 class NodeAgent:
     def __init__(
         self,
         kernel: NodeKernel,
         store: Store[NodeOverlay],
         publish: Publish,
-        link: DesiredLink,
+        rules: LinkRules,
         marks: Marks,
         metrics: Metrics,
         resync: Callable[[], float],
+        sysctl_links: set[str] | None = None,
+        surroundings: Surroundings | None = None,
+        memory: Memory | None = None,
+        recall: Callable[[], NodeOverlay | None] = lambda: None,
     ) -> None:
+        """``sysctl_links``: of which links the kernel's looks have the sysctls; the interface in use is added."""
         self._kernel = kernel
         self._store = store
         self._publish = publish
-        self._link = link
+        self._rules = rules
         self._marks = marks
         self._metrics = metrics
         self._resync = resync
+        self._sysctl_links = sysctl_links if sysctl_links is not None else set()
+        self._surroundings = surroundings
+        self._memory = memory
+        self._recall = recall
 
     async def reconcile(self, name: str) -> Requeue | None:
         """Converge the kernel to the node's object and report; then again after the resync interval.
 
-        Until the object was read, or its absence confirmed, the kernel is left as it is.
+        Until the object was read, or its absence confirmed, the kernel is brought to the last known object if that may
+        still be believed, and else left as it is.
         """
         if not self._store.synced:
-            return Requeue(1)
+            recalled = self._recall()
+            if recalled is None:
+                return Requeue(1)
+            await self._converge(recalled)
+            return Requeue(self._wait())
         overlay = self._store.get(name)
-        desired = desired_state(overlay, self._link)
-        began = asyncio.get_running_loop().time()
-        changed, observed, plan, errors = await self._converge(desired)
-        if changed:
-            self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
-        configured = configured_address(overlay, desired, observed, self._marks)
-        self._metrics.configured.set(configured is not None and configured == desired.address)
+        # Before anything is changed or reported: what the controller gives away then must not come back from here.
+        still_kept = await self._keep(overlay)
+        outcome = await self._converge(overlay)
+        last = outcome.last
+        configured = configured_address(overlay, last.desired, last.observed, self._marks)
+        self._metrics.configured.set(configured is not None and configured == last.desired.address)
         if overlay is not None:
-            report = report_of(overlay, desired, self._link, plan, errors, configured, datetime.now(UTC))
+            errors = {None: still_kept, **outcome.errors} if still_kept else outcome.errors
+            now = datetime.now(UTC)
+            report = report_of(
+                overlay, last.desired, last.link, last.plan, errors, configured, now, around=self._around(last.desired)
+            )
             for state, count in (("ready", report.routes_ready), ("failed", report.routes_failed)):
                 self._metrics.routes.labels(state).set(count)
             if report != overlay.report:
                 await self._publish(overlay, report)
-        return Requeue(self._resync())
+        return Requeue(self._wait())
 
-    async def _converge(self, desired: Desired) -> tuple[bool, Observed, KernelPlan, dict[DesiredRoute | None, str]]:
-        """Whether anything was changed, the last look, what it left to do, and what the kernel refused."""
-        changed = False
-        errors: dict[DesiredRoute | None, str] = {}
+    def _wait(self) -> float:
+        """Seconds until the next look that nobody asks for."""
+        sooner = self._surroundings.wait if self._surroundings is not None else None
+        return min(self._resync(), sooner) if sooner is not None else self._resync()
+
+    def _around(self, desired: Desired) -> Around:
+        if self._surroundings is None:
+            return Around()
+        duplicate = self._surroundings.duplicate
+        own = desired.address.ip if desired.address is not None else None
+        return Around(
+            duplicate=duplicate.address if duplicate else None,
+            duplicate_mac=duplicate.mac if duplicate else "",
+            claimed_by=self._surroundings.claims.get(own, "") if own else "",
+            silent=self._surroundings.silent,
+        )
+
+    async def _keep(self, overlay: NodeOverlay | None) -> str:
+        """Remember the object, or forget it once it goes; why it could not be forgotten."""
+        if self._memory is None:
+            return ""
+        if overlay is None or overlay.deleting:
+            return await self._memory.forget()
+        await self._memory.remember(overlay)
+        return ""
+
+    async def _look(self, overlay: NodeOverlay | None) -> Look:
         observed = await self._kernel.observe()
-        plan = plan_kernel(desired, observed, self._marks)
-        for _ in range(MAX_PASSES):
-            if not plan.actions:
-                break
-            errors = await self._apply(plan, desired)
-            changed = True
+        link = desired_link(self._rules, observed, self._marks)
+        if link.parent and link.parent not in self._sysctl_links:
+            self._sysctl_links.add(link.parent)
             observed = await self._kernel.observe()
-            before, plan = plan, plan_kernel(desired, observed, self._marks)
-            if plan.actions == before.actions:
+        desired = desired_state(overlay, link, self._rules.fallback)
+        if self._surroundings is not None:
+            desired = replace(desired, down=self._surroundings.down)
+        if len(desired.routes) < MANY_ROUTES:
+            plan = plan_kernel(desired, observed, self._marks)
+        else:
+            # Pure, and a tenth of a second for ten thousand: the loop has probes to send meanwhile.
+            plan = await asyncio.to_thread(plan_kernel, desired, observed, self._marks)
+        return Look(observed, link, desired, plan)
+
+    async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
+        began = asyncio.get_running_loop().time()
+        outcome = Outcome(await self._look(overlay))
+        for _ in range(MAX_PASSES):
+            before = outcome.last.plan
+            if not before.actions:
+                break
+            outcome.errors = await self._apply(outcome.last)
+            outcome.changed = True
+            outcome.last = await self._look(overlay)
+            if outcome.last.plan.actions == before.actions:
                 # The kernel refuses: the same again would be refused again.
                 break
-        return changed, observed, plan, errors
+        if self._surroundings is not None:
+            self._surroundings.settle(outcome.last.desired, outcome.last.observed)
+        if outcome.changed:
+            self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
+        return outcome
 
-    async def _apply(self, plan: KernelPlan, desired: Desired) -> dict[DesiredRoute | None, str]:
+    async def _apply(self, look: Look) -> dict[DesiredRoute | None, str]:
         """Apply the plan in its order, runs of routes in bulk.
 
         A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
         """
-        owners = {kernel_key(route): route for route in desired.routes}
+        owners = {kernel_key(route): route for route in look.desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
         routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
 
@@ -127,14 +223,19 @@ class NodeAgent:
                     errors[owner] = str(error)
             routes.clear()
 
-        for action in plan.actions:
+        for action in look.plan.actions:
             self._metrics.kernel_changes.labels(type(action).__name__).inc()
             if isinstance(action, AddRoute | ReplaceRoute | DeleteRoute):
                 routes.append(action)
                 continue
             await flush()
             try:
+                if isinstance(action, AddAddress) and self._surroundings is not None:
+                    await self._surroundings.admit(action, look.observed)
                 await self._kernel.apply(action)
+            except Duplicate as duplicate:
+                errors[None] = str(duplicate)
+                return errors
             except KernelError as error:
                 log.warning("refused by the kernel: %s", error)
                 errors[None] = str(error)

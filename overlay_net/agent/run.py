@@ -3,13 +3,22 @@
 import asyncio
 import logging
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.adapters.state_file import StateFile, moment
+from overlay_net.agent.arp import Neighbourhood
+from overlay_net.agent.health import GatewayProber, asking
+from overlay_net.agent.recall import Listened, Recall
 from overlay_net.agent.reconciler import NodeAgent, Publish
+from overlay_net.agent.surroundings import Surroundings
+from overlay_net.domain.desired import LinkRules, stable_mac
+from overlay_net.domain.last_state import Unusable
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound
-from overlay_net.model.kernel import DesiredLink, Marks
+from overlay_net.model.kernel import Marks
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.ops.http import serve
@@ -25,6 +34,12 @@ log = logging.getLogger(__name__)
 SETTLE = 0.005
 """Seconds that one kernel event waits for its companions; a link that goes down announces itself several times."""
 
+PATIENCE = 5.0
+"""Seconds after which an API server that says nothing counts as out of reach, so that a kept state is used."""
+
+CONFIRM_EVERY = 15.0
+"""Seconds between two questions whether there is a newer confirmation to be kept."""
+
 
 async def run(settings: AgentSettings) -> None:
     """Run until cancelled, and leave the kernel as it is then. Raises ConfigurationError."""
@@ -33,37 +48,106 @@ async def run(settings: AgentSettings) -> None:
     queue = WorkQueue()
     name = settings.node_name
     marks = Marks(settings.route_protocol, LINK_ALIAS)
+    file = StateFile(settings.state_dir, name) if settings.state_dir is not None else None
+    recall = Recall(
+        file.recall() if file is not None else Unusable("Off", "no state_dir is set"), settings.trusted_for, moment
+    )
+    sysctl_links = {settings.link}
 
     def unready() -> str:
         return "" if store.synced else f"waiting for the first look at NodeOverlayIp {name}"
 
+    def failed() -> None:
+        if not store.synced:
+            recall.begin()
+            queue.add(name)
+
+    def wake() -> None:
+        queue.add(name)
+
+    neighbourhood = Neighbourhood(wake)
     async with (
+        released(neighbourhood),
+        GatewayProber(asking(neighbourhood.resolve), wake) as prober,
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
-        Kernel(marks, (settings.link, settings.interface), settings.proc_sys_net) as kernel,
+        Kernel(marks, sysctl_links, settings.proc_sys_net) as kernel,
     ):
         api = KubeApi(connection, observer=metrics)
+        source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
+        memory = ConfirmedMemory(file, source) if file is not None else None
         agent = NodeAgent(
             kernel=kernel,
             store=store,
             publish=publisher(api),
-            link=DesiredLink(settings.link, settings.interface),
+            rules=rules_of(settings),
             marks=marks,
             metrics=metrics,
             resync=lambda: settings.resync_interval.total_seconds() * random.uniform(0.9, 1.1),
+            sysctl_links=sysctl_links,
+            surroundings=Surroundings(neighbourhood, prober, marks, asyncio.get_running_loop().time),
+            memory=memory,
+            recall=recall.overlay,
         )
         store.subscribe(lambda key, _, __: queue.add(key))
-        reflector = Reflector(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), store)
+        reflector = Reflector(source, store)
         monitor = Monitor(settings.route_protocol, lambda: queue.add_after(name, SETTLE))
         log.info("agent starts", extra={"node": name, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())
+            group.create_task(monitor.run())
+            group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
+            late = asyncio.get_running_loop().call_later(PATIENCE, failed)
             await store.wait_synced()
+            late.cancel()
             metrics.synced.set(1)
             log.info("synced", extra={"node": name})
-            group.create_task(monitor.run())
+            # An object that is not there announces nothing.
             queue.add(name)
-            group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
+            if memory is not None:
+                group.create_task(memory.run(store, name))
+
+
+@asynccontextmanager
+async def released(neighbourhood: Neighbourhood) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        neighbourhood.close()
+
+
+def rules_of(settings: AgentSettings) -> LinkRules:
+    return LinkRules(
+        parent=settings.parent_rule,
+        name=settings.link,
+        mode=settings.link_mode,
+        macvlan_mode=settings.macvlan_mode,
+        mac=stable_mac(settings.node_name, settings.link),
+        fallback=settings.fallback_subnet,
+    )
+
+
+class ConfirmedMemory:
+    """The state file, with the time of the last word of the API server."""
+
+    def __init__(self, file: StateFile, source: Listened) -> None:
+        self._file = file
+        self._source = source
+
+    async def remember(self, overlay: NodeOverlay) -> None:
+        # Whoever has an object from a list or a watch has its confirmation.
+        if self._source.confirmed is not None:
+            await self._file.remember(overlay, self._source.confirmed)
+
+    async def forget(self) -> str:
+        return await self._file.forget()
+
+    async def run(self, store: Store[NodeOverlay], name: str) -> None:
+        """Write down now and then that the API server still says the same."""
+        while True:
+            await asyncio.sleep(CONFIRM_EVERY)
+            if self._source.confirmed is not None:
+                await self._file.confirm(store.get(name), self._source.confirmed)
 
 
 def publisher(api: KubeApi) -> Publish:

@@ -27,6 +27,7 @@ from overlay_net.model.cluster import (
     Release,
     Reserve,
 )
+from overlay_net.model.conditions import CONFIGURED, find
 from overlay_net.model.errors import (
     AddressTaken,
     AlreadyExists,
@@ -259,9 +260,9 @@ class NodeReconciler:
             case Quarantine(reservation, until):
                 with _asking():
                     await self._ipam.quarantine(reservation, until)
-                message = (
-                    f"{reservation.address.ip} is used by somebody else on the link; the node gets another address"
-                )
+                seen = find(view.overlay.report.conditions, CONFIGURED) if view.overlay else None
+                what = seen.message if seen else f"{reservation.address.ip} is in use by somebody else"
+                message = f"{what}; it is kept from everybody for a while, and the node gets another address"
                 self._announce(view, Announce("AddressConflict", message, warning=True))
                 log.warning("address quarantined", extra={"node": view.name, "address": reservation.address.ip})
             case DeleteOverlay():

@@ -1,10 +1,51 @@
-"""NodeOverlayIp -> what this node's kernel must have."""
+"""NodeOverlayIp and this node's settings -> what its kernel must have."""
 
-from overlay_net.model.kernel import Desired, DesiredLink
+from dataclasses import dataclass
+from hashlib import sha256
+
+from overlay_net.domain.parents import ParentRule, choose_parent, why_missing
+from overlay_net.model.kernel import Desired, DesiredLink, IpNetwork, LinkMode, MacvlanMode, Marks, Observed
 from overlay_net.model.overlay import NodeOverlay
 
 
-def desired_state(overlay: NodeOverlay | None, link: DesiredLink) -> Desired:
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """How this node carries its overlay address."""
+
+    parent: ParentRule
+    name: str = "tmp0"
+    mode: LinkMode = "macvlan"
+    macvlan_mode: MacvlanMode = "bridge"
+    mac: str = ""
+    fallback: IpNetwork | None = None
+    """With ``none``: routes without a gateway take the one that the node uses for this subnet."""
+
+
+def stable_mac(node: str, link: str) -> str:
+    """The MAC of a node's macvlan: a link that is made anew keeps its own, and so do the neighbours' caches.
+
+    Of the first byte's two lowest bits, "locally administered" is set and "group" is not (IEEE 802, 8.2.2).
+    """
+    digest = sha256(f"{node}/{link}".encode()).digest()[:6]
+    return bytes([digest[0] & 0xFC | 0x02, *digest[1:]]).hex(":")
+
+
+def desired_link(rules: LinkRules, observed: Observed, marks: Marks) -> DesiredLink:
+    """Where the overlay address belongs, on the interface that is there now."""
+    parent = choose_parent(rules.parent, observed, marks, rules.name) or ""
+    missing = "" if parent else why_missing(rules.parent)
+    match rules.mode:
+        case "address":
+            return DesiredLink(parent, parent, "address", missing=missing)
+        case "none":
+            return DesiredLink("", parent, "none", missing=missing)
+        case "ipvlan":
+            return DesiredLink(rules.name, parent, "ipvlan", missing=missing)
+        case _:
+            return DesiredLink(rules.name, parent, "macvlan", rules.macvlan_mode, rules.mac, missing)
+
+
+def desired_state(overlay: NodeOverlay | None, link: DesiredLink, fallback: IpNetwork | None = None) -> Desired:
     """All that the kernel must have; nothing once the object is confirmed gone or is being deleted.
 
     An object that shows no address for a moment says nothing about the address that this node reported as its own:
@@ -12,9 +53,12 @@ def desired_state(overlay: NodeOverlay | None, link: DesiredLink) -> Desired:
     """
     if overlay is None or overlay.deleting:
         return Desired()
+    if link.kind == "none":
+        return Desired(routes=overlay.routes, interface=link.parent, fallback=fallback)
     address = overlay.assignment.address or overlay.report.configured
     return Desired(
         link=link if address is not None else None,
         address=address,
         routes=overlay.routes,
+        interface=link.parent,
     )

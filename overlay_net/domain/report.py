@@ -1,21 +1,34 @@
 """What an agent says about its kernel: by exception, so that a report stays small however many routes there are."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from overlay_net.domain.ownership import owns_address
-from overlay_net.model.conditions import CONFIGURED, READY, RELEASED, Condition, transition
+from overlay_net.domain.address_plan import is_ours
+from overlay_net.model.conditions import (
+    ADDRESS_CONFLICT,
+    CONFIGURED,
+    GATEWAY_REACHABLE,
+    READY,
+    RELEASED,
+    Condition,
+    transition,
+)
 from overlay_net.model.kernel import (
     Desired,
     DesiredLink,
     DesiredRoute,
+    IpAddress,
     IpInterface,
     KernelPlan,
     Marks,
     Observed,
     Problem,
 )
-from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure
+from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure, SilentGateway
+
+MAX_SILENT = 64
+"""Entries of status.gateways at the most."""
 
 MAX_FAILURES = 500
 """Entries of status.routes at the most; the counts cover all."""
@@ -34,12 +47,24 @@ def configured_address(
     present = [
         address.interface
         for address in observed.addresses
-        if owns_address(address, observed, marks) or address.interface.ip in known
+        if is_ours(address, observed, marks) or address.interface.ip in known
     ]
     earlier = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
     if earlier:
         return earlier[0]
     return desired.address if desired.address in present else next(iter(present), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the agent knows of the other hosts on its links."""
+
+    duplicate: IpAddress | None = None
+    """The assigned address, which is not used here because somebody else uses it."""
+    duplicate_mac: str = ""
+    claimed_by: str = ""
+    """MAC of another host that claims the address which is in use here."""
+    silent: tuple[SilentGateway, ...] = ()
 
 
 def report_of(
@@ -50,17 +75,20 @@ def report_of(
     errors: Mapping[DesiredRoute | None, str],
     configured: IpInterface | None,
     now: datetime,
+    around: Around = Around(),
 ) -> Report:
     """The agent's part of status.
 
-    ``plan`` is what the last look at the kernel left to do; ``errors`` is what the kernel refused, by route (None: link
-    or address); ``configured`` is our address that the kernel has.
+    ``link`` is where the settings want the address; ``plan`` is what the last look at the kernel left to do;
+    ``errors`` is what the kernel refused, by route (None: link or address); ``configured`` is our address that the
+    kernel has.
     """
     failures = _failures(desired, plan, errors)
     blocked = next((problem for problem in plan.problems if problem.route is None), None)
     conditions = (
-        _configured(overlay, desired, configured, blocked, errors.get(None)),
-        _ready(desired, configured, failures),
+        _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
+        _gateways_reachable(around),
+        _ready(desired, link, configured, failures),
     )
     return Report(
         interface=link.parent,
@@ -71,6 +99,8 @@ def report_of(
         routes_ready=len(desired.routes) - len(failures),
         routes_failed=len(failures),
         failures=failures[:MAX_FAILURES],
+        silent_gateways=around.silent[:MAX_SILENT],
+        conflict=around.duplicate if around.duplicate and not overlay.deleting else None,
         conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
     )
 
@@ -98,33 +128,56 @@ def _failures(
 def _configured(
     overlay: NodeOverlay,
     desired: Desired,
+    link: DesiredLink,
     configured: IpInterface | None,
     blocked: Problem | None,
     error: str | None,
+    around: Around,
 ) -> Condition:
     if overlay.deleting:
         if configured is None and blocked is None and error is None:
             return Condition(CONFIGURED, False, RELEASED, "link, address and routes are gone")
         left = f"{configured} is still in the kernel" if configured else "link, address and routes are being taken down"
-        return Condition(CONFIGURED, False, "Releasing", error or left)
+        return Condition(CONFIGURED, False, "Releasing", error or (blocked.message if blocked else left))
     if blocked is not None:
         return Condition(CONFIGURED, False, blocked.reason, blocked.message)
+    if around.duplicate is not None:
+        message = f"{around.duplicate} is in use by {around.duplicate_mac} and was not set"
+        return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)
+    if link.kind == "none":
+        if configured is not None:
+            return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel; link_mode is none")
+        return Condition(CONFIGURED, True, "RoutesOnly", "link_mode is none: this node has routes and no address")
     if desired.address is None:
         return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
     if configured is not None and configured != desired.address:
         return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel besides {desired.address}")
     if configured is None:
         return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
+    if around.claimed_by:
+        message = f"{desired.address} is on the link and defended; {around.claimed_by} claims it too"
+        return Condition(CONFIGURED, True, "AddressClaimed", message)
     return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
 
 
-def _ready(desired: Desired, configured: IpInterface | None, failures: tuple[RouteFailure, ...]) -> Condition:
-    if desired.address is None or configured != desired.address:
+def _gateways_reachable(around: Around) -> Condition:
+    if not around.silent:
+        return Condition(GATEWAY_REACHABLE, True, "Reachable")
+    told = "; ".join(f"{each.address}: {each.message}" for each in around.silent[:5])
+    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", told)
+
+
+def _ready(
+    desired: Desired, link: DesiredLink, configured: IpInterface | None, failures: tuple[RouteFailure, ...]
+) -> Condition:
+    routes_only = link.kind == "none"
+    if configured != desired.address or (desired.address is None and not routes_only):
         return Condition(READY, False, "NotConfigured", "the overlay address is not in use")
     if failures:
         first = failures[0]
         message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
-    return Condition(READY, True, "Ready", f"address and {len(desired.routes)} routes are in place")
+    what = f"{len(desired.routes)} routes are in place"
+    return Condition(READY, True, "Ready", what if routes_only else f"address and {what}")

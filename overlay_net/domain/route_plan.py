@@ -1,9 +1,9 @@
 """Routes of one node: from gateways to next hops, and from the kernel's routes to the wished ones."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from overlay_net.domain.gateways import active_gateways
+from overlay_net.domain.gateways import Active, active_gateways
 from overlay_net.domain.ownership import owns_route
 from overlay_net.model.kernel import (
     MAIN_TABLE,
@@ -76,54 +76,100 @@ def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link |
     A wished route that cannot be placed now keeps what the kernel has for its key: a dead route is better than one
     that leaks to the default gateway.
     """
-    # Somebody may have put a route of the same key beside ours: ours is the one that counts.
-    present = {route.key: route for route in sorted(observed.routes, key=lambda route: owns_route(route, marks))}
+    question = _Question(desired, observed, marks, link)
+    for asked, plan in _LAST:
+        if asked.is_same(question):
+            return plan
+    plan = _plan(question)
+    _LAST[:] = [(question, plan)]
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    desired: Desired
+    observed: Observed
+    marks: Marks
+    link: Link | None
+
+    def is_same(self, other: "_Question") -> bool:
+        """Thousands of routes are not compared, only whether they are the very same values."""
+        return (
+            self.desired.routes is other.desired.routes
+            and self.observed.routes is other.observed.routes
+            and (self.marks, self.link) == (other.marks, other.link)
+            and (self.observed.links, self.observed.addresses) == (other.observed.links, other.observed.addresses)
+            and self.desired == other.desired
+        )
+
+
+_LAST: list[tuple[_Question, RoutePlan]] = []
+"""The last question and its answer: most looks at a kernel find nothing new. The answer depends on nothing else."""
+
+
+def _plan(question: _Question) -> RoutePlan:
+    desired, observed, marks, link = question.desired, question.observed, question.marks, question.link
+    ours = [(_quick_key(*route.key), route) for route in observed.routes if owns_route(route, marks)]
+    present = dict(ours)
+    foreign: dict[QuickKey, Route] | None = None
     names = {each.index: each.name for each in observed.links}
-    around = Surroundings(
-        on_link=OnLink(observed, link, desired.address),
-        marks=marks,
-        address=desired.address,
-        overlay=link,
-        off_link=link or next((each for each in observed.links if each.name == desired.interface), None),
-        fallback=fallback_gateway(observed, desired.fallback, marks) if desired.fallback else None,
+    resolver = _Resolver(
+        Surroundings(
+            on_link=OnLink(observed, link, desired.address),
+            marks=marks,
+            address=desired.address,
+            overlay=link,
+            off_link=link or next((each for each in observed.links if each.name == desired.interface), None),
+            fallback=fallback_gateway(observed, desired.fallback, marks) if desired.fallback else None,
+        )
     )
     changes: list[AddRoute | ReplaceRoute] = []
     problems: list[Problem] = []
     placed: list[tuple[DesiredRoute, str]] = []
     wanted_keys = set()
     for wish in desired.routes:
-        active = active_gateways(wish, desired.down)
+        # One gateway and none that is down is what most routes have: it is the active one.
+        simple = len(wish.gateways) < 2 and not desired.down
+        active = Active(wish.gateways, wish.kind) if simple else active_gateways(wish, desired.down)
         if active.kind is None:
             problems.append(Problem("GatewaysDown", f"{wish.subnet} is withdrawn: no gateway is alive", wish))
             continue
-        key = kernel_key(wish)
+        key = _quick_key(*kernel_key(wish))
         if key in wanted_keys:
             problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
             continue
         wanted_keys.add(key)
-        resolved = _resolve(wish, active.gateways, active.kind, around)
-        if isinstance(resolved, Problem):
-            problems.append(resolved)
+        way = resolver.way(wish, active.gateways, active.kind)
+        if isinstance(way, Problem):
+            problems.append(way)
             continue
         found = present.get(key)
         if found is None:
-            changes.append(AddRoute(resolved))
-        elif not owns_route(found, marks):
-            message = f"{wish.subnet} has a route of protocol {found.protocol} already, which is not ours to change"
+            if foreign is None:
+                # Somebody may have put a route of the same key beside ours: ours is the one that counts.
+                foreign = {_quick_key(*route.key): route for route in observed.routes}
+            taken = foreign.get(key)
+            if taken is None:
+                changes.append(AddRoute(way.route(wish, active.kind, marks)))
+                continue
+            message = f"{wish.subnet} has a route of protocol {taken.protocol} already, which is not ours to change"
             problems.append(Problem("ForeignRoute", message, wish))
-        elif found != resolved:
-            changes.append(ReplaceRoute(resolved))
+        elif not way.leads(found, wish, active.kind):
+            changes.append(ReplaceRoute(way.route(wish, active.kind, marks)))
         elif active.kind != wish.kind:
             problems.append(Problem("GatewaysDown", f"{wish.subnet} is {active.kind}: no gateway is alive", wish))
         else:
-            device = names.get(resolved.next_hops[0].link, "") if resolved.next_hops else ""
-            placed.append((wish, device))
-    deletions = _unwanted(observed.routes, wanted_keys, marks)
+            placed.append((wish, names.get(way.hops[0].link, "") if way.hops else ""))
+    deletions = [DeleteRoute(route) for key, route in ours if key not in wanted_keys]
     return RoutePlan(tuple(changes), tuple(deletions), tuple(problems), tuple(placed))
 
 
-def _unwanted(routes: Iterable[Route], wanted: set[tuple[IpNetwork, int, int]], marks: Marks) -> list[DeleteRoute]:
-    return [DeleteRoute(route) for route in routes if owns_route(route, marks) and route.key not in wanted]
+QuickKey: TypeAlias = tuple[int, int, int, int, int]
+
+
+def _quick_key(subnet: IpNetwork, metric: int, table: int) -> QuickKey:
+    """The same key in numbers: networks of the standard library are ten times as slow to hash and to compare."""
+    return (int(subnet.network_address), subnet.prefixlen, subnet.version, metric, table)
 
 
 def kernel_key(wish: DesiredRoute) -> tuple[IpNetwork, int, int]:
@@ -148,29 +194,78 @@ def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> Ip
     return best.next_hops[0].gateway if best else None
 
 
-def _resolve(
-    wish: DesiredRoute, gateways: tuple[Gateway, ...], kind: RouteKind, around: Surroundings
-) -> Route | Problem:
-    subnet, metric, table = kernel_key(wish)
-    if kind != "unicast":
-        return Route(subnet, (), around.marks.protocol, metric, None, table, kind)
-    if not gateways and around.fallback is not None and around.fallback.version == subnet.version:
-        gateways = (Gateway(around.fallback),)
-    if not gateways:
-        message = f"{subnet} has no gateway, and this node has no overlay gateway"
-        return Problem("NoGateway", message, wish)
-    hops = []
-    for gateway in gateways:
-        index = around.on_link.link_of(gateway.address)
-        off_link = index is None and wish.on_link and around.off_link is not None
-        if off_link and around.off_link is not None:
-            index = around.off_link.index
-        if index is None:
-            message = f"{gateway.address} is in no subnet of a link of this node"
-            return Problem("GatewayNotOnLink", f"{message}; onLink: true would allow it", wish)
-        hops.append(NextHop(gateway.address, index, gateway.weight if len(gateways) > 1 else 1, off_link))
-    hops.sort(key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link))
-    over_link = around.overlay is not None and all(hop.link == around.overlay.index for hop in hops)
-    own = around.address is not None and around.address.version == subnet.version
-    source = around.address.ip if over_link and own and around.address else None
-    return Route(subnet, tuple(hops), around.marks.protocol, metric, source, table, kind, wish.mtu, wish.advmss)
+class _Way:
+    """Where a route leads: shared by all the routes of one plan that lead there."""
+
+    __slots__ = ("_last_found", "hops", "source")
+
+    def __init__(self, hops: tuple[NextHop, ...], source: IpAddress | None) -> None:
+        self.hops = hops
+        self.source = source
+        self._last_found: tuple[NextHop, ...] = hops
+
+    def route(self, wish: DesiredRoute, kind: RouteKind, marks: Marks) -> Route:
+        subnet, metric, table = kernel_key(wish)
+        if kind != "unicast":
+            return Route(subnet, (), marks.protocol, metric, None, table, kind)
+        return Route(subnet, self.hops, marks.protocol, metric, self.source, table, kind, wish.mtu, wish.advmss)
+
+    def leads(self, found: Route, wish: DesiredRoute, kind: RouteKind) -> bool:
+        """Whether a route of ours that has the key is what ``route`` would make."""
+        limits = (wish.mtu, wish.advmss) if kind == "unicast" else (0, 0)
+        if found.kind != kind or found.source != self.source or (found.mtu, found.advmss) != limits:
+            return False
+        if found.next_hops is not self._last_found:
+            if found.next_hops != self.hops:
+                return False
+            # Observed routes that lead the same way share their next hops: the next comparison is one of identity.
+            self._last_found = found.next_hops
+        return True
+
+
+_NOWHERE = _Way((), None)
+
+
+class _Resolver:
+    """Finds the way of each wish, once for all the wishes with the same gateways."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._source = around.address.ip if around.address is not None else None
+        self._known: dict[tuple[object, ...], _Way] = {}
+
+    def way(self, wish: DesiredRoute, gateways: tuple[Gateway, ...], kind: RouteKind) -> _Way | Problem:
+        """``kind`` is that of the route now, with the gateways that are active."""
+        if kind != "unicast":
+            return _NOWHERE
+        around, version = self._around, wish.subnet.version
+        if not gateways and around.fallback is not None and around.fallback.version == version:
+            gateways = (Gateway(around.fallback),)
+        if not gateways:
+            message = f"{wish.subnet} has no gateway, and this node has no overlay gateway"
+            return Problem("NoGateway", message, wish)
+        key = (version, wish.on_link, *((g.address.version, int(g.address), g.weight) for g in gateways))
+        way = self._known.get(key)
+        if way is None:
+            found = self._find(wish, gateways)
+            if isinstance(found, Problem):
+                return found
+            way = self._known[key] = found
+        return way
+
+    def _find(self, wish: DesiredRoute, gateways: tuple[Gateway, ...]) -> _Way | Problem:
+        around = self._around
+        hops = []
+        for gateway in gateways:
+            index = around.on_link.link_of(gateway.address)
+            off_link = index is None and wish.on_link and around.off_link is not None
+            if off_link and around.off_link is not None:
+                index = around.off_link.index
+            if index is None:
+                message = f"{gateway.address} is in no subnet of a link of this node"
+                return Problem("GatewayNotOnLink", f"{message}; onLink: true would allow it", wish)
+            hops.append(NextHop(gateway.address, index, gateway.weight if len(gateways) > 1 else 1, off_link))
+        hops.sort(key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link))
+        over_link = around.overlay is not None and all(hop.link == around.overlay.index for hop in hops)
+        own = self._source is not None and self._source.version == wish.subnet.version
+        return _Way(tuple(hops), self._source if over_link and own else None)

@@ -17,12 +17,16 @@ from overlay_net.model.kernel import (
     DeleteLink,
     DeleteRoute,
     KernelAction,
+    Link,
     Marks,
     NextHop,
     Observed,
     ReplaceRoute,
     Route,
+    RouteKind,
     SetLinkUp,
+    SetMacvlanMode,
+    SetMtu,
     SetSysctl,
 )
 from tests.fakes.kernel import FakeKernel
@@ -114,6 +118,23 @@ async def test_a_link_is_made_marked_and_only_once(kernel: Subject) -> None:
     assert await kernel.errno(SetLinkUp("eth9")) == 19
 
 
+async def test_a_link_as_it_is_made_and_changed(kernel: Subject) -> None:
+    async def link(name: str) -> Link:
+        return next(link for link in (await kernel.observe()).links if link.name == name)
+
+    parent, first = await link("eth0"), await link("tmp0")
+    assert (first.mtu, first.mode) == (parent.mtu, "bridge")
+    assert first.mac != parent.mac
+    await kernel.apply(AddLink("tmp1", "eth0", mode="private", mac="02:1b:00:00:00:07"))
+    second = await link("tmp1")
+    assert (second.mac, second.mode, second.up) == ("02:1b:00:00:00:07", "private", False)
+    await kernel.apply(SetMtu("tmp1", 1400))
+    await kernel.apply(SetMacvlanMode("tmp1", "vepa"))
+    assert await link("tmp1") == replace(second, mtu=1400, mode="vepa")
+    assert await kernel.errno(SetMtu("eth9", 1400)) == 19
+    assert await kernel.errno(SetMacvlanMode("eth9", "vepa")) == 19
+
+
 async def test_an_address_brings_its_subnet_and_takes_it_away(kernel: Subject) -> None:
     assert await kernel.routes() == {PRIVATE, OVERLAY}
     assert await kernel.errno(AddAddress("tmp0", FIRST)) == 0
@@ -165,3 +186,84 @@ async def test_a_link_that_goes_down_or_away_takes_its_routes(kernel: Subject) -
     await kernel.apply(DeleteLink(await kernel.index("tmp0"), "tmp0"))
     assert await kernel.routes() == {PRIVATE}
     assert not [each for each in (await kernel.observe()).addresses if each.interface == FIRST]
+
+
+# --- Routes of other kinds, with weights, in other tables -------------------------------------------------------------
+
+
+async def ours(kernel: Subject) -> set[Route]:
+    return {each for each in (await kernel.observe()).routes if each.protocol == 117}
+
+
+async def ecmp(kernel: Subject, subnet: str, *gateways: tuple[str, int], on_link: bool = False) -> Route:
+    link = await kernel.index("tmp0")
+    hops = (NextHop(ip_address(gateway), link, weight, on_link) for gateway, weight in gateways)
+    return Route(ip_network(subnet), tuple(hops), 117)
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
+async def test_a_route_that_leads_nowhere(kernel: Subject, kind: RouteKind) -> None:
+    nowhere = Route(ip_network("10.1.0.0/16"), (), 117, kind=kind)
+    somewhere = await kernel.route("10.1.0.0/16", "192.168.100.1")
+    await kernel.apply(AddRoute(nowhere))
+    assert await ours(kernel) == {nowhere}
+    assert await kernel.errno(AddRoute(somewhere)) == 17, "the key is taken, whatever the kind"
+    await kernel.apply(ReplaceRoute(somewhere))
+    assert await ours(kernel) == {somewhere}
+    await kernel.apply(ReplaceRoute(nowhere))
+    await kernel.apply(AddRoute(replace(somewhere, metric=7)))
+    await kernel.set_down("tmp0")
+    assert await ours(kernel) == {nowhere}, "it needs no link"
+    await kernel.apply(DeleteRoute(somewhere))
+    assert not await ours(kernel), "a deletion is by key and protocol, not by kind"
+
+
+async def test_several_next_hops_with_weights(kernel: Subject) -> None:
+    first = await ecmp(kernel, "10.1.0.0/16", ("192.168.100.1", 3), ("192.168.100.2", 256))
+    await kernel.apply(AddRoute(first))
+    assert await ours(kernel) == {first}
+    second = await ecmp(kernel, "10.1.0.0/16", ("192.168.100.1", 4), ("192.168.100.2", 1), ("192.168.100.3", 1))
+    await kernel.apply(ReplaceRoute(second))
+    assert await ours(kernel) == {second}
+    one_is_bad = await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1), ("192.168.100.1", 1))
+    assert await kernel.errno(ReplaceRoute(one_is_bad)) == 101
+    assert await ours(kernel) == {second}, "what was there before is left"
+    await kernel.apply(DeleteRoute(await ecmp(kernel, "10.1.0.0/16", ("192.168.100.9", 1))))
+    assert not await ours(kernel)
+
+
+async def test_a_gateway_off_the_link_has_to_be_said(kernel: Subject) -> None:
+    assert await kernel.errno(AddRoute(await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1)))) == 101
+    alone = await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1), on_link=True)
+    both = await ecmp(kernel, "10.2.0.0/16", ("10.99.0.1", 1), ("10.99.0.2", 2), on_link=True)
+    for route in (alone, both):
+        assert await kernel.errno(AddRoute(route)) == 0
+    assert await ours(kernel) == {alone, both}
+
+
+async def test_tables_metrics_and_limits(kernel: Subject) -> None:
+    plain = await kernel.route("10.1.0.0/16", "192.168.100.1", mtu=1400, advmss=1360)
+    others = {replace(plain, table=77), replace(plain, table=1000), replace(plain, metric=5, mtu=0)}
+    for route in (plain, *others):
+        assert await kernel.errno(AddRoute(route)) == 0
+    assert await ours(kernel) == {plain, *others}
+    await kernel.apply(ReplaceRoute(replace(plain, mtu=1300)))
+    assert await ours(kernel) == {replace(plain, mtu=1300), *others}
+    for _ in range(2):
+        # The second time it is gone already: no other goes in its place.
+        await kernel.apply(DeleteRoute(plain))
+        assert await ours(kernel) == others
+
+
+async def test_an_ipv6_route_has_a_metric_always(kernel: Subject) -> None:
+    link = await kernel.index("tmp0")
+    bare = Route(ip_network("fd11::/64"), (NextHop(ip_address("fe80::1"), link),), 117)
+    stored = replace(bare, metric=1024)
+    await kernel.apply(AddRoute(bare))
+    assert await kernel.errno(AddRoute(stored)) == 17
+    assert await ours(kernel) == {stored}
+    nowhere = Route(ip_network("fd12::/64"), (), 117, 1024, kind="unreachable")
+    await kernel.apply(AddRoute(nowhere))
+    assert await ours(kernel) == {stored, nowhere}
+    await kernel.apply(DeleteRoute(bare))
+    assert await ours(kernel) == {nowhere}

@@ -24,6 +24,8 @@ from overlay_net.model.kernel import (
     ReplaceRoute,
     Route,
     SetLinkUp,
+    SetMacvlanMode,
+    SetMtu,
     SetSysctl,
 )
 
@@ -50,11 +52,10 @@ class FakeKernel:
     def apply(self, action: KernelAction) -> None:
         """Raises KernelError with the errno that Linux gives."""
         match action:
-            case AddLink(name, parent):
-                self._add_link(name, parent)
-            case AdoptLink(name):
-                link = self._named(name)
-                self.links[link.index] = replace(link, alias=self.marks.alias)
+            case AddLink():
+                self._add_link(action)
+            case AdoptLink() | SetMtu() | SetMacvlanMode():
+                self._change_link(action)
             case SetLinkUp(name):
                 link = self._named(name)
                 self.links[link.index] = replace(link, up=True)
@@ -74,16 +75,17 @@ class FakeKernel:
             case DeleteAddress(name, interface):
                 self._delete_address(self._named(name).index, interface)
             case AddRoute(route):
-                self._check(route)
+                route = self._as_stored(route)
                 if any(each.key == route.key for each in self.routes):
                     raise KernelError("exists", code=errno.EEXIST)
                 self.routes.append(route)
             case ReplaceRoute(route):
-                self._check(route)
+                route = self._as_stored(route)
                 # Linux replaces whatever has the key, whoever made it.
                 self.routes = [each for each in self.routes if each.key != route.key] + [route]
             case DeleteRoute(route):
-                self.routes = [each for each in self.routes if (each.key, each.protocol) != (route.key, route.protocol)]
+                gone = _stored(route)
+                self.routes = [each for each in self.routes if (each.key, each.protocol) != (gone.key, gone.protocol)]
 
     def set_down(self, index: int) -> None:
         """The link's routes vanish without a word."""
@@ -101,12 +103,33 @@ class FakeKernel:
     def _drop_routes_over(self, index: int) -> None:
         self.routes = [route for route in self.routes if all(hop.link != index for hop in route.next_hops)]
 
-    def _add_link(self, name: str, parent: str) -> None:
-        if any(link.name == name for link in self.links.values()):
+    def _add_link(self, action: AddLink) -> None:
+        if any(link.name == action.name for link in self.links.values()):
             raise KernelError("exists", code=errno.EEXIST)
-        below = self._named(parent)
-        self.links[self._next] = Link(self._next, name, "macvlan", below.index, self.marks.alias, up=False)
+        below = self._named(action.parent)
+        macvlan = action.kind == "macvlan"
+        self.links[self._next] = Link(
+            self._next,
+            action.name,
+            action.kind,
+            below.index,
+            self.marks.alias,
+            up=False,
+            mtu=below.mtu,
+            mac=(action.mac or f"02:00:00:00:00:{self._next:02x}") if macvlan else below.mac,
+            mode=action.mode if macvlan else "",
+        )
         self._next += 1
+
+    def _change_link(self, action: AdoptLink | SetMtu | SetMacvlanMode) -> None:
+        link = self._named(action.name)
+        match action:
+            case AdoptLink():
+                self.links[link.index] = replace(link, alias=self.marks.alias)
+            case SetMtu(_, mtu):
+                self.links[link.index] = replace(link, mtu=mtu)
+            case SetMacvlanMode(_, mode):
+                self.links[link.index] = replace(link, mode=mode)
 
     def _named(self, name: str) -> Link:
         for link in self.links.values():
@@ -140,7 +163,13 @@ class FakeKernel:
                     route for route in self.routes if not (route.protocol == RTPROT_KERNEL and route.subnet == network)
                 ]
 
+    def _as_stored(self, route: Route) -> Route:
+        self._check(route)
+        return _stored(route)
+
     def _check(self, route: Route) -> None:
+        if (route.kind == "unicast") != bool(route.next_hops):
+            raise KernelError(f"{len(route.next_hops)} next hops for kind {route.kind}", code=errno.EINVAL)
         for hop in route.next_hops:
             link = self.links.get(hop.link)
             if link is None:
@@ -148,7 +177,13 @@ class FakeKernel:
             if not link.up:
                 raise KernelError("link is down", code=errno.ENETDOWN)
             subnets = [address.interface.network for address in self.addresses if address.link == hop.link]
-            if hop.gateway is not None and not any(hop.gateway in subnet for subnet in subnets):
+            near = hop.on_link or hop.gateway is None or hop.gateway.is_link_local
+            if not near and not any(hop.gateway in subnet for subnet in subnets):
                 raise KernelError("gateway is unreachable", code=errno.ENETUNREACH)
         if route.source is not None and all(address.interface.ip != route.source for address in self.addresses):
             raise KernelError("source is not local", code=errno.EINVAL)
+
+
+def _stored(route: Route) -> Route:
+    """As it is observed afterwards: an IPv6 route without a metric gets one (IP6_RT_PRIO_USER)."""
+    return replace(route, metric=1024) if route.subnet.version == 6 and not route.metric else route

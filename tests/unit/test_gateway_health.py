@@ -42,7 +42,7 @@ def fed(answers: str, check: HealthCheck = CHECK, health: GatewayHealth | None =
         ("+--", "uud", CHECK),
         ("-", "d", HealthCheck(failures=1)),
         # Down at 1 s, held until 6 s.
-        ("--+++++++", "udddddduu", CHECK),
+        ("--+++++++", "uddddduuu", CHECK),
         # An answer in between that fails begins the row anew.
         ("--+++-+++", "udddddddu", CHECK),
         ("--++++-++", "udddddddd", CHECK),
@@ -56,12 +56,10 @@ def test_rows_of_answers(answers: str, states: str, check: HealthCheck) -> None:
 
 def fall(health: GatewayHealth, now: float) -> tuple[GatewayHealth, float]:
     """Down and up again as fast as possible; the state and the time then."""
-    while not health.down:
-        health = after(health, CHECK, False, now)
-        now += 1
-    while health.down:
-        health = after(health, CHECK, True, now)
-        now += 1
+    for down in (False, True):
+        while health.down is down:
+            health = after(health, CHECK, down, now)
+            now += 1
     return health, now
 
 

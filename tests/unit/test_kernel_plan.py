@@ -94,7 +94,14 @@ def test_from_nothing_to_link_address_and_route() -> None:
     hop = NextHop(ip_address("192.168.100.1"), tmp0.index)
     assert Route(ip_network("192.168.0.0/24"), (hop,), 117, source=OVERLAY.ip) in after.routes
     values = {key: value for (link, key), value in after.sysctls.items() if link == "tmp0"}
-    assert values == {"rp_filter": "2", "arp_ignore": "1", "arp_announce": "2", "promote_secondaries": "1"}
+    assert values == {
+        "rp_filter": "2",
+        "arp_ignore": "1",
+        "arp_announce": "2",
+        "promote_secondaries": "1",
+        "ipv6.accept_ra": "0",
+        "ipv6.accept_dad": "1",
+    }
     assert after.sysctls["eth0", "arp_ignore"] == "1", "or the parent answers ARP for the overlay address"
     assert plan_kernel(desired(route()), after, MARKS).placed == ((route(), "tmp0"),)
 

@@ -4,248 +4,229 @@ Every action can be applied twice: what exists already, or is gone already, is n
 that something of the same key exists which may not be ours.
 """
 
-import asyncio
 import errno
-import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from overlay_net.adapters.netlink.messages import address_of, link_of, route_of
+from overlay_net.adapters.netlink import link_messages as links
+from overlay_net.adapters.netlink import route_messages
+from overlay_net.adapters.netlink.channel import Channel, Request, open_route_socket
+from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.sysctl import Sysctls
+from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
+from overlay_net.adapters.netlink.wording import describe
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
     AddAddress,
     AddLink,
+    Address,
     AddRoute,
     AdoptLink,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
     KernelAction,
+    Link,
     Marks,
     Observed,
     ReplaceRoute,
-    Route,
     SetLinkUp,
+    SetMacvlanMode,
+    SetMtu,
     SetSysctl,
 )
-
-log = logging.getLogger(__name__)
 
 RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT}
-# pyroute2 waits for ever with thousands of requests in flight on one socket.
-IN_FLIGHT = 64
-TIMEOUT = 30.0
-# A dump that the kernel says was interrupted by a change is read again.
-DUMP_TRIES = 5
 # The kernel keeps an address's protocol since this release (IFA_PROTO, commit 47f0bd503210).
 MARKED_ADDRESSES_SINCE = (5, 18)
 
 
 class Kernel:
-    """One namespace's kernel; an async context manager. ``sysctl_links`` are the links whose sysctls are observed."""
+    """One namespace's kernel; an async context manager.
 
-    def __init__(self, marks: Marks, sysctl_links: Iterable[str], proc_sys_net: Path = Path("/proc/sys/net")) -> None:
+    ``sysctl_links`` are the links whose sysctls are observed, as they are at each look: it may be a set that changes.
+    """
+
+    def __init__(
+        self,
+        marks: Marks,
+        sysctl_links: Collection[str],
+        proc_sys_net: Path = Path("/proc/sys/net"),
+        connect: Callable[[], socket.socket] = open_route_socket,
+    ) -> None:
         self._marks = marks
-        self._sysctl_links = tuple(sysctl_links)
+        self._sysctl_links = sysctl_links
         self._sysctls = Sysctls(proc_sys_net)
         self._marks_addresses = kernel_release() >= MARKED_ADDRESSES_SINCE
-        self._netlink: Any = None
-        # One dump at a time on a socket, else the kernel answers EBUSY.
-        self._turn = asyncio.Lock()
+        self._channel = Channel(connect)
+        self._routes = Routes(self._channel)
 
     async def __aenter__(self) -> "Kernel":
-        self._netlink = AsyncIPRoute(ext_ack=True, strict_check=True)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._netlink.close()
+        self._channel.close()
 
     async def observe(self) -> Observed:
-        """One look at links, addresses and main-table routes. Raises KernelError."""
-        for _ in range(DUMP_TRIES):
-            async with self._exclusive("read links, addresses and routes"):
-                try:
-                    links = [link_of(message) async for message in await self._netlink.link("dump")]
-                    addresses = [address_of(message) async for message in await self._netlink.addr("dump")]
-                    routes = [route_of(message) async for message in await self._netlink.route("dump", table=254)]
-                except NetlinkError as error:
-                    if error.code != errno.EINTR:
-                        raise
-                    continue
+        """One look at links, addresses and the routes of all tables but "local". Raises KernelError.
+
+        Where the routes are those of the look before, they are the same tuple: comparing two observations is cheap.
+        """
+        try:
             return Observed(
-                links=tuple(links),
-                addresses=tuple(addresses),
-                routes=tuple(route for route in routes if route is not None),
+                links=tuple(await self._links()),
+                addresses=tuple(await self._addresses()),
+                routes=await self._routes.read(),
                 sysctls=self._sysctls.read(self._sysctl_links),
                 marks_addresses=self._marks_addresses,
             )
-        raise KernelError("the kernel changes faster than it can be read", code=errno.EINTR)
+        except KernelError as error:
+            raise KernelError(f"read links, addresses and routes: {error}", code=error.code) from None
+
+    async def _links(self) -> list[Link]:
+        answer = await self._channel.dump(links.RTM_GETLINK, links.dump_links())
+        return [links.link_of(body) for body in _bodies(answer, links.RTM_NEWLINK)]
+
+    async def _addresses(self) -> list[Address]:
+        answer = await self._channel.dump(links.RTM_GETADDR, links.dump_addresses())
+        found = (links.address_of(body) for body in _bodies(answer, links.RTM_NEWADDR))
+        return [address for address in found if address is not None]
 
     async def apply(self, action: KernelAction) -> None:
         """Raises KernelError, whose text says what was tried and what the kernel answered."""
         if isinstance(action, SetSysctl):
             self._sysctls.write(action.link, action.key, action.value)
-            return
-        async with self._exclusive(describe(action)):
-            await self._apply(action)
+        elif isinstance(action, AddRoute | ReplaceRoute | DeleteRoute):
+            for _, error in await self.apply_routes([action]):
+                raise error
+        else:
+            try:
+                await self._apply(action)
+            except KernelError as error:
+                raise KernelError(f"{describe(action)}: {error}", code=error.code) from None
 
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
-        """Apply many, in runs of one kind so that every addition comes before the first deletion; the refused ones."""
+        """Apply many, all additions and replacements before the first deletion; the refused ones, in no order.
+
+        Raises KernelError where it is not known what became of them: the next look tells.
+        """
         refused: list[tuple[RouteAction, KernelError]] = []
-
-        async def one(action: RouteAction) -> None:
-            try:
-                await self._route(action)
-            except NetlinkError as error:
-                refused.append((action, translated(error, describe(action))))
-            except (ValueError, OSError) as error:
-                # pyroute2 could not even put it into a message.
-                refused.append((action, KernelError(f"{describe(action)}: {error}")))
-
-        async with self._exclusive(f"write {len(actions)} routes"):
-            additions = [action for action in actions if not isinstance(action, DeleteRoute)]
-            deletions = [action for action in actions if isinstance(action, DeleteRoute)]
-            for run in (additions, deletions):
-                for start in range(0, len(run), IN_FLIGHT):
-                    await asyncio.gather(*(one(action) for action in run[start : start + IN_FLIGHT]))
+        additions = [action for action in actions if not isinstance(action, DeleteRoute)]
+        deletions = [action for action in actions if isinstance(action, DeleteRoute)]
+        try:
+            await self._write(additions, refused)
+            await self._write(await self._there(deletions), refused)
+        except KernelError as error:
+            raise KernelError(f"write {len(actions)} routes: {error}", code=error.code) from None
         return refused
 
-    @asynccontextmanager
-    async def _exclusive(self, what: str) -> AsyncIterator[None]:
-        async with self._turn:
-            try:
-                async with asyncio.timeout(TIMEOUT):
-                    yield
-            except NetlinkError as error:
-                raise translated(error, what) from None
-            except (OSError, TimeoutError) as error:
-                # Whatever is still under way on this socket would be taken for the answer to the next request.
-                self._netlink.close()
-                self._netlink = AsyncIPRoute(ext_ack=True, strict_check=True)
-                raise KernelError(f"{what}: {type(error).__name__} {error}".rstrip()) from None
-            except asyncio.CancelledError:
-                self._netlink.close()
-                self._netlink = AsyncIPRoute(ext_ack=True, strict_check=True)
-                raise
+    async def _there(self, deletions: list[DeleteRoute]) -> list[DeleteRoute]:
+        """Those of the deletions that may be asked for.
+
+        "Metric 0" would take the first of any metric once the route itself is gone: so that is looked up before.
+        """
+        if all(route_messages.metric_of(action.route) for action in deletions):
+            return deletions
+        there = await self._routes.read()
+        same = {id(route) for route in there}
+        if all(id(action.route) in same for action in deletions):
+            return deletions
+        keys = {(route.protocol, *route.key) for route in there}
+        return [
+            action
+            for action in deletions
+            if route_messages.metric_of(action.route) or (action.route.protocol, *action.route.key) in keys
+        ]
+
+    async def _write(self, actions: Sequence[RouteAction], refused: list[tuple[RouteAction, KernelError]]) -> None:
+        sent: list[RouteAction] = []
+        packer = route_messages.RoutePacker()
+
+        def requests() -> Iterator[Request]:
+            """Packed while the kernel works on the ones before."""
+            for action in actions:
+                kind, flags = _VERBS[type(action)]
+                try:
+                    body = packer.delete(action.route) if isinstance(action, DeleteRoute) else packer.new(action.route)
+                except KernelError as error:
+                    refused.append((action, KernelError(f"{describe(action)}: {error}", code=errno.EINVAL)))
+                else:
+                    sent.append(action)
+                    yield (kind, flags, body)
+
+        for position, refusal in (await self._channel.request(requests())).items():
+            action = sent[position]
+            if not (isinstance(action, DeleteRoute) and refusal.code in GONE):
+                refused.append((action, KernelError(f"{describe(action)}: {refusal.text}", code=refusal.code)))
 
     async def _apply(self, action: KernelAction) -> None:
         match action:
-            case AddLink(name, parent):
-                await self._add_link(name, parent)
+            case AddLink():
+                await self._add_link(action)
             case AdoptLink(name):
-                await self._netlink.link("set", index=await self._index(name), ifalias=self._marks.alias)
+                await self._ask(links.RTM_NEWLINK, links.mark_link(await self._index(name), self._marks.alias))
             case SetLinkUp(name):
-                await self._netlink.link("set", index=await self._index(name), state="up")
+                await self._ask(links.RTM_NEWLINK, links.raise_link(await self._index(name)))
+            case SetMtu(name, mtu):
+                await self._ask(links.RTM_NEWLINK, links.set_mtu(await self._index(name), mtu))
+            case SetMacvlanMode(name, mode):
+                await self._ask(links.RTM_NEWLINK, links.set_macvlan_mode(await self._index(name), mode))
             case DeleteLink(index, _):
-                await unless_gone(lambda: self._netlink.link("del", index=index))
-            case AddAddress(link, interface):
+                await self._ask(links.RTM_DELLINK, links.link(index), unless=GONE)
+            case AddAddress(name, interface):
                 # "replace" marks an address that is there without our protocol number.
-                await self._netlink.addr(
-                    "replace",
-                    index=await self._index(link),
-                    address=str(interface.ip),
-                    prefixlen=interface.network.prefixlen,
-                    proto=self._marks.protocol,
-                )
-            case DeleteAddress(link, interface):
-                index = await self._index(link)
-                await unless_gone(
-                    lambda: self._netlink.addr(
-                        "del", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen
-                    )
-                )
-            case AddRoute() | ReplaceRoute() | DeleteRoute():
-                await self._route(action)
+                body = links.address(interface, await self._index(name), self._marks.protocol)
+                await self._ask(links.RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE)
+            case DeleteAddress(name, interface):
+                await self._ask(links.RTM_DELADDR, links.address(interface, await self._index(name)), unless=GONE)
 
-    async def _add_link(self, name: str, parent: str) -> None:
-        """Make the macvlan, then name and mark it in one message: no crash leaves a link of that name unmarked.
+    async def _add_link(self, action: AddLink) -> None:
+        """Make the link, then name and mark it in one message: no crash leaves a link of that name unmarked.
 
         The kernel takes an alias only from a change of a link (do_setlink), not at its creation.
         """
-        unfinished = f"{name[:11]}.new"
-        leftover = await self._netlink.link_lookup(ifname=unfinished)
-        if not leftover:
-            await self._netlink.link(
-                "add", ifname=unfinished, kind="macvlan", link=await self._index(parent), macvlan_mode="bridge"
-            )
-            leftover = await self._netlink.link_lookup(ifname=unfinished)
-        if not leftover:
-            raise NetlinkError(errno.ENODEV, f"{unfinished} vanished")
-        await self._netlink.link("set", index=leftover[0], ifname=name, ifalias=self._marks.alias)
+        unfinished = f"{action.name[:11]}.new"
+        if await self._find(unfinished) is None:
+            parent = await self._index(action.parent)
+            body = links.new_link(unfinished, parent, action.kind, action.mode, action.mac)
+            await self._ask(links.RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
+        index = await self._index(unfinished)
+        await self._ask(links.RTM_NEWLINK, links.mark_link(index, self._marks.alias, action.name))
+
+    async def _ask(self, kind: int, body: bytes, flags: int = 0, unless: Iterable[int] = ()) -> None:
+        for refusal in (await self._channel.request([(kind, flags, body)])).values():
+            if refusal.code not in unless:
+                raise KernelError(refusal.text, code=refusal.code)
+
+    async def _find(self, name: str) -> int | None:
+        return next((link.index for link in await self._links() if link.name == name), None)
 
     async def _index(self, name: str) -> int:
-        found = await self._netlink.link_lookup(ifname=name)
-        if not found:
-            raise NetlinkError(errno.ENODEV, f"no link {name}")
-        return int(found[0])
-
-    async def _route(self, action: RouteAction) -> None:
-        route = action.route
-        fields: dict[str, Any] = {"dst": str(route.subnet), "table": route.table, "proto": route.protocol}
-        if route.metric:
-            fields["priority"] = route.metric
-        if isinstance(action, DeleteRoute):
-            await unless_gone(lambda: self._netlink.route("del", **fields))
-            return
-        fields |= _next_hop_fields(route)
-        await self._netlink.route("add" if isinstance(action, AddRoute) else "replace", **fields)
+        found = await self._find(name)
+        if found is None:
+            raise KernelError(f"no link {name}", code=errno.ENODEV)
+        return found
 
 
-def _next_hop_fields(route: Route) -> dict[str, Any]:
-    hops = [
-        {"oif": hop.link} | ({"gateway": str(hop.gateway)} if hop.gateway is not None else {})
-        for hop in route.next_hops
+_VERBS = {
+    AddRoute: (route_messages.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL),
+    ReplaceRoute: (route_messages.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
+    DeleteRoute: (route_messages.RTM_DELROUTE, 0),
+}
+
+
+def _bodies(datagrams: Iterable[bytes], wanted: int) -> list[bytes]:
+    return [
+        datagram[start:end] for datagram in datagrams for kind, _, _, start, end in messages(datagram) if kind == wanted
     ]
-    fields: dict[str, Any] = hops[0] if len(hops) == 1 else {"multipath": hops}
-    return fields | ({"prefsrc": str(route.source)} if route.source is not None else {})
-
-
-async def unless_gone(request: Callable[[], Awaitable[Any]]) -> None:
-    try:
-        await request()
-    except NetlinkError as error:
-        if error.code not in GONE:
-            raise
-
-
-def translated(error: NetlinkError, what: str) -> KernelError:
-    reason = error.args[-1] if error.args and isinstance(error.args[-1], str) else os.strerror(error.code)
-    return KernelError(f"{what}: {reason}", code=error.code)
-
-
-def describe(action: KernelAction) -> str:
-    """The action as a person would type it."""
-    match action:
-        case AddRoute(route) | ReplaceRoute(route) | DeleteRoute(route):
-            verb = {AddRoute: "add", ReplaceRoute: "replace", DeleteRoute: "delete"}[type(action)]
-            hops = ", ".join(str(hop.gateway or f"link {hop.link}") for hop in route.next_hops)
-            return f"{verb} route {route.subnet} via {hops or 'nothing'}"
-        case AddLink(name, parent):
-            return f"add macvlan {name} over {parent}"
-        case AdoptLink(name):
-            return f"mark link {name}"
-        case SetLinkUp(name):
-            return f"set link {name} up"
-        case DeleteLink(_, name):
-            return f"delete link {name}"
-        case AddAddress(link, interface):
-            return f"add address {interface} to {link}"
-        case DeleteAddress(link, interface):
-            return f"delete address {interface} from {link}"
-        case SetSysctl(link, key, value):
-            return f"set net.ipv4.conf.{link}.{key} = {value}"
 
 
 def kernel_release() -> tuple[int, int]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from overlay_net.model.errors import KernelError
 
-KEYS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries")
+KEYS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries", "ipv6.accept_ra", "ipv6.accept_dad")
+"""Of ``net.ipv4.conf.<link>``, unless they say ``ipv6.``."""
 
 
 class Sysctls:
@@ -25,12 +26,22 @@ class Sysctls:
         return values
 
     def write(self, link: str, key: str, value: str) -> None:
-        """Raises KernelError."""
+        """Raises KernelError. A kernel without IPv6 has nothing of it to be set."""
+        family, name = split_key(key)
+        if family == "ipv6" and not (self._base / family).exists():
+            return
         try:
             self._path(link, key).write_text(value, encoding="ascii")
         except OSError as error:
-            text = f"set net.ipv4.conf.{link}.{key} = {value}: {error.strerror}"
+            text = f"set net.{family}.conf.{link}.{name} = {value}: {error.strerror}"
             raise KernelError(text, code=error.errno or 0) from None
 
     def _path(self, link: str, key: str) -> Path:
-        return self._base / "ipv4" / "conf" / link / key
+        family, name = split_key(key)
+        return self._base / family / "conf" / link / name
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """("ipv4", "rp_filter") of ``rp_filter``, ("ipv6", "accept_ra") of ``ipv6.accept_ra``."""
+    family, _, name = key.rpartition(".")
+    return family or "ipv4", name

@@ -1,0 +1,158 @@
+"""What packets and the kernel see: fail-over, restarts, an API that is away, and repair of what somebody breaks."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from lab import vlan
+from lab.assets import find_assets
+from lab.bench.measure import Row
+from lab.namespaces import Namespace
+from lab.processes import wait_until
+from lab.story import Story
+from lab.traffic import Count, Stream
+from lab.vlan import Node
+
+RATE = 100
+API_OUTAGE = 60.0
+FAULTS = 204
+ROUTES = 1000
+SECOND, SECOND_ADDRESS = "gateway-2", "192.168.100.253"
+
+
+class Silent:
+    """Tells nothing: a benchmark prints its table at the end."""
+
+    def step(self, _: str) -> None: ...
+    def fact(self, _: str) -> None: ...
+    def table(self, *_: Any) -> None: ...
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Story]:
+    """One node with the product on it, Ready."""
+    with Story(directory, find_assets(), Silent()) as story:
+        story.build(vlan.NODE_NAMES[:1])
+        story.start()
+        story.register_nodes(vlan.NODE_NAMES[:1])
+        yield story
+
+
+# --- Fail-over, and what must not be felt ----------------------------------------------------------------------------
+
+
+def bench_failover(directory: Path) -> list[Row]:
+    with running(directory) as story:
+        second = story.vlan.add_gateway(SECOND, SECOND_ADDRESS)
+        gateways = {vlan.OVERLAY_GATEWAY: story.vlan.gateway, SECOND_ADDRESS: second}
+        ways_back = {vlan.OVERLAY_GATEWAY: "gateway", SECOND_ADDRESS: SECOND}
+        rows = []
+        for name, priorities in (("ECMP", (0, 0)), ("standby", (0, 1))):
+            pair = zip(gateways, priorities, strict=True)
+            story.apply_route(gateways=[{"address": address, "priority": number} for address, number in pair])
+            story.wait_route(1)
+            rows.append(_fail_over(story, name, gateways, ways_back))
+        story.apply_route()
+        story.wait_route(1)
+        story.vlan.way_back()
+        rows += [
+            _undisturbed(story, "agent killed and started again", lambda: _restart(story)),
+            _undisturbed(story, "agent ended and started again (upgrade)", lambda: _upgrade(story)),
+            _undisturbed(story, f"API server away for {API_OUTAGE:g} s", lambda: _api_outage(story)),
+            _undisturbed(story, "gateway of the StaticRoute changed", lambda: _change_gateway(story)),
+        ]
+    return rows
+
+
+def _fail_over(story: Story, name: str, gateways: dict[str, Namespace], ways_back: dict[str, str]) -> Row:
+    """The gateway that carries the stream dies; the other end answers through the other one from then on."""
+    node = story.a_node
+    used = _gateway_of(node)
+    (other,) = set(gateways) - {used}
+    story.vlan.way_back(ways_back[used])
+    stream = Stream(node, vlan.ON_PREMISE_HOST, RATE)
+    gateways[used].ip("link", "set", "inner", "down")
+    story.vlan.way_back(ways_back[other])
+    wait_until(lambda: _gateway_of(node) == other, f"{name}: traffic goes through {other}")
+    time.sleep(1)
+    count = stream.stop()
+    gateways[used].ip("link", "set", "inner", "up")
+    wait_until(lambda: not story.overlays()[0]["status"].get("gateways"), f"{used} answers again", timeout=60)
+    return _row(f"{name}: the gateway in use dies", count, f"{count.lost / RATE:.2f} s, goal 3 s")
+
+
+def _gateway_of(node: Node) -> str:
+    words = node.ip("route", "get", vlan.ON_PREMISE_HOST, check=False).split()
+    return words[words.index("via") + 1] if "via" in words else ""
+
+
+def _undisturbed(story: Story, what: str, happens: Callable[[], None]) -> Row:
+    stream = Stream(story.a_node, vlan.ON_PREMISE_HOST, RATE)
+    happens()
+    return _row(what, stream.stop(), "goal 0 lost")
+
+
+def _row(what: str, count: Count, goal: str) -> Row:
+    return "failover", what, f"{count.lost} of {count.sent} packets lost", goal
+
+
+def _restart(story: Story) -> None:
+    story.product.agents[story.a_node.name].restart()
+    story.product.wait_agent(story.a_node)
+
+
+def _upgrade(story: Story) -> None:
+    agent = story.product.agents[story.a_node.name]
+    agent.terminate()
+    agent.start()
+    story.product.wait_agent(story.a_node)
+
+
+def _api_outage(story: Story) -> None:
+    story.plane.api_server.kill9()
+    time.sleep(API_OUTAGE)
+    story.plane.api_server.start()
+    story.plane.wait_ready()
+
+
+def _change_gateway(story: Story) -> None:
+    story.apply_route(gateway=vlan.OTHER_OVERLAY_GATEWAY)
+    # After an outage the watches come back after a growing pause, 30 s at the most.
+    story.wait_route(1, timeout=90)
+
+
+# --- Drift ------------------------------------------------------------------------------------------------------------
+
+
+def bench_drift(directory: Path) -> list[Row]:
+    subnets = [f"172.{16 + number // 250}.{number % 250}.0/24" for number in range(ROUTES)]
+    with running(directory) as story:
+        for part in range(0, ROUTES, 500):
+            spec = {"subnets": subnets[part : part + 500]}
+            body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
+            story.plane.apply(body | {"spec": spec})
+        node = story.a_node
+        wait_until(lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are there")
+        address = story.addresses()[node.name]
+        words = [word for subnet in subnets for word in ("--subnet", subnet)]
+        gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)
+        program = (sys.executable, "-m", "lab.drift", "--address", address, *gateways, f"--faults={FAULTS}")
+        output = node.run(*program, *words)
+    measured: dict[str, list[float]] = {}
+    for line in output.splitlines():
+        one = json.loads(line)
+        measured.setdefault(one["fault"], []).append(one["ms"])
+    everything = [ms for each in measured.values() for ms in each]
+    return [_quantiles(f"all {len(everything)} faults, {ROUTES} routes", everything)] + [
+        _quantiles(f"  {fault}", each) for fault, each in measured.items()
+    ]
+
+
+def _quantiles(what: str, milliseconds: list[float]) -> Row:
+    cuts = quantiles(milliseconds, n=100, method="inclusive")
+    return "drift", what, f"p50 {cuts[49]:.1f}  p99 {cuts[98]:.1f}  max {max(milliseconds):.1f} ms", "goal p99 50 ms"

@@ -1,0 +1,62 @@
+"""ARP for IPv4 over Ethernet as bytes (RFC 826)."""
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, TypeAlias
+
+Mac: TypeAlias = str
+"""Six bytes in lower-case hexadecimal with colons, as `ip link` shows them."""
+
+BROADCAST: Final[Mac] = "ff:ff:ff:ff:ff:ff"
+NO_MAC: Final[Mac] = "00:00:00:00:00:00"
+NO_ADDRESS: Final = IPv4Address(0)
+
+ETH_P_ARP: Final = 0x0806
+REQUEST: Final = 1
+REPLY: Final = 2
+
+_ETHERNET = struct.Struct("!6s6sH")
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
+# Ethernet, IPv4, six bytes, four bytes.
+_KIND = (1, 0x0800, 6, 4)
+FRAME = _ETHERNET.size + _ARP.size
+
+
+@dataclass(frozen=True, slots=True)
+class ArpPacket:
+    operation: int
+    sender_mac: Mac
+    sender: IPv4Address
+    """0.0.0.0 in an ARP probe (RFC 5227 1.1)."""
+    target_mac: Mac
+    target: IPv4Address
+
+    def encode(self, destination: Mac) -> bytes:
+        """The whole Ethernet frame."""
+        return _ETHERNET.pack(packed(destination), packed(self.sender_mac), ETH_P_ARP) + _ARP.pack(
+            *_KIND,
+            self.operation,
+            packed(self.sender_mac),
+            self.sender.packed,
+            packed(self.target_mac),
+            self.target.packed,
+        )
+
+    @classmethod
+    def decode(cls, frame: bytes) -> "ArpPacket | None":
+        """None for what is no ARP of IPv4 over Ethernet, or is cut off."""
+        if len(frame) < FRAME:
+            return None
+        *kind, operation, sender_mac, sender, target_mac, target = _ARP.unpack_from(frame, _ETHERNET.size)
+        if tuple(kind) != _KIND or operation not in (REQUEST, REPLY):
+            return None
+        return cls(operation, mac_of(sender_mac), IPv4Address(sender), mac_of(target_mac), IPv4Address(target))
+
+
+def mac_of(data: bytes) -> Mac:
+    return data.hex(":")
+
+
+def packed(mac: Mac) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

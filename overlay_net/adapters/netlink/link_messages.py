@@ -1,0 +1,126 @@
+"""Link and address messages (linux/if_link.h, linux/if_addr.h) <-> the values of model.kernel."""
+
+import socket
+import struct
+from ipaddress import IPv4Interface, IPv6Interface
+
+from overlay_net.adapters.netlink.wire import U32, attribute, attributes
+from overlay_net.model.kernel import Address, IpInterface, Link
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+
+IFINFOMSG = struct.Struct("=BxHiII")
+"""family, device type, index, flags, which flags to change."""
+IFADDRMSG = struct.Struct("=BBBBI")
+"""family, prefix length, flags, scope, link."""
+
+IFF_UP = 0x1
+RT_SCOPE_LINK = 253
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_EXT_MASK = 1, 3, 4, 5, 18, 20, 29
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE = 1, 2, 1, 1
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
+MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
+IPVLAN_MODE_L2 = 0
+"""The link answers ARP; the kernel's own default, L3, does not (networking/ipvlan.rst)."""
+RTEXT_FILTER_SKIP_STATS = 8
+IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
+
+
+def dump_links() -> bytes:
+    """The body of RTM_GETLINK for all links, without their counters."""
+    return IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
+
+
+def dump_addresses() -> bytes:
+    """The body of RTM_GETADDR for all addresses."""
+    return IFADDRMSG.pack(0, 0, 0, 0, 0)
+
+
+def link_of(body: bytes) -> Link:
+    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    found = dict(attributes(body, IFINFOMSG.size))
+    nature = dict(attributes(found.get(IFLA_LINKINFO, b""), 0))
+    kind = _text(nature[IFLA_INFO_KIND]) if IFLA_INFO_KIND in nature else None
+    return Link(
+        index=index,
+        name=_text(found[IFLA_IFNAME]),
+        kind=kind,
+        parent=U32.unpack(found[IFLA_LINK])[0] if IFLA_LINK in found else None,
+        alias=_text(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else None,
+        up=bool(flags & IFF_UP),
+        mtu=U32.unpack(found[IFLA_MTU])[0] if IFLA_MTU in found else 0,
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mode=_macvlan_mode(nature.get(IFLA_INFO_DATA, b"")) if kind == "macvlan" else "",
+    )
+
+
+def _macvlan_mode(data: bytes) -> str:
+    number = dict(attributes(data, 0)).get(IFLA_MACVLAN_MODE)
+    return MACVLAN_MODE_NAMES.get(U32.unpack(number)[0], "") if number else ""
+
+
+def address_of(body: bytes) -> Address | None:
+    """None for an address of another family than IPv4 and IPv6."""
+    family, prefix, _, scope, link = IFADDRMSG.unpack_from(body)
+    found = dict(attributes(body, IFADDRMSG.size))
+    # IFA_LOCAL is the address itself; IFA_ADDRESS is the peer's on a point-to-point link (linux/if_addr.h).
+    own = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+    if own is None or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    interface = IPv4Interface((own, prefix)) if family == socket.AF_INET else IPv6Interface((own, prefix))
+    protocol = found.get(IFA_PROTO, b"\0")[0]
+    return Address(link, interface, protocol or None, link_local=scope >= RT_SCOPE_LINK)
+
+
+def new_link(name: str, parent: int, kind: str, mode: str, mac: str) -> bytes:
+    """The body of RTM_NEWLINK for a macvlan or an ipvlan over a link."""
+    if kind == "macvlan":
+        data = attribute(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODES[mode]))
+    else:
+        data = attribute(IFLA_IPVLAN_MODE, struct.pack("=H", IPVLAN_MODE_L2))
+    own = attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac and kind == "macvlan" else b""
+    named = attribute(IFLA_IFNAME, name.encode() + b"\0") + attribute(IFLA_LINK, U32.pack(parent))
+    return link(0) + named + own + _nature(kind, data)
+
+
+def set_macvlan_mode(index: int, mode: str) -> bytes:
+    """The body of RTM_NEWLINK that changes the mode of a macvlan."""
+    return link(index) + _nature("macvlan", attribute(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODES[mode])))
+
+
+def set_mtu(index: int, mtu: int) -> bytes:
+    """The body of RTM_NEWLINK that changes a link's MTU."""
+    return link(index) + attribute(IFLA_MTU, U32.pack(mtu))
+
+
+def _nature(kind: str, data: bytes) -> bytes:
+    return attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()) + attribute(IFLA_INFO_DATA, data))
+
+
+def mark_link(index: int, alias: str, name: str | None = None) -> bytes:
+    """The body of RTM_NEWLINK that gives a link its alias, and its name in the same step."""
+    named = attribute(IFLA_IFNAME, name.encode() + b"\0") if name is not None else b""
+    return link(index) + named + attribute(IFLA_IFALIAS, alias.encode())
+
+
+def raise_link(index: int) -> bytes:
+    """The body of RTM_NEWLINK that sets a link up."""
+    return IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP)
+
+
+def link(index: int) -> bytes:
+    return IFINFOMSG.pack(0, 0, index, 0, 0)
+
+
+def address(interface: IpInterface, on: int, protocol: int | None = None) -> bytes:
+    """The body of RTM_NEWADDR and RTM_DELADDR."""
+    family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+    head = IFADDRMSG.pack(family, interface.network.prefixlen, 0, 0, on)
+    mark = attribute(IFA_PROTO, bytes([protocol])) if protocol is not None else b""
+    own = interface.ip.packed
+    return head + attribute(IFA_LOCAL, own) + attribute(IFA_ADDRESS, own) + mark
+
+
+def _text(payload: bytes) -> str:
+    return payload.rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,82 @@
+"""Takes down what is ours on this node, and nothing else; it needs no API server."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.adapters.netlink.wording import describe
+from overlay_net.adapters.state_file import StateFile
+from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import DeleteLink, Desired, KernelAction, KernelPlan, Marks, Observed
+from overlay_net.model.names import LINK_ALIAS
+from overlay_net.settings import AgentSettings
+
+MAX_PASSES = 4
+
+
+async def teardown(settings: AgentSettings, tell: Callable[[str], None]) -> list[str]:
+    """Remove routes, addresses and links of ours and the state file, each of which is told; what could not be removed.
+
+    The state goes first: an agent that starts in between must not bring back what is taken down here. The agent of this
+    node must not run, or it makes everything anew.
+    """
+    failures = _forget(settings.state_dir, settings.node_name, tell) if settings.state_dir else []
+    marks = Marks(settings.route_protocol, LINK_ALIAS)
+    watched: set[str] = set()
+    async with Kernel(marks, watched, settings.proc_sys_net) as kernel:
+        refused: dict[str, str] = {}
+        for _ in range(MAX_PASSES):
+            try:
+                observed = await kernel.observe()
+                if not watched:
+                    # An address that others lean on depends on a sysctl of its link.
+                    watched.update(_carriers(observed, marks))
+                    observed = await kernel.observe()
+            except KernelError as error:
+                return [*failures, str(error)]
+            plan = plan_kernel(Desired(), observed, marks)
+            actions = (*plan.actions, *unfinished(settings.link, observed))
+            left = [action for action in actions if describe(action) not in refused]
+            if not left:
+                break
+            for action in left:
+                await _remove(kernel, action, tell, refused)
+    return [*failures, *refused.values(), *_blocked(plan)]
+
+
+def unfinished(link: str, observed: Observed) -> tuple[DeleteLink, ...]:
+    """A link of ours whose making was cut off before it was named and marked."""
+    name = f"{link[:11]}.new"
+    return tuple(
+        DeleteLink(each.index, each.name)
+        for each in observed.links
+        if each.name == name and each.kind in ("macvlan", "ipvlan") and not each.alias and not each.up
+    )
+
+
+async def _remove(kernel: Kernel, action: KernelAction, tell: Callable[[str], None], refused: dict[str, str]) -> None:
+    try:
+        await kernel.apply(action)
+    except KernelError as error:
+        refused[describe(action)] = str(error)
+    else:
+        tell(describe(action))
+
+
+def _carriers(observed: Observed, marks: Marks) -> set[str]:
+    names = {link.index: link.name for link in observed.links}
+    return {names[each.link] for each in observed.addresses if each.protocol == marks.protocol and each.link in names}
+
+
+def _blocked(plan: KernelPlan) -> list[str]:
+    return [problem.message for problem in plan.problems]
+
+
+def _forget(directory: Path, node: str, tell: Callable[[str], None]) -> list[str]:
+    try:
+        for file in StateFile(directory, node).remove():
+            tell(f"delete {file}")
+    except OSError as error:
+        return [f"last state in {directory}: {error.strerror}"]
+    return []

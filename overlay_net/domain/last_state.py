@@ -1,0 +1,174 @@
+"""The last desired state of this node as bytes for a file, and whether it may still be used after a restart.
+
+Two texts. The *state* is what the node must have, written when that changes; the *stamp* is small and says when the API
+last confirmed that very state, so that confirming it again costs next to nothing. Each is one line of header (format,
+version, SHA-256 of the rest) and one line of JSON.
+
+The rule of trust: once a node is deleted, its controller waits ``fence_after`` for a silent agent, counted from the
+deletion of the NodeOverlayIp, and then gives the address to somebody else. The deletion comes after the last
+confirmation that the agent saw. So up to ``fence_after`` after that confirmation nobody else can have the address;
+``resurrect_for`` is that time less a margin for what lies between: a confirmation that was on its way, a clock that
+runs slow, and the time until the address is in use.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.kernel import IpAddress
+from overlay_net.model.names import NODE_OVERLAY_IPS
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import text_of
+from overlay_net.model.route import route_json
+
+FORMAT = "overlay-net last state"
+VERSION = 1
+MARGIN = 0.1
+"""Share of the fence time that is not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One point in time on two clocks, of which only the second can be relied on, and only until the next boot."""
+
+    wall: datetime
+    boot: str
+    """Which boot (/proc/sys/kernel/random/boot_id)."""
+    uptime: float
+    """Seconds since that boot, suspended ones included (CLOCK_BOOTTIME)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastState:
+    overlay: NodeOverlay
+    confirmed: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why nothing is brought back; ``reason`` is CamelCase."""
+
+    reason: str
+    message: str
+
+
+def state_bytes(overlay: NodeOverlay) -> bytes:
+    """What the agent acts on, in the form of the API. Reports and versions of the object do not change it."""
+    address = overlay.assignment.address or overlay.report.configured
+    gateway: IpAddress | None = overlay.assignment.gateway
+    status: JsonObject = {}
+    if address is not None:
+        status["ipAddr"] = str(address)
+    if gateway is not None:
+        status["gateway"] = str(gateway)
+    return _sealed(
+        {
+            "apiVersion": NODE_OVERLAY_IPS.api_version,
+            "kind": NODE_OVERLAY_IPS.kind,
+            "metadata": {"name": overlay.name, "uid": overlay.uid},
+            "spec": {"routes": [route_json(route) for route in overlay.routes]},
+            "status": status,
+        }
+    )
+
+
+def stamp_bytes(state: bytes, confirmed: Moment) -> bytes:
+    """That the API confirmed this very state, and when."""
+    return _sealed(
+        {
+            "state": _digest(state),
+            "confirmed": confirmed.wall.isoformat(),
+            "boot": confirmed.boot,
+            "uptime": confirmed.uptime,
+        }
+    )
+
+
+def read_back(state: bytes | None, stamp: bytes | None, node: str) -> LastState | Unusable:
+    """The content of both files (None: there is none), as far as it is this node's and whole."""
+    if state is None:
+        return Unusable("Absent", "no earlier state is kept")
+    raw = _opened(state, "state")
+    if isinstance(raw, Unusable):
+        return raw
+    if raw.get("kind") != NODE_OVERLAY_IPS.kind:
+        return Unusable("Broken", "the kept state is not a NodeOverlayIp")
+    overlay = NodeOverlay.parse(raw)
+    if overlay.name != node:
+        return Unusable("Foreign", f"the kept state is that of node {overlay.name!r}, and this is {node!r}")
+    if stamp is None:
+        return Unusable("Unconfirmed", "nothing says when the kept state was last confirmed")
+    raw = _opened(stamp, "confirmation")
+    if isinstance(raw, Unusable):
+        return raw
+    if raw.get("state") != _digest(state):
+        return Unusable("Unconfirmed", "the kept confirmation is that of another state")
+    confirmed = _moment(raw)
+    return confirmed if isinstance(confirmed, Unusable) else LastState(overlay, confirmed)
+
+
+def distrust(confirmed: Moment, now: Moment, resurrect_for: timedelta) -> Unusable | None:
+    """Why a state that was confirmed then is not to be brought back now; None where it may be."""
+    by_wall = now.wall - confirmed.wall
+    if by_wall < timedelta():
+        return Unusable(
+            "ClockJumped", f"the kept state was confirmed at {confirmed.wall:%F %T}, which is in the future"
+        )
+    # The wall clock may have been set back meanwhile. The other one cannot; after a boot it says at least how long
+    # that is ago.
+    since = now.uptime - confirmed.uptime if now.boot == confirmed.boot else now.uptime
+    age = max(by_wall, timedelta(seconds=since))
+    if age >= resurrect_for:
+        return Unusable(
+            "Stale",
+            f"the kept state was last confirmed {age.total_seconds():.0f} s ago, and after "
+            f"{resurrect_for.total_seconds():.0f} s the address may be somebody else's",
+        )
+    return None
+
+
+def _sealed(body: JsonObject) -> bytes:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    header = {"format": FORMAT, "version": VERSION, "sha256": sha256(text).hexdigest()}
+    return json.dumps(header).encode() + b"\n" + text + b"\n"
+
+
+def _opened(content: bytes, what: str) -> JsonObject | Unusable:
+    first, _, text = content.partition(b"\n")
+    header = _json_object(first)
+    if header is None or header.get("format") != FORMAT:
+        return Unusable("Broken", f"the kept {what} is not one of ours")
+    version = header.get("version")
+    if version != VERSION:
+        return Unusable("OtherVersion", f"the kept {what} has version {version!r}, and this agent reads {VERSION}")
+    text = text.removesuffix(b"\n")
+    if header.get("sha256") != sha256(text).hexdigest():
+        return Unusable("Broken", f"the kept {what} is damaged: its checksum differs")
+    body = _json_object(text)
+    return body if body is not None else Unusable("Broken", f"the kept {what} is no JSON object")
+
+
+def _json_object(text: bytes) -> JsonObject | None:
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _moment(raw: JsonObject) -> Moment | Unusable:
+    uptime = raw.get("uptime")
+    try:
+        wall = datetime.fromisoformat(text_of(raw.get("confirmed")))
+    except ValueError:
+        wall = None
+    if wall is None or wall.tzinfo is None or not isinstance(uptime, int | float):
+        return Unusable("Broken", "the kept confirmation has no time")
+    return Moment(wall, text_of(raw.get("boot")), float(uptime))
+
+
+def _digest(state: bytes) -> str:
+    return sha256(state).hexdigest()

@@ -1,0 +1,328 @@
+"""Routes of every sort, written with our codec, as the kernel, `ip` and our reader have them afterwards."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.domain.route_plan import plan_routes
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import AddRoute, DeleteRoute, Desired, DesiredRoute, Gateway, NextHop, ReplaceRoute, Route
+from tests.dataplane.conftest import MARKS
+from tests.dataplane.routes import flush, index, numbered, prepare, routes, shown, unique
+from tests.fakes.netns import ip, try_ip
+
+GATEWAY, OTHER = "10.176.162.129", "10.176.162.130"
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture
+def link(eth0: None) -> int:
+    prepare()
+    return index("eth0")
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return asyncio.run if request.param == "asyncio" else uvloop.run
+
+
+async def ours(kernel: Kernel) -> list[Route]:
+    return [route for route in (await kernel.observe()).routes if route.protocol == MARKS.protocol]
+
+
+# --- Any route ------------------------------------------------------------------------------------------------------
+
+
+def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) -> None:
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(routes(link), min_size=1, max_size=12), st.data())
+    def check(wanted: list[Route], data: st.DataObject) -> None:
+        wanted = unique(wanted)
+        changed = [
+            replace(
+                data.draw(routes(link, (each.subnet.version,))),
+                subnet=each.subnet,
+                table=each.table,
+                metric=each.metric,
+            )
+            for each in wanted
+        ]
+        flush()
+        run(write_change_and_delete(wanted, changed))
+
+    check()
+
+
+async def write_change_and_delete(wanted: list[Route], changed: list[Route]) -> None:
+    async with Kernel(MARKS, ()) as kernel:
+        assert not await kernel.apply_routes([AddRoute(route) for route in wanted])
+        assert shown() == set(wanted)
+        assert set(await ours(kernel)) == set(wanted)
+        assert len(await ours(kernel)) == len(wanted)
+        assert [e.code for _, e in await kernel.apply_routes([AddRoute(each) for each in wanted])] == (
+            [errno.EEXIST] * len(wanted)
+        )
+        assert not await kernel.apply_routes([ReplaceRoute(route) for route in changed])
+        now = {route.key: route for route in (*wanted, *changed)}
+        assert shown() == set(now.values()) == set(await ours(kernel))
+        assert not await kernel.apply_routes([DeleteRoute(route) for route in (*wanted, *wanted)])
+        assert not shown()
+        assert not await ours(kernel)
+
+
+# --- Many -----------------------------------------------------------------------------------------------------------
+
+
+def test_twenty_thousand_routes_and_what_is_wrong_with_some(link: int, run: Run) -> None:
+    async def check() -> None:
+        wanted = [numbered(number, GATEWAY, link) for number in range(20_000)]
+        # Each of them at another place of a batch, and the last one of all.
+        bad = {number: numbered(number, "10.99.0.1", link) for number in (0, 255, 256, 300, 19_999)}
+        actions = [AddRoute(bad.get(number, route)) for number, route in enumerate(wanted)]
+        async with Kernel(MARKS, ()) as kernel:
+            refused = await kernel.apply_routes(actions)
+            assert [action.route for action, _ in refused] == list(bad.values())
+            for action, error in refused:
+                assert error.code == errno.ENETUNREACH
+                assert str(error) == f"add route {action.route.subnet} via 10.99.0.1: Nexthop has invalid gateway"
+            assert set(await ours(kernel)) == {each for each in wanted if each.subnet not in _subnets(bad.values())}
+            assert not await kernel.apply_routes([DeleteRoute(route) for route in wanted])
+            assert not shown()
+
+    run(check())
+
+
+def _subnets(some: Any) -> set[object]:
+    return {route.subnet for route in some}
+
+
+def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
+    """A batch is cut by bytes too: the send buffer takes no more."""
+
+    async def check() -> None:
+        hops = tuple(NextHop(ip_address(f"10.98.{number}.1"), link, number + 1, True) for number in range(200))
+        wanted = [replace(numbered(number, GATEWAY, link), next_hops=hops) for number in range(64)]
+        async with Kernel(MARKS, ()) as kernel:
+            assert not await kernel.apply_routes([AddRoute(route) for route in wanted])
+            assert set(await ours(kernel)) == set(wanted)
+
+    run(check())
+
+
+def test_a_thousand_refusals_in_a_row(link: int) -> None:
+    async def check() -> None:
+        async with Kernel(MARKS, ()) as kernel:
+            bad = [AddRoute(numbered(number, "10.99.0.1", link)) for number in range(1000)]
+            assert len(await kernel.apply_routes(bad)) == 1000
+
+    asyncio.run(check())
+
+
+# --- Keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subnet", ["10.1.0.0/16", "fd11::/64"])
+def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, subnet: str) -> None:
+    async def check() -> None:
+        network = ip_network(subnet)
+        least = 0 if network.version == 4 else 1024
+        gateway = NextHop(ip_address(GATEWAY if network.version == 4 else "fd00:7::1"), link)
+        mine = Route(network, (gateway,), 117, least)
+        beside = [replace(mine, metric=5000), replace(mine, table=77), replace(mine, table=1000)]
+        foreign = [replace(mine, metric=6000, protocol=186), replace(mine, table=78, protocol=186)]
+        async with Kernel(MARKS, ()) as kernel:
+            for route in (mine, *beside, *foreign):
+                await kernel.apply(AddRoute(route))
+            for _ in range(2):
+                # The second time it is gone, and no other may go in its place.
+                await kernel.apply(DeleteRoute(mine))
+                assert shown() == set(beside)
+            await kernel.apply_routes([DeleteRoute(replace(route, protocol=117)) for route in foreign])
+            assert shown(186) == set(foreign)
+            await kernel.apply_routes([DeleteRoute(replace(route, next_hops=())) for route in beside])
+            assert not shown()
+
+    asyncio.run(check())
+
+
+def test_additions_come_before_deletions(link: int) -> None:
+    """A route over a gateway that only a route of ours makes reachable: it can be added while that one is there."""
+
+    async def check() -> None:
+        near = Route(ip_network("10.99.0.0/24"), (NextHop(None, link),), 117)
+        async with Kernel(MARKS, ()) as kernel:
+            await kernel.apply(AddRoute(near))
+            far = AddRoute(numbered(1, "10.99.0.1", link))
+            assert not await kernel.apply_routes([DeleteRoute(near), far])
+            assert shown() == {far.route}
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        (numbered(1, "fd00:7::1", 2, mtu=65521), "an MTU is at most"),
+        (Route(ip_network("fd11::/64"), (NextHop(ip_address(GATEWAY), 2),), 117), "cannot go through"),
+        (replace(numbered(1, GATEWAY, 2), next_hops=()), "0 next hops do not make a route of kind unicast"),
+        (replace(numbered(1, GATEWAY, 2), kind="blackhole"), "1 next hops do not make a route of kind blackhole"),
+        (replace(numbered(1, GATEWAY, 2), kind=None), "of kind None"),
+        (replace(numbered(1, GATEWAY, 2), next_hops=(NextHop(None, 2, 257), NextHop(None, 2))), "a weight is"),
+    ],
+)
+def test_what_no_kernel_takes_is_refused_by_itself(eth0: None, route: Route, words: str) -> None:
+    async def check() -> None:
+        good = AddRoute(numbered(2, GATEWAY, index("eth0")))
+        async with Kernel(MARKS, ()) as kernel:
+            ((action, error),) = await kernel.apply_routes([AddRoute(route), good])
+            assert action.route == route
+            assert words in str(error)
+            assert error.code == errno.EINVAL
+            assert shown() == {good.route}
+
+    asyncio.run(check())
+
+
+# --- Other people's routes -------------------------------------------------------------------------------------------
+
+
+FOREIGN = (
+    "10.1.0.0/16 via 10.176.162.129 realm 7",
+    "10.1.0.0/16 via 10.176.162.129 mtu lock 1400",
+    "10.1.0.0/16 via 10.176.162.129 initcwnd 20",
+    "10.1.0.0/16 nhid 9",
+    "throw 10.1.0.0/16",
+    "broadcast 10.1.0.0/16 dev eth0 table main",
+    "fd11::/64 via fd00:7::1 expires 300",
+    "fd11::/64 via fd00:7::1 pref high",
+    "fd11::/64 nhid 10",
+)
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+def test_what_a_route_cannot_say_is_equal_to_no_route_of_ours(link: int, words: str) -> None:
+    """With our protocol number, as if it were ours: it is put right. With another one, it is foreign."""
+
+    async def check() -> None:
+        ip("nexthop", "add", "id", "9", "via", "10.176.162.129", "dev", "eth0")
+        ip("nexthop", "add", "id", "10", "via", "fd00:7::1", "dev", "eth0")
+        family = "-6" if "fd11" in words else "-4"
+        if refused := try_ip(family, "route", "add", *words.split(), "proto", "117"):
+            pytest.skip(f"the kernel has no such routes: {refused}")
+        async with Kernel(MARKS, ()) as kernel:
+            (odd,) = await ours(kernel)
+            assert odd.kind is None
+            gateway = ip_address("fd00:7::1" if family == "-6" else GATEWAY)
+            wish = Desired(routes=(DesiredRoute(odd.subnet, (Gateway(gateway),)),))
+            (action,) = plan_kernel(wish, await kernel.observe(), MARKS).actions
+            await kernel.apply(action)
+            assert shown() == {Route(odd.subnet, (NextHop(gateway, link),), 117, odd.metric)}
+            assert not plan_kernel(wish, await kernel.observe(), MARKS).actions
+
+    asyncio.run(check())
+
+
+def test_routes_that_never_meet_ours_are_not_seen(link: int) -> None:
+    async def check() -> None:
+        ip("route", "add", "10.1.0.0/16", "tos", "0x10", "via", GATEWAY, "proto", "117")
+        ip("route", "add", "local", "10.2.0.0/16", "dev", "lo", "table", "local", "proto", "117")
+        async with Kernel(MARKS, ()) as kernel:
+            assert not await ours(kernel)
+            await kernel.apply(AddRoute(Route(ip_network("10.1.0.0/16"), (NextHop(ip_address(OTHER), link),), 117)))
+            assert len(await ours(kernel)) == 1
+
+    asyncio.run(check())
+
+
+# --- Looking --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_kernel_gives_the_same_tuple_and_any_change_is_seen(link: int, run: Run) -> None:
+    async def check() -> None:
+        async with Kernel(MARKS, ()) as kernel:
+            await kernel.apply_routes([AddRoute(numbered(number, GATEWAY, link)) for number in range(2000)])
+            look, again = await kernel.observe(), await kernel.observe()
+            first = look.routes
+            assert again.routes is first
+            wish = Desired(routes=(DesiredRoute(ip_network("11.0.0.0/24"), (Gateway(ip_address(GATEWAY)),)),))
+            plan = plan_routes(wish, look, MARKS, None)
+            assert len(plan.deletions) == 1999
+            assert plan_routes(wish, again, MARKS, None) is plan, "and nothing is thought over twice"
+            assert plan_routes(replace(wish, routes=()), again, MARKS, None) is not plan
+            for words, size in (
+                ("route replace 11.0.0.0/24 via 10.176.162.130 proto 117", 0),
+                ("route replace 11.7.207.0/24 via 10.176.162.129 proto 117 mtu 1400", 0),
+                ("route delete 11.3.0.0/24", -1),
+                ("route add 11.3.0.0/24 via 10.176.162.129 proto 186", 0),
+                ("-6 route add fd11::/64 via fd00:7::1 proto 117", 1),
+            ):
+                ip(*words.split())
+                now = (await kernel.observe()).routes
+                assert len(now) == len(first) + size
+                assert {route for route in now if route.protocol == 117} == shown()
+            # Before an answer is known by heart it is read with care: a second adapter agrees.
+            async with Kernel(MARKS, ()) as other:
+                assert (await other.observe()).routes == now
+
+    run(check())
+
+
+async def test_the_event_loop_is_not_held_up(link: int) -> None:
+    """Wide limits, as machines are busy: the benchmark measures. What is shown is that others have their turn."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with Kernel(MARKS, ()) as kernel:
+        task = asyncio.create_task(count())
+        try:
+            actions = [AddRoute(numbered(number, GATEWAY, link)) for number in range(20_000)]
+            for step in (kernel.apply_routes(actions), kernel.observe()):
+                turns = 0
+                await step
+                assert turns > 50
+        finally:
+            task.cancel()
+
+
+async def test_a_cancelled_write_leaves_the_adapter_usable(link: int) -> None:
+    async with Kernel(MARKS, ()) as kernel:
+        actions = [AddRoute(numbered(number, GATEWAY, link)) for number in range(3000)]
+        for pause in (0, 0.001, 0.003, 0.007, 0.02):
+            task = asyncio.create_task(kernel.apply_routes(actions))
+            await asyncio.sleep(pause)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await kernel.observe()
+        assert all(error.code == errno.EEXIST for _, error in await kernel.apply_routes(actions))
+        assert set(await ours(kernel)) == {action.route for action in actions}
+
+
+async def test_many_at_once_take_turns(link: int) -> None:
+    async with Kernel(MARKS, ()) as kernel:
+        writes = [kernel.apply(AddRoute(numbered(number, GATEWAY, link))) for number in range(40)]
+        looks = [kernel.observe() for _ in range(40)]
+        await asyncio.gather(*writes, *looks)
+        assert len(await ours(kernel)) == 40
+
+
+async def test_a_refusal_has_the_kernels_words(link: int) -> None:
+    async with Kernel(MARKS, ()) as kernel:
+        with pytest.raises(KernelError, match=r"add route 11\.0\.1\.0/24 via 10\.99\.0\.1 table 77: .*gateway") as bad:
+            await kernel.apply(AddRoute(numbered(1, "10.99.0.1", link, table=77)))
+        assert bad.value.code == errno.ENETUNREACH

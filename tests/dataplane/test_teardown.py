@@ -1,0 +1,137 @@
+"""`overlay-net agent --teardown`: all that is ours goes, and everything else is bit for bit what it was."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.adapters.state_file import StateFile, moment
+from overlay_net.domain.desired import LinkRules, desired_link, desired_state, stable_mac
+from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.domain.parents import parent_rule
+from overlay_net.model.overlay import NodeOverlay
+from tests.dataplane.conftest import MARKS
+from tests.fakes.netns import ip, sysctl
+
+ROUTES = [
+    {"subnet": "192.168.0.0/24", "staticRoute": "r", "gateways": [{"address": "192.168.100.1"}]},
+    {"subnet": "172.20.0.0/16", "staticRoute": "r", "gateways": [{"address": "10.176.162.129"}], "metric": 50},
+]
+OBJECT = NodeOverlay.parse(
+    {"metadata": {"name": "n1"}, "spec": {"routes": ROUTES}, "status": {"ipAddr": "192.168.100.4/24"}}
+)
+
+
+def tear_down(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """As a person types it: without an API server, and without the service account of a pod."""
+    environment = {"PATH": "/usr/bin:/bin", "OVERLAY_NODE_NAME": "n1", "OVERLAY_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "overlay_net", "agent", "--teardown", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def files_in(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
+
+
+def plant() -> None:
+    """What other people have on a node, next to ours and as alike as can be."""
+    for words in (
+        "link add other0 type veth peer name other1",
+        "link set other0 up",
+        "link set other1 up",
+        "link add other2 link eth0 type macvlan mode bridge",
+        "link set other2 alias overlay-network",
+        "address add 172.31.0.1/24 dev other0",
+        "address add 172.31.9.1/32 dev eth0",
+        "route add 10.0.0.0/8 via 10.176.162.129",
+        "route add 172.31.5.0/24 via 172.31.0.2 proto 186",
+        "route add 172.31.6.0/24 via 10.176.162.129 table 100",
+        "route add blackhole 172.31.7.0/24 proto 116",
+        "-6 route add 2001:db8:9::/48 dev other0",
+        "rule add from 172.31.0.0/24 table 100 priority 1000",
+    ):
+        ip(*words.split())
+    settle()
+
+
+def settle() -> None:
+    """The kernel probes the IPv6 addresses of new links for a while."""
+    for _ in range(200):
+        if "tentative" not in ip("-6", "address"):
+            return
+        subprocess.run(["sleep", "0.05"], check=True)
+    raise AssertionError("IPv6 addresses stay tentative")
+
+
+def seen() -> list[str]:
+    return [
+        ip("-j", "-d", "link"),
+        ip("-j", "-d", "address"),
+        *(ip("-j", "-d", family, "route", "show", "table", "all") for family in ("-4", "-6")),
+        ip("-j", "rule"),
+    ]
+
+
+async def bring_up(mode: str) -> None:
+    how = LinkRules(parent_rule("eth0", None), mode=mode, mac=stable_mac("n1", "tmp0"))  # type: ignore[arg-type]
+    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+        for _ in range(6):
+            observed = await kernel.observe()
+            plan = plan_kernel(desired_state(OBJECT, desired_link(how, observed, MARKS)), observed, MARKS)
+            for action in plan.actions:
+                await kernel.apply(action)
+    assert not plan.actions
+    assert len(plan.placed) == 2
+
+
+@pytest.mark.parametrize("mode", ["macvlan", "address"])
+async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode: str) -> None:
+    plant()
+    before = seen()
+    await bring_up(mode)
+    await StateFile(tmp_path, "n1").remember(OBJECT, moment())
+    assert seen() != before
+    done = tear_down(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert f"delete {tmp_path}/n1.state" in lines
+    assert "delete route 192.168.0.0/24 via 192.168.100.1" in lines
+    assert ("delete link tmp0" if mode == "macvlan" else "delete address 192.168.100.4/24 from eth0") in lines
+    assert seen() == before
+    assert files_in(tmp_path) == []
+    again = tear_down(tmp_path)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert seen() == before
+
+
+async def test_a_half_made_link_and_leftovers_go_too(eth0: None, tmp_path: Path) -> None:
+    before = seen()
+    await bring_up("macvlan")
+    for words in (
+        "link add tmp0.new link eth0 type macvlan mode bridge",
+        "link add tmp9 link eth0 type macvlan mode bridge",
+        "link set tmp9 alias overlay-net",
+    ):
+        ip(*words.split())
+    assert tear_down(tmp_path).returncode == 0
+    assert seen() == before
+
+
+async def test_what_cannot_be_removed_is_told_and_the_rest_goes(eth0: None, tmp_path: Path) -> None:
+    assert sysctl("eth0", "promote_secondaries") == "0"
+    await bring_up("address")
+    ip("address", "add", "192.168.100.77/24", "dev", "eth0")
+    done = tear_down(tmp_path)
+    assert done.returncode == 1
+    assert "192.168.100.77/24 of somebody else" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "192.168.100.77/24" in ip("address", "show", "eth0")
+    assert not ip("route", "show", "proto", "117")
+
+
+def test_bad_settings_end_with_2(tmp_path: Path) -> None:
+    done = tear_down(tmp_path, "--config=/nowhere/c.yaml")
+    assert done.returncode == 2
+    assert "config file /nowhere/c.yaml" in done.stderr

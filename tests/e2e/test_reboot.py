@@ -1,0 +1,163 @@
+"""A node that boots while the API server is away: what it last had comes back, unless others may have it by now."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab import vlan
+from lab.processes import Process, wait_until
+from lab.product import NAMESPACE
+from lab.story import Story
+from lab.traffic import Stream, seen_source
+from lab.vlan import Node
+
+NODES = vlan.NODE_NAMES[:2]
+NAME = NODES[0]
+Begin = Callable[..., None]
+
+
+@pytest.fixture
+def begin(story: Story) -> Begin:
+    """Two nodes, each with address and route, and their agents with these settings on top of the installed ones."""
+
+    def run(**settings: Any) -> None:
+        story.build(NODES)
+        config_map = story.plane.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
+        installed = yaml.safe_load(config_map["data"]["config.yaml"])
+        usual = {"state_dir": str(story.directory / "state"), "fence_after": "10m"}
+        (story.directory / "agent.yaml").write_text(yaml.safe_dump(installed | usual | settings))
+        story.start()
+        story.register_nodes(NODES)
+        story.create_route()
+
+    return run
+
+
+def files(story: Story) -> list[str]:
+    directory = story.directory / "state"
+    return sorted(each.name for each in directory.iterdir()) if directory.exists() else []
+
+
+def power_cycle(story: Story) -> Node:
+    """The node's kernel is a new one; its disk is what it was."""
+    story.product.agents[NAME].kill9()
+    story.vlan.remove_node(NAME)
+    return story.vlan.add_node(NAME)
+
+
+def boot(story: Story, node: Node) -> Path:
+    """Its agent starts, with the token that it has; the log of what it says from now on."""
+    before = story.product.agents[NAME]
+    before.log.rename(before.log.with_suffix(".before"))
+    story.product.agents[NAME] = Process(before.name, before.argv, log=before.log, env=before.env, enter=node.enter)
+    return before.log
+
+
+def wait_told(log: Path, text: str) -> None:
+    wait_until(lambda: log.exists() and text in log.read_text(), f"the agent says {text!r}")
+
+
+def route_of(node: Node) -> str:
+    return node.ip("route", "show", vlan.ON_PREMISE_SUBNET)
+
+
+def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_lost(
+    story: Story, begin: Begin
+) -> None:
+    begin()
+    address = story.addresses()[NAME]
+    wait_until(lambda: f"{NAME}.state" in files(story), "the state is on the disk")
+    mac = story.vlan.nodes[NAME].ip("-br", "link", "show", "tmp0").split()[2]
+    other = Stream(story.vlan.nodes[NODES[1]], vlan.ON_PREMISE_HOST)
+    story.plane.api_server.kill9()
+    node = power_cycle(story)
+    assert not route_of(node)
+    log = boot(story, node)
+    wait_until(
+        lambda: f"src {address}" in route_of(node), "link, address and route are back without the API", timeout=15
+    )
+    assert "the last state is used" in log.read_text()
+    assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+    assert node.ip("-br", "link", "show", "tmp0").split()[2] == mac
+    # Drift is repaired in this state too.
+    node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
+    wait_until(lambda: f"src {address}" in route_of(node), "the route is repaired")
+    stream = Stream(node, vlan.ON_PREMISE_HOST)
+    story.plane.api_server.start()
+    story.plane.wait_ready()
+    story.product.wait_agent(node)
+    wait_until(lambda: story.is_ready(NAME), "it is Ready again")
+    assert (stream.stop().lost, other.stop().lost) == (0, 0)
+
+
+def test_what_the_api_says_overrules_what_was_kept(story: Story, begin: Begin) -> None:
+    begin()
+    story.product.agents[NAME].kill9()
+    story.plane.kubectl("delete", "staticroute", "--all", "--wait=false")
+    wait_until(lambda: not route_of(story.vlan.nodes[NODES[1]]), "the route is gone where an agent runs")
+    story.plane.api_server.kill9()
+    node = power_cycle(story)
+    boot(story, node)
+    wait_until(lambda: bool(route_of(node)), "the kept route is back while nobody says otherwise", timeout=15)
+    story.plane.api_server.start()
+    story.plane.wait_ready()
+    wait_until(lambda: not route_of(node), "the route is gone once the API was read")
+    assert "tmp0" in node.ip("link")
+
+
+def test_a_deleted_node_is_not_brought_back(story: Story, begin: Begin) -> None:
+    begin()
+    address = story.addresses()[NAME]
+    story.plane.kubectl("delete", "node", NAME)
+    wait_until(lambda: address not in story.reserved(), "its address is free")
+    assert [name for name in files(story) if NAME in name] == []
+    story.plane.api_server.kill9()
+    node = power_cycle(story)
+    log = boot(story, node)
+    wait_told(log, "no earlier state is kept")
+    time.sleep(1)
+    assert "tmp0" not in node.ip("link")
+
+
+def test_after_the_fence_time_nothing_comes_back_and_what_is_there_stays(story: Story, begin: Begin) -> None:
+    begin(fence_after="3s")
+    address = story.addresses()[NAME]
+    story.plane.api_server.kill9()
+    time.sleep(3)
+    # The agent alone starts again: nobody takes the node's address away.
+    node = story.vlan.nodes[NAME]
+    story.product.agents[NAME].kill9()
+    wait_told(boot(story, node), "may be somebody else's")
+    assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+    node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
+    time.sleep(1.5)
+    assert not route_of(node), "what is gone is not brought back"
+    node = power_cycle(story)
+    wait_told(boot(story, node), "may be somebody else's")
+    time.sleep(1)
+    assert "tmp0" not in node.ip("link")
+    story.plane.api_server.start()
+    story.plane.wait_ready()
+    wait_until(lambda: f"src {address}" in route_of(node), "all is back once the API was read")
+
+
+def test_a_broken_file_is_told_once_and_does_no_harm(story: Story, begin: Begin) -> None:
+    begin()
+    (story.directory / "state" / f"{NAME}.state").write_bytes(b"\x00" * 4096)
+    story.plane.api_server.kill9()
+    node = story.vlan.nodes[NAME]
+    story.product.agents[NAME].kill9()
+    log = boot(story, node)
+    wait_told(log, "the kept state is not one of ours")
+    time.sleep(2.5)
+    assert log.read_text().count("the kept state is not one of ours") == 1
+    assert route_of(node)
+    story.plane.api_server.start()
+    story.plane.wait_ready()
+    story.product.wait_agent(node)
+    state = story.directory / "state" / f"{NAME}.state"
+    wait_until(lambda: b"overlay-net last state" in state.read_bytes(), "the file is a good one again")
