@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 SIOCGIFADDR, SIOCGIFFLAGS = 0x8915, 0x8913
 IFF_UP = 0x1
 PATIENCE = 30.0
-POLL = 0.0003
+POLL = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,9 @@ class Kernel:
             return False
 
     def _routes(self) -> bool:
+        # Counted, not parsed: looking must not take the processor from who repairs.
         gateway = f"{struct.unpack('=I', self.node.gateway.packed)[0]:08X}"
-        present = set()
-        for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-            words = line.split("\t")
-            if words[0] == self.node.link and words[2] == gateway:
-                present.add(words[1])
-        wanted = {f"{struct.unpack('=I', subnet.network_address.packed)[0]:08X}" for subnet in self.node.subnets}
-        return wanted <= present
+        return Path("/proc/net/route").read_text().count(f"\t{gateway}\t") == len(self.node.subnets)
 
 
 def faults(kernel: Kernel, chance: random.Random) -> dict[str, Callable[[], None]]:

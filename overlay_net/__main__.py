@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -101,6 +102,11 @@ def _agent(settings: AgentSettings) -> None:
     from overlay_net.agent.run import run
 
     configure(settings.log.level, settings.log.format)
+    # A full collection walks through every route and stops a repair for its time: what is there at start (modules,
+    # classes) is left out of it, and the rest is looked at rarely. Values of routes hold no cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
     # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
     run_until_signal(run(settings), None)
 

@@ -11,7 +11,6 @@ from overlay_net.agent.surroundings import Duplicate, Surroundings
 from overlay_net.domain.desired import LinkRules, desired_link, desired_state
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.report import Around, configured_address, report_of
-from overlay_net.domain.route_plan import kernel_key
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
     AddAddress,
@@ -34,7 +33,7 @@ from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
 
-MANY_ROUTES = 1000
+MANY_ROUTES = 5000
 """From here on a plan is made in a thread of its own."""
 
 MAX_PASSES = 4
@@ -209,7 +208,7 @@ class NodeAgent:
 
         A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
         """
-        owners = {kernel_key(route): route for route in look.desired.routes}
+        owners = {route.quick_key: route for route in look.desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
         routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
 
@@ -218,7 +217,7 @@ class NodeAgent:
                 return
             for action, error in await self._kernel.apply_routes(routes):
                 log.warning("route refused by the kernel: %s", error)
-                owner = owners.get(action.route.key)
+                owner = owners.get(action.route.quick_key)
                 if owner is not None:
                     errors[owner] = str(error)
             routes.clear()

@@ -1,7 +1,6 @@
 """Routes of one node: from gateways to next hops, and from the kernel's routes to the wished ones."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from overlay_net.domain.gateways import Active, active_gateways
 from overlay_net.domain.ownership import owns_route
@@ -20,13 +19,11 @@ from overlay_net.model.kernel import (
     NextHop,
     Observed,
     Problem,
+    QuickKey,
     ReplaceRoute,
     Route,
     RouteKind,
 )
-
-IPV6_DEFAULT_METRIC = 1024
-"""What the kernel stores for an IPv6 route without a metric (IP6_RT_PRIO_USER)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +106,8 @@ _LAST: list[tuple[_Question, RoutePlan]] = []
 
 def _plan(question: _Question) -> RoutePlan:
     desired, observed, marks, link = question.desired, question.observed, question.marks, question.link
-    ours = [(_quick_key(*route.key), route) for route in observed.routes if owns_route(route, marks)]
-    present = dict(ours)
+    ours = [route for route in observed.routes if owns_route(route, marks)]
+    present = {route.quick_key: route for route in ours}
     foreign: dict[QuickKey, Route] | None = None
     names = {each.index: each.name for each in observed.links}
     resolver = _Resolver(
@@ -134,7 +131,7 @@ def _plan(question: _Question) -> RoutePlan:
         if active.kind is None:
             problems.append(Problem("GatewaysDown", f"{wish.subnet} is withdrawn: no gateway is alive", wish))
             continue
-        key = _quick_key(*kernel_key(wish))
+        key = wish.quick_key
         if key in wanted_keys:
             problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
             continue
@@ -147,7 +144,7 @@ def _plan(question: _Question) -> RoutePlan:
         if found is None:
             if foreign is None:
                 # Somebody may have put a route of the same key beside ours: ours is the one that counts.
-                foreign = {_quick_key(*route.key): route for route in observed.routes}
+                foreign = {route.quick_key: route for route in observed.routes}
             taken = foreign.get(key)
             if taken is None:
                 changes.append(AddRoute(way.route(wish, active.kind, marks)))
@@ -160,22 +157,13 @@ def _plan(question: _Question) -> RoutePlan:
             problems.append(Problem("GatewaysDown", f"{wish.subnet} is {active.kind}: no gateway is alive", wish))
         else:
             placed.append((wish, names.get(way.hops[0].link, "") if way.hops else ""))
-    deletions = [DeleteRoute(route) for key, route in ours if key not in wanted_keys]
+    deletions = [DeleteRoute(route) for route in ours if route.quick_key not in wanted_keys]
     return RoutePlan(tuple(changes), tuple(deletions), tuple(problems), tuple(placed))
 
 
-QuickKey: TypeAlias = tuple[int, int, int, int, int]
-
-
-def _quick_key(subnet: IpNetwork, metric: int, table: int) -> QuickKey:
-    """The same key in numbers: networks of the standard library are ten times as slow to hash and to compare."""
-    return (int(subnet.network_address), subnet.prefixlen, subnet.version, metric, table)
-
-
-def kernel_key(wish: DesiredRoute) -> tuple[IpNetwork, int, int]:
-    """The key under which the kernel keeps the route."""
-    metric = wish.metric or (IPV6_DEFAULT_METRIC if wish.subnet.version == 6 else 0)
-    return (wish.subnet, metric, wish.table)
+def kernel_metric(wish: DesiredRoute) -> int:
+    """The metric under which the kernel keeps the route."""
+    return wish.quick_key[3]
 
 
 def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> IpAddress | None:
@@ -205,7 +193,7 @@ class _Way:
         self._last_found: tuple[NextHop, ...] = hops
 
     def route(self, wish: DesiredRoute, kind: RouteKind, marks: Marks) -> Route:
-        subnet, metric, table = kernel_key(wish)
+        subnet, metric, table = wish.subnet, kernel_metric(wish), wish.table
         if kind != "unicast":
             return Route(subnet, (), marks.protocol, metric, None, table, kind)
         return Route(subnet, self.hops, marks.protocol, metric, self.source, table, kind, wish.mtu, wish.advmss)

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
-GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_NETCONF (24)
+# tells of rp_filter, the one of our sysctls that is told of at all.
+GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (24 - 1)
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 NLM_F_REPLACE = 0x100
 SO_RCVBUFFORCE = 33
