@@ -42,6 +42,7 @@ class Product:
         self._directory = directory
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
+        self._fence_after = str(SETTINGS["fence_after"])
         self.start_seconds = 0.0
         """How long the controller took from its start until it was ready."""
 
@@ -56,7 +57,7 @@ class Product:
             "pools": pools,
             "phpIPAM": phpipam or {},
             "controller": {"settings": {**SETTINGS, **(settings or {})}},
-            "agent": {"settings": {"log": {"format": "text"}}},
+            "agent": {"settings": {"log": {"format": "text"}, "state_dir": str(self._directory / "state")}},
         }
         file = self._directory / "values.json"
         file.write_text(json.dumps(values))
@@ -85,7 +86,12 @@ class Product:
             f"agent on {node.name}",
             self._command("agent"),
             log=self._directory / f"agent-{node.name}.log",
-            env={"OVERLAY_KUBECONFIG": str(self._identity("agent")), "OVERLAY_NODE_NAME": node.name},
+            env={
+                "OVERLAY_KUBECONFIG": str(self._identity("agent")),
+                "OVERLAY_NODE_NAME": node.name,
+                "OVERLAY_NODE_IP": node.name,
+                "OVERLAY_FENCE_AFTER": self._fence_after,
+            },
             enter=node.enter,
         )
         self.agents[node.name] = agent

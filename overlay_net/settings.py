@@ -288,6 +288,14 @@ class AgentSettings(_Settings):
         default=IPv4Network("10.0.0.0/8"),
         description="with link_mode none, routes without a gateway take the one that the node uses for this subnet",
     )
+    duplicate_detection: bool = Field(
+        default=True,
+        description="ask on the link whether an address is free before it is used; false where a router answers for "
+        "every address of the overlay subnet (proxy ARP)",
+    )
+    announce_interval: Duration = Field(
+        default=timedelta(), description="how often the address is announced besides on changes; 0: not"
+    )
     # The kernel and its tools name 0-18, 42, 99 and 186-192 (rt_protos); the default is in nobody's list.
     route_protocol: int = Field(
         default=117, ge=5, le=255, description="protocol number that marks our routes and addresses"

@@ -38,7 +38,10 @@ class AddressConflict:
 
 
 class Neighbourhood:
-    """``changed`` is called when somebody begins to use an address of ours. All methods belong to one event loop."""
+    """``changed`` is called when somebody begins to use an address of ours, and when a gateway has another MAC.
+
+    All methods belong to one event loop.
+    """
 
     def __init__(self, changed: Callable[[], None], own_macs: Callable[[], Container[Mac]] = local_macs) -> None:
         self._changed = changed
@@ -46,6 +49,7 @@ class Neighbourhood:
         self._links: dict[str, ArpLink] = {}
         self._conflicts: dict[tuple[IPv4Address, Mac], AddressConflict] = {}
         self._deaf: dict[str, str] = {}
+        self._gateway_changed = False
 
     async def duplicate_of(self, link: str, address: IpAddress) -> Mac | None:
         """The MAC of another host that has the address, or takes it now. Raises KernelError: not known.
@@ -107,12 +111,19 @@ class Neighbourhood:
                 name,
                 own_macs=self._own_macs,
                 on_conflict=lambda address, mac: self._conflict(name, address, mac),
-                on_gateway_change=lambda gateway, old, new: log.info(
-                    "gateway has another MAC",
-                    extra={"gateway": str(gateway), "link": name, "before": old, "now": new},
-                ),
+                on_gateway_change=lambda gateway, old, new: self._other_gateway(name, gateway, old, new),
             )
         return self._links[name]
+
+    def take_gateway_change(self) -> bool:
+        """Whether a gateway has another MAC than before, since this was last asked: it may not know our addresses."""
+        changed, self._gateway_changed = self._gateway_changed, False
+        return changed
+
+    def _other_gateway(self, link: str, gateway: IPv4Address, old: Mac, new: Mac) -> None:
+        log.info("gateway has another MAC", extra={"gateway": str(gateway), "link": link, "before": old, "now": new})
+        self._gateway_changed = True
+        self._changed()
 
     def _conflict(self, link: str, address: IPv4Address, mac: Mac) -> None:
         now = asyncio.get_running_loop().time()

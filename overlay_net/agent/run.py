@@ -85,7 +85,14 @@ async def run(settings: AgentSettings) -> None:
             metrics=metrics,
             resync=lambda: settings.resync_interval.total_seconds() * random.uniform(0.9, 1.1),
             sysctl_links=sysctl_links,
-            surroundings=Surroundings(neighbourhood, prober, marks, asyncio.get_running_loop().time),
+            surroundings=Surroundings(
+                neighbourhood,
+                prober,
+                marks,
+                asyncio.get_running_loop().time,
+                detect=settings.duplicate_detection,
+                announce_every=settings.announce_interval.total_seconds(),
+            ),
             memory=memory,
             recall=recall.overlay,
         )

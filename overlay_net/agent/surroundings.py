@@ -33,6 +33,7 @@ class Neighbours(Protocol):
     async def duplicate_of(self, link: str, address: IpAddress) -> str | None: ...
     def announce(self, link: str, address: IpAddress) -> None: ...
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None: ...
+    def take_gateway_change(self) -> bool: ...
     @property
     def conflicts(self) -> "tuple[Claim, ...]": ...
 
@@ -64,8 +65,22 @@ class Duplicate(Exception):
 
 
 class Surroundings:
-    def __init__(self, neighbours: Neighbours, prober: Prober, marks: Marks, clock: Callable[[], float]) -> None:
+    """``detect``: ask before an address is used; ``announce_every`` seconds it is announced again, 0: never."""
+
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        prober: Prober,
+        marks: Marks,
+        clock: Callable[[], float],
+        *,
+        detect: bool = True,
+        announce_every: float = 0.0,
+    ) -> None:
         self._neighbours = neighbours
+        self._detect = detect
+        self._announce_every = announce_every
+        self._announced = clock()
         self._prober = prober
         self._marks = marks
         self._clock = clock
@@ -95,12 +110,17 @@ class Surroundings:
 
     @property
     def wait(self) -> float | None:
-        """Seconds until a duplicate is asked about again."""
-        return max(0.1, self._ask_again - self._clock()) if self._duplicate is not None else None
+        """Seconds until a duplicate is asked about again, or addresses are announced again."""
+        due = [self._ask_again] if self._duplicate is not None else []
+        if self._announce_every:
+            due.append(self._announced + self._announce_every)
+        return max(0.1, min(due) - self._clock()) if due else None
 
     async def admit(self, action: AddAddress, observed: Observed) -> None:
         """Whether the address may be set. Raises Duplicate, and KernelError: not known, so it may not."""
         address = action.interface.ip
+        if not self._detect:
+            return
         if any(each.interface.ip == address for each in observed.addresses):
             # Only its mark or its prefix length is missing.
             return
@@ -134,6 +154,9 @@ class Surroundings:
             self._held[address] = now
         self._held = {address: when for address, when in self._held.items() if now - when < HELD_LATELY}
         self._neighbours.watch(configured)
+        again = self._announce_every and now - self._announced >= self._announce_every
+        if self._neighbours.take_gateway_change() or again:
+            self._up, self._announced = {}, now
         up = {link: frozenset(addresses) for link, addresses in configured.items() if link in running}
         for link, addresses in up.items():
             self._announce(link, addresses - self._up.get(link, frozenset()))

@@ -241,6 +241,11 @@ class _Resolver:
             way = self._known[key] = found
         return way
 
+    def _through_overlay(self, hop: NextHop) -> bool:
+        """Not a gateway of the node's private network, where the overlay address is on that very interface."""
+        address = self._around.address
+        return hop.on_link or (address is not None and hop.gateway in address.network)
+
     def _find(self, wish: DesiredRoute, gateways: tuple[Gateway, ...]) -> _Way | Problem:
         around = self._around
         hops = []
@@ -254,6 +259,8 @@ class _Resolver:
                 return Problem("GatewayNotOnLink", f"{message}; onLink: true would allow it", wish)
             hops.append(NextHop(gateway.address, index, gateway.weight if len(gateways) > 1 else 1, off_link))
         hops.sort(key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link))
-        over_link = around.overlay is not None and all(hop.link == around.overlay.index for hop in hops)
+        over_link = around.overlay is not None and all(
+            hop.link == around.overlay.index and self._through_overlay(hop) for hop in hops
+        )
         own = self._source is not None and self._source.version == wish.subnet.version
         return _Way(tuple(hops), self._source if over_link and own else None)
