@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from overlay_net.adapters.netlink import describe
 from overlay_net.agent.surroundings import Duplicate, Surroundings
 from overlay_net.domain.desired import LinkRules, desired_link, desired_state
+from overlay_net.domain.fight import Repairs
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.report import Around, configured_address, report_of
 from overlay_net.model.errors import KernelError
@@ -79,6 +82,8 @@ class Outcome:
 
     last: Look
     changed: bool = False
+    repaired: tuple[KernelAction, ...] = ()
+    """What the last pass had to do."""
     errors: dict[DesiredRoute | None, str] = field(default_factory=dict)
     """What the kernel refused, by route (None: link or address)."""
 
@@ -108,6 +113,7 @@ class NodeAgent:
         self._resync = resync
         self._sysctl_links = sysctl_links if sysctl_links is not None else set()
         self._surroundings = surroundings
+        self._repairs = Repairs()
         self._memory = memory
         self._recall = recall
 
@@ -191,6 +197,7 @@ class NodeAgent:
             before = outcome.last.plan
             if not before.actions:
                 break
+            outcome.repaired = before.actions
             outcome.errors = await self._apply(outcome.last)
             outcome.changed = True
             outcome.last = await self._look(overlay)
@@ -200,8 +207,23 @@ class NodeAgent:
         if self._surroundings is not None:
             self._surroundings.settle(outcome.last.desired, outcome.last.observed)
         if outcome.changed:
-            self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
+            now = asyncio.get_running_loop().time()
+            self._metrics.converge_seconds.observe(now - began)
+            self._count(now, outcome)
         return outcome
+
+    def _count(self, now: float, outcome: Outcome) -> None:
+        peace = not self._repairs.pause(now)
+        self._repairs = self._repairs.one_more(now)
+        if peace and self._repairs.pause(now):
+            last = outcome.repaired[-1] if outcome.repaired else None
+            what = describe(last) if last is not None else "nothing"
+            log.warning("somebody changes again and again what is ours, repairs are paced; the last one: %s", what)
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next repair, because of a fight."""
+        return self._repairs.pause(asyncio.get_running_loop().time())
 
     async def _apply(self, look: Look) -> dict[DesiredRoute | None, str]:
         """Apply the plan in its order, runs of routes in bulk.
@@ -215,7 +237,14 @@ class NodeAgent:
         async def flush() -> None:
             if not routes:
                 return
-            for action, error in await self._kernel.apply_routes(routes):
+            refused = await self._kernel.apply_routes(routes)
+            counts = Counter(type(action) for action in routes)
+            log.info(
+                "routes changed: %d added, %d replaced, %d deleted, %d of them refused",
+                *(counts[kind] for kind in (AddRoute, ReplaceRoute, DeleteRoute)),
+                len(refused),
+            )
+            for action, error in refused:
                 log.warning("route refused by the kernel: %s", error)
                 owner = owners.get(action.route.quick_key)
                 if owner is not None:
@@ -242,6 +271,6 @@ class NodeAgent:
                     # Addresses and routes work without; the report says what is missing.
                     continue
                 return errors
-            log.info("kernel changed", extra={"action": str(action)})
+            log.info("kernel changed: %s", describe(action))
         await flush()
         return errors

@@ -98,7 +98,7 @@ async def run(settings: AgentSettings) -> None:
         )
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(source, store)
-        monitor = Monitor(settings.route_protocol, lambda: queue.add_after(name, SETTLE))
+        monitor = Monitor(settings.route_protocol, lambda: queue.add_after(name, SETTLE + agent.pause))
         log.info("agent starts", extra={"node": name, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())

@@ -2,5 +2,6 @@
 
 from overlay_net.adapters.netlink.kernel import Kernel
 from overlay_net.adapters.netlink.monitor import Monitor
+from overlay_net.adapters.netlink.wording import describe
 
-__all__ = ["Kernel", "Monitor"]
+__all__ = ["Kernel", "Monitor", "describe"]
