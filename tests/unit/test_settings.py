@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load, parse_duration
+from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load
+from overlay_net.settings.values import parse_duration
 
 
 def written(tmp_path: Path, text: str) -> Path:

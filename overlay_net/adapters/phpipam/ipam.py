@@ -15,6 +15,7 @@ from ipaddress import ip_interface
 from overlay_net.adapters.phpipam import mark
 from overlay_net.adapters.phpipam.answers import AnswerLost
 from overlay_net.adapters.phpipam.client import Client
+from overlay_net.adapters.phpipam.pools import look
 from overlay_net.adapters.phpipam.rows import Row, number_of
 from overlay_net.domain.addresses import free_addresses, may_hand_out
 from overlay_net.model.errors import (
@@ -23,13 +24,12 @@ from overlay_net.model.errors import (
     Exhausted,
     NotFound,
     OverlayNetError,
-    PoolUnusable,
     Refused,
     Unavailable,
 )
-from overlay_net.model.ipam import QUARANTINE, Inventory, Owner, PoolFacts, PoolUsage, Reservation
+from overlay_net.model.ipam import QUARANTINE, Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.kernel import IpAddress
-from overlay_net.model.parse import address_of, network_of, object_of, text_of, time_text
+from overlay_net.model.parse import time_text
 from overlay_net.model.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -138,35 +138,7 @@ class PhpIpam:
         )
 
     async def look(self, pool: Pool) -> PoolFacts:
-        """Three calls. The gateway is the address that phpIPAM marks as one, else ``spec.gateway``; never a guess."""
-        subnet = pool.subnet_id or 0
-        try:
-            raw = await self._client.subnet(subnet)
-        except NotFound as error:
-            # Its words for a folder, which later versions do not show as a subnet.
-            if "No subnets found" in str(error):
-                raise PoolUnusable("Folder", f"phpIPAM subnet {subnet} is a folder, which has no addresses") from None
-            raise PoolUnusable("UnknownSubnet", f"phpIPAM has no subnet {subnet}") from None
-        name = f"phpIPAM subnet {subnet} ({text_of(raw.get('description')) or 'no description'})"
-        if number_of(raw.get("isFolder")):
-            raise PoolUnusable("Folder", f"{name} is a folder, which has no addresses")
-        cidr = network_of(f"{raw.get('subnet')}/{raw.get('mask')}")
-        if cidr is None:
-            raise PoolUnusable("Invalid", f"{name} is no subnet: {raw.get('subnet')}/{raw.get('mask')}")
-        children = await self._client.children(subnet)
-        if children:
-            raise PoolUnusable("HasSubnets", f"{name} is divided into {len(children)} subnets: use their ids")
-        gateway = address_of(object_of(raw, "gateway").get("ip_addr")) or pool.own_gateway
-        if gateway is None:
-            message = f"{name} {cidr} has no address that is marked as gateway, and spec.gateway is not set"
-            raise PoolUnusable("NoGateway", message)
-        if gateway not in cidr:
-            raise PoolUnusable("NoGateway", f"spec.gateway {gateway} is no address of {name} {cidr}")
-        usage = await self._client.usage(subnet)
-        used, free, total = (number_of(usage.get(key)) for key in ("used", "freehosts", "maxhosts"))
-        full = bool(number_of(raw.get("isFull")))
-        closed = f"{name} is marked as full" if full else ""
-        return PoolFacts(cidr, gateway, PoolUsage(used, 0 if full else max(0, free), total), closed)
+        return await look(self._client, pool)
 
     # --- Reserving -----------------------------------------------------------------------------------------------
 

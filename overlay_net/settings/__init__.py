@@ -1,0 +1,14 @@
+"""The settings of both modes: read once at start, from the command line, the environment and one YAML file."""
+
+from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
+from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings, PhpIpamSettings
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "ENV_PREFIX",
+    "AgentSettings",
+    "ControllerSettings",
+    "PhpIpamSettings",
+    "describe",
+    "load",
+]

@@ -1,0 +1,246 @@
+"""What can be set: ControllerSettings and AgentSettings, with their sections."""
+
+from datetime import timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from overlay_net.domain.last_state import MARGIN
+from overlay_net.domain.parents import ParentRule, parent_rule
+from overlay_net.model.kernel import LinkMode, MacvlanMode
+from overlay_net.settings.values import (
+    Bind,
+    Duration,
+    Interval,
+    LinkName,
+    Network,
+    OptionalAddress,
+    OptionalDirectory,
+    Subnet,
+    SubnetId,
+    Url,
+    ZoneName,
+)
+
+ENV_PREFIX = "OVERLAY_"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is written"
+    )
+    format: Literal["text", "json"] = Field(default="text", description="text for people, json for log collectors")
+
+
+class ControllerHttp(Section):
+    bind: Bind = Field(default=":8080", description="where /metrics, /healthz and /readyz are served")
+
+
+class AgentHttp(Section):
+    bind: Bind = Field(default=":9477", description="where /metrics, /healthz and /readyz are served")
+
+
+class PhpIpamSettings(Section):
+    url: Url = Field(description="where phpIPAM is, e.g. https://phpipam.example.com")
+    app_id: str = Field(min_length=1, description="App id of the API app in phpIPAM (the earlier operator's appID)")
+    subnet_map: dict[ZoneName, list[SubnetId]] | None = Field(
+        default=None, description="zone -> subnet ids, tried in order; kept as OverlayPools (subnetMap)"
+    )
+    auth: Literal["token", "code"] = Field(
+        default="token", description="token: user and password (ssl_token, none); code: app code (ssl_code)"
+    )
+    credentials_dir: Path | None = Field(
+        default=None, description="mounted secret with the files username and password, or code; read anew on change"
+    )
+    username: SecretStr | None = Field(default=None, description="user, where no secret is mounted; PHPIPAM_USERNAME")
+    password: SecretStr | None = Field(default=None, description="password, likewise; PHPIPAM_PASSWORD")
+    code: SecretStr | None = Field(default=None, description="app code, likewise; PHPIPAM_CODE")
+    insecure_skip_tls_verify: bool = Field(
+        default=False, description="do not check the server's certificate (insecureSkipTLSVerify)"
+    )
+    ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
+    proxy: str = Field(default="", description="HTTP proxy to phpIPAM; the environment's proxies are not used")
+    timeout: Interval = Field(
+        default=timedelta(seconds=45), description="for one call; longer than the server's app_lock_wait of 30s"
+    )
+    lock_wait: Duration = Field(
+        default=timedelta(seconds=35),
+        description="how long a row may still appear after the answer to its reservation was lost",
+    )
+    concurrency: int = Field(default=8, ge=1, le=64, description="reads, and writes, at the same time")
+    refresh_interval: Interval = Field(
+        default=timedelta(seconds=60), description="how often usage and gateway of each pool are read"
+    )
+    mark_field: str = Field(
+        default="note",
+        pattern=r"^(note|custom_\w+)$",
+        description="field of a row that holds our mark: note, or a custom field of at least 255 characters",
+    )
+    touch_interval: Duration = Field(
+        default=timedelta(), description="how old lastSeen of an address in use may become; 0: it is not written"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PhpIpamSettings":
+        if self.auth == "code" and not self.url.startswith("https://"):
+            raise ValueError("phpIPAM takes an app code over https only: url must begin with https://")
+        names = ("code",) if self.auth == "code" else ("username", "password")
+        missing = [name for name in names if getattr(self, name) is None]
+        if self.credentials_dir is None and missing:
+            variables = " and ".join(f"PHPIPAM_{name.upper()}" for name in missing)
+            raise ValueError(f"no credentials: set credentials_dir to the mounted secret, or {variables}")
+        return self
+
+    @property
+    def fixed_secret(self) -> tuple[SecretStr | None, SecretStr | None, SecretStr | None]:
+        return self.username, self.password, self.code
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    log: LogSettings = LogSettings()
+    kubeconfig: Path | None = Field(
+        default=None, description="kubeconfig file; without it the pod's service account is used"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file's content comes in as init values, yet the environment must win over it.
+        return env_settings, init_settings
+
+
+class ControllerSettings(_Settings):
+    http: ControllerHttp = ControllerHttp()
+    cluster_id: str = Field(
+        default="", max_length=63, description="mark of this cluster in the IPAM; default: kube-system's uid"
+    )
+    release_after: Duration = Field(
+        default=timedelta(minutes=10), description="how long a node that is gone keeps its address"
+    )
+    fence_after: Duration = Field(
+        default=timedelta(minutes=10), description="how long the silent agent of a node that is gone is waited for"
+    )
+    workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
+    status_batch: Interval = Field(
+        timedelta(seconds=1),
+        description="how long reports are gathered before the status of routes and pools is written",
+    )
+    audit_interval: Interval = Field(
+        default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
+    )
+    phpipam: PhpIpamSettings | None = None
+    protected_subnets: list[Subnet] = Field(
+        default=[], description="no StaticRoute may touch these, nor nodes, pods, services, API servers, phpIPAM"
+    )
+    allow_default_route: bool = Field(default=False, description="whether a StaticRoute may be a default route")
+    audit_grace: Duration = Field(
+        default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
+    )
+
+
+class AgentSettings(_Settings):
+    http: AgentHttp = AgentHttp()
+    node_name: str = Field(min_length=1, max_length=253, description="name of the Node this agent runs on")
+    node_ip: OptionalAddress = Field(default=None, description="the node's InternalIP, for interface: node-ip")
+    interface: str = Field(
+        default="eth0",
+        description="the node's private interface, below the overlay link: a name, or names and patterns of which the "
+        "first that fits is taken (eth1,bond*,en*), or route:ADDRESS for the interface of the route to an address, or "
+        "node-ip for the one that has the address node_ip",
+    )
+    link: LinkName = Field(default="tmp0", description="name of the overlay link")
+    link_mode: LinkMode = Field(
+        default="macvlan",
+        description="macvlan or ipvlan: a link of its own; address: on the interface itself; none: routes only",
+    )
+    macvlan_mode: MacvlanMode = Field(default="bridge", description="bridge, private or vepa (ip-link(8))")
+    fallback_subnet: Network = Field(
+        default=IPv4Network("10.0.0.0/8"),
+        description="with link_mode none, routes without a gateway take the one that the node uses for this subnet",
+    )
+    duplicate_detection: bool = Field(
+        default=True,
+        description="ask on the link whether an address is free before it is used; false where a router answers for "
+        "every address of the overlay subnet (proxy ARP)",
+    )
+    announce_interval: Duration = Field(
+        default=timedelta(), description="how often the address is announced besides on changes; 0: not"
+    )
+    # The kernel and its tools name 0-18, 42, 99 and 186-192 (rt_protos); the default is in nobody's list.
+    route_protocol: int = Field(
+        default=117, ge=5, le=255, description="protocol number that marks our routes and addresses"
+    )
+    resync_interval: Interval = Field(
+        default=timedelta(seconds=60), description="how often the kernel is compared in full, besides on every change"
+    )
+    proc_sys_net: Path = Field(
+        default=Path("/proc/sys/net"), description="where the node's writable net sysctls are mounted"
+    )
+    state_dir: OptionalDirectory = Field(
+        default=Path("/var/lib/overlay-net"),
+        description="directory of the node for the last desired state, which is used while the API server cannot be "
+        "reached after a start; empty: off",
+    )
+    fence_after: Duration = Field(
+        default=timedelta(minutes=10),
+        description="the controller's fence_after: after that time the address may be somebody else's",
+    )
+    resurrect_for: Duration | None = Field(
+        default=None,
+        description="how old the last confirmation by the API may be for the last state to be brought back; less than "
+        "fence_after, and by default nine tenths of it",
+    )
+
+    @field_validator("interface")
+    @classmethod
+    def _known_interface(cls, value: str, info: ValidationInfo) -> str:
+        if "node_ip" in info.data:
+            # Without it something is wrong there, which is said in its own place.
+            parent_rule(value, info.data["node_ip"])
+        return value
+
+    @field_validator("resurrect_for")
+    @classmethod
+    def _before_the_fence(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        fence = info.data.get("fence_after")
+        if value is not None and fence is not None and value >= fence:
+            raise ValueError(f"less than fence_after ({fence.total_seconds():g}s), when others may get the address")
+        return value
+
+    @property
+    def parent_rule(self) -> ParentRule:
+        return parent_rule(self.interface, self.node_ip)
+
+    @property
+    def trusted_for(self) -> timedelta:
+        """How old a confirmation of the last state may be."""
+        return self.fence_after * (1 - MARGIN) if self.resurrect_for is None else self.resurrect_for
