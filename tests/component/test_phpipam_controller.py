@@ -143,12 +143,12 @@ async def test_a_silent_server_does_not_hold_up_what_does_not_need_it(admin: Kub
     async with lab.controller({"timeout": "30s"}, workers="2"):
         await have_addresses(admin, 1)
         lab.ipam.faults.hang = 1
+        asked = sum(lab.ipam.calls.values())
         await join(admin, *NAMES[:10])
 
         async def all_workers_wait() -> bool:
             return sum(lab.ipam.calls.values()) >= asked + 2
 
-        asked = sum(lab.ipam.calls.values())
         await eventually(all_workers_wait, "phpIPAM is being asked")
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
 
