@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.assets import BuildFailed, find_assets
+from lab.bench.agent import bench_agent
 from lab.bench.dataplane import bench_drift, bench_failover
 from lab.bench.measure import Row
 from lab.bench.nodes import bench_nodes
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "routes": bench_routes,
     "failover": bench_failover,
     "drift": bench_drift,
+    "agent": bench_agent,
 }
 
 

@@ -1,9 +1,18 @@
-"""Routes into a kernel, against `ip -batch`."""
+"""Routes into a kernel and out of it, beside `ip` on the same kernel in the same run.
+
+Each figure is the best of a few rounds: other people's work only adds to it. The blocks of the event loop are the
+longest times in which a task that wants to run every millisecond could not, the worst of all rounds: by the clock,
+where a busy machine shows too, and by the processor time that the loop's own thread spent. Memory is measured in a
+process of its own.
+"""
 
 import asyncio
+import contextlib
+import gc
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -11,12 +20,29 @@ from lab.bench.measure import Row
 from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.model.kernel import AddRoute, DeleteRoute, Desired, DesiredLink, DesiredRoute, Gateway, Marks
+from overlay_net.model.kernel import (
+    AddRoute,
+    DeleteRoute,
+    Desired,
+    DesiredLink,
+    DesiredRoute,
+    Gateway,
+    KernelPlan,
+    Marks,
+    Observed,
+    ReplaceRoute,
+)
 
-ROUTES = 10_000
+SIZES = {10_000: 7, 100_000: 2}
+"""Routes -> rounds."""
+MEMORY_ROUTES = 10_000
+MARKS, LINK, ADDRESS = Marks(117, "overlay-net"), DesiredLink("tmp0", "eth0"), ip_interface("192.168.100.4/24")
+GATEWAYS = ("192.168.100.1", "192.168.100.2")
+LOOP = "longest block of the loop"
 
 
 def bench_routes(directory: Path) -> list[Row]:
+    """Rows of (benchmark, what, measured, ratio to the limit)."""
     for words in (
         ["link", "add", "eth0", "type", "veth", "peer", "name", "peer0"],
         ["address", "add", "10.176.162.151/26", "dev", "eth0"],
@@ -24,45 +50,195 @@ def bench_routes(directory: Path) -> list[Row]:
         ["link", "set", "peer0", "up"],
     ):
         run(["ip", *words])
-    rows = asyncio.run(_routes(directory))
-    run(["ip", "link", "delete", "eth0"])
+    rows: list[Row] = []
+    try:
+        asyncio.run(_converge_link())
+        rows.append(_memory(directory))
+        for size, rounds in SIZES.items():
+            measured = [_round(directory, size) for _ in range(rounds)]
+            rows += _rows(size, measured)
+    finally:
+        run(["ip", "link", "delete", "eth0"])
     return rows
 
 
-async def _routes(directory: Path) -> list[Row]:
-    marks, link = Marks(117, "overlay-net"), DesiredLink("tmp0", "eth0")
-    subnets = [ip_network((int(ip_address("11.0.0.0")) + number * 256, 24)) for number in range(ROUTES)]
-    gateway = ip_address("192.168.100.1")
-    routes = tuple(DesiredRoute(subnet, (Gateway(gateway),)) for subnet in subnets)
-    address = ip_interface("192.168.100.4/24")
-    async with Kernel(marks, ("tmp0", "eth0")) as kernel:
+async def _converge_link() -> None:
+    async with Kernel(MARKS, ("tmp0", "eth0")) as kernel:
         for _ in range(3):
-            for action in plan_kernel(Desired(link, address), await kernel.observe(), marks).actions:
+            for action in plan_kernel(Desired(LINK, ADDRESS), await kernel.observe(), MARKS).actions:
                 await kernel.apply(action)
-        batch = directory / "batch"
-        batch.write_text("".join(f"route add {subnet} via {gateway} dev tmp0 proto 117\n" for subnet in subnets))
-        limit = _seconds(["ip", "-batch", str(batch)])
-        read = _seconds(["ip", "route", "show", "proto", "117"])
-        run(["ip", "route", "flush", "proto", "117"])
-        desired = Desired(link, address, routes)
-        began = time.perf_counter()
-        plan = plan_kernel(desired, await kernel.observe(), marks)
-        await kernel.apply_routes([action for action in plan.actions if isinstance(action, AddRoute | DeleteRoute)])
-        added = time.perf_counter() - began
-        began = time.perf_counter()
-        left = plan_kernel(desired, await kernel.observe(), marks)
-        resync = time.perf_counter() - began
-        if left.actions or len(left.placed) != ROUTES:
-            raise SystemExit(f"bench: {len(left.actions)} actions are left after {ROUTES} routes were added")
-    return [
-        ("routes", f"ip -batch, {ROUTES} added", f"{limit:.2f} s", "1.00"),
-        ("routes", "plan and add", f"{added:.2f} s", f"{added / limit:.1f}"),
-        ("routes", f"ip route show, {ROUTES}", f"{read:.2f} s", "1.00"),
-        ("routes", "observe, compare, nothing to do", f"{resync:.2f} s", f"{resync / read:.1f}"),
-    ]
+
+
+def _wish(size: int, gateway: str) -> Desired:
+    subnets = (ip_network((int(ip_address("11.0.0.0")) + number * 256, 24)) for number in range(size))
+    # Each with values of its own, as they come out of an object of the API.
+    return Desired(LINK, ADDRESS, tuple(DesiredRoute(subnet, (Gateway(ip_address(gateway)),)) for subnet in subnets))
+
+
+# --- One round --------------------------------------------------------------------------------------------------------
+
+
+def _round(directory: Path, size: int) -> dict[str, float]:
+    return _by_ip(directory, size) | asyncio.run(_by_us(size))
+
+
+def _by_ip(directory: Path, size: int) -> dict[str, float]:
+    subnets = [route.subnet for route in _wish(size, GATEWAYS[0]).routes]
+    seconds = {}
+    for verb, gateway in (("add", GATEWAYS[0]), ("replace", GATEWAYS[1]), ("delete", GATEWAYS[1])):
+        batch = directory / verb
+        batch.write_text("".join(f"route {verb} {subnet} via {gateway} dev tmp0 proto 117\n" for subnet in subnets))
+        seconds[f"ip {verb}"] = _seconds(["ip", "-batch", str(batch)])
+        if verb == "add":
+            seconds["ip show"] = min(_seconds(["ip", "route", "show", "proto", "117"]) for _ in range(3))
+    return seconds
 
 
 def _seconds(command: Sequence[str]) -> float:
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
+
+
+async def _by_us(size: int) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    wish, other = _wish(size, GATEWAYS[0]), _wish(size, GATEWAYS[1])
+    gc.collect()
+    async with Kernel(MARKS, ("tmp0", "eth0")) as kernel:
+
+        async def write(name: str, desired: Desired) -> None:
+            observed = await kernel.observe()
+            plan = plan_kernel(desired, observed, MARKS)
+            actions = [each for each in plan.actions if isinstance(each, AddRoute | ReplaceRoute | DeleteRoute)]
+            async with _timed(seconds, name):
+                refused = await kernel.apply_routes(actions)
+            _expect(len(actions) == size and not refused, f"{name}: {len(actions)} actions, {len(refused)} refused")
+
+        async def look(name: str, desired: Desired) -> None:
+            observed = await _observe(kernel, seconds, name)
+            plan = _plan(desired, observed, seconds, name)
+            _expect(not plan.actions and len(plan.placed) == size, f"{name}: {len(plan.actions)} actions are left")
+
+        async with _timed(seconds, "idle"):
+            await asyncio.sleep(0.2)
+        await write("add", wish)
+        await look("first", wish)
+        await look("second", wish)
+        await write("replace", other)
+        await kernel.observe()
+        run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[0], "dev", "tmp0", "proto", "static"])
+        await _look_after_one_change(kernel, seconds, other)
+        run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[1], "dev", "tmp0", "proto", "117"])
+        await write("delete", Desired(LINK, ADDRESS))
+    return seconds
+
+
+async def _look_after_one_change(kernel: Kernel, seconds: dict[str, float], desired: Desired) -> None:
+    observed = await _observe(kernel, seconds, "changed")
+    plan = _plan(desired, observed, seconds, "changed")
+    _expect(not plan.actions and len(plan.problems) == 1, f"changed: {plan.problems}")
+
+
+async def _observe(kernel: Kernel, seconds: dict[str, float], name: str) -> Observed:
+    async with _timed(seconds, f"observe {name}"):
+        return await kernel.observe()
+
+
+def _plan(desired: Desired, observed: Observed, seconds: dict[str, float], name: str) -> KernelPlan:
+    began = time.perf_counter()
+    plan = plan_kernel(desired, observed, MARKS)
+    seconds[f"plan {name}"] = time.perf_counter() - began
+    return plan
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise SystemExit(f"bench: {message}")
+
+
+@contextlib.asynccontextmanager
+async def _timed(seconds: dict[str, float], name: str) -> AsyncIterator[None]:
+    """Puts the wall time into ``seconds[name]``, and the longest blocks of the loop meanwhile beside it."""
+    longest = {time.perf_counter: 0.0, time.thread_time: 0.0}
+
+    async def tick() -> None:
+        before = {clock: clock() for clock in longest}
+        while True:
+            await asyncio.sleep(0.001)
+            for clock in longest:
+                now = clock()
+                longest[clock] = max(longest[clock], now - before[clock])
+                before[clock] = now
+
+    ticker = asyncio.create_task(tick())
+    await asyncio.sleep(0.005)
+    longest |= dict.fromkeys(longest, 0.0)
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began
+    await asyncio.sleep(0.002)
+    ticker.cancel()
+    seconds[f"loop {name}"] = longest[time.perf_counter]
+    seconds[f"loop thread {name}"] = longest[time.thread_time]
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------------
+
+
+def _rows(size: int, rounds: list[dict[str, float]]) -> list[Row]:
+    best = {name: min(each[name] for each in rounds) for name in rounds[0]}
+    rows: list[Row] = []
+    for verb in ("add", "replace", "delete"):
+        limit, ours = best[f"ip {verb}"], best[verb]
+        rows.append(("routes", f"ip -batch, {verb} {size:,}", _ms(limit), "1.00"))
+        rows.append(("routes", f"Kernel.apply_routes, {verb} {size:,}", _ms(ours), f"{ours / limit:.2f}"))
+    limit = best["ip show"]
+    rows.append(("routes", f"ip route show, {size:,}", _ms(limit), "1.00"))
+    for name, text in (("first", "first look"), ("changed", "one route changed"), ("second", "nothing changed")):
+        observe, plan = best[f"observe {name}"], best[f"plan {name}"]
+        for what, took in (("observe", observe), ("plan", plan), ("observe and plan", observe + plan)):
+            rows.append(("routes", f"{text}, {size:,}: {what}", _ms(took), f"{took / limit:.2f}"))
+    for name in ("idle", "add", "replace", "delete", "observe first", "observe changed", "observe second"):
+        worst = max(each[f"loop {name}"] for each in rounds)
+        own = max(each[f"loop thread {name}"] for each in rounds)
+        rows.append(("routes", f"{LOOP}, {name} {size:,}", f"{_ms(worst)}, own {_ms(own)}", ""))
+    return rows
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+
+def _memory(directory: Path) -> Row:
+    batch = directory / "memory"
+    subnets = (route.subnet for route in _wish(MEMORY_ROUTES, GATEWAYS[0]).routes)
+    batch.write_text("".join(f"route add {subnet} via {GATEWAYS[0]} dev tmp0 proto 117\n" for subnet in subnets))
+    grown = run([sys.executable, "-m", "lab.bench.routes", str(batch)]).strip()
+    run(["ip", "route", "flush", "proto", "117"])
+    return ("routes", f"memory for {MEMORY_ROUTES:,} observed routes", f"{int(grown) / 1024:.1f} MiB", "")
+
+
+async def _grown(batch: Path) -> int:
+    """KiB of resident memory that observing twice takes."""
+    async with Kernel(MARKS, ("tmp0", "eth0")) as kernel:
+        await kernel.observe()
+        before = _resident()
+        run(["ip", "-batch", str(batch)])
+        first = await kernel.observe()
+        second = await kernel.observe()
+        _expect(len(first.routes) > MEMORY_ROUTES <= len(second.routes), "the routes are not there")
+        return _resident() - before
+
+
+def _resident() -> int:
+    """VmRSS of this process in KiB (proc_pid_status(5))."""
+    (line,) = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmRSS:")]
+    return int(line.split()[1])
+
+
+if __name__ == "__main__":
+    # The process of its own in which memory is measured.
+    print(asyncio.run(_grown(Path(sys.argv[1]))))

@@ -35,7 +35,10 @@ class RoutePlan:
 
 
 class OnLink:
-    """Which link reaches an address directly: that of the most specific subnet around it."""
+    """Which link reaches an address directly: that of the most specific subnet, and among equals the overlay link.
+
+    Somebody else's link in the overlay subnet must not draw our routes to it, whichever the kernel had first.
+    """
 
     def __init__(self, observed: Observed, link: Link | None, address: IpInterface | None) -> None:
         up = {each.index for each in observed.links if each.up}
@@ -43,7 +46,8 @@ class OnLink:
         if link is not None and address is not None:
             # The plan puts the address there, and the link up, before any route.
             subnets.append((address.network, link.index))
-        self._subnets = sorted(set(subnets), key=lambda subnet: (-subnet[0].prefixlen, subnet[1]))
+        own = link.index if link is not None else None
+        self._subnets = sorted(set(subnets), key=lambda subnet: (-subnet[0].prefixlen, subnet[1] != own, subnet[1]))
         self._found: dict[IpAddress, int | None] = {}
 
     def link_of(self, gateway: IpAddress) -> int | None:

@@ -1,0 +1,86 @@
+"""The real agent on a node of the lab: its resident memory without and with many routes, and how long it starts."""
+
+import sys
+import time
+from pathlib import Path
+
+from lab.bench.dataplane import running
+from lab.bench.measure import Row
+from lab.processes import Process, run, wait_until
+from lab.story import Story
+
+ROUTES = 10_000
+SUBNETS = 500
+"""Of one StaticRoute: as many as it may have."""
+STEADY = 6
+"""Looks in a row, half a second apart, that must find no more memory in use than before."""
+IMPORTS = 5
+"""Starts of which the fastest counts: other people's work only adds to it."""
+
+
+def bench_agent(directory: Path) -> list[Row]:
+    started = min(_import_seconds() for _ in range(IMPORTS))
+    bare = min(_import_seconds("pass") for _ in range(IMPORTS))
+    with running(directory) as story:
+        agent = story.product.agents[story.a_node.name]
+        idle = _settled(agent)
+        _create_routes(story)
+        many = _settled(agent)
+        # A start with everything there is what a node sees at each upgrade.
+        began = time.perf_counter()
+        agent.restart()
+        story.product.wait_agent(story.a_node)
+        ready = time.perf_counter() - began
+        again = _settled(agent)
+    return [
+        ("agent", "python, nothing imported", f"{1000 * bare:.0f} ms", "1.00"),
+        ("agent", "python, the agent imported", f"{1000 * started:.0f} ms", f"{started / bare:.1f}"),
+        ("agent", f"killed, started, ready with {ROUTES:,} routes", f"{ready:.1f} s", ""),
+        ("agent", "resident memory, idle", _mib(idle), "at most 64 MiB, goal 45"),
+        ("agent", f"  with {ROUTES:,} routes added", _mib(many), ""),
+        ("agent", "  growth", _mib(many - idle), "goal 16 MiB"),
+        ("agent", f"  started with {ROUTES:,} routes", _mib(again), ""),
+    ]
+
+
+def _import_seconds(program: str = "import overlay_net.agent.run") -> float:
+    began = time.perf_counter()
+    run([sys.executable, "-c", program])
+    return time.perf_counter() - began
+
+
+def _create_routes(story: Story) -> None:
+    for part in range(ROUTES // SUBNETS):
+        subnets = [f"11.{number // 256}.{number % 256}.0/24" for number in range(part * SUBNETS, (part + 1) * SUBNETS)]
+        body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
+        story.plane.apply(body | {"spec": {"subnets": subnets}})
+
+    def in_place() -> bool:
+        routes = story.plane.get("staticroutes")["items"]
+        return [route.get("status", {}).get("ready") for route in routes] == [1] * (ROUTES // SUBNETS)
+
+    wait_until(in_place, f"{ROUTES} routes are in place", timeout=120, every=0.5)
+    there = story.a_node.ip("route", "show", "proto", "117").splitlines()
+    if len(there) != ROUTES:
+        raise SystemExit(f"bench: {len(there)} routes are in the kernel, not {ROUTES}")
+
+
+def _settled(agent: Process) -> int:
+    """KiB of resident memory once it grows no more."""
+    before, steady = _resident(agent.pid), 0
+    while steady < STEADY:
+        time.sleep(0.5)
+        now = _resident(agent.pid)
+        steady = steady + 1 if now <= before else 0
+        before = max(before, now)
+    return _resident(agent.pid)
+
+
+def _resident(pid: int) -> int:
+    """VmRSS in KiB (proc_pid_status(5))."""
+    (line,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmRSS:")]
+    return int(line.split()[1])
+
+
+def _mib(kibibytes: int) -> str:
+    return f"{kibibytes / 1024:.1f} MiB"

@@ -1,0 +1,249 @@
+"""Two hosts with one address: what the other hosts on the VLAN see of it, and what the cluster says about it."""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from lab import vlan
+from lab.namespaces import Namespace, join_bridge
+from lab.processes import Process, wait_until
+from lab.story import Story, node_object
+from lab.traffic import Unreachable, seen_source
+from lab.vlan import Node
+from overlay_net.adapters.arp.packet import ArpPacket
+from overlay_net.model.ipam import QUARANTINE
+
+FIRST, SECOND = vlan.NODE_NAMES[:2]
+LOWEST = "192.168.100.2"
+STRANGER_MAC = "52:54:00:00:00:99"
+ETH_P_ALL = 0x0003
+
+CLAIM = """
+import asyncio, sys
+from ipaddress import IPv4Address
+from overlay_net.adapters.arp import ArpLink
+async def main():
+    link = ArpLink("eth0")
+    await link.probe(IPv4Address("192.168.100.77"), probes=1)
+    link.announce(IPv4Address(sys.argv[1]), count=1)
+asyncio.run(main())
+"""
+WHO_HAS = """
+import asyncio, sys
+from ipaddress import IPv4Address
+from overlay_net.adapters.arp import ArpLink
+print(asyncio.run(ArpLink("inner").probe(IPv4Address(sys.argv[1]))))
+"""
+
+
+class Ears:
+    """All ARP that crosses the ports of some nodes, in both directions."""
+
+    def __init__(self, *ports: str) -> None:
+        self._heard: list[ArpPacket] = []
+        self._stop = threading.Event()
+        self._threads = []
+        for port in ports:
+            # A bridge takes the packets away from everybody but the readers of all protocols.
+            ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            ear.bind((port, 0))
+            ear.settimeout(0.1)
+            self._threads.append(threading.Thread(target=self._listen, args=(ear,)))
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self, ear: socket.socket) -> None:
+        with ear:
+            while not self._stop.is_set():
+                # The port goes away with its node.
+                with suppress(OSError):
+                    packet = ArpPacket.decode(ear.recv(2048))
+                    if packet is not None:
+                        self._heard.append(packet)
+
+    def claims(self, address: str) -> set[str]:
+        """The MACs that said at these ports that the address is theirs."""
+        return {packet.sender_mac for packet in self._heard if packet.sender == IPv4Address(address)}
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@contextmanager
+def listening(*nodes: Node) -> Iterator[Ears]:
+    ears = Ears(*(node.port for node in nodes))
+    try:
+        yield ears
+    finally:
+        ears.stop()
+
+
+@contextmanager
+def watching(story: Story) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Every state that a NodeOverlayIp goes through meanwhile: conditions come and go within a second."""
+    seen = story.directory / "watched.json"
+    command = [str(story.assets.kubectl), f"--kubeconfig={story.plane.admin()}", "get", "nodeoverlayips"]
+    jsonpath = '-o=jsonpath={.status.conditions}{"\\n"}'
+    with Process("watch", [*command, "--watch", jsonpath], log=seen):
+        yield lambda: [one for line in seen.read_text().splitlines() if line for one in json.loads(line)]
+
+
+@pytest.fixture
+def strangers() -> Iterator[Callable[..., Namespace]]:
+    """A host that nobody knows joins the VLAN."""
+    with ExitStack() as gone:
+
+        def join(*addresses: str) -> Namespace:
+            stranger = gone.enter_context(Namespace("stranger"))
+            join_bridge(stranger, vlan.BRIDGE, port="stranger", mac=STRANGER_MAC)
+            for address in addresses:
+                stranger.ip("address", "add", f"{address}/24", "dev", "eth0")
+            return stranger
+
+        yield join
+
+
+def begin(story: Story, nodes: tuple[str, ...]) -> None:
+    story.build(nodes)
+    story.start()
+    story.apply_route()
+
+
+def settle(story: Story, *names: str) -> dict[str, str]:
+    """Nodes join one after the other and end Ready by themselves, with the route; their addresses."""
+    for name in names:
+        story.plane.apply(node_object(name))
+        wait_until(lambda name=name: story.is_ready(name), f"{name} is Ready")  # type: ignore[misc]
+    addresses = story.addresses()
+
+    routes = {f"src {addresses[name]}": story.vlan.nodes[name] for name in names}
+    shown = ("route", "show", vlan.ON_PREMISE_SUBNET)
+    wait_until(lambda: all(src in node.ip(*shown) for src, node in routes.items()), "the nodes have the route")
+    return addresses
+
+
+def link_mac(host: Namespace, link: str) -> str:
+    return str(json.loads(host.ip("-j", "link", "show", link))[0]["address"])
+
+
+def who_has(story: Story, address: str) -> str:
+    """Whoever answers the gateway's question on the VLAN."""
+    return story.vlan.gateway.run(sys.executable, "-c", WHO_HAS, address).strip()
+
+
+def reaches(story: Story, name: str) -> str:
+    return seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST)
+
+
+def expect_events(story: Story, address: str, *macs: str) -> None:
+    def told() -> bool:
+        lines = [line for line in story.plane.kubectl("get", "events", "-A").splitlines() if "AddressConflict" in line]
+        return any(f"{address} is in use by {mac}" in line for line in lines for mac in macs)
+
+    wait_until(told, f"an event says that {' or '.join(macs)} uses {address}")
+
+
+def test_an_address_that_a_stranger_uses_is_never_answered_for_and_the_node_takes_another(
+    story: Story, strangers: Callable[..., Namespace]
+) -> None:
+    begin(story, (FIRST,))
+    strangers(LOWEST)
+    node = story.a_node
+    with listening(node) as ears, watching(story) as conditions:
+        addresses = settle(story, FIRST)
+        assert addresses[FIRST] not in ("", LOWEST)
+        assert reaches(story, FIRST) == addresses[FIRST]
+        story.vlan.gateway.ip("neighbour", "flush", "all")
+        assert who_has(story, LOWEST) == STRANGER_MAC
+        assert ears.claims(LOWEST) == {STRANGER_MAC}, "the node said that the address is its own"
+        wait_until(
+            lambda: any(
+                each["type"] == "Configured"
+                and (each["status"], each["reason"]) == ("False", "AddressConflict")
+                and each["message"] == f"{LOWEST} is in use by {STRANGER_MAC} and was not set"
+                for each in conditions()
+            ),
+            "the condition named the address and the stranger",
+        )
+    assert story.reserved() == {LOWEST: QUARANTINE, addresses[FIRST]: FIRST}
+    expect_events(story, LOWEST, STRANGER_MAC)
+    assert LOWEST not in node.ip("address")
+    assert who_has(story, addresses[FIRST]) == link_mac(node, "tmp0")
+
+
+def test_an_address_on_a_link_that_somebody_made_by_hand_on_another_node_is_left_alone(story: Story) -> None:
+    begin(story, (FIRST, SECOND))
+    other, node = story.vlan.nodes[FIRST], story.vlan.nodes[SECOND]
+    other.ip("link", "add", "hand0", "link", "eth0", "type", "macvlan", "mode", "bridge")
+    other.ip("link", "set", "hand0", "up")
+    other.ip("address", "add", f"{LOWEST}/24", "dev", "hand0")
+    wait_until(lambda: "tentative" not in other.ip("address"), "the new link has settled")
+    before = other.ip("-j", "address", "show", "hand0")
+    with listening(node) as ears:
+        addresses = settle(story, SECOND, FIRST)
+        assert len({LOWEST, *addresses.values()}) == 3
+        assert link_mac(node, "tmp0") not in ears.claims(LOWEST)
+    # With arp_ignore=0 Linux answers for an address of any link on the one that was asked.
+    expect_events(story, LOWEST, link_mac(other, "hand0"), link_mac(other, "eth0"))
+    assert story.reserved() == {LOWEST: QUARANTINE, **{address: name for name, address in addresses.items()}}
+    assert other.ip("-j", "address", "show", "hand0") == before
+    assert [reaches(story, name) for name in (FIRST, SECOND)] == [addresses[FIRST], addresses[SECOND]]
+
+
+def test_an_address_that_a_node_with_a_dead_agent_never_let_go_of_is_not_used_twice(story: Story) -> None:
+    begin(story, (FIRST, SECOND))
+    old, new = story.vlan.nodes[FIRST], story.vlan.nodes[SECOND]
+    address = settle(story, FIRST)[FIRST]
+    owner = link_mac(old, "tmp0")
+    story.product.agents[FIRST].kill9()
+    story.plane.kubectl("delete", "node", FIRST)
+    wait_until(lambda: address not in story.reserved(), "the address is free after the fence time")
+    with listening(new) as ears:
+        addresses = settle(story, SECOND)
+        assert reaches(story, SECOND) == addresses[SECOND] != address
+        assert link_mac(new, "tmp0") not in ears.claims(address)
+    expect_events(story, address, owner)
+    assert story.reserved() == {address: QUARANTINE, addresses[SECOND]: SECOND}
+    assert reaches(story, FIRST) == address, "the node without an agent has lost its traffic"
+
+
+def test_an_address_in_use_is_defended_against_a_stranger_who_takes_it(
+    story: Story, strangers: Callable[..., Namespace]
+) -> None:
+    begin(story, (FIRST,))
+    node = story.a_node
+    address = settle(story, FIRST)[FIRST]
+    assert reaches(story, FIRST) == address
+    own = link_mac(node, "tmp0")
+    stranger = strangers(address)
+    with listening(node) as ears:
+        stranger.run(sys.executable, "-c", CLAIM, address)
+        wait_until(lambda: ears.claims(address) >= {STRANGER_MAC, own}, "both say that the address is theirs")
+        wait_until(lambda: own in neighbour(story, address), "the gateway sends to the node again")
+        for _ in range(3):
+            assert reaches(story, FIRST) == address
+
+    def told() -> bool:
+        conditions = {each["type"]: each for each in story.overlays()[0]["status"]["conditions"]}
+        status, reason, message = (conditions["Configured"][key] for key in ("status", "reason", "message"))
+        return (status, reason) == ("True", "AddressClaimed") and STRANGER_MAC in message
+
+    wait_until(told, "the condition names the stranger")
+    assert (story.addresses(), story.reserved()) == ({FIRST: address}, {address: FIRST})
+    assert story.is_ready(FIRST)
+
+
+def neighbour(story: Story, address: str) -> str:
+    """What the gateway believes, after it had a reason to ask."""
+    with suppress(Unreachable):
+        seen_source(story.a_node, vlan.ON_PREMISE_HOST, timeout=0.5)
+    return story.vlan.gateway.ip("neighbour", "show", address)

@@ -1,0 +1,166 @@
+"""Gateways that die and come back: where the packets go, what the kernel has, and whom the StaticRoute names."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lab import vlan
+from lab.namespaces import Namespace
+from lab.processes import wait_until
+from lab.story import ROUTE, Story
+from lab.traffic import Stream, Unreachable, seen_source
+from lab.vlan import Node
+
+NAME = vlan.NODE_NAMES[0]
+FIRST, SECOND = vlan.OVERLAY_GATEWAY, "192.168.100.253"
+WAYS_BACK = {FIRST: "gateway", SECOND: "gateway-2"}
+CHECK = {"type": "arp", "intervalMilliseconds": 200, "failureThreshold": 3, "successThreshold": 2}
+STOPPING = 90.0
+"""Enough for a gateway that is held down for a while because it went down before."""
+
+
+class Edge:
+    """Two gateways at the edge of the VLAN, and one node behind them."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.gateways: dict[str, Namespace] = {
+            FIRST: story.vlan.gateway,
+            SECOND: story.vlan.add_gateway("gateway-2", SECOND),
+        }
+
+    @property
+    def node(self) -> Node:
+        return self.story.a_node
+
+    def route_through(self, *gateways: tuple[str, int], **more: Any) -> None:
+        """A StaticRoute with these (gateway, priority) is in place."""
+        listed = [{"address": address, "priority": priority} for address, priority in gateways]
+        self.story.apply_route(gateways=listed, healthCheck=CHECK, **more)
+        self.story.wait_route(1)
+
+    def dies(self, gateway: str) -> None:
+        self.gateways[gateway].ip("link", "set", "inner", "down")
+
+    def comes_back(self, gateway: str) -> None:
+        self.gateways[gateway].ip("link", "set", "inner", "up")
+
+    def hops(self) -> set[str]:
+        """The gateways of the kernel's route; none: there is no such route."""
+        found = json.loads(self.node.ip("-j", "route", "show", vlan.ON_PREMISE_SUBNET))
+        return {hop["gateway"] for route in found for hop in route.get("nexthops", [route]) if "gateway" in hop}
+
+    def kind(self) -> str:
+        """``unicast``, ``unreachable``, or an empty text: no route."""
+        found = json.loads(self.node.ip("-j", "-d", "route", "show", vlan.ON_PREMISE_SUBNET))
+        return str(found[0].get("type", "unicast")) if found else ""
+
+    def used(self) -> str:
+        """The gateway through which the kernel sends to the on-premise host."""
+        # Where there are several gateways, the kernel chooses one by source and destination.
+        source = self.story.addresses()[NAME]
+        words = self.node.ip("route", "get", vlan.ON_PREMISE_HOST, "from", source).split()
+        return words[words.index("via") + 1]
+
+    def answer_through(self, gateway: str) -> None:
+        self.story.vlan.way_back(WAYS_BACK[gateway])
+
+    def reachable(self) -> tuple[str, str]:
+        """Status and message of the StaticRoute's GatewayReachable."""
+        conditions = self.story.plane.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        found = {each["type"]: each for each in conditions}.get("GatewayReachable", {})
+        return found.get("status", ""), found.get("message", "")
+
+    def wait_named(self, *gateways: str) -> None:
+        """The StaticRoute says that these gateways, and no others, do not answer on this node."""
+
+        def told() -> bool:
+            status, message = self.reachable()
+            silent = {address for address in self.gateways if f"{address} on 1 nodes ({NAME})" in message}
+            return status == ("False" if gateways else "True") and silent == set(gateways)
+
+        wait_until(told, f"GatewayReachable names {gateways or 'nobody'}", timeout=STOPPING)
+
+
+@pytest.fixture
+def edge(story: Story) -> Edge:
+    story.build((NAME,))
+    story.start()
+    story.register_nodes((NAME,))
+    return Edge(story)
+
+
+@pytest.mark.parametrize(
+    "priorities", [pytest.param((0, 0), id="both carry traffic"), pytest.param((0, 1), id="the second stands by")]
+)
+def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
+    edge: Edge, priorities: tuple[int, int]
+) -> None:
+    edge.route_through(*zip((FIRST, SECOND), priorities, strict=True))
+    wished = {gateway for gateway, priority in zip((FIRST, SECOND), priorities, strict=True) if priority == 0}
+    assert edge.hops() == wished
+    edge.wait_named()
+    used = edge.used()
+    (other,) = {FIRST, SECOND} - {used}
+    edge.answer_through(used)
+    during = Stream(edge.node, vlan.ON_PREMISE_HOST)
+    edge.dies(used)
+    edge.answer_through(other)
+    wait_until(lambda: edge.hops() == {other}, f"the route goes through {other} alone")
+    count = during.stop()
+    assert 0 < count.lost < count.sent, "some packets were lost before the route moved, and not all of them"
+    expect_no_loss(edge)
+    edge.wait_named(used)
+    assert edge.story.is_ready(NAME), "a route through the other gateway is in place"
+    edge.comes_back(used)
+    edge.wait_named()
+    wait_until(lambda: edge.hops() == wished, "the route is what it was")
+    edge.answer_through(edge.used())
+    expect_no_loss(edge)
+
+
+def expect_no_loss(edge: Edge) -> None:
+    address = edge.story.addresses()[NAME]
+    stream = Stream(edge.node, vlan.ON_PREMISE_HOST)
+    seen = [seen_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
+    assert stream.stop().lost == 0
+    assert seen == [address] * 3
+
+
+def _kept(edge: Edge) -> bool:
+    return edge.kind() == "unicast" and edge.hops() == {FIRST}
+
+
+def _withdrawn(edge: Edge) -> bool:
+    # What is left is the node's own default route.
+    return edge.kind() == "" and edge.used() == vlan.PRIVATE_GATEWAY
+
+
+def _unreachable(edge: Edge) -> bool:
+    return edge.kind() == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("choice", "as_chosen"), [("keep", _kept), ("withdraw", _withdrawn), ("unreachable", _unreachable)]
+)
+def test_when_all_gateways_are_down_the_kernel_has_what_the_route_says(
+    edge: Edge, choice: str, as_chosen: Callable[[Edge], bool]
+) -> None:
+    edge.route_through((FIRST, 0), (SECOND, 1), onAllDown=choice)
+    assert edge.hops() == {FIRST}
+    edge.answer_through(FIRST)
+    assert seen_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
+    edge.dies(FIRST)
+    edge.dies(SECOND)
+    edge.wait_named(FIRST, SECOND)
+    wait_until(lambda: as_chosen(edge), f"the kernel has the route as onAllDown: {choice} says")
+    with pytest.raises(Unreachable):
+        seen_source(edge.node, vlan.ON_PREMISE_HOST, timeout=0.5)
+    edge.comes_back(FIRST)
+    edge.comes_back(SECOND)
+    edge.wait_named()
+    wait_until(lambda: edge.hops() == {FIRST} and edge.kind() == "unicast", "the route is what it was")
+    assert seen_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
+    assert edge.story.is_ready(NAME)

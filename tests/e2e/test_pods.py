@@ -1,0 +1,81 @@
+"""A pod behind a node, on its way to the on-premise host: whose address is seen there, with and without masquerading.
+
+The pod is what a CNI makes of it: a namespace behind a veth, a subnet of the node's own, and forwarding.
+"""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from lab import vlan
+from lab.namespaces import Namespace, connect
+from lab.processes import wait_until
+from lab.story import Story
+from lab.traffic import Unreachable, seen_source
+
+NAME = vlan.NODE_NAMES[0]
+POD, POD_GATEWAY = "10.244.1.5", "10.244.1.1"
+NODE_PODS, ALL_PODS = "10.244.1.0/24", "10.244.0.0/16"
+NFT_RULES = f"""
+table ip cni {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {NODE_PODS} ip daddr != {ALL_PODS} masquerade
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def pod(story: Story) -> Iterator[Namespace]:
+    """On a node that has its overlay address and the route to the on-premise subnet."""
+    story.build((NAME,))
+    story.start()
+    story.register_nodes((NAME,))
+    story.apply_route()
+    story.wait_route(1)
+    node = story.a_node
+    with Namespace("pod") as made:
+        connect(node, "pod0", made, "eth0")
+        node.ip("address", "add", f"{POD_GATEWAY}/24", "dev", "pod0")
+        node.sysctl("net.ipv4.ip_forward", 1)
+        made.ip("address", "add", f"{POD}/24", "dev", "eth0")
+        made.ip("route", "add", "default", "via", POD_GATEWAY)
+        yield made
+
+
+def overlay_address(story: Story) -> str:
+    return story.addresses()[NAME]
+
+
+def masquerade(node: Namespace) -> None:
+    """The rule that CNIs write for pods that leave the cluster. Skips where no program can write it."""
+    if shutil.which("nft"):
+        node.run("nft", "-f", "-", stdin=NFT_RULES)
+    elif shutil.which("iptables"):
+        words = ("-s", NODE_PODS, "!", "-d", ALL_PODS, "-j", "MASQUERADE")
+        node.run("iptables", "-t", "nat", "-A", "POSTROUTING", *words)
+    else:
+        pytest.skip("needs `nft` or `iptables`: install the package nftables")
+
+
+def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_back_is_known(
+    story: Story, pod: Namespace
+) -> None:
+    with pytest.raises(Unreachable):
+        seen_source(pod, vlan.ON_PREMISE_HOST, timeout=1)
+    story.vlan.on_premise.ip("route", "add", NODE_PODS, "via", vlan.ON_PREMISE_GATEWAY)
+    story.vlan.gateway.ip("route", "add", NODE_PODS, "via", overlay_address(story))
+    assert seen_source(pod, vlan.ON_PREMISE_HOST) == POD
+    assert seen_source(story.a_node, vlan.ON_PREMISE_HOST) == overlay_address(story)
+
+
+def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(story: Story, pod: Namespace) -> None:
+    node = story.a_node
+    masquerade(node)
+    assert seen_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    node.ip("link", "delete", "tmp0")
+    wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "link, address and route are back")
+    assert seen_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert seen_source(node, vlan.ON_PREMISE_HOST) == overlay_address(story)
