@@ -277,7 +277,7 @@ async def no_address_twice(api: KubeApi) -> dict[str, str]:
     return shown
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.timeout(240)
 async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi, lab: Lab, seed: int) -> None:
     chance = random.Random(seed)

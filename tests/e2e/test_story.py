@@ -79,7 +79,7 @@ def killing(story: Story, seed: int) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(
     ("story", "seed"),
-    [("cluster", 1), ("cluster", 2), ("cluster", 3), ("phpipam", 4), ("phpipam", 5)],
+    [("cluster", 1), ("phpipam", 2)],
     indirect=["story"],
 )
 def test_killed_at_any_time_it_ends_in_the_same_state(story: Story, seed: int) -> None:
