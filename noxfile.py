@@ -17,13 +17,14 @@ def install(session: nox.Session, group: str) -> None:
     session.install(LOCK, "--editable=.", *nox.project.dependency_groups(PYPROJECT, group))
 
 
-def run_tests(session: nox.Session, *paths: str, coverage: bool = False) -> None:
-    """Tests run in private namespaces: as root there, and with no way to the machine's own network."""
+# Tests run in private namespaces: as root there, and with no way to the machine's own network.
+PYTEST = ("python", "-m", "lab.private", "python", "-m", "pytest")
+
+
+def prepare_tests(session: nox.Session) -> None:
     install(session, "test")
     # Programs that are missing are built here, where the network still is.
     session.run("python", "-m", "lab.assets")
-    measured = ["--cov", "--cov-report="] if coverage else []
-    session.run("python", "-m", "lab.private", "python", "-m", "pytest", *measured, *(session.posargs or paths))
 
 
 @nox.session
@@ -38,17 +39,26 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with a coverage report."""
-    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
-    run_tests(session, "tests", coverage=True)
-    session.run("coverage", "combine", "--quiet", success_codes=[0, 1])
+    """Every test, with a coverage report; the end-to-end ones beside all others, each half in namespaces of its own."""
+    prepare_tests(session)
+    folder = Path(session.create_tmp())
+    halves = (["tests/e2e"], [f"tests/{each}" for each in SUITES if each != "e2e"])
+    chosen = [session.posargs] if session.posargs else halves
+    commands: list[str] = []
+    for number, paths in enumerate(chosen):
+        measured = ("env", f"COVERAGE_FILE={folder / f'coverage-{number}'}", *PYTEST, "--cov", "--cov-report=")
+        commands += [":::", *measured, f"--basetemp={folder / f'pytest-{number}'}", *paths]
+    session.run("python", "-m", "lab.side_by_side", *commands)
+    session.env["COVERAGE_FILE"] = str(folder / "coverage")
+    session.run("coverage", "combine", "--quiet", *map(str, folder.glob("coverage-*")), success_codes=[0, 1])
     session.run("coverage", "report")
 
 
 def suite(name: str) -> None:
     @nox.session(name=name, venv_params=[])
     def run(session: nox.Session) -> None:
-        run_tests(session, f"tests/{name}")
+        prepare_tests(session)
+        session.run(*PYTEST, *(session.posargs or [f"tests/{name}"]))
 
     run.__doc__ = f"The tests below tests/{name}."
 
