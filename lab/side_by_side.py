@@ -5,34 +5,34 @@ The first one's output is shown as it comes, that of the others when it has ende
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import groupby
+from tempfile import TemporaryFile
 from typing import IO
 
 SEPARATOR = ":::"
 
 
 def main(words: Sequence[str]) -> int:
-    commands = [
-        list(group) for is_separator, group in groupby(words, lambda word: word == SEPARATOR) if not is_separator
-    ]
+    parts = groupby(words, lambda word: word == SEPARATOR)
+    commands = [list(part) for is_separator, part in parts if not is_separator]
     if not commands:
         print(__doc__, file=sys.stderr)
         return 2
-    outputs: list[IO[str] | None] = [None, *(tempfile.TemporaryFile("w+") for _ in commands[1:])]
-    running = [
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT if output else None)
-        for command, output in zip(commands, outputs, strict=True)
-    ]
-    codes = []
-    for process, output in zip(running, outputs, strict=True):
-        codes.append(process.wait())
-        if output is not None:
-            output.seek(0)
-            sys.stdout.write(output.read())
-            sys.stdout.flush()
-            output.close()
+    with ExitStack() as files:
+        outputs: list[IO[str] | None] = [None, *(files.enter_context(TemporaryFile("w+")) for _ in commands[1:])]
+        running = [
+            subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT if output else None)
+            for command, output in zip(commands, outputs, strict=True)
+        ]
+        codes = []
+        for process, output in zip(running, outputs, strict=True):
+            codes.append(process.wait())
+            if output is not None:
+                output.seek(0)
+                sys.stdout.write(output.read())
+                sys.stdout.flush()
     return next((code if code > 0 else 1 for code in codes if code), 0)
 
 
