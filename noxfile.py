@@ -42,7 +42,9 @@ def tests(session: nox.Session) -> None:
     """Every test, with a coverage report; the end-to-end ones beside all others, each half in namespaces of its own."""
     prepare_tests(session)
     folder = Path(session.create_tmp())
-    halves = (["tests/e2e"], [f"tests/{each}" for each in SUITES if each != "e2e"])
+    # Of about the same length.
+    reboot = "tests/e2e/test_reboot.py"
+    halves = (["tests/e2e", f"--ignore={reboot}"], [*(f"tests/{each}" for each in SUITES if each != "e2e"), reboot])
     chosen = [session.posargs] if session.posargs else halves
     commands: list[str] = []
     for number, paths in enumerate(chosen):
