@@ -42,7 +42,8 @@ class Product:
         self._directory = directory
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
-        self._fence_after = str(SETTINGS["fence_after"])
+        self.fence_after = str(SETTINGS["fence_after"])
+        """What the agents are told that start from now on, as the chart tells theirs."""
         self.start_seconds = 0.0
         """How long the controller took from its start until it was ready."""
 
@@ -90,7 +91,7 @@ class Product:
                 "OVERLAY_KUBECONFIG": str(self._identity("agent")),
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
-                "OVERLAY_FENCE_AFTER": self._fence_after,
+                "OVERLAY_FENCE_AFTER": self.fence_after,
             },
             enter=node.enter,
         )

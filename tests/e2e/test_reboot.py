@@ -24,11 +24,12 @@ Begin = Callable[..., None]
 def begin(story: Story) -> Begin:
     """Two nodes, each with address and route, and their agents with these settings on top of the installed ones."""
 
-    def run(**settings: Any) -> None:
+    def run(*, fence_after: str = "10m", **settings: Any) -> None:
         story.build(NODES)
+        story.product.fence_after = fence_after
         config_map = story.plane.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
         installed = yaml.safe_load(config_map["data"]["config.yaml"])
-        usual = {"state_dir": str(story.directory / "state"), "fence_after": "10m"}
+        usual = {"state_dir": str(story.directory / "state")}
         (story.directory / "agent.yaml").write_text(yaml.safe_dump(installed | usual | settings))
         story.start()
         story.register_nodes(NODES)

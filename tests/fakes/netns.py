@@ -49,8 +49,10 @@ def eth0(netns: None) -> None:
         pytest.skip("the kernel has no macvlan links")
     ip("link", "delete", "probe0")
     ip("address", "add", "10.176.162.151/26", "dev", "eth0")
-    ip("link", "set", "eth0", "up")
-    ip("link", "set", "peer0", "up")
+    for link in ("eth0", "peer0"):
+        # No link-local address: the kernel would add it, and its route, at a moment of its own choice.
+        ip("link", "set", link, "addrgenmode", "none")
+        ip("link", "set", link, "up")
 
 
 def sysctl(link: str, key: str) -> str:
