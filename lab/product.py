@@ -88,7 +88,7 @@ class Product:
             self._command("agent"),
             log=self._directory / f"agent-{node.name}.log",
             env={
-                "OVERLAY_KUBECONFIG": str(self._identity("agent")),
+                "OVERLAY_KUBECONFIG": str(self._identity("agent", node.name)),
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
@@ -135,8 +135,8 @@ class Product:
             settings.write_text(config_map["data"]["config.yaml"])
         return [sys.executable, "-m", "overlay_net", mode, f"--config={settings}"]
 
-    def _identity(self, mode: str) -> Path:
-        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}")
+    def _identity(self, mode: str, node: str = "") -> Path:
+        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)
 
 
 PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/readyz', timeout=2).read())"
