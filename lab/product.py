@@ -62,9 +62,9 @@ class Product:
         }
         file = self._directory / "values.json"
         file.write_text(json.dumps(values))
-        self._plane.helm(
-            "install", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--create-namespace", f"--values={file}"
-        )
+        # Without hooks: their jobs need nodes that run pods.
+        where = (f"--namespace={NAMESPACE}", "--create-namespace")
+        self._plane.helm("install", "overlay-net", str(CHART), *where, "--no-hooks", f"--values={file}")
 
     def start_controller(self) -> Process:
         began = time.monotonic()

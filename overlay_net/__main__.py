@@ -12,7 +12,15 @@ from typing import Any
 from overlay_net import __version__
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.ops.logs import configure
-from overlay_net.settings import CONFIG_VARIABLE, ENV_PREFIX, AgentSettings, ControllerSettings, describe, load
+from overlay_net.settings import (
+    CONFIG_VARIABLE,
+    ENV_PREFIX,
+    AgentSettings,
+    ControllerSettings,
+    describe,
+    load,
+    parse_duration,
+)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,7 +57,25 @@ def parser() -> argparse.ArgumentParser:
                 help="remove what is ours from this node (routes, address, link, last state), say what, and end; "
                 "no API server is needed, and no agent may run on the node meanwhile",
             )
+    _add_crds(modes)
     return top
+
+
+def _add_crds(modes: Any) -> None:
+    text = "bring the CustomResourceDefinitions of this version into the cluster, and end"
+    sub = modes.add_parser("crds", help=text, description=text[0].upper() + text[1:] + ".")
+    sub.add_argument("--directory", type=Path, required=True, metavar="DIR", help="folder with one definition a file")
+    sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
+    sub.add_argument("--timeout", type=_seconds, default=60.0, metavar="TIME", help="how long to try; default: 60s")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    assert isinstance(value, (int, float))
+    return float(value)
 
 
 def run_until_signal(
@@ -74,6 +100,8 @@ def run_until_signal(
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
+        if arguments.mode == "crds":
+            return _crds(arguments)
         if arguments.mode == "controller":
             _controller(load(ControllerSettings, arguments.config))
         elif arguments.teardown:
@@ -109,6 +137,15 @@ def _agent(settings: AgentSettings) -> None:
     gc.set_threshold(20_000, 50, 100)
     # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
     run_until_signal(run(settings), None)
+
+
+def _crds(arguments: argparse.Namespace) -> int:
+    from overlay_net.cli.crds import apply_crds
+
+    trouble = asyncio.run(apply_crds(arguments.directory, arguments.kubeconfig, arguments.timeout, print))
+    if trouble:
+        print(f"overlay-net crds: {trouble}", file=sys.stderr)
+    return EXIT_FAILED if trouble else 0
 
 
 def _teardown(settings: AgentSettings) -> int:
