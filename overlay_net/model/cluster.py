@@ -19,6 +19,10 @@ from overlay_net.model.pool import Pool
 class LifeRules:
     release_after: timedelta
     fence_after: timedelta
+    startup_taint: str = ""
+    """Key of the taint that keeps pods from a node until its overlay address works."""
+    leaving: bool = False
+    """Every node gives back what it has, as if it were gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,24 @@ class Announce:
     warning: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveTaint:
+    """Take the taint of this key off the Node."""
+
+    key: str
+
+
 ClusterAction: TypeAlias = (
-    LookUp | Reserve | Release | Quarantine | ApplyOverlay | ApplyAssignment | DeleteOverlay | DropFinalizer | Announce
+    LookUp
+    | Reserve
+    | Release
+    | Quarantine
+    | ApplyOverlay
+    | ApplyAssignment
+    | DeleteOverlay
+    | DropFinalizer
+    | RemoveTaint
+    | Announce
 )
 
 

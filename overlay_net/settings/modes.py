@@ -29,6 +29,7 @@ from overlay_net.settings.values import (
     OptionalDirectory,
     Subnet,
     SubnetId,
+    TaintKey,
     Url,
     ZoneName,
 )
@@ -148,6 +149,9 @@ class ControllerSettings(_Settings):
     )
     fence_after: Duration = Field(
         default=timedelta(minutes=10), description="how long the silent agent of a node that is gone is waited for"
+    )
+    startup_taint: TaintKey = Field(
+        default="", description="taint that is taken off a node once its address and routes are in place; empty: none"
     )
     workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
     status_batch: Interval = Field(

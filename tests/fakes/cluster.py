@@ -24,6 +24,7 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
 from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
@@ -72,6 +73,7 @@ class Cluster:
     """The IPAM does not answer."""
     announced: list[str] = field(default_factory=list)
     serial: int = 0
+    rules: LifeRules = RULES
 
     # --- What other people do ---
 
@@ -161,7 +163,7 @@ class Cluster:
         if doubt and not self.away:
             view = replace(view, reservations=self.found())
         for _ in range(20):
-            plan: NodePlan = plan_node(view, RULES)
+            plan: NodePlan = plan_node(view, self.rules)
             if not plan.actions:
                 return True
             try:
@@ -172,7 +174,7 @@ class Cluster:
                         left = None if left is None else left - 1
                     self.apply(action)
             except Away:
-                for action in plan_node(self.view(trouble=("IpamUnavailable", "it is away")), RULES).actions:
+                for action in plan_node(self.view(trouble=("IpamUnavailable", "it is away")), self.rules).actions:
                     self.apply(action)
                 return False
             except Refused as refused:
@@ -185,7 +187,7 @@ class Cluster:
                 continue
             looked = any(isinstance(action, LookUp | Reserve | Release | Quarantine) for action in plan.actions)
             view = self.view(reservations=self.found()) if looked else self.view()
-        raise AssertionError(f"it does not come to an end: {plan_node(view, RULES)}")
+        raise AssertionError(f"it does not come to an end: {plan_node(view, self.rules)}")
 
     def found(self) -> tuple[Reservation, ...]:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
@@ -228,6 +230,9 @@ class Cluster:
             case DropFinalizer():
                 assert self.overlay is not None
                 self.overlay = None
+            case RemoveTaint(key):
+                assert self.node is not None
+                self.node = replace(self.node, taints=tuple(each for each in self.node.taints if each != key))
             case Announce(reason, _, __):
                 self.announced.append(reason)
             case LookUp():
