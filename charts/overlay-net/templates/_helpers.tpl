@@ -128,3 +128,48 @@ resources:
   requests: {cpu: 10m, memory: 64Mi}
   limits: {memory: 256Mi}
 {{- end -}}
+
+{{- /* Labels and annotations of a hook's objects: a dict of root, component, hook and weight. */ -}}
+{{- define "overlay-net.hook" -}}
+labels:
+  {{- include "overlay-net.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+annotations:
+  helm.sh/hook: {{ .hook }}
+  helm.sh/hook-weight: {{ .weight | quote }}
+  # A failed one stays, so that its log can be read.
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{- /* A service account with one ClusterRole, for a hook: a dict as above, and rules. */ -}}
+{{- define "overlay-net.hookAccount" -}}
+{{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ $name }}
+  namespace: {{ .root.Release.Namespace }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+rules:
+  {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $name }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end -}}
