@@ -43,12 +43,18 @@ def unpack(packages: Sequence[str], progress: Progress) -> Path:
     with (cache / ".lock").open("w") as lock:
         # Two runs that start together download once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        options, planned = _plan(packages, cache, progress)
-        key = hashlib.sha256("\n".join(planned).encode()).hexdigest()[:12]
-        target = cache / f"{'+'.join(sorted(packages))}-{key}"
-        if not target.exists():
-            _fetch(planned, options, target, progress)
-        return target
+        own_lists = cache / "lists"
+        own = (*OPTIONS, "-o", f"Dir::State::lists={own_lists}", "-o", f"Dir::Cache={own_lists}")
+        problem = NotToBeHad()
+        # The system's lists may be missing, or so old that what they name is gone from the archive.
+        for options, renewed in ((OPTIONS, False), (own, False), (own, True)):
+            try:
+                if renewed:
+                    _fetch_lists(own_lists, options, progress)
+                return _unpack(packages, options, cache, progress)
+            except NotToBeHad as error:
+                problem = error
+        raise problem
 
 
 def program(root: Path, name: str) -> Path:
@@ -75,27 +81,26 @@ def _library_folders(root: Path) -> Iterator[Path]:
             yield root / folder
 
 
-def _plan(packages: Sequence[str], cache: Path, progress: Progress) -> tuple[tuple[str, ...], list[str]]:
-    """The options for apt, and what it would install, as sorted "name=version"."""
-    reason = ""
-    own_lists = cache / "lists"
-    own_options = (*OPTIONS, "-o", f"Dir::State::lists={own_lists}", "-o", f"Dir::Cache={own_lists}")
-    for options in (OPTIONS, own_options):
-        if options is own_options and not own_lists.exists():
-            progress(f"no package lists with {' '.join(packages)} here: fetching some")
-            (own_lists / "partial").mkdir(parents=True)
-            updated = _run("apt-get", *options, "update")
-            if updated.returncode:
-                shutil.rmtree(own_lists)
-                reason = _reason(updated)
-                break
-        # Of what is named, an installed package too: a caller finds all that it asked for in one place.
-        result = _run("apt-get", *options, "--simulate", "--reinstall", "install", *packages)
-        planned = sorted(f"{found['name']}={found['version']}" for found in PLANNED.finditer(result.stdout))
-        if result.returncode == 0 and planned:
-            return options, planned
-        reason = _reason(result)
-    raise NotToBeHad(f"Debian packages {' '.join(packages)}: {reason}")
+def _fetch_lists(lists: Path, options: Sequence[str], progress: Progress) -> None:
+    progress("fetching package lists into the cache")
+    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    # Without this mode, lists that could not be fetched are a warning.
+    result = _run("apt-get", *options, "-o", "APT::Update::Error-Mode=any", "update")
+    if result.returncode:
+        raise NotToBeHad(f"no Debian package lists: {_reason(result)}")
+
+
+def _unpack(packages: Sequence[str], options: Sequence[str], cache: Path, progress: Progress) -> Path:
+    # Of what is named, an installed package too: a caller finds all that it asked for in one place.
+    result = _run("apt-get", *options, "--simulate", "--reinstall", "install", *packages)
+    planned = sorted(f"{found['name']}={found['version']}" for found in PLANNED.finditer(result.stdout))
+    if result.returncode or not planned:
+        raise NotToBeHad(f"Debian packages {' '.join(packages)}: {_reason(result)}")
+    key = hashlib.sha256("\n".join(planned).encode()).hexdigest()[:12]
+    target = cache / f"{'+'.join(sorted(packages))}-{key}"
+    if not target.exists():
+        _fetch(planned, options, target, progress)
+    return target
 
 
 def _fetch(planned: Sequence[str], options: Sequence[str], target: Path, progress: Progress) -> None:
