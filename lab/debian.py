@@ -1,7 +1,7 @@
 """Programs from Debian packages, unpacked into the cache: nothing on the system is changed, and root is not needed.
 
 `apt-get` says which packages are meant and downloads them, `dpkg-deb` unpacks. Where the system has no package lists
-(a slim image), lists of our own are fetched into the cache.
+(a slim image), lists of our own are fetched into the cache. `python -m lab.debian PACKAGE …` prints the folder.
 """
 
 import fcntl
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,6 +64,14 @@ def program(root: Path, name: str) -> Path:
         if (root / folder / name).exists():
             return root / folder / name
     raise LookupError(f"no program {name} below {root}")
+
+
+def command(name: str, package: str, progress: Progress = lambda text: None) -> list[str]:
+    """The words that start a program: the system's own, or that of a package. Raises NotToBeHad, LookupError."""
+    if shutil.which(name) is not None:
+        return [name]
+    root = unpack([package], progress)
+    return ["env", f"LD_LIBRARY_PATH={environment(root)['LD_LIBRARY_PATH']}", str(program(root, name))]
 
 
 def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -131,3 +140,16 @@ def _reason(result: subprocess.CompletedProcess[str]) -> str:
     lines = [*result.stderr.splitlines(), *result.stdout.splitlines()]
     complaints = [line for line in lines if line.startswith(("E:", "Err", "dpkg-deb: error"))]
     return next(iter(complaints or lines), f"exit code {result.returncode}")
+
+
+def main(packages: Sequence[str]) -> int:
+    try:
+        print(unpack(packages, lambda text: print(text, file=sys.stderr, flush=True)))
+    except NotToBeHad as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
