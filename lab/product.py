@@ -44,6 +44,8 @@ class Product:
         self.agents: dict[str, Process] = {}
         self.fence_after = str(SETTINGS["fence_after"])
         """What the agents are told that start from now on, as the chart tells theirs."""
+        self.values: dict[str, Any] = {}
+        """Of the chart, as they were installed last."""
         self.start_seconds = 0.0
         """How long the controller took from its start until it was ready."""
 
@@ -54,17 +56,27 @@ class Product:
         phpipam: dict[str, Any] | None = None,
     ) -> None:
         """`helm install` of the chart with these pools, settings of the controller, and values of phpIPAM."""
-        values = {
+        self.values = {
             "pools": pools,
             "phpIPAM": phpipam or {},
             "controller": {"settings": {**SETTINGS, **(settings or {})}},
             "agent": {"settings": {"log": {"format": "text"}, "state_dir": str(self._directory / "state")}},
         }
+        self._helm("install", "--create-namespace")
+
+    def upgrade(self, **values: Any) -> None:
+        """`helm upgrade` with these values in place of the earlier ones; a process has them from its next start on."""
+        self.values |= values
+        self._helm("upgrade")
+        for mode in ("controller", "agent"):
+            self._fetch_settings(mode)
+
+    def _helm(self, command: str, *options: str) -> None:
         file = self._directory / "values.json"
-        file.write_text(json.dumps(values))
+        file.write_text(json.dumps(self.values))
         # Without hooks: their jobs need nodes that run pods.
-        where = (f"--namespace={NAMESPACE}", "--create-namespace")
-        self._plane.helm("install", "overlay-net", str(CHART), *where, "--no-hooks", f"--values={file}")
+        where = (f"--namespace={NAMESPACE}", "--no-hooks", f"--values={file}")
+        self._plane.helm(command, "overlay-net", str(CHART), *where, *options)
 
     def start_controller(self) -> Process:
         began = time.monotonic()
@@ -131,9 +143,12 @@ class Product:
     def _command(self, mode: str) -> list[str]:
         settings = self._directory / f"{mode}.yaml"
         if not settings.exists():
-            config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
-            settings.write_text(config_map["data"]["config.yaml"])
+            self._fetch_settings(mode)
         return [sys.executable, "-m", "overlay_net", mode, f"--config={settings}"]
+
+    def _fetch_settings(self, mode: str) -> None:
+        config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
+        (self._directory / f"{mode}.yaml").write_text(config_map["data"]["config.yaml"])
 
     def _identity(self, mode: str, node: str = "") -> Path:
         return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)

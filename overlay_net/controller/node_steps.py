@@ -1,7 +1,7 @@
 """The steps of a node's plan, carried out: on its object, in the IPAM, as events. Each can be carried out twice."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from overlay_net.adapters.kube import KubeApi
@@ -30,6 +30,7 @@ from overlay_net.model.errors import (
     Unavailable,
 )
 from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import object_of, objects_of
@@ -60,6 +61,11 @@ def owner_of(view: NodeView, cluster: str) -> Owner:
     return Owner(cluster, view.name, view.node.uid if view.node else "")
 
 
+def _spec(routes: Iterable[DesiredRoute], routes_only: bool) -> JsonObject:
+    spec: JsonObject = {"routes": [route_json(route) for route in routes]}
+    return spec | ({"routesOnly": True} if routes_only else {})
+
+
 class NodeSteps:
     def __init__(self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder) -> None:
         self._api = api
@@ -72,10 +78,10 @@ class NodeSteps:
         match action:
             case ApplyOverlay(labels) if view.overlay is None:
                 await self._create(view.name, labels)
-            case ApplyOverlay(labels, routes):
+            case ApplyOverlay(labels, routes, routes_only):
                 body = self._body(view.overlay, view.name)
                 body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                body["spec"] = {"routes": [route_json(route) for route in routes]}
+                body["spec"] = _spec(routes, routes_only)
                 await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
                 log.info("object applied", extra={"node": view.name, "routes": len(routes)})
             case ApplyAssignment(assignment):

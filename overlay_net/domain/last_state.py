@@ -59,6 +59,9 @@ def state_bytes(overlay: NodeOverlay) -> bytes:
     """What the agent acts on, in the form of the API. Reports and versions of the object do not change it."""
     address = overlay.assignment.address or overlay.report.configured
     gateway: IpAddress | None = overlay.assignment.gateway
+    spec: JsonObject = {"routes": [route_json(route) for route in overlay.routes]}
+    if overlay.routes_only:
+        spec["routesOnly"] = True
     status: JsonObject = {}
     if address is not None:
         status["ipAddr"] = str(address)
@@ -69,7 +72,7 @@ def state_bytes(overlay: NodeOverlay) -> bytes:
             "apiVersion": NODE_OVERLAY_IPS.api_version,
             "kind": NODE_OVERLAY_IPS.kind,
             "metadata": {"name": overlay.name, "uid": overlay.uid},
-            "spec": {"routes": [route_json(route) for route in overlay.routes]},
+            "spec": spec,
             "status": status,
         }
     )

@@ -76,12 +76,13 @@ def report_of(
     configured: IpInterface | None,
     now: datetime,
     around: Around = Around(),
+    fallback: IpAddress | None = None,
 ) -> Report:
     """The agent's part of status.
 
     ``link`` is where the settings want the address; ``plan`` is what the last look at the kernel left to do;
     ``errors`` is what the kernel refused, by route (None: link or address); ``configured`` is our address that the
-    kernel has.
+    kernel has; ``fallback`` is the gateway of routes without one.
     """
     failures = _failures(desired, plan, errors)
     blocked = next((problem for problem in plan.problems if problem.route is None), None)
@@ -94,6 +95,7 @@ def report_of(
         interface=link.parent,
         link=link.name,
         configured=configured,
+        fallback=fallback,
         observed_generation=overlay.generation,
         routes_desired=len(desired.routes),
         routes_ready=len(desired.routes) - len(failures),
@@ -148,8 +150,10 @@ def _configured(
         return Condition(CONFIGURED, False, "KernelRefused", error)
     if link.kind == "none":
         if configured is not None:
-            return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel; link_mode is none")
-        return Condition(CONFIGURED, True, "RoutesOnly", "link_mode is none: this node has routes and no address")
+            return Condition(
+                CONFIGURED, False, "Pending", f"{configured} is still in the kernel, though this node has routes only"
+            )
+        return Condition(CONFIGURED, True, "RoutesOnly", "this node has routes and no overlay address")
     if desired.address is None:
         return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
     if configured is not None and configured != desired.address:

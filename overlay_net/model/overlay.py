@@ -137,6 +137,8 @@ class Report:
     link: str = ""
     configured: IpInterface | None = None
     """The overlay address that the kernel has now. The controller releases none that is reported here."""
+    fallback: IpAddress | None = None
+    """On a node with routes only: the gateway that routes without one take, as far as the agent has found it."""
     observed_generation: int = 0
     routes_desired: int = 0
     routes_ready: int = 0
@@ -161,6 +163,8 @@ class Report:
         }
         if self.configured is not None:
             raw["configuredIpAddr"] = str(self.configured)
+        if self.fallback is not None:
+            raw["fallbackGateway"] = str(self.fallback)
         if self.conflict is not None:
             raw["conflictingIpAddr"] = str(self.conflict)
         return raw
@@ -178,6 +182,8 @@ class NodeOverlay:
     finalizers: tuple[str, ...]
     pin: IpAddress | None
     gateway_override: IpAddress | None
+    routes_only: bool
+    """The node is to have routes and no overlay address."""
     routes: tuple[DesiredRoute, ...]
     assignment: Assignment
     report: Report
@@ -199,6 +205,7 @@ class NodeOverlay:
             finalizers=texts_of(metadata, "finalizers"),
             pin=address_in(spec, "ipAddr"),
             gateway_override=address_in(spec, "gateway"),
+            routes_only=spec.get("routesOnly") is True,
             routes=tuple(route for route in routes if route is not None),
             assignment=Assignment(
                 address=interface_of(status.get("ipAddr")),
@@ -221,6 +228,7 @@ class NodeOverlay:
                 routes_failed=integer_of(status.get("routesFailed")),
                 failures=tuple(failure for failure in failures if failure is not None),
                 silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
+                fallback=address_in(status, "fallbackGateway"),
                 conflict=address_in(status, "conflictingIpAddr"),
                 conditions=tuple(condition for condition in conditions if condition.type != RESERVED),
             ),
@@ -240,6 +248,15 @@ class NodeOverlay:
         """The agent saw this very generation, and has all of it in its kernel."""
         ready = find(self.report.conditions, READY)
         return ready is not None and ready.status and self.report.observed_generation >= self.generation
+
+    @property
+    def is_without_address(self) -> bool:
+        """The agent was told that this node has routes only, and has no overlay address in its kernel."""
+        return (
+            self.routes_only
+            and self.report.configured is None
+            and 0 < self.generation <= self.report.observed_generation
+        )
 
     @property
     def has_let_go(self) -> bool:

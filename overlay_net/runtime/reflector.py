@@ -18,6 +18,15 @@ from overlay_net.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
+LONGEST_PAUSE = 8.0
+"""Seconds between two tries, at the most: so late does a client learn that the API server is back after a long outage.
+
+Pauses are four to eight seconds then, spread at random. Five thousand agents make about 830 tries a second of that: a
+connection that is refused costs a server that is away nothing, one that is back a handshake and a list of one object,
+a millisecond or so, and only once for each agent. A server with too much to do says so by 429 and Retry-After, which
+is obeyed.
+"""
+
 
 class Source(Protocol):
     """One kind of object at its API server; both raise the errors of model.errors."""
@@ -33,7 +42,7 @@ class Reflector:
     def __init__(self, source: Source, store: Store[Any], backoff: Backoff | None = None) -> None:
         self._source = source
         self._store = store
-        self._backoff = backoff or Backoff(base=0.5, cap=30.0)
+        self._backoff = backoff or Backoff(base=0.5, cap=LONGEST_PAUSE)
         self._failures = 0
         self._last_complaint = ""
 
