@@ -107,7 +107,7 @@ class NodeSteps:
                 seen = find(view.overlay.report.conditions, CONFIGURED) if view.overlay else None
                 what = seen.message if seen else f"{reservation.address.ip} is in use by somebody else"
                 message = f"{what}; it is kept from everybody for a while, and the node gets another address"
-                self._announce(view, Announce("AddressConflict", message, warning=True))
+                self._announce(view, Announce("AddressQuarantined", message, warning=True))
                 log.warning("address quarantined", extra={"node": view.name, "address": reservation.address.ip})
             case DeleteOverlay():
                 await self._delete(view)

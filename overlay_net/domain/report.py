@@ -6,6 +6,7 @@ from datetime import datetime
 
 from overlay_net.domain.address_plan import is_ours
 from overlay_net.model.conditions import (
+    ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
     CONFIGURED,
     GATEWAY_REACHABLE,
@@ -162,7 +163,7 @@ def _configured(
         return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
     if around.claimed_by:
         message = f"{desired.address} is on the link and defended; {around.claimed_by} claims it too"
-        return Condition(CONFIGURED, True, "AddressClaimed", message)
+        return Condition(CONFIGURED, True, ADDRESS_CLAIMED, message)
     return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
 
 
