@@ -131,6 +131,7 @@ def rules_of(settings: AgentSettings) -> LinkRules:
         macvlan_mode=settings.macvlan_mode,
         mac=stable_mac(settings.node_name, settings.link),
         fallback=settings.fallback_subnet,
+        source=settings.source,
     )
 
 
