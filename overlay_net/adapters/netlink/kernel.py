@@ -68,6 +68,7 @@ class Kernel:
         self._marks = marks
         self._sysctl_links = sysctl_links
         self._sysctls = Sysctls(proc_sys_net)
+        self._seen_sysctls: dict[tuple[str, str], str] = {}
         release = kernel_release()
         self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
         self._channel = Channel(connect)
@@ -91,13 +92,21 @@ class Kernel:
                 links=tuple(await self._links()),
                 addresses=tuple(await self._addresses()),
                 routes=await self._routes.read(),
-                sysctls=self._sysctls.read(self._sysctl_links),
+                sysctls=self._read_sysctls(),
                 marks_addresses=self._marks_addresses,
                 rules=tuple(await self._rules()),
                 marks_rules=self._marks_rules,
             )
         except KernelError as error:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
+
+    def _read_sysctls(self) -> dict[tuple[str, str], str]:
+        self._seen_sysctls = self._sysctls.read(self._sysctl_links)
+        return self._seen_sysctls
+
+    def sysctls_changed(self) -> bool:
+        """Whether a sysctl differs from what the last look saw; of most of them nobody is told."""
+        return self._sysctls.read(self._sysctl_links) != self._seen_sysctls
 
     async def _links(self) -> list[Link]:
         answer = await self._channel.dump(links.RTM_GETLINK, links.dump_links())
