@@ -11,7 +11,7 @@ from overlay_net.domain.address_plan import plan_addresses
 from overlay_net.domain.link_plan import LinkPlan, plan_link
 from overlay_net.domain.route_plan import plan_routes
 from overlay_net.domain.source_plan import plan_source
-from overlay_net.model.kernel import DeleteLink, Desired, KernelPlan, Marks, Observed
+from overlay_net.model.kernel import DeleteLink, Desired, IpAddress, KernelPlan, Marks, Observed
 
 
 def plan_kernel(desired: Desired, observed: Observed, marks: Marks) -> KernelPlan:
@@ -21,15 +21,16 @@ def plan_kernel(desired: Desired, observed: Observed, marks: Marks) -> KernelPla
     staying = _staying(observed, link)
     routes = plan_routes(desired, staying, marks, link.link)
     source = plan_source(desired, staying, marks, link.link)
+    awaited = _awaited(desired, observed)
+    changes = [each for each in (*routes.changes, *source.changes) if awaited is None or each.route.source != awaited]
     return KernelPlan(
         # The new address comes before the routes that name it as their source, the old one goes after them:
         # deleting an address takes the routes with it that still name it. No rule leads to a table that is not there.
         actions=(
             *link.actions,
             *addresses.add,
-            *routes.changes,
-            *source.changes,
-            *source.add,
+            *changes,
+            *(source.add if awaited is None else ()),
             *source.drop,
             *source.deletions,
             *routes.deletions,
@@ -44,6 +45,15 @@ def plan_kernel(desired: Desired, observed: Observed, marks: Marks) -> KernelPla
         ),
         placed=routes.placed,
     )
+
+
+def _awaited(desired: Desired, observed: Observed) -> IpAddress | None:
+    """The IPv6 address that the kernel does not take as the source of a route yet (ip6_route_info_create)."""
+    wanted = desired.address
+    if wanted is None or wanted.version == 4:
+        return None
+    in_use = any(each.interface.ip == wanted.ip and each.in_use for each in observed.addresses)
+    return None if in_use else wanted.ip
 
 
 def _staying(observed: Observed, link: LinkPlan) -> Observed:

@@ -76,6 +76,11 @@ class Address:
     dad_failed: bool = False
     """IPv6: somebody else has it, so the kernel does not use it (IFA_F_DADFAILED)."""
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the kernel answers for it, and takes it as a source."""
+        return not (self.tentative or self.dad_failed)
+
 
 @dataclass(frozen=True, slots=True)
 class NextHop:

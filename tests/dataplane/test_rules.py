@@ -1,5 +1,6 @@
 """Policy rules through netlink as `ip` sees them, and where packets from the overlay address go."""
 
+import asyncio
 import json
 import random
 import selectors
@@ -249,3 +250,21 @@ async def test_where_packets_from_the_overlay_address_go(node: Lan, destination:
         await converge(kernel, wish(*static))
     (found,) = json.loads(ip("-j", "route", "get", destination, "from", OWN))
     assert f"{found['dev']} {found.get('gateway', '')}" == way
+
+
+async def test_ipv6_packets_from_the_overlay_address(node: Lan) -> None:
+    """Beyond both, in a specific route of the main table, and in the overlay subnet."""
+    ip("address", "add", "fd00:7::2/64", "dev", "eth0", "nodad")
+    for subnet in ("2000::/3", "2001:db8::/32"):
+        ip("route", "add", subnet, "via", "fd00:7::1")
+    wished = wish(address="fd00:100::4/64", gateway="fd00:100::1")
+    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+        await converge(kernel, wished)
+        async with asyncio.timeout(20):
+            while "tentative" in ip("-6", "address", "show", "tmp0"):
+                await asyncio.sleep(0.02)
+        await converge(kernel, wished)
+    destinations = ("2600::1", "2001:db8::1", "fd00:100::9")
+    found = [json.loads(ip("-j", "-6", "route", "get", each, "from", "fd00:100::4"))[0] for each in destinations]
+    ways = [f"{each['dev']} {each.get('gateway', '')}" for each in found]
+    assert ways == ["tmp0 fd00:100::1", "eth0 fd00:7::1", "tmp0 "]
