@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
-from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.adapters.state_file import StateFile, moment
 from overlay_net.agent.arp import Neighbourhood
 from overlay_net.agent.health import GatewayProber, asking
@@ -108,6 +108,7 @@ async def run(settings: AgentSettings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())
             group.create_task(monitor.run())
+            group.create_task(NeighbourMonitor(prober.hurry).run())
             group.create_task(watch_sysctls(kernel.sysctls_changed, repair))
             group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
             late = asyncio.get_running_loop().call_later(PATIENCE, failed)
