@@ -26,6 +26,9 @@ def test_lint(control_plane: ControlPlane) -> None:
         ({"agent": {"settings": {"lnk": "tmp0"}}}, "lnk"),
         ({"agent": {"settings": {"link": "a/b"}}}, "/agent/settings/link"),
         ({"agent": {"settings": {"route_protocol": 2}}}, "route_protocol"),
+        ({"agent": {"settings": {"source_routing": "yes"}}}, "source_routing"),
+        ({"agent": {"settings": {"source_table": 254}}}, "source_table"),
+        ({"agent": {"settings": {"source_priority": 32766}}}, "source_priority"),
         ({"controller": {"settings": {"release_after": "10"}}}, "release_after"),
         ({"controller": {"settings": {"log": {"level": "loud"}}}}, "level"),
         ({"controller": {"replicas": 3}}, "replicas"),
@@ -82,7 +85,8 @@ def test_the_installed_settings_are_settings_of_the_product(
     assert controller.log.format == "json"
     assert controller.phpipam is None
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
-    assert load(AgentSettings, settings_file(objects, "agent", tmp_path)).route_protocol == 117
+    agent = load(AgentSettings, settings_file(objects, "agent", tmp_path))
+    assert (agent.route_protocol, agent.source) == (117, None)
 
 
 # --- phpIPAM ---------------------------------------------------------------------------------------------------------
