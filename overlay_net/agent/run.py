@@ -44,14 +44,13 @@ CONFIRM_EVERY = 15.0
 async def run(settings: AgentSettings) -> None:
     """Run until cancelled, and leave the kernel as it is then. Raises ConfigurationError."""
     metrics = Metrics("agent")
-    store: Store[NodeOverlay] = Store(NodeOverlay.parse)
+    store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
     name = settings.node_name
     marks = Marks(settings.route_protocol, LINK_ALIAS)
     file = StateFile(settings.state_dir, name) if settings.state_dir is not None else None
-    recall = Recall(
-        file.recall() if file is not None else Unusable("Off", "no state_dir is set"), settings.trusted_for, moment
-    )
+    off = Unusable("Off", "no state_dir is set")
+    recall = Recall(file.recall if file is not None else lambda: off, settings.trusted_for, moment)
     sysctl_links = {settings.link}
 
     def unready() -> str:
@@ -107,6 +106,7 @@ async def run(settings: AgentSettings) -> None:
             late = asyncio.get_running_loop().call_later(PATIENCE, failed)
             await store.wait_synced()
             late.cancel()
+            recall.end()
             metrics.synced.set(1)
             log.info("synced", extra={"node": name})
             # An object that is not there announces nothing.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from overlay_net.domain.gateways import Active, active_gateways
 from overlay_net.domain.ownership import owns_route
 from overlay_net.model.kernel import (
+    IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
     AddRoute,
     DeleteRoute,
@@ -167,7 +168,7 @@ def _plan(question: _Question) -> RoutePlan:
 
 def kernel_metric(wish: DesiredRoute) -> int:
     """The metric under which the kernel keeps the route."""
-    return wish.quick_key[3]
+    return wish.metric or (IPV6_DEFAULT_METRIC if wish.subnet.version == 6 else 0)
 
 
 def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> IpAddress | None:

@@ -25,12 +25,17 @@ MAIN_TABLE = 254
 IPV6_DEFAULT_METRIC = 1024
 """What the kernel stores for an IPv6 route without a metric (IP6_RT_PRIO_USER)."""
 
-QuickKey: TypeAlias = tuple[int, int, int, int, int]
+QuickKey: TypeAlias = int
 
 
 def quick_key(subnet: IpNetwork, metric: int, table: int) -> QuickKey:
-    """The key of a route in numbers: networks of the standard library are ten times as slow to hash and to compare."""
-    return (int(subnet.network_address), subnet.prefixlen, subnet.version, metric, table)
+    """The key of a route in one number, metric and table of 32 bits each as the kernel's.
+
+    Networks of the standard library are ten times as slow to hash and to compare, and a tuple takes three times the
+    memory.
+    """
+    place = (int(subnet.network_address) << 8 | subnet.prefixlen) << 8 | subnet.version
+    return (place << 32 | metric) << 32 | table
 
 
 @dataclass(frozen=True, slots=True)

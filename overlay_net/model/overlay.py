@@ -183,10 +183,19 @@ class NodeOverlay:
     report: Report
 
     @classmethod
-    def parse(cls, raw: JsonObject) -> "NodeOverlay":
+    def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
+        """``before`` is an earlier version of the object: while its spec is the same, so is the tuple of its routes.
+
+        The API server counts ``generation`` up with every change of the spec, and with no other but a deletion.
+        """
         metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
         conditions = parse_conditions(status)
-        routes = (route_of(item) for item in objects_of(spec, "routes"))
+        version = (text_of(metadata.get("uid")), integer_of(metadata.get("generation")))
+        if before is not None and all(version) and version == (before.uid, before.generation):
+            routes = before.routes
+        else:
+            parsed = (route_of(item) for item in objects_of(spec, "routes"))
+            routes = tuple(route for route in parsed if route is not None)
         silent = (SilentGateway.parse(item) for item in objects_of(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
         return cls(
@@ -199,7 +208,7 @@ class NodeOverlay:
             finalizers=texts_of(metadata, "finalizers"),
             pin=address_in(spec, "ipAddr"),
             gateway_override=address_in(spec, "gateway"),
-            routes=tuple(route for route in routes if route is not None),
+            routes=routes,
             assignment=Assignment(
                 address=interface_of(status.get("ipAddr")),
                 gateway=address_in(status, "gateway"),

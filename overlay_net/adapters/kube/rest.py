@@ -79,10 +79,16 @@ class KubeApi:
         field_manager: str,
         subresource: str | None = None,
     ) -> JsonObject:
-        """Server-side apply: ``body`` is everything that ``field_manager`` wants; what it left out it gives up."""
+        """Server-side apply: ``body`` is everything that ``field_manager`` wants; what it left out it gives up.
+
+        The answer is the metadata of the object alone: its watch tells the rest, which may be a megabyte.
+        """
         path = resource.path(name, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
-        return await self._call("PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY)
+        accept = METADATA_ONLY.format("")
+        return await self._call(
+            "PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY, accept=accept
+        )
 
     async def merge_patch(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None

@@ -68,7 +68,11 @@ class KubeSource:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
         ) as response:
             async for line in _lines(response, self._max_line):
-                yield _event(line, f"watch {path}")
+                event = _event(line, f"watch {path}")
+                # Nothing of an event stays behind while the next one is waited for: it may be large.
+                del line
+                yield event
+                del event
 
 
 async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
@@ -84,8 +88,7 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
             while end >= 0:
                 rest += chunk[start:end]
                 if rest:
-                    yield bytes(rest)
-                rest.clear()
+                    yield _taken(rest)
                 start = end + 1
                 end = chunk.find(b"\n", start)
             rest += chunk[start:]
@@ -93,6 +96,13 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
             raise Unavailable(f"watch {response.url.path}: a line of more than {limit} bytes")
     if rest:
         raise Unavailable(f"watch {response.url.path}: the stream ended in the middle of a line")
+
+
+def _taken(buffer: bytearray) -> bytes:
+    """What is in the buffer, which is empty afterwards."""
+    content = bytes(buffer)
+    buffer.clear()
+    return content
 
 
 def _event(line: bytes, what: str) -> WatchEvent:
