@@ -6,7 +6,7 @@ from datetime import datetime
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONFIGURED, RELEASED, RESERVED, Condition, find, parse_conditions
-from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
+from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork, QuickKey, quick_key
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
     address_in,
@@ -37,8 +37,8 @@ class RouteFailure:
     table: int = MAIN_TABLE
 
     @property
-    def key(self) -> tuple[IpNetwork, int, int]:
-        return (self.subnet, self.metric, self.table)
+    def key(self) -> QuickKey:
+        return quick_key(self.subnet, self.metric, self.table)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteFailure | None":
