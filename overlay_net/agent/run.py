@@ -21,6 +21,7 @@ from overlay_net.model.errors import NotFound
 from overlay_net.model.kernel import Marks
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.route import shape
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.reflector import Reflector
@@ -72,7 +73,7 @@ async def run(settings: AgentSettings) -> None:
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
         Kernel(marks, sysctl_links, settings.proc_sys_net) as kernel,
     ):
-        api = KubeApi(connection, observer=metrics)
+        api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
         memory = ConfirmedMemory(file, source) if file is not None else None
         agent = NodeAgent(

@@ -21,7 +21,7 @@ from overlay_net.model.parse import (
     time_of,
     time_text,
 )
-from overlay_net.model.route import route_of
+from overlay_net.model.route import routes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +194,7 @@ class NodeOverlay:
         if before is not None and all(version) and version == (before.uid, before.generation):
             routes = before.routes
         else:
-            parsed = (route_of(item) for item in objects_of(spec, "routes"))
-            routes = tuple(route for route in parsed if route is not None)
+            routes = routes_of(spec)
         silent = (SilentGateway.parse(item) for item in objects_of(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
         return cls(
