@@ -1,8 +1,8 @@
 """The product as it runs in production: the chart is installed, and its two modes run as processes of their own.
 
 Each process gets what its pod would get: the settings from its ConfigMap, the token of its service account, and, for
-an agent, the name of its node and the node's network. Where the pod would mount phpIPAM's secret, the controller is
-shown a directory with the same files.
+an agent, the name of its node, the node's network and how to handle memory. Where the pod would mount phpIPAM's secret,
+the controller is shown a directory with the same files.
 """
 
 import base64
@@ -104,6 +104,7 @@ class Product:
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
+                **self._allocation(),
             },
             enter=node.enter,
         )
@@ -139,6 +140,12 @@ class Product:
     def close(self) -> None:
         for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):
             process.terminate()
+
+    def _allocation(self) -> dict[str, str]:
+        """How the pod of an agent is told to handle memory."""
+        daemon_set = self._plane.get("daemonset", "overlay-net-agent", f"--namespace={NAMESPACE}")
+        (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+        return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith("MALLOC_")}
 
     def _command(self, mode: str) -> list[str]:
         settings = self._directory / f"{mode}.yaml"

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from overlay_net import __version__
 from overlay_net.model.errors import ApiError, ConfigurationError
 from overlay_net.ops.logs import configure
+from overlay_net.runtime.garbage import collect_seldom
 from overlay_net.settings import (
     CONFIG_VARIABLE,
     ENV_PREFIX,
@@ -158,11 +158,7 @@ def _agent(settings: AgentSettings) -> None:
     from overlay_net.agent.run import run
 
     configure(settings.log.level, settings.log.format)
-    # A full collection walks through every route and stops a repair for its time: what is there at start (modules,
-    # classes) is left out of it, and the rest is looked at rarely. Values of routes hold no cycles.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    collect_seldom()
     # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
     run_until_signal(run(settings), None)
 

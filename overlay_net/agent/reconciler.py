@@ -246,7 +246,6 @@ class NodeAgent:
 
         A refused link or address ends it, as later actions lean on earlier ones; routes, rules and sysctls stand alone.
         """
-        owners = {route.quick_key: route for route in look.desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
         routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
 
@@ -260,6 +259,7 @@ class NodeAgent:
                 *(counts[kind] for kind in (AddRoute, ReplaceRoute, DeleteRoute)),
                 len(refused),
             )
+            owners = {route.quick_key: route for route in look.desired.routes} if refused else {}
             for action, error in refused:
                 log.warning("route refused by the kernel: %s", error)
                 owner = owners.get(action.route.quick_key)

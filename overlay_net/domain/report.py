@@ -117,6 +117,9 @@ def _is_tentative(blocked: Problem | None) -> bool:
 def _failures(
     desired: Desired, plan: KernelPlan, errors: Mapping[DesiredRoute | None, str]
 ) -> tuple[RouteFailure, ...]:
+    if not plan.problems and len(plan.placed) == len(desired.routes) and not errors.keys() - {None}:
+        # As it is nearly always, and thousands of routes are slow to hash.
+        return ()
     problems = {problem.route: problem for problem in plan.problems if problem.route is not None}
     placed = {route for route, _ in plan.placed}
     failures = []

@@ -13,7 +13,7 @@ from overlay_net.domain.node_routes import refusal
 from overlay_net.domain.protection import NOTHING, Protection
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
-from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork
+from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork, QuickKey, quick_key
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import integer_of, objects_of, text_of
@@ -32,8 +32,8 @@ class NodeTable:
 
     node: Node
     overlay: NodeOverlay
-    routes: Mapping[tuple[IpNetwork, int, int], DesiredRoute]
-    failures: Mapping[tuple[IpNetwork, int, int], RouteFailure]
+    routes: Mapping[QuickKey, DesiredRoute]
+    failures: Mapping[QuickKey, RouteFailure]
 
     @classmethod
     def of(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
@@ -124,7 +124,7 @@ def _verdict(
     device = _device(route, table)
     pending = ""
     for subnet in route.subnets:
-        key = (subnet, route.metric, route.table)
+        key = quick_key(subnet, route.metric, route.table)
         entry = table.routes.get(key)
         if entry is None:
             pending = "the node's object does not have it yet"

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONFIGURED, READY, RELEASED, RESERVED, Condition, find, parse_conditions
-from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
+from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork, QuickKey, quick_key
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
     address_in,
@@ -21,7 +21,7 @@ from overlay_net.model.parse import (
     time_of,
     time_text,
 )
-from overlay_net.model.route import route_of
+from overlay_net.model.route import routes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class RouteFailure:
     table: int = MAIN_TABLE
 
     @property
-    def key(self) -> tuple[IpNetwork, int, int]:
-        return (self.subnet, self.metric, self.table)
+    def key(self) -> QuickKey:
+        return quick_key(self.subnet, self.metric, self.table)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteFailure | None":
@@ -189,10 +189,18 @@ class NodeOverlay:
     report: Report
 
     @classmethod
-    def parse(cls, raw: JsonObject) -> "NodeOverlay":
+    def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
+        """``before`` is an earlier version of the object: while its spec is the same, so is the tuple of its routes.
+
+        The API server counts ``generation`` up with every change of the spec, and with no other but a deletion.
+        """
         metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
         conditions = parse_conditions(status)
-        routes = (route_of(item) for item in objects_of(spec, "routes"))
+        version = (text_of(metadata.get("uid")), integer_of(metadata.get("generation")))
+        if before is not None and all(version) and version == (before.uid, before.generation):
+            routes = before.routes
+        else:
+            routes = routes_of(spec)
         silent = (SilentGateway.parse(item) for item in objects_of(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
         return cls(
@@ -206,7 +214,7 @@ class NodeOverlay:
             pin=address_in(spec, "ipAddr"),
             gateway_override=address_in(spec, "gateway"),
             routes_only=spec.get("routesOnly") is True,
-            routes=tuple(route for route in routes if route is not None),
+            routes=routes,
             assignment=Assignment(
                 address=interface_of(status.get("ipAddr")),
                 gateway=address_in(status, "gateway"),

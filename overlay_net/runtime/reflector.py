@@ -52,9 +52,7 @@ class Reflector:
         while True:
             try:
                 if resource_version is None:
-                    listing = await self._source.list()
-                    self._store.replace(listing)
-                    resource_version = listing.resource_version
+                    resource_version = await self._list()
                 progress, resource_version = await self._watch(resource_version)
             except Expired as error:
                 # Listing again is the remedy, yet a server that always says so must not be stormed.
@@ -69,6 +67,12 @@ class Reflector:
                     # A stream that ends with nothing in it: served again at once it would come back at once.
                     await self._pause(None)
 
+    async def _list(self) -> str:
+        """Read everything: the version from which a watch goes on. The objects as they came are kept no longer."""
+        listing = await self._source.list()
+        self._store.replace(listing)
+        return listing.resource_version
+
     async def _watch(self, resource_version: str) -> tuple[bool, str]:
         """Follow one stream to its end: whether anything came, and where to go on."""
         progress = False
@@ -77,6 +81,8 @@ class Reflector:
                 async for event in events:
                     self._store.apply(event)
                     resource_version = text_of(object_of(event.object, "metadata").get("resourceVersion"))
+                    # The next one may be a minute away, and this one a megabyte of text, ten as objects.
+                    del event
                     if not progress:
                         progress = True
                         self._recovered()
