@@ -74,7 +74,9 @@ class Product:
     def _helm(self, command: str, *options: str) -> None:
         file = self._directory / "values.json"
         file.write_text(json.dumps(self.values))
-        self._plane.helm(command, "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}", *options)
+        # Without hooks: their jobs need nodes that run pods.
+        where = (f"--namespace={NAMESPACE}", "--no-hooks", f"--values={file}")
+        self._plane.helm(command, "overlay-net", str(CHART), *where, *options)
 
     def start_controller(self) -> Process:
         began = time.monotonic()
@@ -98,7 +100,7 @@ class Product:
             self._command("agent"),
             log=self._directory / f"agent-{node.name}.log",
             env={
-                "OVERLAY_KUBECONFIG": str(self._identity("agent")),
+                "OVERLAY_KUBECONFIG": str(self._identity("agent", node.name)),
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
@@ -148,8 +150,8 @@ class Product:
         config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
         (self._directory / f"{mode}.yaml").write_text(config_map["data"]["config.yaml"])
 
-    def _identity(self, mode: str) -> Path:
-        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}")
+    def _identity(self, mode: str, node: str = "") -> Path:
+        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)
 
 
 PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/readyz', timeout=2).read())"

@@ -32,6 +32,7 @@ from overlay_net.model.kernel import (
     SetSysctl,
 )
 from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.rule import AddRule, DeleteRule
 from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
@@ -195,7 +196,7 @@ class NodeAgent:
         if link.parent and link.parent not in self._sysctl_links:
             self._sysctl_links.add(link.parent)
             observed = await self._kernel.observe()
-        desired = desired_state(overlay, link, self._rules.fallback)
+        desired = desired_state(overlay, link, self._rules.fallback, self._rules.source)
         if self._surroundings is not None:
             desired = replace(desired, down=self._surroundings.down)
         if len(desired.routes) < MANY_ROUTES:
@@ -243,7 +244,7 @@ class NodeAgent:
     async def _apply(self, look: Look) -> dict[DesiredRoute | None, str]:
         """Apply the plan in its order, runs of routes in bulk.
 
-        A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
+        A refused link or address ends it, as later actions lean on earlier ones; routes, rules and sysctls stand alone.
         """
         owners = {route.quick_key: route for route in look.desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
@@ -282,7 +283,7 @@ class NodeAgent:
             except KernelError as error:
                 log.warning("refused by the kernel: %s", error)
                 errors[None] = str(error)
-                if isinstance(action, SetSysctl):
+                if isinstance(action, SetSysctl | AddRule | DeleteRule):
                     # Addresses and routes work without; the report says what is missing.
                     continue
                 return errors

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
-from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.adapters.state_file import StateFile, moment
 from overlay_net.agent.arp import Neighbourhood
 from overlay_net.agent.health import GatewayProber, asking
 from overlay_net.agent.recall import Listened, Recall
 from overlay_net.agent.reconciler import NodeAgent, Publish
 from overlay_net.agent.surroundings import Surroundings
+from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.desired import LinkRules, stable_mac
 from overlay_net.domain.last_state import Unusable
 from overlay_net.model.api import JsonObject
@@ -98,11 +99,17 @@ async def run(settings: AgentSettings) -> None:
         )
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(source, store)
-        monitor = Monitor(settings.route_protocol, lambda: queue.add_after(name, SETTLE + agent.pause))
+
+        def repair() -> None:
+            queue.add_after(name, SETTLE + agent.pause)
+
+        monitor = Monitor(settings.route_protocol, repair)
         log.info("agent starts", extra={"node": name, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())
             group.create_task(monitor.run())
+            group.create_task(NeighbourMonitor(prober.hurry).run())
+            group.create_task(watch_sysctls(kernel.sysctls_changed, repair))
             group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
             late = asyncio.get_running_loop().call_later(PATIENCE, failed)
             await store.wait_synced()
@@ -131,6 +138,7 @@ def rules_of(settings: AgentSettings) -> LinkRules:
         macvlan_mode=settings.macvlan_mode,
         mac=stable_mac(settings.node_name, settings.link),
         fallback=settings.fallback_subnet,
+        source=settings.source,
     )
 
 

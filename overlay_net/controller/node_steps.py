@@ -18,6 +18,7 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
 from overlay_net.model.conditions import CONFIGURED, find
@@ -32,6 +33,7 @@ from overlay_net.model.ipam import Owner, Reservation
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import object_of, objects_of
 from overlay_net.model.route import route_json
 from overlay_net.ops.events import EventRecorder
 
@@ -111,6 +113,8 @@ class NodeSteps:
                 await self._delete(view)
             case DropFinalizer():
                 await self._drop_finalizer(view)
+            case RemoveTaint(key):
+                await self._remove_taint(view.name, key)
             case Announce():
                 self._announce(view, action)
             case LookUp():
@@ -184,6 +188,21 @@ class NodeSteps:
         except NotFound:
             return
         log.info("object deleted: the node is gone", extra={"node": view.name})
+
+    async def _remove_taint(self, name: str, key: str) -> None:
+        """Others' taints are in the same list: it is written back only as it was read. Raises Conflict."""
+        try:
+            raw = await self._api.get(NODES, name)
+        except NotFound:
+            return
+        before = objects_of(object_of(raw, "spec"), "taints")
+        after = [taint for taint in before if taint.get("key") != key]
+        if len(after) == len(before):
+            return
+        version = object_of(raw, "metadata").get("resourceVersion")
+        change = {"metadata": {"resourceVersion": version}, "spec": {"taints": after}}
+        await self._api.merge_patch(NODES, name, change)
+        log.info("startup taint removed", extra={"node": name, "taint": key})
 
     async def _drop_finalizer(self, view: NodeView) -> None:
         if view.overlay is None:

@@ -69,7 +69,9 @@ async def run(settings: ControllerSettings) -> None:
             ]
         )
         events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
-        rules = LifeRules(settings.release_after, settings.fence_after, settings.overlay_addresses)
+        rules = LifeRules(
+            settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint
+        )
         node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
         status = StatusReconciler(api, caches, metrics)
         refresh = outside.refresh_interval if outside else settings.audit_interval

@@ -85,7 +85,7 @@ def probe_targets(routes: Iterable[DesiredRoute], observed: Observed, off_link: 
     """
     up = {link.index: link.name for link in observed.links if link.up}
     places = sorted(
-        ((each.interface, up[each.link]) for each in observed.addresses if each.link in up),
+        ((each.interface, up[each.link]) for each in observed.addresses if each.link in up and each.in_use),
         # The most specific subnet is the one that the routes take, and among equals that of the overlay link.
         key=lambda place: (-place[0].network.prefixlen, place[1] != off_link),
     )

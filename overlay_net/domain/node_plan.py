@@ -29,6 +29,7 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
 from overlay_net.model.conditions import RESERVED, Condition
@@ -49,13 +50,20 @@ RETRY_LOST = timedelta(minutes=5)
 def plan_node(view: NodeView, rules: LifeRules) -> NodePlan:
     """The next steps for one node; empty once everything is as it must be."""
     if view.overlay is None:
+        if view.node is None or rules.leaving:
+            return NodePlan()
         # Without routes: their gateway is not known before the address is.
-        return NodePlan() if view.node is None else NodePlan((ApplyOverlay(overlay_labels(view.node), ()),))
+        return NodePlan((ApplyOverlay(overlay_labels(view.node), ()),))
     if view.overlay.deleting:
         return _plan_deletion(view, view.overlay, rules)
+    if rules.leaving:
+        return NodePlan((DeleteOverlay(),))
     if view.node is None:
         return _plan_absence(view, view.overlay, rules)
-    return _plan_presence(view, view.overlay, view.node, rules)
+    plan = _plan_presence(view, view.overlay, view.node, rules)
+    if rules.startup_taint in view.node.taints and view.overlay.is_ready:
+        return replace(plan, actions=(*plan.actions, RemoveTaint(rules.startup_taint)))
+    return plan
 
 
 def overlay_labels(node: Node) -> dict[str, str]:

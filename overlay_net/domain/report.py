@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from overlay_net.domain.address_plan import is_ours
+from overlay_net.domain.address_plan import ADDRESS_TENTATIVE, is_ours
 from overlay_net.model.conditions import (
     ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
@@ -42,13 +42,14 @@ def configured_address(
 
     The controller gives back what is not reported here. So an address that the object shows, or that was reported
     before, counts wherever it is in the kernel, also on a link of the earlier operator that does not carry our mark.
+    One that failed the kernel's own duplicate detection is not in use here, so it does not count.
     """
     shown = (overlay.assignment.address, overlay.report.configured) if overlay else ()
     known = {interface.ip for interface in (desired.address, *shown) if interface is not None}
     present = [
         address.interface
         for address in observed.addresses
-        if is_ours(address, observed, marks) or address.interface.ip in known
+        if not address.dad_failed and (is_ours(address, observed, marks) or address.interface.ip in known)
     ]
     earlier = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
     if earlier:
@@ -63,6 +64,7 @@ class Around:
     duplicate: IpAddress | None = None
     """The assigned address, which is not used here because somebody else uses it."""
     duplicate_mac: str = ""
+    """Empty where nobody could be asked."""
     claimed_by: str = ""
     """MAC of another host that claims the address which is in use here."""
     silent: tuple[SilentGateway, ...] = ()
@@ -90,7 +92,7 @@ def report_of(
     conditions = (
         _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
         _gateways_reachable(around),
-        _ready(desired, link, configured, failures),
+        _ready(desired, link, None if _is_tentative(blocked) else configured, failures),
     )
     return Report(
         interface=link.parent,
@@ -106,6 +108,10 @@ def report_of(
         conflict=around.duplicate if around.duplicate and not overlay.deleting else None,
         conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
     )
+
+
+def _is_tentative(blocked: Problem | None) -> bool:
+    return blocked is not None and blocked.reason == ADDRESS_TENTATIVE
 
 
 def _failures(
@@ -145,7 +151,7 @@ def _configured(
     if blocked is not None:
         return Condition(CONFIGURED, False, blocked.reason, blocked.message)
     if around.duplicate is not None:
-        message = f"{around.duplicate} is in use by {around.duplicate_mac} and was not set"
+        message = f"{around.duplicate} is in use by {around.duplicate_mac or 'another host'} and was not set"
         return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)

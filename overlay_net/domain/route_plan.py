@@ -110,7 +110,9 @@ _LAST: list[tuple[_Question, RoutePlan]] = []
 
 def _plan(question: _Question) -> RoutePlan:
     desired, observed, marks, link = question.desired, question.observed, question.marks, question.link
-    ours = [route for route in observed.routes if owns_route(route, marks)]
+    # Those of the source table are domain.source_plan's.
+    apart = desired.source.place.table if desired.source is not None else None
+    ours = [route for route in observed.routes if owns_route(route, marks) and route.table != apart]
     present = {route.quick_key: route for route in ours}
     foreign: dict[QuickKey, Route] | None = None
     names = {each.index: each.name for each in observed.links}
@@ -140,6 +142,10 @@ def _plan(question: _Question) -> RoutePlan:
             problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
             continue
         wanted_keys.add(key)
+        if wish.table == apart:
+            message = f"table {apart} is that of source routing: choose another table, or another source_table"
+            problems.append(Problem("SourceTable", message, wish))
+            continue
         way = resolver.way(wish, active.gateways, active.kind)
         if isinstance(way, Problem):
             problems.append(way)

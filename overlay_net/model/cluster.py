@@ -21,6 +21,10 @@ class LifeRules:
     fence_after: timedelta
     overlay_addresses: bool = True
     """Whether nodes get overlay addresses; if not, they have routes only."""
+    startup_taint: str = ""
+    """Key of the taint that keeps pods from a node until its overlay address works."""
+    leaving: bool = False
+    """Every node gives back what it has, as if it were gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,24 @@ class Announce:
     warning: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveTaint:
+    """Take the taint of this key off the Node."""
+
+    key: str
+
+
 ClusterAction: TypeAlias = (
-    LookUp | Reserve | Release | Quarantine | ApplyOverlay | ApplyAssignment | DeleteOverlay | DropFinalizer | Announce
+    LookUp
+    | Reserve
+    | Release
+    | Quarantine
+    | ApplyOverlay
+    | ApplyAssignment
+    | DeleteOverlay
+    | DropFinalizer
+    | RemoveTaint
+    | Announce
 )
 
 

@@ -1,4 +1,4 @@
-"""What the kernel has and what it shall have: links, addresses, routes, sysctls.
+"""What the kernel has and what it shall have: links, addresses, routes, sysctls; rules are in model.rule.
 
 ``Link``, ``Address``, ``Route`` are observations of one dump; ``Desired`` is what one node must have. Actions are the
 closed set of changes that a plan may ask for; each one can be applied twice.
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal, TypeAlias
+
+from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceRouting
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpInterface: TypeAlias = IPv4Interface | IPv6Interface
@@ -69,6 +71,15 @@ class Address:
     """IFA_PROTO; None where the kernel did not say (before Linux 5.18, or an address nobody marked)."""
     link_local: bool = False
     """Scope link: the kernel's own, never ours."""
+    tentative: bool = False
+    """IPv6: the kernel still asks whether somebody else has it, and does not use it yet (RFC 4862 5.4)."""
+    dad_failed: bool = False
+    """IPv6: somebody else has it, so the kernel does not use it (IFA_F_DADFAILED)."""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the kernel answers for it, and takes it as a source."""
+        return not (self.tentative or self.dad_failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,10 @@ class Observed:
     """(link name, key) -> value, as far as it can be read; the keys are those of SetSysctl."""
     marks_addresses: bool = True
     """Whether this kernel keeps IFA_PROTO (Linux 5.18)."""
+    rules: tuple[Rule, ...] = ()
+    """All policy rules, foreign ones too, in the order in which they are asked."""
+    marks_rules: bool = True
+    """Whether this kernel keeps FRA_PROTOCOL (Linux 4.17)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +221,8 @@ class Desired:
     """The node's private interface: where a gateway is that no subnet contains, on a node without overlay link."""
     fallback: IpNetwork | None = None
     """On a node without overlay: routes without a gateway take the one that the node uses for this subnet."""
+    source: SourceRouting | None = None
+    """Only beside an address."""
 
 
 # --- Actions -------------------------------------------------------------------------------------------------------
@@ -307,6 +324,8 @@ KernelAction: TypeAlias = (
     | AddRoute
     | ReplaceRoute
     | DeleteRoute
+    | AddRule
+    | DeleteRule
 )
 
 

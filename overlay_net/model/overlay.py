@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import CONFIGURED, RELEASED, RESERVED, Condition, find, parse_conditions
+from overlay_net.model.conditions import CONFIGURED, READY, RELEASED, RESERVED, Condition, find, parse_conditions
 from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
@@ -242,6 +242,12 @@ class NodeOverlay:
     def held(self) -> bool:
         """Whether our finalizer keeps the object."""
         return FINALIZER in self.finalizers
+
+    @property
+    def is_ready(self) -> bool:
+        """The agent saw this very generation, and has all of it in its kernel."""
+        ready = find(self.report.conditions, READY)
+        return ready is not None and ready.status and self.report.observed_generation >= self.generation
 
     @property
     def is_without_address(self) -> bool:

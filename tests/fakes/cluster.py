@@ -24,6 +24,7 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
 from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
@@ -245,6 +246,9 @@ class Cluster:
             case DropFinalizer():
                 assert self.overlay is not None
                 self.overlay = None
+            case RemoveTaint(key):
+                assert self.node is not None
+                self.node = replace(self.node, taints=tuple(each for each in self.node.taints if each != key))
             case Announce(reason, _, __):
                 self.announced.append(reason)
             case LookUp():

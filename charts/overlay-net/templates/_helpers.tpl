@@ -11,7 +11,7 @@
 {{- /* Fills in what the templates rely on and the values may lack: `helm upgrade --reuse-values` brings those of the
 earlier chart, and `--set NAME=null` removes one. Every template begins with it. */ -}}
 {{- define "overlay-net.fill" -}}
-{{- range $name := list "image" "overlay" "phpIPAM" "pools" "controller" "agent" -}}
+{{- range $name := list "image" "crds" "admissionPolicy" "overlay" "phpIPAM" "pools" "controller" "agent" "test" -}}
 {{- $_ := set $.Values $name (index $.Values $name | default dict) -}}
 {{- end -}}
 {{- range $part, $port := dict "controller" ":8080" "agent" ":9477" -}}
@@ -29,9 +29,12 @@ earlier chart, and `--set NAME=null` removes one. Every template begins with it.
 {{- if kindIs "invalid" .Values.agent.settings.state_dir -}}
 {{- $_ := set .Values.agent.settings "state_dir" "/var/lib/overlay-net" -}}
 {{- end -}}
-{{- if kindIs "invalid" .Values.overlay.enabled -}}
-{{- $_ := set .Values.overlay "enabled" true -}}
+{{- range $section, $switch := dict "overlay" "enabled" "crds" "apply" "admissionPolicy" "enabled" -}}
+{{- if kindIs "invalid" (index $.Values $section $switch) -}}
+{{- $_ := set (index $.Values $section) $switch true -}}
 {{- end -}}
+{{- end -}}
+{{- $_ := set .Values.test "timeout" (.Values.test.timeout | default "60s") -}}
 {{- $_ := set .Values.phpIPAM "auth" (.Values.phpIPAM.auth | default "token") -}}
 {{- end -}}
 
@@ -156,4 +159,79 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* What the pods of the chart's jobs share: they run wherever the controller may. */ -}}
+{{- define "overlay-net.jobPod" -}}
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.controller.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.controller.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "overlay-net.jobContainer" -}}
+image: {{ include "overlay-net.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+resources:
+  requests: {cpu: 10m, memory: 64Mi}
+  limits: {memory: 256Mi}
+{{- end -}}
+
+{{- /* Labels and annotations of a hook's objects: a dict of root, component, hook and weight. */ -}}
+{{- define "overlay-net.hook" -}}
+labels:
+  {{- include "overlay-net.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+annotations:
+  helm.sh/hook: {{ .hook }}
+  helm.sh/hook-weight: {{ .weight | quote }}
+  # A failed one stays, so that its log can be read.
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{- /* A service account with one ClusterRole, for a hook: a dict as above, and rules. */ -}}
+{{- define "overlay-net.hookAccount" -}}
+{{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ $name }}
+  namespace: {{ .root.Release.Namespace }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+rules:
+  {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $name }}
+    namespace: {{ .root.Release.Namespace }}
 {{- end -}}
