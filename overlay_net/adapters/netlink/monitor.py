@@ -5,6 +5,7 @@ knowledge that one was lost, which is a reason to wake as well.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -20,6 +21,8 @@ RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 NLM_F_REPLACE = 0x100
 SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 8 * 2**20
+MESSAGES_IN_A_ROW = 256
+"""Some milliseconds of reading before others have their turn on the event loop."""
 _HEADER = struct.Struct("=IHHII")
 _PROTOCOL_OFFSET = _HEADER.size + 5
 
@@ -62,6 +65,17 @@ class Monitor:
                     continue
                 if self.concerns(data):
                     self._wake()
+                    # Whoever is woken looks later than this: what is there by now needs no reading any more.
+                    await self._skip(channel)
+
+    async def _skip(self, channel: socket.socket) -> None:
+        """Take all messages that wait, some at a time: a thousand routes announce themselves in a thousand."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                for _ in range(MESSAGES_IN_A_ROW):
+                    channel.recv(65536)
+                self._wake()
+                await asyncio.sleep(0)
 
     def concerns(self, data: bytes) -> bool:
         """Whether one of the messages in ``data`` may concern us.
