@@ -25,13 +25,13 @@ from overlay_net.model.kernel import (
     DeleteRoute,
     Desired,
     DesiredLink,
-    DesiredRoute,
-    Gateway,
     KernelPlan,
     Marks,
     Observed,
     ReplaceRoute,
 )
+from overlay_net.model.route import routes_of
+from overlay_net.runtime.garbage import collect_seldom
 
 SIZES = {10_000: 7, 100_000: 2}
 """Routes -> rounds."""
@@ -51,6 +51,7 @@ def bench_routes(directory: Path) -> list[Row]:
     ):
         run(["ip", *words])
     rows: list[Row] = []
+    collect_seldom()
     try:
         asyncio.run(_converge_link())
         rows.append(_memory(directory))
@@ -71,8 +72,11 @@ async def _converge_link() -> None:
 
 def _wish(size: int, gateway: str) -> Desired:
     subnets = (ip_network((int(ip_address("11.0.0.0")) + number * 256, 24)) for number in range(size))
-    # Each with values of its own, as they come out of an object of the API.
-    return Desired(LINK, ADDRESS, tuple(DesiredRoute(subnet, (Gateway(ip_address(gateway)),)) for subnet in subnets))
+    entries = (
+        {"subnet": str(subnet), "staticRoute": "bench", "gateways": [{"address": gateway}]} for subnet in subnets
+    )
+    # As they come out of an object of the API.
+    return Desired(LINK, ADDRESS, routes_of({"routes": list(entries)}))
 
 
 # --- One round --------------------------------------------------------------------------------------------------------

@@ -132,10 +132,13 @@ def _plan(question: _Question) -> RoutePlan:
     problems: list[Problem] = []
     placed: list[tuple[DesiredRoute, str]] = []
     wanted_keys = set()
+    # Thousands of routes share few gateways, as the very same values: what is active of them is found out once.
+    known: dict[tuple[object, ...], Active] = {}
     for wish in desired.routes:
-        # One gateway and none that is down is what most routes have: it is the active one.
-        simple = len(wish.gateways) < 2 and not desired.down
-        active = Active(wish.gateways, wish.kind) if simple else active_gateways(wish, desired.down)
+        same = (id(wish.gateways), id(wish.check), wish.kind, wish.on_all_down)
+        active = known.get(same)
+        if active is None:
+            active = known[same] = active_gateways(wish, desired.down)
         if active.kind is None:
             problems.append(Problem("GatewaysDown", f"{wish.subnet} is withdrawn: no gateway is alive", wish))
             continue
@@ -237,7 +240,7 @@ class _Resolver:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._source = around.address.ip if around.address is not None else None
-        self._known: dict[tuple[object, ...], _Way] = {}
+        self._known: dict[tuple[object, ...], _Way | Problem] = {}
         self._nowhere = _Way((), None)
 
     def way(self, wish: DesiredRoute, gateways: tuple[Gateway, ...], kind: RouteKind) -> _Way | Problem:
@@ -245,19 +248,17 @@ class _Resolver:
         if kind != "unicast":
             return self._nowhere
         around, version = self._around, version_of(wish.quick_key)
-        if not gateways and around.fallback is not None and around.fallback.version == version:
-            gateways = (Gateway(around.fallback),)
-        if not gateways:
-            message = f"{wish.subnet} has no gateway, and this node has no overlay gateway"
-            return Problem("NoGateway", message, wish)
-        key = (version, wish.on_link, *((g.address.version, int(g.address), g.weight) for g in gateways))
+        # The gateways by identity, as addresses are slow to hash; they are alive as long as the plan is made.
+        key = (version, wish.on_link, id(gateways))
         way = self._known.get(key)
         if way is None:
-            found = self._find(wish, gateways)
-            if isinstance(found, Problem):
-                return found
-            way = self._known[key] = found
-        return way
+            if not gateways and around.fallback is not None and around.fallback.version == version:
+                gateways = (Gateway(around.fallback),)
+            if not gateways:
+                message = f"{wish.subnet} has no gateway, and this node has no overlay gateway"
+                return Problem("NoGateway", message, wish)
+            way = self._known[key] = self._find(wish, gateways)
+        return way if isinstance(way, _Way) else Problem(way.reason, way.message, wish)
 
     def _through_overlay(self, hop: NextHop) -> bool:
         """Not a gateway of the node's private network, where the overlay address is on that very interface."""

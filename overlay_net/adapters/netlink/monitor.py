@@ -32,9 +32,11 @@ class Monitor:
     async def run(self) -> None:
         """Listen until cancelled; a broken socket is replaced, and counts as a change."""
 
-        def heard(data: bytes) -> None:
-            if self.concerns(data):
+        def heard(data: bytes) -> bool:
+            concerned = self.concerns(data)
+            if concerned:
                 self._wake()
+            return concerned
 
         await listen(GROUPS, RECEIVE_BUFFER, heard, self._wake)
 

@@ -31,9 +31,10 @@ class NeighbourMonitor:
     async def run(self) -> None:
         """Listen until cancelled."""
 
-        def heard(data: bytes) -> None:
+        def heard(data: bytes) -> bool:
             for address in given_up(data):
                 self._lost(address)
+            return False
 
         await listen(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None)
 
