@@ -61,7 +61,9 @@ def plan_node(view: NodeView, rules: LifeRules) -> NodePlan:
     if view.node is None:
         return _plan_absence(view, view.overlay, rules)
     plan = _plan_presence(view, view.overlay, view.node, rules)
-    if rules.startup_taint in view.node.taints and view.overlay.is_ready:
+    # An object that has just been made asks for nothing, which is soon in place.
+    told = not any(isinstance(action, ApplyOverlay) for action in plan.actions)
+    if told and rules.startup_taint in view.node.taints and view.overlay.is_ready:
         return replace(plan, actions=(*plan.actions, RemoveTaint(rules.startup_taint)))
     return plan
 

@@ -59,6 +59,9 @@ def _of_pool(pool: Pool) -> list[Finding]:
 def _of_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
     conditions = overlay.report.conditions
     reserved, configured, ready = overlay.assignment.reserved, find(conditions, CONFIGURED), find(conditions, READY)
+    if overlay.routes_only and overlay.assignment.address is None:
+        # That there is no address is as it should be.
+        reserved = None
     said = []
     if overlay.deleting:
         said.append(f"is being deleted; {reserved.message if reserved else 'no controller has answered yet'}")

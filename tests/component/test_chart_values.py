@@ -104,6 +104,7 @@ def test_phpipam_stays_connected_without_a_map(control_plane: ControlPlane, tmp_
         "overlay",
         "overlay.enabled",
         "phpIPAM",
+        "phpIPAM.url",
         "phpIPAM.auth",
         "phpIPAM.subnetMap",
         "phpIPAM.settings",

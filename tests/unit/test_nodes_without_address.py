@@ -1,5 +1,6 @@
 """Nodes that have routes and no overlay address: what they get, what they give back and when, what people read."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 
@@ -54,6 +55,22 @@ def test_a_node_needs_no_ipam_that_answers() -> None:
     cluster.away = True
     settle(cluster)
     assert reserved(cluster)[1] == "RoutesOnly"
+
+
+def test_a_node_keeps_its_startup_taint_until_it_was_told_its_routes() -> None:
+    cluster = routes_only()
+    cluster.rules = replace(cluster.rules, startup_taint="not-ready")
+    cluster.join(node(NAME, taints=("not-ready",)))
+    cluster.reconcile(1)
+    assert cluster.overlay is not None
+    done = {"type": "Ready", "status": "True", "reason": "Ready", "message": "0 routes are in place"}
+    cluster.overlay["status"] = {"conditions": [done], "observedGeneration": cluster.overlay["metadata"]["generation"]}
+    cluster.reconcile()
+    assert cluster.node is not None
+    assert cluster.node.taints == ("not-ready",)
+    cluster.overlay["status"]["observedGeneration"] = cluster.overlay["metadata"]["generation"]
+    cluster.reconcile()
+    assert "not-ready" not in set(cluster.node.taints)
 
 
 def test_switched_off_an_address_is_released_only_after_the_agent_let_go() -> None:

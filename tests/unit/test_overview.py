@@ -42,6 +42,21 @@ def test_a_node_says_what_is_wrong_and_nothing_where_nothing_is(
     assert seen.counts[0] == f"nodes   {0 if said else 1} of 1 ready"
 
 
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ([], "no agent has reported: does one run on it?"),
+        ([condition("Ready", False, "RoutesFailing", "1 of 2 routes")], "RoutesFailing: 1 of 2 routes"),
+        ([READY[2]], ""),
+    ],
+)
+def test_a_node_with_routes_only_does_not_lack_an_address(conditions: list[dict[str, Any]], said: str) -> None:
+    conditions = [condition("Reserved", False, "RoutesOnly", "switched off"), *conditions]
+    there = overlay(spec={"routesOnly": True}, status={"observedGeneration": 1, "conditions": conditions})
+    seen = overview(["n1"], [there], [], [])
+    assert seen.findings == ((Finding("node", "n1", said),) if said else ())
+
+
 def test_what_is_absent_is_told_on_either_side() -> None:
     seen = overview(["n1"], [overlay("n2"), overlay("n3", deleting=True)], [], [])
     assert [(each.name, each.message) for each in seen.findings] == [
