@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab.assets import cache_directory
+from lab.go_build import cache_directory
 
 PROGRAMS = ("apt-get", "dpkg-deb")
 PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
