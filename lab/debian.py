@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab.go_build import cache_directory
+from lab.private import is_private
 
 PROGRAMS = ("apt-get", "dpkg-deb")
 PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
@@ -33,7 +34,8 @@ class NotToBeHad(Exception):
 
 def unpack(packages: Sequence[str], progress: Progress) -> Path:
     """The folder that holds ``packages``, and what they depend on as far as it is not installed, as they would lie
-    below `/`. Maintainer scripts are not run. A second call finds the folder. Raises NotToBeHad.
+    below `/`. Maintainer scripts are not run. A second call finds the folder, in private namespaces without asking for
+    newer versions, as there is no network. Raises NotToBeHad.
     """
     for program in PROGRAMS:
         if shutil.which(program) is None:
@@ -43,9 +45,13 @@ def unpack(packages: Sequence[str], progress: Progress) -> Path:
     with (cache / ".lock").open("w") as lock:
         # Two runs that start together download once.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        name = "+".join(sorted(packages))
+        earlier = sorted(cache.glob(f"{name}-*"), key=lambda folder: folder.stat().st_mtime)
+        if earlier and is_private():
+            return earlier[-1]
         options, planned = _plan(packages, cache, progress)
         key = hashlib.sha256("\n".join(planned).encode()).hexdigest()[:12]
-        target = cache / f"{'+'.join(sorted(packages))}-{key}"
+        target = cache / f"{name}-{key}"
         if not target.exists():
             _fetch(planned, options, target, progress)
         return target
