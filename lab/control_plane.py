@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 
@@ -28,6 +28,13 @@ def free_port() -> int:
 
 class ControlPlane:
     """One API server with its store, everything of it below one directory."""
+
+    # No controller manager runs beside it that would make each namespace's default account.
+    ALONE: ClassVar[tuple[str, ...]] = (
+        "--disable-admission-plugins=ServiceAccount",
+        "--endpoint-reconciler-type=none",
+    )
+    """Arguments of an API server beside which nothing of a cluster runs."""
 
     def __init__(self, directory: Path, assets: Assets, addresses: Sequence[str], port: int) -> None:
         self.directory = directory
@@ -91,9 +98,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={private}",
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             "--allow-privileged=true",
-            # No controller manager runs beside it that would make each namespace's default account.
-            "--disable-admission-plugins=ServiceAccount",
-            "--endpoint-reconciler-type=none",
+            *self.ALONE,
         ]
 
     def wait_ready(self) -> None:

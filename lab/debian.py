@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab.assets import cache_directory
+from lab.go_build import cache_directory
+from lab.private import is_private
 
 PROGRAMS = ("apt-get", "dpkg-deb")
 PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
@@ -34,7 +35,8 @@ class NotToBeHad(Exception):
 
 def unpack(packages: Sequence[str], progress: Progress) -> Path:
     """The folder that holds ``packages``, and what they depend on as far as it is not installed, as they would lie
-    below `/`. Maintainer scripts are not run. A second call finds the folder. Raises NotToBeHad.
+    below `/`. Maintainer scripts are not run. A second call finds the folder, in private namespaces without asking for
+    newer versions, as there is no network. Raises NotToBeHad.
     """
     for program in PROGRAMS:
         if shutil.which(program) is None:
@@ -44,6 +46,9 @@ def unpack(packages: Sequence[str], progress: Progress) -> Path:
     with (cache / ".lock").open("w") as lock:
         # Two runs that start together download once.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        earlier = sorted(cache.glob(f"{'+'.join(sorted(packages))}-*"), key=lambda folder: folder.stat().st_mtime)
+        if earlier and is_private():
+            return earlier[-1]
         own_lists = cache / "lists"
         own = (*OPTIONS, "-o", f"Dir::State::lists={own_lists}", "-o", f"Dir::Cache={own_lists}")
         problem = NotToBeHad()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from lab.processes import CommandFailed, run, wait_until
 
@@ -21,10 +21,15 @@ PAUSE = 'hostname "$1" && ip link set lo up && echo ready && exec cat'
 class Namespace:
     """A machine in miniature: its own links, routes, /proc/sys/net, mounts and host name."""
 
+    KINDS: ClassVar[tuple[str, ...]] = ("--net", "--mount", "--uts")
+    UNSHARE: ClassVar[tuple[str, ...]] = ()
+    """What `unshare` is told besides the kinds of namespaces."""
+    PAUSE: ClassVar[str] = PAUSE
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._pause = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--uts", "sh", "-c", PAUSE, "pause", name],
+            ["unshare", *self.KINDS, *self.UNSHARE, "sh", "-c", self.PAUSE, "pause", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -46,7 +51,7 @@ class Namespace:
     def enter(self) -> list[str]:
         """The words that, put before a command, run it in here."""
         # Entering a mount namespace leads to its root directory: go back to where the caller stands.
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--", "env", f"--chdir={Path.cwd()}"]
+        return ["nsenter", f"--target={self.pid}", *self.KINDS, "--", "env", f"--chdir={Path.cwd()}"]
 
     def run(
         self, *command: str, stdin: str | None = None, env: Mapping[str, str] | None = None, check: bool = True
@@ -83,14 +88,17 @@ class Namespace:
 
     def close(self) -> None:
         """Kills whatever runs in here and gives the namespace up; idempotent."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._pause.kill()
+        self._kill()
         self._pause.wait()
         for pipe in (self._pause.stdin, self._pause.stdout, self._pause.stderr):
             if pipe:
                 pipe.close()
+
+    def _kill(self) -> None:
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._pause.kill()
 
     def __enter__(self) -> Self:
         return self

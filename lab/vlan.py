@@ -8,7 +8,7 @@ There is no NAT anywhere. The on-premise host has a route back to the overlay su
 one, so that only a packet with an overlay address as its source is ever answered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -49,7 +49,9 @@ class Node(Namespace):
 class Vlan:
     """The whole network. It belongs into private namespaces: the bridge is made in the caller's."""
 
-    def __init__(self, nodes: Sequence[str] = NODE_NAMES) -> None:
+    def __init__(self, nodes: Sequence[str] = NODE_NAMES, make_node: Callable[[str, str], Node] = Node) -> None:
+        """``make_node`` gets the name of a node and that of its port on the bridge."""
+        self._make_node = make_node
         make_bridge(BRIDGE, f"{CONTROL_PLANE_ADDRESS}/{PRIVATE_PREFIX}", "52:54:00:00:00:82")
         self.gateway = Namespace("gateway")
         self.on_premise = Namespace("on-premise")
@@ -95,7 +97,7 @@ class Vlan:
 
     def add_node(self, name: str) -> Node:
         self._ports += 1
-        node = self.nodes[name] = Node(name, f"port{self._ports}")
+        node = self.nodes[name] = self._make_node(name, f"port{self._ports}")
         return node
 
     def remove_node(self, name: str) -> None:

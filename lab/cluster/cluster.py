@@ -1,0 +1,143 @@
+"""The cluster: a control plane, nodes with kubelets on the VLAN of the story, and what can happen to them."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lab import vlan
+from lab.cluster.cgroups import Cgroups
+from lab.cluster.control_plane import API_PORT, SERVICE_ADDRESS, WholeControlPlane
+from lab.cluster.images import write_pause_image
+from lab.cluster.machine import Machine
+from lab.cluster.node import ClusterNode
+from lab.cluster.programs import Programs
+from lab.processes import run
+from lab.vlan import Vlan
+
+LABELS = {"topology.kubernetes.io/region": "us-south", "topology.kubernetes.io/zone": "dal10"}
+# Two nodes on two processors, each with images to unpack, beside whatever else runs.
+READY_SECONDS = 120.0
+
+
+class Cluster:
+    """Belongs into private namespaces, in which it makes links. Whatever it made goes when it is closed."""
+
+    def __init__(
+        self,
+        directory: Path,
+        programs: Programs,
+        images: Sequence[Path] = (),
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """``images`` are OCI archives that every node has before its kubelet starts; ``tell`` hears of progress."""
+        self.directory = directory
+        self.programs = programs
+        self.nodes: dict[str, ClusterNode] = {}
+        self.vlan: Vlan
+        self.plane: WholeControlPlane
+        self._tell = tell
+        self._images = [directory / "pause.tar", *images]
+        self._cgroups = Cgroups(f"overlay-net-{uuid.uuid4().hex[:8]}")
+        self._open: list[Callable[[], None]] = []
+
+    def start(self, names: Sequence[str] = vlan.NODE_NAMES) -> None:
+        """Bring everything up; returns when all nodes are Ready."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_pause_image(self.programs.pause, self._images[0])
+        self._open.append(self._cgroups.remove)
+        self.vlan = Vlan((), self._make_machine)
+        self._open.append(self.vlan.close)
+        run(["ip", "address", "add", f"{SERVICE_ADDRESS}/32", "dev", "lo"])
+        self._tell("starting the control plane")
+        self.plane = WholeControlPlane.start(
+            self.directory / "control-plane",
+            self.programs.assets,
+            addresses=(vlan.CONTROL_PLANE_ADDRESS,),
+            port=API_PORT,
+        )
+        self._open.append(self.plane.stop)
+        self.plane.start_controllers(self.programs)
+        self._tell("starting the nodes")
+        self.add_nodes(*names)
+        self.wait_ready(*names)
+
+    # --- Nodes ---------------------------------------------------------------------------------------------------
+
+    def add_nodes(self, *names: str) -> None:
+        """New machines with empty disks, which join the cluster."""
+        for name in names:
+            number = len(self.nodes) + 1
+            folder = self.directory / "nodes" / name
+            subnet = f"10.244.{number}.0/24"
+            self.nodes[name] = ClusterNode(name, subnet, LABELS, self.plane, self.programs, folder)
+        self.plane.apply(*(self.nodes[name].manifest() for name in names))
+        self.power_on(*names)
+
+    def power_on(self, *names: str) -> None:
+        machines = {name: self.vlan.add_node(name) for name in names}
+        for name in names:
+            self._join_pod_network(self.nodes[name])
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda name: self._boot(name, machines[name]), names))
+
+    def power_off(self, name: str) -> None:
+        """A power failure: the node's disk stays, the cluster is told nothing."""
+        self.vlan.remove_node(name)
+
+    def remove_node(self, name: str) -> None:
+        """The machine goes for good, and its Node is deleted."""
+        self.power_off(name)
+        self.plane.kubectl("delete", "node", name)
+        self.nodes.pop(name).discard()
+
+    def wait_ready(self, *names: str) -> None:
+        for name in names:
+            self.nodes[name].kubelet.wait_for(
+                lambda name=name: name in self.ready_nodes(),  # type: ignore[misc]
+                f"{name} is Ready",
+                timeout=READY_SECONDS,
+            )
+
+    def ready_nodes(self) -> set[str]:
+        return {item["metadata"]["name"] for item in self.plane.get("nodes")["items"] if _is_ready(item)}
+
+    def _make_machine(self, name: str, port: str) -> Machine:
+        return self.nodes[name].make_machine(port, self._cgroups)
+
+    def _boot(self, name: str, machine: vlan.Node) -> None:
+        assert isinstance(machine, Machine)
+        self.nodes[name].boot(machine, self._images)
+
+    def _join_pod_network(self, node: ClusterNode) -> None:
+        """Routes between the pods of all nodes and the control plane, instead of an overlay network."""
+        run(["ip", "route", "replace", node.pod_subnet, "via", node.name])
+        for other in self.nodes.values():
+            if other is node or other.name not in self.vlan.nodes:
+                continue
+            self.vlan.nodes[node.name].ip("route", "replace", other.pod_subnet, "via", other.name)
+            self.vlan.nodes[other.name].ip("route", "replace", node.pod_subnet, "via", node.name)
+
+    # --- End -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Idempotent, and right for a cluster that is built by half, too."""
+        while self._open:
+            self._open.pop()()
+        for node in self.nodes.values():
+            node.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = node["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -1,0 +1,61 @@
+"""A control plane that runs workloads: API server, controllers and scheduler."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from lab.cluster.programs import Programs
+from lab.control_plane import ControlPlane
+from lab.processes import Process
+
+SERVICE_ADDRESS = "10.96.0.1"
+API_PORT = 443
+# How long a node may be silent before its pods are thought lost; the default of 50 s is long for a test.
+NODE_GRACE = "20s"
+
+
+class WholeControlPlane(ControlPlane):
+    ALONE: ClassVar[tuple[str, ...]] = ("--enable-admission-plugins=NodeRestriction",)
+
+    def _api_server_command(self, hosts: Sequence[str]) -> list[str]:
+        kubelet_client = self.authority.issue_client("kubelet-client", "kube-apiserver", ("system:masters",))
+        return [
+            *super()._api_server_command(hosts),
+            f"--kubelet-client-certificate={kubelet_client.certificate}",
+            f"--kubelet-client-key={kubelet_client.key}",
+            f"--kubelet-certificate-authority={self.authority.certificate}",
+            # Nodes have names that look like addresses; there is no DNS for others.
+            "--kubelet-preferred-address-types=InternalIP",
+        ]
+
+    def start_controllers(self, programs: Programs) -> None:
+        """Start what makes pods of Deployments and DaemonSets, and gives them nodes."""
+        manager, scheduler = "system:kube-controller-manager", "system:kube-scheduler"
+        more = [
+            f"--service-account-private-key-file={self.authority.directory / 'service-account.key'}",
+            f"--root-ca-file={self.authority.certificate}",
+            "--use-service-account-credentials=true",
+            f"--node-monitor-grace-period={NODE_GRACE}",
+        ]
+        self._controllers = [
+            self._start(str(programs.kube_controller_manager), self.kubeconfig(manager), *more),
+            self._start(str(programs.kube_scheduler), self.kubeconfig(scheduler)),
+        ]
+
+    def _start(self, program: str, kubeconfig: Any, *more: str) -> Process:
+        name = program.rpartition("/")[2]
+        words = [
+            program,
+            f"--kubeconfig={kubeconfig}",
+            f"--authentication-kubeconfig={kubeconfig}",
+            f"--authorization-kubeconfig={kubeconfig}",
+            "--bind-address=127.0.0.1",
+            # Only one of each runs.
+            "--leader-elect=false",
+            *more,
+        ]
+        return Process(name, words, log=self.directory / f"{name}.log")
+
+    def stop(self) -> None:
+        for process in getattr(self, "_controllers", ()):
+            process.kill9()
+        super().stop()

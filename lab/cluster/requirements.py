@@ -1,0 +1,34 @@
+"""What a machine must be able to do for a cluster of real kubelets."""
+
+import os
+import subprocess
+import tempfile
+import uuid
+
+from lab.cluster.cgroups import Cgroups, NoCgroups
+from lab.private import Missing, check
+
+OVERLAY_PROBE = 'cd "$1" && mkdir lower upper work all && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay all'  # noqa: E501
+
+
+def missing() -> str:
+    """The first thing that this machine lacks, in one line; nothing if a cluster can run here."""
+    if os.geteuid() != 0:
+        return "kubelets need root: their containers have control groups and file systems of the machine"
+    try:
+        check()
+    except Missing as error:
+        return str(error)
+    groups = Cgroups(f"overlay-net-probe-{uuid.uuid4().hex[:8]}")
+    try:
+        groups.make("node")
+    except NoCgroups as error:
+        return f"kubelets need control groups: {error}"
+    finally:
+        groups.remove()
+    with tempfile.TemporaryDirectory() as folder:
+        probe = ["unshare", "--mount", "sh", "-c", OVERLAY_PROBE, "sh", folder]
+        tried = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"containers need overlay mounts at {tempfile.gettempdir()}: {' '.join(tried.stderr.split())}"
+    return ""
