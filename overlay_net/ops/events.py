@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import AlreadyExists, ApiError
+from overlay_net.model.errors import AlreadyExists, OverlayNetError
 from overlay_net.model.names import EVENTS, Resource
 from overlay_net.model.parse import integer_of, object_of
 
@@ -65,7 +65,7 @@ class EventRecorder:
             body = await self._queue.get()
             try:
                 await self._write(body)
-            except ApiError as error:
+            except OverlayNetError as error:
                 log.debug("event not written: %s", error)
 
     async def _write(self, body: JsonObject) -> None:

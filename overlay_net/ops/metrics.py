@@ -49,6 +49,9 @@ class Metrics:
         )
         self.synced = Gauge("overlay_net_synced", "1 once every watched kind was read completely.", registry=registry)
         if mode == "controller":
+            self._leading = Gauge(
+                "leader_election_master_status", "1 while this process leads.", ["name"], registry=registry
+            )
             self._pool_addresses = Gauge(
                 "overlay_net_pool_addresses", "Addresses of a pool.", ["pool", "state"], registry=registry
             )
@@ -94,6 +97,9 @@ class Metrics:
                 buckets=_SECONDS,
                 registry=registry,
             )
+
+    def leading(self, name: str, leads: bool) -> None:
+        self._leading.labels(name).set(leads)
 
     def set_pool(self, name: str, used: int, free: int) -> None:
         self._pool_addresses.labels(name, "used").set(used)

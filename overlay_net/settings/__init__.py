@@ -1,13 +1,20 @@
 """The settings of both modes: read once at start, from the command line, the environment and one YAML file."""
 
 from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
-from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings, PhpIpamSettings
+from overlay_net.settings.modes import (
+    ENV_PREFIX,
+    AgentSettings,
+    ControllerSettings,
+    LeaderElectionSettings,
+    PhpIpamSettings,
+)
 
 __all__ = [
     "CONFIG_VARIABLE",
     "ENV_PREFIX",
     "AgentSettings",
     "ControllerSettings",
+    "LeaderElectionSettings",
     "PhpIpamSettings",
     "describe",
     "load",

@@ -236,3 +236,19 @@ def test_a_pinned_address_is_not_given_up_for_a_conflict() -> None:
     assert conflict(cluster) == ("192.168.100.7/24", 0)
     cluster.squatted.clear()
     assert str(settle(cluster).kernel) == "192.168.100.7/24"
+
+
+def test_a_release_that_was_decided_before_an_address_was_wished_again_takes_nothing() -> None:
+    cluster = settle(joined(pool()))
+    cluster.pin("192.168.100.77")
+    cluster.reconcile()
+    cluster.agent()
+    assert not cluster.reconcile(steps=0), "it stands still before it gives the first address back"
+    assert [str(each.reservation.address.ip) for each in cluster.decided] == ["192.168.100.2"]
+    cluster.pin("192.168.100.2")
+    cluster.reconcile()
+    cluster.agent()
+    assert str(cluster.kernel) == "192.168.100.2/24"
+    cluster.go_on()
+    assert ip_address("192.168.100.2") in cluster.records, "another controller has made it the node's again"
+    assert address(settle(cluster)) == "192.168.100.2/24"

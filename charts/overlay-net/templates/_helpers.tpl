@@ -58,7 +58,10 @@ readinessProbe:
 {{- /* The controller's settings file. */ -}}
 {{- define "overlay-net.controllerSettings" -}}
 {{- include "overlay-net.checkPhpipam" . -}}
+{{- include "overlay-net.checkElection" . -}}
 {{- $settings := deepCopy .Values.controller.settings -}}
+{{- $election := $settings.leader_election | default dict -}}
+{{- $_ := set $settings "leader_election" (merge (dict "lease_name" (include "overlay-net.lease" .)) $election) -}}
 {{- with .Values.phpIPAM -}}
 {{- if .url -}}
 {{- $section := pick . "url" "appID" "subnetMap" "insecureSkipTLSVerify" "auth" -}}
@@ -70,6 +73,17 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
+{{- end -}}
+
+{{- define "overlay-net.lease" -}}
+{{ include "overlay-net.fullname" . }}-controller
+{{- end -}}
+
+{{- define "overlay-net.checkElection" -}}
+{{- $election := .Values.controller.settings.leader_election | default dict -}}
+{{- if and (gt (int .Values.controller.replicas) 1) (eq (get $election "enabled") false) -}}
+{{- fail "controller.replicas: more than 1 needs controller.settings.leader_election.enabled" -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* What the schema cannot say in words that help. */ -}}

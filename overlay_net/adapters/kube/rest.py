@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -28,14 +28,24 @@ class RequestObserver(Protocol):
 
 
 class KubeApi:
-    """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors."""
+    """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors.
+
+    ``fence`` is asked before each write for the seconds that it may take; it raises NotLeading when there are none.
+    """
 
     def __init__(
-        self, connection: Connection, *, timeout: float = TIMEOUT, observer: RequestObserver | None = None
+        self,
+        connection: Connection,
+        *,
+        timeout: float = TIMEOUT,
+        observer: RequestObserver | None = None,
+        fence: Callable[[], float] | None = None,
     ) -> None:
         self._connection = connection
+        self._seconds = timeout
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._observer = observer
+        self._fence = fence
 
     async def get(
         self, resource: Resource, name: str, *, namespace: str | None = None, metadata_only: bool = False
@@ -83,6 +93,12 @@ class KubeApi:
         path = resource.path(name, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
         return await self._call("PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY)
+
+    async def update(
+        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
+    ) -> JsonObject:
+        """Replace the whole object; raises Conflict where ``metadata.resourceVersion`` is not the present one."""
+        return await self._call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
 
     async def merge_patch(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
@@ -151,6 +167,9 @@ class KubeApi:
             for refused in (False, True):
                 authorization = await self._connection.authorization(refused)
                 sent = {**headers, "Authorization": authorization} if authorization else headers
+                if self._fence is not None and method != "GET":
+                    # Directly before it is sent: everything that may have taken its time is done.
+                    options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
                 async with self._connection.session.request(
                     method,
                     self._connection.server + path,
