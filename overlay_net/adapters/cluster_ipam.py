@@ -53,6 +53,8 @@ class ClusterIpam:
     ``pool_of`` gives the pool of a name, for the prefix length of its addresses.
     """
 
+    name = "cluster"
+
     def __init__(
         self,
         api: ObjectStore,

@@ -14,7 +14,7 @@ from overlay_net.model.errors import Conflict, OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.events import EventRecorder
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import ControllerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Auditor:
         grace: timedelta,
         doubt: Callable[[str], None],
         events: EventRecorder,
-        metrics: Metrics,
+        metrics: ControllerMetrics,
     ) -> None:
         self._api = api
         self._ipam = ipam
@@ -79,3 +79,5 @@ class Auditor:
                 "released an address without owner",
                 extra={"address": reservation.address.ip, "pool": reservation.pool, "node": reservation.owner.node},
             )
+        if not inventory.problems:
+            self._metrics.synchronised()

@@ -51,6 +51,11 @@ class Ipam(Protocol):
 class IpamBackend(Ipam, Protocol):
     """One of the systems behind it."""
 
+    @property
+    def name(self) -> str:
+        """What metrics call it."""
+        ...
+
     def serves(self, pool: Pool) -> bool:
         """Whether this backend is the one that keeps ``pool``."""
         ...

@@ -26,7 +26,7 @@ from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
 from overlay_net.model.parse import network_of, object_of, text_of
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import run_workers
 from overlay_net.settings import ControllerSettings, PhpIpamSettings
 
@@ -35,9 +35,11 @@ log = logging.getLogger(__name__)
 
 async def run(settings: ControllerSettings) -> None:
     """Run until cancelled. Raises ConfigurationError for what only a person can mend."""
-    metrics = Metrics("controller")
+    metrics = ControllerMetrics()
     caches = Caches()
     queues = Queues()
+    for name, queue in queues.by_name.items():
+        metrics.watch_queue(name, queue)
 
     def unready() -> str:
         # One that stands by is as ready as the one that leads: it could take over now.
@@ -73,12 +75,13 @@ async def work(
     phpipam: Client | None,
     caches: Caches,
     queues: Queues,
-    metrics: Metrics,
+    metrics: ControllerMetrics,
 ) -> None:
     """What only the controller that leads does; until cancelled. ``server`` is the API server's URL."""
     cluster = settings.cluster_id or await cluster_uid(api)
     outside = settings.phpipam
-    ipam = Ipams(backends(outside, api, cluster, phpipam, caches))
+    ipam = Ipams(backends(outside, api, cluster, phpipam, caches), metrics)
+    metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     rules = LifeRules(settings.release_after, settings.fence_after)
     node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
@@ -97,7 +100,9 @@ async def work(
         if outside is not None and outside.subnet_map is not None:
             subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
             queues.subnet_map.add("subnetMap")
-            group.create_task(run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1))
+            group.create_task(
+                run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1, observer=metrics)
+            )
         # From here on every change adds its keys; what was before is added here.
         Wiring(caches, queues, settings.status_batch.total_seconds())
         wake_all(caches, queues)
@@ -133,7 +138,7 @@ def backends(
 
 @asynccontextmanager
 async def phpipam_client(
-    settings: PhpIpamSettings | None, queues: Queues, metrics: Metrics, fence: Callable[[], float] | None
+    settings: PhpIpamSettings | None, queues: Queues, metrics: ControllerMetrics, fence: Callable[[], float] | None
 ) -> AsyncIterator[Client | None]:
     """The client of the configured phpIPAM, whose secret is watched as long as the context is open."""
     if settings is None:
@@ -147,6 +152,7 @@ async def phpipam_client(
     # Whoever waits for phpIPAM is looked at as soon as it answers again.
     gate = Gate(asyncio.get_running_loop().time, timeout, reopened=queues.ipam_answers)
     metrics.watch_ipam(
+        "phpipam",
         up=lambda: gate.error is None or isinstance(gate.error, CredentialsRefused),
         refused=lambda: isinstance(gate.error, CredentialsRefused),
     )

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_network
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import IpAddress, IpNetwork
 from overlay_net.model.names import REGION_LABELS, ZONE_LABELS
-from overlay_net.model.parse import address_of, labels_of, network_of, object_of, objects_of, text_of, texts_of
+from overlay_net.model.parse import address_of, labels_of, network_of, object_of, objects_of, text_of, texts_of, time_of
 
 
 def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
@@ -23,6 +24,7 @@ class Node:
     addresses: tuple[IpAddress, ...] = ()
     """Its own addresses, as the kubelet or the cloud says."""
     pod_subnets: tuple[IpNetwork, ...] = ()
+    created: datetime | None = None
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
@@ -41,6 +43,7 @@ class Node:
                 for text in texts_of(object_of(raw, "spec"), "podCIDRs")
                 if (subnet := network_of(text)) is not None
             ),
+            created=time_of(metadata.get("creationTimestamp")),
         )
 
     @property

@@ -24,7 +24,7 @@ TIMEOUT = 30.0
 
 
 class RequestObserver(Protocol):
-    def requested(self, verb: str, resource: str, code: int | str, seconds: float) -> None: ...
+    def requested(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
 
 
 class KubeApi:
@@ -45,6 +45,7 @@ class KubeApi:
         self._seconds = timeout
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._observer = observer
+        self._host = connection.server.partition("://")[2]
         self._fence = fence
 
     async def get(
@@ -196,7 +197,7 @@ class KubeApi:
             raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
         finally:
             if self._observer is not None:
-                self._observer.requested(verb, resource.plural, code, loop.time() - began)
+                self._observer.requested(verb, resource.plural, code, loop.time() - began, self._host)
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:
