@@ -29,16 +29,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- regexFind "[0-9]+$" . -}}
 {{- end -}}
 
+{{- /* The host of a bind setting, for probes of a pod in the node's network; empty: the pod's own address. */ -}}
+{{- define "overlay-net.host" -}}
+{{- regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+{{- end -}}
+
 {{- define "overlay-net.probes" -}}
 startupProbe:
-  httpGet: {path: /healthz, port: metrics}
+  httpGet: {path: /healthz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 2
   failureThreshold: 30
 livenessProbe:
-  httpGet: {path: /healthz, port: metrics}
+  httpGet: {path: /healthz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 10
 readinessProbe:
-  httpGet: {path: /readyz, port: metrics}
+  httpGet: {path: /readyz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 5
 {{- end -}}
 
