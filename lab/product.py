@@ -9,6 +9,7 @@ import base64
 import json
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -33,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "status_batch": "100ms",
     "audit_interval": "2s",
     "audit_grace": "3s",
+    "leader_election": {"lease_duration": "5s", "renew_deadline": "4s", "retry_period": "400ms"},
 }
 
 
@@ -46,6 +48,8 @@ class Product:
         """What the agents are told that start from now on, as the chart tells theirs."""
         self.values: dict[str, Any] = {}
         """Of the chart, as they were installed last."""
+        self._kubelet: threading.Thread | None = None
+        self._closed = threading.Event()
         self.start_seconds = 0.0
         """How long the controller took from its start until it was ready."""
 
@@ -84,11 +88,26 @@ class Product:
             "controller",
             self._command("controller"),
             log=self._directory / "controller.log",
-            env={"OVERLAY_KUBECONFIG": str(self._identity("controller")), **self._mounted()},
+            env={
+                "OVERLAY_KUBECONFIG": str(self._identity("controller")),
+                "POD_NAME": "overlay-net-controller",
+                "POD_NAMESPACE": NAMESPACE,
+                **self._mounted(),
+            },
         )
+        if self._kubelet is None:
+            self._kubelet = threading.Thread(target=self._restart_controller, daemon=True)
+            self._kubelet.start()
         self.wait_controller()
         self.start_seconds = time.monotonic() - began
         return self.controller
+
+    def _restart_controller(self) -> None:
+        """The kubelet's part: a controller that ended by itself, as it lost its lease, is started again."""
+        while not self._closed.wait(0.2):
+            controller = self.controller
+            if controller is not None and controller.exit_code == 1:
+                controller.start()
 
     def wait_controller(self) -> None:
         assert self.controller is not None
@@ -138,6 +157,9 @@ class Product:
         return {} if folder is None else {"OVERLAY_PHPIPAM__CREDENTIALS_DIR": str(folder)}
 
     def close(self) -> None:
+        self._closed.set()
+        if self._kubelet is not None:
+            self._kubelet.join()
         for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):
             process.terminate()
 

@@ -6,7 +6,7 @@ guess good; no promise rests on it.
 """
 
 from collections.abc import Callable, Collection, Container
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
 
@@ -23,7 +23,8 @@ from overlay_net.model.ipam import (
     Reservation,
 )
 from overlay_net.model.kernel import IpAddress
-from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, Resource, label_value
+from overlay_net.model.lease import micro_time
+from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, TAKEN_OVER_ANNOTATION, Resource, label_value
 from overlay_net.model.parse import object_of, text_of, time_text
 from overlay_net.model.pool import Pool
 
@@ -35,7 +36,9 @@ class ObjectStore(Protocol):
     async def list(self, resource: Resource, *, label_selector: str | None = None) -> Listing: ...
     async def create(self, resource: Resource, body: JsonObject) -> JsonObject: ...
     async def merge_patch(self, resource: Resource, name: str, body: JsonObject) -> JsonObject: ...
-    async def delete(self, resource: Resource, name: str, *, uid: str | None = None) -> None: ...
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str | None = None, resource_version: str | None = None
+    ) -> None: ...
 
 
 def object_name(address: IpAddress) -> str:
@@ -49,6 +52,8 @@ class ClusterIpam:
     ``known`` has the addresses that are believed to be in use: the live view of a watch, never trusted to be complete.
     ``pool_of`` gives the pool of a name, for the prefix length of its addresses.
     """
+
+    name = "cluster"
 
     def __init__(
         self,
@@ -101,25 +106,38 @@ class ClusterIpam:
         raise Exhausted(f"no free address in {pool.name}")
 
     async def release(self, reservation: Reservation) -> None:
-        """Delete exactly this record; that it is gone already, or replaced by another, is no error."""
-        try:
-            await self._api.delete(OVERLAY_ADDRESSES, object_name(reservation.address.ip), uid=reservation.record)
-        except (NotFound, Conflict):
-            return
+        """Delete exactly this record as it was read; that it is gone already, or replaced by another, is no error.
 
-    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Make the record QUARANTINE's, if it is still the one that was seen."""
+        Raises Conflict where it was written since: whoever wrote may need it.
+        """
         name = object_name(reservation.address.ip)
         try:
-            found = AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name))
-            if found.uid == reservation.record and found.node == reservation.owner.node:
-                change = {
-                    "metadata": {"resourceVersion": found.resource_version, "labels": {NODE_LABEL: QUARANTINE}},
-                    "spec": {"node": QUARANTINE, "nodeUID": time_text(until)},
-                }
-                await self._api.merge_patch(OVERLAY_ADDRESSES, name, change)
-        except (NotFound, Conflict):
+            await self._api.delete(
+                OVERLAY_ADDRESSES, name, uid=reservation.record, resource_version=reservation.version
+            )
+        except NotFound:
             return
+        except Conflict:
+            if await self._is_there(name, reservation.record):
+                raise
+
+    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
+        """Make the record QUARANTINE's. Raises Conflict where it was written since it was read."""
+        name = object_name(reservation.address.ip)
+        change = {
+            "metadata": {"resourceVersion": reservation.version, "labels": {NODE_LABEL: QUARANTINE}},
+            "spec": {"node": QUARANTINE, "nodeUID": time_text(until)},
+        }
+        try:
+            await self._api.merge_patch(OVERLAY_ADDRESSES, name, change)
+        except NotFound:
+            return
+
+    async def _is_there(self, name: str, uid: str) -> bool:
+        try:
+            return AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name)).uid == uid
+        except NotFound:
+            return False
 
     async def look(self, pool: Pool) -> PoolFacts:
         if pool.problem or pool.cidr is None or pool.gateway is None:
@@ -145,7 +163,10 @@ class ClusterIpam:
             self._in_flight.discard(address)
 
     async def _adopt(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation:
-        """Take over the record of an earlier incarnation of the same node; anybody else's is left alone."""
+        """Take over the record of the same node, be it of an earlier incarnation; anybody else's is left alone.
+
+        It is written in any case: a release that was decided before no longer fits it.
+        """
         name = object_name(address)
         try:
             found = AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name))
@@ -153,9 +174,12 @@ class ClusterIpam:
             raise AddressTaken(f"{address} was released a moment ago") from None
         if found.node != owner.node or found.deleting:
             raise AddressTaken(f"{address} belongs to node {found.node}")
-        labels = {NODE_LABEL: label_value(owner.node)}
         change = {
-            "metadata": {"resourceVersion": found.resource_version, "labels": labels},
+            "metadata": {
+                "resourceVersion": found.resource_version,
+                "labels": {NODE_LABEL: label_value(owner.node)},
+                "annotations": {TAKEN_OVER_ANNOTATION: micro_time(datetime.now(UTC))},
+            },
             "spec": {"nodeUID": owner.uid},
         }
         return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
@@ -167,7 +191,9 @@ class ClusterIpam:
         pool = self._pool_of(record.pool)
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         owner = Owner(self._cluster, record.node, record.node_uid)
-        return Reservation(ip_interface((address, prefix)), record.pool, owner, record.uid)
+        return Reservation(
+            ip_interface((address, prefix)), record.pool, owner, record.uid, version=record.resource_version
+        )
 
 
 class _Union:

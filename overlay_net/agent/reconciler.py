@@ -33,7 +33,7 @@ from overlay_net.model.kernel import (
 )
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.rule import AddRule, DeleteRule
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
 
@@ -99,7 +99,7 @@ class NodeAgent:
         publish: Publish,
         rules: LinkRules,
         marks: Marks,
-        metrics: Metrics,
+        metrics: AgentMetrics,
         resync: Callable[[], float],
         sysctl_links: set[str] | None = None,
         surroundings: Surroundings | None = None,
@@ -117,6 +117,8 @@ class NodeAgent:
         self._sysctl_links = sysctl_links if sysctl_links is not None else set()
         self._surroundings = surroundings
         self._repairs = Repairs()
+        self._settled: Desired | None = None
+        """What the kernel was last seen to have."""
         self._memory = memory
         self._recall = recall
 
@@ -153,11 +155,19 @@ class NodeAgent:
                 around=self._around(last.desired),
                 fallback=self._fallback(last),
             )
-            for state, count in (("ready", report.routes_ready), ("failed", report.routes_failed)):
-                self._metrics.routes.labels(state).set(count)
+            self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:
                 await self._publish(overlay, report)
+        self._show(last.desired)
         return Requeue(self._wait())
+
+    def _show(self, desired: Desired) -> None:
+        """In the metrics: it went well up to here, and what is going on around."""
+        self._metrics.synchronised()
+        around = self._around(desired)
+        gateways = self._surroundings.gateways if self._surroundings is not None else {}
+        duplicate = around.duplicate is not None or bool(around.claimed_by)
+        self._metrics.set_surroundings(duplicate, {str(address): up for address, up in gateways.items()})
 
     def _wait(self) -> float:
         """Seconds until the next look that nobody asks for."""
@@ -209,6 +219,10 @@ class NodeAgent:
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
         began = asyncio.get_running_loop().time()
         outcome = Outcome(await self._look(overlay))
+        first = outcome.last
+        if first.plan.actions and first.desired == self._settled:
+            # Nothing else is wished than what was there: somebody has changed it.
+            self._metrics.repaired([type(action).__name__ for action in first.plan.actions])
         for _ in range(MAX_PASSES):
             before = outcome.last.plan
             if not before.actions:
@@ -220,6 +234,7 @@ class NodeAgent:
             if outcome.last.plan.actions == before.actions:
                 # The kernel refuses: the same again would be refused again.
                 break
+        self._settled = None if outcome.last.plan.actions else outcome.last.desired
         if self._surroundings is not None:
             self._surroundings.settle(outcome.last.desired, outcome.last.observed)
         if outcome.changed:

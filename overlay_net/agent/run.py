@@ -24,7 +24,7 @@ from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLA
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.route import shape
 from overlay_net.ops.http import serve
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers
@@ -45,7 +45,7 @@ CONFIRM_EVERY = 15.0
 
 async def run(settings: AgentSettings) -> None:
     """Run until cancelled, and leave the kernel as it is then. Raises ConfigurationError."""
-    metrics = Metrics("agent")
+    metrics = AgentMetrics()
     store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
     name = settings.node_name
@@ -66,6 +66,7 @@ async def run(settings: AgentSettings) -> None:
     def wake() -> None:
         queue.add(name)
 
+    metrics.watch_queue("agent", queue)
     neighbourhood = Neighbourhood(wake)
     async with (
         released(neighbourhood),

@@ -88,11 +88,17 @@ class Surroundings:
         self._up: dict[str, frozenset[IpAddress]] = {}
         self._duplicate: Duplicate | None = None
         self._ask_again = 0.0
+        self._asked: frozenset[IpAddress] = frozenset()
 
     @property
     def down(self) -> frozenset[IpAddress]:
         """Gateways that do not answer."""
         return self._prober.down
+
+    @property
+    def gateways(self) -> Mapping[IpAddress, bool]:
+        """Those that are asked, and whether they answer."""
+        return {address: address not in self.down for address in self._asked}
 
     @property
     def silent(self) -> tuple[SilentGateway, ...]:
@@ -171,9 +177,9 @@ class Surroundings:
         for link, addresses in up.items():
             self._announce(link, addresses - self._up.get(link, frozenset()))
         self._up = up
-        self._prober.watch(
-            probe_targets(desired.routes, observed, desired.link.name if desired.link else desired.interface)
-        )
+        targets = probe_targets(desired.routes, observed, desired.link.name if desired.link else desired.interface)
+        self._asked = frozenset(target.address for target in targets if target.check.kind != "none")
+        self._prober.watch(targets)
 
     def _announce(self, link: str, addresses: Iterable[IpAddress]) -> None:
         for address in addresses:

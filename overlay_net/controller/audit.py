@@ -10,11 +10,11 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ports import Ipam
 from overlay_net.domain.audit import audit
-from overlay_net.model.errors import OverlayNetError
+from overlay_net.model.errors import Conflict, OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.events import EventRecorder
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import ControllerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Auditor:
         grace: timedelta,
         doubt: Callable[[str], None],
         events: EventRecorder,
-        metrics: Metrics,
+        metrics: ControllerMetrics,
     ) -> None:
         self._api = api
         self._ipam = ipam
@@ -69,9 +69,15 @@ class Auditor:
             message = f"record of {reservation.address.ip} in the IPAM: {reservation.edited}; it is left as it is"
             self._events.emit(NODE_OVERLAY_IPS, overlay.name, overlay.uid, "RecordEdited", message, warning=True)
         for reservation in result.release:
-            await self._ipam.release(reservation)
+            try:
+                await self._ipam.release(reservation)
+            except Conflict:
+                # Somebody needs it after all, or only wrote a note into it: the next audit sees which.
+                continue
             self._metrics.audit_released.inc()
             log.warning(
                 "released an address without owner",
                 extra={"address": reservation.address.ip, "pool": reservation.pool, "node": reservation.owner.node},
             )
+        if not inventory.problems:
+            self._metrics.synchronised()

@@ -165,7 +165,7 @@ class NodeReconciler:
                 continue
             if any(isinstance(action, DropFinalizer) for action in plan.actions):
                 return None
-            fresh = tuple(reservation for reservation in reserved if reservation is not None)
+            fresh = tuple(replace(reservation, fresh=True) for reservation in reserved if reservation is not None)
             if fresh:
                 # What the IPAM has after the write: it was read back there.
                 records = {reservation.record for reservation in fresh}

@@ -13,7 +13,7 @@ from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailabl
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
 from overlay_net.model.parse import integer_of
 from overlay_net.model.pool import Pool
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 class PoolReconciler:
     """``refresh`` is how often a pool of an external IPAM is looked at: nobody tells when it changes there."""
 
-    def __init__(self, api: KubeApi, ipam: Ipam, caches: Caches, refresh: timedelta, metrics: Metrics) -> None:
+    def __init__(
+        self, api: KubeApi, ipam: Ipam, caches: Caches, refresh: timedelta, metrics: ControllerMetrics
+    ) -> None:
         self._api = api
         self._ipam = ipam
         self._caches = caches

@@ -28,11 +28,15 @@ class Ipam(Protocol):
         ...
 
     async def release(self, reservation: Reservation) -> None:
-        """Free exactly this record; one that is gone already, or no longer ours, is no error."""
+        """Free exactly this record; one that is gone already, or no longer ours, is no error.
+
+        Raises Conflict where the record was written since it was read, and the backend can tell."""
         ...
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Keep the address from everybody: its record is QUARANTINE's from now on, until the audit releases it."""
+        """Keep the address from everybody: its record is QUARANTINE's from now on, until the audit releases it.
+
+        Raises Conflict like ``release``."""
         ...
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
@@ -46,6 +50,11 @@ class Ipam(Protocol):
 
 class IpamBackend(Ipam, Protocol):
     """One of the systems behind it."""
+
+    @property
+    def name(self) -> str:
+        """What metrics call it."""
+        ...
 
     def serves(self, pool: Pool) -> bool:
         """Whether this backend is the one that keeps ``pool``."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from overlay_net.adapters.cluster_ipam import ClusterIpam
@@ -12,8 +12,10 @@ from overlay_net.adapters.phpipam import Client, Credentials, Gate, PhpIpam, Sec
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipams import Ipams
+from overlay_net.controller.leading import elector_of, leadership
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.controller.pool_reconciler import PoolReconciler
+from overlay_net.controller.ports import IpamBackend
 from overlay_net.controller.protected import ProtectedSubnets
 from overlay_net.controller.report_events import ReportEvents
 from overlay_net.controller.status_reconciler import StatusReconciler
@@ -25,7 +27,7 @@ from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
 from overlay_net.model.parse import network_of, object_of, text_of
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import run_workers
 from overlay_net.settings import ControllerSettings, PhpIpamSettings
 
@@ -34,83 +36,111 @@ log = logging.getLogger(__name__)
 
 async def run(settings: ControllerSettings) -> None:
     """Run until cancelled. Raises ConfigurationError for what only a person can mend."""
-    metrics = Metrics("controller")
+    metrics = ControllerMetrics()
     caches = Caches()
     queues = Queues()
+    for name, queue in queues.by_name.items():
+        metrics.watch_queue(name, queue)
 
     def unready() -> str:
+        # One that stands by is as ready as the one that leads: it could take over now.
         metrics.synced.set(caches.synced)
+        if elector is not None and not elector.took_part:
+            return f"waiting for the first look at the lease {settings.leader_election.lease_name}"
         return "" if caches.synced else "waiting for the first complete list of every kind"
 
-    async with (
-        serve(settings.http.bind, metrics.registry, unready),
-        connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
-        phpipam_client(settings.phpipam, queues, metrics) as phpipam,
-    ):
-        api = KubeApi(connection, observer=metrics)
-        cluster = settings.cluster_id or await cluster_uid(api)
-        known = caches.known_addresses
-        in_cluster = ClusterIpam(api, cluster, known, caches.pools.get)
-        outside = settings.phpipam
-        ipam = Ipams(
-            [in_cluster]
-            if phpipam is None or outside is None
-            else [
-                in_cluster,
-                PhpIpam(
-                    phpipam,
-                    cluster,
-                    caches.pool_of_subnet,
-                    known.used_by_others,
-                    mark_field=outside.mark_field,
-                    lock_wait=outside.lock_wait,
-                    touch=outside.touch_interval,
-                ),
-            ]
-        )
-        events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
-        rules = LifeRules(
-            settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint
-        )
-        node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
-        status = StatusReconciler(api, caches, metrics)
-        refresh = outside.refresh_interval if outside else settings.audit_interval
-        pool = PoolReconciler(api, ipam, caches, refresh, metrics)
-        auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)
-        hosts = [(connection.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
-        subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
-        protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
-        Wiring(caches, queues, settings.status_batch.total_seconds())
-        ReportEvents(caches.overlays, events)
-        log.info("controller starts", extra={"cluster": cluster, "server": connection.server})
-        async with asyncio.TaskGroup() as group:
+    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
+        elector = elector_of(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
+        fence = elector.left if elector is not None else None
+        api = KubeApi(connection, observer=metrics, fence=fence)
+        async with (
+            serve(settings.http.bind, metrics.registry, unready),
+            phpipam_client(settings.phpipam, queues, metrics, fence) as phpipam,
+            asyncio.TaskGroup() as group,
+        ):
+            log.info("controller starts", extra={"server": connection.server})
             for reflector in caches.reflectors(api):
                 group.create_task(reflector.run())
-            group.create_task(events.run())
             for store in caches.stores:
                 await store.wait_synced()
             metrics.synced.set(1)
             log.info("synced", extra={"nodes": len(caches.nodes), "addresses": len(caches.records)})
-            if outside is not None and outside.subnet_map is not None:
-                subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
-                queues.subnet_map.add("subnetMap")
-                group.create_task(run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1))
-            await protected.look()
-            group.create_task(protected.follow(lambda: wake_all(caches, queues)))
-            wake_all(caches, queues)
-            for name, queue, reconcile, workers in (
-                ("node", queues.nodes, node.reconcile, settings.workers),
-                ("address", queues.addresses, node.reconcile_address, settings.workers),
-                ("pool", queues.pools, pool.reconcile, 4),
-                ("status", queues.status, status.reconcile, 1),
-            ):
-                group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=metrics))
-            group.create_task(auditor.run(settings.audit_interval))
+            async with leadership(elector):
+                await work(settings, api, connection.server, phpipam, caches, queues, metrics)
+
+
+async def work(
+    settings: ControllerSettings,
+    api: KubeApi,
+    server: str,
+    phpipam: Client | None,
+    caches: Caches,
+    queues: Queues,
+    metrics: ControllerMetrics,
+) -> None:
+    """What only the controller that leads does; until cancelled. ``server`` is the API server's URL."""
+    cluster = settings.cluster_id or await cluster_uid(api)
+    outside = settings.phpipam
+    ipam = Ipams(backends(outside, api, cluster, phpipam, caches), metrics)
+    metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
+    events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
+    rules = LifeRules(settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint)
+    node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
+    status = StatusReconciler(api, caches, metrics)
+    refresh = outside.refresh_interval if outside else settings.audit_interval
+    pool = PoolReconciler(api, ipam, caches, refresh, metrics)
+    auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)
+    hosts = [(server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
+    subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
+    protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
+    await protected.look()
+    log.info("controller works", extra={"cluster": cluster})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(events.run())
+        group.create_task(protected.follow(lambda: wake_all(caches, queues)))
+        if outside is not None and outside.subnet_map is not None:
+            subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
+            queues.subnet_map.add("subnetMap")
+            group.create_task(
+                run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1, observer=metrics)
+            )
+        # From here on every change adds its keys; what was before is added here.
+        Wiring(caches, queues, settings.status_batch.total_seconds())
+        ReportEvents(caches.overlays, events)
+        wake_all(caches, queues)
+        for name, queue, reconcile, workers in (
+            ("node", queues.nodes, node.reconcile, settings.workers),
+            ("address", queues.addresses, node.reconcile_address, settings.workers),
+            ("pool", queues.pools, pool.reconcile, 4),
+            ("status", queues.status, status.reconcile, 1),
+        ):
+            group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=metrics))
+        group.create_task(auditor.run(settings.audit_interval))
+
+
+def backends(
+    settings: PhpIpamSettings | None, api: KubeApi, cluster: str, client: Client | None, caches: Caches
+) -> list[IpamBackend]:
+    known = caches.known_addresses
+    found: list[IpamBackend] = [ClusterIpam(api, cluster, known, caches.pools.get)]
+    if client is not None and settings is not None:
+        found.append(
+            PhpIpam(
+                client,
+                cluster,
+                caches.pool_of_subnet,
+                known.used_by_others,
+                mark_field=settings.mark_field,
+                lock_wait=settings.lock_wait,
+                touch=settings.touch_interval,
+            )
+        )
+    return found
 
 
 @asynccontextmanager
 async def phpipam_client(
-    settings: PhpIpamSettings | None, queues: Queues, metrics: Metrics
+    settings: PhpIpamSettings | None, queues: Queues, metrics: ControllerMetrics, fence: Callable[[], float] | None
 ) -> AsyncIterator[Client | None]:
     """The client of the configured phpIPAM, whose secret is watched as long as the context is open."""
     if settings is None:
@@ -124,6 +154,7 @@ async def phpipam_client(
     # Whoever waits for phpIPAM is looked at as soon as it answers again.
     gate = Gate(asyncio.get_running_loop().time, timeout, reopened=queues.ipam_answers)
     metrics.watch_ipam(
+        "phpipam",
         up=lambda: gate.error is None or isinstance(gate.error, CredentialsRefused),
         refused=lambda: isinstance(gate.error, CredentialsRefused),
     )
@@ -143,6 +174,7 @@ async def phpipam_client(
             metrics,
             code=code,
             concurrency=settings.concurrency,
+            fence=fence,
         )
         watch = asyncio.ensure_future(credentials.watch(client.renew))
         try:

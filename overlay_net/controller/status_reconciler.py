@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
+from overlay_net.domain.cluster_counts import count_cluster
 from overlay_net.domain.route_status import NodeTable, route_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
 from overlay_net.model.static_route import StaticRoute
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ PARALLEL_WRITES = 8
 
 
 class StatusReconciler:
-    def __init__(self, api: KubeApi, caches: Caches, metrics: Metrics) -> None:
+    def __init__(self, api: KubeApi, caches: Caches, metrics: ControllerMetrics) -> None:
         self._api = api
         self._caches = caches
         self._metrics = metrics
@@ -46,11 +47,9 @@ class StatusReconciler:
             for node in self._caches.nodes.values()
             if (overlay := overlays.get(node.name)) is not None
         ]
-        self._metrics.nodes_without_address.set(
-            sum(table.overlay.assignment.address is None and not table.overlay.routes_only for table in tables)
-            + len(self._caches.nodes)
-            - len(tables)
-        )
+        counts = count_cluster(self._caches.nodes.values(), overlays.values())
+        since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
+        self._metrics.set_cluster(counts.nodes, counts.routes, counts.duplicates, since)
         now, protection = datetime.now(UTC), self._caches.protection
         await _all(
             self._route(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()

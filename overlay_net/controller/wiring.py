@@ -25,6 +25,17 @@ class Queues:
     status: WorkQueue = field(default_factory=WorkQueue)
     subnet_map: WorkQueue = field(default_factory=WorkQueue)
 
+    @property
+    def by_name(self) -> dict[str, WorkQueue]:
+        """As logs and metrics call them: the name is that of the reconciler that works on it."""
+        return {
+            "node": self.nodes,
+            "address": self.addresses,
+            "pool": self.pools,
+            "status": self.status,
+            "subnet-map": self.subnet_map,
+        }
+
     def ipam_answers(self) -> None:
         """An IPAM that was away is back: what waits for it need not wait longer."""
         self.addresses.hurry()

@@ -200,11 +200,15 @@ def _current(reservations: tuple[Reservation, ...], wanted: IpAddress | None, *,
 
 def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation) -> NodePlan:
     pool = _pool_of(view, current.pool, current.address.ip)
-    if current.owner.uid != node.uid and pool is not None:
-        # The node came back as a new object: the record must carry the mark of the present one.
+    before = overlay.assignment.address
+    # The node came back as a new object: the record must carry the mark of the present one.
+    returned = current.owner.uid != node.uid
+    # An address that the object does not show may be one whose release was decided, by a controller that stood still
+    # since: it counts only after a write to its record, which that release no longer fits.
+    found = bool(current.version) and not current.fresh and (before is None or before.ip != current.address.ip)
+    if (returned or found) and pool is not None:
         return NodePlan((Reserve((pool,), current.address.ip),))
     message = f"{current.address.ip} is reserved from pool {current.pool}"
-    before = overlay.assignment.address
     left = in_conflict(overlay) and before is not None and before.ip != current.address.ip
     others = tuple(other for other in view.reservations or () if other.record != current.record)
     assignment = Assignment(

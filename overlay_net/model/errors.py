@@ -12,6 +12,10 @@ class ConfigurationError(OverlayNetError):
     """A setting is impossible; the message is one line that names the setting, its value and what is allowed."""
 
 
+class NotLeading(OverlayNetError):
+    """Another process may lead: this one must not begin a write."""
+
+
 class ApiError(OverlayNetError):
     """A server, the Kubernetes API or an IPAM, refused or failed a request."""
 

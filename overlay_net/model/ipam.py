@@ -27,6 +27,10 @@ class Reservation:
     owner: Owner
     record: str
     """The backend's own identity of the record (a uid, a row id): what is released, and nothing else."""
+    version: str = ""
+    """The record's state as it was read, where the backend can refuse a write for a later one; empty: it cannot."""
+    fresh: bool = False
+    """Written a moment ago by whoever has this: no decision of before the write can release the record any more."""
     contested: bool = False
     """Somebody had the address first: the IPAM gave it out twice. It may not be used, and goes back."""
     edited: str = ""

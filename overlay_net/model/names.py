@@ -24,6 +24,9 @@ REGION_LABELS: Final = ("topology.kubernetes.io/region", "failure-domain.beta.ku
 SUBNET_MAP_LABEL: Final = f"{GROUP}/subnet-map"
 """On OverlayPools that the controller makes from phpIPAM.subnetMap, and deletes when the map no longer has them."""
 
+TAKEN_OVER_ANNOTATION: Final = f"{GROUP}/taken-over"
+"""On OverlayAddresses: when a node last took over a record that was there already."""
+
 LINK_ALIAS: Final = "overlay-net"
 
 
@@ -53,6 +56,7 @@ class Resource:
 NODES: Final = Resource("", "v1", "nodes", "Node")
 NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event", namespaced=True)
+LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True)
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True)
 SERVICE_CIDRS: Final = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR")
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(

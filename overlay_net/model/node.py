@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_network
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import IpAddress, IpNetwork
 from overlay_net.model.names import REGION_LABELS, ZONE_LABELS
-from overlay_net.model.parse import address_of, labels_of, network_of, object_of, objects_of, text_of, texts_of
+from overlay_net.model.parse import address_of, labels_of, network_of, object_of, objects_of, text_of, texts_of, time_of
 
 
 def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
@@ -25,6 +26,7 @@ class Node:
     pod_subnets: tuple[IpNetwork, ...] = ()
     taints: tuple[str, ...] = ()
     """Their keys."""
+    created: datetime | None = None
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
@@ -44,6 +46,7 @@ class Node:
                 if (subnet := network_of(text)) is not None
             ),
             taints=tuple(text_of(taint.get("key")) for taint in objects_of(object_of(raw, "spec"), "taints")),
+            created=time_of(metadata.get("creationTimestamp")),
         )
 
     @property

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import AlreadyExists, ApiError
+from overlay_net.model.errors import AlreadyExists, OverlayNetError
 from overlay_net.model.names import EVENTS, Resource
 from overlay_net.model.parse import integer_of, object_of
 
@@ -92,7 +92,7 @@ class EventRecorder:
             asyncio.get_running_loop().call_later(REST, self._rested, event)
             try:
                 await self._write(event, waiting)
-            except ApiError as error:
+            except OverlayNetError as error:
                 log.debug("event not written: %s", error)
 
     def _rested(self, event: str) -> None:

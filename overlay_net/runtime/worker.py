@@ -26,6 +26,8 @@ class TerminalError(Exception):
 
 
 class Observer(Protocol):
+    def began(self, name: str) -> None: ...
+    def ended(self, name: str) -> None: ...
     def reconciled(self, name: str, result: Result, seconds: float) -> None: ...
 
 
@@ -46,10 +48,14 @@ async def _work(name: str, queue: WorkQueue, reconcile: Reconcile, observer: Obs
     while True:
         key = await queue.get()
         began = loop.time()
+        if observer is not None:
+            observer.began(name)
         try:
             result = await _reconcile(name, queue, reconcile, key)
         finally:
             queue.done(key)
+            if observer is not None:
+                observer.ended(name)
         if observer is not None:
             observer.reconciled(name, result, loop.time() - began)
 

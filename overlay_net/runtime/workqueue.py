@@ -5,18 +5,33 @@ is missed; and a delayed key that is added at once does not wait.
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 from overlay_net.runtime.backoff import Backoff
 
 
+class Observer(Protocol):
+    """Told of each key, with seconds."""
+
+    def added(self) -> None: ...
+    def taken(self, waited: float) -> None: ...
+    def done(self, worked: float) -> None: ...
+    def retried(self) -> None: ...
+
+
 class WorkQueue:
-    def __init__(self, backoff: Backoff | None = None) -> None:
+    def __init__(self, backoff: Backoff | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._backoff = backoff or Backoff()
+        self._clock = clock
+        self._observer: Observer | None = None
         self._ready: deque[str] = deque()
-        self._waiting: set[str] = set()
-        """Keys in ``_ready``, or to be put there when their worker is done."""
-        self._working: set[str] = set()
+        self._waiting: dict[str, float] = {}
+        """Keys in ``_ready``, or to be put there when their worker is done; since when."""
+        self._working: dict[str, float] = {}
+        """Keys that a worker has, and since when."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
@@ -25,6 +40,14 @@ class WorkQueue:
         """Keys that are ready to be worked on."""
         return len(self._ready)
 
+    def observe(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def under_way(self) -> list[float]:
+        """For how many seconds each key that a worker has was worked on so far."""
+        now = self._clock()
+        return [now - began for began in self._working.values()]
+
     def add(self, key: str) -> None:
         """Work on ``key`` as soon as possible."""
         timer = self._timers.pop(key, None)
@@ -32,7 +55,9 @@ class WorkQueue:
             timer.cancel()
         if key in self._waiting:
             return
-        self._waiting.add(key)
+        self._waiting[key] = self._clock()
+        if self._observer is not None:
+            self._observer.added()
         if key not in self._working:
             self._ready.append(key)
             self._wake_one()
@@ -58,6 +83,8 @@ class WorkQueue:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = self._backoff.delay(failures, at_least=at_least)
         self.add_after(key, delay)
+        if self._observer is not None:
+            self._observer.retried()
         return delay
 
     def hurry(self) -> None:
@@ -84,13 +111,18 @@ class WorkQueue:
                     self._wake_one()
                 raise
         key = self._ready.popleft()
-        self._waiting.discard(key)
-        self._working.add(key)
+        now = self._clock()
+        waited = now - self._waiting.pop(key)
+        self._working[key] = now
+        if self._observer is not None:
+            self._observer.taken(waited)
         return key
 
     def done(self, key: str) -> None:
         """Give ``key`` back; if it was added meanwhile it is ready again."""
-        self._working.discard(key)
+        began = self._working.pop(key, None)
+        if began is not None and self._observer is not None:
+            self._observer.done(self._clock() - began)
         if key in self._waiting:
             self._ready.append(key)
             self._wake_one()

@@ -1,7 +1,13 @@
 """The settings of both modes: read once at start, from the command line, the environment and one YAML file."""
 
 from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
-from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings, PhpIpamSettings
+from overlay_net.settings.modes import (
+    ENV_PREFIX,
+    AgentSettings,
+    ControllerSettings,
+    LeaderElectionSettings,
+    PhpIpamSettings,
+)
 from overlay_net.settings.values import parse_duration
 
 __all__ = [
@@ -9,6 +15,7 @@ __all__ = [
     "ENV_PREFIX",
     "AgentSettings",
     "ControllerSettings",
+    "LeaderElectionSettings",
     "PhpIpamSettings",
     "describe",
     "load",

@@ -47,6 +47,8 @@ def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
     values = _todays_names(_read(named)) if named else {}
     _refuse_unknown_variables(settings, environ)
     _take_phpipam_variables(values, environ)
+    if "leader_election" in settings.model_fields:
+        _take_pod_variables(values, environ)
     try:
         return settings(**values)
     except ValidationError as error:
@@ -86,6 +88,15 @@ def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) 
         for name in SECRETS:
             if environ.get(f"PHPIPAM_{name.upper()}"):
                 section[name] = environ[f"PHPIPAM_{name.upper()}"]
+
+
+def _take_pod_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """POD_NAME and POD_NAMESPACE, as the downward API gives them, where nothing else is said."""
+    section = values.setdefault("leader_election", {})
+    if isinstance(section, dict):
+        for name, variable in (("identity", "POD_NAME"), ("namespace", "POD_NAMESPACE")):
+            if not section.get(name) and environ.get(variable):
+                section[name] = environ[variable]
 
 
 def _refuse_unknown_variables(settings: type[_Settings], environ: Mapping[str, str]) -> None:

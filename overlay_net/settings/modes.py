@@ -57,6 +57,65 @@ class AgentHttp(Section):
     bind: Bind = Field(default=":9477", description="where /metrics, /healthz and /readyz are served")
 
 
+class LeaderElectionSettings(Section):
+    enabled: bool = Field(
+        default=True, description="whether one of several controllers is elected; false for one that is always alone"
+    )
+    lease_name: str = Field(
+        default="overlay-net-controller",
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="name of the Lease that all replicas share",
+    )
+    namespace: str = Field(
+        default="",
+        max_length=63,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="namespace of the Lease; default: POD_NAMESPACE, which the chart sets",
+    )
+    identity: str = Field(
+        default="",
+        max_length=200,
+        description="what the Lease calls this replica, before a random suffix; default: POD_NAME, else the host name",
+    )
+    lease_duration: Duration = Field(
+        default=timedelta(seconds=15),
+        description="how long the others wait for a leader that is silent; at least 1s",
+    )
+    renew_deadline: Interval = Field(
+        default=timedelta(seconds=10),
+        description="after which time without renewal a leader ends itself; less than lease_duration",
+    )
+    retry_period: Interval = Field(
+        default=timedelta(seconds=2), description="pause between two tries to get or renew; less than renew_deadline"
+    )
+
+    @field_validator("lease_duration")
+    @classmethod
+    def _whole(cls, value: timedelta) -> timedelta:
+        # A Lease counts in whole seconds.
+        if value < timedelta(seconds=1):
+            raise ValueError("at least 1s")
+        return value
+
+    @field_validator("renew_deadline")
+    @classmethod
+    def _before_the_end(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        duration = info.data.get("lease_duration")
+        if duration is not None and value >= duration:
+            raise ValueError(f"less than lease_duration ({duration.total_seconds():g}s), when others may lead")
+        return value
+
+    @field_validator("retry_period")
+    @classmethod
+    def _in_time(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        deadline = info.data.get("renew_deadline")
+        # Pauses are up to a fifth longer.
+        if deadline is not None and value * 1.2 >= deadline:
+            raise ValueError(f"less than five sixths of renew_deadline ({deadline.total_seconds():g}s)")
+        return value
+
+
 class PhpIpamSettings(Section):
     url: Url = Field(description="where phpIPAM is, e.g. https://phpipam.example.com")
     app_id: str = Field(min_length=1, description="App id of the API app in phpIPAM (the earlier operator's appID)")
@@ -157,6 +216,7 @@ class ControllerSettings(_Settings):
     startup_taint: TaintKey = Field(
         default="", description="taint that is taken off a node once its address and routes are in place; empty: none"
     )
+    leader_election: LeaderElectionSettings = LeaderElectionSettings()
     workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
     status_batch: Interval = Field(
         timedelta(seconds=1),

@@ -53,7 +53,16 @@ async def empty(api: KubeApi) -> None:
 
 @asynccontextmanager
 async def controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
-    """The controller mode as a process of its own, as its service account; killed (-9) when the context ends."""
+    """The controller mode as a process of its own, as its service account; killed (-9) when the context ends.
+
+    Not elected: a killed one would leave a lease that the next has to wait for.
+    """
+    with start_controller(plane, config, leader_election__enabled="false", **settings) as process:
+        yield process
+        assert process.alive, process.tail()
+
+
+def start_controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> Process:
     chosen = {
         "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
         "http__bind": "127.0.0.1:0",
@@ -62,12 +71,9 @@ async def controller(plane: ControlPlane, config: Path | None = None, **settings
         "fence_after": "0s",
         **settings,
     }
-    process = Process(
+    return Process(
         "controller",
         [sys.executable, "-m", "overlay_net", "controller", *((f"--config={config}",) if config else ())],
-        log=plane.directory / "controller.log",
+        log=plane.directory / f"{settings.get('leader_election__identity', 'controller')}.log",
         env={f"OVERLAY_{name.upper()}": value for name, value in chosen.items()},
     )
-    with process:
-        yield process
-        assert process.alive, process.tail()

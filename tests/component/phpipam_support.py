@@ -138,6 +138,7 @@ async def bench(
     ca_file: Path | None = None,
     insecure: bool = False,
     url: str = "",
+    fence: Callable[[], float] | None = None,
     **app_settings: Any,
 ) -> AsyncIterator[Bench]:
     """``url``: of another server than the simulator's own; ``app_settings``: as of Server.add_app."""
@@ -152,7 +153,9 @@ async def bench(
         ) as session,
     ):
         where = url or served
-        client = Client(session, where, app, credentials, gate, observed, code=code, concurrency=concurrency)
+        client = Client(
+            session, where, app, credentials, gate, observed, code=code, concurrency=concurrency, fence=fence
+        )
         yield Bench(server, clock, where, session, credentials, gate, client, observed, reopened, 1)
 
 

@@ -31,7 +31,13 @@ def test_lint(control_plane: ControlPlane) -> None:
         ({"agent": {"settings": {"source_priority": 32766}}}, "source_priority"),
         ({"controller": {"settings": {"release_after": "10"}}}, "release_after"),
         ({"controller": {"settings": {"log": {"level": "loud"}}}}, "level"),
-        ({"controller": {"replicas": 3}}, "replicas"),
+        ({"controller": {"replicas": 0}}, "replicas"),
+        ({"controller": {"settings": {"leader_election": {"lease_name": "x"}}}}, "lease_name"),
+        ({"controller": {"settings": {"leader_election": {"retry_period": "fast"}}}}, "retry_period"),
+        (
+            {"controller": {"settings": {"leader_election": {"enabled": False}}}},
+            "controller.replicas: more than 1 needs controller.settings.leader_election.enabled",
+        ),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"pools": {"a": {"cdir": "10.0.0.0/24"}}}, "cdir"),
         ({"pools": {"a": {"phpIPAM": {"subnetID": 0}}}, "phpIPAM": PHPIPAM}, "/pools/a/phpIPAM/subnetID"),
@@ -163,3 +169,45 @@ def test_another_phpipam_restarts_the_controller(control_plane: ControlPlane, tm
         for change in ({}, {"appID": "other"}, {"subnetMap": {"dal10": [8]}})
     }
     assert len(seen) == 3
+
+
+def test_two_controllers_of_which_one_leads(control_plane: ControlPlane, tmp_path: Path) -> None:
+    objects = rendered(control_plane, tmp_path, {})
+    deployment = objects["Deployment", "overlay-net-controller"]["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    pod = deployment["template"]["spec"]
+    assert {each["topologyKey"] for each in pod["topologySpreadConstraints"]} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+    assert {each["name"] for each in pod["containers"][0]["env"]} == {"POD_NAME", "POD_NAMESPACE"}
+    budget = objects["PodDisruptionBudget", "overlay-net-controller"]["spec"]
+    assert budget["selector"] == deployment["selector"]
+    settings = load(ControllerSettings, settings_file(objects, "controller", tmp_path)).leader_election
+    assert settings.enabled
+    assert settings.lease_name == "overlay-net-controller"
+
+
+def test_a_controller_that_is_alone_is_replaced_before_the_next_one_starts(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    alone = {"controller": {"replicas": 1, "settings": {"leader_election": {"enabled": False}}}}
+    objects = rendered(control_plane, tmp_path, alone)
+    deployment = objects["Deployment", "overlay-net-controller"]["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}
+    assert "topologySpreadConstraints" not in deployment["template"]["spec"]
+
+
+def test_the_controllers_pod_is_let_into_a_restricted_namespace(control_plane: ControlPlane, tmp_path: Path) -> None:
+    objects = rendered(control_plane, tmp_path, {"phpIPAM": PHPIPAM})
+    template = objects["Deployment", "overlay-net-controller"]["spec"]["template"]
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "restricted"}}
+    ask = ("create", "--dry-run=server", "-f", "-")
+    assert "created" in control_plane.kubectl(*ask, stdin=json.dumps(pod | {"spec": template["spec"]}))
+    privileged = json.loads(json.dumps(template["spec"]))
+    privileged["containers"][0]["securityContext"]["capabilities"] = {}
+    with pytest.raises(CommandFailed, match="violates PodSecurity"):
+        control_plane.kubectl(*ask, stdin=json.dumps(pod | {"spec": privileged}))

@@ -1,8 +1,9 @@
 """The client's verbs against a real API server, through both ways to connect."""
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -12,7 +13,7 @@ from lab.control_plane import ControlPlane
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connect_controller
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, Refused
+from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, NotLeading, Refused, Unavailable
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 
 
@@ -46,6 +47,44 @@ async def test_create_read_delete(api: KubeApi) -> None:
         await api.delete(STATIC_ROUTES, "r1")
     with pytest.raises(NotFound):
         await api.get(STATIC_ROUTES, "r1")
+
+
+@pytest.mark.parametrize("verb", ["create", "update", "apply", "merge_patch", "delete"])
+async def test_whoever_leads_no_more_reads_and_writes_nothing(
+    admin: KubeApi, control_plane: ControlPlane, verb: str
+) -> None:
+    made = await admin.create(STATIC_ROUTES, route("r1"))
+
+    def fence() -> float:
+        raise NotLeading("another one leads")
+
+    async with connect_agent(str(control_plane.admin())) as connection:
+        api = KubeApi(connection, fence=fence)
+        writes: dict[str, Coroutine[Any, Any, Any]] = {
+            "create": api.create(STATIC_ROUTES, route("r2")),
+            "update": api.update(STATIC_ROUTES, "r1", made | {"spec": {"subnet": "10.2.0.0/16"}}),
+            "apply": api.apply(STATIC_ROUTES, "r1", route("r1", "10.2.0.0/16"), field_manager="test"),
+            "merge_patch": api.merge_patch(STATIC_ROUTES, "r1", {"spec": {"subnet": "10.2.0.0/16"}}),
+            "delete": api.delete(STATIC_ROUTES, "r1"),
+        }
+        chosen = writes.pop(verb)
+        for write in writes.values():
+            write.close()
+        with pytest.raises(NotLeading):
+            await chosen
+        assert (await api.list(STATIC_ROUTES)).items == (await admin.list(STATIC_ROUTES)).items
+    assert await admin.get(STATIC_ROUTES, "r1") == made
+
+
+async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, control_plane: ControlPlane) -> None:
+    async with connect_agent(str(control_plane.admin())) as connection:
+        await KubeApi(connection).list(STATIC_ROUTES)
+        control_plane.pause()
+        try:
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(KubeApi(connection, fence=lambda: 0.2).create(STATIC_ROUTES, route("r1")), 20)
+        finally:
+            control_plane.resume()
 
 
 async def test_what_the_schema_refuses_is_refused_with_its_words(api: KubeApi) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.phpipam import Client, Secret, credentials
-from overlay_net.model.errors import CredentialsRefused, Unavailable
+from overlay_net.model.errors import CredentialsRefused, NotLeading, Unavailable
 from tests.component.eventually import eventually
 from tests.component.phpipam_support import APP, PASSWORD, USER, Bench, bench
 
@@ -216,4 +216,40 @@ async def test_a_secret_that_is_gone_is_named_by_its_path_and_its_return_is_noti
             return bool(lab.reopened)
 
         await eventually(reopened, "the files are not noticed", seconds=5)
+        assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet
+
+
+# --- Leading -----------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_leads_no_more_reads_and_writes_nothing() -> None:
+    leads = True
+
+    def fence() -> float:
+        if not leads:
+            raise NotLeading("another one leads")
+        return 1.0
+
+    async with bench(fence=fence) as lab:
+        record, address = await lab.client.first_free(lab.subnet, {"hostname": "worker-1"})
+        before = lab.rows()
+        leads = False
+        for write in (
+            lab.client.first_free(lab.subnet, {"hostname": "worker-2"}),
+            lab.client.create(lab.subnet, "192.168.100.77", {"hostname": "worker-2"}),
+            lab.client.update(record, {"hostname": "worker-2", "tag": 2}),
+            lab.client.delete(record),
+        ):
+            with pytest.raises(NotLeading):
+                await write
+        assert lab.rows() == before
+        assert (await lab.client.row(record))["ip"] == address
+        assert lab.gate.error is None, "this is no fault of the server"
+
+
+async def test_one_that_stands_by_may_log_in() -> None:
+    def fence() -> float:
+        raise NotLeading("another one leads")
+
+    async with bench(fence=fence) as lab:
         assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet

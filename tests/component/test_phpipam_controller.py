@@ -2,18 +2,19 @@
 
 import asyncio
 import random
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.control_plane import ControlPlane, free_port
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NAMESPACES, NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.eventually import eventually
-from tests.component.phpipam_lab import PASSWORD, Lab, grant_pools, statuses, take_back_pools
+from tests.component.phpipam_lab import PASSWORD, USER, Lab, grant_pools, statuses, take_back_pools
 from tests.component.test_controller import (
     NAMES,
     addresses,
@@ -59,7 +60,8 @@ async def pool_condition(api: KubeApi, name: str) -> str:
 async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeApi, lab: Lab) -> None:
     await join(admin, *NAMES[:5])
     name = f"phpipam-dal10-{lab.subnet}"
-    async with lab.controller(audit_interval="100ms"):
+    bind = f"127.0.0.1:{free_port()}"
+    async with lab.controller(audit_interval="100ms", http__bind=bind):
         await have_addresses(admin, 5)
         pool = await admin.get(OVERLAY_POOLS, name)
         assert pool["spec"]["zones"] == ["dal10"]
@@ -76,10 +78,21 @@ async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeAp
             return not lab.ours() and not (await admin.list(NODE_OVERLAY_IPS)).items
 
         await eventually(all_back, "every row is released")
+        shown = await asyncio.to_thread(metrics_of, bind)
+    assert 'overlay_net_ipam_requests_total{backend="phpipam",operation="reserve",outcome="ok"} 5.0' in shown
+    assert 'overlay_net_ipam_up{backend="phpipam"} 1.0' in shown
+    for secret in (PASSWORD, USER, lab.ipam.users[USER].token or ""):
+        assert secret
+        assert secret not in shown, "whoever reads metrics has not logged in"
     lab.foreign_untouched()
     assert lab.ipam.logins == 1
     secret = "".join(path.read_text(errors="replace") for path in lab.plane.directory.glob("controller.log"))
     assert PASSWORD not in secret
+
+
+def metrics_of(bind: str) -> str:
+    with urllib.request.urlopen(f"http://{bind}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 async def test_the_map_is_followed_and_peoples_pools_are_left_alone(admin: KubeApi, lab: Lab) -> None:

@@ -1,7 +1,7 @@
 """A controller whose view of the cluster is old, or that finds what another one left: nobody loses anything."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 import pytest
@@ -15,7 +15,9 @@ from overlay_net.controller.ipams import Ipams
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.model.api import Listing
 from overlay_net.model.cluster import LifeRules
-from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
+from overlay_net.model.errors import Conflict
+from overlay_net.model.ipam import Owner
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS
 from overlay_net.ops.events import EventRecorder
 from tests.component.conftest import controller
 from tests.component.eventually import eventually
@@ -107,3 +109,25 @@ async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
         ip_address("192.168.100.8"),
         ip_address("192.168.100.9"),
     }
+
+
+async def test_a_record_that_was_taken_over_since_is_neither_released_nor_put_into_quarantine(
+    admin: KubeApi, caches: Caches
+) -> None:
+    await add_pool(admin)
+    caches.pools.replace(Listing((await admin.list(OVERLAY_POOLS)).items, "2"))
+    pool = caches.pools.get("p1")
+    assert pool is not None
+    ipam = ClusterIpam(admin, "c", caches.known_addresses, caches.pools.get)
+    owner = Owner("c", "n1", "uid")
+    seen = await ipam.reserve(owner, pool)
+    again = await ipam.reserve(owner, pool, seen.address.ip)
+    assert again.record == seen.record, "it is the same record"
+    with pytest.raises(Conflict):
+        await ipam.release(seen)
+    with pytest.raises(Conflict):
+        await ipam.quarantine(seen, datetime(2026, 1, 1, tzinfo=UTC))
+    assert await records(admin) == {str(seen.address.ip): "n1"}
+    await ipam.release(again)
+    assert await records(admin) == {}
+    await ipam.release(again)

@@ -22,7 +22,7 @@ from overlay_net.model.conditions import find
 from overlay_net.model.kernel import AddAddress, Address
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.rule import SourceTable
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, until
@@ -89,7 +89,7 @@ async def node(lan: Lan) -> AsyncIterator[Node]:
         surroundings = Surroundings(neighbourhood, prober, MARKS, asyncio.get_running_loop().time)
         rules = LinkRules(parent_rule("eth0", None), mac=OVERLAY_MAC, source=SourceTable(117, 11700, 8))
         agent = NodeAgent(
-            kernel, store, publish, rules, MARKS, Metrics("agent"), lambda: 60.0, links, surroundings=surroundings
+            kernel, store, publish, rules, MARKS, AgentMetrics(), lambda: 60.0, links, surroundings=surroundings
         )
         yield Node(agent, kernel, store, surroundings, reports)
     neighbourhood.close()

@@ -23,7 +23,7 @@ from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find
 from overlay_net.model.kernel import AddAddress, DeleteAddress, KernelPlan
 from overlay_net.model.overlay import NodeOverlay, Report
-from overlay_net.ops.metrics import Metrics
+from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
@@ -274,7 +274,7 @@ async def running(kernel: Kernel, how: LinkRules, watched: set[str]) -> AsyncIte
     async def publish(overlay: NodeOverlay, report: Report) -> None:
         reports.append(report)
 
-    agent = NodeAgent(kernel, store, publish, how, MARKS, Metrics("agent"), lambda: 60.0, watched)
+    agent = NodeAgent(kernel, store, publish, how, MARKS, AgentMetrics(), lambda: 60.0, watched)
     queue = WorkQueue()
     monitor = Monitor(MARKS.protocol, lambda: queue.add_after("n1", 0.005))
     tasks = [

@@ -27,11 +27,16 @@ def test_metrics_health_logs_and_events(story: Story) -> None:
     metrics = controller_says("/metrics")
     for line in (
         'overlay_net_pool_addresses{pool="onprem",state="free"} 249.0',
-        "overlay_net_nodes_without_address 0.0",
+        'overlay_net_nodes{state="without_address"} 0.0',
+        "overlay_net_node_without_address_since_timestamp_seconds 0.0",
+        'overlay_net_cluster_routes{state="programmed"} 3.0',
         "overlay_net_synced 1.0",
-        'overlay_net_build_info{mode="controller",version="0.1.0"} 1.0',
+        'overlay_net_build_info{mode="controller",',
         'controller_runtime_reconcile_total{controller="node",result="success"}',
-        'rest_client_requests_total{code="201",method="CREATE"}',
+        'rest_client_requests_total{code="201",',
+        'leader_election_master_status{name="overlay-net-controller"} 1.0',
+        'overlay_net_ipam_requests_total{backend="cluster",operation="reserve",outcome="ok"} 3.0',
+        'overlay_net_ipam_up{backend="cluster"} 1.0',
     ):
         assert line in metrics
     assert controller_says("/healthz") == "ok\n"
@@ -39,7 +44,9 @@ def test_metrics_health_logs_and_events(story: Story) -> None:
     agent = story.a_node.run(sys.executable, "-c", READ, "http://127.0.0.1:9477/metrics")
     for line in (
         "overlay_net_address_configured 1.0",
-        'overlay_net_routes{state="ready"} 1.0',
+        'overlay_net_routes{state="programmed"} 1.0',
+        'overlay_net_gateway_up{gateway="192.168.100.1"} 1.0',
+        "overlay_net_duplicate_address 0.0",
         'overlay_net_kernel_changes_total{kind="AddLink"} 1.0',
         "overlay_net_converge_seconds_count",
     ):

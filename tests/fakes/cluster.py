@@ -81,6 +81,8 @@ class Cluster:
     away: bool = False
     """The IPAM does not answer."""
     announced: list[str] = field(default_factory=list)
+    decided: list[Release] = field(default_factory=list)
+    """What the controller that was stopped last would release next."""
     serial: int = 0
 
     # --- What other people do ---
@@ -151,6 +153,12 @@ class Cluster:
 
     # --- The controller ---
 
+    def go_on(self) -> None:
+        """A controller that stood still, and that others have replaced since, goes on where it was."""
+        for action in self.decided:
+            self.apply(action)
+        self.decided = []
+
     def view(self, **known: Any) -> NodeView:
         overlay = NodeOverlay.parse(self.overlay) if self.overlay else None
         gateway = overlay.assignment.gateway if overlay and self.rules.overlay_addresses else None
@@ -180,9 +188,10 @@ class Cluster:
             if not plan.actions:
                 return True
             try:
-                for action in plan.actions:
+                for number, action in enumerate(plan.actions):
                     if not isinstance(action, LookUp):
                         if left == 0:
+                            self.decided = [each for each in plan.actions[number:] if isinstance(each, Release)]
                             return False
                         left = None if left is None else left - 1
                     self.apply(action)
@@ -200,7 +209,13 @@ class Cluster:
                 continue
             looked = any(isinstance(action, LookUp | Reserve | Release | Quarantine) for action in plan.actions)
             view = self.view(reservations=self.found()) if looked else self.view()
+            if any(isinstance(action, Reserve) for action in plan.actions):
+                # The last one that was written.
+                view = replace(view, reservations=tuple(self._freshened(each) for each in view.reservations or ()))
         raise AssertionError(f"it does not come to an end: {plan_node(view, self.rules)}")
+
+    def _freshened(self, reservation: Reservation) -> Reservation:
+        return replace(reservation, fresh=reservation.version == str(self.serial))
 
     def found(self) -> tuple[Reservation, ...]:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
@@ -234,7 +249,8 @@ class Cluster:
             case Release(reservation):
                 assert reservation.owner.node == NAME, "somebody else's record was released"
                 present = self.records.get(reservation.address.ip)
-                if present is not None and present.record == reservation.record:
+                seen = (reservation.record, reservation.version)
+                if present is not None and (present.record, present.version) == seen:
                     del self.records[reservation.address.ip]
             case Quarantine(reservation, until):
                 assert reservation.owner.node == NAME, "somebody else's record was put into quarantine"
@@ -264,7 +280,10 @@ class Cluster:
             owner = self.records[address].owner.node if address in self.records else NAME
             if owner != NAME and not (adopt and owner == ""):
                 raise Refused(address, "" if owner else "a printer")
-            self.records[address] = self._record(address, pool, NAME, self.node.uid)
+            before = self.records.get(address)
+            written = self._record(address, pool, NAME, self.node.uid)
+            # What is taken over stays the same record, in a later state.
+            self.records[address] = written if before is None else replace(written, record=before.record)
             return
         raise Refused(None)
 
@@ -272,4 +291,6 @@ class Cluster:
         assert pool.cidr is not None
         interface = ip_interface((address, pool.cidr.prefixlen))
         self.serial += 1
-        return Reservation(interface, pool.name, Owner("c", node, uid), f"record-{self.serial}")
+        return Reservation(
+            interface, pool.name, Owner("c", node, uid), f"record-{self.serial}", version=str(self.serial)
+        )

@@ -14,6 +14,14 @@ class Results:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
+        self.active = 0
+
+    def began(self, name: str) -> None:
+        self.active += 1
+
+    def ended(self, name: str) -> None:
+        self.active -= 1
+
     def reconciled(self, name: str, result: str, seconds: float) -> None:
         self.seen.append(result)
 

@@ -102,6 +102,11 @@ class NodeLife(RuleBasedStateMachine):
         self._see_fence()
         self.cluster.reconcile(steps)
 
+    @rule()
+    def a_controller_that_stood_still_goes_on(self) -> None:
+        if not self.cluster.away:
+            self.cluster.go_on()
+
     @invariant()
     def an_address_in_use_is_reserved(self) -> None:
         cluster = self.cluster

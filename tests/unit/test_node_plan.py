@@ -266,3 +266,19 @@ def test_when_the_product_leaves_every_node_gives_back_what_it_has_and_none_is_s
     assert (cluster.overlay, cluster.records) == (None, {})
     assert cluster.reconcile()
     assert cluster.overlay is None
+
+
+def test_a_release_that_was_decided_before_an_address_was_wished_again_takes_nothing() -> None:
+    cluster = settle(joined(pool()))
+    cluster.pin("192.168.100.77")
+    cluster.reconcile()
+    cluster.agent()
+    assert not cluster.reconcile(steps=0), "it stands still before it gives the first address back"
+    assert [str(each.reservation.address.ip) for each in cluster.decided] == ["192.168.100.2"]
+    cluster.pin("192.168.100.2")
+    cluster.reconcile()
+    cluster.agent()
+    assert str(cluster.kernel) == "192.168.100.2/24"
+    cluster.go_on()
+    assert ip_address("192.168.100.2") in cluster.records, "another controller has made it the node's again"
+    assert address(settle(cluster)) == "192.168.100.2/24"

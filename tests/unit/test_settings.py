@@ -41,6 +41,16 @@ def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyP
     load(ControllerSettings, None)
 
 
+def test_the_pod_says_who_a_replica_is_and_where_its_lease_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POD_NAME", "overlay-net-controller-abc")
+    monkeypatch.setenv("POD_NAMESPACE", "overlay-net")
+    election = load(ControllerSettings, None).leader_election
+    assert (election.identity, election.namespace) == ("overlay-net-controller-abc", "overlay-net")
+    assert election.lease_duration == timedelta(seconds=15), "the rest is as it was"
+    monkeypatch.setenv("OVERLAY_LEADER_ELECTION__NAMESPACE", "elsewhere")
+    assert load(ControllerSettings, None).leader_election.namespace == "elsewhere"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("90s", 90), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), ("2d", 172800), ("7", 7), ("0.5", 0.5)],
@@ -57,6 +67,17 @@ def test_durations(text: str, seconds: float) -> None:
         ("log: {level: loud}", ("log.level", "'loud'", "'debug', 'info', 'warning' or 'error'")),
         ("release_after: soon", ("release_after", "'soon'", "30s, 10m or 1h30m")),
         ("release_after: -5s", ("release_after", "'-5s'")),
+        (
+            "leader_election: {renew_deadline: 15s}",
+            ("leader_election.renew_deadline", "'15s'", "less than lease_duration (15s), when others may lead"),
+        ),
+        (
+            "leader_election: {retry_period: 9s}",
+            ("leader_election.retry_period", "'9s'", "less than five sixths of renew_deadline (10s)"),
+        ),
+        ("leader_election: {lease_duration: 100ms}", ("leader_election.lease_duration", "'100ms'", "at least 1s")),
+        ("leader_election: {lease_name: A_b}", ("leader_election.lease_name", "'A_b'")),
+        ("leader_election: {enabled: maybe}", ("leader_election.enabled", "'maybe'")),
         ("workers: 0", ("workers", "0", "greater than or equal to 1")),
         ("http: {bind: '8080'}", ("http.bind", "'8080'", ":8080")),
         ("http: {bind: ':99999'}", ("http.bind", "':99999'")),

@@ -59,16 +59,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- regexFind "[0-9]+$" . -}}
 {{- end -}}
 
+{{- /* The host of a bind setting, for probes of a pod in the node's network; empty: the pod's own address. */ -}}
+{{- define "overlay-net.host" -}}
+{{- regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+{{- end -}}
+
 {{- define "overlay-net.probes" -}}
 startupProbe:
-  httpGet: {path: /healthz, port: metrics}
+  httpGet: {path: /healthz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 2
   failureThreshold: 30
 livenessProbe:
-  httpGet: {path: /healthz, port: metrics}
+  httpGet: {path: /healthz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 10
 readinessProbe:
-  httpGet: {path: /readyz, port: metrics}
+  httpGet: {path: /readyz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 5
 {{- end -}}
 
@@ -89,8 +94,11 @@ readinessProbe:
 {{- define "overlay-net.controllerSettings" -}}
 {{- include "overlay-net.checkPhpipam" . -}}
 {{- include "overlay-net.checkOverlay" . -}}
+{{- include "overlay-net.checkElection" . -}}
 {{- $settings := deepCopy .Values.controller.settings -}}
 {{- $_ := set $settings "overlay_addresses" .Values.overlay.enabled -}}
+{{- $election := $settings.leader_election | default dict -}}
+{{- $_ := set $settings "leader_election" (merge (dict "lease_name" (include "overlay-net.lease" .)) $election) -}}
 {{- with .Values.phpIPAM -}}
 {{- if .url -}}
 {{- $section := pick . "url" "appID" "subnetMap" "insecureSkipTLSVerify" "auth" -}}
@@ -131,6 +139,17 @@ readinessProbe:
 {{- if and $mode (ne $mode "none") -}}
 {{- fail (printf "agent.settings.link_mode: %s: leave %s out, or write none" $why $mode) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "overlay-net.lease" -}}
+{{ include "overlay-net.fullname" . }}-controller
+{{- end -}}
+
+{{- define "overlay-net.checkElection" -}}
+{{- $election := .Values.controller.settings.leader_election | default dict -}}
+{{- if and (gt (int .Values.controller.replicas) 1) (eq (get $election "enabled") false) -}}
+{{- fail "controller.replicas: more than 1 needs controller.settings.leader_election.enabled" -}}
 {{- end -}}
 {{- end -}}
 

@@ -26,11 +26,14 @@ TIMEOUT = 30.0
 
 
 class RequestObserver(Protocol):
-    def requested(self, verb: str, resource: str, code: int | str, seconds: float) -> None: ...
+    def requested(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
 
 
 class KubeApi:
-    """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors."""
+    """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors.
+
+    ``fence`` is asked before each write for the seconds that it may take; it raises NotLeading when there are none.
+    """
 
     def __init__(
         self,
@@ -39,12 +42,16 @@ class KubeApi:
         timeout: float = TIMEOUT,
         observer: RequestObserver | None = None,
         shape: Callable[[JsonObject], Any] | None = None,
+        fence: Callable[[], float] | None = None,
     ) -> None:
         """``shape`` makes something smaller of JSON objects while an answer is read, innermost ones first."""
         self._connection = connection
         self._decode = json.JSONDecoder(object_hook=shape).decode
+        self._seconds = timeout
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._observer = observer
+        self._host = connection.server.partition("://")[2]
+        self._fence = fence
 
     async def get(
         self, resource: Resource, name: str, *, namespace: str | None = None, metadata_only: bool = False
@@ -98,6 +105,12 @@ class KubeApi:
         return await self._call(
             "PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY, accept=accept
         )
+
+    async def update(
+        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
+    ) -> JsonObject:
+        """Replace the whole object; raises Conflict where ``metadata.resourceVersion`` is not the present one."""
+        return await self._call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
 
     async def merge_patch(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
@@ -172,6 +185,9 @@ class KubeApi:
             for refused in (False, True):
                 authorization = await self._connection.authorization(refused)
                 sent = {**headers, "Authorization": authorization} if authorization else headers
+                if self._fence is not None and method != "GET":
+                    # Directly before it is sent: everything that may have taken its time is done.
+                    options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
                 async with self._connection.session.request(
                     method,
                     self._connection.server + path,
@@ -198,7 +214,7 @@ class KubeApi:
             raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
         finally:
             if self._observer is not None:
-                self._observer.requested(verb, resource.plural, code, loop.time() - began)
+                self._observer.requested(verb, resource.plural, code, loop.time() - began, self._host)
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:

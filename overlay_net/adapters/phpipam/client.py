@@ -5,7 +5,7 @@ Trying again is the caller's decision, but for one thing: a refused token is ren
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -18,6 +18,7 @@ from overlay_net.adapters.phpipam.gate import Gate
 from overlay_net.model.errors import (
     CredentialsRefused,
     Exhausted,
+    NotLeading,
     OverlayNetError,
     Refused,
     Unavailable,
@@ -34,7 +35,10 @@ class Observer(Protocol):
 
 
 class Client:
-    """``url`` is that of the server, ``app`` the id of the API app; ``code``: the app has a static code, no log-in."""
+    """``url`` is that of the server, ``app`` the id of the API app; ``code``: the app has a static code, no log-in.
+
+    ``fence`` is asked before each write; it raises NotLeading where another process may write by now.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Client:
         *,
         code: bool = False,
         concurrency: int = 8,
+        fence: Callable[[], float] | None = None,
     ) -> None:
         self._session = session
         self._base = f"{url.rstrip('/').removesuffix('/api')}/api/{quote(app, safe='')}"
@@ -55,6 +60,7 @@ class Client:
         self._gate = gate
         self._observer = observer
         self._code = code
+        self._fence = fence
         # The server carries out writes one after the other, reads beside them: neither waits for a turn of the other.
         self._turns = {"GET": asyncio.Semaphore(concurrency)}
         self._write_turn = asyncio.Semaphore(concurrency)
@@ -137,6 +143,9 @@ class Client:
             try:
                 answer = await self._authorized(ticket, method, path, body, query)
                 outcome = "ok"
+            except NotLeading:
+                # Nothing was asked.
+                raise
             except Unavailable as error:
                 outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"
                 if outcome == "refused" and renewals != self._renewals:
@@ -229,6 +238,9 @@ class Client:
         target = "/".join(quote(str(part), safe=":") for part in path) + "/"
         what = f"{method} {target}"
         url = f"{self._base}/{target}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+        if self._fence is not None and method != "GET" and path != ("user",):
+            # Directly before it is sent: everything that may have taken its time is done.
+            self._fence()
         try:
             async with self._session.request(
                 method,

@@ -51,6 +51,8 @@ class PhpIpam:
     still be working on a request whose answer was lost; ``touch`` (zero: never) how old lastSeen of a row may become.
     """
 
+    name = "phpipam"
+
     def __init__(
         self,
         client: Client,

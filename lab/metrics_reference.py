@@ -1,0 +1,40 @@
+"""python -m lab.metrics_reference: writes docs/metrics.md from what overlay_net.ops.metrics declares."""
+
+from pathlib import Path
+
+from overlay_net.ops.metrics import AgentMetrics, ControllerMetrics, Declared
+
+FILE = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+HEAD = """# Metrics
+
+Written by `python -m lab.metrics_reference` from `overlay_net/ops/metrics.py`; a test holds it to that. Beside these,
+both modes serve the usual `process_*` and `python_gc_*`. Alerts made of them, and what to do then:
+[runbooks.md](runbooks.md). Who may read them: [adr/0010](adr/0010-metrics-without-log-in.md).
+"""
+
+
+def reference() -> str:
+    """The whole text of the file."""
+    controller = {each.name: each for each in ControllerMetrics().declared}
+    agent = {each.name: each for each in AgentMetrics().declared}
+    common = controller.keys() & agent.keys()
+    parts = (
+        ("Both modes", [each for name, each in controller.items() if name in common]),
+        ("Controller", [each for name, each in controller.items() if name not in common]),
+        ("Agent", [each for name, each in agent.items() if name not in common]),
+    )
+    return HEAD + "".join(f"\n## {title}\n\n{_table(metrics)}" for title, metrics in parts)
+
+
+def _table(metrics: list[Declared]) -> str:
+    rows = [f"| `{each.name}` | {each.kind} | {_labels(each)} | {each.text} |" for each in metrics]
+    return "\n".join(("| metric | kind | labels | meaning |", "|---|---|---|---|", *rows)) + "\n"
+
+
+def _labels(metric: Declared) -> str:
+    return ", ".join(f"`{label}`" for label in metric.labels)
+
+
+if __name__ == "__main__":
+    FILE.write_text(reference())

@@ -1,0 +1,67 @@
+"""All nodes and their objects, counted: what a dashboard shows of the whole cluster."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from overlay_net.model.conditions import READY, find
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay
+
+NODE_STATES = ("ready", "not_ready", "without_address", "gone")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCounts:
+    nodes: Mapping[str, int]
+    """By each of NODE_STATES."""
+    routes: Mapping[str, int]
+    """desired, programmed, failed; of all nodes together."""
+    duplicates: int
+    """Nodes whose agent says that another host uses the assigned address."""
+    waiting_since: datetime | None
+    """Since when the node that waits longest has no address."""
+
+
+def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> ClusterCounts:
+    by_name = {overlay.name: overlay for overlay in overlays}
+    states: Counter[str] = Counter()
+    routes: Counter[str] = Counter()
+    waiting: list[datetime] = []
+    duplicates = 0
+    for node in nodes:
+        overlay = by_name.pop(node.name, None)
+        states[_state(overlay)] += 1
+        since = _waiting_since(node, overlay)
+        if since is not None:
+            waiting.append(since)
+        if overlay is not None:
+            duplicates += overlay.report.conflict is not None
+            routes["desired"] += len(overlay.routes)
+            routes["programmed"] += overlay.report.routes_ready
+            routes["failed"] += overlay.report.routes_failed
+    states["gone"] = len(by_name)
+    return ClusterCounts(
+        {state: states[state] for state in NODE_STATES},
+        {state: routes[state] for state in ("desired", "programmed", "failed")},
+        duplicates,
+        min(waiting, default=None),
+    )
+
+
+def _state(overlay: NodeOverlay | None) -> str:
+    if overlay is None or overlay.assignment.address is None:
+        return "without_address"
+    ready = find(overlay.report.conditions, READY)
+    return "ready" if ready is not None and ready.status else "not_ready"
+
+
+def _waiting_since(node: Node, overlay: NodeOverlay | None) -> datetime | None:
+    if overlay is None:
+        return node.created
+    if overlay.assignment.address is not None:
+        return None
+    reserved = overlay.assignment.reserved
+    told = reserved.last_transition_time if reserved is not None and not reserved.status else None
+    return told or node.created

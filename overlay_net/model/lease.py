@@ -1,0 +1,64 @@
+"""coordination.k8s.io/v1 Lease: what its record says of who leads."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.parse import integer_of, object_of, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimes:
+    """In seconds. Nobody takes a lease that was renewed ``duration`` ago or less, as far as they saw; its holder gives
+    up ``renew_deadline`` after it last renewed; ``retry_period`` is the pause between two looks."""
+
+    duration: float
+    renew_deadline: float
+    retry_period: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """The spec of a Lease. Its times are text: other people's clocks are compared with nothing but themselves."""
+
+    holder: str = ""
+    """Empty: nobody leads."""
+    seconds: int = 0
+    acquired: str = ""
+    renewed: str = ""
+    transitions: int = 0
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "LeaseRecord":
+        spec = object_of(raw, "spec")
+        return cls(
+            holder=text_of(spec.get("holderIdentity")),
+            seconds=integer_of(spec.get("leaseDurationSeconds")),
+            acquired=text_of(spec.get("acquireTime")),
+            renewed=text_of(spec.get("renewTime")),
+            transitions=integer_of(spec.get("leaseTransitions")),
+        )
+
+    def held_by(self, identity: str, duration: float, now: datetime) -> "LeaseRecord":
+        """The record after ``identity`` took or renewed it; an empty one gives it up."""
+        text = micro_time(now)
+        # Whole seconds, and never less than the holder lives by.
+        seconds = math.ceil(duration)
+        if identity in ("", self.holder):
+            return LeaseRecord(identity, seconds, self.acquired or text, text, self.transitions)
+        return LeaseRecord(identity, seconds, text, text, self.transitions + 1 if self.acquired else 0)
+
+    def to_json(self) -> JsonObject:
+        return {
+            "holderIdentity": self.holder,
+            "leaseDurationSeconds": self.seconds,
+            "acquireTime": self.acquired,
+            "renewTime": self.renewed,
+            "leaseTransitions": self.transitions,
+        }
+
+
+def micro_time(now: datetime) -> str:
+    """A MicroTime of the API: RFC 3339 in UTC with six decimals."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

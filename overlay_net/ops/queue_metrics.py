@@ -1,0 +1,60 @@
+"""The metrics of work queues as client-go names them; what is under way is asked for when metrics are read."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import Counter, Gauge, Histogram
+
+
+class QueueObserver(Protocol):
+    def added(self) -> None: ...
+    def taken(self, waited: float) -> None: ...
+    def done(self, worked: float) -> None: ...
+    def retried(self) -> None: ...
+
+
+class Queue(Protocol):
+    def __len__(self) -> int: ...
+    def observe(self, observer: QueueObserver) -> None: ...
+    def under_way(self) -> list[float]:
+        """For how many seconds each key that a worker has was worked on so far."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMetrics:
+    """Each has the label ``name``."""
+
+    depth: Gauge
+    adds: Counter
+    queued: Histogram
+    worked: Histogram
+    retries: Counter
+    unfinished: Gauge
+    longest: Gauge
+
+    def watch(self, name: str, queue: Queue) -> None:
+        self.depth.labels(name).set_function(lambda: len(queue))
+        self.unfinished.labels(name).set_function(lambda: sum(queue.under_way()))
+        self.longest.labels(name).set_function(lambda: max(queue.under_way(), default=0.0))
+        queue.observe(_Counting(self, name))
+
+
+class _Counting:
+    def __init__(self, metrics: QueueMetrics, name: str) -> None:
+        self._adds = metrics.adds.labels(name)
+        self._queued = metrics.queued.labels(name)
+        self._worked = metrics.worked.labels(name)
+        self._retries = metrics.retries.labels(name)
+
+    def added(self) -> None:
+        self._adds.inc()
+
+    def taken(self, waited: float) -> None:
+        self._queued.observe(waited)
+
+    def done(self, worked: float) -> None:
+        self._worked.observe(worked)
+
+    def retried(self) -> None:
+        self._retries.inc()

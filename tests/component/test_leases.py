@@ -1,0 +1,80 @@
+"""The Leases that the election is tested with answer as those of a real API server do."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import AlreadyExists, Conflict, NotFound
+from overlay_net.model.lease import LeaseRecord
+from overlay_net.model.names import LEASES
+from overlay_net.runtime.leader import LeaseApi
+from tests.fakes.leases import Leases
+
+NAMESPACE, NAME = "default", "contract"
+LATER = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+RECORD = {
+    "holderIdentity": "one_0011aabb",
+    "leaseDurationSeconds": 15,
+    "acquireTime": "2026-01-01T00:00:00.000001Z",
+    "renewTime": "2026-01-01T00:00:02.500000Z",
+    "leaseTransitions": 0,
+}
+
+
+@pytest.fixture(params=["fake", "real"])
+async def leases(request: pytest.FixtureRequest, control_plane: ControlPlane) -> AsyncIterator[LeaseApi]:
+    if request.param == "fake":
+        yield Leases()
+        return
+    control_plane.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}", "--ignore-not-found")
+    async with connect_agent(str(control_plane.admin())) as connection:
+        yield KubeApi(connection)
+
+
+def lease() -> JsonObject:
+    metadata = {"name": NAME, "namespace": NAMESPACE}
+    return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": dict(RECORD)}
+
+
+async def test_what_is_written_is_read_back(leases: LeaseApi) -> None:
+    with pytest.raises(NotFound):
+        await leases.get(LEASES, NAME, namespace=NAMESPACE)
+    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    assert made == await leases.get(LEASES, NAME, namespace=NAMESPACE)
+    assert LeaseRecord.parse(made).to_json() == RECORD
+    with pytest.raises(AlreadyExists):
+        await leases.create(LEASES, lease(), namespace=NAMESPACE)
+
+
+async def test_an_update_fits_one_state_only(leases: LeaseApi) -> None:
+    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    taken = await leases.update(LEASES, NAME, made | {"spec": RECORD | {"holderIdentity": "two"}}, namespace=NAMESPACE)
+    assert LeaseRecord.parse(taken).holder == "two"
+    with pytest.raises(Conflict):
+        await leases.update(LEASES, NAME, made, namespace=NAMESPACE)
+    assert LeaseRecord.parse(await leases.get(LEASES, NAME, namespace=NAMESPACE)).holder == "two"
+
+
+async def test_a_lease_may_be_nobodys(leases: LeaseApi) -> None:
+    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    given_up = LeaseRecord.parse(made).held_by("", 15.0, LATER)
+    await leases.update(LEASES, NAME, made | {"spec": given_up.to_json()}, namespace=NAMESPACE)
+    assert LeaseRecord.parse(await leases.get(LEASES, NAME, namespace=NAMESPACE)) == given_up
+    assert given_up.holder == ""
+
+
+async def test_a_lease_that_was_deleted_is_not_made_again_by_its_holder(
+    leases: LeaseApi, control_plane: ControlPlane
+) -> None:
+    """Although the API server makes a Lease by an update where there is none."""
+    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    if isinstance(leases, Leases):
+        leases.objects.clear()
+    else:
+        control_plane.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}")
+    with pytest.raises(Conflict):
+        await leases.update(LEASES, NAME, made, namespace=NAMESPACE)

@@ -1,0 +1,67 @@
+"""A Prometheus server reads both modes: every query of the dashboard has an answer, every alert can be evaluated."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab import vlan
+from lab.debian import NotToBeHad
+from lab.processes import wait_until
+from lab.product import CHART, CONTROLLER_BIND, NAMESPACE
+from lab.prometheus import Prometheus
+from lab.story import Story
+
+AGENTS = [f"{name}:9477" for name in vlan.NODE_NAMES]
+
+
+def expressions(dashboard: dict[str, Any]) -> list[str]:
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    return [expression.replace("$__rate_interval", "1m") for expression in found]
+
+
+def test_a_server_that_scrapes_both_modes(story: Story, tmp_path: Path) -> None:
+    story.build()
+    story.start()
+    values = tmp_path / "metrics.json"
+    on = {"enabled": True}
+    values.write_text(json.dumps({"metrics": {"prometheusRule": on, "dashboard": on}}))
+    shown = story.plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}")
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump(objects["PrometheusRule", "overlay-net"]["spec"]))
+    dashboard = json.loads(objects["ConfigMap", "overlay-net-dashboard"]["data"]["overlay-net.json"])
+    try:
+        server = Prometheus.start_in(tmp_path / "prometheus", [CONTROLLER_BIND, *AGENTS], rules)
+    except NotToBeHad as error:
+        pytest.skip(f"no prometheus: {error}")
+    with server:
+        wait_until(lambda: server.targets() == dict.fromkeys([CONTROLLER_BIND, *AGENTS], "up"), "all are scraped")
+        story.register_nodes(vlan.NODE_NAMES)
+        story.create_route()
+        story.remove_route_by_hand()
+        unanswered = expressions(dashboard)
+        assert len(unanswered) > 20
+
+        def all_answered() -> bool:
+            unanswered[:] = [each for each in unanswered if not server.query(each)]
+            return not unanswered
+
+        try:
+            wait_until(all_answered, "every query of the dashboard has an answer", timeout=60, every=1)
+        finally:
+            assert not unanswered
+        assert one(server, "sum(overlay_net_routes{state='programmed'})") == len(vlan.NODE_NAMES)
+        assert one(server, "max(overlay_net_cluster_routes{state='desired'})") == len(vlan.NODE_NAMES)
+        assert one(server, "sum(overlay_net_drift_repairs_total)") >= 1
+        alerts = {rule["name"]: rule for rule in server.rules()}
+        wait_until(lambda: all(rule["health"] == "ok" for rule in server.rules()), "every alert was evaluated")
+        assert len(alerts) == 11
+        assert {name for name, rule in alerts.items() if rule["state"] == "firing"} == set(), "all is well"
+
+
+def one(server: Prometheus, expression: str) -> float:
+    (sample,) = server.query(expression)
+    return float(sample["value"][1])

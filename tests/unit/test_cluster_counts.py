@@ -1,0 +1,57 @@
+"""What a dashboard shows of all nodes."""
+
+from datetime import UTC, datetime
+
+from overlay_net.domain.cluster_counts import count_cluster
+from overlay_net.model.node import Node
+from tests.unit.factories import overlay
+
+LONG_AGO, LATELY = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+ADDRESS = {"ipAddr": "192.168.100.4/24"}
+
+
+def node(name: str, created: str = "2026-01-02T00:00:00Z") -> Node:
+    return Node.parse({"metadata": {"name": name, "uid": name, "creationTimestamp": created}})
+
+
+def reserved(status: str, since: str = "2026-01-01T00:00:00Z") -> dict[str, str]:
+    return {"type": "Reserved", "status": status, "reason": "X", "lastTransitionTime": since}
+
+
+def test_each_node_is_in_one_state() -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "Ready"}
+    counts = count_cluster(
+        [node("a"), node("b"), node("c"), node("d")],
+        [
+            overlay("a", status=ADDRESS | {"conditions": [ready]}),
+            overlay(
+                "b", status=ADDRESS | {"conditions": [ready | {"status": "False"}], "conflictingIpAddr": "10.0.0.1"}
+            ),
+            overlay("c"),
+            overlay("left", status=ADDRESS),
+        ],
+    )
+    assert counts.nodes == {"ready": 1, "not_ready": 1, "without_address": 2, "gone": 1}
+    assert counts.duplicates == 1
+
+
+def test_routes_of_all_nodes_together() -> None:
+    routes = [{"subnet": f"10.{number}.0.0/16", "staticRoute": "r"} for number in range(3)]
+    counts = count_cluster(
+        [node("a"), node("b")],
+        [
+            overlay("a", spec={"routes": routes}, status=ADDRESS | {"routesReady": 2, "routesFailed": 1}),
+            overlay("b", spec={"routes": routes}, status=ADDRESS),
+            overlay("left", spec={"routes": routes}, status=ADDRESS | {"routesFailed": 3}),
+        ],
+    )
+    assert counts.routes == {"desired": 6, "programmed": 2, "failed": 1}
+
+
+def test_since_when_the_one_that_waits_longest_waits() -> None:
+    assert count_cluster([], []).waiting_since is None
+    assert count_cluster([node("a")], [overlay("a", status=ADDRESS)]).waiting_since is None
+    assert count_cluster([node("a")], []).waiting_since == LATELY, "without an object, since there is the node"
+    told = overlay("a", status={"conditions": [reserved("False")]})
+    assert count_cluster([node("a"), node("b")], [told]).waiting_since == LONG_AGO
+    assert count_cluster([node("a")], [overlay("a")]).waiting_since == LATELY

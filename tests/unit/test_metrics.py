@@ -1,0 +1,105 @@
+"""What Prometheus reads: names and labels that people rely on, and their reference."""
+
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lab.metrics_reference import FILE, reference
+from overlay_net import __version__
+from overlay_net.ops.metrics import AgentMetrics, ControllerMetrics, Metrics
+from overlay_net.runtime.workqueue import WorkQueue
+
+MODES: list[Callable[[], Metrics]] = [ControllerMetrics, AgentMetrics]
+
+
+def shown(metrics: Metrics) -> dict[str, float]:
+    """Every sample, by its name and labels as they are written."""
+    found = {}
+    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    assert FILE.read_text() == reference(), "python -m lab.metrics_reference"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_metric_is_declared(mode: Callable[[], Metrics]) -> None:
+    metrics = mode()
+    families = {family.name for family in metrics.registry.collect()}
+    ours = {name for name in families if not name.startswith(("process_", "python_"))}
+    assert ours == {each.name.removesuffix("_total") for each in metrics.declared}
+    assert len({each.name for each in metrics.declared}) == len(metrics.declared)
+
+
+def test_which_version_runs() -> None:
+    (build,) = [name for name in shown(ControllerMetrics()) if name.startswith("overlay_net_build_info")]
+    assert f'version="{__version__}"' in build
+    assert 'mode="controller"' in build
+
+
+def test_reconciliations_as_controller_runtime_counts_them() -> None:
+    metrics = ControllerMetrics()
+    for result in ("success", "requeue", "error", "terminal"):
+        metrics.began("node")
+        metrics.reconciled("node", result, 0.1)
+    metrics.ended("node")
+    found = shown(metrics)
+    for result in ("success", "requeue_after", "error", "terminal_error"):
+        assert found[f'controller_runtime_reconcile_total{{controller="node",result="{result}"}}'] == 1
+    assert found['controller_runtime_reconcile_errors_total{controller="node"}'] == 2
+    assert found['controller_runtime_active_workers{controller="node"}'] == 3
+    assert found['controller_runtime_reconcile_time_seconds_count{controller="node"}'] == 4
+
+
+async def test_a_queue_as_client_go_counts_it() -> None:
+    now = 0.0
+    metrics, queue = ControllerMetrics(), WorkQueue(clock=lambda: now)
+    metrics.watch_queue("node", queue)
+    for key in ("a", "b", "b", "c"):
+        queue.add(key)
+    now = 10.0
+    first, _ = await queue.get(), await queue.get()
+    now = 13.0
+    queue.done(first)
+    now = 15.0
+    queue.retry(first)
+    found = shown(metrics)
+    assert found['workqueue_depth{name="node"}'] == 1
+    assert found['workqueue_adds_total{name="node"}'] == 3, "a key that waits already is not added again"
+    assert found['workqueue_queue_duration_seconds_sum{name="node"}'] == 20
+    assert found['workqueue_work_duration_seconds_sum{name="node"}'] == 3
+    assert found['workqueue_unfinished_work_seconds{name="node"}'] == 5
+    assert found['workqueue_longest_running_processor_seconds{name="node"}'] == 5
+    assert found['workqueue_retries_total{name="node"}'] == 1
+
+
+def test_requests_are_counted_by_their_http_method() -> None:
+    metrics = AgentMetrics()
+    for verb, code in (("apply", 200), ("list", 200), ("watch", 200), ("create", 409), ("get", "error")):
+        metrics.requested(verb, "nodes", code, 0.1, "10.0.0.1:6443")
+    found = shown(metrics)
+    assert found['rest_client_requests_total{code="200",host="10.0.0.1:6443",method="PATCH"}'] == 1
+    assert found['rest_client_requests_total{code="200",host="10.0.0.1:6443",method="GET"}'] == 2
+    assert found['rest_client_requests_total{code="409",host="10.0.0.1:6443",method="POST"}'] == 1
+    assert found['rest_client_requests_total{code="error",host="10.0.0.1:6443",method="GET"}'] == 1
+
+
+def test_what_is_gone_is_shown_no_more() -> None:
+    controller, agent = ControllerMetrics(), AgentMetrics()
+    controller.set_pool("p1", 3, 4)
+    controller.forget_pool("p1")
+    assert not [name for name in shown(controller) if name.startswith("overlay_net_pool_addresses")]
+    agent.set_surroundings(True, {"10.0.0.1": True, "10.0.0.2": False})
+    assert shown(agent)['overlay_net_gateway_up{gateway="10.0.0.2"}'] == 0
+    agent.set_surroundings(False, {"10.0.0.1": True})
+    found = shown(agent)
+    assert [name for name in found if name.startswith("overlay_net_gateway_up")] == [
+        'overlay_net_gateway_up{gateway="10.0.0.1"}'
+    ]
+    assert found["overlay_net_duplicate_address"] == 0
