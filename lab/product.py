@@ -44,6 +44,8 @@ class Product:
         self.agents: dict[str, Process] = {}
         self.fence_after = str(SETTINGS["fence_after"])
         """What the agents are told that start from now on, as the chart tells theirs."""
+        self.agent_env: dict[str, str] = {}
+        """More settings of the agents that are started from now on."""
         self.start_seconds = 0.0
         """How long the controller took from its start until it was ready."""
 
@@ -92,6 +94,7 @@ class Product:
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
+                **self.agent_env,
             },
             enter=node.enter,
         )

@@ -223,7 +223,7 @@ async def test_lost_answers_are_an_error_and_the_next_look_tells(eth0: None) -> 
         assert raised.value.code == errno.ENOBUFS
         assert {action.route for action in actions} <= set((await kernel.observe()).routes)
         Forgetful.overflows = 1
-        with pytest.raises(KernelError, match="read links, addresses and routes: ") as raised:
+        with pytest.raises(KernelError, match="read links, addresses, routes and rules: ") as raised:
             await kernel.observe()
         assert raised.value.code == errno.ENOBUFS
         assert {action.route for action in actions} == shown()
