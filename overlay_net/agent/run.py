@@ -22,6 +22,7 @@ from overlay_net.model.errors import NotFound
 from overlay_net.model.kernel import Marks
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.route import shape
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.reflector import Reflector
@@ -45,14 +46,13 @@ CONFIRM_EVERY = 15.0
 async def run(settings: AgentSettings) -> None:
     """Run until cancelled, and leave the kernel as it is then. Raises ConfigurationError."""
     metrics = Metrics("agent")
-    store: Store[NodeOverlay] = Store(NodeOverlay.parse)
+    store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
     name = settings.node_name
     marks = Marks(settings.route_protocol, LINK_ALIAS)
     file = StateFile(settings.state_dir, name) if settings.state_dir is not None else None
-    recall = Recall(
-        file.recall() if file is not None else Unusable("Off", "no state_dir is set"), settings.trusted_for, moment
-    )
+    off = Unusable("Off", "no state_dir is set")
+    recall = Recall(file.recall if file is not None else lambda: off, settings.trusted_for, moment)
     sysctl_links = {settings.link}
 
     def unready() -> str:
@@ -74,7 +74,7 @@ async def run(settings: AgentSettings) -> None:
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
         Kernel(marks, sysctl_links, settings.proc_sys_net) as kernel,
     ):
-        api = KubeApi(connection, observer=metrics)
+        api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
         memory = ConfirmedMemory(file, source) if file is not None else None
         agent = NodeAgent(
@@ -114,6 +114,7 @@ async def run(settings: AgentSettings) -> None:
             late = asyncio.get_running_loop().call_later(PATIENCE, failed)
             await store.wait_synced()
             late.cancel()
+            recall.end()
             metrics.synced.set(1)
             log.info("synced", extra={"node": name})
             # An object that is not there announces nothing.

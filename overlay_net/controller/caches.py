@@ -98,7 +98,7 @@ def _shown(overlay: NodeOverlay | None) -> frozenset[IpAddress]:
 class Caches:
     def __init__(self) -> None:
         self.nodes: Store[Node] = Store(Node.parse)
-        self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse)
+        self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)

@@ -185,7 +185,7 @@ class NodeReconciler:
 
     def _look(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
-        gateway = overlay.assignment.gateway if overlay else None
+        gateway = overlay.assignment.gateway if overlay and self._rules.overlay_addresses else None
         return NodeView(
             name=name,
             node=node,

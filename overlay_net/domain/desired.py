@@ -1,6 +1,6 @@
 """NodeOverlayIp and this node's settings -> what its kernel must have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from overlay_net.domain.parents import ParentRule, choose_parent, why_missing
@@ -19,9 +19,14 @@ class LinkRules:
     macvlan_mode: MacvlanMode = "bridge"
     mac: str = ""
     fallback: IpNetwork | None = None
-    """With ``none``: routes without a gateway take the one that the node uses for this subnet."""
+    """Without a link: routes without a gateway take the one that the node uses for this subnet."""
     source: SourceTable | None = None
     """None: traffic from the overlay address goes wherever the main table says."""
+
+
+def rules_for(overlay: NodeOverlay | None, rules: LinkRules) -> LinkRules:
+    """The rules of this node as its object has them: without a link where it says that there are routes only."""
+    return replace(rules, mode="none") if overlay is not None and overlay.routes_only else rules
 
 
 def stable_mac(node: str, link: str) -> str:

@@ -90,9 +90,13 @@ def probe_targets(routes: Iterable[DesiredRoute], observed: Observed, off_link: 
         key=lambda place: (-place[0].network.prefixlen, place[1] != off_link),
     )
     targets = set()
+    # Thousands of routes share few gateways, as the very same values.
+    seen: set[tuple[int, int, bool]] = set()
     for route in routes:
-        if route.kind != "unicast" or route.check.kind == "none":
+        same = (id(route.gateways), id(route.check), route.on_link)
+        if same in seen or route.kind != "unicast" or route.check.kind == "none":
             continue
+        seen.add(same)
         for gateway in route.gateways:
             around = [place for place in places if gateway.address in place[0].network]
             if not around and route.on_link:

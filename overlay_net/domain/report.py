@@ -6,6 +6,7 @@ from datetime import datetime
 
 from overlay_net.domain.address_plan import ADDRESS_TENTATIVE, is_ours
 from overlay_net.model.conditions import (
+    ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
     CONFIGURED,
     GATEWAY_REACHABLE,
@@ -78,12 +79,13 @@ def report_of(
     configured: IpInterface | None,
     now: datetime,
     around: Around = Around(),
+    fallback: IpAddress | None = None,
 ) -> Report:
     """The agent's part of status.
 
     ``link`` is where the settings want the address; ``plan`` is what the last look at the kernel left to do;
     ``errors`` is what the kernel refused, by route (None: link or address); ``configured`` is our address that the
-    kernel has.
+    kernel has; ``fallback`` is the gateway of routes without one.
     """
     failures = _failures(desired, plan, errors)
     blocked = next((problem for problem in plan.problems if problem.route is None), None)
@@ -96,6 +98,7 @@ def report_of(
         interface=link.parent,
         link=link.name,
         configured=configured,
+        fallback=fallback,
         observed_generation=overlay.generation,
         routes_desired=len(desired.routes),
         routes_ready=len(desired.routes) - len(failures),
@@ -114,6 +117,9 @@ def _is_tentative(blocked: Problem | None) -> bool:
 def _failures(
     desired: Desired, plan: KernelPlan, errors: Mapping[DesiredRoute | None, str]
 ) -> tuple[RouteFailure, ...]:
+    if not plan.problems and len(plan.placed) == len(desired.routes) and not errors.keys() - {None}:
+        # As it is nearly always, and thousands of routes are slow to hash.
+        return ()
     problems = {problem.route: problem for problem in plan.problems if problem.route is not None}
     placed = {route for route, _ in plan.placed}
     failures = []
@@ -154,8 +160,10 @@ def _configured(
         return Condition(CONFIGURED, False, "KernelRefused", error)
     if link.kind == "none":
         if configured is not None:
-            return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel; link_mode is none")
-        return Condition(CONFIGURED, True, "RoutesOnly", "link_mode is none: this node has routes and no address")
+            return Condition(
+                CONFIGURED, False, "Pending", f"{configured} is still in the kernel, though this node has routes only"
+            )
+        return Condition(CONFIGURED, True, "RoutesOnly", "this node has routes and no overlay address")
     if desired.address is None:
         return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
     if configured is not None and configured != desired.address:
@@ -164,7 +172,7 @@ def _configured(
         return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
     if around.claimed_by:
         message = f"{desired.address} is on the link and defended; {around.claimed_by} claims it too"
-        return Condition(CONFIGURED, True, "AddressClaimed", message)
+        return Condition(CONFIGURED, True, ADDRESS_CLAIMED, message)
     return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
 
 

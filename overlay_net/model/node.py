@@ -23,6 +23,8 @@ class Node:
     addresses: tuple[IpAddress, ...] = ()
     """Its own addresses, as the kubelet or the cloud says."""
     pod_subnets: tuple[IpNetwork, ...] = ()
+    taints: tuple[str, ...] = ()
+    """Their keys."""
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
@@ -41,6 +43,7 @@ class Node:
                 for text in texts_of(object_of(raw, "spec"), "podCIDRs")
                 if (subnet := network_of(text)) is not None
             ),
+            taints=tuple(text_of(taint.get("key")) for taint in objects_of(object_of(raw, "spec"), "taints")),
         )
 
     @property

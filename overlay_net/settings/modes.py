@@ -30,6 +30,7 @@ from overlay_net.settings.values import (
     OptionalDirectory,
     Subnet,
     SubnetId,
+    TaintKey,
     Url,
     ZoneName,
 )
@@ -150,6 +151,12 @@ class ControllerSettings(_Settings):
     fence_after: Duration = Field(
         default=timedelta(minutes=10), description="how long the silent agent of a node that is gone is waited for"
     )
+    overlay_addresses: bool = Field(
+        default=True, description="whether nodes get overlay addresses; false: they have routes only"
+    )
+    startup_taint: TaintKey = Field(
+        default="", description="taint that is taken off a node once its address and routes are in place; empty: none"
+    )
     workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
     status_batch: Interval = Field(
         timedelta(seconds=1),
@@ -166,6 +173,12 @@ class ControllerSettings(_Settings):
     audit_grace: Duration = Field(
         default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
     )
+
+    @model_validator(mode="after")
+    def _no_pools_without_addresses(self) -> "ControllerSettings":
+        if not self.overlay_addresses and self.phpipam is not None and self.phpipam.subnet_map:
+            raise ValueError("overlay_addresses is false, so no address is taken from phpipam.subnet_map: remove one")
+        return self
 
 
 class AgentSettings(_Settings):

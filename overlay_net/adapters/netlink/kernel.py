@@ -166,11 +166,11 @@ class Kernel:
         same = {id(route) for route in there}
         if all(id(action.route) in same for action in deletions):
             return deletions
-        keys = {(route.protocol, *route.key) for route in there}
+        keys = {(route.protocol, route.quick_key) for route in there}
         return [
             action
             for action in deletions
-            if route_messages.metric_of(action.route) or (action.route.protocol, *action.route.key) in keys
+            if route_messages.metric_of(action.route) or (action.route.protocol, action.route.quick_key) in keys
         ]
 
     async def _write(self, actions: Sequence[RouteAction], refused: list[tuple[RouteAction, KernelError]]) -> None:
