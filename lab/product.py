@@ -46,6 +46,8 @@ class Product:
         self.agents: dict[str, Process] = {}
         self.fence_after = str(SETTINGS["fence_after"])
         """What the agents are told that start from now on, as the chart tells theirs."""
+        self.agent_env: dict[str, str] = {}
+        """More settings of the agents that are started from now on."""
         self.values: dict[str, Any] = {}
         """Of the chart, as they were installed last."""
         self._kubelet: threading.Thread | None = None
@@ -124,6 +126,7 @@ class Product:
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
                 **self._allocation(),
+                **self.agent_env,
             },
             enter=node.enter,
         )

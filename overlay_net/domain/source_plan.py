@@ -3,7 +3,7 @@
 Two rules for the overlay address, in this order: the main table counts as far as it is more specific than
 ``SourceTable.suppress``, then our own table does. That one holds the overlay subnet, a default route through the
 overlay gateway, and those of our routes of the main table over the overlay that the first rule passes over. Why so:
-docs/adr/0009. Where the wish cannot be placed now, what the kernel has stays.
+docs/adr/0014. Where the wish cannot be placed now, what the kernel has stays.
 """
 
 from collections.abc import Iterator
