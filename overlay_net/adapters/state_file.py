@@ -15,6 +15,7 @@ from pathlib import Path
 from overlay_net.domain.last_state import LastState, Moment, Unusable, read_back, stamp_bytes, state_bytes
 from overlay_net.model.names import label_value
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class StateFile:
         self._written: bytes | None = None
         """The state that is in the file for certain, of this process's own writing."""
         self._overlay: NodeOverlay | None = None
+        self._trials: tuple[Trial, ...] = ()
         self._stamped: Moment | None = None
         self._complaint = ""
         # Files are written in a thread, as a disk may take its time: one at a time.
@@ -57,12 +59,12 @@ class StateFile:
         except OSError as error:
             return Unusable("Unreadable", f"{self.state}: {error.strerror}")
 
-    async def remember(self, overlay: NodeOverlay, confirmed: Moment) -> None:
+    async def remember(self, overlay: NodeOverlay, confirmed: Moment, trials: tuple[Trial, ...] = ()) -> None:
         """Keep what the node must have, before it is acted on. Costs nothing while that is the same."""
         async with self._turn:
-            if overlay is self._overlay:
+            if overlay is self._overlay and trials == self._trials:
                 return
-            content = state_bytes(overlay)
+            content = state_bytes(overlay, trials)
             if content != self._written:
                 self._written = None
                 if not await self._attempt(self._keep, content, confirmed):
@@ -70,7 +72,7 @@ class StateFile:
                     await self._attempt(self._remove)
                     return
                 self._written, self._stamped, self._complaint = content, confirmed, ""
-            self._overlay = overlay
+            self._overlay, self._trials = overlay, trials
 
     async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
         """The API said again that ``overlay`` is what the node must have; written once a minute at the most."""

@@ -70,10 +70,13 @@ class NodeSteps:
         match action:
             case ApplyOverlay(labels) if view.overlay is None:
                 await self._create(view.name, labels)
-            case ApplyOverlay(labels, routes):
+            case ApplyOverlay(labels, routes, generations, withdrawn):
                 body = self._body(view.overlay, view.name)
                 body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
                 body["spec"] = {"routes": [route_json(route) for route in routes]}
+                for key, entries in (("generations", generations), ("withdrawn", withdrawn)):
+                    if entries:
+                        body["spec"][key] = [entry.to_json() for entry in entries]
                 await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
                 log.info("object applied", extra={"node": view.name, "routes": len(routes)})
             case ApplyAssignment(assignment):

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from overlay_net.domain.address_conflict import QUARANTINE_TIME, conflict_pause, in_conflict
 from overlay_net.domain.addresses import may_hand_out
+from overlay_net.domain.withdrawal import tell_of_withdrawn, withdrawals
 from overlay_net.model.cluster import (
     Announce,
     ApplyAssignment,
@@ -114,10 +115,14 @@ def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan
         return address
     labels = overlay_labels(node)
     labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
-    if overlay.routes != view.routes or not overlay.held or not labelled:
+    if (overlay.routes, overlay.generations) != (view.routes, view.generations) or not overlay.held or not labelled:
         # Routes never wait for an IPAM: what the look-up finds comes with the next plan.
-        return replace(address, actions=(ApplyOverlay(labels, view.routes), *address.actions))
-    return address
+        withdrawn = withdrawals(overlay, view.routes, view.now)
+        apply = ApplyOverlay(labels, view.routes, view.generations, withdrawn)
+        return replace(address, actions=(apply, *address.actions))
+    told = tell_of_withdrawn(overlay, view.now)
+    waits = [wait for wait in (address.look_after, told.look_after) if wait is not None]
+    return NodePlan((*address.actions, *told.actions), min(waits, default=None))
 
 
 def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
@@ -200,6 +205,7 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         releasing=tuple(str(other.address.ip) for other in others),
         conflicts=overlay.assignment.conflicts + left,
         last_conflict=view.now.replace(microsecond=0) if left else overlay.assignment.last_conflict,
+        withdrawn=overlay.assignment.withdrawn,
         reserved=_condition(view, overlay, Condition(RESERVED, True, "Reserved", message)),
     )
     actions: list[ClusterAction] = []

@@ -26,6 +26,7 @@ from overlay_net.model.kernel import (
     Problem,
 )
 from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure, SilentGateway
+from overlay_net.model.trial import Trial
 
 MAX_SILENT = 64
 """Entries of status.gateways at the most."""
@@ -76,6 +77,7 @@ def report_of(
     configured: IpInterface | None,
     now: datetime,
     around: Around = Around(),
+    trials: tuple[Trial, ...] = (),
 ) -> Report:
     """The agent's part of status.
 
@@ -88,7 +90,7 @@ def report_of(
     conditions = (
         _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
         _gateways_reachable(around),
-        _ready(desired, link, configured, failures),
+        _ready(desired, link, configured, failures, trials),
     )
     return Report(
         interface=link.parent,
@@ -101,6 +103,7 @@ def report_of(
         failures=failures[:MAX_FAILURES],
         silent_gateways=around.silent[:MAX_SILENT],
         conflict=around.duplicate if around.duplicate and not overlay.deleting else None,
+        trials=trials,
         conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
     )
 
@@ -170,7 +173,11 @@ def _gateways_reachable(around: Around) -> Condition:
 
 
 def _ready(
-    desired: Desired, link: DesiredLink, configured: IpInterface | None, failures: tuple[RouteFailure, ...]
+    desired: Desired,
+    link: DesiredLink,
+    configured: IpInterface | None,
+    failures: tuple[RouteFailure, ...],
+    trials: tuple[Trial, ...],
 ) -> Condition:
     routes_only = link.kind == "none"
     if configured != desired.address or (desired.address is None and not routes_only):
@@ -179,5 +186,9 @@ def _ready(
         first = failures[0]
         message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
+    if trials:
+        first_trial = min(trials, key=lambda trial: trial.state == "Probing")
+        named = f"generation {first_trial.generation} of StaticRoute {first_trial.static_route}"
+        return Condition(READY, False, first_trial.state, f"{named}: {first_trial.message}")
     what = f"{len(desired.routes)} routes are in place"
     return Condition(READY, True, "Ready", what if routes_only else f"address and {what}")

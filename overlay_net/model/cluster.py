@@ -11,8 +11,9 @@ from typing import TypeAlias
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.kernel import DesiredRoute, IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import Assignment, NodeOverlay
+from overlay_net.model.overlay import Assignment, NodeOverlay, Withdrawal
 from overlay_net.model.pool import Pool
+from overlay_net.model.trial import RouteGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class NodeView:
     pools: tuple[Pool, ...]
     """Every pool, in the order in which they are tried."""
     now: datetime
+    generations: tuple[RouteGeneration, ...] = ()
+    """Of which generations ``routes`` are, of StaticRoutes with a probe or a staged roll-out."""
     reservations: tuple[Reservation, ...] | None = None
     """What the IPAM has for this node; None: nobody asked yet."""
     records_differ: bool = False
@@ -82,10 +85,12 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOverlay:
-    """Create or update the node's object: labels, finalizer, spec.routes."""
+    """Create or update the node's object: labels, finalizer, and the controller's part of spec."""
 
     labels: Mapping[str, str]
     routes: tuple[DesiredRoute, ...]
+    generations: tuple[RouteGeneration, ...] = ()
+    withdrawn: tuple[Withdrawal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class Node:
     addresses: tuple[IpAddress, ...] = ()
     """Its own addresses, as the kubelet or the cloud says."""
     pod_subnets: tuple[IpNetwork, ...] = ()
+    created: str = ""
+    """RFC 3339, whole seconds."""
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
@@ -41,6 +43,7 @@ class Node:
                 for text in texts_of(object_of(raw, "spec"), "podCIDRs")
                 if (subnet := network_of(text)) is not None
             ),
+            created=text_of(metadata.get("creationTimestamp")),
         )
 
     @property

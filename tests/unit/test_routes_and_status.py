@@ -15,7 +15,7 @@ GATEWAY = ip_address("192.168.100.1")
 
 
 def compiled(*routes: StaticRoute, **options: Any) -> list[tuple[str, list[str], str]]:
-    found = compile_routes(routes, node(**options), GATEWAY)
+    found = compile_routes(routes, node(**options), GATEWAY).routes
     return [(str(each.subnet), [str(gateway.address) for gateway in each.gateways], each.owner) for each in found]
 
 
@@ -24,7 +24,7 @@ def test_without_a_gateway_of_its_own_a_route_goes_through_the_overlay_gateway()
     assert compiled(static_route(gateway="10.0.0.9")) == [("192.168.0.0/24", ["10.0.0.9"], "r1")]
     several = [{"address": "10.0.0.9"}, {"address": "10.0.0.8"}]
     assert compiled(static_route(gateways=several)) == [("192.168.0.0/24", ["10.0.0.9", "10.0.0.8"], "r1")]
-    assert compile_routes([static_route()], node(), None)[0].gateways == ()
+    assert compile_routes([static_route()], node(), None).routes[0].gateways == ()
 
 
 def test_zone_labels_and_selectors_choose_the_nodes() -> None:
@@ -69,7 +69,7 @@ def test_broken_and_deleted_objects_give_no_routes_and_disturb_nobody() -> None:
 def table(
     name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, failures: Any = (), failed: int | None = None
 ) -> NodeTable:
-    entries = [route_json(each) for each in compile_routes(routes, node(name), GATEWAY)]
+    entries = [route_json(each) for each in compile_routes(routes, node(name), GATEWAY).routes]
     status = {
         "ipAddr": "192.168.100.4/24",
         "gateway": "192.168.100.1",
