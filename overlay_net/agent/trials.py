@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from overlay_net.adapters.ping import connects, echo
-from overlay_net.domain.trials import acted_on, conclude, follow, in_force, routes_of
+from overlay_net.domain.trials import acted_on, conclude, follow, in_force, routes_by_owner
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import DesiredRoute, IpAddress, KernelPlan
 from overlay_net.model.overlay import NodeOverlay
@@ -126,7 +126,7 @@ class Trials:
                 continue
             task = asyncio.create_task(self._ask(told.probe, source))
             task.add_done_callback(lambda task: None if task.cancelled() else self._changed())
-            complete = routes == frozenset(routes_of(self._last, name))
+            complete = routes == frozenset(routes_by_owner(self._last).get(name, ()))
             self._questions[name] = _Question(trial, routes, complete, task)
 
     def _conclude(self) -> None:

@@ -15,6 +15,7 @@ from overlay_net.model.conditions import (
     transition,
 )
 from overlay_net.model.kernel import (
+    DeleteRoute,
     Desired,
     DesiredLink,
     DesiredRoute,
@@ -90,7 +91,7 @@ def report_of(
     conditions = (
         _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
         _gateways_reachable(around),
-        _ready(desired, link, configured, failures, trials),
+        _ready(desired, link, configured, failures, trials, plan),
     )
     return Report(
         interface=link.parent,
@@ -178,6 +179,7 @@ def _ready(
     configured: IpInterface | None,
     failures: tuple[RouteFailure, ...],
     trials: tuple[Trial, ...],
+    plan: KernelPlan,
 ) -> Condition:
     routes_only = link.kind == "none"
     if configured != desired.address or (desired.address is None and not routes_only):
@@ -186,6 +188,10 @@ def _ready(
         first = failures[0]
         message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
+    left = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
+    if left:
+        message = f"{len(left)} routes that this node must not have any more are still in its kernel; {left[0].subnet}"
+        return Condition(READY, False, "RoutesLeft", message)
     if trials:
         first_trial = min(trials, key=lambda trial: trial.state == "Probing")
         named = f"generation {first_trial.generation} of StaticRoute {first_trial.static_route}"

@@ -176,11 +176,18 @@ def _tried(route: StaticRoute, table: NodeTable) -> tuple[str, str, str] | None:
         if route.rollout is not None:
             has = f"keeps generation {told.generation}" if told is not None else "keeps what it has"
             return PENDING, f"{has}, and waits for its turn in the roll-out", WAITING
-        return None if told is None else (PENDING, f"still has generation {told.generation}", "")
+        if told is not None or (route.probe is not None and _has_entries(route, table)):
+            return PENDING, "the node's object still has an earlier generation", ""
+        return None
     trial = table.trials.get(route.name)
     if trial is None or not trial.is_of(told):
         return None
     return PENDING if trial.state == "Probing" else FAILED, trial.message, trial.state
+
+
+def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
+    keys = ((subnet, route.metric, route.table) for subnet in route.subnets)
+    return any((entry := table.routes.get(key)) is not None and entry.owner == route.name for key in keys)
 
 
 def progress_of(route: StaticRoute, tables: Iterable[NodeTable], protection: Protection) -> tuple[Progress, ...]:

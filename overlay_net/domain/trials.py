@@ -8,8 +8,8 @@ A generation that the node is told and that has no Trial is proven. Trials are k
 an agent that dies on the way finds a change that is not proven, and proves it.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from overlay_net.model.kernel import DesiredRoute, KernelPlan
 from overlay_net.model.overlay import NodeOverlay
@@ -29,38 +29,49 @@ def follow(
     """
     if overlay is before:
         return trials
-    old = {trial.static_route: trial for trial in trials}
+    told_before = frozenset(before.generations if before is not None else ())
+    old = {each.static_route: each for each in trials}
+    look = _Look(old, told_before, routes_by_owner(before), known=known, current=overlay.current)
+    wanted = routes_by_owner(overlay)
     followed = (
-        _follow(old.get(told.static_route), before, overlay, told, known=known)
-        for told in overlay.generations
-        if told.probe is not None
+        _follow(look, told, wanted.get(told.static_route, ())) for told in overlay.generations if told.probe is not None
     )
     return tuple(trial for trial in followed if trial is not None)
 
 
-def _follow(
-    old: Trial | None, before: NodeOverlay | None, overlay: NodeOverlay, told: RouteGeneration, *, known: bool
-) -> Trial | None:
-    if old is not None and old.is_of(told) and old.state != "Probing":
-        return old
-    if _unchanged(old, before, overlay, told, known=known):
-        return old if old is not None and old.is_of(told) else None
-    last = routes_of(before, told.static_route) if known else None
+def routes_by_owner(overlay: NodeOverlay | None) -> Mapping[str, tuple[DesiredRoute, ...]]:
+    """The routes of each StaticRoute."""
+    found: dict[str, list[DesiredRoute]] = {}
+    for route in overlay.routes if overlay is not None else ():
+        found.setdefault(route.owner, []).append(route)
+    return {name: tuple(routes) for name, routes in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    old: Mapping[str, Trial]
+    told: frozenset[RouteGeneration]
+    had: Mapping[str, tuple[DesiredRoute, ...]]
+    known: bool
+    current: bool
+    """Whether the last report speaks of the object as it is now."""
+
+
+def _follow(look: _Look, told: RouteGeneration, wanted: tuple[DesiredRoute, ...]) -> Trial | None:
+    old = look.old.get(told.static_route)
+    present = old if old is not None and old.is_of(told) else None
+    if present is not None and present.state != "Probing":
+        return present
+    had = look.had.get(told.static_route, ())
+    # A report names all that is not proven.
+    reported = present is not None or look.current
+    unchanged = (told in look.told and had == wanted) if look.known else reported
+    if unchanged:
+        return present
+    last = had if look.known else None
     previous = old.previous if old is not None else last
     message = f"{told.probe} must answer within {told.probe.timeout:g} s" if told.probe else ""
     return Trial(told.static_route, told.uid, told.generation, "Probing", message, previous)
-
-
-def _unchanged(
-    old: Trial | None, before: NodeOverlay | None, overlay: NodeOverlay, told: RouteGeneration, *, known: bool
-) -> bool:
-    """Whether the node had these very routes, of this generation, already."""
-    if not known:
-        # The report names what is not proven, and speaks of the object as it is now.
-        return (old is not None and old.is_of(told)) or overlay.report.observed_generation >= overlay.generation
-    if before is None or told not in before.generations:
-        return False
-    return routes_of(before, told.static_route) == routes_of(overlay, told.static_route)
 
 
 def conclude(trials: tuple[Trial, ...], tried: Trial, failure: str) -> tuple[Trial, ...]:
@@ -75,10 +86,6 @@ def conclude(trials: tuple[Trial, ...], tried: Trial, failure: str) -> tuple[Tri
         return (*rest, replace(tried, state="ProbeFailed", message=message))
     back = f"{failure}; {len(tried.previous)} routes of before are back" if tried.previous else f"{failure}; withdrawn"
     return (*rest, replace(tried, state="RolledBack", message=back))
-
-
-def routes_of(overlay: NodeOverlay | None, static_route: str) -> tuple[DesiredRoute, ...]:
-    return tuple(route for route in overlay.routes if route.owner == static_route) if overlay is not None else ()
 
 
 def in_force(routes: tuple[DesiredRoute, ...], trials: Iterable[Trial]) -> tuple[DesiredRoute, ...]:

@@ -1,15 +1,18 @@
 """Probe and roll back as decisions: what a node has while a change is tried, after it failed, and after a crash."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay_net.domain.last_state import LastState, Moment, read_back, stamp_bytes, state_bytes
+from overlay_net.domain.report import report_of
 from overlay_net.domain.trials import acted_on, conclude, follow, in_force
-from overlay_net.model.kernel import KernelPlan, Problem
+from overlay_net.model.conditions import find
+from overlay_net.model.kernel import DeleteRoute, Desired, DesiredLink, KernelPlan, Problem, Route
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.trial import Probe, RouteGeneration, Trial, seconds_of
 from tests.unit.factories import overlay
@@ -247,3 +250,36 @@ def test_whatever_happens_the_node_ends_with_the_newest_proven_change_and_tries_
     wanted = {("10.1.0.0/16", f"192.168.100.{expected}")} if expected is not None else set()
     assert agent.kernel == wanted | {OTHERS_WAY}
     assert [each.state for each in agent.trials] == ([] if gateway in good else ["RolledBack"])
+
+
+# --- The report -------------------------------------------------------------------------------------------------------
+
+LINK = DesiredLink("tmp0", "eth0")
+ADDRESS = ip_interface("192.168.100.4/24")
+
+
+def ready(plan: KernelPlan, trials: tuple[Trial, ...] = ()) -> tuple[bool, str, str]:
+    now = told(2, 2)
+    wish = Desired(LINK, ADDRESS, now.routes)
+    placed = tuple((each, "tmp0") for each in now.routes)
+    report = report_of(now, wish, LINK, replace(plan, placed=placed), {}, ADDRESS, MOMENT.wall, trials=trials)
+    assert NodeOverlay.parse({"status": report.to_json()}).report.trials == trials
+    found = find(report.conditions, "Ready")
+    assert found is not None
+    return found.status, found.reason, found.message
+
+
+def test_a_node_is_ready_when_its_changes_are_proven() -> None:
+    assert ready(KernelPlan())[:2] == (True, "Ready")
+    tried = step((), told(1, 1), told(2, 2))
+    assert ready(KernelPlan(), tried)[:2] == (False, "Probing")
+    status, reason, message = ready(KernelPlan(), conclude(tried, tried[0], "no answer"))
+    assert (status, reason) == (False, "RolledBack")
+    assert message.startswith("generation 2 of StaticRoute r1: no answer")
+
+
+def test_a_route_that_cannot_be_taken_away_is_said() -> None:
+    left = DeleteRoute(Route(ip_network("10.7.0.0/16"), (), 117, kind="blackhole"))
+    status, reason, message = ready(KernelPlan(actions=(left,)))
+    assert (status, reason) == (False, "RoutesLeft")
+    assert "10.7.0.0/16" in message
