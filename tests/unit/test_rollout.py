@@ -152,23 +152,27 @@ def test_one_node_after_the_other_and_the_status_tells_how_far_it_is() -> None:
 def test_it_stops_where_it_fails_says_where_and_goes_on_with_the_next_generation() -> None:
     made = cluster("n1", "n2", "n3")
     turn(made)
-    made.report("n1", failing=True)
+    made.report("n1")
+    turn(made)
+    made.report("n2", failing=True)
     for _ in range(3):
         turn(made)
     reason, message = programmed(made)
     assert reason == "RolloutStopped"
-    assert "1 of 3 nodes have this generation" in message
-    assert "not in place on n1" in message
-    assert made.gateways("n2") == made.gateways("n3") == ["192.168.100.1"]
+    assert "2 of 3 nodes have this generation" in message
+    assert "not in place on n2" in message
+    assert made.gateways("n3") == ["192.168.100.1"]
     begin(made, 3, 1)
     turn(made)
     # The node that has nothing to lose comes first.
     assert [made.gateways(name) for name in ("n1", "n2", "n3")] == [
+        ["192.168.100.2"],
         ["192.168.100.3"],
         ["192.168.100.1"],
-        ["192.168.100.1"],
     ]
-    for name in ("n1", "n2", "n3"):
+    made.batch()
+    assert (made.status["updated"], made.status["ready"]) == (1, 0)
+    for name in ("n2", "n1", "n3"):
         made.report(name)
         turn(made)
     assert made.status["ready"] == 3

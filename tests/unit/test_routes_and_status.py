@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from overlay_net.domain.node_routes import compile_routes
-from overlay_net.domain.route_status import NodeTable, route_status
+from overlay_net.domain.route_status import MAX_NODES, NodeTable, route_status
 from overlay_net.model.route import route_json
 from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, overlay, static_route
@@ -175,3 +175,12 @@ def test_the_list_is_bounded_and_the_counts_are_not() -> None:
     status = route_status(route, [table(f"n{number:04}", route) for number in range(1200)], NOW)
     assert len(status["nodeStatus"]) == 1000
     assert status["ready"] == 1200
+
+
+def test_a_node_that_found_no_room_in_the_list_was_ready_only_where_others_in_it_are() -> None:
+    route = static_route()
+    for state, then in (("Pending", "Pending"), ("Ready", "Ready")):
+        listed = [{"hostname": f"m{number:04}", "state": state} for number in range(MAX_NODES)]
+        status = {"observedGeneration": 1, "nodeStatus": listed}
+        found = route_status(static_route(status=status), [table("n1", route, seen=1, generation=2)], NOW)
+        assert [each["state"] for each in found["nodeStatus"]] == [then]

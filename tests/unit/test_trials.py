@@ -195,6 +195,15 @@ class Agent:
         self.last, self.trials, self.known = found.overlay, found.overlay.report.trials, True
 
 
+def test_what_was_proven_is_not_tried_again_by_an_agent_that_starts_anew() -> None:
+    agent = Agent(known=True)
+    agent.look(told(1, 1))
+    agent.answer("")
+    agent.restart()
+    agent.look(told(1, 1))
+    assert agent.trials == ()
+
+
 moves = st.lists(
     st.one_of(
         st.tuples(st.just("change"), st.integers(1, 5)),
