@@ -119,20 +119,38 @@ class ControlPlane:
     def admin(self) -> Path:
         return self.kubeconfig("admin", ("system:masters",))
 
-    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """A kubeconfig with a real token of a service account, in a file as a pod has it."""
+    def service_account_kubeconfig(self, namespace: str, name: str, node: str = "") -> Path:
+        """A kubeconfig with a real token of a service account, in a file as a pod has it; of a pod on ``node``."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        request = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": TOKEN_SECONDS},
-        }
+        spec: dict[str, Any] = {"expirationSeconds": TOKEN_SECONDS}
+        if node:
+            spec["boundObjectRef"] = self._pod(namespace, name, node)
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         answer = self.kubectl("create", f"--raw={path}", "-f", "-", stdin=json.dumps(request))
-        token = self._kubeconfigs / f"{namespace}_{name}.token"
+        stem = "_".join(each for each in (namespace, name, node) if each)
+        token = self._kubeconfigs / f"{stem}.token"
         write_private(token, json.loads(answer)["status"]["token"].encode())
-        kubeconfig = self._kubeconfigs / f"{namespace}_{name}.yaml"
+        kubeconfig = self._kubeconfigs / f"{stem}.yaml"
         self._write(kubeconfig, {"tokenFile": str(token)})
         return kubeconfig
+
+    def _pod(self, namespace: str, account: str, node: str) -> dict[str, str]:
+        """A pod of the account on the node, as far as the API server knows one; what refers to it."""
+        name = f"{account}-{node}"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "nodeName": node,
+                "serviceAccountName": account,
+                "automountServiceAccountToken": False,
+                "containers": [{"name": "none", "image": "none"}],
+            },
+        }
+        self.apply(pod)
+        uid = self.get("pod", name, f"--namespace={namespace}")["metadata"]["uid"]
+        return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
 
     def _write(self, path: Path, user: dict[str, str]) -> None:
         content: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """The product as it runs in production: the chart is installed, and its two modes run as processes of their own.
 
 Each process gets what its pod would get: the settings from its ConfigMap, the token of its service account, and, for
-an agent, the name of its node and the node's network. Where the pod would mount phpIPAM's secret, the controller is
-shown a directory with the same files.
+an agent, the name of its node, the node's network and how to handle memory. Where the pod would mount phpIPAM's secret,
+the controller is shown a directory with the same files.
 """
 
 import base64
@@ -44,6 +44,8 @@ class Product:
         self.agents: dict[str, Process] = {}
         self.fence_after = str(SETTINGS["fence_after"])
         """What the agents are told that start from now on, as the chart tells theirs."""
+        self.values: dict[str, Any] = {}
+        """Of the chart, as they were installed last."""
         self.start_seconds = 0.0
         """How long the controller took from its start until it was ready."""
 
@@ -54,17 +56,27 @@ class Product:
         phpipam: dict[str, Any] | None = None,
     ) -> None:
         """`helm install` of the chart with these pools, settings of the controller, and values of phpIPAM."""
-        values = {
+        self.values = {
             "pools": pools,
             "phpIPAM": phpipam or {},
             "controller": {"settings": {**SETTINGS, **(settings or {})}},
             "agent": {"settings": {"log": {"format": "text"}, "state_dir": str(self._directory / "state")}},
         }
+        self._helm("install", "--create-namespace")
+
+    def upgrade(self, **values: Any) -> None:
+        """`helm upgrade` with these values in place of the earlier ones; a process has them from its next start on."""
+        self.values |= values
+        self._helm("upgrade")
+        for mode in ("controller", "agent"):
+            self._fetch_settings(mode)
+
+    def _helm(self, command: str, *options: str) -> None:
         file = self._directory / "values.json"
-        file.write_text(json.dumps(values))
-        self._plane.helm(
-            "install", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--create-namespace", f"--values={file}"
-        )
+        file.write_text(json.dumps(self.values))
+        # Without hooks: their jobs need nodes that run pods.
+        where = (f"--namespace={NAMESPACE}", "--no-hooks", f"--values={file}")
+        self._plane.helm(command, "overlay-net", str(CHART), *where, *options)
 
     def start_controller(self) -> Process:
         began = time.monotonic()
@@ -88,10 +100,11 @@ class Product:
             self._command("agent"),
             log=self._directory / f"agent-{node.name}.log",
             env={
-                "OVERLAY_KUBECONFIG": str(self._identity("agent")),
+                "OVERLAY_KUBECONFIG": str(self._identity("agent", node.name)),
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
+                **self._allocation(),
             },
             enter=node.enter,
         )
@@ -128,15 +141,24 @@ class Product:
         for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):
             process.terminate()
 
+    def _allocation(self) -> dict[str, str]:
+        """How the pod of an agent is told to handle memory."""
+        daemon_set = self._plane.get("daemonset", "overlay-net-agent", f"--namespace={NAMESPACE}")
+        (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+        return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith("MALLOC_")}
+
     def _command(self, mode: str) -> list[str]:
         settings = self._directory / f"{mode}.yaml"
         if not settings.exists():
-            config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
-            settings.write_text(config_map["data"]["config.yaml"])
+            self._fetch_settings(mode)
         return [sys.executable, "-m", "overlay_net", mode, f"--config={settings}"]
 
-    def _identity(self, mode: str) -> Path:
-        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}")
+    def _fetch_settings(self, mode: str) -> None:
+        config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
+        (self._directory / f"{mode}.yaml").write_text(config_map["data"]["config.yaml"])
+
+    def _identity(self, mode: str, node: str = "") -> Path:
+        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)
 
 
 PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/readyz', timeout=2).read())"

@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from overlay_net import __version__
-from overlay_net.model.errors import ConfigurationError
+from overlay_net.model.errors import ApiError, ConfigurationError
 from overlay_net.ops.logs import configure
-from overlay_net.settings import CONFIG_VARIABLE, ENV_PREFIX, AgentSettings, ControllerSettings, describe, load
+from overlay_net.runtime.garbage import collect_seldom
+from overlay_net.settings import (
+    CONFIG_VARIABLE,
+    ENV_PREFIX,
+    AgentSettings,
+    ControllerSettings,
+    describe,
+    load,
+    parse_duration,
+)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,7 +58,50 @@ def parser() -> argparse.ArgumentParser:
                 help="remove what is ours from this node (routes, address, link, last state), say what, and end; "
                 "no API server is needed, and no agent may run on the node meanwhile",
             )
+    _add_status(modes)
+    _add_crds(modes)
     return top
+
+
+def _add_status(modes: Any) -> None:
+    text = "say on one screen how much is as it should be and what is wrong; exit code 1: something is"
+    sub = modes.add_parser("status", help=text, description=text[0].upper() + text[1:] + ".")
+    sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: as kubectl, else the pod's account")
+    sub.add_argument(
+        "--wait", type=_seconds, default=0.0, metavar="TIME", help="look again until all is well; e.g. 60s"
+    )
+    sub.add_argument(
+        "--connect",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="also whether this on-premise TCP server can be reached from here, and from which address; repeatable",
+    )
+
+
+def _add_crds(modes: Any) -> None:
+    text = "bring the CustomResourceDefinitions of this version into the cluster, and end"
+    sub = modes.add_parser("crds", help=text, description=text[0].upper() + text[1:] + ".")
+    sub.add_argument("--directory", type=Path, required=True, metavar="DIR", help="folder with one definition a file")
+    sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
+    sub.add_argument("--timeout", type=_seconds, default=60.0, metavar="TIME", help="how long to try; default: 60s")
+
+
+def _target(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r}: a host and a port, such as 192.168.0.10:443 or [fd00::1]:443")
+    return host.strip("[]"), int(port)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    assert isinstance(value, (int, float))
+    return float(value)
 
 
 def run_until_signal(
@@ -74,6 +126,10 @@ def run_until_signal(
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
+        if arguments.mode == "status":
+            return _status(arguments)
+        if arguments.mode == "crds":
+            return _crds(arguments)
         if arguments.mode == "controller":
             _controller(load(ControllerSettings, arguments.config))
         elif arguments.teardown:
@@ -102,13 +158,39 @@ def _agent(settings: AgentSettings) -> None:
     from overlay_net.agent.run import run
 
     configure(settings.log.level, settings.log.format)
-    # A full collection walks through every route and stops a repair for its time: what is there at start (modules,
-    # classes) is left out of it, and the rest is looked at rarely. Values of routes hold no cycles.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    collect_seldom()
     # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
     run_until_signal(run(settings), None)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from overlay_net.cli.status import status
+
+    try:
+        well = asyncio.run(
+            status(arguments.kubeconfig or _usual_kubeconfig(), arguments.wait, arguments.connect, print)
+        )
+    except ApiError as error:
+        print(f"overlay-net status: not known: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0 if well else EXIT_FAILED
+
+
+def _usual_kubeconfig() -> Path | None:
+    """What kubectl would take; None within a pod."""
+    if named := os.environ.get("KUBECONFIG"):
+        return Path(named)
+    usual = Path.home() / ".kube" / "config"
+    return usual if usual.exists() else None
+
+
+def _crds(arguments: argparse.Namespace) -> int:
+    from overlay_net.cli.crds import apply_crds
+
+    trouble = asyncio.run(apply_crds(arguments.directory, arguments.kubeconfig, arguments.timeout, print))
+    if trouble:
+        print(f"overlay-net crds: {trouble}", file=sys.stderr)
+    return EXIT_FAILED if trouble else 0
 
 
 def _teardown(settings: AgentSettings) -> int:

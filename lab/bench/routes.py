@@ -2,8 +2,8 @@
 
 Each figure is the best of a few rounds: other people's work only adds to it. The blocks of the event loop are the
 longest times in which a task that wants to run every millisecond could not, the worst of all rounds: by the clock,
-where a busy machine shows too, and by the processor time that the loop's own thread spent. Memory is measured in a
-process of its own.
+where a busy machine shows too, and by the processor time that the loop's own thread spent. Garbage is collected as the
+agent does. Memory is measured in a process of its own.
 """
 
 import asyncio

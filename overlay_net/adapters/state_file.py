@@ -12,7 +12,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from overlay_net.domain.last_state import LastState, Moment, Unusable, read_back, stamp_bytes, state_bytes
+from overlay_net.domain.last_state import (
+    LastState,
+    Moment,
+    Unusable,
+    digest,
+    is_same,
+    read_back,
+    stamp_bytes,
+    state_bytes,
+)
 from overlay_net.model.names import label_value
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.trial import Trial
@@ -43,8 +52,8 @@ class StateFile:
         self._node = node
         self.state = directory / f"{name}.state"
         self.stamp = directory / f"{name}.confirmed"
-        self._written: bytes | None = None
-        """The state that is in the file for certain, of this process's own writing."""
+        self._written = ""
+        """Digest of the state that is in the file for certain, of this process's own writing."""
         self._overlay: NodeOverlay | None = None
         self._trials: tuple[Trial, ...] = ()
         self._stamped: Moment | None = None
@@ -62,22 +71,25 @@ class StateFile:
     async def remember(self, overlay: NodeOverlay, confirmed: Moment, trials: tuple[Trial, ...] = ()) -> None:
         """Keep what the node must have, before it is acted on. Costs nothing while that is the same."""
         async with self._turn:
-            if overlay is self._overlay and trials == self._trials:
+            if is_same(overlay, self._overlay) and trials == self._trials:
+                self._overlay = overlay
                 return
-            content = state_bytes(overlay, trials)
-            if content != self._written:
-                self._written = None
+            # In a thread: a tenth of a second for ten thousand routes.
+            content = await asyncio.to_thread(state_bytes, overlay, trials)
+            written = digest(content)
+            if written != self._written:
+                self._written = ""
                 if not await self._attempt(self._keep, content, confirmed):
                     # An older state is worse than none: it may name an address that this node gives back now.
                     await self._attempt(self._remove)
                     return
-                self._written, self._stamped, self._complaint = content, confirmed, ""
+                self._written, self._stamped, self._complaint = written, confirmed, ""
             self._overlay, self._trials = overlay, trials
 
     async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
         """The API said again that ``overlay`` is what the node must have; written once a minute at the most."""
         async with self._turn:
-            if overlay is None or overlay is not self._overlay or self._written is None:
+            if overlay is None or overlay is not self._overlay or not self._written:
                 return
             if self._stamped is not None and confirmed.uptime - self._stamped.uptime < STAMP_EVERY:
                 return
@@ -87,7 +99,7 @@ class StateFile:
     async def forget(self) -> str:
         """Remove what is kept: an empty text, or why it could not be removed."""
         async with self._turn:
-            self._written = self._overlay = self._stamped = None
+            self._written, self._overlay, self._stamped = "", None, None
             return "" if await self._attempt(self._remove) else self._complaint
 
     def remove(self) -> list[Path]:
@@ -111,7 +123,7 @@ class StateFile:
         # A crash in between leaves a confirmation of another state, which confirms nothing.
         if _read(self.state) != state:
             self._write(self.state, state)
-        self._write(self.stamp, stamp_bytes(state, confirmed))
+        self._write(self.stamp, stamp_bytes(digest(state), confirmed))
 
     def _write(self, file: Path, content: bytes) -> None:
         """Replace a file as a whole, and make it last (rename(2), fsync(2): the directory needs one of its own)."""

@@ -1,7 +1,7 @@
 """The other hosts on this node's links: is an address free, who else uses ours, where are the gateways.
 
 One ArpLink for each link that is asked for, by name. IPv6 goes through neighbour discovery, whose duplicate detection
-is the kernel's.
+is the kernel's: asking beforehand spares the kernel the attempt, and tells who has the address.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Final
 
-from overlay_net.adapters.arp import ArpLink, Mac, NeighbourDiscovery, local_macs
+from overlay_net.adapters.arp import ArpLink, Mac, NeighbourDiscovery, link_local, local_macs
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import IpAddress
 
@@ -23,6 +23,10 @@ CONFLICT_MEMORY: Final = 60.0
 
 A host that talks asks for its neighbours again within half of that (``base_reachable_time``, arp(7)).
 """
+
+
+IPV6_PATIENCE: Final = 0.4
+"""Seconds in which the owner of an IPv6 address has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,15 @@ class Neighbourhood:
     async def duplicate_of(self, link: str, address: IpAddress) -> Mac | None:
         """The MAC of another host that has the address, or takes it now. Raises KernelError: not known.
 
-        Always None for IPv6: the kernel asks itself, and flags the address.
+        For IPv6 None says little: the kernel asks itself, and flags the address.
         """
-        if not isinstance(address, IPv4Address):
+        if isinstance(address, IPv4Address):
+            return await self._arp(link).probe(address)
+        source = link_local(link)
+        if source is None:
             return None
-        return await self._arp(link).probe(address)
+        mac = await NeighbourDiscovery(link).resolve(address, source, IPV6_PATIENCE)
+        return None if mac is None or mac in self._own_macs() else mac
 
     def announce(self, link: str, address: IpAddress) -> None:
         """After an address was added, and again when its link came up. Raises KernelError."""

@@ -1,6 +1,7 @@
 """Asks the gateways, each at its own pace, and knows which are down; domain.gateway_health decides.
 
 A gateway that dies just after it answered is found ``failures`` intervals and one time-out later: 2.4 s by default.
+Where the kernel gives a gateway up, it is asked at once instead of at its next time.
 """
 
 import asyncio
@@ -80,6 +81,10 @@ class _Probing:
     unknown: str = ""
     """Why the gateway cannot be asked now, as logged."""
     task: "asyncio.Task[None] | None" = None
+    pause: "asyncio.Future[None] | None" = None
+    """While it waits for its next time."""
+    hurried: float = float("-inf")
+    """When it was last asked before its time, on the event loop's clock."""
 
 
 class GatewayProber:
@@ -129,6 +134,20 @@ class GatewayProber:
             self._probings[target] = probing
         self._tell()
 
+    def hurry(self, address: IpAddress) -> None:
+        """Ask a gateway that counts as up at once, as the kernel gave it up.
+
+        That is one probe like any other: it takes as many failures as ever. Once in an interval at the most, and not
+        for checks by ICMP or TCP: those go through the kernel's neighbours, so a probe would bring on the next one.
+        """
+        now = asyncio.get_running_loop().time()
+        for target, probing in self._probings.items():
+            if target.address != address or target.check.kind != "arp" or probing.health.down:
+                continue
+            if probing.pause is not None and now - probing.hurried >= target.check.interval:
+                probing.hurried = now
+                _end_pause(probing.pause)
+
     async def _run(self, target: Target, probing: _Probing) -> None:
         loop = asyncio.get_running_loop()
         # Nodes that start together must not ask together for ever.
@@ -138,7 +157,18 @@ class GatewayProber:
             await self._once(target, probing)
             # After a pause of the whole process, probes are not made up for: that would be failures in a row at once.
             due = max(loop.time(), due + target.check.interval * random.uniform(1 - JITTER, 1))
-            await asyncio.sleep(due - loop.time())
+            await self._pause(probing, due - loop.time())
+            due = min(due, loop.time())
+
+    async def _pause(self, probing: _Probing, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        probing.pause = loop.create_future()
+        timer = loop.call_later(seconds, _end_pause, probing.pause)
+        try:
+            await probing.pause
+        finally:
+            timer.cancel()
+            probing.pause = None
 
     async def _once(self, target: Target, probing: _Probing) -> None:
         try:
@@ -174,6 +204,11 @@ class GatewayProber:
             probing.task.cancel()
             self._ending.add(probing.task)
             probing.task.add_done_callback(self._ending.discard)
+
+
+def _end_pause(pause: "asyncio.Future[None]") -> None:
+    if not pause.done():
+        pause.set_result(None)
 
 
 def timeout_of(check: HealthCheck) -> float:

@@ -17,8 +17,12 @@ log = logging.getLogger(__name__)
 class Recall:
     """What is kept is believed only while the API server is known to be out of reach, and only for a while."""
 
-    def __init__(self, kept: LastState | Unusable, resurrect_for: timedelta, moment: Callable[[], Moment]) -> None:
-        self._kept = kept
+    def __init__(
+        self, kept: Callable[[], LastState | Unusable], resurrect_for: timedelta, moment: Callable[[], Moment]
+    ) -> None:
+        """``kept`` reads it, once, when it is needed."""
+        self._read = kept
+        self._kept: LastState | Unusable | None = None
         self._resurrect_for = resurrect_for
         self._moment = moment
         self._unreachable = False
@@ -27,6 +31,15 @@ class Recall:
     def begin(self) -> None:
         """The API server does not answer."""
         self._unreachable = True
+
+    def end(self) -> None:
+        """The API server told how things are: what was kept is not needed any more."""
+        self._kept = Unusable("Over", "the API server has answered since")
+
+    @property
+    def confirmed(self) -> Moment | None:
+        """When the state that is brought back was confirmed; None: none is."""
+        return self._kept.confirmed if isinstance(self._kept, LastState) else None
 
     def overlay(self) -> NodeOverlay | None:
         """What the node must have; None: nobody knows, so all that is in the kernel stays as it is."""
@@ -41,6 +54,8 @@ class Recall:
         return usable.overlay
 
     def _usable(self) -> LastState | Unusable:
+        if self._kept is None:
+            self._kept = self._read()
         if isinstance(self._kept, Unusable):
             return self._kept
         return distrust(self._kept.confirmed, self._moment(), self._resurrect_for) or self._kept
@@ -75,5 +90,6 @@ class Listened:
             async for event in events:
                 heard = self._moment()
                 yield event
+                del event
                 # Bookmarks count as well: nothing changed up to here.
                 self.confirmed = heard

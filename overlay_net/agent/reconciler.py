@@ -11,10 +11,11 @@ from typing import Protocol
 from overlay_net.adapters.netlink import describe
 from overlay_net.agent.surroundings import Duplicate, Surroundings
 from overlay_net.agent.trials import Trials
-from overlay_net.domain.desired import LinkRules, desired_link, desired_state
+from overlay_net.domain.desired import LinkRules, desired_link, desired_state, rules_for
 from overlay_net.domain.fight import Repairs
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.report import Around, configured_address, report_of
+from overlay_net.domain.route_plan import fallback_gateway
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
     AddAddress,
@@ -32,6 +33,7 @@ from overlay_net.model.kernel import (
     SetSysctl,
 )
 from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.rule import AddRule, DeleteRule
 from overlay_net.model.trial import Trial
 from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.store import Store
@@ -158,8 +160,18 @@ class NodeAgent:
         if overlay is not None:
             errors = {None: still_kept, **outcome.errors} if still_kept else outcome.errors
             now = datetime.now(UTC)
-            around = self._around(last.desired)
-            report = report_of(overlay, last.desired, last.link, last.plan, errors, configured, now, around, trials)
+            report = report_of(
+                overlay,
+                last.desired,
+                last.link,
+                last.plan,
+                errors,
+                configured,
+                now,
+                around=self._around(last.desired),
+                fallback=self._fallback(last),
+                trials=trials,
+            )
             for state, count in (("ready", report.routes_ready), ("failed", report.routes_failed)):
                 self._metrics.routes.labels(state).set(count)
             if report != overlay.report:
@@ -170,6 +182,11 @@ class NodeAgent:
         """Seconds until the next look that nobody asks for."""
         sooner = self._surroundings.wait if self._surroundings is not None else None
         return min(self._resync(), sooner) if sooner is not None else self._resync()
+
+    def _fallback(self, look: Look) -> IpAddress | None:
+        """The gateway of routes without one, on a node with routes only."""
+        towards = look.desired.fallback
+        return fallback_gateway(look.observed, towards, self._marks) if towards is not None else None
 
     def _around(self, desired: Desired) -> Around:
         if self._surroundings is None:
@@ -194,11 +211,11 @@ class NodeAgent:
 
     async def _look(self, overlay: NodeOverlay | None) -> Look:
         observed = await self._kernel.observe()
-        link = desired_link(self._rules, observed, self._marks)
+        link = desired_link(rules_for(overlay, self._rules), observed, self._marks)
         if link.parent and link.parent not in self._sysctl_links:
             self._sysctl_links.add(link.parent)
             observed = await self._kernel.observe()
-        desired = desired_state(overlay, link, self._rules.fallback)
+        desired = desired_state(overlay, link, self._rules.fallback, self._rules.source)
         if self._surroundings is not None:
             desired = replace(desired, down=self._surroundings.down)
         if len(desired.routes) < MANY_ROUTES:
@@ -250,9 +267,8 @@ class NodeAgent:
     async def _apply(self, look: Look) -> dict[DesiredRoute | None, str]:
         """Apply the plan in its order, runs of routes in bulk.
 
-        A refused link or address ends it, as later actions lean on earlier ones; routes and sysctls stand alone.
+        A refused link or address ends it, as later actions lean on earlier ones; routes, rules and sysctls stand alone.
         """
-        owners = {route.quick_key: route for route in look.desired.routes}
         errors: dict[DesiredRoute | None, str] = {}
         routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
 
@@ -266,6 +282,7 @@ class NodeAgent:
                 *(counts[kind] for kind in (AddRoute, ReplaceRoute, DeleteRoute)),
                 len(refused),
             )
+            owners = {route.quick_key: route for route in look.desired.routes} if refused else {}
             for action, error in refused:
                 log.warning("route refused by the kernel: %s", error)
                 owner = owners.get(action.route.quick_key)
@@ -289,7 +306,7 @@ class NodeAgent:
             except KernelError as error:
                 log.warning("refused by the kernel: %s", error)
                 errors[None] = str(error)
-                if isinstance(action, SetSysctl):
+                if isinstance(action, SetSysctl | AddRule | DeleteRule):
                     # Addresses and routes work without; the report says what is missing.
                     continue
                 return errors

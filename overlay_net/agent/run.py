@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
-from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.adapters.state_file import StateFile, moment
 from overlay_net.agent.arp import Neighbourhood
 from overlay_net.agent.health import GatewayProber, asking
 from overlay_net.agent.recall import Listened, Recall
 from overlay_net.agent.reconciler import NodeAgent, Publish
 from overlay_net.agent.surroundings import Surroundings
+from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.agent.trials import Trials
 from overlay_net.domain.desired import LinkRules, stable_mac
 from overlay_net.domain.last_state import LastState, Unusable
@@ -22,6 +23,7 @@ from overlay_net.model.errors import NotFound
 from overlay_net.model.kernel import Marks
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.route import shape
 from overlay_net.model.trial import Trial
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import Metrics
@@ -46,13 +48,13 @@ CONFIRM_EVERY = 15.0
 async def run(settings: AgentSettings) -> None:
     """Run until cancelled, and leave the kernel as it is then. Raises ConfigurationError."""
     metrics = Metrics("agent")
-    store: Store[NodeOverlay] = Store(NodeOverlay.parse)
+    store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
     name = settings.node_name
     marks = Marks(settings.route_protocol, LINK_ALIAS)
     file = StateFile(settings.state_dir, name) if settings.state_dir is not None else None
-    kept = file.recall() if file is not None else Unusable("Off", "no state_dir is set")
-    recall = Recall(kept, settings.trusted_for, moment)
+    off = Unusable("Off", "no state_dir is set")
+    recall = Recall(file.recall if file is not None else lambda: off, settings.trusted_for, moment)
     sysctl_links = {settings.link}
 
     def unready() -> str:
@@ -70,14 +72,14 @@ async def run(settings: AgentSettings) -> None:
     async with (
         released(neighbourhood),
         GatewayProber(asking(neighbourhood.resolve), wake) as prober,
-        Trials(wake, kept.overlay if isinstance(kept, LastState) else None) as trials,
+        Trials(wake, lambda: kept_by(file)) as trials,
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
         Kernel(marks, sysctl_links, settings.proc_sys_net) as kernel,
     ):
-        api = KubeApi(connection, observer=metrics)
+        api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
-        memory = ConfirmedMemory(file, source, kept) if file is not None else None
+        memory = ConfirmedMemory(file, source, recall) if file is not None else None
         agent = NodeAgent(
             kernel=kernel,
             store=store,
@@ -101,15 +103,22 @@ async def run(settings: AgentSettings) -> None:
         )
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(source, store)
-        monitor = Monitor(settings.route_protocol, lambda: queue.add_after(name, SETTLE + agent.pause))
+
+        def repair() -> None:
+            queue.add_after(name, SETTLE + agent.pause)
+
+        monitor = Monitor(settings.route_protocol, repair)
         log.info("agent starts", extra={"node": name, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())
             group.create_task(monitor.run())
+            group.create_task(NeighbourMonitor(prober.hurry).run())
+            group.create_task(watch_sysctls(kernel.sysctls_changed, repair))
             group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
             late = asyncio.get_running_loop().call_later(PATIENCE, failed)
             await store.wait_synced()
             late.cancel()
+            recall.end()
             metrics.synced.set(1)
             log.info("synced", extra={"node": name})
             # An object that is not there announces nothing.
@@ -134,22 +143,27 @@ def rules_of(settings: AgentSettings) -> LinkRules:
         macvlan_mode=settings.macvlan_mode,
         mac=stable_mac(settings.node_name, settings.link),
         fallback=settings.fallback_subnet,
+        source=settings.source,
     )
+
+
+def kept_by(file: StateFile | None) -> NodeOverlay | None:
+    """What an earlier run acted on last, however long ago."""
+    kept = file.recall() if file is not None else None
+    return kept.overlay if isinstance(kept, LastState) else None
 
 
 class ConfirmedMemory:
     """The state file, with the time of the last word of the API server."""
 
-    def __init__(self, file: StateFile, source: Listened, kept: LastState | Unusable) -> None:
+    def __init__(self, file: StateFile, source: Listened, recall: Recall) -> None:
         self._file = file
         self._source = source
-        self._kept = kept
+        self._recall = recall
 
     async def remember(self, overlay: NodeOverlay, trials: tuple[Trial, ...]) -> None:
         # Whoever has an object from a list or a watch has its confirmation; one that was recalled has its old one.
-        confirmed = self._source.confirmed
-        if confirmed is None and isinstance(self._kept, LastState):
-            confirmed = self._kept.confirmed
+        confirmed = self._source.confirmed or self._recall.confirmed
         if confirmed is not None:
             await self._file.remember(overlay, confirmed, trials)
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from overlay_net.agent.health import GatewayDown
 from overlay_net.domain.address_plan import is_ours
@@ -59,7 +59,7 @@ class Duplicate(Exception):
     """Somebody else uses an address that this node was given and does not use yet."""
 
     def __init__(self, address: IpAddress, mac: str) -> None:
-        super().__init__(f"{address} is in use by {mac}")
+        super().__init__(f"{address} is in use by {mac or 'another host'}")
         self.address = address
         self.mac = mac
 
@@ -119,21 +119,31 @@ class Surroundings:
     async def admit(self, action: AddAddress, observed: Observed) -> None:
         """Whether the address may be set. Raises Duplicate, and KernelError: not known, so it may not."""
         address = action.interface.ip
-        if not self._detect:
-            return
-        if any(each.interface.ip == address for each in observed.addresses):
-            # Only its mark or its prefix length is missing.
-            return
+        present = [each for each in observed.addresses if each.interface.ip == address]
+        if any(each.dad_failed for each in present):
+            # The kernel has asked, and somebody answered.
+            self._refuse(action, await self._who_has(action.link, address))
         now = self._clock()
-        if now - self._held.get(address, float("-inf")) < HELD_LATELY:
+        if present or now - self._held.get(address, float("-inf")) < HELD_LATELY:
+            # Only its mark or its prefix length is missing; or it was ours a moment ago.
             return
         if self._duplicate is not None and self._duplicate.address == address and now < self._ask_again:
             raise self._duplicate
-        mac = await self._neighbours.duplicate_of(action.link, address)
+        mac = await self._neighbours.duplicate_of(action.link, address) if self._detect else None
         if mac is None:
             self._duplicate = None
             return
-        self._duplicate = Duplicate(address, mac)
+        self._refuse(action, mac)
+
+    async def _who_has(self, link: str, address: IpAddress) -> str:
+        """A MAC, or an empty text where nobody can be asked, or answers any more."""
+        try:
+            return await self._neighbours.duplicate_of(link, address) or ""
+        except KernelError:
+            return ""
+
+    def _refuse(self, action: AddAddress, mac: str) -> NoReturn:
+        self._duplicate = Duplicate(action.interface.ip, mac)
         # Two nodes that were given one address at the same moment must not ask in step for ever.
         self._ask_again = self._clock() + ASK_AGAIN * random.uniform(1, 1.5)
         log.warning("the address is not used: %s", self._duplicate, extra={"link": action.link})
@@ -147,7 +157,7 @@ class Surroundings:
         running = {link.name for link in observed.links if link.up}
         configured: dict[str, set[IpAddress]] = {}
         for each in observed.addresses:
-            if each.link in names and is_ours(each, observed, self._marks):
+            if each.link in names and each.in_use and is_ours(each, observed, self._marks):
                 configured.setdefault(names[each.link], set()).add(each.interface.ip)
         now = self._clock()
         for address in (address for addresses in configured.values() for address in addresses):

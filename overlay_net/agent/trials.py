@@ -65,15 +65,17 @@ class _Question:
 class Trials:
     """``changed`` is called when a question was answered. An async context manager, which ends its tasks.
 
-    ``kept``: the object that an earlier run acted on last, with its trials; None: nobody knows.
+    ``kept`` reads the object that an earlier run acted on last, with its trials, once, and only if there is something
+    to prove; None: nobody knows.
     """
 
-    def __init__(self, changed: Callable[[], None], kept: NodeOverlay | None = None, ask: Ask = ask) -> None:
+    def __init__(self, changed: Callable[[], None], kept: Callable[[], NodeOverlay | None], ask: Ask = ask) -> None:
         self._changed = changed
         self._ask = ask
-        self._known = kept is not None
-        self._last = kept
-        self._trials = kept.report.trials if kept is not None else ()
+        self._kept: Callable[[], NodeOverlay | None] | None = kept
+        self._known = False
+        self._last: NodeOverlay | None = None
+        self._trials: tuple[Trial, ...] = ()
         self._questions: dict[str, _Question] = {}
         self._in_force: tuple[NodeOverlay, tuple[Trial, ...], NodeOverlay] | None = None
 
@@ -93,8 +95,13 @@ class Trials:
         """The trials now that the node must have this (None: it must have nothing, and that is certain)."""
         self._conclude()
         if overlay is None or overlay.deleting:
-            self._trials, self._last, self._known = (), None, True
+            self._trials, self._last, self._known, self._kept = (), None, True, None
             return ()
+        if self._kept is not None and any(each.probe is not None for each in overlay.generations):
+            self._last = self._kept()
+            self._known = self._last is not None
+            self._trials = self._last.report.trials if self._last is not None else ()
+        self._kept = None
         trials = self._trials if self._known else overlay.report.trials
         self._trials = follow(trials, self._last, overlay, known=self._known)
         self._last, self._known = overlay, True

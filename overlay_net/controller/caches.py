@@ -99,7 +99,7 @@ def _shown(overlay: NodeOverlay | None) -> frozenset[IpAddress]:
 class Caches:
     def __init__(self) -> None:
         self.nodes: Store[Node] = Store(Node.parse)
-        self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse)
+        self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
@@ -146,9 +146,8 @@ class Caches:
             address = None
         return self.known_addresses.recorded_for(overlay.name) != ({address.ip} if address else set())
 
-    def compile_for(self, node: Node, overlay: NodeOverlay | None) -> NodeRoutes:
-        """The routes of a node with this object."""
-        gateway = overlay.assignment.gateway if overlay is not None else None
+    def compile_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
+        """The routes of a node with this object and that overlay gateway."""
         kept = kept_back(self.routes.values(), node, overlay, self.admitted)
         return compile_routes(self.routes.values(), node, gateway, self.protection, kept)
 

@@ -186,7 +186,8 @@ class NodeReconciler:
 
     def _look(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
-        compiled = self._caches.compile_for(node, overlay) if node else NodeRoutes()
+        gateway = overlay.assignment.gateway if overlay and self._rules.overlay_addresses else None
+        compiled = self._caches.compile_for(node, overlay, gateway) if node else NodeRoutes()
         return NodeView(
             name=name,
             node=node,

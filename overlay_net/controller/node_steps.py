@@ -18,6 +18,7 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
 from overlay_net.model.conditions import CONFIGURED, find
@@ -31,6 +32,7 @@ from overlay_net.model.errors import (
 from overlay_net.model.ipam import Owner, Reservation
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import object_of, objects_of
 from overlay_net.model.route import route_json
 from overlay_net.ops.events import EventRecorder
 
@@ -58,6 +60,17 @@ def owner_of(view: NodeView, cluster: str) -> Owner:
     return Owner(cluster, view.name, view.node.uid if view.node else "")
 
 
+def _spec(action: ApplyOverlay) -> JsonObject:
+    spec: JsonObject = {"routes": [route_json(route) for route in action.routes]}
+    if action.routes_only:
+        spec["routesOnly"] = True
+    if action.generations:
+        spec["generations"] = [each.to_json() for each in action.generations]
+    if action.withdrawn:
+        spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
+    return spec
+
+
 class NodeSteps:
     def __init__(self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder) -> None:
         self._api = api
@@ -70,15 +83,12 @@ class NodeSteps:
         match action:
             case ApplyOverlay(labels) if view.overlay is None:
                 await self._create(view.name, labels)
-            case ApplyOverlay(labels, routes, generations, withdrawn):
+            case ApplyOverlay(labels):
                 body = self._body(view.overlay, view.name)
                 body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                body["spec"] = {"routes": [route_json(route) for route in routes]}
-                for key, entries in (("generations", generations), ("withdrawn", withdrawn)):
-                    if entries:
-                        body["spec"][key] = [entry.to_json() for entry in entries]
+                body["spec"] = _spec(action)
                 await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
-                log.info("object applied", extra={"node": view.name, "routes": len(routes)})
+                log.info("object applied", extra={"node": view.name, "routes": len(action.routes)})
             case ApplyAssignment(assignment):
                 body = self._body(view.overlay, view.name) | {"status": assignment.to_json()}
                 await self._api.apply(
@@ -102,12 +112,14 @@ class NodeSteps:
                 seen = find(view.overlay.report.conditions, CONFIGURED) if view.overlay else None
                 what = seen.message if seen else f"{reservation.address.ip} is in use by somebody else"
                 message = f"{what}; it is kept from everybody for a while, and the node gets another address"
-                self._announce(view, Announce("AddressConflict", message, warning=True))
+                self._announce(view, Announce("AddressQuarantined", message, warning=True))
                 log.warning("address quarantined", extra={"node": view.name, "address": reservation.address.ip})
             case DeleteOverlay():
                 await self._delete(view)
             case DropFinalizer():
                 await self._drop_finalizer(view)
+            case RemoveTaint(key):
+                await self._remove_taint(view.name, key)
             case Announce():
                 self._announce(view, action)
             case LookUp():
@@ -181,6 +193,21 @@ class NodeSteps:
         except NotFound:
             return
         log.info("object deleted: the node is gone", extra={"node": view.name})
+
+    async def _remove_taint(self, name: str, key: str) -> None:
+        """Others' taints are in the same list: it is written back only as it was read. Raises Conflict."""
+        try:
+            raw = await self._api.get(NODES, name)
+        except NotFound:
+            return
+        before = objects_of(object_of(raw, "spec"), "taints")
+        after = [taint for taint in before if taint.get("key") != key]
+        if len(after) == len(before):
+            return
+        version = object_of(raw, "metadata").get("resourceVersion")
+        change = {"metadata": {"resourceVersion": version}, "spec": {"taints": after}}
+        await self._api.merge_patch(NODES, name, change)
+        log.info("startup taint removed", extra={"node": name, "taint": key})
 
     async def _drop_finalizer(self, view: NodeView) -> None:
         if view.overlay is None:

@@ -15,6 +15,7 @@ from overlay_net.controller.ipams import Ipams
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.controller.pool_reconciler import PoolReconciler
 from overlay_net.controller.protected import ProtectedSubnets
+from overlay_net.controller.report_events import ReportEvents
 from overlay_net.controller.status_reconciler import StatusReconciler
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.controller.wiring import Queues, Wiring
@@ -68,7 +69,9 @@ async def run(settings: ControllerSettings) -> None:
             ]
         )
         events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
-        rules = LifeRules(settings.release_after, settings.fence_after)
+        rules = LifeRules(
+            settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint
+        )
         node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
         status = StatusReconciler(api, caches, metrics, events, queues.nodes.add)
         refresh = outside.refresh_interval if outside else settings.audit_interval
@@ -78,6 +81,7 @@ async def run(settings: ControllerSettings) -> None:
         subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
         protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
         Wiring(caches, queues, settings.status_batch.total_seconds())
+        ReportEvents(caches.overlays, events)
         log.info("controller starts", extra={"cluster": cluster, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             for reflector in caches.reflectors(api):

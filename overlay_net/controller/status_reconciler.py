@@ -62,7 +62,9 @@ class StatusReconciler:
             if (overlay := overlays.get(node.name)) is not None
         ]
         self._metrics.nodes_without_address.set(
-            sum(table.overlay.assignment.address is None for table in tables) + len(self._caches.nodes) - len(tables)
+            sum(table.overlay.assignment.address is None and not table.overlay.routes_only for table in tables)
+            + len(self._caches.nodes)
+            - len(tables)
         )
         self._admit(tables)
         now, protection = datetime.now(UTC), self._caches.protection

@@ -16,10 +16,13 @@ from overlay_net.model.kernel import (
     Problem,
 )
 
+ADDRESS_TENTATIVE = "AddressTentative"
+"""Reason of the problem of an IPv6 address that is on the link and not yet in use."""
+
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
-    add: tuple[AddAddress, ...] = ()
+    add: tuple[AddAddress | DeleteAddress, ...] = ()
     drop: tuple[DeleteAddress, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -39,15 +42,24 @@ def plan_addresses(desired: Desired, observed: Observed, marks: Marks, link: Lin
     if wanted is not None and link.problem is not None and link.link is None:
         return AddressPlan()
     carrier = link.link.index if link.link is not None and wanted is not None else None
-    add: tuple[AddAddress, ...] = ()
-    if desired.link is not None and wanted is not None:
-        there = any(
-            each.interface == wanted and each.link == carrier and is_ours(each, observed, marks)
-            for each in observed.addresses
-        )
-        # While the wished place cannot be had, a link of ours that is left goes on carrying the address.
-        add = () if there else (AddAddress(link.link.name if link.link else desired.link.name, wanted),)
+    add: tuple[AddAddress | DeleteAddress, ...] = ()
     drop, problems = [], []
+    if desired.link is not None and wanted is not None:
+        # While the wished place cannot be had, a link of ours that is left goes on carrying the address.
+        place = link.link.name if link.link else desired.link.name
+        there = [
+            each
+            for each in observed.addresses
+            if each.interface == wanted and each.link == carrier and is_ours(each, observed, marks)
+        ]
+        if not there:
+            add = (AddAddress(place, wanted),)
+        elif there[0].dad_failed:
+            # The kernel asks again only for an address that is added anew; whether that is the time is the agent's.
+            add = (DeleteAddress(place, wanted), AddAddress(place, wanted))
+        elif there[0].tentative:
+            message = f"the kernel asks whether somebody else has {wanted.ip}"
+            problems.append(Problem(ADDRESS_TENTATIVE, message))
     names = {each.index: each.name for each in observed.links}
     for address in _unwanted(wanted, carrier, observed, marks):
         neighbour = _would_fall_too(address, observed, marks)

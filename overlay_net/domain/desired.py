@@ -1,11 +1,12 @@
 """NodeOverlayIp and this node's settings -> what its kernel must have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from overlay_net.domain.parents import ParentRule, choose_parent, why_missing
 from overlay_net.model.kernel import Desired, DesiredLink, IpNetwork, LinkMode, MacvlanMode, Marks, Observed
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.rule import SourceRouting, SourceTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,14 @@ class LinkRules:
     macvlan_mode: MacvlanMode = "bridge"
     mac: str = ""
     fallback: IpNetwork | None = None
-    """With ``none``: routes without a gateway take the one that the node uses for this subnet."""
+    """Without a link: routes without a gateway take the one that the node uses for this subnet."""
+    source: SourceTable | None = None
+    """None: traffic from the overlay address goes wherever the main table says."""
+
+
+def rules_for(overlay: NodeOverlay | None, rules: LinkRules) -> LinkRules:
+    """The rules of this node as its object has them: without a link where it says that there are routes only."""
+    return replace(rules, mode="none") if overlay is not None and overlay.routes_only else rules
 
 
 def stable_mac(node: str, link: str) -> str:
@@ -45,7 +53,12 @@ def desired_link(rules: LinkRules, observed: Observed, marks: Marks) -> DesiredL
             return DesiredLink(rules.name, parent, "macvlan", rules.macvlan_mode, rules.mac, missing)
 
 
-def desired_state(overlay: NodeOverlay | None, link: DesiredLink, fallback: IpNetwork | None = None) -> Desired:
+def desired_state(
+    overlay: NodeOverlay | None,
+    link: DesiredLink,
+    fallback: IpNetwork | None = None,
+    source: SourceTable | None = None,
+) -> Desired:
     """All that the kernel must have; nothing once the object is confirmed gone or is being deleted.
 
     An object that shows no address for a moment says nothing about the address that this node reported as its own:
@@ -61,4 +74,7 @@ def desired_state(overlay: NodeOverlay | None, link: DesiredLink, fallback: IpNe
         address=address,
         routes=overlay.routes,
         interface=link.parent,
+        source=SourceRouting(source, overlay.assignment.gateway)
+        if source is not None and address is not None
+        else None,
     )

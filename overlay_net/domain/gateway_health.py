@@ -85,14 +85,18 @@ def probe_targets(routes: Iterable[DesiredRoute], observed: Observed, off_link: 
     """
     up = {link.index: link.name for link in observed.links if link.up}
     places = sorted(
-        ((each.interface, up[each.link]) for each in observed.addresses if each.link in up),
+        ((each.interface, up[each.link]) for each in observed.addresses if each.link in up and each.in_use),
         # The most specific subnet is the one that the routes take, and among equals that of the overlay link.
         key=lambda place: (-place[0].network.prefixlen, place[1] != off_link),
     )
     targets = set()
+    # Thousands of routes share few gateways, as the very same values.
+    seen: set[tuple[int, int, bool]] = set()
     for route in routes:
-        if route.kind != "unicast" or route.check.kind == "none":
+        same = (id(route.gateways), id(route.check), route.on_link)
+        if same in seen or route.kind != "unicast" or route.check.kind == "none":
             continue
+        seen.add(same)
         for gateway in route.gateways:
             around = [place for place in places if gateway.address in place[0].network]
             if not around and route.on_link:

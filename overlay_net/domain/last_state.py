@@ -63,6 +63,9 @@ def state_bytes(overlay: NodeOverlay, trials: tuple[Trial, ...] = ()) -> bytes:
     """
     address = overlay.assignment.address or overlay.report.configured
     gateway: IpAddress | None = overlay.assignment.gateway
+    spec: JsonObject = {"routes": []}
+    if overlay.routes_only:
+        spec["routesOnly"] = True
     status: JsonObject = {}
     if address is not None:
         status["ipAddr"] = str(address)
@@ -70,29 +73,50 @@ def state_bytes(overlay: NodeOverlay, trials: tuple[Trial, ...] = ()) -> bytes:
         status["gateway"] = str(gateway)
     if trials:
         status["probes"] = [trial.to_json() for trial in trials]
-    spec: JsonObject = {"routes": [route_json(route) for route in overlay.routes]}
     if overlay.generations:
         spec["generations"] = [each.to_json() for each in overlay.generations]
-    return _sealed(
-        {
-            "apiVersion": NODE_OVERLAY_IPS.api_version,
-            "kind": NODE_OVERLAY_IPS.kind,
-            "metadata": {"name": overlay.name, "uid": overlay.uid},
-            "spec": spec,
-            "status": status,
-        }
+    body = {
+        "apiVersion": NODE_OVERLAY_IPS.api_version,
+        "kind": NODE_OVERLAY_IPS.kind,
+        "metadata": {"name": overlay.name, "uid": overlay.uid},
+        "spec": spec,
+        "status": status,
+    }
+    # Each route becomes text on its own: all of them as JSON objects would take many times the memory of the text.
+    before, _, after = _compact(body).partition(_NO_ROUTES)
+    routes = b",".join(_compact(route_json(route)) for route in overlay.routes)
+    return _sealed(b"".join((before, _NO_ROUTES[:-1], routes, _NO_ROUTES[-1:], after)))
+
+
+def is_same(one: NodeOverlay, other: NodeOverlay | None) -> bool:
+    """Whether the state of both is the same for certain, without a look at thousands of routes."""
+    return (
+        other is not None
+        and one.routes is other.routes
+        and one.routes_only == other.routes_only
+        and one.generations == other.generations
+        and (one.name, one.uid) == (other.name, other.uid)
+        and (one.assignment.address, one.assignment.gateway) == (other.assignment.address, other.assignment.gateway)
+        and one.report.configured == other.report.configured
     )
 
 
-def stamp_bytes(state: bytes, confirmed: Moment) -> bytes:
-    """That the API confirmed this very state, and when."""
+def digest(state: bytes) -> str:
+    """What stands for a state in its confirmation."""
+    return sha256(state).hexdigest()
+
+
+def stamp_bytes(state: str, confirmed: Moment) -> bytes:
+    """That the API confirmed the very state of this digest, and when."""
     return _sealed(
-        {
-            "state": _digest(state),
-            "confirmed": confirmed.wall.isoformat(),
-            "boot": confirmed.boot,
-            "uptime": confirmed.uptime,
-        }
+        _compact(
+            {
+                "state": state,
+                "confirmed": confirmed.wall.isoformat(),
+                "boot": confirmed.boot,
+                "uptime": confirmed.uptime,
+            }
+        )
     )
 
 
@@ -113,7 +137,7 @@ def read_back(state: bytes | None, stamp: bytes | None, node: str) -> LastState 
     raw = _opened(stamp, "confirmation")
     if isinstance(raw, Unusable):
         return raw
-    if raw.get("state") != _digest(state):
+    if raw.get("state") != digest(state):
         return Unusable("Unconfirmed", "the kept confirmation is that of another state")
     confirmed = _moment(raw)
     return confirmed if isinstance(confirmed, Unusable) else LastState(overlay, confirmed)
@@ -139,8 +163,14 @@ def distrust(confirmed: Moment, now: Moment, resurrect_for: timedelta) -> Unusab
     return None
 
 
-def _sealed(body: JsonObject) -> bytes:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+_NO_ROUTES = b'"routes":[]'
+
+
+def _compact(body: JsonObject) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sealed(text: bytes) -> bytes:
     header = {"format": FORMAT, "version": VERSION, "sha256": sha256(text).hexdigest()}
     return json.dumps(header).encode() + b"\n" + text + b"\n"
 
@@ -177,7 +207,3 @@ def _moment(raw: JsonObject) -> Moment | Unusable:
     if wall is None or wall.tzinfo is None or not isinstance(uptime, int | float):
         return Unusable("Broken", "the kept confirmation has no time")
     return Moment(wall, text_of(raw.get("boot")), float(uptime))
-
-
-def _digest(state: bytes) -> str:
-    return sha256(state).hexdigest()

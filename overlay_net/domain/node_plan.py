@@ -14,6 +14,8 @@ from datetime import timedelta
 
 from overlay_net.domain.address_conflict import QUARANTINE_TIME, conflict_pause, in_conflict
 from overlay_net.domain.addresses import may_hand_out
+from overlay_net.domain.reserved_condition import since, tell
+from overlay_net.domain.routes_only_plan import plan_routes_only
 from overlay_net.domain.withdrawal import tell_of_withdrawn, withdrawals
 from overlay_net.model.cluster import (
     Announce,
@@ -28,9 +30,10 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
-from overlay_net.model.conditions import RESERVED, Condition, transition
+from overlay_net.model.conditions import RESERVED, Condition
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import NODE_LABEL, REGION_LABEL, ZONE_LABEL, label_value
@@ -48,13 +51,20 @@ RETRY_LOST = timedelta(minutes=5)
 def plan_node(view: NodeView, rules: LifeRules) -> NodePlan:
     """The next steps for one node; empty once everything is as it must be."""
     if view.overlay is None:
+        if view.node is None or rules.leaving:
+            return NodePlan()
         # Without routes: their gateway is not known before the address is.
-        return NodePlan() if view.node is None else NodePlan((ApplyOverlay(overlay_labels(view.node), ()),))
+        return NodePlan((ApplyOverlay(overlay_labels(view.node), ()),))
     if view.overlay.deleting:
         return _plan_deletion(view, view.overlay, rules)
+    if rules.leaving:
+        return NodePlan((DeleteOverlay(),))
     if view.node is None:
         return _plan_absence(view, view.overlay, rules)
-    return _plan_presence(view, view.overlay, view.node)
+    plan = _plan_presence(view, view.overlay, view.node, rules)
+    if rules.startup_taint in view.node.taints and view.overlay.is_ready:
+        return replace(plan, actions=(*plan.actions, RemoveTaint(rules.startup_taint)))
+    return plan
 
 
 def overlay_labels(node: Node) -> dict[str, str]:
@@ -86,7 +96,7 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
         since = overlay.assignment.node_gone_since
         if view.node is not None:
             message = f"deleted; waiting for the agent on node {view.name} to let go of the address"
-            return NodePlan(_tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
+            return NodePlan(tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
         if since is None:
             return NodePlan(_mark_gone(view, overlay), rules.fence_after)
         # From the deletion on: before it, an agent that is alive had nothing to let go of.
@@ -97,7 +107,7 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
     if view.trouble is not None:
         reason, message = view.trouble
         waiting = f"deleted; the address is not released yet: {message}"
-        return NodePlan(_tell(view, overlay, Condition(RESERVED, True, reason, waiting)))
+        return NodePlan(tell(view, overlay, Condition(RESERVED, True, reason, waiting)))
     if view.reservations is None:
         return NodePlan((LookUp(),))
     return NodePlan((*(Release(reservation) for reservation in view.reservations), DropFinalizer()))
@@ -106,23 +116,31 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
 # --- The node is there ----------------------------------------------------------------------------------------------
 
 
-def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
+def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, rules: LifeRules) -> NodePlan:
+    labels, routes_only = overlay_labels(node), not rules.overlay_addresses
+    labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
+    wanted = (view.routes, view.generations, routes_only)
+    same = (overlay.routes, overlay.generations, overlay.routes_only) == wanted and overlay.held and labelled
+    withdrawn = withdrawals(overlay, view.routes, view.now)
+    spec = () if same else (ApplyOverlay(labels, view.routes, routes_only, view.generations, withdrawn),)
+    if routes_only:
+        # The agent lets go of an address when the object tells it to.
+        plan = NodePlan(spec) if spec else plan_routes_only(view, overlay)
+        return plan if plan.actions else _and_withdrawn(view, overlay, plan)
     address = _plan_address(view, overlay, node)
     if any(not isinstance(action, LookUp) for action in address.actions):
         # The routes were compiled with the gateway that this plan is about to change.
         return address
     if LookUp() in address.actions and overlay.assignment.address is None:
         return address
-    labels = overlay_labels(node)
-    labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
-    if (overlay.routes, overlay.generations) != (view.routes, view.generations) or not overlay.held or not labelled:
-        # Routes never wait for an IPAM: what the look-up finds comes with the next plan.
-        withdrawn = withdrawals(overlay, view.routes, view.now)
-        apply = ApplyOverlay(labels, view.routes, view.generations, withdrawn)
-        return replace(address, actions=(apply, *address.actions))
+    # Routes never wait for an IPAM: what the look-up finds comes with the next plan.
+    return replace(address, actions=(*spec, *address.actions)) if spec else _and_withdrawn(view, overlay, address)
+
+
+def _and_withdrawn(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
     told = tell_of_withdrawn(overlay, view.now)
-    waits = [wait for wait in (address.look_after, told.look_after) if wait is not None]
-    return NodePlan((*address.actions, *told.actions), min(waits, default=None))
+    waits = [wait for wait in (plan.look_after, told.look_after) if wait is not None]
+    return NodePlan((*plan.actions, *told.actions), min(waits, default=None))
 
 
 def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
@@ -133,6 +151,8 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         current is not None
         and reserved is not None
         and reserved.status
+        # Another one tells of a release that was called off.
+        and reserved.reason == "Reserved"
         and not view.records_differ
         and not overlay.assignment.releasing
         and not in_conflict(overlay)
@@ -206,7 +226,7 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         conflicts=overlay.assignment.conflicts + left,
         last_conflict=view.now.replace(microsecond=0) if left else overlay.assignment.last_conflict,
         withdrawn=overlay.assignment.withdrawn,
-        reserved=_condition(view, overlay, Condition(RESERVED, True, "Reserved", message)),
+        reserved=since(view, overlay, Condition(RESERVED, True, "Reserved", message)),
     )
     actions: list[ClusterAction] = []
     if assignment != overlay.assignment:
@@ -269,24 +289,7 @@ def _plan_reservation(
 
 
 def _without(view: NodeView, overlay: NodeOverlay, reason: str, message: str) -> NodePlan:
-    return NodePlan(_tell(view, overlay, Condition(RESERVED, False, reason, message)), RETRY_WITHOUT_ADDRESS)
-
-
-def _tell(view: NodeView, overlay: NodeOverlay, condition: Condition) -> tuple[ClusterAction, ...]:
-    """Write the condition (the address itself stays as it is) and, when its reason is new, an event."""
-    gone = None if view.node is not None else overlay.assignment.node_gone_since
-    assignment = replace(overlay.assignment, reserved=_condition(view, overlay, condition), node_gone_since=gone)
-    if assignment == overlay.assignment:
-        return ()
-    before = overlay.assignment.reserved
-    if before is not None and before.reason == condition.reason:
-        return (ApplyAssignment(assignment),)
-    return (ApplyAssignment(assignment), Announce(condition.reason, condition.message, warning=not condition.status))
-
-
-def _condition(view: NodeView, overlay: NodeOverlay, wanted: Condition) -> Condition:
-    observed = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
-    return transition(observed, wanted, view.now)
+    return NodePlan(tell(view, overlay, Condition(RESERVED, False, reason, message)), RETRY_WITHOUT_ADDRESS)
 
 
 def _keep_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:

@@ -1,6 +1,7 @@
 """What in the kernel is ours: that which carries our marks, and nothing else. Everything else is never touched."""
 
 from overlay_net.model.kernel import Address, Link, Marks, Observed, Route
+from overlay_net.model.rule import Rule
 
 
 def owns_link(link: Link, marks: Marks) -> bool:
@@ -9,6 +10,10 @@ def owns_link(link: Link, marks: Marks) -> bool:
 
 def owns_route(route: Route, marks: Marks) -> bool:
     return route.protocol == marks.protocol
+
+
+def owns_rule(rule: Rule, marks: Marks) -> bool:
+    return rule.protocol == marks.protocol
 
 
 def owns_address(address: Address, observed: Observed, marks: Marks) -> bool:

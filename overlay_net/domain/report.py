@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from overlay_net.domain.address_plan import is_ours
+from overlay_net.domain.address_plan import ADDRESS_TENTATIVE, is_ours
 from overlay_net.model.conditions import (
+    ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
     CONFIGURED,
     GATEWAY_REACHABLE,
@@ -43,13 +44,14 @@ def configured_address(
 
     The controller gives back what is not reported here. So an address that the object shows, or that was reported
     before, counts wherever it is in the kernel, also on a link of the earlier operator that does not carry our mark.
+    One that failed the kernel's own duplicate detection is not in use here, so it does not count.
     """
     shown = (overlay.assignment.address, overlay.report.configured) if overlay else ()
     known = {interface.ip for interface in (desired.address, *shown) if interface is not None}
     present = [
         address.interface
         for address in observed.addresses
-        if is_ours(address, observed, marks) or address.interface.ip in known
+        if not address.dad_failed and (is_ours(address, observed, marks) or address.interface.ip in known)
     ]
     earlier = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
     if earlier:
@@ -64,6 +66,7 @@ class Around:
     duplicate: IpAddress | None = None
     """The assigned address, which is not used here because somebody else uses it."""
     duplicate_mac: str = ""
+    """Empty where nobody could be asked."""
     claimed_by: str = ""
     """MAC of another host that claims the address which is in use here."""
     silent: tuple[SilentGateway, ...] = ()
@@ -78,25 +81,27 @@ def report_of(
     configured: IpInterface | None,
     now: datetime,
     around: Around = Around(),
+    fallback: IpAddress | None = None,
     trials: tuple[Trial, ...] = (),
 ) -> Report:
     """The agent's part of status.
 
     ``link`` is where the settings want the address; ``plan`` is what the last look at the kernel left to do;
     ``errors`` is what the kernel refused, by route (None: link or address); ``configured`` is our address that the
-    kernel has.
+    kernel has; ``fallback`` is the gateway of routes without one.
     """
     failures = _failures(desired, plan, errors)
     blocked = next((problem for problem in plan.problems if problem.route is None), None)
     conditions = (
         _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
         _gateways_reachable(around),
-        _ready(desired, link, configured, failures, trials, plan),
+        _ready(desired, link, None if _is_tentative(blocked) else configured, failures, trials, plan),
     )
     return Report(
         interface=link.parent,
         link=link.name,
         configured=configured,
+        fallback=fallback,
         observed_generation=overlay.generation,
         routes_desired=len(desired.routes),
         routes_ready=len(desired.routes) - len(failures),
@@ -109,9 +114,16 @@ def report_of(
     )
 
 
+def _is_tentative(blocked: Problem | None) -> bool:
+    return blocked is not None and blocked.reason == ADDRESS_TENTATIVE
+
+
 def _failures(
     desired: Desired, plan: KernelPlan, errors: Mapping[DesiredRoute | None, str]
 ) -> tuple[RouteFailure, ...]:
+    if not plan.problems and len(plan.placed) == len(desired.routes) and not errors.keys() - {None}:
+        # As it is nearly always, and thousands of routes are slow to hash.
+        return ()
     problems = {problem.route: problem for problem in plan.problems if problem.route is not None}
     placed = {route for route, _ in plan.placed}
     failures = []
@@ -146,14 +158,16 @@ def _configured(
     if blocked is not None:
         return Condition(CONFIGURED, False, blocked.reason, blocked.message)
     if around.duplicate is not None:
-        message = f"{around.duplicate} is in use by {around.duplicate_mac} and was not set"
+        message = f"{around.duplicate} is in use by {around.duplicate_mac or 'another host'} and was not set"
         return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)
     if link.kind == "none":
         if configured is not None:
-            return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel; link_mode is none")
-        return Condition(CONFIGURED, True, "RoutesOnly", "link_mode is none: this node has routes and no address")
+            return Condition(
+                CONFIGURED, False, "Pending", f"{configured} is still in the kernel, though this node has routes only"
+            )
+        return Condition(CONFIGURED, True, "RoutesOnly", "this node has routes and no overlay address")
     if desired.address is None:
         return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
     if configured is not None and configured != desired.address:
@@ -162,7 +176,7 @@ def _configured(
         return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
     if around.claimed_by:
         message = f"{desired.address} is on the link and defended; {around.claimed_by} claims it too"
-        return Condition(CONFIGURED, True, "AddressClaimed", message)
+        return Condition(CONFIGURED, True, ADDRESS_CLAIMED, message)
     return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
 
 

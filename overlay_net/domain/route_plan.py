@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from overlay_net.domain.gateways import Active, active_gateways
 from overlay_net.domain.ownership import owns_route
 from overlay_net.model.kernel import (
+    IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
     AddRoute,
     DeleteRoute,
@@ -23,6 +24,7 @@ from overlay_net.model.kernel import (
     ReplaceRoute,
     Route,
     RouteKind,
+    version_of,
 )
 
 
@@ -110,7 +112,9 @@ _LAST: list[tuple[_Question, RoutePlan]] = []
 
 def _plan(question: _Question) -> RoutePlan:
     desired, observed, marks, link = question.desired, question.observed, question.marks, question.link
-    ours = [route for route in observed.routes if owns_route(route, marks)]
+    # Those of the source table are domain.source_plan's.
+    apart = desired.source.place.table if desired.source is not None else None
+    ours = [route for route in observed.routes if owns_route(route, marks) and route.table != apart]
     present = {route.quick_key: route for route in ours}
     foreign: dict[QuickKey, Route] | None = None
     names = {each.index: each.name for each in observed.links}
@@ -140,6 +144,10 @@ def _plan(question: _Question) -> RoutePlan:
             problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
             continue
         wanted_keys.add(key)
+        if wish.table == apart:
+            message = f"table {apart} is that of source routing: choose another table, or another source_table"
+            problems.append(Problem("SourceTable", message, wish))
+            continue
         way = resolver.way(wish, active.gateways, active.kind)
         if isinstance(way, Problem):
             problems.append(way)
@@ -167,7 +175,7 @@ def _plan(question: _Question) -> RoutePlan:
 
 def kernel_metric(wish: DesiredRoute) -> int:
     """The metric under which the kernel keeps the route."""
-    return wish.quick_key[3]
+    return wish.metric or (IPV6_DEFAULT_METRIC if version_of(wish.quick_key) == 6 else 0)
 
 
 def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> IpAddress | None:
@@ -177,7 +185,7 @@ def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> Ip
         for route in observed.routes
         if route.table == MAIN_TABLE
         and not owns_route(route, marks)
-        and route.subnet.version == towards.version
+        and version_of(route.quick_key) == towards.version
         and route.next_hops
         and route.next_hops[0].gateway is not None
         and towards.subnet_of(route.subnet)  # type: ignore[arg-type]
@@ -189,14 +197,22 @@ def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> Ip
 class _Way:
     """Where a route leads: shared by all the routes of one plan that lead there."""
 
-    __slots__ = ("_last_found", "hops", "source")
+    __slots__ = ("_last_found", "_made", "hops", "source")
 
     def __init__(self, hops: tuple[NextHop, ...], source: IpAddress | None) -> None:
         self.hops = hops
         self.source = source
         self._last_found: tuple[NextHop, ...] = hops
+        self._made: dict[tuple[object, ...], Route] = {}
 
     def route(self, wish: DesiredRoute, kind: RouteKind, marks: Marks) -> Route:
+        like = (kind, wish.metric, wish.table, wish.mtu, wish.advmss, version_of(wish.quick_key))
+        made = self._made.get(like)
+        if made is None:
+            made = self._made[like] = self._route(wish, kind, marks)
+        return made.at(wish.quick_key)
+
+    def _route(self, wish: DesiredRoute, kind: RouteKind, marks: Marks) -> Route:
         subnet, metric, table = wish.subnet, kernel_metric(wish), wish.table
         if kind != "unicast":
             return Route(subnet, (), marks.protocol, metric, None, table, kind)
@@ -215,9 +231,6 @@ class _Way:
         return True
 
 
-_NOWHERE = _Way((), None)
-
-
 class _Resolver:
     """Finds the way of each wish, once for all the wishes with the same gateways."""
 
@@ -225,12 +238,13 @@ class _Resolver:
         self._around = around
         self._source = around.address.ip if around.address is not None else None
         self._known: dict[tuple[object, ...], _Way] = {}
+        self._nowhere = _Way((), None)
 
     def way(self, wish: DesiredRoute, gateways: tuple[Gateway, ...], kind: RouteKind) -> _Way | Problem:
         """``kind`` is that of the route now, with the gateways that are active."""
         if kind != "unicast":
-            return _NOWHERE
-        around, version = self._around, wish.subnet.version
+            return self._nowhere
+        around, version = self._around, version_of(wish.quick_key)
         if not gateways and around.fallback is not None and around.fallback.version == version:
             gateways = (Gateway(around.fallback),)
         if not gateways:
@@ -266,5 +280,5 @@ class _Resolver:
         over_link = around.overlay is not None and all(
             hop.link == around.overlay.index and self._through_overlay(hop) for hop in hops
         )
-        own = self._source is not None and self._source.version == wish.subnet.version
+        own = self._source is not None and self._source.version == version_of(wish.quick_key)
         return _Way(tuple(hops), self._source if over_link and own else None)

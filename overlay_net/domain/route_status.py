@@ -14,7 +14,7 @@ from overlay_net.domain.protection import NOTHING, Protection
 from overlay_net.domain.rollout import Progress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
-from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork
+from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork, QuickKey, quick_key
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import integer_of, objects_of, text_of
@@ -37,8 +37,8 @@ class NodeTable:
 
     node: Node
     overlay: NodeOverlay
-    routes: Mapping[tuple[IpNetwork, int, int], DesiredRoute]
-    failures: Mapping[tuple[IpNetwork, int, int], RouteFailure]
+    routes: Mapping[QuickKey, DesiredRoute]
+    failures: Mapping[QuickKey, RouteFailure]
     generations: Mapping[str, RouteGeneration]
     trials: Mapping[str, Trial]
 
@@ -132,7 +132,7 @@ def _verdict(
     hostname = table.node.name
     gateway = ", ".join(str(gateway.address) for gateway in route.gateways)
     if not gateway and route.kind == "unicast":
-        gateway = _text(table.overlay.assignment.gateway)
+        gateway = _text(_gateway_of(table))
     device = _device(route, table)
     tried = _tried(route, table)
     if tried is not None:
@@ -140,7 +140,7 @@ def _verdict(
         return NodeVerdict(hostname, gateway, device, state, message, cause)
     pending = ""
     for subnet in route.subnets:
-        key = (subnet, route.metric, route.table)
+        key = quick_key(subnet, route.metric, route.table)
         entry = table.routes.get(key)
         if entry is None:
             pending = "the node's object does not have it yet"
@@ -186,7 +186,7 @@ def _tried(route: StaticRoute, table: NodeTable) -> tuple[str, str, str] | None:
 
 
 def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
-    keys = ((subnet, route.metric, route.table) for subnet in route.subnets)
+    keys = (quick_key(subnet, route.metric, route.table) for subnet in route.subnets)
     return any((entry := table.routes.get(key)) is not None and entry.owner == route.name for key in keys)
 
 
@@ -211,11 +211,20 @@ def _progress(route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObj
 
 def _same(route: StaticRoute, entry: DesiredRoute, table: NodeTable) -> bool:
     """Whether the entry of an older object says what this one would."""
-    return replace(route.route_to(entry.subnet, table.overlay.assignment.gateway), owner=entry.owner) == entry
+    gateway = None if table.overlay.routes_only else table.overlay.assignment.gateway
+    return replace(route.route_to(entry.subnet, gateway), owner=entry.owner) == entry
+
+
+def _gateway_of(table: NodeTable) -> IpAddress | None:
+    """Where a route without a gateway of its own goes."""
+    overlay = table.overlay
+    return overlay.report.fallback if overlay.routes_only else overlay.assignment.gateway
 
 
 def _device(route: StaticRoute, table: NodeTable) -> str:
     """The overlay link for a gateway of the overlay subnet, else the interface below it."""
+    if table.overlay.routes_only:
+        return table.overlay.report.interface
     overlay = table.overlay.assignment.address
     direct = bool(route.gateways) and (overlay is None or route.gateways[0].address not in overlay.network)
     return table.overlay.report.interface if direct else table.overlay.report.link
@@ -233,7 +242,7 @@ def _silent_gateways(route: StaticRoute, table: NodeTable) -> tuple[IpAddress, .
     """Gateways of the route that do not answer on this node."""
     if route.kind != "unicast" or route.check.kind == "none":
         return ()
-    own = table.overlay.assignment.gateway
+    own = _gateway_of(table)
     used = {gateway.address for gateway in route.gateways} or ({own} if own else set())
     return tuple(each.address for each in table.overlay.report.silent_gateways if each.address in used)
 

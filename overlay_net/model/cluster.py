@@ -20,6 +20,12 @@ from overlay_net.model.trial import RouteGeneration
 class LifeRules:
     release_after: timedelta
     fence_after: timedelta
+    overlay_addresses: bool = True
+    """Whether nodes get overlay addresses; if not, they have routes only."""
+    startup_taint: str = ""
+    """Key of the taint that keeps pods from a node until its overlay address works."""
+    leaving: bool = False
+    """Every node gives back what it has, as if it were gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class NodeView:
     node: Node | None
     overlay: NodeOverlay | None
     routes: tuple[DesiredRoute, ...]
-    """Compiled for this node with its present overlay gateway."""
+    """Compiled for this node with its present overlay gateway; with none where nodes have routes only."""
     pools: tuple[Pool, ...]
     """Every pool, in the order in which they are tried."""
     now: datetime
@@ -85,10 +91,11 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOverlay:
-    """Create or update the node's object: labels, finalizer, and the controller's part of spec."""
+    """Create or update the node's object: labels, finalizer, the routes, and whether they are all that the node has."""
 
     labels: Mapping[str, str]
     routes: tuple[DesiredRoute, ...]
+    routes_only: bool = False
     generations: tuple[RouteGeneration, ...] = ()
     withdrawn: tuple[Withdrawal, ...] = ()
 
@@ -119,8 +126,24 @@ class Announce:
     warning: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveTaint:
+    """Take the taint of this key off the Node."""
+
+    key: str
+
+
 ClusterAction: TypeAlias = (
-    LookUp | Reserve | Release | Quarantine | ApplyOverlay | ApplyAssignment | DeleteOverlay | DropFinalizer | Announce
+    LookUp
+    | Reserve
+    | Release
+    | Quarantine
+    | ApplyOverlay
+    | ApplyAssignment
+    | DeleteOverlay
+    | DropFinalizer
+    | RemoveTaint
+    | Announce
 )
 
 

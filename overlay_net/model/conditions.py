@@ -19,6 +19,9 @@ GATEWAY_REACHABLE: Final = "GatewayReachable"
 ADDRESS_CONFLICT: Final = "AddressConflict"
 """Reason of ``Configured=False`` by which an agent says that somebody else on the link uses the assigned address."""
 
+ADDRESS_CLAIMED: Final = "AddressClaimed"
+"""Reason of ``Configured=True`` by which an agent says that another host claims the address that it uses."""
+
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent says that link, address and routes are gone from its kernel."""
 

@@ -1,4 +1,4 @@
-"""What the kernel has and what it shall have: links, addresses, routes, sysctls.
+"""What the kernel has and what it shall have: links, addresses, routes, sysctls; rules are in model.rule.
 
 ``Link``, ``Address``, ``Route`` are observations of one dump; ``Desired`` is what one node must have. Actions are the
 closed set of changes that a plan may ask for; each one can be applied twice.
@@ -7,7 +7,10 @@ closed set of changes that a plan may ask for; each one can be applied twice.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Literal, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceRouting
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpInterface: TypeAlias = IPv4Interface | IPv6Interface
@@ -25,12 +28,53 @@ MAIN_TABLE = 254
 IPV6_DEFAULT_METRIC = 1024
 """What the kernel stores for an IPv6 route without a metric (IP6_RT_PRIO_USER)."""
 
-QuickKey: TypeAlias = tuple[int, int, int, int, int]
+QuickKey: TypeAlias = int
 
 
 def quick_key(subnet: IpNetwork, metric: int, table: int) -> QuickKey:
-    """The key of a route in numbers: networks of the standard library are ten times as slow to hash and to compare."""
-    return (int(subnet.network_address), subnet.prefixlen, subnet.version, metric, table)
+    """The key of a route in one number, metric and table of 32 bits each as the kernel's.
+
+    Networks of the standard library are ten times as slow to hash and to compare, and a tuple takes three times the
+    memory.
+    """
+    place = (int(subnet.network_address) << 8 | subnet.prefixlen) << 8 | subnet.version
+    return (place << 32 | metric) << 32 | table
+
+
+def version_of(key: QuickKey) -> int:
+    return key >> 64 & 0xFF
+
+
+def prefix_of(key: QuickKey) -> int:
+    return key >> 72 & 0xFF
+
+
+def number_of(key: QuickKey) -> int:
+    """The first address of the subnet."""
+    return key >> 80
+
+
+def subnet_of(key: QuickKey) -> IpNetwork:
+    return (IPv4Network if version_of(key) == 4 else IPv6Network)((number_of(key), prefix_of(key)))
+
+
+class _Numbered:
+    """Has its ``subnet`` in ``quick_key`` alone: made when somebody asks, kept it would take half of the memory."""
+
+    __slots__ = ()
+
+    quick_key: QuickKey
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            if name == "subnet":
+                return subnet_of(self.quick_key)
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    def _number(self, key: QuickKey) -> None:
+        object.__setattr__(self, "quick_key", key)
+        object.__delattr__(self, "subnet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +113,15 @@ class Address:
     """IFA_PROTO; None where the kernel did not say (before Linux 5.18, or an address nobody marked)."""
     link_local: bool = False
     """Scope link: the kernel's own, never ours."""
+    tentative: bool = False
+    """IPv6: the kernel still asks whether somebody else has it, and does not use it yet (RFC 4862 5.4)."""
+    dad_failed: bool = False
+    """IPv6: somebody else has it, so the kernel does not use it (IFA_F_DADFAILED)."""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the kernel answers for it, and takes it as a source."""
+        return not (self.tentative or self.dad_failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +137,10 @@ class NextHop:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Route(_Numbered):
     """One route; ``key`` is what the kernel allows only once."""
 
-    subnet: IpNetwork
+    subnet: IpNetwork = field(compare=False)
     next_hops: tuple[NextHop, ...]
     """Sorted by (gateway, link); more than one is ECMP; none for a route that is not unicast."""
     protocol: int
@@ -100,14 +153,27 @@ class Route:
     """RTAX_MTU; 0 where none is set."""
     advmss: int = 0
     """RTAX_ADVMSS; 0 where none is set."""
-    quick_key: QuickKey = field(init=False, repr=False, compare=False)
+    quick_key: QuickKey = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "quick_key", quick_key(self.subnet, self.metric, self.table))
+        self._number(quick_key(self.subnet, self.metric, self.table))
 
     @property
-    def key(self) -> tuple[IpNetwork, int, int]:
-        return (self.subnet, self.metric, self.table)
+    def key(self) -> QuickKey:
+        return self.quick_key
+
+    def at(self, key: QuickKey) -> "Route":
+        """The same route to another subnet, whose key is given; metric and table are those of this route."""
+        route = object.__new__(Route)
+        for put, value in zip(_SLOTS, (*_VALUES(self), key), strict=True):
+            put(route, value)
+        return route
+
+
+# A thousand routes that lead the same way are made in a millisecond.
+_SHARED = ("next_hops", "protocol", "metric", "source", "table", "kind", "mtu", "advmss")
+_SLOTS = tuple(getattr(Route, name).__set__ for name in (*_SHARED, "quick_key"))
+_VALUES = attrgetter(*_SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +188,10 @@ class Observed:
     """(link name, key) -> value, as far as it can be read; the keys are those of SetSysctl."""
     marks_addresses: bool = True
     """Whether this kernel keeps IFA_PROTO (Linux 5.18)."""
+    rules: tuple[Rule, ...] = ()
+    """All policy rules, foreign ones too, in the order in which they are asked."""
+    marks_rules: bool = True
+    """Whether this kernel keeps FRA_PROTOCOL (Linux 4.17)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +235,10 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class DesiredRoute:
+class DesiredRoute(_Numbered):
     """One route of NodeOverlayIp.spec.routes; the device is found by the plan, from the on-link subnets."""
 
-    subnet: IpNetwork
+    subnet: IpNetwork = field(compare=False)
     gateways: tuple[Gateway, ...]
     metric: int = 0
     owner: str = ""
@@ -180,17 +250,17 @@ class DesiredRoute:
     on_link: bool = False
     check: HealthCheck = HealthCheck()
     on_all_down: OnAllDown = "keep"
-    quick_key: QuickKey = field(init=False, repr=False, compare=False)
+    quick_key: QuickKey = field(init=False, repr=False)
     """That under which the kernel keeps the route."""
 
     def __post_init__(self) -> None:
         metric = self.metric or (IPV6_DEFAULT_METRIC if self.subnet.version == 6 else 0)
-        object.__setattr__(self, "quick_key", quick_key(self.subnet, metric, self.table))
+        self._number(quick_key(self.subnet, metric, self.table))
 
     @property
-    def key(self) -> tuple[IpNetwork, int, int]:
-        """What may be wanted only once."""
-        return (self.subnet, self.metric, self.table)
+    def key(self) -> QuickKey:
+        """What may be wanted only once: with the metric as it is wished."""
+        return self.quick_key & ~(0xFFFFFFFF << 32) | self.metric << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +276,8 @@ class Desired:
     """The node's private interface: where a gateway is that no subnet contains, on a node without overlay link."""
     fallback: IpNetwork | None = None
     """On a node without overlay: routes without a gateway take the one that the node uses for this subnet."""
+    source: SourceRouting | None = None
+    """Only beside an address."""
 
 
 # --- Actions -------------------------------------------------------------------------------------------------------
@@ -307,6 +379,8 @@ KernelAction: TypeAlias = (
     | AddRoute
     | ReplaceRoute
     | DeleteRoute
+    | AddRule
+    | DeleteRule
 )
 
 

@@ -55,6 +55,9 @@ NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event", namespaced=True)
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True)
 SERVICE_CIDRS: Final = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR")
+CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"
+)
 NODE_OVERLAY_IPS: Final = Resource(GROUP, VERSION, "nodeoverlayips", "NodeOverlayIp")
 STATIC_ROUTES: Final = Resource(GROUP, VERSION, "staticroutes", "StaticRoute")
 OVERLAY_POOLS: Final = Resource(GROUP, VERSION, "overlaypools", "OverlayPool")

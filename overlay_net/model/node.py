@@ -23,6 +23,8 @@ class Node:
     addresses: tuple[IpAddress, ...] = ()
     """Its own addresses, as the kubelet or the cloud says."""
     pod_subnets: tuple[IpNetwork, ...] = ()
+    taints: tuple[str, ...] = ()
+    """Their keys."""
     created: str = ""
     """RFC 3339, whole seconds."""
 
@@ -43,6 +45,7 @@ class Node:
                 for text in texts_of(object_of(raw, "spec"), "podCIDRs")
                 if (subnet := network_of(text)) is not None
             ),
+            taints=tuple(text_of(taint.get("key")) for taint in objects_of(object_of(raw, "spec"), "taints")),
             created=text_of(metadata.get("creationTimestamp")),
         )
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import (
     CONFIGURED,
+    READY,
     RELEASED,
     RESERVED,
     ROUTES_WITHDRAWN,
@@ -14,7 +15,7 @@ from overlay_net.model.conditions import (
     find,
     parse_conditions,
 )
-from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
+from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork, QuickKey, quick_key
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
     address_in,
@@ -29,7 +30,7 @@ from overlay_net.model.parse import (
     time_of,
     time_text,
 )
-from overlay_net.model.route import route_of
+from overlay_net.model.route import routes_of
 from overlay_net.model.trial import RouteGeneration, Trial
 
 
@@ -46,8 +47,8 @@ class RouteFailure:
     table: int = MAIN_TABLE
 
     @property
-    def key(self) -> tuple[IpNetwork, int, int]:
-        return (self.subnet, self.metric, self.table)
+    def key(self) -> QuickKey:
+        return quick_key(self.subnet, self.metric, self.table)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteFailure | None":
@@ -149,6 +150,8 @@ class Report:
     link: str = ""
     configured: IpInterface | None = None
     """The overlay address that the kernel has now. The controller releases none that is reported here."""
+    fallback: IpAddress | None = None
+    """On a node with routes only: the gateway that routes without one take, as far as the agent has found it."""
     observed_generation: int = 0
     routes_desired: int = 0
     routes_ready: int = 0
@@ -175,6 +178,8 @@ class Report:
         }
         if self.configured is not None:
             raw["configuredIpAddr"] = str(self.configured)
+        if self.fallback is not None:
+            raw["fallbackGateway"] = str(self.fallback)
         if self.conflict is not None:
             raw["conflictingIpAddr"] = str(self.conflict)
         if self.trials:
@@ -209,6 +214,8 @@ class NodeOverlay:
     finalizers: tuple[str, ...]
     pin: IpAddress | None
     gateway_override: IpAddress | None
+    routes_only: bool
+    """The node is to have routes and no overlay address."""
     routes: tuple[DesiredRoute, ...]
     assignment: Assignment
     report: Report
@@ -218,10 +225,18 @@ class NodeOverlay:
     """What the agent has not confirmed to be gone, as of the last change of the routes."""
 
     @classmethod
-    def parse(cls, raw: JsonObject) -> "NodeOverlay":
+    def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
+        """``before`` is an earlier version of the object: while its spec is the same, so is the tuple of its routes.
+
+        The API server counts ``generation`` up with every change of the spec, and with no other but a deletion.
+        """
         metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
         conditions = parse_conditions(status)
-        routes = (route_of(item) for item in objects_of(spec, "routes"))
+        version = (text_of(metadata.get("uid")), integer_of(metadata.get("generation")))
+        if before is not None and all(version) and version == (before.uid, before.generation):
+            routes = before.routes
+        else:
+            routes = routes_of(spec)
         silent = (SilentGateway.parse(item) for item in objects_of(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
         return cls(
@@ -234,7 +249,8 @@ class NodeOverlay:
             finalizers=texts_of(metadata, "finalizers"),
             pin=address_in(spec, "ipAddr"),
             gateway_override=address_in(spec, "gateway"),
-            routes=tuple(route for route in routes if route is not None),
+            routes_only=spec.get("routesOnly") is True,
+            routes=routes,
             assignment=Assignment(
                 address=interface_of(status.get("ipAddr")),
                 gateway=address_in(status, "gateway"),
@@ -257,6 +273,7 @@ class NodeOverlay:
                 routes_failed=integer_of(status.get("routesFailed")),
                 failures=tuple(failure for failure in failures if failure is not None),
                 silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
+                fallback=address_in(status, "fallbackGateway"),
                 conflict=address_in(status, "conflictingIpAddr"),
                 trials=tuple(Trial.parse(item) for item in objects_of(status, "probes")),
                 conditions=tuple(each for each in conditions if each.type not in (RESERVED, ROUTES_WITHDRAWN)),
@@ -278,6 +295,21 @@ class NodeOverlay:
     def current(self) -> bool:
         """Whether the agent has reported on the spec as it is now."""
         return self.report.observed_generation >= self.generation
+
+    @property
+    def is_ready(self) -> bool:
+        """The agent saw this very generation, and has all of it in its kernel."""
+        ready = find(self.report.conditions, READY)
+        return ready is not None and ready.status and self.current
+
+    @property
+    def is_without_address(self) -> bool:
+        """The agent was told that this node has routes only, and has no overlay address in its kernel."""
+        return (
+            self.routes_only
+            and self.report.configured is None
+            and 0 < self.generation <= self.report.observed_generation
+        )
 
     @property
     def has_let_go(self) -> bool:

@@ -1,8 +1,11 @@
 """One entry of NodeOverlayIp.spec.routes, a StaticRoute as it applies to one node, as JSON and back.
 
-What has its usual value is left out: a node may have thousands of entries in one object.
+What has its usual value is left out, and entries share the values that they have in common: a node may have thousands
+of entries in one object.
 """
 
+from functools import lru_cache
+from sys import intern
 from typing import get_args
 
 from overlay_net.model.api import JsonObject
@@ -32,7 +35,7 @@ def route_of(raw: JsonObject) -> DesiredRoute | None:
         subnet=subnet,
         gateways=gateways_of(raw),
         metric=integer_of(raw.get("metric")),
-        owner=text_of(raw.get("staticRoute")),
+        owner=intern(text_of(raw.get("staticRoute"))),
         table=integer_of(raw.get("table"), MAIN_TABLE),
         kind=KINDS.get(text_of(raw.get("type")), "unicast"),
         mtu=integer_of(raw.get("mtu")),
@@ -43,23 +46,56 @@ def route_of(raw: JsonObject) -> DesiredRoute | None:
     )
 
 
+def shape(raw: JsonObject) -> DesiredRoute | JsonObject:
+    """What is made of a JSON object while a NodeOverlayIp is read: of an entry of its routes the route, at once.
+
+    An object of ten thousand routes takes 2 MB like that, and as JSON objects first another 6 MB.
+    """
+    # Entries of status.routes have a state.
+    entry = "subnet" in raw and "staticRoute" in raw and "state" not in raw
+    return (route_of(raw) if entry else None) or raw
+
+
+def routes_of(spec: JsonObject) -> tuple[DesiredRoute, ...]:
+    """``spec.routes``, be they JSON objects still or routes already."""
+    value = spec.get("routes")
+    entries = value if isinstance(value, list) else []
+    usable = (item for item in entries if isinstance(item, DesiredRoute | dict))
+    found = (item if isinstance(item, DesiredRoute) else route_of(item) for item in usable)
+    return tuple(route for route in found if route is not None)
+
+
 def gateways_of(raw: JsonObject) -> tuple[Gateway, ...]:
-    found = (
-        (address_of(item.get("address")), integer_of(item.get("weight"), 1), integer_of(item.get("priority")))
-        for item in objects_of(raw, "gateways")
+    return _gateways(
+        tuple(
+            (text_of(item.get("address")), integer_of(item.get("weight"), 1), integer_of(item.get("priority")))
+            for item in objects_of(raw, "gateways")
+        )
     )
+
+
+@lru_cache(maxsize=1024)
+def _gateways(entries: tuple[tuple[str, int, int], ...]) -> tuple[Gateway, ...]:
+    found = ((address_of(text), weight, priority) for text, weight, priority in entries)
     return tuple(Gateway(address, weight, priority) for address, weight, priority in found if address is not None)
 
 
 def check_of(raw: JsonObject) -> HealthCheck:
     """``intervalMilliseconds`` stands for ``interval``: JSON numbers of custom resources are best whole."""
-    return HealthCheck(
-        kind=CHECKS.get(text_of(raw.get("type")), USUAL_CHECK.kind),
-        port=integer_of(raw.get("port")),
-        interval=integer_of(raw.get("intervalMilliseconds"), 1000) / 1000,
-        failures=integer_of(raw.get("failureThreshold"), USUAL_CHECK.failures),
-        successes=integer_of(raw.get("successThreshold"), USUAL_CHECK.successes),
+    if not raw:
+        return USUAL_CHECK
+    return _check(
+        text_of(raw.get("type")),
+        integer_of(raw.get("port")),
+        integer_of(raw.get("intervalMilliseconds"), 1000),
+        integer_of(raw.get("failureThreshold"), USUAL_CHECK.failures),
+        integer_of(raw.get("successThreshold"), USUAL_CHECK.successes),
     )
+
+
+@lru_cache(maxsize=1024)
+def _check(kind: str, port: int, milliseconds: int, failures: int, successes: int) -> HealthCheck:
+    return HealthCheck(CHECKS.get(kind, USUAL_CHECK.kind), port, milliseconds / 1000, failures, successes)
 
 
 def route_json(route: DesiredRoute) -> JsonObject:

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import DesiredRoute, IpAddress
-from overlay_net.model.parse import address_of, integer_of, object_of, objects_of, text_of
-from overlay_net.model.route import route_json, route_of
+from overlay_net.model.parse import address_of, integer_of, object_of, text_of
+from overlay_net.model.route import route_json, routes_of
 
 TrialState: TypeAlias = Literal["Probing", "RolledBack", "ProbeFailed"]
 """Under way; the routes of before are back; no answer, and nobody knows what was before, so the routes stay."""
@@ -102,14 +102,13 @@ class Trial:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Trial":
-        routes = tuple(route for item in objects_of(raw, "routes") if (route := route_of(item)) is not None)
         return cls(
             text_of(raw.get("staticRoute")),
             text_of(raw.get("uid")),
             integer_of(raw.get("generation")),
             STATES.get(text_of(raw.get("state")), "Probing"),
             text_of(raw.get("message")),
-            routes if "routes" in raw else None,
+            routes_of(raw) if "routes" in raw else None,
         )
 
     def to_json(self) -> JsonObject:

@@ -5,6 +5,7 @@ An event is a courtesy: failing to write one never disturbs the work it speaks o
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol
@@ -18,7 +19,19 @@ log = logging.getLogger(__name__)
 
 # Events on cluster-scoped objects live in the namespace "default" (events.k8s.io validation).
 NAMESPACE = "default"
-QUEUE_LENGTH = 1000
+QUEUE_LENGTH = 5000
+"""Events that wait to be written, at the most: one for each node of a large cluster when something happens to all."""
+
+REST = 10.0
+"""Seconds after an event was written in which the same one is gathered, and written as one more step of its series."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    body: JsonObject
+    count: int
+    last: str
+    """When it happened last."""
 
 
 class EventApi(Protocol):
@@ -36,16 +49,28 @@ class EventRecorder:
         self._api = api
         self._controller = controller
         self._instance = instance
-        self._queue: asyncio.Queue[JsonObject] = asyncio.Queue(QUEUE_LENGTH)
+        # Bounded by what waits.
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: dict[str, _Waiting] = {}
+        self._resting: set[str] = set()
 
     def emit(self, resource: Resource, name: str, uid: str, reason: str, message: str, *, warning: bool) -> None:
-        """Queue one event; dropped with a log line when far too many are waiting."""
+        """Queue one event, or count it to the same one that waits; dropped, with a log line, when far too many do."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         digest = sha256(f"{uid}/{reason}/{message}".encode()).hexdigest()[:16]
+        event = f"{name[:200]}.{digest}"
+        same = self._waiting.get(event)
+        if same is not None:
+            same.count += 1
+            same.last = now
+            return
+        if len(self._waiting) >= QUEUE_LENGTH:
+            log.warning("event dropped, too many are waiting", extra={"object": name, "reason": reason})
+            return
         body: JsonObject = {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": f"{name[:200]}.{digest}", "namespace": NAMESPACE},
+            "metadata": {"name": event, "namespace": NAMESPACE},
             "eventTime": now,
             "type": "Warning" if warning else "Normal",
             "reason": reason,
@@ -55,25 +80,32 @@ class EventRecorder:
             "reportingInstance": self._instance[:128],
             "regarding": {"apiVersion": resource.api_version, "kind": resource.kind, "name": name, "uid": uid},
         }
-        try:
-            self._queue.put_nowait(body)
-        except asyncio.QueueFull:
-            log.warning("event dropped, too many are waiting", extra={"object": name, "reason": reason})
+        self._waiting[event] = _Waiting(body, 1, now)
+        if event not in self._resting:
+            self._queue.put_nowait(event)
 
     async def run(self) -> None:
         while True:
-            body = await self._queue.get()
+            event = await self._queue.get()
+            waiting = self._waiting.pop(event)
+            self._resting.add(event)
+            asyncio.get_running_loop().call_later(REST, self._rested, event)
             try:
-                await self._write(body)
+                await self._write(event, waiting)
             except ApiError as error:
                 log.debug("event not written: %s", error)
 
-    async def _write(self, body: JsonObject) -> None:
+    def _rested(self, event: str) -> None:
+        self._resting.discard(event)
+        if event in self._waiting:
+            self._queue.put_nowait(event)
+
+    async def _write(self, event: str, waiting: _Waiting) -> None:
+        series = {"count": waiting.count, "lastObservedTime": waiting.last}
         try:
+            body = waiting.body | ({"series": series} if waiting.count > 1 else {})
             await self._api.create(EVENTS, body, namespace=NAMESPACE)
         except AlreadyExists:
-            name = body["metadata"]["name"]
-            present = await self._api.get(EVENTS, name, namespace=NAMESPACE)
-            count = integer_of(object_of(present, "series").get("count"), 1) + 1
-            series = {"count": count, "lastObservedTime": body["eventTime"]}
-            await self._api.merge_patch(EVENTS, name, {"series": series}, namespace=NAMESPACE)
+            present = await self._api.get(EVENTS, event, namespace=NAMESPACE)
+            series["count"] = integer_of(object_of(present, "series").get("count"), 1) + waiting.count
+            await self._api.merge_patch(EVENTS, event, {"series": series}, namespace=NAMESPACE)

@@ -18,6 +18,15 @@ from overlay_net.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
+LONGEST_PAUSE = 8.0
+"""Seconds between two tries, at the most: so late does a client learn that the API server is back after a long outage.
+
+Pauses are four to eight seconds then, spread at random. Five thousand agents make about 830 tries a second of that: a
+connection that is refused costs a server that is away nothing, one that is back a handshake and a list of one object,
+a millisecond or so, and only once for each agent. A server with too much to do says so by 429 and Retry-After, which
+is obeyed.
+"""
+
 
 class Source(Protocol):
     """One kind of object at its API server; both raise the errors of model.errors."""
@@ -33,7 +42,7 @@ class Reflector:
     def __init__(self, source: Source, store: Store[Any], backoff: Backoff | None = None) -> None:
         self._source = source
         self._store = store
-        self._backoff = backoff or Backoff(base=0.5, cap=30.0)
+        self._backoff = backoff or Backoff(base=0.5, cap=LONGEST_PAUSE)
         self._failures = 0
         self._last_complaint = ""
 
@@ -43,9 +52,7 @@ class Reflector:
         while True:
             try:
                 if resource_version is None:
-                    listing = await self._source.list()
-                    self._store.replace(listing)
-                    resource_version = listing.resource_version
+                    resource_version = await self._list()
                 progress, resource_version = await self._watch(resource_version)
             except Expired as error:
                 # Listing again is the remedy, yet a server that always says so must not be stormed.
@@ -60,6 +67,12 @@ class Reflector:
                     # A stream that ends with nothing in it: served again at once it would come back at once.
                     await self._pause(None)
 
+    async def _list(self) -> str:
+        """Read everything: the version from which a watch goes on. The objects as they came are kept no longer."""
+        listing = await self._source.list()
+        self._store.replace(listing)
+        return listing.resource_version
+
     async def _watch(self, resource_version: str) -> tuple[bool, str]:
         """Follow one stream to its end: whether anything came, and where to go on."""
         progress = False
@@ -68,6 +81,8 @@ class Reflector:
                 async for event in events:
                     self._store.apply(event)
                     resource_version = text_of(object_of(event.object, "metadata").get("resourceVersion"))
+                    # The next one may be a minute away, and this one a megabyte of text, ten as objects.
+                    del event
                     if not progress:
                         progress = True
                         self._recovered()

@@ -23,8 +23,10 @@ class _Entry(Generic[T]):
 class Store(Generic[T]):
     """Keyed by the object's name: all kinds that are stored are cluster-scoped."""
 
-    def __init__(self, parse: Callable[[JsonObject], T]) -> None:
+    def __init__(self, parse: Callable[[JsonObject], T], again: Callable[[JsonObject, T], T] | None = None) -> None:
+        """``again`` parses an object of which an earlier version is known, whose parts it may take over."""
         self._parse = parse
+        self._again = again
         self._entries: dict[str, _Entry[T]] = {}
         self._subscribers: list[Callable[[str, T | None, T | None], None]] = []
         self._synced = asyncio.Event()
@@ -75,7 +77,7 @@ class Store(Generic[T]):
         old = self._entries.get(name)
         if old is not None and old.resource_version == version:
             return
-        value = self._parse(raw)
+        value = self._parse(raw) if old is None or self._again is None else self._again(raw, old.value)
         self._entries[name] = _Entry(version, value)
         self._tell(name, None if old is None else old.value, value)
 

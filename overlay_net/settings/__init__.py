@@ -2,6 +2,7 @@
 
 from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
 from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings, PhpIpamSettings
+from overlay_net.settings.values import parse_duration
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -11,4 +12,5 @@ __all__ = [
     "PhpIpamSettings",
     "describe",
     "load",
+    "parse_duration",
 ]

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from overlay_net.domain.last_state import MARGIN
 from overlay_net.domain.parents import ParentRule, parent_rule
 from overlay_net.model.kernel import LinkMode, MacvlanMode
+from overlay_net.model.rule import SourceTable
 from overlay_net.settings.values import (
     Bind,
     Duration,
@@ -29,6 +30,7 @@ from overlay_net.settings.values import (
     OptionalDirectory,
     Subnet,
     SubnetId,
+    TaintKey,
     Url,
     ZoneName,
 )
@@ -149,6 +151,12 @@ class ControllerSettings(_Settings):
     fence_after: Duration = Field(
         default=timedelta(minutes=10), description="how long the silent agent of a node that is gone is waited for"
     )
+    overlay_addresses: bool = Field(
+        default=True, description="whether nodes get overlay addresses; false: they have routes only"
+    )
+    startup_taint: TaintKey = Field(
+        default="", description="taint that is taken off a node once its address and routes are in place; empty: none"
+    )
     workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
     status_batch: Interval = Field(
         timedelta(seconds=1),
@@ -165,6 +173,12 @@ class ControllerSettings(_Settings):
     audit_grace: Duration = Field(
         default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
     )
+
+    @model_validator(mode="after")
+    def _no_pools_without_addresses(self) -> "ControllerSettings":
+        if not self.overlay_addresses and self.phpipam is not None and self.phpipam.subnet_map:
+            raise ValueError("overlay_addresses is false, so no address is taken from phpipam.subnet_map: remove one")
+        return self
 
 
 class AgentSettings(_Settings):
@@ -199,6 +213,25 @@ class AgentSettings(_Settings):
     route_protocol: int = Field(
         default=117, ge=5, le=255, description="protocol number that marks our routes and addresses"
     )
+    source_routing: bool = Field(
+        default=False, description="whether traffic from the overlay address leaves through the overlay gateway"
+    )
+    source_table: int = Field(
+        default=117, ge=1, le=2**32 - 1, description="routing table of source_routing, of its own; not 253 to 255"
+    )
+    source_priority: int = Field(
+        default=11700,
+        ge=1,
+        le=32764,
+        description="priority of the first of the two rules of source_routing; the other one has the next number",
+    )
+    source_main_prefix: int = Field(
+        default=8,
+        ge=0,
+        le=128,
+        description="with source_routing, only routes of the main table with a longer prefix than this count for "
+        "traffic from the overlay address",
+    )
     resync_interval: Interval = Field(
         default=timedelta(seconds=60), description="how often the kernel is compared in full, besides on every change"
     )
@@ -220,6 +253,13 @@ class AgentSettings(_Settings):
         "fence_after, and by default nine tenths of it",
     )
 
+    @field_validator("source_table")
+    @classmethod
+    def _table_of_its_own(cls, value: int) -> int:
+        if value in (253, 254, 255):
+            raise ValueError("a table of its own: 253 to 255 are the kernel's default, main and local")
+        return value
+
     @field_validator("interface")
     @classmethod
     def _known_interface(cls, value: str, info: ValidationInfo) -> str:
@@ -239,6 +279,12 @@ class AgentSettings(_Settings):
     @property
     def parent_rule(self) -> ParentRule:
         return parent_rule(self.interface, self.node_ip)
+
+    @property
+    def source(self) -> SourceTable | None:
+        if not self.source_routing:
+            return None
+        return SourceTable(self.source_table, self.source_priority, self.source_main_prefix)
 
     @property
     def trusted_for(self) -> timedelta:

@@ -91,6 +91,13 @@ def parse_url(value: str) -> str:
     return value
 
 
+def parse_taint_key(value: str) -> str:
+    """A key as labels and taints have it; an empty text is none."""
+    if value and not re.fullmatch(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value):
+        raise ValueError("the key of a taint, such as overlay-net.example.com/not-ready")
+    return value
+
+
 Url = Annotated[str, AfterValidator(parse_url)]
 Subnet = Annotated[str, AfterValidator(parse_subnet)]
 ZoneName = Annotated[str, Field(min_length=1, max_length=63)]
@@ -101,4 +108,5 @@ Bind = Annotated[str, AfterValidator(parse_bind)]
 Network = Annotated[IpNetwork, BeforeValidator(parse_network)]
 OptionalAddress = Annotated[IpAddress | None, BeforeValidator(parse_address)]
 OptionalDirectory = Annotated[Path | None, BeforeValidator(parse_directory)]
+TaintKey = Annotated[str, AfterValidator(parse_taint_key)]
 LinkName = Annotated[str, AfterValidator(parse_link_name)]

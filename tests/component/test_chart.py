@@ -1,4 +1,4 @@
-"""The chart: what it grants, what it refuses, and that its settings are those of the product."""
+"""The chart: what it refuses, and that its settings are those of the product."""
 
 import json
 from pathlib import Path
@@ -12,52 +12,8 @@ from lab.processes import CommandFailed
 from lab.product import CHART, NAMESPACE
 from overlay_net.settings import AgentSettings, ControllerSettings, load
 
-CONTROLLER, AGENT = (f"system:serviceaccount:{NAMESPACE}:overlay-net-{part}" for part in ("controller", "agent"))
-
-GRANTS = [
-    (CONTROLLER, "list", "nodes", True),
-    (CONTROLLER, "patch", "nodes", False),
-    (CONTROLLER, "get", "pods", False),
-    (CONTROLLER, "get", "configmaps", False),
-    (CONTROLLER, "get", "secrets", False),
-    (CONTROLLER, "get", "namespaces/kube-system", True),
-    (CONTROLLER, "get", "namespaces/default", False),
-    (CONTROLLER, "delete", "nodeoverlayips.iks.ibm.com", True),
-    (CONTROLLER, "create", "staticroutes.iks.ibm.com", False),
-    (CONTROLLER, "delete", "staticroutes.iks.ibm.com", False),
-    (CONTROLLER, "delete", "overlaypools.iks.ibm.com", False),
-    (CONTROLLER, "create", "overlayaddresses.iks.ibm.com", True),
-    (CONTROLLER, "create", "events.events.k8s.io", True),
-    (AGENT, "watch", "nodeoverlayips.iks.ibm.com", True),
-    (AGENT, "patch", "nodeoverlayips.iks.ibm.com", False),
-    (AGENT, "delete", "nodeoverlayips.iks.ibm.com", False),
-    (AGENT, "list", "nodes", False),
-    (AGENT, "list", "staticroutes.iks.ibm.com", False),
-    (AGENT, "list", "overlayaddresses.iks.ibm.com", False),
-    (AGENT, "get", "secrets", False),
-    (AGENT, "create", "pods", False),
-]
-
 PHPIPAM = {"url": "https://ipam.example.com", "appID": "overlay", "subnetMap": {"dal10": [7, 12345678]}}
 USER = {"username": "overlay-net", "password": "secret"}
-
-
-@pytest.mark.parametrize(("who", "verb", "what", "allowed"), GRANTS)
-def test_each_part_may_do_what_it_needs_and_nothing_else(
-    control_plane: ControlPlane, who: str, verb: str, what: str, allowed: bool
-) -> None:
-    try:
-        answer = control_plane.kubectl("auth", "can-i", verb, what, f"--as={who}", "--all-namespaces")
-    except CommandFailed as error:
-        answer = str(error)
-    assert ("yes" in answer.split()) is allowed
-
-
-def test_the_agent_writes_only_status(control_plane: ControlPlane) -> None:
-    answer = control_plane.kubectl(
-        "auth", "can-i", "patch", "nodeoverlayips.iks.ibm.com", "--subresource=status", f"--as={AGENT}"
-    )
-    assert answer.strip() == "yes"
 
 
 def test_lint(control_plane: ControlPlane) -> None:
@@ -70,6 +26,9 @@ def test_lint(control_plane: ControlPlane) -> None:
         ({"agent": {"settings": {"lnk": "tmp0"}}}, "lnk"),
         ({"agent": {"settings": {"link": "a/b"}}}, "/agent/settings/link"),
         ({"agent": {"settings": {"route_protocol": 2}}}, "route_protocol"),
+        ({"agent": {"settings": {"source_routing": "yes"}}}, "source_routing"),
+        ({"agent": {"settings": {"source_table": 254}}}, "source_table"),
+        ({"agent": {"settings": {"source_priority": 32766}}}, "source_priority"),
         ({"controller": {"settings": {"release_after": "10"}}}, "release_after"),
         ({"controller": {"settings": {"log": {"level": "loud"}}}}, "level"),
         ({"controller": {"replicas": 3}}, "replicas"),
@@ -126,7 +85,8 @@ def test_the_installed_settings_are_settings_of_the_product(
     assert controller.log.format == "json"
     assert controller.phpipam is None
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
-    assert load(AgentSettings, settings_file(objects, "agent", tmp_path)).route_protocol == 117
+    agent = load(AgentSettings, settings_file(objects, "agent", tmp_path))
+    assert (agent.route_protocol, agent.source) == (117, None)
 
 
 # --- phpIPAM ---------------------------------------------------------------------------------------------------------

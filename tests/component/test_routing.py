@@ -142,7 +142,7 @@ async def test_an_address_in_use_by_something_unknown_is_quarantined_and_release
         assert address not in (await addresses(admin)).values(), "nobody gets it meanwhile"
 
         async def announced() -> bool:
-            return "AddressConflict" in control_plane.kubectl("get", "events", "-n", "default")
+            return "AddressQuarantined" in control_plane.kubectl("get", "events", "-n", "default")
 
         await eventually(announced, "an event says so")
         await admin.merge_patch(OVERLAY_ADDRESSES, address, {"spec": {"nodeUID": "2026-01-01T00:00:00Z"}})

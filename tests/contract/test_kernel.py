@@ -29,6 +29,7 @@ from overlay_net.model.kernel import (
     SetMtu,
     SetSysctl,
 )
+from overlay_net.model.rule import AddRule, DeleteRule, Rule
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.netns import eth0, ip, netns
 
@@ -267,3 +268,26 @@ async def test_an_ipv6_route_has_a_metric_always(kernel: Subject) -> None:
     assert await ours(kernel) == {stored, nowhere}
     await kernel.apply(DeleteRoute(bare))
     assert await ours(kernel) == {nowhere}
+
+
+# --- Rules -----------------------------------------------------------------------------------------------------------
+
+
+async def test_rules_are_kept_in_their_order_once_and_deleted_by_protocol(kernel: Subject) -> None:
+    before = (await kernel.observe()).rules
+
+    async def rules() -> list[Rule]:
+        return [each for each in (await kernel.observe()).rules if each not in before]
+
+    own = ip_network("192.168.100.4/32")
+    second, first = Rule(4, 11701, own, 117, 117), Rule(4, 11700, own, 254, 117, 8)
+    theirs = replace(first, protocol=186)
+    for rule in (second, first, first, theirs):
+        assert await kernel.errno(AddRule(rule)) == 0
+    assert await rules() == [first, theirs, second]
+    await kernel.apply(DeleteRule(replace(second, protocol=186)))
+    await kernel.apply(DeleteRule(replace(first, suppress=0)))
+    assert await rules() == [first, theirs, second]
+    for rule in (first, first, second):
+        assert await kernel.errno(DeleteRule(rule)) == 0
+    assert await rules() == [theirs]

@@ -12,7 +12,7 @@ import pytest
 from overlay_net.agent.health import GatewayProber
 from overlay_net.domain.gateway_health import Target
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import HealthCheck
+from overlay_net.model.kernel import CheckKind, HealthCheck
 from tests.fakes.virtual_time import VirtualTimeLoop
 
 GATEWAY = Target(ip_address("192.168.100.1"), HealthCheck(), ip_address("192.168.100.4"), "tmp0")
@@ -159,5 +159,72 @@ def test_a_pause_of_the_whole_process_is_not_made_up_for() -> None:
             world.asked.clear()
             await asyncio.sleep(2)
             assert len(world.asked) <= 4
+
+    run(main())
+
+
+# --- The kernel gives a gateway up -----------------------------------------------------------------------------------
+
+SLOW = replace(GATEWAY, check=HealthCheck(interval=30))
+
+
+def test_a_gateway_that_the_kernel_gave_up_is_asked_at_once_and_then_at_its_own_pace() -> None:
+    async def main() -> None:
+        world = World()
+        async with GatewayProber(world.ask, world.changed) as prober:
+            prober.watch([SLOW, OTHER])
+            await asyncio.sleep(100)
+            world.silent.add(SLOW)
+            world.asked.clear()
+            now = asyncio.get_running_loop().time()
+            prober.hurry(SLOW.address)
+            await asyncio.sleep(40)
+            first, second = (moment - now for asked, moment in world.asked if asked == SLOW)
+            assert first < 0.1
+            assert 27 <= second <= 30.1, "one probe, not a row of them"
+            assert (world.changes, prober.down) == (1, frozenset({SLOW.address})), "as many failures as ever"
+
+    run(main())
+
+
+def test_however_often_the_kernel_gives_up_probes_do_not_double_nor_touch_what_is_down() -> None:
+    async def main() -> None:
+        world = World()
+        async with GatewayProber(world.ask, world.changed) as prober:
+
+            async def storm(seconds: int) -> int:
+                world.asked.clear()
+                for _ in range(seconds * 10):
+                    prober.hurry(SLOW.address)
+                    await asyncio.sleep(0.1)
+                return len(world.asked)
+
+            prober.watch([SLOW])
+            await asyncio.sleep(100)
+            assert await storm(600) <= 2 * 600 / 27
+            assert not world.changes
+            world.silent.add(SLOW)
+            await asyncio.sleep(100)
+            assert prober.down == {SLOW.address}
+            world.silent.clear()
+            prober.hurry(SLOW.address)
+            assert await storm(20) <= 1, "a gateway that is down comes back at its own pace"
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["icmp", "tcp"])
+def test_checks_that_use_the_kernels_neighbours_are_not_hurried(kind: CheckKind) -> None:
+    async def main() -> None:
+        world = World()
+        target = replace(SLOW, check=HealthCheck(kind, 179, interval=30))
+        async with GatewayProber(world.ask, world.changed) as prober:
+            prober.watch([target])
+            await asyncio.sleep(100)
+            world.asked.clear()
+            for _ in range(200):
+                prober.hurry(target.address)
+                await asyncio.sleep(0.1)
+            assert len(world.asked) <= 1
 
     run(main())

@@ -5,12 +5,13 @@ import errno
 import json
 import socket
 import struct
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
 
-from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import (
@@ -30,6 +31,7 @@ from overlay_net.model.kernel import (
     SetLinkUp,
     SetSysctl,
 )
+from overlay_net.model.rule import Rule, SourceRouting, SourceTable
 from tests.dataplane.conftest import MARKS
 from tests.fakes.netns import ip, sysctl
 
@@ -278,7 +280,9 @@ async def woken_by(wakes: list[float], *changes: str) -> int:
 
 
 async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_not(kernel: Kernel) -> None:
-    await converge(kernel, desired(route("192.168.0.0/24")))
+    wish = desired(route("192.168.0.0/24"))
+    wish = replace(wish, source=SourceRouting(SourceTable(117, 11700, 8), ip_address("192.168.100.1")))
+    await converge(kernel, wish)
     while "tentative" in ip("-6", "address"):
         # The kernel is still probing the new links' own addresses, and says so when it is done.
         await asyncio.sleep(0.05)
@@ -286,7 +290,10 @@ async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_no
     task = asyncio.create_task(Monitor(117, lambda: wakes.append(0)).run())
     assert await woken_by(wakes, "link set tmp0 mtu 1400")
     assert await woken_by(wakes, "route delete 192.168.0.0/24")
-    await converge(kernel, desired(route("192.168.0.0/24")))
+    assert await woken_by(wakes, "rule delete priority 11700")
+    assert await woken_by(wakes, "-6 rule add from 2001:db8::4 lookup 117 priority 11700 protocol 117")
+    assert await woken_by(wakes, "route delete default table 117")
+    await converge(kernel, wish)
     others = [f"route add 172.31.{number}.0/24 via 10.176.162.129 proto 186" for number in range(20)]
     assert await woken_by(wakes, *others, "address add 172.31.99.1/32 dev eth0")
     assert await woken_by(wakes, "route replace 192.168.0.0/24 via 10.176.162.129 proto static")
@@ -300,13 +307,21 @@ def test_messages_are_told_apart() -> None:
     def message(kind: int, protocol: int, flags: int = 0) -> bytes:
         return struct.pack("=IHHII", 28, kind, flags, 0, 0) + bytes([2, 24, 0, 0, 254, protocol, 0, 1]) + bytes(4)
 
-    new, delete, new_link, replace = 24, 25, 16, 0x100
+    new, delete, new_link, replacing = 24, 25, 16, 0x100
     assert not monitor.concerns(message(new, 186))
     assert not monitor.concerns(message(delete, 186) + message(new, 2))
     assert monitor.concerns(message(delete, 117))
     assert monitor.concerns(message(new, 186) + message(new, 117))
-    assert monitor.concerns(message(new, 186, flags=replace)), "it may have replaced one of ours"
+    assert monitor.concerns(message(new, 186, flags=replacing)), "it may have replaced one of ours"
     assert monitor.concerns(message(new_link, 0))
+
+    def about_rule(kind: int, protocol: int) -> bytes:
+        body = rule_messages.rule(Rule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+    new_rule, delete_rule = 32, 33
+    assert not monitor.concerns(about_rule(new_rule, 186) + about_rule(delete_rule, 0))
+    assert monitor.concerns(about_rule(new_rule, 186) + about_rule(delete_rule, 117))
     assert monitor.concerns(bytes(16)), "what cannot be read is worth a look"
 
 

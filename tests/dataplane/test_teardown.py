@@ -12,6 +12,7 @@ from overlay_net.domain.desired import LinkRules, desired_link, desired_state, s
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.parents import parent_rule
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.rule import SourceTable
 from tests.dataplane.conftest import MARKS
 from tests.fakes.netns import ip, sysctl
 
@@ -20,7 +21,11 @@ ROUTES = [
     {"subnet": "172.20.0.0/16", "staticRoute": "r", "gateways": [{"address": "10.176.162.129"}], "metric": 50},
 ]
 OBJECT = NodeOverlay.parse(
-    {"metadata": {"name": "n1"}, "spec": {"routes": ROUTES}, "status": {"ipAddr": "192.168.100.4/24"}}
+    {
+        "metadata": {"name": "n1"},
+        "spec": {"routes": ROUTES},
+        "status": {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1"},
+    }
 )
 
 
@@ -51,6 +56,8 @@ def plant() -> None:
         "route add blackhole 172.31.7.0/24 proto 116",
         "-6 route add 2001:db8:9::/48 dev other0",
         "rule add from 172.31.0.0/24 table 100 priority 1000",
+        "rule add from 192.168.100.4 lookup 117 priority 11700",
+        "rule add from 172.31.0.0/24 lookup 117 priority 11701 protocol 186",
     ):
         ip(*words.split())
     settle()
@@ -79,7 +86,8 @@ async def bring_up(mode: str) -> None:
     async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
         for _ in range(6):
             observed = await kernel.observe()
-            plan = plan_kernel(desired_state(OBJECT, desired_link(how, observed, MARKS)), observed, MARKS)
+            wish = desired_state(OBJECT, desired_link(how, observed, MARKS), source=SourceTable(117, 11700, 8))
+            plan = plan_kernel(wish, observed, MARKS)
             for action in plan.actions:
                 await kernel.apply(action)
     assert not plan.actions
@@ -98,6 +106,8 @@ async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode
     lines = done.stdout.splitlines()
     assert f"delete {tmp_path}/n1.state" in lines
     assert "delete route 192.168.0.0/24 via 192.168.100.1" in lines
+    assert "delete rule 11701: from 192.168.100.4/32 lookup 117" in lines
+    assert "delete route 0.0.0.0/0 via 192.168.100.1 table 117" in lines
     assert ("delete link tmp0" if mode == "macvlan" else "delete address 192.168.100.4/24 from eth0") in lines
     assert seen() == before
     assert files_in(tmp_path) == []

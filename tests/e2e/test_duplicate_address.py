@@ -238,6 +238,8 @@ def test_an_address_in_use_is_defended_against_a_stranger_who_takes_it(
         return (status, reason) == ("True", "AddressClaimed") and STRANGER_MAC in message
 
     wait_until(told, "the condition names the stranger")
+    said = story.plane.kubectl("get", "events", "-A")
+    assert any("AddressClaimed" in line and STRANGER_MAC in line for line in said.splitlines())
     assert (story.addresses(), story.reserved()) == ({FIRST: address}, {address: FIRST})
     assert story.is_ready(FIRST)
 

@@ -67,6 +67,13 @@ class Edge:
     def answer_through(self, gateway: str) -> None:
         self.story.vlan.way_back(WAYS_BACK[gateway])
 
+    def wait_event(self, reason: str, gateway: str) -> None:
+        def told() -> bool:
+            lines = self.story.plane.kubectl("get", "events", "-n", "default").splitlines()
+            return any(reason in line and f"nodeoverlayip/{NAME} " in line and gateway in line for line in lines)
+
+        wait_until(told, f"an event {reason} names {gateway}")
+
     def reachable(self) -> tuple[str, str]:
         """Status and message of the StaticRoute's GatewayReachable."""
         conditions = self.story.plane.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
@@ -113,9 +120,11 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
     assert 0 < count.lost < count.sent, "some packets were lost before the route moved, and not all of them"
     expect_no_loss(edge)
     edge.wait_named(used)
+    edge.wait_event("GatewayDown", used)
     assert edge.story.is_ready(NAME), "a route through the other gateway is in place"
     edge.comes_back(used)
     edge.wait_named()
+    edge.wait_event("GatewayUp", used)
     wait_until(lambda: edge.hops() == wished, "the route is what it was")
     edge.answer_through(edge.used())
     expect_no_loss(edge)

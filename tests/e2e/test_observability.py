@@ -47,6 +47,7 @@ def test_metrics_health_logs_and_events(story: Story) -> None:
     events = story.plane.kubectl("get", "events", "-n", "default")
     for address in story.addresses().values():
         assert f"{address} is reserved from pool onprem" in events
+    assert "Warning" not in events, "a story without trouble"
     logs = "".join(process.log.read_text() for process in story.processes().values())
     assert "Traceback" not in logs
     assert "synced" in logs

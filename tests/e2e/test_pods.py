@@ -3,12 +3,11 @@
 The pod is what a CNI makes of it: a namespace behind a veth, a subnet of the node's own, and forwarding.
 """
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from lab import vlan
+from lab import debian, vlan
 from lab.namespaces import Namespace, connect
 from lab.processes import wait_until
 from lab.story import Story
@@ -17,6 +16,7 @@ from lab.traffic import Unreachable, seen_source
 NAME = vlan.NODE_NAMES[0]
 POD, POD_GATEWAY = "10.244.1.5", "10.244.1.1"
 NODE_PODS, ALL_PODS = "10.244.1.0/24", "10.244.0.0/16"
+# What CNIs write for pods that leave the cluster.
 NFT_RULES = f"""
 table ip cni {{
     chain postrouting {{
@@ -49,15 +49,12 @@ def overlay_address(story: Story) -> str:
     return story.addresses()[NAME]
 
 
-def masquerade(node: Namespace) -> None:
-    """The rule that CNIs write for pods that leave the cluster. Skips where no program can write it."""
-    if shutil.which("nft"):
-        node.run("nft", "-f", "-", stdin=NFT_RULES)
-    elif shutil.which("iptables"):
-        words = ("-s", NODE_PODS, "!", "-d", ALL_PODS, "-j", "MASQUERADE")
-        node.run("iptables", "-t", "nat", "-A", "POSTROUTING", *words)
-    else:
-        pytest.skip("needs `nft` or `iptables`: install the package nftables")
+@pytest.fixture
+def nft() -> list[str]:
+    try:
+        return debian.command("nft", "nftables")
+    except debian.NotToBeHad as reason:
+        pytest.skip(f"needs `nft`: {reason}")
 
 
 def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_back_is_known(
@@ -71,9 +68,11 @@ def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_
     assert seen_source(story.a_node, vlan.ON_PREMISE_HOST) == overlay_address(story)
 
 
-def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(story: Story, pod: Namespace) -> None:
+def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(
+    nft: list[str], story: Story, pod: Namespace
+) -> None:
     node = story.a_node
-    masquerade(node)
+    node.run(*nft, "-f", "-", stdin=NFT_RULES)
     assert seen_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
     node.ip("link", "delete", "tmp0")
     wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "link, address and route are back")

@@ -3,7 +3,7 @@
 It refuses what the real parts refuse: an address has one owner, an object with a finalizer stays until it is removed.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Interface, ip_address, ip_interface
 from typing import Any
@@ -24,19 +24,28 @@ from overlay_net.model.cluster import (
     NodeView,
     Quarantine,
     Release,
+    RemoveTaint,
     Reserve,
 )
 from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
 from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.overlay import Assignment, NodeOverlay
 from overlay_net.model.parse import time_of, time_text
 from overlay_net.model.pool import Pool
 from overlay_net.model.route import route_json
 from overlay_net.model.static_route import StaticRoute
 
 NAME = "n1"
+STATUS_NAMES = {
+    "address": "ipAddr",
+    "node_uid": "nodeUID",
+    "node_gone_since": "nodeGoneSince",
+    "last_conflict": "lastConflict",
+}
+"""Fields of Assignment whose name in status is another one."""
+
 RULES = LifeRules(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
 
 
@@ -63,6 +72,7 @@ class Cluster:
     records: dict[IpAddress, Reservation] = field(default_factory=dict)
     kernel: IPv4Interface | None = None
     """The overlay address that the node's kernel has."""
+    rules: LifeRules = RULES
     gone_at: datetime | None = None
     feed: bool = True
     """Whether the IPAM tells of its changes by itself."""
@@ -74,6 +84,9 @@ class Cluster:
     serial: int = 0
 
     # --- What other people do ---
+
+    def switch_addresses(self, on: bool) -> None:
+        self.rules = replace(self.rules, overlay_addresses=on)
 
     def join(self, node: Node) -> None:
         self.node, self.gone_at = node, None
@@ -117,7 +130,8 @@ class Cluster:
             self.kernel = None
             return
         parsed = NodeOverlay.parse(self.overlay)
-        address = None if parsed.deleting else parsed.assignment.address or parsed.report.configured
+        without = parsed.deleting or parsed.routes_only
+        address = None if without else parsed.assignment.address or parsed.report.configured
         status = self.overlay.setdefault("status", {})
         status.pop("configuredIpAddr", None)
         status.pop("conflictingIpAddr", None)
@@ -131,14 +145,15 @@ class Cluster:
         status["observedGeneration"] = parsed.generation
         others = [each for each in status.get("conditions", []) if each["type"] != "Configured"]
         state = {"type": "Configured", "status": "True" if self.kernel else "False"}
-        state["reason"] = "Configured" if self.kernel else "Released" if parsed.deleting else "NoAddress"
+        kept = "RoutesOnly" if parsed.routes_only else "NoAddress"
+        state["reason"] = "Configured" if self.kernel else "Released" if parsed.deleting else kept
         status["conditions"] = [*others, state]
 
     # --- The controller ---
 
     def view(self, **known: Any) -> NodeView:
         overlay = NodeOverlay.parse(self.overlay) if self.overlay else None
-        gateway = overlay.assignment.gateway if overlay else None
+        gateway = overlay.assignment.gateway if overlay and self.rules.overlay_addresses else None
         address = overlay.assignment.address if overlay else None
         return NodeView(
             name=NAME,
@@ -161,7 +176,7 @@ class Cluster:
         if doubt and not self.away:
             view = replace(view, reservations=self.found())
         for _ in range(20):
-            plan: NodePlan = plan_node(view, RULES)
+            plan: NodePlan = plan_node(view, self.rules)
             if not plan.actions:
                 return True
             try:
@@ -172,7 +187,7 @@ class Cluster:
                         left = None if left is None else left - 1
                     self.apply(action)
             except Away:
-                for action in plan_node(self.view(trouble=("IpamUnavailable", "it is away")), RULES).actions:
+                for action in plan_node(self.view(trouble=("IpamUnavailable", "it is away")), self.rules).actions:
                     self.apply(action)
                 return False
             except Refused as refused:
@@ -185,7 +200,7 @@ class Cluster:
                 continue
             looked = any(isinstance(action, LookUp | Reserve | Release | Quarantine) for action in plan.actions)
             view = self.view(reservations=self.found()) if looked else self.view()
-        raise AssertionError(f"it does not come to an end: {plan_node(view, RULES)}")
+        raise AssertionError(f"it does not come to an end: {plan_node(view, self.rules)}")
 
     def found(self) -> tuple[Reservation, ...]:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
@@ -194,21 +209,24 @@ class Cluster:
         if self.away and isinstance(action, LookUp | Reserve | Release | Quarantine):
             raise Away
         match action:
-            case ApplyOverlay(labels, routes):
+            case ApplyOverlay(labels, routes, routes_only):
                 if self.overlay is None:
                     self.serial += 1
                     metadata = {"name": NAME, "uid": f"o{self.serial}", "generation": 1, "resourceVersion": "1"}
                     self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
                 self.overlay["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                self.overlay["spec"]["routes"] = [route_json(route) for route in routes]
+                self.overlay["spec"] |= {
+                    "routes": [route_json(route) for route in routes],
+                    "routesOnly": routes_only,
+                }
                 self.overlay["metadata"]["generation"] += 1
             case ApplyAssignment(assignment):
                 assert self.overlay is not None
                 status = self.overlay["status"]
                 mine = assignment.to_json()
                 others = [each for each in status.get("conditions", []) if each["type"] != "Reserved"]
-                for key in ("ipAddr", "gateway", "pool", "nodeUID", "releasing", "nodeGoneSince"):
-                    status.pop(key, None)
+                for name in fields(Assignment):
+                    status.pop(STATUS_NAMES.get(name.name, name.name), None)
                 status |= mine
                 status["conditions"] = [*others, *mine.get("conditions", [])]
             case Reserve(pools, wanted, adopt):
@@ -228,6 +246,9 @@ class Cluster:
             case DropFinalizer():
                 assert self.overlay is not None
                 self.overlay = None
+            case RemoveTaint(key):
+                assert self.node is not None
+                self.node = replace(self.node, taints=tuple(each for each in self.node.taints if each != key))
             case Announce(reason, _, __):
                 self.announced.append(reason)
             case LookUp():

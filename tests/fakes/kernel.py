@@ -28,6 +28,7 @@ from overlay_net.model.kernel import (
     SetMtu,
     SetSysctl,
 )
+from overlay_net.model.rule import AddRule, DeleteRule
 
 RTPROT_KERNEL = 2
 
@@ -39,6 +40,7 @@ class FakeKernel:
         self.addresses = list(observed.addresses)
         self.routes = list(observed.routes)
         self.sysctls = dict(observed.sysctls)
+        self.rules = list(observed.rules)
         self._next = max(self.links, default=0) + 1
 
     def observe(self) -> Observed:
@@ -47,6 +49,7 @@ class FakeKernel:
             addresses=tuple(self.addresses),
             routes=tuple(self.routes),
             sysctls=dict(self.sysctls),
+            rules=tuple(self.rules),
         )
 
     def apply(self, action: KernelAction) -> None:
@@ -86,6 +89,19 @@ class FakeKernel:
             case DeleteRoute(route):
                 gone = _stored(route)
                 self.routes = [each for each in self.routes if (each.key, each.protocol) != (gone.key, gone.protocol)]
+
+            case AddRule() | DeleteRule():
+                self._change_rules(action)
+
+    def _change_rules(self, action: AddRule | DeleteRule) -> None:
+        match action:
+            case AddRule(rule):
+                # The kernel keeps the same rule of two protocols.
+                if rule not in self.rules:
+                    self.rules.append(rule)
+                    self.rules.sort(key=lambda each: each.priority)
+            case DeleteRule(rule):
+                self.rules = [each for each in self.rules if each != rule]
 
     def set_down(self, index: int) -> None:
         """The link's routes vanish without a word."""

@@ -1,13 +1,14 @@
 """The reflector's patience, in virtual time: hours against a server that is up but useless."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 
 import pytest
 
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.errors import ApiError, Expired, NotFound, Unavailable
-from overlay_net.runtime.reflector import Reflector
+from overlay_net.runtime.reflector import LONGEST_PAUSE, Reflector
 from overlay_net.runtime.store import Store
 from tests.runtime.conftest import Run
 
@@ -52,8 +53,8 @@ def test_an_hour_with_a_useless_watch_is_no_storm_and_loses_nothing(virtual_time
         await asyncio.gather(task, return_exceptions=True)
 
     virtual_time(main())
-    # The pause grows to 15 to 30 seconds; an Expired costs a list and a watch.
-    assert 100 < len(source.times) < 600
+    # The pause grows to four to eight seconds; an Expired costs a list and a watch.
+    assert 400 < len(source.times) < 1900
     assert len([time for time in source.times if time < 10]) < 20, "not at the start either"
 
 
@@ -66,11 +67,33 @@ def test_a_kind_that_does_not_exist_yet_leaves_the_store_unknown(virtual_time: R
         await asyncio.sleep(HOUR)
         assert not store.synced
         source.list_error = None
-        await asyncio.wait_for(store.wait_synced(), 60)
+        await asyncio.wait_for(store.wait_synced(), LONGEST_PAUSE)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     virtual_time(main())
+
+
+def test_many_clients_that_failed_together_come_back_spread_and_within_the_longest_pause(virtual_time: Run) -> None:
+    sources = [Useless(None, list_error=Unavailable("connection refused")) for _ in range(200)]
+
+    async def main() -> None:
+        stores: list[Store[JsonObject]] = [Store(dict) for _ in sources]
+        tasks = [
+            asyncio.create_task(Reflector(source, store).run()) for source, store in zip(sources, stores, strict=True)
+        ]
+        await asyncio.sleep(HOUR)
+        for source in sources:
+            source.list_error = None
+            source.times.clear()
+        await asyncio.wait_for(asyncio.gather(*(store.wait_synced() for store in stores)), LONGEST_PAUSE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    virtual_time(main())
+    back = Counter(int(source.times[0]) for source in sources)
+    assert max(back.values()) < len(sources) / 2, "most came back in one and the same second"
 
 
 def test_a_server_that_asks_for_time_gets_it(virtual_time: Run) -> None:

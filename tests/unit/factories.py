@@ -8,9 +8,12 @@ from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 
 
-def node(name: str = "n1", *, uid: str = "uid-1", zone: str = "dal10", **labels: str) -> Node:
+def node(
+    name: str = "n1", *, uid: str = "uid-1", zone: str = "dal10", taints: tuple[str, ...] = (), **labels: str
+) -> Node:
     labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south", **labels}
-    return Node.parse({"metadata": {"name": name, "uid": uid, "labels": labels}})
+    spec = {"taints": [{"key": key, "effect": "NoSchedule"} for key in taints]}
+    return Node.parse({"metadata": {"name": name, "uid": uid, "labels": labels}, "spec": spec})
 
 
 def pool(name: str = "p1", cidr: str = "192.168.100.0/24", gateway: str = "192.168.100.1", **spec: Any) -> Pool:

@@ -64,7 +64,7 @@ def states(trials: Trials, node: NodeOverlay) -> list[str]:
 
 
 async def test_it_is_asked_once_the_kernel_has_the_routes_and_not_before(world: World) -> None:
-    async with Trials(world.wake, overlay(), world.ask) as trials:
+    async with Trials(world.wake, overlay, world.ask) as trials:
         node = told(1, 1)
         assert states(trials, node) == ["Probing"]
         trials.settle(NOTHING, None)
@@ -80,7 +80,7 @@ async def test_it_is_asked_once_the_kernel_has_the_routes_and_not_before(world: 
 
 
 async def test_a_route_that_is_lost_for_a_moment_does_not_begin_it_anew_and_another_one_does(world: World) -> None:
-    async with Trials(world.wake, overlay(), world.ask) as trials:
+    async with Trials(world.wake, overlay, world.ask) as trials:
         node = told(1, 1, 2)
         trials.follow(node)
         trials.settle(having(node, 1), None)
@@ -100,7 +100,7 @@ async def test_a_route_that_is_lost_for_a_moment_does_not_begin_it_anew_and_anot
 
 
 async def test_a_newer_change_ends_the_question_about_the_older_one(world: World) -> None:
-    async with Trials(world.wake, overlay(), world.ask) as trials:
+    async with Trials(world.wake, overlay, world.ask) as trials:
         for generation in (1, 2):
             node = told(generation, generation)
             trials.follow(node)
@@ -113,7 +113,7 @@ async def test_a_newer_change_ends_the_question_about_the_older_one(world: World
 
 
 async def test_a_question_that_breaks_counts_as_no_answer(world: World) -> None:
-    async with Trials(world.wake, overlay(), world.ask) as trials:
+    async with Trials(world.wake, overlay, world.ask) as trials:
         node = told(1, 1)
         trials.follow(node)
         trials.settle(having(node), None)
@@ -128,7 +128,7 @@ async def test_a_question_that_breaks_counts_as_no_answer(world: World) -> None:
 async def test_nothing_is_asked_any_more_when_the_object_goes_or_the_agent_ends(world: World) -> None:
     gone: list[Any] = [None, overlay(deleting=True)]
     for last in gone:
-        async with Trials(world.wake, overlay(), world.ask) as trials:
+        async with Trials(world.wake, overlay, world.ask) as trials:
             node = told(1, 1)
             trials.follow(node)
             trials.settle(having(node), None)
@@ -140,7 +140,7 @@ async def test_nothing_is_asked_any_more_when_the_object_goes_or_the_agent_ends(
             # What comes now is new: nothing was before.
             (trial,) = trials.follow(told(1, 1))
             assert trial.previous == ()
-    async with Trials(world.wake, overlay(), world.ask) as trials:
+    async with Trials(world.wake, overlay, world.ask) as trials:
         trials.follow(node)
         trials.settle(having(node), None)
         await world.pause()

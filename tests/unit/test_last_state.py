@@ -23,6 +23,7 @@ from overlay_net.domain.last_state import (
     LastState,
     Moment,
     Unusable,
+    digest,
     distrust,
     read_back,
     stamp_bytes,
@@ -53,7 +54,7 @@ def sealed(version: object, body: object) -> bytes:
 
 
 STATE = state_bytes(usual())
-STAMP = stamp_bytes(STATE, THEN)
+STAMP = stamp_bytes(digest(STATE), THEN)
 
 
 def test_what_is_kept_comes_back() -> None:
@@ -82,7 +83,7 @@ def test_what_is_kept_comes_back() -> None:
         (STATE, None, "n1", "Unconfirmed"),
         (STATE, b"nonsense", "n1", "Broken"),
         (STATE, sealed(2, {}), "n1", "OtherVersion"),
-        (STATE, stamp_bytes(b"another state", THEN), "n1", "Unconfirmed"),
+        (STATE, stamp_bytes(digest(b"another state"), THEN), "n1", "Unconfirmed"),
         (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": "soon"}), "n1", "Broken"),
         (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": NOON.isoformat()}), "n1", "Broken"),
     ],
@@ -148,7 +149,7 @@ def test_whatever_the_agent_acts_on_survives_the_file(
     status = {} if address is None else {"configuredIpAddr" if reported_only else "ipAddr": address}
     before = overlay(spec={"routes": [route_json(route) for route in routes]}, status=status)
     state = state_bytes(before)
-    found = read_back(state, stamp_bytes(state, THEN), "n1")
+    found = read_back(state, stamp_bytes(digest(state), THEN), "n1")
     assert isinstance(found, LastState)
     assert desired_state(found.overlay, LINK) == desired_state(before, LINK)
     assert state_bytes(found.overlay) == state
@@ -268,7 +269,7 @@ async def test_a_new_state_that_cannot_be_written_takes_the_old_one_along(tmp_pa
 
 def test_nothing_is_recalled_before_the_api_is_known_to_be_away(caplog: pytest.LogCaptureFixture) -> None:
     now = [at(10)]
-    recall = Recall(LastState(usual(), THEN), NINE_MINUTES, lambda: now[0])
+    recall = Recall(lambda: LastState(usual(), THEN), NINE_MINUTES, lambda: now[0])
     assert recall.overlay() is None
     recall.begin()
     caplog.set_level(logging.INFO)

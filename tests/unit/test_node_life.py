@@ -63,6 +63,10 @@ class NodeLife(RuleBasedStateMachine):
     def ipam_goes_or_returns(self, away: bool) -> None:
         self.cluster.away = away
 
+    @rule(on=st.booleans())
+    def overlay_addresses_are_switched(self, on: bool) -> None:
+        self.cluster.switch_addresses(on)
+
     @rule(subnet=st.sampled_from(["10.1.0.0/16", "10.2.0.0/16"]))
     def user_adds_a_route(self, subnet: str) -> None:
         self.cluster.routes.append(static_route(f"r{len(self.cluster.routes)}", subnet))
@@ -126,6 +130,9 @@ class NodeLife(RuleBasedStateMachine):
             assert cluster.kernel is None
             return
         assert cluster.overlay is not None
+        if not cluster.rules.overlay_addresses:
+            self._check_routes_only()
+            return
         assert len(cluster.found()) <= 1
         free = {ip_address(address) for address in ADDRESSES[2:6]} - cluster.squatted - cluster.records.keys()
         if cluster.found() and not (cluster.found()[0].address.ip in cluster.squatted and not free):
@@ -136,6 +143,20 @@ class NodeLife(RuleBasedStateMachine):
             assert len(cluster.overlay["spec"].get("routes", [])) == len({str(each.subnets) for each in cluster.routes})
         elif not cluster.found():
             assert len(cluster.records) == 4, "the node has no address though one is free"
+        self._check_nothing_changes()
+
+    def _check_routes_only(self) -> None:
+        cluster = self.cluster
+        assert cluster.overlay is not None
+        assert not cluster.found()
+        assert cluster.kernel is None
+        assert not {"ipAddr", "gateway", "pool", "releasing"} & cluster.overlay["status"].keys()
+        assert cluster.overlay["spec"]["routesOnly"] is True
+        assert len(cluster.overlay["spec"]["routes"]) == len({str(each.subnets) for each in cluster.routes})
+        self._check_nothing_changes()
+
+    def _check_nothing_changes(self) -> None:
+        cluster = self.cluster
         before = deepcopy((cluster.overlay, cluster.records, cluster.kernel))
         cluster.reconcile()
         assert before == (cluster.overlay, cluster.records, cluster.kernel), "a node that is as it must be was changed"

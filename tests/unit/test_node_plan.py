@@ -1,9 +1,12 @@
 """What a node gets, and what people read when it gets nothing."""
 
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
 
 from overlay_net.domain.address_conflict import QUARANTINE_TIME
+from overlay_net.domain.node_plan import plan_node
+from overlay_net.model.cluster import RemoveTaint
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import FINALIZER
 from tests.fakes.cluster import NAME, RULES, Cluster
@@ -236,3 +239,30 @@ def test_a_pinned_address_is_not_given_up_for_a_conflict() -> None:
     assert conflict(cluster) == ("192.168.100.7/24", 0)
     cluster.squatted.clear()
     assert str(settle(cluster).kernel) == "192.168.100.7/24"
+
+
+def test_a_node_keeps_its_startup_taint_until_its_agent_has_all_in_place() -> None:
+    taint = "overlay-net.example.com/not-ready"
+    rules = replace(RULES, startup_taint=taint)
+    there = node(NAME, taints=(taint, "other"))
+    for generation, status, actions in ((2, "True", (RemoveTaint(taint),)), (1, "True", ()), (2, "False", ())):
+        state = {"observedGeneration": generation, "conditions": [{"type": "Ready", "status": status}]}
+        cluster = settle(joined(pool()))
+        assert cluster.overlay is not None
+        cluster.node = there
+        cluster.overlay["status"] |= {"observedGeneration": state["observedGeneration"]}
+        cluster.overlay["status"]["conditions"] += state["conditions"]
+        cluster.overlay["metadata"]["generation"] = 2
+        assert plan_node(cluster.view(), rules).actions == actions
+
+
+def test_when_the_product_leaves_every_node_gives_back_what_it_has_and_none_is_served_anew() -> None:
+    cluster = settle(joined(pool()))
+    cluster.rules = replace(RULES, leaving=True)
+    cluster.reconcile()
+    assert cluster.records, "the agent has it still"
+    cluster.agent()
+    cluster.reconcile()
+    assert (cluster.overlay, cluster.records) == (None, {})
+    assert cluster.reconcile()
+    assert cluster.overlay is None

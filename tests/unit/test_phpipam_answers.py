@@ -30,6 +30,8 @@ TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too 
         (400, "Invalid application id", CredentialsRefused),
         (503, "Application disabled", CredentialsRefused),
         (503, "SSL connection is required for API", CredentialsRefused),
+        (503, "Invalid enc_request", CredentialsRefused),
+        (503, "Invalid app security", CredentialsRefused),
         (503, "API server disabled", Unavailable),
         (401, "Unauthorized", TokenRefused),
         (403, "Invalid token", TokenRefused),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from overlay_net.model.errors import ConfigurationError
+from overlay_net.model.rule import SourceTable
 from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load
 from overlay_net.settings.values import parse_duration
 
@@ -79,6 +80,8 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, parts: tu
         ("OVERLAY_LINK", "a/b", "OVERLAY_LINK: 'a/b'"),
         ("OVERLAY_LINK", "sixteen-letters-", "1 to 15 characters"),
         ("OVERLAY_ROUTE_PROTOCOL", "2", "OVERLAY_ROUTE_PROTOCOL"),
+        ("OVERLAY_SOURCE_TABLE", "254", "a table of its own: 253 to 255"),
+        ("OVERLAY_SOURCE_PRIORITY", "32766", "OVERLAY_SOURCE_PRIORITY"),
         ("OVERLAY_LOG__LEVL", "info", "OVERLAY_LOG__LEVL: no such setting"),
     ],
 )
@@ -89,6 +92,14 @@ def test_the_variable_that_is_wrong_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError, match=part):
         load(AgentSettings, None)
+
+
+def test_source_routing_is_off_until_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
+    assert load(AgentSettings, None).source is None
+    monkeypatch.setenv("OVERLAY_SOURCE_ROUTING", "true")
+    monkeypatch.setenv("OVERLAY_SOURCE_TABLE", "200")
+    assert load(AgentSettings, None).source == SourceTable(200, 11700, 8)
 
 
 def test_the_help_names_every_setting() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay_net.domain.last_state import LastState, Moment, read_back, stamp_bytes, state_bytes
+from overlay_net.domain.last_state import LastState, Moment, digest, read_back, stamp_bytes, state_bytes
 from overlay_net.domain.report import report_of
 from overlay_net.domain.trials import acted_on, conclude, follow, in_force
 from overlay_net.model.conditions import find
@@ -190,7 +190,7 @@ class Agent:
 
     def restart(self) -> None:
         assert self.file is not None
-        found = read_back(self.file, stamp_bytes(self.file, MOMENT), "n1")
+        found = read_back(self.file, stamp_bytes(digest(self.file), MOMENT), "n1")
         assert isinstance(found, LastState)
         self.last, self.trials, self.known = found.overlay, found.overlay.report.trials, True
 

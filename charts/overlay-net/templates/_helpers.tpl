@@ -8,6 +8,36 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* Fills in what the templates rely on and the values may lack: `helm upgrade --reuse-values` brings those of the
+earlier chart, and `--set NAME=null` removes one. Every template begins with it. */ -}}
+{{- define "overlay-net.fill" -}}
+{{- range $name := list "image" "crds" "admissionPolicy" "overlay" "phpIPAM" "pools" "controller" "agent" "test" -}}
+{{- $_ := set $.Values $name (index $.Values $name | default dict) -}}
+{{- end -}}
+{{- range $part, $port := dict "controller" ":8080" "agent" ":9477" -}}
+{{- $settings := index $.Values $part "settings" | default dict -}}
+{{- $http := $settings.http | default dict -}}
+{{- $_ := set $http "bind" ($http.bind | default $port) -}}
+{{- $_ := set $settings "http" $http -}}
+{{- $_ := set (index $.Values $part) "settings" $settings -}}
+{{- end -}}
+{{- $image := .Values.image -}}
+{{- $_ := set $image "repository" ($image.repository | default "overlay-net") -}}
+{{- $_ := set $image "pullPolicy" ($image.pullPolicy | default "IfNotPresent") -}}
+{{- $_ := set .Values.controller.settings "fence_after" (.Values.controller.settings.fence_after | default "10m") -}}
+{{- /* An empty directory is a choice. */ -}}
+{{- if kindIs "invalid" .Values.agent.settings.state_dir -}}
+{{- $_ := set .Values.agent.settings "state_dir" "/var/lib/overlay-net" -}}
+{{- end -}}
+{{- range $section, $switch := dict "overlay" "enabled" "crds" "apply" "admissionPolicy" "enabled" -}}
+{{- if kindIs "invalid" (index $.Values $section $switch) -}}
+{{- $_ := set (index $.Values $section) $switch true -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set .Values.test "timeout" (.Values.test.timeout | default "60s") -}}
+{{- $_ := set .Values.phpIPAM "auth" (.Values.phpIPAM.auth | default "token") -}}
+{{- end -}}
+
 {{- define "overlay-net.labels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -58,7 +88,9 @@ readinessProbe:
 {{- /* The controller's settings file. */ -}}
 {{- define "overlay-net.controllerSettings" -}}
 {{- include "overlay-net.checkPhpipam" . -}}
+{{- include "overlay-net.checkOverlay" . -}}
 {{- $settings := deepCopy .Values.controller.settings -}}
+{{- $_ := set $settings "overlay_addresses" .Values.overlay.enabled -}}
 {{- with .Values.phpIPAM -}}
 {{- if .url -}}
 {{- $section := pick . "url" "appID" "subnetMap" "insecureSkipTLSVerify" "auth" -}}
@@ -66,10 +98,40 @@ readinessProbe:
 {{- if .caConfigMap -}}
 {{- $_ := set $section "ca_file" "/etc/overlay-net-phpipam-ca/ca.crt" -}}
 {{- end -}}
-{{- $_ := set $settings "phpIPAM" (merge $section .settings) -}}
+{{- $_ := set $settings "phpIPAM" (merge $section (.settings | default dict)) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
+{{- end -}}
+
+{{- /* The agents' settings file. */ -}}
+{{- define "overlay-net.agentSettings" -}}
+{{- $settings := deepCopy .Values.agent.settings -}}
+{{- if not .Values.overlay.enabled -}}
+{{- $_ := set $settings "link_mode" "none" -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{- /* One switch says whether nodes get addresses; nothing else may say otherwise. */ -}}
+{{- define "overlay-net.checkOverlay" -}}
+{{- $mode := .Values.agent.settings.link_mode -}}
+{{- if .Values.overlay.enabled -}}
+{{- if eq ($mode | default "") "none" -}}
+{{- fail "agent.settings.link_mode: none means that no node gets an overlay address: set overlay.enabled=false" -}}
+{{- end -}}
+{{- else -}}
+{{- $why := "overlay.enabled is false, so no node gets an overlay address" -}}
+{{- if .Values.pools -}}
+{{- fail (printf "pools: %s: remove %s" $why (keys .Values.pools | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- if .Values.phpIPAM.subnetMap -}}
+{{- fail (printf "phpIPAM.subnetMap: %s: remove the map" $why) -}}
+{{- end -}}
+{{- if and $mode (ne $mode "none") -}}
+{{- fail (printf "agent.settings.link_mode: %s: leave %s out, or write none" $why $mode) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* What the schema cannot say in words that help. */ -}}
@@ -97,4 +159,79 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* What the pods of the chart's jobs share: they run wherever the controller may. */ -}}
+{{- define "overlay-net.jobPod" -}}
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.controller.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.controller.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "overlay-net.jobContainer" -}}
+image: {{ include "overlay-net.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+resources:
+  requests: {cpu: 10m, memory: 64Mi}
+  limits: {memory: 256Mi}
+{{- end -}}
+
+{{- /* Labels and annotations of a hook's objects: a dict of root, component, hook and weight. */ -}}
+{{- define "overlay-net.hook" -}}
+labels:
+  {{- include "overlay-net.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+annotations:
+  helm.sh/hook: {{ .hook }}
+  helm.sh/hook-weight: {{ .weight | quote }}
+  # A failed one stays, so that its log can be read.
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{- /* A service account with one ClusterRole, for a hook: a dict as above, and rules. */ -}}
+{{- define "overlay-net.hookAccount" -}}
+{{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ $name }}
+  namespace: {{ .root.Release.Namespace }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+rules:
+  {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $name }}
+    namespace: {{ .root.Release.Namespace }}
 {{- end -}}

@@ -1,11 +1,15 @@
-"""What this network namespace says of its links, by ioctl: unlike /sys it never shows those of another namespace."""
+"""What this network namespace says of its links: by ioctl and in the thread's /proc.
+
+Unlike /sys these never show those of another namespace.
+"""
 
 import errno
 import fcntl
 import os
 import socket
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 from overlay_net.adapters.arp.packet import Mac, mac_of
 from overlay_net.model.errors import KernelError
@@ -17,6 +21,10 @@ SIOCGIFHWADDR = 0x8927
 IFF_UP = 0x1
 IFF_RUNNING = 0x40
 ARPHRD_ETHER = 1
+# linux/if_addr.h: an address that may not be used, or not yet.
+IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
+IF_INET6 = Path("/proc/thread-self/net/if_inet6")
+"""A line for each address: 32 digits of it, then in hex link, prefix length, scope, flags; and the link's name."""
 _NAME = 16
 _REQUEST = 40
 
@@ -51,6 +59,19 @@ def require_address(address: IPv4Address) -> None:
             channel.bind((str(address), 0))
         except OSError as error:
             raise kernel_error(f"ask from {address}", error) from None
+
+
+def link_local(name: str) -> IPv6Address | None:
+    """The link-local address of a link, as far as it is in use; None on a kernel without IPv6 too."""
+    try:
+        lines = IF_INET6.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    for digits, _, _, _, flags, link in (line.split() for line in lines):
+        address = IPv6Address(bytes.fromhex(digits))
+        if link == name and address.is_link_local and not int(flags, 16) & (IFA_F_DADFAILED | IFA_F_TENTATIVE):
+            return address
+    return None
 
 
 def local_macs() -> frozenset[Mac]:

@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 PAGE = 500
+LARGE = 64 * 1024
+"""Bytes of JSON from which on they are read in a thread: a megabyte takes longer than the event loop may be away."""
 TIMEOUT = 30.0
 
 
@@ -31,9 +33,16 @@ class KubeApi:
     """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors."""
 
     def __init__(
-        self, connection: Connection, *, timeout: float = TIMEOUT, observer: RequestObserver | None = None
+        self,
+        connection: Connection,
+        *,
+        timeout: float = TIMEOUT,
+        observer: RequestObserver | None = None,
+        shape: Callable[[JsonObject], Any] | None = None,
     ) -> None:
+        """``shape`` makes something smaller of JSON objects while an answer is read, innermost ones first."""
         self._connection = connection
+        self._decode = json.JSONDecoder(object_hook=shape).decode
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._observer = observer
 
@@ -79,10 +88,16 @@ class KubeApi:
         field_manager: str,
         subresource: str | None = None,
     ) -> JsonObject:
-        """Server-side apply: ``body`` is everything that ``field_manager`` wants; what it left out it gives up."""
+        """Server-side apply: ``body`` is everything that ``field_manager`` wants; what it left out it gives up.
+
+        The answer is the metadata of the object alone: its watch tells the rest, which may be a megabyte.
+        """
         path = resource.path(name, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
-        return await self._call("PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY)
+        accept = METADATA_ONLY.format("")
+        return await self._call(
+            "PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY, accept=accept
+        )
 
     async def merge_patch(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
@@ -128,12 +143,18 @@ class KubeApi:
         ) as response:
             content = await response.read()
         try:
-            answer = json.loads(content)
+            answer = await self.decode(content)
         except ValueError:
             raise Unavailable(f"{verb} {path}: {response.status} without JSON: {content[:80]!r}") from None
         if not isinstance(answer, dict):
             raise Unavailable(f"{verb} {path}: {response.status} without a JSON object")
         return answer
+
+    async def decode(self, content: bytes) -> Any:
+        """The JSON value. Raises ValueError."""
+        if len(content) < LARGE:
+            return self._decode(content.decode())
+        return await asyncio.to_thread(lambda: self._decode(content.decode()))
 
     @asynccontextmanager
     async def request(

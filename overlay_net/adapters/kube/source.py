@@ -1,6 +1,5 @@
 """One kind of object as a reflector reads it: list, then watch, both through the same selectors."""
 
-import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -68,7 +67,28 @@ class KubeSource:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
         ) as response:
             async for line in _lines(response, self._max_line):
-                yield _event(line, f"watch {path}")
+                event = await self._event(line, f"watch {path}")
+                # Nothing of an event stays behind while the next one is waited for: it may be large.
+                del line
+                yield event
+                del event
+
+    async def _event(self, line: bytes, what: str) -> WatchEvent:
+        try:
+            raw = await self._api.decode(line)
+        except ValueError:
+            raise Unavailable(f"{what}: a line that is no JSON: {line[:80]!r}") from None
+        kind = raw.get("type") if isinstance(raw, dict) else None
+        body: JsonObject | None = raw.get("object") if isinstance(raw, dict) else None
+        if not isinstance(body, dict):
+            raise Unavailable(f"{what}: a line that is no event: {line[:80]!r}")
+        match kind:
+            case "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK":
+                return WatchEvent(kind, body)
+            case "ERROR":
+                raise error_of(integer_of(body.get("code"), 500), what, body)
+            case _:
+                raise Unavailable(f"{what}: an event of unknown type {kind!r}")
 
 
 async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
@@ -84,8 +104,7 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
             while end >= 0:
                 rest += chunk[start:end]
                 if rest:
-                    yield bytes(rest)
-                rest.clear()
+                    yield _taken(rest)
                 start = end + 1
                 end = chunk.find(b"\n", start)
             rest += chunk[start:]
@@ -95,19 +114,8 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
         raise Unavailable(f"watch {response.url.path}: the stream ended in the middle of a line")
 
 
-def _event(line: bytes, what: str) -> WatchEvent:
-    try:
-        raw = json.loads(line)
-    except ValueError:
-        raise Unavailable(f"{what}: a line that is no JSON: {line[:80]!r}") from None
-    kind = raw.get("type") if isinstance(raw, dict) else None
-    body: JsonObject | None = raw.get("object") if isinstance(raw, dict) else None
-    if not isinstance(body, dict):
-        raise Unavailable(f"{what}: a line that is no event: {line[:80]!r}")
-    match kind:
-        case "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK":
-            return WatchEvent(kind, body)
-        case "ERROR":
-            raise error_of(integer_of(body.get("code"), 500), what, body)
-        case _:
-            raise Unavailable(f"{what}: an event of unknown type {kind!r}")
+def _taken(buffer: bytearray) -> bytes:
+    """What is in the buffer, which is empty afterwards."""
+    content = bytes(buffer)
+    buffer.clear()
+    return content

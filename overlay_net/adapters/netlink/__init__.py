@@ -2,6 +2,7 @@
 
 from overlay_net.adapters.netlink.kernel import Kernel
 from overlay_net.adapters.netlink.monitor import Monitor
+from overlay_net.adapters.netlink.neighbour_monitor import NeighbourMonitor
 from overlay_net.adapters.netlink.wording import describe
 
-__all__ = ["Kernel", "Monitor", "describe"]
+__all__ = ["Kernel", "Monitor", "NeighbourMonitor", "describe"]

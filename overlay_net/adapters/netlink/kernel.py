@@ -1,4 +1,4 @@
-"""Observes and changes links, addresses and routes through netlink, and sysctls through /proc.
+"""Observes and changes links, addresses, routes and rules through netlink, and sysctls through /proc.
 
 Every action can be applied twice: what exists already, or is gone already, is no error, except where the kernel says
 that something of the same key exists which may not be ours.
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from overlay_net.adapters.netlink import link_messages as links
-from overlay_net.adapters.netlink import route_messages
+from overlay_net.adapters.netlink import route_messages, rule_messages
 from overlay_net.adapters.netlink.channel import Channel, Request, open_route_socket
 from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.sysctl import Sysctls
@@ -39,12 +39,17 @@ from overlay_net.model.kernel import (
     SetMtu,
     SetSysctl,
 )
+from overlay_net.model.rule import AddRule, DeleteRule, Rule
 
 RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT}
 # The kernel keeps an address's protocol since this release (IFA_PROTO, commit 47f0bd503210).
 MARKED_ADDRESSES_SINCE = (5, 18)
+# And a rule's since this one (FRA_PROTOCOL, commit 1b71af6053af); earlier ones ignore it.
+MARKED_RULES_SINCE = (4, 17)
+# A kernel built without policy routing.
+NO_RULES = {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}
 
 
 class Kernel:
@@ -63,7 +68,9 @@ class Kernel:
         self._marks = marks
         self._sysctl_links = sysctl_links
         self._sysctls = Sysctls(proc_sys_net)
-        self._marks_addresses = kernel_release() >= MARKED_ADDRESSES_SINCE
+        self._seen_sysctls: dict[tuple[str, str], str] = {}
+        release = kernel_release()
+        self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
         self._channel = Channel(connect)
         self._routes = Routes(self._channel)
 
@@ -76,7 +83,7 @@ class Kernel:
         self._channel.close()
 
     async def observe(self) -> Observed:
-        """One look at links, addresses and the routes of all tables but "local". Raises KernelError.
+        """One look at links, addresses, rules and the routes of all tables but "local". Raises KernelError.
 
         Where the routes are those of the look before, they are the same tuple: comparing two observations is cheap.
         """
@@ -85,11 +92,21 @@ class Kernel:
                 links=tuple(await self._links()),
                 addresses=tuple(await self._addresses()),
                 routes=await self._routes.read(),
-                sysctls=self._sysctls.read(self._sysctl_links),
+                sysctls=self._read_sysctls(),
                 marks_addresses=self._marks_addresses,
+                rules=tuple(await self._rules()),
+                marks_rules=self._marks_rules,
             )
         except KernelError as error:
-            raise KernelError(f"read links, addresses and routes: {error}", code=error.code) from None
+            raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
+
+    def _read_sysctls(self) -> dict[tuple[str, str], str]:
+        self._seen_sysctls = self._sysctls.read(self._sysctl_links)
+        return self._seen_sysctls
+
+    def sysctls_changed(self) -> bool:
+        """Whether a sysctl differs from what the last look saw; of most of them nobody is told."""
+        return self._sysctls.read(self._sysctl_links) != self._seen_sysctls
 
     async def _links(self) -> list[Link]:
         answer = await self._channel.dump(links.RTM_GETLINK, links.dump_links())
@@ -99,6 +116,16 @@ class Kernel:
         answer = await self._channel.dump(links.RTM_GETADDR, links.dump_addresses())
         found = (links.address_of(body) for body in _bodies(answer, links.RTM_NEWADDR))
         return [address for address in found if address is not None]
+
+    async def _rules(self) -> list[Rule]:
+        try:
+            answer = await self._channel.dump(rule_messages.RTM_GETRULE, rule_messages.dump_rules())
+        except KernelError as error:
+            if error.code in NO_RULES:
+                return []
+            raise
+        found = (rule_messages.rule_of(body) for body in _bodies(answer, rule_messages.RTM_NEWRULE))
+        return [rule for rule in found if rule is not None]
 
     async def apply(self, action: KernelAction) -> None:
         """Raises KernelError, whose text says what was tried and what the kernel answered."""
@@ -139,11 +166,11 @@ class Kernel:
         same = {id(route) for route in there}
         if all(id(action.route) in same for action in deletions):
             return deletions
-        keys = {(route.protocol, *route.key) for route in there}
+        keys = {(route.protocol, route.quick_key) for route in there}
         return [
             action
             for action in deletions
-            if route_messages.metric_of(action.route) or (action.route.protocol, *action.route.key) in keys
+            if route_messages.metric_of(action.route) or (action.route.protocol, action.route.quick_key) in keys
         ]
 
     async def _write(self, actions: Sequence[RouteAction], refused: list[tuple[RouteAction, KernelError]]) -> None:
@@ -187,6 +214,12 @@ class Kernel:
                 await self._ask(links.RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE)
             case DeleteAddress(name, interface):
                 await self._ask(links.RTM_DELADDR, links.address(interface, await self._index(name)), unless=GONE)
+            case AddRule(rule):
+                # Without NLM_F_EXCL the kernel would keep the same rule twice; one of another protocol is no hindrance.
+                flags = NLM_F_CREATE | NLM_F_EXCL
+                await self._ask(rule_messages.RTM_NEWRULE, rule_messages.rule(rule), flags, unless={errno.EEXIST})
+            case DeleteRule(rule):
+                await self._ask(rule_messages.RTM_DELRULE, rule_messages.rule(rule), unless=GONE)
 
     async def _add_link(self, action: AddLink) -> None:
         """Make the link, then name and mark it in one message: no crash leaves a link of that name unmarked.

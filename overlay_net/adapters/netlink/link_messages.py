@@ -24,7 +24,8 @@ MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
 IPVLAN_MODE_L2 = 0
 """The link answers ARP; the kernel's own default, L3, does not (networking/ipvlan.rst)."""
 RTEXT_FILTER_SKIP_STATS = 8
-IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_PROTO = 1, 2, 8, 11
+IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
 
 
 def dump_links() -> bytes:
@@ -62,15 +63,27 @@ def _macvlan_mode(data: bytes) -> str:
 
 def address_of(body: bytes) -> Address | None:
     """None for an address of another family than IPv4 and IPv6."""
-    family, prefix, _, scope, link = IFADDRMSG.unpack_from(body)
+    family, prefix, flags, scope, link = IFADDRMSG.unpack_from(body)
     found = dict(attributes(body, IFADDRMSG.size))
+    if IFA_FLAGS in found:
+        (flags,) = U32.unpack(found[IFA_FLAGS])
     # IFA_LOCAL is the address itself; IFA_ADDRESS is the peer's on a point-to-point link (linux/if_addr.h).
     own = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
     if own is None or family not in (socket.AF_INET, socket.AF_INET6):
         return None
     interface = IPv4Interface((own, prefix)) if family == socket.AF_INET else IPv6Interface((own, prefix))
     protocol = found.get(IFA_PROTO, b"\0")[0]
-    return Address(link, interface, protocol or None, link_local=scope >= RT_SCOPE_LINK)
+    # The kernel leaves a failed one tentative (addrconf_dad_stop), and uses an optimistic one meanwhile (RFC 4429).
+    failed = interface.version == 6 and bool(flags & IFA_F_DADFAILED)
+    asking = interface.version == 6 and bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC
+    return Address(
+        link,
+        interface,
+        protocol or None,
+        link_local=scope >= RT_SCOPE_LINK,
+        tentative=asking and not failed,
+        dad_failed=failed,
+    )
 
 
 def new_link(name: str, parent: int, kind: str, mode: str, mac: str) -> bytes:

@@ -1,27 +1,25 @@
-"""Wakes somebody when the kernel's links, addresses or our routes change.
+"""Wakes somebody when the kernel's links, addresses, our routes or our rules change.
 
 Nothing of a message is kept: whoever is woken looks at the kernel itself. So a lost message costs nothing but the
 knowledge that one was lost, which is a reason to wake as well.
 """
 
-import asyncio
-import errno
-import logging
-import socket
 import struct
 from collections.abc import Callable
+from typing import Final
 
-log = logging.getLogger(__name__)
+from overlay_net.adapters.netlink.multicast import listen
+from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, rule_of
 
-# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_NETCONF (24)
-# tells of rp_filter, the one of our sysctls that is told of at all.
-GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (24 - 1)
+# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
+# _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24) tells of rp_filter, the one of our sysctls that is told of at all.
+GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1)
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 NLM_F_REPLACE = 0x100
-SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 8 * 2**20
 _HEADER = struct.Struct("=IHHII")
-_PROTOCOL_OFFSET = _HEADER.size + 5
+_PROTOCOL_OFFSET = 5
+"""Of a struct rtmsg."""
 
 
 class Monitor:
@@ -33,50 +31,33 @@ class Monitor:
 
     async def run(self) -> None:
         """Listen until cancelled; a broken socket is replaced, and counts as a change."""
-        while True:
-            try:
-                await self._listen()
-            except OSError as error:
-                log.warning("the kernel's notifications were interrupted: %s", error)
-            self._wake()
-            await asyncio.sleep(1)
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as channel:
-            try:
-                channel.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            except PermissionError:
-                channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            channel.bind((0, GROUPS))
-            # What changed before the socket listened was not heard.
-            self._wake()
-            while True:
-                try:
-                    data = await loop.sock_recv(channel, 65536)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                    # Messages were dropped; the socket goes on.
-                    self._wake()
-                    continue
-                if self.concerns(data):
-                    self._wake()
+        def heard(data: bytes) -> None:
+            if self.concerns(data):
+                self._wake()
+
+        await listen(GROUPS, RECEIVE_BUFFER, heard, self._wake)
 
     def concerns(self, data: bytes) -> bool:
         """Whether one of the messages in ``data`` may concern us.
 
         Links and addresses always do. Of routes those of our protocol, and those that replaced one: it may have been
-        ours. Other daemons' routes come by the hundred thousand.
+        ours. Of rules those of our protocol: nobody can replace one. Other daemons' come by the hundred thousand.
         """
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, kind, flags, _, __ = _HEADER.unpack_from(data, offset)
             if length < _HEADER.size:
                 return True
-            if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or flags & NLM_F_REPLACE:
-                return True
-            if offset + _PROTOCOL_OFFSET < len(data) and data[offset + _PROTOCOL_OFFSET] == self._protocol:
+            if self._is_ours(kind, flags, data[offset + _HEADER.size : offset + length]):
                 return True
             offset += (length + 3) & ~3
         return False
+
+    def _is_ours(self, kind: int, flags: int, body: bytes) -> bool:
+        if kind in (RTM_NEWRULE, RTM_DELRULE):
+            rule = rule_of(body)
+            return rule is not None and rule.protocol == self._protocol
+        if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or flags & NLM_F_REPLACE:
+            return True
+        return len(body) > _PROTOCOL_OFFSET and body[_PROTOCOL_OFFSET] == self._protocol

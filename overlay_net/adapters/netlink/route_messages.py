@@ -14,7 +14,7 @@ from typing import Any
 
 from overlay_net.adapters.netlink.wire import ATTRIBUTE, U32, attribute, attributes
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import IpAddress, NextHop, Route, RouteKind
+from overlay_net.model.kernel import IpAddress, NextHop, Route, RouteKind, number_of, prefix_of, version_of
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
@@ -58,16 +58,12 @@ class RoutePacker:
 
     def new(self, route: Route) -> bytes:
         """Raises KernelError for what no kernel takes."""
-        subnet = route.subnet
-        version = subnet.version
+        place = route.quick_key
         # By identity, as hashing an address is slow: at worst the same is packed twice.
         key = (
             id(route.next_hops),
             id(route.source),
-            version,
-            subnet.prefixlen,
-            route.metric,
-            route.table,
+            place & _ALL_BUT_SUBNET,
             route.protocol,
             route.kind,
             route.mtu,
@@ -76,24 +72,26 @@ class RoutePacker:
         template = self._templates.get(key)
         if template is None:
             template = self._templates[key] = _new_route(route)
-        return template + int(subnet.network_address).to_bytes(_SIZES[version], "big")
+        return template + number_of(place).to_bytes(_SIZES[version_of(place)], "big")
 
     def delete(self, route: Route) -> bytes:
         """For the route of this table, metric, subnet and protocol, wherever it leads.
 
         An IPv4 metric of 0 is no condition to the kernel (fib_nh_match): of that protocol the lowest metric goes.
         """
-        subnet = route.subnet
-        version = subnet.version
-        key = (version, subnet.prefixlen, route.metric, route.table, route.protocol)
+        place = route.quick_key
+        version = version_of(place)
+        key = (place & _ALL_BUT_SUBNET, route.protocol)
         template = self._templates.get(key)
         if template is None:
             # A scope of "nowhere" and a type of 0 match any (fib_table_delete).
             head = _head(route, RT_SCOPE_NOWHERE, 0, 0)
             template = self._templates[key] = head + _number(RTA_PRIORITY, metric_of(route)) + _DST[version]
-        return template + int(subnet.network_address).to_bytes(_SIZES[version], "big")
+        return template + number_of(place).to_bytes(_SIZES[version], "big")
 
 
+_ALL_BUT_SUBNET = (1 << 80) - 1
+"""Of a quick key: prefix length, IP version, metric and table."""
 _SIZES = {4: 4, 6: 16}
 """Bytes of an address, by IP version."""
 _DST = {version: ATTRIBUTE.pack(ATTRIBUTE.size + size, RTA_DST) for version, size in _SIZES.items()}
@@ -102,7 +100,7 @@ _DST = {version: ATTRIBUTE.pack(ATTRIBUTE.size + size, RTA_DST) for version, siz
 
 def metric_of(route: Route) -> int:
     """The metric under which the kernel has the route: no IPv6 route has the metric 0 (ip6_route_info_create)."""
-    return route.metric or (IP6_RT_PRIO_USER if route.subnet.version == 6 else 0)
+    return route.metric or (IP6_RT_PRIO_USER if version_of(route.quick_key) == 6 else 0)
 
 
 def _new_route(route: Route) -> bytes:
@@ -128,15 +126,14 @@ def _new_route(route: Route) -> bytes:
         parts.append(_number(RTA_OIF, hops[0].link))
     elif hops:
         parts.append(attribute(RTA_MULTIPATH, b"".join(_rtnexthop(hop, route) for hop in hops)))
-    parts.append(_DST[route.subnet.version])
+    parts.append(_DST[version_of(route.quick_key)])
     return b"".join(parts)
 
 
 def _head(route: Route, scope: int, number: int, flags: int) -> bytes:
-    subnet = route.subnet
-    family = socket.AF_INET if subnet.version == 4 else socket.AF_INET6
+    family = socket.AF_INET if version_of(route.quick_key) == 4 else socket.AF_INET6
     table = route.table if route.table < 256 else RT_TABLE_COMPAT
-    head = RTMSG.pack(family, subnet.prefixlen, 0, 0, table, route.protocol, scope, number, flags)
+    head = RTMSG.pack(family, prefix_of(route.quick_key), 0, 0, table, route.protocol, scope, number, flags)
     return head + _number(RTA_TABLE, route.table)
 
 
@@ -153,7 +150,7 @@ def _gateway(hop: NextHop, route: Route) -> bytes:
     gateway = hop.gateway
     if gateway is None:
         return b""
-    if gateway.version == route.subnet.version:
+    if gateway.version == version_of(route.quick_key):
         return attribute(RTA_GATEWAY, gateway.packed)
     if gateway.version == 4:
         raise KernelError(f"an IPv6 route cannot go through the IPv4 gateway {gateway}")
@@ -199,16 +196,15 @@ class RouteReader:
 class _Shape:
     """A route but for its subnet."""
 
-    __slots__ = ("_family", "_prefix", "_rest")
+    __slots__ = ("_any", "_rest")
 
     def __init__(self, family: int, prefix: int, *rest: Any) -> None:
-        self._family, self._prefix, self._rest = family, prefix, rest
+        everything = IPv4Network((0, prefix)) if family == socket.AF_INET else IPv6Network((0, prefix))
+        self._any = Route(everything, *rest)
+        self._rest = self._any.quick_key
 
     def route(self, subnet: bytes) -> Route:
-        number = int.from_bytes(subnet, "big")
-        if self._family == socket.AF_INET:
-            return Route(IPv4Network((number, self._prefix)), *self._rest)
-        return Route(IPv6Network((number, self._prefix)), *self._rest)
+        return self._any.at(int.from_bytes(subnet, "big") << 80 | self._rest)
 
 
 def _subnet_bytes(body: bytes) -> bytes:

@@ -112,5 +112,5 @@ def _are_siblings(before: Route, route: Route) -> bool:
         and bool(before.next_hops)
         and route.kind == before.kind == "unicast"
         and all(hop.gateway is not None for hop in (*before.next_hops, *route.next_hops))
-        and (route.protocol, *route.key) == (before.protocol, *before.key)
+        and (route.protocol, route.quick_key) == (before.protocol, before.quick_key)
     )

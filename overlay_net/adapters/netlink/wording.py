@@ -17,6 +17,7 @@ from overlay_net.model.kernel import (
     SetMtu,
     SetSysctl,
 )
+from overlay_net.model.rule import AddRule, DeleteRule
 
 
 def describe(action: KernelAction) -> str:
@@ -29,6 +30,10 @@ def describe(action: KernelAction) -> str:
             table = f" table {route.table}" if route.table != MAIN_TABLE else ""
             way = f" via {hops or 'nothing'}" if not kind else ""
             return f"{verb} {kind}route {route.subnet}{way}{table}"
+        case AddRule(rule) | DeleteRule(rule):
+            verb = "add" if isinstance(action, AddRule) else "delete"
+            limit = f" suppress_prefixlength {rule.suppress}" if rule.suppress is not None else ""
+            return f"{verb} rule {rule.priority}: from {rule.source or 'all'} lookup {rule.table}{limit}"
         case AddLink(name, parent, kind):
             return f"add {kind} {name} over {parent}"
         case AdoptLink(name):

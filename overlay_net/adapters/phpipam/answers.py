@@ -22,10 +22,14 @@ from overlay_net.model.errors import (
 BLOCKED_SECONDS = 300.0
 """How long a locked-out source address stays so; whoever calls meanwhile is refused, with valid tokens too."""
 
+_SECURITY = "choose 'SSL with User token' (auth: token) or 'SSL with App code token' (auth: code)"
 _APP = {
     "Invalid application id": "set app_id to the App id of an API app",
     "SSL connection is required for API": "the app demands https, or 'none' is not allowed on the server",
     "Application disabled": "the app is disabled",
+    # An app with encrypted requests says so of every request that is not (recording 654).
+    "Invalid enc_request": f"the app's security is 'crypt', which is not spoken here: {_SECURITY}",
+    "Invalid app security": f"the app's security is one that phpIPAM does not know any more: {_SECURITY}",
 }
 _NONE_IN_LIST = (
     "No addresses found",

@@ -1,0 +1,53 @@
+"""Tells of neighbours that the kernel gave up: nobody answered for them (NUD_FAILED), or their entry was removed.
+
+On a socket of its own: a burst of these must not drown what the other monitor hears, and one that is lost is no loss.
+"""
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from overlay_net.adapters.netlink.multicast import listen
+from overlay_net.adapters.netlink.wire import attributes, messages
+from overlay_net.model.kernel import IpAddress
+
+RTMGRP_NEIGH: Final = 0x4
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+NDMSG = struct.Struct("=BxxxiHBB")
+"""family, link, state, flags, type (linux/neighbour.h)."""
+NDA_DST = 1
+NUD_FAILED = 0x20
+RECEIVE_BUFFER = 2**20
+
+
+class NeighbourMonitor:
+    """``lost`` is called on the event loop with each address that the kernel gave up."""
+
+    def __init__(self, lost: Callable[[IpAddress], None]) -> None:
+        self._lost = lost
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+
+        def heard(data: bytes) -> None:
+            for address in given_up(data):
+                self._lost(address)
+
+        await listen(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None)
+
+
+def given_up(data: bytes) -> Iterator[IpAddress]:
+    for kind, _, _, start, end in messages(data):
+        if kind not in (RTM_NEWNEIGH, RTM_DELNEIGH):
+            continue
+        family, _, state, _, _ = NDMSG.unpack_from(data, start)
+        if kind == RTM_NEWNEIGH and not state & NUD_FAILED:
+            continue
+        packed = dict(attributes(data, start + NDMSG.size, end)).get(NDA_DST, b"")
+        # Entries of a bridge are of another family.
+        if family == socket.AF_INET and len(packed) == 4:
+            yield IPv4Address(packed)
+        elif family == socket.AF_INET6 and len(packed) == 16:
+            yield IPv6Address(packed)

@@ -1,0 +1,74 @@
+"""Brings CustomResourceDefinitions from files into the cluster: helm installs those of a chart once and never again."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import ConfigurationError, OverlayNetError, Unavailable
+from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS
+from overlay_net.model.parse import object_of, objects_of, text_of
+
+FIELD_MANAGER = "overlay-net-crds"
+EVERY = 0.5
+
+
+async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, tell: Callable[[str], None]) -> str:
+    """Apply each definition in ``directory`` and wait until it is served; an empty text, or what is still wrong.
+
+    Server-side apply: a definition that is there keeps its objects, and what somebody else wrote into other fields.
+    Raises ConfigurationError for a directory without definitions.
+    """
+    definitions = read_crds(directory)
+    trouble = "the API server does not answer"
+    async with connect_agent(str(kubeconfig) if kubeconfig else None) as connection:
+        api = KubeApi(connection)
+        try:
+            async with asyncio.timeout(timeout):
+                for body in definitions:
+                    name = text_of(object_of(body, "metadata").get("name"))
+                    while True:
+                        waits_for = await _applied(api, name, body)
+                        if not waits_for:
+                            break
+                        trouble = waits_for
+                        await asyncio.sleep(EVERY)
+                    tell(f"{name} is up to date")
+        except TimeoutError:
+            return f"not within {timeout:g} s: {trouble}"
+        except OverlayNetError as error:
+            return str(error)
+    return ""
+
+
+async def _applied(api: KubeApi, name: str, body: JsonObject) -> str:
+    """An empty text, or what is waited for."""
+    try:
+        answer = await api.apply(CUSTOM_RESOURCE_DEFINITIONS, name, body, field_manager=FIELD_MANAGER)
+    except Unavailable as error:
+        return str(error)
+    conditions = objects_of(object_of(answer, "status"), "conditions")
+    if any(each.get("type") == "Established" and each.get("status") == "True" for each in conditions):
+        return ""
+    refused = [text_of(each.get("message")) for each in conditions if each.get("status") == "False"]
+    return f"{name} is not served yet" + "".join(f": {message}" for message in refused)
+
+
+def read_crds(directory: Path) -> Sequence[JsonObject]:
+    """Raises ConfigurationError: no file, no YAML, or something else than a definition."""
+    files = sorted(directory.glob("*.yaml"))
+    if not files:
+        raise ConfigurationError(f"directory {directory}: no *.yaml file in it")
+    found = []
+    for file in files:
+        try:
+            body = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
+        if not isinstance(body, dict) or body.get("kind") != CUSTOM_RESOURCE_DEFINITIONS.kind:
+            raise ConfigurationError(f"{file}: one CustomResourceDefinition is expected in it")
+        found.append(body)
+    return found

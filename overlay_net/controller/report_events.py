@@ -1,0 +1,21 @@
+"""Events for what the agents report (the rules are in domain.report_events); agents have no right to write any."""
+
+from overlay_net.domain.report_events import report_events
+from overlay_net.model.names import NODE_OVERLAY_IPS
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.ops.events import EventRecorder
+from overlay_net.runtime.store import Store
+
+
+class ReportEvents:
+    """Follows the store; what it finds there first is no change."""
+
+    def __init__(self, overlays: Store[NodeOverlay], events: EventRecorder) -> None:
+        self._events = events
+        overlays.subscribe(self._overlay)
+
+    def _overlay(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
+        if old is None or new is None:
+            return
+        for what in report_events(old, new):
+            self._events.emit(NODE_OVERLAY_IPS, name, new.uid, what.reason, what.message, warning=what.warning)

@@ -1,0 +1,251 @@
+"""Who may do what: the real authorizer and the real admission, asked about everything that the API server serves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.product import NAMESPACE
+from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import Refused
+from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, Resource
+
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
+OURS, OTHERS = "10.176.162.151", "10.176.162.152"
+
+Grant = tuple[str, str, str]
+"""Group, resource with its subresource, verb."""
+
+# What every authenticated user may do (system:basic-user).
+EVERYBODY: set[Grant] = {
+    ("authorization.k8s.io", "selfsubjectaccessreviews", "create"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews", "create"),
+    ("authentication.k8s.io", "selfsubjectreviews", "create"),
+}
+IKS = "iks.ibm.com"
+
+
+def grants(group: str, resource: str, *verbs: str) -> set[Grant]:
+    return {(group, resource, verb) for verb in verbs}
+
+
+# In every namespace and for every name; what is for one name or one namespace only follows below.
+NEEDED: dict[str, set[Grant]] = {
+    "agent": EVERYBODY
+    | grants(IKS, "nodeoverlayips", "get", "list", "watch")
+    | grants(IKS, "nodeoverlayips/status", "patch"),
+    "controller": EVERYBODY
+    | grants("", "nodes", "get", "list", "watch")
+    | grants(IKS, "nodeoverlayips", "get", "list", "watch", "create", "patch", "delete")
+    | grants(IKS, "nodeoverlayips/status", "patch")
+    | grants(IKS, "staticroutes", "get", "list", "watch", "patch")
+    | grants(IKS, "staticroutes/status", "patch")
+    | grants(IKS, "overlaypools", "get", "list", "watch")
+    | grants(IKS, "overlaypools/status", "patch")
+    | grants(IKS, "overlayaddresses", "get", "list", "watch", "create", "patch", "delete")
+    | grants("networking.k8s.io", "servicecidrs", "list")
+    | grants("events.k8s.io", "events", "get", "create", "patch"),
+}
+
+NAMED = [
+    ("controller", "", "namespaces", "get", "", "kube-system", True),
+    ("controller", "", "namespaces", "get", "", "default", False),
+    ("controller", "discovery.k8s.io", "endpointslices", "get", "default", "kubernetes", True),
+    ("controller", "discovery.k8s.io", "endpointslices", "get", "default", "other", False),
+    ("controller", "", "secrets", "get", NAMESPACE, "phpipam-secret", False),
+    ("agent", "", "secrets", "get", NAMESPACE, "phpipam-secret", False),
+    ("agent", "", "namespaces", "get", "", "kube-system", False),
+]
+
+
+def review(account: str, group: str, resource: str, verb: str, namespace: str = "", name: str = "") -> JsonObject:
+    plural, _, subresource = resource.partition("/")
+    attributes = {"group": group, "resource": plural, "subresource": subresource, "verb": verb}
+    user = f"system:serviceaccount:{NAMESPACE}:overlay-net-{account}"
+    return {
+        "apiVersion": REVIEWS.api_version,
+        "kind": REVIEWS.kind,
+        "spec": {
+            "user": user,
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:authenticated"],
+            "resourceAttributes": attributes | {"namespace": namespace, "name": name, "version": "*"},
+        },
+    }
+
+
+async def may(admin: KubeApi, *question: str) -> bool:
+    answer: dict[str, Any] = await admin.create(REVIEWS, review(*question))
+    return bool(answer["status"]["allowed"])
+
+
+async def served(control_plane: ControlPlane) -> set[tuple[str, str]]:
+    """Group and name of every resource and subresource that the API server has."""
+    found = set()
+    async with connect_agent(str(control_plane.admin())) as connection:
+
+        async def get(path: str) -> Any:
+            async with connection.session.get(connection.server + path) as answer:
+                assert answer.status == 200
+                return await answer.json()
+
+        groups = {"": "/api/v1"}
+        for each in (await get("/apis"))["groups"]:
+            groups[each["name"]] = f"/apis/{each['preferredVersion']['groupVersion']}"
+        for group, path in groups.items():
+            found |= {(group, each["name"]) for each in (await get(path))["resources"]}
+    return found
+
+
+@pytest.mark.parametrize("account", NEEDED)
+async def test_everything_that_is_not_needed_is_denied(
+    admin: KubeApi, control_plane: ControlPlane, account: str
+) -> None:
+    resources = await served(control_plane)
+    assert len(resources) > 80
+    questions = [(group, resource, verb) for group, resource in resources for verb in VERBS]
+    answers: dict[Grant, bool] = {}
+    for start in range(0, len(questions), 64):
+        part = questions[start : start + 64]
+        answers |= dict(zip(part, await asyncio.gather(*(may(admin, account, *each) for each in part)), strict=True))
+    assert {question for question, allowed in answers.items() if allowed} == NEEDED[account]
+
+
+@pytest.mark.parametrize(("account", "group", "resource", "verb", "namespace", "name", "allowed"), NAMED)
+async def test_what_is_granted_for_one_object_is_for_no_other(
+    admin: KubeApi, account: str, group: str, resource: str, verb: str, namespace: str, name: str, allowed: bool
+) -> None:
+    assert await may(admin, account, group, resource, verb, namespace, name) is allowed
+
+
+# --- An agent's own token -------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def agent(control_plane: ControlPlane, node: str) -> AsyncIterator[KubeApi]:
+    """With the token of a pod on the node, as the kubelet gets it."""
+    kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-agent", node)
+    async with connect_agent(str(kubeconfig)) as connection:
+        yield KubeApi(connection)
+
+
+@pytest.fixture
+async def objects(admin: KubeApi) -> KubeApi:
+    """Two nodes' objects, with what the controller wrote."""
+    reserved = {
+        "type": "Reserved",
+        "status": "True",
+        "reason": "Reserved",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    for name in (OURS, OTHERS):
+        body = named(name)
+        await admin.apply(NODE_OVERLAY_IPS, name, body | {"spec": {}}, field_manager=CONTROLLER_FIELD_MANAGER)
+        status = {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1", "conditions": [reserved]}
+        await write(admin, name, status, manager=CONTROLLER_FIELD_MANAGER)
+    return admin
+
+
+def named(name: str) -> JsonObject:
+    return {
+        "apiVersion": NODE_OVERLAY_IPS.api_version,
+        "kind": NODE_OVERLAY_IPS.kind,
+        "metadata": {"name": name},
+    }
+
+
+async def write(api: KubeApi, name: str, status: JsonObject, manager: str = AGENT_FIELD_MANAGER) -> JsonObject:
+    body = named(name) | {"status": status}
+    return await api.apply(NODE_OVERLAY_IPS, name, body, field_manager=manager, subresource="status")
+
+
+async def test_an_agent_writes_the_status_of_its_own_node(objects: KubeApi, control_plane: ControlPlane) -> None:
+    async with agent(control_plane, OURS) as api:
+        await write(api, OURS, {"interface": "eth0", "configuredIpAddr": "192.168.100.4/24"})
+    status = (await objects.get(NODE_OVERLAY_IPS, OURS))["status"]
+    assert (status["ipAddr"], status["configuredIpAddr"]) == ("192.168.100.4/24", "192.168.100.4/24")
+
+
+async def test_an_agent_writes_no_other_nodes_object(objects: KubeApi, control_plane: ControlPlane) -> None:
+    async with agent(control_plane, OURS) as api:
+        with pytest.raises(Refused, match=f"runs on node {OURS}; it may write .* not of {OTHERS}"):
+            await write(api, OTHERS, {"interface": "eth0"})
+    assert "interface" not in (await objects.get(NODE_OVERLAY_IPS, OTHERS))["status"]
+
+
+async def test_a_token_of_no_node_writes_nothing(objects: KubeApi, control_plane: ControlPlane) -> None:
+    kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-agent")
+    async with connect_agent(str(kubeconfig)) as connection:
+        with pytest.raises(Refused, match="this token names no node"):
+            await write(KubeApi(connection), OURS, {"interface": "eth0"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ipAddr", "192.168.100.9/24"),
+        ("gateway", "192.168.100.9"),
+        ("pool", "other"),
+        ("nodeUID", "other"),
+        ("releasing", ["192.168.100.9"]),
+        ("conflicts", 3),
+        ("lastConflict", "2026-01-01T00:00:00Z"),
+        ("nodeGoneSince", "2026-01-01T00:00:00Z"),
+    ],
+)
+async def test_an_agent_writes_nothing_of_the_controllers(
+    objects: KubeApi, control_plane: ControlPlane, field: str, value: object
+) -> None:
+    async with agent(control_plane, OURS) as api:
+        with pytest.raises(Refused, match=rf"status\.{field} is written by the controller only"):
+            await write(api, OURS, {field: value})
+
+
+async def test_an_agent_does_not_say_what_is_reserved(objects: KubeApi, control_plane: ControlPlane) -> None:
+    claim = {"type": "Reserved", "status": "False", "reason": "Mine", "message": "", "lastTransitionTime": None}
+    async with agent(control_plane, OURS) as api:
+        with pytest.raises(Refused, match="the condition Reserved is written by the controller only"):
+            await write(api, OURS, {"conditions": [claim | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+
+
+async def test_an_agent_changes_neither_spec_nor_metadata_nor_existence(
+    objects: KubeApi, control_plane: ControlPlane
+) -> None:
+    async with agent(control_plane, OURS) as api:
+        changes: tuple[JsonObject, ...] = ({"spec": {"ipAddr": "192.168.100.9"}}, {"metadata": {"finalizers": []}})
+        for change in changes:
+            with pytest.raises(Refused, match="cannot patch resource"):
+                await api.merge_patch(NODE_OVERLAY_IPS, OURS, change)
+        with pytest.raises(Refused, match="cannot delete resource"):
+            await api.delete(NODE_OVERLAY_IPS, OURS)
+        with pytest.raises(Refused, match="cannot create resource"):
+            await api.create(NODE_OVERLAY_IPS, named("new"))
+        # What a write of the status carries besides is not taken.
+        body = named(OURS) | {"spec": {"ipAddr": "192.168.100.9"}, "status": {"interface": "eth1"}}
+        body["metadata"]["labels"] = {"zone": "elsewhere"}
+        await api.apply(NODE_OVERLAY_IPS, OURS, body, field_manager="x", subresource="status")
+    after = await objects.get(NODE_OVERLAY_IPS, OURS)
+    assert after["spec"] == {}
+    assert "labels" not in after["metadata"]
+    assert after["status"]["interface"] == "eth1"
+
+
+async def test_an_agent_reads_no_secret(objects: KubeApi, control_plane: ControlPlane) -> None:
+    async with agent(control_plane, OURS) as api:
+        with pytest.raises(Refused, match="cannot list resource"):
+            await api.list(Resource("", "v1", "secrets", "Secret", namespaced=True))
+
+
+async def test_the_metrics_port_of_the_api_server_is_closed_to_both(control_plane: ControlPlane) -> None:
+    for account in NEEDED:
+        kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{account}")
+        async with connect_agent(str(kubeconfig)) as connection:
+            headers = {"Authorization": await connection.authorization(False) or ""}
+            url = f"{connection.server}/metrics"
+            async with connection.session.get(url, headers=headers) as answer:
+                assert answer.status == 403

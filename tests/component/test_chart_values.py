@@ -1,0 +1,179 @@
+"""The chart's one switch for overlay addresses, and values that an earlier release did not have."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.control_plane import ControlPlane
+from lab.processes import CommandFailed
+from lab.product import CHART
+from overlay_net.settings import AgentSettings, ControllerSettings, load
+from tests.component.test_chart import PHPIPAM, rendered, settings_file
+
+POOL = {"cidr": "192.168.100.0/24", "gateway": "192.168.100.1"}
+OFF: dict[str, Any] = {"overlay": {"enabled": False}}
+NAMESPACE = "default"
+
+
+# --- The switch ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "addresses", "link_mode"),
+    [
+        ({}, True, "macvlan"),
+        (OFF, False, "none"),
+        (OFF | {"agent": {"settings": {"link_mode": "none"}}}, False, "none"),
+    ],
+    ids=["on", "off", "off and said twice"],
+)
+def test_one_switch_sets_both_parts(
+    control_plane: ControlPlane,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: object,
+    addresses: bool,
+    link_mode: str,
+) -> None:
+    objects = rendered(control_plane, tmp_path, values)
+    controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
+    monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
+    agent = load(AgentSettings, settings_file(objects, "agent", tmp_path))
+    assert (controller.overlay_addresses, agent.link_mode) == (addresses, link_mode)
+
+
+def test_the_switch_rolls_controller_and_agents(control_plane: ControlPlane, tmp_path: Path) -> None:
+    for kind, name in (("Deployment", "overlay-net-controller"), ("DaemonSet", "overlay-net-agent")):
+        on, off = (
+            rendered(control_plane, tmp_path, values)[kind, name]["spec"]["template"]["metadata"]["annotations"]
+            for values in ({}, OFF)
+        )
+        assert on != off
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        (
+            OFF | {"pools": {"b": POOL, "a": POOL}},
+            "pools: overlay.enabled is false, so no node gets an overlay address: remove a, b",
+        ),
+        (
+            OFF | {"phpIPAM": PHPIPAM},
+            "phpIPAM.subnetMap: overlay.enabled is false, so no node gets an overlay address: remove the map",
+        ),
+        (
+            OFF | {"agent": {"settings": {"link_mode": "ipvlan"}}},
+            "agent.settings.link_mode: overlay.enabled is false, so no node gets an overlay address: leave ipvlan out",
+        ),
+        (
+            {"agent": {"settings": {"link_mode": "none"}}},
+            "agent.settings.link_mode: none means that no node gets an overlay address: set overlay.enabled=false",
+        ),
+        ({"overlay": {"enabled": "no"}}, "/overlay/enabled"),
+        ({"overlay": {"enable": False}}, "enable"),
+    ],
+)
+def test_values_that_contradict_the_switch_are_refused(
+    control_plane: ControlPlane, tmp_path: Path, values: object, part: str
+) -> None:
+    with pytest.raises(CommandFailed) as refusal:
+        rendered(control_plane, tmp_path, values)
+    assert part in " ".join(str(refusal.value).split())
+
+
+def test_phpipam_stays_connected_without_a_map(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """So that addresses from it can be given back."""
+    values = OFF | {"phpIPAM": PHPIPAM | {"subnetMap": None}}
+    controller = load(
+        ControllerSettings, settings_file(rendered(control_plane, tmp_path, values), "controller", tmp_path)
+    )
+    assert controller.phpipam is not None
+    assert controller.phpipam.url == PHPIPAM["url"]
+
+
+# --- Values that are not there ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "overlay",
+        "overlay.enabled",
+        "phpIPAM",
+        "phpIPAM.auth",
+        "phpIPAM.subnetMap",
+        "phpIPAM.settings",
+        "pools",
+        "image",
+        "image.pullPolicy",
+        "agent",
+        "agent.settings",
+        "agent.settings.http",
+        "agent.settings.state_dir",
+        "controller",
+        "controller.settings",
+        "controller.settings.http",
+        "controller.settings.fence_after",
+    ],
+)
+def test_a_value_that_is_missing_means_its_default(
+    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    shown = control_plane.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null")
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
+    environment = variables(objects)
+    for name in ("OVERLAY_FENCE_AFTER", "OVERLAY_PROC_SYS_NET"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
+    agent = load(AgentSettings, settings_file(objects, "agent", tmp_path))
+    assert controller.overlay_addresses
+    assert (controller.phpipam, controller.http.bind, agent.http.bind) == (None, ":8080", ":9477")
+    assert (agent.link_mode, str(agent.state_dir)) == ("macvlan", "/var/lib/overlay-net")
+    assert agent.fence_after == controller.fence_after
+    assert container(objects, "DaemonSet", "overlay-net-agent")["imagePullPolicy"] == "IfNotPresent"
+
+
+def container(objects: dict[tuple[str, str], Any], kind: str, name: str) -> dict[str, Any]:
+    (only,) = objects[kind, name]["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def variables(objects: dict[tuple[str, str], Any]) -> dict[str, str]:
+    given = container(objects, "DaemonSet", "overlay-net-agent")["env"]
+    return {each["name"]: each["value"] for each in given if "value" in each}
+
+
+def test_no_state_directory_is_a_choice_that_stays(control_plane: ControlPlane, tmp_path: Path) -> None:
+    objects = rendered(control_plane, tmp_path, {"agent": {"settings": {"state_dir": ""}}})
+    mounts = container(objects, "DaemonSet", "overlay-net-agent")["volumeMounts"]
+    assert "state" not in {mount["name"] for mount in mounts}
+
+
+@pytest.fixture
+def earlier_release(control_plane: ControlPlane, tmp_path: Path) -> str:
+    """A release of a chart that knew neither phpIPAM nor overlay, nor most settings of today."""
+    chart = tmp_path / "earlier"
+    (chart / "templates").mkdir(parents=True)
+    shutil.copy(CHART / "Chart.yaml", chart)
+    values = {"image": {"repository": "overlay-net"}, "pools": {}, "agent": {"settings": {"link_mode": "macvlan"}}}
+    (chart / "values.yaml").write_text(yaml.safe_dump(values))
+    control_plane.helm("upgrade", "--install", "earlier", str(chart), f"--namespace={NAMESPACE}")
+    return "earlier"
+
+
+def test_an_upgrade_that_reuses_the_values_of_an_earlier_release(
+    control_plane: ControlPlane, earlier_release: str
+) -> None:
+    command = ("upgrade", earlier_release, str(CHART), f"--namespace={NAMESPACE}", "--reuse-values", "--dry-run=server")
+    shown = control_plane.helm(*command)
+    assert "overlay_addresses: true" in shown
+    assert "link_mode: macvlan" in shown
+    with pytest.raises(CommandFailed, match=r"agent\.settings\.link_mode"):
+        control_plane.helm(*command, "--set", "overlay.enabled=false")
+    shown = control_plane.helm(*command, "--set", "overlay.enabled=false,agent.settings.link_mode=none")
+    assert "overlay_addresses: false" in shown

@@ -1,0 +1,98 @@
+"""`overlay-net crds`: what a chart's upgrade calls, with the rights that the chart gives it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.control_plane import ControlPlane
+from lab.product import CHART, NAMESPACE
+
+NAME = "overlaypools.iks.ibm.com"
+POOL = {
+    "apiVersion": "iks.ibm.com/v1alpha1",
+    "kind": "OverlayPool",
+    "metadata": {"name": "kept"},
+    "spec": {"cidr": "192.168.100.0/24", "gateway": "192.168.100.1"},
+}
+
+
+@pytest.fixture
+def account(control_plane: ControlPlane) -> Iterator[str]:
+    """The kubeconfig of the hook's service account, with the rights that the hook has."""
+    shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
+    hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in str(each["metadata"])]
+    assert {each["kind"] for each in hooks} >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
+    wanted = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap")]
+    control_plane.apply(*wanted)
+    yield str(control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-crds"))
+    for each in wanted:
+        control_plane.kubectl("delete", each["kind"], each["metadata"]["name"], f"--namespace={NAMESPACE}")
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
+
+
+def crds(directory: Path, kubeconfig: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "overlay_net", "crds", f"--directory={directory}", f"--kubeconfig={kubeconfig}"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def newer(folder: Path, text: str) -> Path:
+    """The chart's definitions, with another description of the pools."""
+    for file in (CHART / "crds").glob("*.yaml"):
+        body = yaml.safe_load(file.read_text())
+        if body["metadata"]["name"] == NAME:
+            body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = text
+        (folder / file.name).write_text(yaml.safe_dump(body))
+    return folder
+
+
+def test_a_newer_schema_is_served_and_no_object_is_lost(
+    control_plane: ControlPlane, account: str, tmp_path: Path
+) -> None:
+    control_plane.apply(POOL)
+    done = crds(newer(tmp_path, "newer than before"), account)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{NAME} is up to date" in done.stdout
+    crd = control_plane.get("crd", NAME)
+    assert crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] == "newer than before"
+    assert control_plane.get("opool", "kept")["spec"]["cidr"] == "192.168.100.0/24"
+
+
+def test_it_makes_what_is_missing(control_plane: ControlPlane, account: str) -> None:
+    control_plane.kubectl("delete", "crd", NAME)
+    assert crds(CHART / "crds", account).returncode == 0
+    control_plane.apply(POOL)
+
+
+def test_a_schema_that_the_server_refuses_is_told(control_plane: ControlPlane, account: str, tmp_path: Path) -> None:
+    folder = newer(tmp_path, "broken")
+    file = folder / "overlaypools.yaml"
+    body = yaml.safe_load(file.read_text())
+    body["spec"]["versions"][0]["storage"] = False
+    file.write_text(yaml.safe_dump(body))
+    done = crds(folder, account)
+    assert done.returncode == 1
+    assert "exactly one version marked as storage version" in done.stderr
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, account: str) -> None:
+    done = crds(tmp_path / "none", account)
+    assert (done.returncode, "no *.yaml file" in done.stderr) == (2, True)
+    (tmp_path / "a.yaml").write_text("kind: Pod")
+    done = crds(tmp_path, account)
+    assert (done.returncode, "one CustomResourceDefinition is expected" in done.stderr) == (2, True)
+    done = crds(tmp_path, account, "--timeout=soon")
+    assert (done.returncode, "'soon': a duration such as 30s" in done.stderr) == (2, True)
+
+
+def test_a_server_that_is_away_is_waited_for_and_named(control_plane: ControlPlane, account: str) -> None:
+    control_plane.pause()
+    try:
+        done = crds(CHART / "crds", account, "--timeout=1s")
+    finally:
+        control_plane.resume()
+    assert done.returncode == 1
+    assert "not within 1 s: the API server does not answer" in done.stderr

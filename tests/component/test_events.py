@@ -1,0 +1,152 @@
+"""Events as people read them with kubectl: the controller writes them for what the agents report."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lab.control_plane import ControlPlane
+from lab.processes import CommandFailed
+from lab.product import NAMESPACE
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
+from tests.component.conftest import controller
+from tests.component.eventually import eventually
+from tests.component.test_controller import add_pool, addresses, agent_reports, create, have_addresses, join
+
+MAC = "52:54:00:00:00:09"
+
+
+def events_of(plane: ControlPlane, uid: str) -> list[tuple[str, str, str]]:
+    """Type, reason and words of the events of one object, as `kubectl get events` has them."""
+    shown = plane.kubectl("get", "events", "-n", "default", f"--field-selector=involvedObject.uid={uid}", "-o", "json")
+    return [(each["type"], each["reason"], each["message"]) for each in json.loads(shown)["items"]]
+
+
+def condition(status: str, reason: str, message: str) -> dict[str, str]:
+    since = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
+    return {
+        "type": "Configured",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    }
+
+
+async def begin(api: KubeApi) -> tuple[str, str]:
+    """The uid of the object of a node that is as it must be, and its address."""
+    await have_addresses(api, 1)
+    address = (await addresses(api))["n1"]
+    await agent_reports(
+        api, "n1", configuredIpAddr=f"{address}/24", conditions=[condition("True", "Configured", "it is on the link")]
+    )
+    return str((await api.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["uid"]), address
+
+
+async def hear(plane: ControlPlane, uid: str, kind: str, reason: str, message: str) -> None:
+    async def there() -> bool:
+        return any(each[:2] == (kind, reason) and message in each[2] for each in events_of(plane, uid))
+
+    await eventually(there, f"an event {reason} says {message!r}")
+
+
+async def test_duplicate_quarantine_and_new_address_are_told(admin: KubeApi, control_plane: ControlPlane) -> None:
+    await add_pool(admin)
+    await join(admin, "n1")
+    async with controller(control_plane):
+        uid, address = await begin(admin)
+        await hear(control_plane, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
+        found = f"{address} is in use by {MAC} and was not set"
+        await agent_reports(
+            admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
+        )
+        await hear(control_plane, uid, "Warning", "AddressConflict", found)
+        await hear(control_plane, uid, "Warning", "AddressQuarantined", f"{address} is in use by {MAC}")
+
+        async def moved() -> bool:
+            return (await addresses(admin)).get("n1") not in (None, address)
+
+        await eventually(moved, "the node gets another address")
+        fresh = (await addresses(admin))["n1"]
+        await hear(control_plane, uid, "Normal", "Reserved", f"{fresh} is reserved from pool p1")
+
+
+async def test_a_pinned_address_that_somebody_uses_is_told_though_it_stays(
+    admin: KubeApi, control_plane: ControlPlane
+) -> None:
+    await add_pool(admin)
+    await join(admin, "n1")
+    async with controller(control_plane):
+        uid, address = await begin(admin)
+        await admin.merge_patch(NODE_OVERLAY_IPS, "n1", {"spec": {"ipAddr": address}})
+        found = f"{address} is in use by {MAC} and was not set"
+        await agent_reports(
+            admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
+        )
+        await hear(control_plane, uid, "Warning", "AddressConflict", found)
+        assert (await addresses(admin))["n1"] == address
+
+
+async def test_an_address_in_use_that_another_host_claims_is_told(admin: KubeApi, control_plane: ControlPlane) -> None:
+    await add_pool(admin)
+    await join(admin, "n1")
+    async with controller(control_plane):
+        uid, address = await begin(admin)
+        claimed = f"{address}/24 is on the link and defended; {MAC} claims it too"
+        configured = {"configuredIpAddr": f"{address}/24"}
+        await agent_reports(admin, "n1", **configured, conditions=[condition("True", "AddressClaimed", claimed)])
+        await hear(control_plane, uid, "Warning", "AddressClaimed", claimed)
+        well = condition("True", "Configured", f"{address}/24 is on the link")
+        await agent_reports(admin, "n1", **configured, conditions=[well])
+        await hear(control_plane, uid, "Normal", "Configured", f"over: {claimed}")
+
+
+async def test_gateways_and_routes_are_told_on_change_and_the_same_again_counts_up(
+    admin: KubeApi, control_plane: ControlPlane
+) -> None:
+    await add_pool(admin)
+    await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16"})
+    await join(admin, "n1")
+    async with controller(control_plane):
+        uid, _ = await begin(admin)
+
+        async def routed() -> bool:
+            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+
+        await eventually(routed, "the node has its route")
+        down = [{"address": "192.168.100.1", "message": "no answer to ARP on tmp0"}]
+        for _ in range(2):
+            for generation in (1, 2):
+                # The second report says the same.
+                await agent_reports(admin, "n1", observedGeneration=generation, gateways=down)
+            await hear(control_plane, uid, "Warning", "GatewayDown", "192.168.100.1: no answer to ARP on tmp0")
+            await agent_reports(admin, "n1", observedGeneration=2)
+            await hear(control_plane, uid, "Normal", "GatewayUp", "192.168.100.1 answers again")
+        foreign = {"subnet": "10.5.0.0/16", "staticRoute": "r1", "state": "ForeignRoute", "message": "it has another"}
+        await agent_reports(admin, "n1", routesDesired=1, routesFailed=1, routes=[foreign])
+        await hear(control_plane, uid, "Warning", "RoutesFailing", "10.5.0.0/16: it has another")
+        await agent_reports(admin, "n1", routesDesired=1, routesReady=1)
+        await hear(control_plane, uid, "Normal", "RoutesInPlace", "1 routes are in place")
+
+        async def counted() -> bool:
+            shown = json.loads(control_plane.kubectl("get", "events.events.k8s.io", "-n", "default", "-o", "json"))
+            series = [each.get("series", {}) for each in of(shown["items"], uid, "GatewayDown")]
+            return [each.get("count") for each in series] == [2]
+
+        await eventually(counted, "one event, seen twice")
+        described = control_plane.kubectl("describe", "noip", "n1")
+        assert "GatewayDown" in described
+        assert "RoutesFailing" in described
+
+
+def of(items: list[dict[str, Any]], uid: str, reason: str) -> list[dict[str, Any]]:
+    return [each for each in items if (each["regarding"]["uid"], each["reason"]) == (uid, reason)]
+
+
+def test_agents_may_write_no_event(control_plane: ControlPlane) -> None:
+    agent = f"--as=system:serviceaccount:{NAMESPACE}:overlay-net-agent"
+    for verb in ("create", "patch"):
+        with pytest.raises(CommandFailed):
+            control_plane.kubectl("auth", "can-i", verb, "events.events.k8s.io", agent, "-n", "default")

@@ -1,0 +1,59 @@
+"""`overlay-net status` as a person calls it."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+
+from lab.control_plane import ControlPlane
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.model.names import NODE_OVERLAY_IPS
+from tests.component.conftest import controller
+from tests.component.test_controller import add_pool, agent_reports, have_addresses, join
+
+
+def shown(plane: ControlPlane, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "overlay_net", "status", f"--kubeconfig={plane.admin()}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+async def test_it_says_what_is_wrong_and_when_all_is_well(admin: KubeApi, control_plane: ControlPlane) -> None:
+    await add_pool(admin)
+    async with controller(control_plane):
+        await join(admin, "n1")
+        await have_addresses(admin, 1)
+        ill = await asyncio.to_thread(shown, control_plane)
+        assert ill.returncode == 1
+        assert "node  n1  no agent has reported" in ill.stdout
+        # It waits for as long as it is told to.
+        waiting = asyncio.create_task(asyncio.to_thread(shown, control_plane, "--wait=30s"))
+        generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
+        ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": ""}
+        ready["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+        await agent_reports(admin, "n1", observedGeneration=generation, conditions=[ready])
+        well = await waiting
+        assert (well.returncode, well.stderr) == (0, "")
+        assert "nodes   1 of 1 ready" in well.stdout
+        assert well.stdout.endswith("all is well\n")
+
+
+def test_a_target_is_connected_and_the_source_shown(control_plane: ControlPlane) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        answer = shown(control_plane, f"--connect=127.0.0.1:{port}")
+        assert f"connected to 127.0.0.1:{port} from 127.0.0.1" in answer.stdout
+    answer = shown(control_plane, f"--connect=127.0.0.1:{port}")
+    assert answer.returncode == 1
+    assert f"no connection to 127.0.0.1:{port}: " in answer.stdout
+
+
+def test_what_is_not_known_is_not_called_ill_or_well(control_plane: ControlPlane) -> None:
+    control_plane.api_server.kill9()
+    try:
+        answer = shown(control_plane)
+    finally:
+        control_plane.restart_api_server()
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.startswith("overlay-net status: not known: ")
+    answer = shown(control_plane, "--connect=nowhere")
+    assert (answer.returncode, "'nowhere': a host and a port" in answer.stderr) == (2, True)

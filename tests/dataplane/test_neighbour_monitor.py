@@ -1,0 +1,101 @@
+"""Neighbours that the kernel gives up, on real links, and that our own probes never make it do so."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from overlay_net.adapters.netlink import NeighbourMonitor
+from overlay_net.adapters.netlink.neighbour_monitor import given_up
+from overlay_net.agent.arp import Neighbourhood
+from overlay_net.agent.health import GatewayProber, asking
+from overlay_net.domain.gateway_health import Target
+from overlay_net.model.kernel import HealthCheck, IpAddress
+from tests.dataplane.neighbours import OWN_MACS, Lan, lan, until
+from tests.fakes.netns import ip
+
+__all__ = ["lan"]
+
+SOURCES = {"192.168.100.1": "192.168.100.4", "fd00:7::1": "fd00:7::4"}
+
+
+def hasten() -> None:
+    """The kernel asks three times, as ever, but not for three seconds."""
+    for family in ("ipv4", "ipv6"):
+        Path(f"/proc/sys/net/{family}/neigh/tmp0/retrans_time_ms").write_text("50")
+
+
+@pytest.fixture
+async def lost(lan: Lan) -> AsyncIterator[list[IpAddress]]:
+    ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
+    ip("address", "add", "fd00:7::4/64", "dev", "tmp0", "nodad")
+    hasten()
+    await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
+    found: list[IpAddress] = []
+    task = asyncio.create_task(NeighbourMonitor(found.append).run())
+    # The socket is bound as soon as the task runs.
+    await asyncio.sleep(0)
+    yield found
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def talk_to(gateway: str) -> None:
+    """As traffic does: it is the kernel that asks for the neighbour."""
+    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as channel:
+        channel.sendto(b"x", (gateway, 9))
+
+
+@pytest.mark.parametrize("gateway", SOURCES)
+async def test_a_gateway_without_an_answer_is_told(lost: list[IpAddress], gateway: str) -> None:
+    talk_to(gateway)
+    await until(lambda: ip_address(gateway) in lost, "the kernel gave the gateway up")
+
+
+async def test_a_neighbour_that_is_removed_is_told_and_one_that_answers_is_not(lan: Lan, lost: list[IpAddress]) -> None:
+    lan.machine("gateway", "192.168.100.1/24")
+    talk_to("192.168.100.1")
+    await until(lambda: "REACHABLE" in ip("neigh", "show", "192.168.100.1"), "the gateway answered")
+    talk_to("192.168.100.9")
+    await until(lambda: lost, "the other one did not")
+    assert set(lost) == {ip_address("192.168.100.9")}
+    ip("neigh", "delete", "192.168.100.1", "dev", "tmp0")
+    await until(lambda: ip_address("192.168.100.1") in lost, "its removal is told")
+
+
+@pytest.mark.parametrize("gateway", SOURCES)
+async def test_our_own_probes_do_not_touch_the_kernels_neighbours(lost: list[IpAddress], gateway: str) -> None:
+    """Or a silent gateway would be asked because it was asked."""
+    neighbourhood = Neighbourhood(lambda: None, own_macs=lambda: OWN_MACS)
+    target = Target(ip_address(gateway), HealthCheck(interval=0.25, failures=5), ip_address(SOURCES[gateway]), "tmp0")
+    async with GatewayProber(asking(neighbourhood.resolve), lambda: None) as prober:
+        prober.watch([target])
+        await until(lambda: prober.down, "five probes were in vain")
+        # Whatever they made the kernel say is heard before this.
+        talk_to("192.168.100.9")
+        await until(lambda: ip_address("192.168.100.9") in lost, "the last word is heard")
+        assert ip_address(gateway) not in lost
+        assert not ip("neigh", "show", gateway)
+    neighbourhood.close()
+
+
+def test_messages_are_told_apart() -> None:
+    def message(kind: int, family: int, state: int, address: str) -> bytes:
+        packed = ip_address(address).packed
+        body = struct.pack("=BxxxiHBB", family, 7, state, 0, 1) + struct.pack("=HH", 4 + len(packed), 1) + packed
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+    new, deleted, reachable, failed, bridge = 28, 29, 0x02, 0x20, 7
+    data = (
+        message(new, socket.AF_INET, reachable, "10.0.0.1")
+        + message(new, socket.AF_INET, failed, "10.0.0.2")
+        + message(deleted, socket.AF_INET6, reachable, "fd00::3")
+        + message(new, bridge, failed, "10.0.0.4")
+    )
+    assert [str(each) for each in given_up(data)] == ["10.0.0.2", "fd00::3"]
+    assert not list(given_up(data[:10]))

@@ -1,0 +1,60 @@
+"""Sysctls of the overlay link that somebody changes, of which the kernel says nothing."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.adapters.netlink.sysctl import split_key
+from overlay_net.agent.sysctl_watch import watch_sysctls
+from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.model.kernel import SetSysctl
+from tests.dataplane.conftest import MARKS
+from tests.dataplane.test_netlink import converge, desired
+from tests.fakes.netns import ip
+
+
+def write(key: str, value: str) -> None:
+    family, name = split_key(key)
+    Path(f"/proc/sys/net/{family}/conf/tmp0/{name}").write_text(value)
+
+
+async def set_and_see(kernel: Kernel, key: str, value: str) -> None:
+    """Somebody changes a sysctl of tmp0; whoever watches wakes, repairs, and is at peace again."""
+    woken = asyncio.Event()
+    task = asyncio.create_task(watch_sysctls(kernel.sysctls_changed, woken.set, every=0.01))
+    write(key, value)
+    async with asyncio.timeout(10):
+        await woken.wait()
+    task.cancel()
+    assert [type(each) for each in plan_kernel(desired(), await kernel.observe(), MARKS).actions] == [SetSysctl]
+    await converge(kernel, desired())
+    assert not kernel.sysctls_changed()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rp_filter", "1"),
+        ("arp_ignore", "0"),
+        ("arp_announce", "0"),
+        ("promote_secondaries", "0"),
+        ("ipv6.accept_ra", "1"),
+        ("ipv6.accept_dad", "0"),
+    ],
+)
+async def test_a_sysctl_that_nobody_announces_is_noticed_and_repaired(kernel: Kernel, key: str, value: str) -> None:
+    await converge(kernel, desired())
+    assert not kernel.sysctls_changed()
+    await set_and_see(kernel, key, value)
+
+
+async def test_a_sysctl_that_cannot_be_repaired_wakes_once(kernel: Kernel) -> None:
+    await converge(kernel, desired())
+    write("arp_ignore", "0")
+    assert kernel.sysctls_changed()
+    await kernel.observe()
+    assert not kernel.sysctls_changed()
+    ip("link", "delete", "tmp0")
+    assert kernel.sysctls_changed(), "a link that is gone has none"
