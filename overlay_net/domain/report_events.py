@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from overlay_net.model.cluster import Announce
 from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find
-from overlay_net.model.kernel import IpNetwork
+from overlay_net.model.kernel import QuickKey
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 
 ON_THE_WAY = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
@@ -72,7 +72,7 @@ def _routes(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
         yield Announce("RoutesInPlace", f"{after.report.routes_desired} routes are in place", warning=False)
 
 
-def _failing(overlay: NodeOverlay) -> Mapping[tuple[IpNetwork, int, int], RouteFailure]:
+def _failing(overlay: NodeOverlay) -> Mapping[QuickKey, RouteFailure]:
     return {failure.key: failure for failure in overlay.report.failures if failure.reason != "Pending"}
 
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from overlay_net.domain.desired import LinkRules, desired_link, desired_state, rules_for
-from overlay_net.domain.last_state import LastState, Moment, read_back, stamp_bytes, state_bytes
+from overlay_net.domain.last_state import LastState, Moment, digest, read_back, stamp_bytes, state_bytes
 from overlay_net.domain.parents import parent_rule
 from overlay_net.domain.route_status import NodeTable, route_status
 from overlay_net.model.kernel import Marks, Observed
@@ -145,7 +145,7 @@ def test_the_object_rules_whatever_the_link_mode_of_the_agent(mode: str) -> None
 def test_a_restarted_agent_remembers_that_there_are_routes_only() -> None:
     state = state_bytes(told(ipAddr="192.168.100.4/24"))
     moment = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot", 1.0)
-    kept = read_back(state, stamp_bytes(state, moment), NAME)
+    kept = read_back(state, stamp_bytes(digest(state), moment), NAME)
     assert isinstance(kept, LastState)
     assert kept.overlay.routes_only
 
