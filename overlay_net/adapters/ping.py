@@ -1,5 +1,7 @@
 """Does an address answer: ICMP echo (RFC 792, RFC 4443) and TCP connect, out of one link and from one source address.
 
+Without a link (an empty text) the kernel's routes lead there, and without a source (None) the kernel chooses one.
+
 An answer is True, its absence False. What this machine itself cannot do raises KernelError, and says nothing about the
 other one.
 """
@@ -26,7 +28,7 @@ NOT_THERE: Final = {errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, er
 """Its neighbour entry failed, or it refused."""
 
 
-async def echo(target: Address, source: Address, link: str, timeout: float) -> bool:
+async def echo(target: Address, source: Address | None, link: str, timeout: float) -> bool:
     """Whether ``target`` answers one echo request within ``timeout`` seconds. Raises KernelError.
 
     Through a ping socket where ``net.ipv4.ping_group_range`` allows it, else a raw one, which needs CAP_NET_RAW.
@@ -34,7 +36,7 @@ async def echo(target: Address, source: Address, link: str, timeout: float) -> b
     protocol, request, reply = _ECHO[target.version]
     loop = asyncio.get_running_loop()
     cookie = os.urandom(16)
-    with _translated(f"ping {target} on {link}"), _echo_socket(target, protocol) as channel:
+    with _translated(f"ping {target}{_on(link)}"), _echo_socket(target, protocol) as channel:
         _bind(channel, source, link)
         channel.connect(_socket_address(target, 0, link))
         channel.send(echo_request(request, cookie))
@@ -51,11 +53,11 @@ async def echo(target: Address, source: Address, link: str, timeout: float) -> b
             raise
 
 
-async def connects(target: Address, port: int, source: Address, link: str, timeout: float) -> bool:
+async def connects(target: Address, port: int, source: Address | None, link: str, timeout: float) -> bool:
     """Whether a TCP connection to ``port`` is accepted within ``timeout`` seconds. Raises KernelError."""
     loop = asyncio.get_running_loop()
     family = socket.AF_INET if target.version == 4 else socket.AF_INET6
-    with _translated(f"connect to port {port} of {target} on {link}"), _socket(family, socket.SOCK_STREAM) as channel:
+    with _translated(f"connect to port {port} of {target}{_on(link)}"), _socket(family, socket.SOCK_STREAM) as channel:
         _bind(channel, source, link)
         try:
             async with asyncio.timeout(timeout):
@@ -102,10 +104,16 @@ def _socket(family: int, kind: int, protocol: int = 0) -> socket.socket:
     return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
-def _bind(channel: socket.socket, source: Address, link: str) -> None:
-    # No default route may lead the probe around the link whose gateway is in question.
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
-    channel.bind(_socket_address(source, 0, link))
+def _bind(channel: socket.socket, source: Address | None, link: str) -> None:
+    if link:
+        # No default route may lead the probe around the link whose gateway is in question.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+    if source is not None:
+        channel.bind(_socket_address(source, 0, link))
+
+
+def _on(link: str) -> str:
+    return f" on {link}" if link else ""
 
 
 def _socket_address(address: Address, port: int, link: str) -> SocketAddress:

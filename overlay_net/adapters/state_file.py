@@ -24,6 +24,7 @@ from overlay_net.domain.last_state import (
 )
 from overlay_net.model.names import label_value
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class StateFile:
         self._written = ""
         """Digest of the state that is in the file for certain, of this process's own writing."""
         self._overlay: NodeOverlay | None = None
+        self._trials: tuple[Trial, ...] = ()
         self._stamped: Moment | None = None
         self._complaint = ""
         # Files are written in a thread, as a disk may take its time: one at a time.
@@ -66,14 +68,14 @@ class StateFile:
         except OSError as error:
             return Unusable("Unreadable", f"{self.state}: {error.strerror}")
 
-    async def remember(self, overlay: NodeOverlay, confirmed: Moment) -> None:
+    async def remember(self, overlay: NodeOverlay, confirmed: Moment, trials: tuple[Trial, ...] = ()) -> None:
         """Keep what the node must have, before it is acted on. Costs nothing while that is the same."""
         async with self._turn:
-            if is_same(overlay, self._overlay):
+            if is_same(overlay, self._overlay) and trials == self._trials:
                 self._overlay = overlay
                 return
             # In a thread: a tenth of a second for ten thousand routes.
-            content = await asyncio.to_thread(state_bytes, overlay)
+            content = await asyncio.to_thread(state_bytes, overlay, trials)
             written = digest(content)
             if written != self._written:
                 self._written = ""
@@ -82,7 +84,7 @@ class StateFile:
                     await self._attempt(self._remove)
                     return
                 self._written, self._stamped, self._complaint = written, confirmed, ""
-            self._overlay = overlay
+            self._overlay, self._trials = overlay, trials
 
     async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
         """The API said again that ``overlay`` is what the node must have; written once a minute at the most."""

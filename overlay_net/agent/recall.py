@@ -36,6 +36,11 @@ class Recall:
         """The API server told how things are: what was kept is not needed any more."""
         self._kept = Unusable("Over", "the API server has answered since")
 
+    @property
+    def confirmed(self) -> Moment | None:
+        """When the state that is brought back was confirmed; None: none is."""
+        return self._kept.confirmed if isinstance(self._kept, LastState) else None
+
     def overlay(self) -> NodeOverlay | None:
         """What the node must have; None: nobody knows, so all that is in the kernel stays as it is."""
         if not self._unreachable:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from overlay_net.adapters.netlink import describe
 from overlay_net.agent.surroundings import Duplicate, Surroundings
+from overlay_net.agent.trials import Trials
 from overlay_net.domain.desired import LinkRules, desired_link, desired_state, rules_for
 from overlay_net.domain.fight import Repairs
 from overlay_net.domain.kernel_plan import plan_kernel
@@ -33,6 +34,7 @@ from overlay_net.model.kernel import (
 )
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.rule import AddRule, DeleteRule
+from overlay_net.model.trial import Trial
 from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
@@ -62,7 +64,7 @@ Publish = Callable[[NodeOverlay, Report], Awaitable[None]]
 class Memory(Protocol):
     """Keeps what the node must have beyond the end of this process."""
 
-    async def remember(self, overlay: NodeOverlay) -> None: ...
+    async def remember(self, overlay: NodeOverlay, trials: tuple[Trial, ...]) -> None: ...
     async def forget(self) -> str:
         """An empty text, or why it is still kept."""
         ...
@@ -91,6 +93,16 @@ class Outcome:
     """What the kernel refused, by route (None: link or address)."""
 
 
+def _source(look: Look) -> IpAddress | None:
+    """The overlay address, where the kernel has it."""
+    address = look.desired.address
+    return (
+        address.ip
+        if address is not None and any(each.interface == address for each in look.observed.addresses)
+        else None
+    )
+
+
 class NodeAgent:
     def __init__(
         self,
@@ -105,6 +117,7 @@ class NodeAgent:
         surroundings: Surroundings | None = None,
         memory: Memory | None = None,
         recall: Callable[[], NodeOverlay | None] = lambda: None,
+        trials: Trials | None = None,
     ) -> None:
         """``sysctl_links``: of which links the kernel's looks have the sysctls; the interface in use is added."""
         self._kernel = kernel
@@ -121,6 +134,7 @@ class NodeAgent:
         """What the kernel was last seen to have."""
         self._memory = memory
         self._recall = recall
+        self._trials = trials
 
     async def reconcile(self, name: str) -> Requeue | None:
         """Converge the kernel to the node's object and report; then again after the resync interval.
@@ -132,11 +146,15 @@ class NodeAgent:
             recalled = self._recall()
             if recalled is None:
                 return Requeue(1)
+            trials = self._trials.follow(recalled) if self._trials is not None else ()
+            await self._keep(recalled, trials)
             await self._converge(recalled)
             return Requeue(self._wait())
         overlay = self._store.get(name)
-        # Before anything is changed or reported: what the controller gives away then must not come back from here.
-        still_kept = await self._keep(overlay)
+        trials = self._trials.follow(overlay) if self._trials is not None else ()
+        # Before anything is changed or reported: what the controller gives away then must not come back from here, and
+        # a change that is cut off must be known as one that is not proven.
+        still_kept = await self._keep(overlay, trials)
         outcome = await self._converge(overlay)
         last = outcome.last
         configured = configured_address(overlay, last.desired, last.observed, self._marks)
@@ -154,6 +172,7 @@ class NodeAgent:
                 now,
                 around=self._around(last.desired),
                 fallback=self._fallback(last),
+                trials=trials,
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:
@@ -191,13 +210,13 @@ class NodeAgent:
             silent=self._surroundings.silent,
         )
 
-    async def _keep(self, overlay: NodeOverlay | None) -> str:
+    async def _keep(self, overlay: NodeOverlay | None, trials: tuple[Trial, ...]) -> str:
         """Remember the object, or forget it once it goes; why it could not be forgotten."""
         if self._memory is None:
             return ""
         if overlay is None or overlay.deleting:
             return await self._memory.forget()
-        await self._memory.remember(overlay)
+        await self._memory.remember(overlay, trials)
         return ""
 
     async def _look(self, overlay: NodeOverlay | None) -> Look:
@@ -218,6 +237,8 @@ class NodeAgent:
 
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
         began = asyncio.get_running_loop().time()
+        if overlay is not None and self._trials is not None:
+            overlay = self._trials.in_force(overlay)
         outcome = Outcome(await self._look(overlay))
         first = outcome.last
         if first.plan.actions and first.desired == self._settled:
@@ -237,6 +258,8 @@ class NodeAgent:
         self._settled = None if outcome.last.plan.actions else outcome.last.desired
         if self._surroundings is not None:
             self._surroundings.settle(outcome.last.desired, outcome.last.observed)
+        if self._trials is not None:
+            self._trials.settle(outcome.last.plan, _source(outcome.last))
         if outcome.changed:
             now = asyncio.get_running_loop().time()
             self._metrics.converge_seconds.observe(now - began)

@@ -15,14 +15,16 @@ from overlay_net.agent.recall import Listened, Recall
 from overlay_net.agent.reconciler import NodeAgent, Publish
 from overlay_net.agent.surroundings import Surroundings
 from overlay_net.agent.sysctl_watch import watch_sysctls
+from overlay_net.agent.trials import Trials
 from overlay_net.domain.desired import LinkRules, stable_mac
-from overlay_net.domain.last_state import Unusable
+from overlay_net.domain.last_state import LastState, Unusable
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound
 from overlay_net.model.kernel import Marks
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.route import shape
+from overlay_net.model.trial import Trial
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.reflector import Reflector
@@ -71,13 +73,14 @@ async def run(settings: AgentSettings) -> None:
     async with (
         released(neighbourhood),
         GatewayProber(asking(neighbourhood.resolve), wake) as prober,
+        Trials(wake, lambda: kept_by(file)) as trials,
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
         Kernel(marks, sysctl_links, settings.proc_sys_net) as kernel,
     ):
         api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
-        memory = ConfirmedMemory(file, source) if file is not None else None
+        memory = ConfirmedMemory(file, source, recall) if file is not None else None
         agent = NodeAgent(
             kernel=kernel,
             store=store,
@@ -97,6 +100,7 @@ async def run(settings: AgentSettings) -> None:
             ),
             memory=memory,
             recall=recall.overlay,
+            trials=trials,
         )
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(source, store)
@@ -144,17 +148,25 @@ def rules_of(settings: AgentSettings) -> LinkRules:
     )
 
 
+def kept_by(file: StateFile | None) -> NodeOverlay | None:
+    """What an earlier run acted on last, however long ago."""
+    kept = file.recall() if file is not None else None
+    return kept.overlay if isinstance(kept, LastState) else None
+
+
 class ConfirmedMemory:
     """The state file, with the time of the last word of the API server."""
 
-    def __init__(self, file: StateFile, source: Listened) -> None:
+    def __init__(self, file: StateFile, source: Listened, recall: Recall) -> None:
         self._file = file
         self._source = source
+        self._recall = recall
 
-    async def remember(self, overlay: NodeOverlay) -> None:
-        # Whoever has an object from a list or a watch has its confirmation.
-        if self._source.confirmed is not None:
-            await self._file.remember(overlay, self._source.confirmed)
+    async def remember(self, overlay: NodeOverlay, trials: tuple[Trial, ...]) -> None:
+        # Whoever has an object from a list or a watch has its confirmation; one that was recalled has its old one.
+        confirmed = self._source.confirmed or self._recall.confirmed
+        if confirmed is not None:
+            await self._file.remember(overlay, confirmed, trials)
 
     async def forget(self) -> str:
         return await self._file.forget()

@@ -1,15 +1,16 @@
 """The controller's view of the cluster: one store for each kind that it reads."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
-from overlay_net.domain.node_routes import compile_routes
+from overlay_net.domain.node_routes import NodeRoutes, compile_routes
 from overlay_net.domain.protection import ProtectedSubnet, Protection, protected_by
+from overlay_net.domain.rollout import kept_back
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.kernel import DesiredRoute, IpAddress
+from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
@@ -107,6 +108,12 @@ class Caches:
         self._allow_default = False
         self.nodes.subscribe(self._node)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
+        self.admitted: Mapping[tuple[str, int], frozenset[str]] = {}
+        """Nodes that may get a StaticRoute's generation (uid, generation), of those that are rolled out in stages.
+
+        Decided in one place, as two nodes that are looked at side by side must not both be the next one. It is no
+        memory: what is lost with this process is decided anew from the objects.
+        """
 
     def reflectors(self, api: KubeApi) -> tuple[Reflector, ...]:
         return (
@@ -139,9 +146,10 @@ class Caches:
             address = None
         return self.known_addresses.recorded_for(overlay.name) != ({address.ip} if address else set())
 
-    def compile_for(self, node: Node, gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:
-        """The routes of a node with that overlay gateway."""
-        return compile_routes(self.routes.values(), node, gateway, self.protection)
+    def compile_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
+        """The routes of a node with this object and that overlay gateway."""
+        kept = kept_back(self.routes.values(), node, overlay, self.admitted)
+        return compile_routes(self.routes.values(), node, gateway, self.protection, kept)
 
     @property
     def protection(self) -> Protection:

@@ -11,6 +11,7 @@ from overlay_net.controller.caches import Caches, UsedElsewhere
 from overlay_net.controller.node_steps import IpamFailed, NodeSteps, asking, owner_of
 from overlay_net.controller.ports import Ipam
 from overlay_net.domain.node_plan import plan_node
+from overlay_net.domain.node_routes import NodeRoutes
 from overlay_net.model.cluster import (
     DropFinalizer,
     LifeRules,
@@ -186,12 +187,14 @@ class NodeReconciler:
     def _look(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
         gateway = overlay.assignment.gateway if overlay and self._rules.overlay_addresses else None
+        compiled = self._caches.compile_for(node, overlay, gateway) if node else NodeRoutes()
         return NodeView(
             name=name,
             node=node,
             overlay=overlay,
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
-            routes=self._caches.compile_for(node, gateway) if node else (),
+            routes=compiled.routes,
+            generations=compiled.generations,
             pools=self._caches.pools_in_order(),
             now=self._now(),
             records_differ=name in self._unsure or (overlay is not None and self._caches.records_differ(overlay)),

@@ -1,7 +1,7 @@
 """The steps of a node's plan, carried out: on its object, in the IPAM, as events. Each can be carried out twice."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from overlay_net.adapters.kube import KubeApi
@@ -30,7 +30,6 @@ from overlay_net.model.errors import (
     Unavailable,
 )
 from overlay_net.model.ipam import Owner, Reservation
-from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import object_of, objects_of
@@ -61,9 +60,15 @@ def owner_of(view: NodeView, cluster: str) -> Owner:
     return Owner(cluster, view.name, view.node.uid if view.node else "")
 
 
-def _spec(routes: Iterable[DesiredRoute], routes_only: bool) -> JsonObject:
-    spec: JsonObject = {"routes": [route_json(route) for route in routes]}
-    return spec | ({"routesOnly": True} if routes_only else {})
+def _spec(action: ApplyOverlay) -> JsonObject:
+    spec: JsonObject = {"routes": [route_json(route) for route in action.routes]}
+    if action.routes_only:
+        spec["routesOnly"] = True
+    if action.generations:
+        spec["generations"] = [each.to_json() for each in action.generations]
+    if action.withdrawn:
+        spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
+    return spec
 
 
 class NodeSteps:
@@ -78,12 +83,12 @@ class NodeSteps:
         match action:
             case ApplyOverlay(labels) if view.overlay is None:
                 await self._create(view.name, labels)
-            case ApplyOverlay(labels, routes, routes_only):
+            case ApplyOverlay(labels):
                 body = self._body(view.overlay, view.name)
                 body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                body["spec"] = _spec(routes, routes_only)
+                body["spec"] = _spec(action)
                 await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
-                log.info("object applied", extra={"node": view.name, "routes": len(routes)})
+                log.info("object applied", extra={"node": view.name, "routes": len(action.routes)})
             case ApplyAssignment(assignment):
                 body = self._body(view.overlay, view.name) | {"status": assignment.to_json()}
                 await self._api.apply(

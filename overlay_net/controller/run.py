@@ -86,7 +86,7 @@ async def work(
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     rules = LifeRules(settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint)
     node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
-    status = StatusReconciler(api, caches, metrics)
+    status = StatusReconciler(api, caches, metrics, events, queues.nodes.add)
     refresh = outside.refresh_interval if outside else settings.audit_interval
     pool = PoolReconciler(api, ipam, caches, refresh, metrics)
     auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)

@@ -1,18 +1,24 @@
-"""The status of StaticRoutes: folded from the reports of all nodes, written in batches and only on change."""
+"""The status of StaticRoutes: folded from the reports of all nodes, written in batches and only on change.
+
+The same look at all nodes decides who is next in a staged roll-out.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.domain.cluster_counts import count_cluster
-from overlay_net.domain.route_status import NodeTable, route_status
+from overlay_net.domain.rollout import admit
+from overlay_net.domain.route_status import NodeTable, progress_of, route_status
 from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import PROGRAMMED, Condition, find, parse_conditions
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
 from overlay_net.model.static_route import StaticRoute
+from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
@@ -23,12 +29,26 @@ ROUTES = "routes"
 
 PARALLEL_WRITES = 8
 
+TOLD_BY_EVENT = frozenset({"RolledBack", "ProbeFailed", "RolloutStopped"})
+"""Reasons of Programmed=False that wait for a person."""
+
 
 class StatusReconciler:
-    def __init__(self, api: KubeApi, caches: Caches, metrics: ControllerMetrics) -> None:
+    """``wake`` is called with the name of each node whose turn has come."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        caches: Caches,
+        metrics: ControllerMetrics,
+        events: EventRecorder,
+        wake: Callable[[str], None],
+    ) -> None:
         self._api = api
         self._caches = caches
         self._metrics = metrics
+        self._events = events
+        self._wake = wake
 
     async def reconcile(self, _: str) -> Requeue | None:
         """Write the status of every StaticRoute that differs from what it must be.
@@ -50,10 +70,24 @@ class StatusReconciler:
         counts = count_cluster(self._caches.nodes.values(), overlays.values())
         since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.duplicates, since)
+        self._admit(tables)
         now, protection = datetime.now(UTC), self._caches.protection
         await _all(
             self._route(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()
         )
+
+    def _admit(self, tables: Sequence[NodeTable]) -> None:
+        """Let the next nodes have the generations that are rolled out in stages."""
+        before, admitted = self._caches.admitted, {}
+        for route in self._caches.routes.values():
+            if route.rollout is None or route.deleting:
+                continue
+            key = (route.uid, route.generation)
+            progress = progress_of(route, tables, self._caches.protection)
+            admitted[key] = admit(progress, before.get(key, ()), route.rollout.limit(len(progress)))
+        self._caches.admitted = admitted
+        for name in {name for key, names in admitted.items() for name in names - before.get(key, frozenset())}:
+            self._wake(name)
 
     async def _route(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:
@@ -74,6 +108,16 @@ class StatusReconciler:
         await self._api.apply(
             STATIC_ROUTES, route.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
         )
+        self._announce(route, find(parse_conditions(status), PROGRAMMED))
+
+    def _announce(self, route: StaticRoute, programmed: Condition | None) -> None:
+        before = find(route.conditions, PROGRAMMED)
+        if programmed is None or programmed.reason not in TOLD_BY_EVENT:
+            return
+        told = (programmed.reason, programmed.observed_generation)
+        if before is None or (before.reason, before.observed_generation) != told:
+            name, uid = route.name, route.uid
+            self._events.emit(STATIC_ROUTES, name, uid, programmed.reason, programmed.message, warning=True)
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:

@@ -23,6 +23,7 @@ from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import text_of
 from overlay_net.model.route import route_json
+from overlay_net.model.trial import Trial
 
 FORMAT = "overlay-net last state"
 VERSION = 1
@@ -55,8 +56,11 @@ class Unusable:
     message: str
 
 
-def state_bytes(overlay: NodeOverlay) -> bytes:
-    """What the agent acts on, in the form of the API. Reports and versions of the object do not change it."""
+def state_bytes(overlay: NodeOverlay, trials: tuple[Trial, ...] = ()) -> bytes:
+    """What the agent acts on, in the form of the API. Reports and versions of the object do not change it.
+
+    ``trials``: which of it is not proven, or was rolled back; in the place where a report has them.
+    """
     address = overlay.assignment.address or overlay.report.configured
     gateway: IpAddress | None = overlay.assignment.gateway
     spec: JsonObject = {"routes": []}
@@ -67,6 +71,10 @@ def state_bytes(overlay: NodeOverlay) -> bytes:
         status["ipAddr"] = str(address)
     if gateway is not None:
         status["gateway"] = str(gateway)
+    if trials:
+        status["probes"] = [trial.to_json() for trial in trials]
+    if overlay.generations:
+        spec["generations"] = [each.to_json() for each in overlay.generations]
     body = {
         "apiVersion": NODE_OVERLAY_IPS.api_version,
         "kind": NODE_OVERLAY_IPS.kind,
@@ -86,6 +94,7 @@ def is_same(one: NodeOverlay, other: NodeOverlay | None) -> bool:
         other is not None
         and one.routes is other.routes
         and one.routes_only == other.routes_only
+        and one.generations == other.generations
         and (one.name, one.uid) == (other.name, other.uid)
         and (one.assignment.address, one.assignment.gateway) == (other.assignment.address, other.assignment.gateway)
         and one.report.configured == other.report.configured

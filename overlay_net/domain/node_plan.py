@@ -16,6 +16,7 @@ from overlay_net.domain.address_conflict import QUARANTINE_TIME, conflict_pause,
 from overlay_net.domain.addresses import may_hand_out
 from overlay_net.domain.reserved_condition import since, tell
 from overlay_net.domain.routes_only_plan import plan_routes_only
+from overlay_net.domain.withdrawal import tell_of_withdrawn, withdrawals
 from overlay_net.model.cluster import (
     Announce,
     ApplyAssignment,
@@ -120,11 +121,14 @@ def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifeRules) -> No
 def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, rules: LifeRules) -> NodePlan:
     labels, routes_only = overlay_labels(node), not rules.overlay_addresses
     labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
-    same = (overlay.routes, overlay.routes_only) == (view.routes, routes_only) and overlay.held and labelled
-    spec = () if same else (ApplyOverlay(labels, view.routes, routes_only),)
+    wanted = (view.routes, view.generations, routes_only)
+    same = (overlay.routes, overlay.generations, overlay.routes_only) == wanted and overlay.held and labelled
+    withdrawn = withdrawals(overlay, view.routes, view.now)
+    spec = () if same else (ApplyOverlay(labels, view.routes, routes_only, view.generations, withdrawn),)
     if routes_only:
         # The agent lets go of an address when the object tells it to.
-        return NodePlan(spec) if spec else plan_routes_only(view, overlay)
+        plan = NodePlan(spec) if spec else plan_routes_only(view, overlay)
+        return plan if plan.actions else _and_withdrawn(view, overlay, plan)
     address = _plan_address(view, overlay, node)
     if any(not isinstance(action, LookUp) for action in address.actions):
         # The routes were compiled with the gateway that this plan is about to change.
@@ -132,7 +136,13 @@ def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, rules: Life
     if LookUp() in address.actions and overlay.assignment.address is None:
         return address
     # Routes never wait for an IPAM: what the look-up finds comes with the next plan.
-    return replace(address, actions=(*spec, *address.actions))
+    return replace(address, actions=(*spec, *address.actions)) if spec else _and_withdrawn(view, overlay, address)
+
+
+def _and_withdrawn(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
+    told = tell_of_withdrawn(overlay, view.now)
+    waits = [wait for wait in (plan.look_after, told.look_after) if wait is not None]
+    return NodePlan((*plan.actions, *told.actions), min(waits, default=None))
 
 
 def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
@@ -221,6 +231,7 @@ def _plan_reserved(view: NodeView, overlay: NodeOverlay, node: Node, current: Re
         releasing=tuple(str(other.address.ip) for other in others),
         conflicts=overlay.assignment.conflicts + left,
         last_conflict=view.now.replace(microsecond=0) if left else overlay.assignment.last_conflict,
+        withdrawn=overlay.assignment.withdrawn,
         reserved=since(view, overlay, Condition(RESERVED, True, "Reserved", message)),
     )
     actions: list[ClusterAction] = []

@@ -16,6 +16,7 @@ from overlay_net.model.conditions import (
     transition,
 )
 from overlay_net.model.kernel import (
+    DeleteRoute,
     Desired,
     DesiredLink,
     DesiredRoute,
@@ -27,6 +28,7 @@ from overlay_net.model.kernel import (
     Problem,
 )
 from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure, SilentGateway
+from overlay_net.model.trial import Trial
 
 MAX_SILENT = 64
 """Entries of status.gateways at the most."""
@@ -80,6 +82,7 @@ def report_of(
     now: datetime,
     around: Around = Around(),
     fallback: IpAddress | None = None,
+    trials: tuple[Trial, ...] = (),
 ) -> Report:
     """The agent's part of status.
 
@@ -92,7 +95,7 @@ def report_of(
     conditions = (
         _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
         _gateways_reachable(around),
-        _ready(desired, link, None if _is_tentative(blocked) else configured, failures),
+        _ready(desired, link, None if _is_tentative(blocked) else configured, failures, trials, plan),
     )
     return Report(
         interface=link.parent,
@@ -106,6 +109,7 @@ def report_of(
         failures=failures[:MAX_FAILURES],
         silent_gateways=around.silent[:MAX_SILENT],
         conflict=around.duplicate if around.duplicate and not overlay.deleting else None,
+        trials=trials,
         conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
     )
 
@@ -184,7 +188,12 @@ def _gateways_reachable(around: Around) -> Condition:
 
 
 def _ready(
-    desired: Desired, link: DesiredLink, configured: IpInterface | None, failures: tuple[RouteFailure, ...]
+    desired: Desired,
+    link: DesiredLink,
+    configured: IpInterface | None,
+    failures: tuple[RouteFailure, ...],
+    trials: tuple[Trial, ...],
+    plan: KernelPlan,
 ) -> Condition:
     routes_only = link.kind == "none"
     if configured != desired.address or (desired.address is None and not routes_only):
@@ -193,5 +202,13 @@ def _ready(
         first = failures[0]
         message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
+    left = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
+    if left:
+        message = f"{len(left)} routes that this node must not have any more are still in its kernel; {left[0].subnet}"
+        return Condition(READY, False, "RoutesLeft", message)
+    if trials:
+        first_trial = min(trials, key=lambda trial: trial.state == "Probing")
+        named = f"generation {first_trial.generation} of StaticRoute {first_trial.static_route}"
+        return Condition(READY, False, first_trial.state, f"{named}: {first_trial.message}")
     what = f"{len(desired.routes)} routes are in place"
     return Condition(READY, True, "Ready", what if routes_only else f"address and {what}")

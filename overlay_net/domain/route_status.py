@@ -11,6 +11,7 @@ from datetime import datetime
 
 from overlay_net.domain.node_routes import refusal
 from overlay_net.domain.protection import NOTHING, Protection
+from overlay_net.domain.rollout import Progress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
 from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork, QuickKey, quick_key
@@ -18,12 +19,16 @@ from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import integer_of, objects_of, text_of
 from overlay_net.model.static_route import StaticRoute
+from overlay_net.model.trial import RouteGeneration, Trial
 
 MAX_NODES = 1000
 """Entries of nodeStatus at the most, failing ones first; the counts cover all nodes."""
 
 READY, PENDING, FAILED = "Ready", "Pending", "Failed"
 _ORDER = {FAILED: 0, PENDING: 1, READY: 2}
+
+WAITING = "RollingOut"
+"""Cause of a node that keeps what it has for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class NodeTable:
     overlay: NodeOverlay
     routes: Mapping[QuickKey, DesiredRoute]
     failures: Mapping[QuickKey, RouteFailure]
+    generations: Mapping[str, RouteGeneration]
+    trials: Mapping[str, Trial]
 
     @classmethod
     def of(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
@@ -42,12 +49,14 @@ class NodeTable:
             overlay,
             {route.key: route for route in overlay.routes},
             {failure.key: failure for failure in overlay.report.failures},
+            {each.static_route: each for each in overlay.generations},
+            {trial.static_route: trial for trial in overlay.report.trials},
         )
 
     @property
     def current(self) -> bool:
         """Whether the agent has reported on the spec as it is now."""
-        return self.overlay.report.observed_generation >= self.overlay.generation
+        return self.overlay.current
 
     @property
     def unnamed_failures(self) -> bool:
@@ -62,6 +71,8 @@ class NodeVerdict:
     device: str
     state: str
     message: str = ""
+    cause: str = ""
+    """Of a node that is not ready because of a probe or a roll-out: the reason of the condition."""
 
     def to_json(self) -> JsonObject:
         raw: JsonObject = {"hostname": self.hostname, "gateway": self.gateway, "device": self.device}
@@ -86,15 +97,16 @@ def route_status(
             verdicts.append(_verdict(route, table, before, conflicts))
             for gateway in _silent_gateways(route, table):
                 silent.setdefault(gateway, []).append(table.node.name)
-    verdicts.sort(key=lambda verdict: (_ORDER[verdict.state], verdict.hostname))
+    verdicts.sort(key=lambda verdict: (_ORDER[verdict.state], verdict.cause == WAITING, verdict.hostname))
     ready = sum(verdict.state == READY for verdict in verdicts)
     failed = sum(verdict.state == FAILED for verdict in verdicts)
     conditions = (
         _accepted(refused, conflicts),
-        _programmed(verdicts, ready, failed),
+        _programmed(route, verdicts, ready, failed),
         _gateway_reachable(route, verdicts, silent),
     )
-    return {
+    updated = sum(verdict.cause != WAITING for verdict in verdicts)
+    return ({"updated": updated} if route.rollout is not None else {}) | {
         "nodeStatus": [verdict.to_json() for verdict in verdicts[:MAX_NODES]],
         "desired": len(verdicts),
         "ready": ready,
@@ -122,6 +134,10 @@ def _verdict(
     if not gateway and route.kind == "unicast":
         gateway = _text(_gateway_of(table))
     device = _device(route, table)
+    tried = _tried(route, table)
+    if tried is not None:
+        state, message, cause = tried
+        return NodeVerdict(hostname, gateway, device, state, message, cause)
     pending = ""
     for subnet in route.subnets:
         key = quick_key(subnet, route.metric, route.table)
@@ -141,12 +157,56 @@ def _verdict(
         return NodeVerdict(hostname, gateway, device, READY)
     if not pending and before is not None:
         last = before.get(hostname)
-        if last is None and len(before) >= MAX_NODES:
+        if last is None and len(before) >= MAX_NODES and _ends_well(before):
             # Failing nodes are listed first: one that found no room in the list was ready.
             return NodeVerdict(hostname, gateway, device, READY)
         if last and (text_of(last.get("gateway")), text_of(last.get("device"))) == (gateway, device):
             return NodeVerdict(hostname, gateway, device, text_of(last.get("state")), text_of(last.get("message")))
     return NodeVerdict(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
+
+
+def _ends_well(before: Mapping[str, JsonObject]) -> bool:
+    return text_of(next(reversed(list(before.values()))).get("state")) == READY
+
+
+def _tried(route: StaticRoute, table: NodeTable) -> tuple[str, str, str] | None:
+    """State, message and cause of a node that has not got this generation yet, or has not proven it."""
+    told = table.generations.get(route.name)
+    if told is None or (told.uid, told.generation) != (route.uid, route.generation):
+        if route.rollout is not None:
+            has = f"keeps generation {told.generation}" if told is not None else "keeps what it has"
+            return PENDING, f"{has}, and waits for its turn in the roll-out", WAITING
+        if told is not None or (route.probe is not None and _has_entries(route, table)):
+            return PENDING, "the node's object still has an earlier generation", ""
+        return None
+    trial = table.trials.get(route.name)
+    if trial is None or not trial.is_of(told):
+        return None
+    return PENDING if trial.state == "Probing" else FAILED, trial.message, trial.state
+
+
+def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
+    keys = (quick_key(subnet, route.metric, route.table) for subnet in route.subnets)
+    return any((entry := table.routes.get(key)) is not None and entry.owner == route.name for key in keys)
+
+
+def progress_of(route: StaticRoute, tables: Iterable[NodeTable], protection: Protection) -> tuple[Progress, ...]:
+    """How far the nodes meant are with the present generation; none for an object that no node gets."""
+    if refusal(route, protection) is not None:
+        return ()
+    before = _verdicts_before(route)
+    selected = (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
+    return tuple(_progress(route, table, before) for table in selected)
+
+
+def _progress(route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None) -> Progress:
+    told = table.generations.get(route.name)
+    reached = told is not None and (told.uid, told.generation) == (route.uid, route.generation)
+    in_place = reached and _verdict(route, table, before, {}).state == READY
+    failing = route.name in table.trials or any(
+        failure.static_route == route.name for failure in table.overlay.report.failures
+    )
+    return Progress(table.node.name, reached, in_place, failing and not reached)
 
 
 def _same(route: StaticRoute, entry: DesiredRoute, table: NodeTable) -> bool:
@@ -209,12 +269,32 @@ def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork
     return Condition(ACCEPTED, True, "Accepted")
 
 
-def _programmed(verdicts: list[NodeVerdict], ready: int, failed: int) -> Condition:
+def _programmed(route: StaticRoute, verdicts: list[NodeVerdict], ready: int, failed: int) -> Condition:
     if not verdicts:
         return Condition(PROGRAMMED, False, "NoNodes", "no node is selected")
     if ready == len(verdicts):
         return Condition(PROGRAMMED, True, "Programmed", f"in place on all {ready} nodes")
-    reason = "Failing" if failed else "Pending"
     worst = verdicts[0]
     message = f"in place on {ready} of {len(verdicts)} nodes; {worst.hostname}: {worst.message}"
+    waiting = sum(verdict.cause == WAITING for verdict in verdicts)
+    if waiting and route.rollout is not None:
+        unavailable = [each for each in verdicts if each.state != READY and each.cause != WAITING]
+        limit = route.rollout.limit(len(verdicts))
+        stopped = len(unavailable) >= limit and all(each.state == FAILED for each in unavailable)
+        return Condition(PROGRAMMED, False, *_rolling(verdicts, waiting, unavailable, limit, stopped=stopped))
+    reason = worst.cause or ("Failing" if failed else "Pending")
     return Condition(PROGRAMMED, False, reason, message)
+
+
+def _rolling(
+    verdicts: list[NodeVerdict], waiting: int, unavailable: list[NodeVerdict], limit: int, *, stopped: bool
+) -> tuple[str, str]:
+    told = f"{len(verdicts) - waiting} of {len(verdicts)} nodes have this generation, {limit} at a time may be without"
+    if not unavailable:
+        return WAITING, told
+    names = ", ".join(each.hostname for each in unavailable[:10])
+    more = f" and {len(unavailable) - 10} more" if len(unavailable) > 10 else ""
+    first = f"{unavailable[0].hostname}: {unavailable[0].message}"
+    if stopped:
+        return "RolloutStopped", f"{told}; not in place on {names}{more}; {first}"
+    return WAITING, f"{told}; waits for {names}{more}; {first}"

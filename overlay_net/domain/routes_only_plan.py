@@ -41,6 +41,7 @@ def plan_routes_only(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     message = "overlay addresses are switched off: this node has routes only"
     nothing = Assignment(
         releasing=tuple(str(each.address.ip) for each in reservations),
+        withdrawn=held.withdrawn,
         reserved=since(view, overlay, Condition(RESERVED, False, ROUTES_ONLY, message)),
     )
     actions: list[ClusterAction] = []

@@ -11,8 +11,9 @@ from typing import TypeAlias
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.kernel import DesiredRoute, IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import Assignment, NodeOverlay
+from overlay_net.model.overlay import Assignment, NodeOverlay, Withdrawal
 from overlay_net.model.pool import Pool
+from overlay_net.model.trial import RouteGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class NodeView:
     pools: tuple[Pool, ...]
     """Every pool, in the order in which they are tried."""
     now: datetime
+    generations: tuple[RouteGeneration, ...] = ()
+    """Of which generations ``routes`` are, of StaticRoutes with a probe or a staged roll-out."""
     reservations: tuple[Reservation, ...] | None = None
     """What the IPAM has for this node; None: nobody asked yet."""
     records_differ: bool = False
@@ -88,11 +91,13 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOverlay:
-    """Create or update the node's object: labels, finalizer, spec.routes, and whether that is all that it has."""
+    """Create or update the node's object: labels, finalizer, the routes, and whether they are all that the node has."""
 
     labels: Mapping[str, str]
     routes: tuple[DesiredRoute, ...]
     routes_only: bool = False
+    generations: tuple[RouteGeneration, ...] = ()
+    withdrawn: tuple[Withdrawal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.parse import integer_of, objects_of, text_of, time_of, time_text
 
 RESERVED: Final = "Reserved"
+ROUTES_WITHDRAWN: Final = "RoutesWithdrawn"
 CONFIGURED: Final = "Configured"
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import CONFIGURED, READY, RELEASED, RESERVED, Condition, find, parse_conditions
+from overlay_net.model.conditions import (
+    CONFIGURED,
+    READY,
+    RELEASED,
+    RESERVED,
+    ROUTES_WITHDRAWN,
+    Condition,
+    find,
+    parse_conditions,
+)
 from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork, QuickKey, quick_key
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
@@ -22,6 +31,7 @@ from overlay_net.model.parse import (
     time_text,
 )
 from overlay_net.model.route import routes_of
+from overlay_net.model.trial import RouteGeneration, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,8 @@ class Assignment:
     """How often an address of this node was given up because somebody else used it."""
     last_conflict: datetime | None = None
     reserved: Condition | None = None
+    withdrawn: Condition | None = None
+    """Only while an agent does not confirm that routes of StaticRoutes that were deleted are gone."""
 
     def to_json(self) -> JsonObject:
         raw: JsonObject = {}
@@ -124,8 +136,9 @@ class Assignment:
             raw["conflicts"] = self.conflicts
         if self.last_conflict is not None:
             raw["lastConflict"] = time_text(self.last_conflict)
-        if self.reserved is not None:
-            raw["conditions"] = [self.reserved.to_json()]
+        conditions = [each.to_json() for each in (self.reserved, self.withdrawn) if each is not None]
+        if conditions:
+            raw["conditions"] = conditions
         return raw
 
 
@@ -147,6 +160,8 @@ class Report:
     silent_gateways: tuple[SilentGateway, ...] = ()
     conflict: IpAddress | None = None
     """The assigned address, while somebody else on the link uses it."""
+    trials: tuple[Trial, ...] = ()
+    """Generations of StaticRoutes that are not proven here, or were rolled back."""
     conditions: tuple[Condition, ...] = ()
 
     def to_json(self) -> JsonObject:
@@ -167,7 +182,24 @@ class Report:
             raw["fallbackGateway"] = str(self.fallback)
         if self.conflict is not None:
             raw["conflictingIpAddr"] = str(self.conflict)
+        if self.trials:
+            raw["probes"] = [trial.to_json() for trial in self.trials]
         return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """One entry of spec.withdrawn: a StaticRoute that the node has no routes of any more, and since when."""
+
+    static_route: str
+    since: datetime | None
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "Withdrawal":
+        return cls(text_of(raw.get("staticRoute")), time_of(raw.get("since")))
+
+    def to_json(self) -> JsonObject:
+        return {"staticRoute": self.static_route} | ({"since": time_text(self.since)} if self.since else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +219,10 @@ class NodeOverlay:
     routes: tuple[DesiredRoute, ...]
     assignment: Assignment
     report: Report
+    generations: tuple[RouteGeneration, ...] = ()
+    """Of StaticRoutes with a probe or a staged roll-out."""
+    withdrawn: tuple[Withdrawal, ...] = ()
+    """What the agent has not confirmed to be gone, as of the last change of the routes."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
@@ -225,6 +261,7 @@ class NodeOverlay:
                 conflicts=integer_of(status.get("conflicts")),
                 last_conflict=time_of(status.get("lastConflict")),
                 reserved=find(conditions, RESERVED),
+                withdrawn=find(conditions, ROUTES_WITHDRAWN),
             ),
             report=Report(
                 interface=text_of(status.get("interface")),
@@ -238,8 +275,11 @@ class NodeOverlay:
                 silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
                 fallback=address_in(status, "fallbackGateway"),
                 conflict=address_in(status, "conflictingIpAddr"),
-                conditions=tuple(condition for condition in conditions if condition.type != RESERVED),
+                trials=tuple(Trial.parse(item) for item in objects_of(status, "probes")),
+                conditions=tuple(each for each in conditions if each.type not in (RESERVED, ROUTES_WITHDRAWN)),
             ),
+            generations=tuple(RouteGeneration.parse(item) for item in objects_of(spec, "generations")),
+            withdrawn=tuple(Withdrawal.parse(item) for item in objects_of(spec, "withdrawn")),
         )
 
     @property
@@ -252,10 +292,15 @@ class NodeOverlay:
         return FINALIZER in self.finalizers
 
     @property
+    def current(self) -> bool:
+        """Whether the agent has reported on the spec as it is now."""
+        return self.report.observed_generation >= self.generation
+
+    @property
     def is_ready(self) -> bool:
         """The agent saw this very generation, and has all of it in its kernel."""
         ready = find(self.report.conditions, READY)
-        return ready is not None and ready.status and self.report.observed_generation >= self.generation
+        return ready is not None and ready.status and self.current
 
     @property
     def is_without_address(self) -> bool:
@@ -270,9 +315,4 @@ class NodeOverlay:
     def has_let_go(self) -> bool:
         """The agent saw this deletion and has nothing of the overlay left in its kernel."""
         configured = find(self.report.conditions, CONFIGURED)
-        return (
-            configured is not None
-            and not configured.status
-            and configured.reason == RELEASED
-            and self.report.observed_generation >= self.generation
-        )
+        return configured is not None and not configured.status and configured.reason == RELEASED and self.current

@@ -46,6 +46,20 @@ ACCEPTED = [
         },
     ),
     manifest("sroute", {"subnet": "10.66.0.0/16", "type": "blackhole", "metric": 9999}),
+    manifest("sroute", {"subnet": "10.1.0.0/16", "mtu": 65520, "advmss": 65495}),
+    manifest("sroute", {"subnet": "fd00::/64", "mtu": 1280}),
+    *(
+        manifest("sroute", {"subnet": "10.1.0.0/16", "probe": probe})
+        for probe in (
+            {"tcp": "10.1.0.9:443"},
+            {"icmp": "192.168.0.10", "timeout": "1s"},
+            {"tcp": "[fd00::1]:65535", "timeout": "1m"},
+            {"icmp": "fd00::1", "timeout": "1500ms"},
+        )
+    ),
+    # Whether what must not be cut off is still there.
+    manifest("sroute", {"subnet": "10.1.0.0/16", "type": "blackhole", "probe": {"icmp": "10.2.0.1"}}),
+    *(manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}) for each in (1, 50, "10%")),
     manifest("opool", pool()),
     manifest("opool", pool(exclude=["192.168.100.2", "192.168.100.8/29", "192.168.100.20-192.168.100.30"])),
     manifest("opool", {"cidr": "fd00::/64", "gateway": "fd00::1", "exclude": ["fd00::2-fd00::9"], "zones": ["dal10"]}),
@@ -116,6 +130,44 @@ REFUSED = [
         manifest("sroute", {"subnet": "10.1.0.0/16", "gateways": [{"address": "10.0.0.1"}, {"address": "10.0.0.1"}]}),
         "Duplicate",
     ),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "mtu": 65521}), "less than or equal to 65520"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "advmss": 65496}), "less than or equal to 65495"),
+    *(
+        (manifest("sroute", {"subnet": "10.1.0.0/16", "probe": probe}), part)
+        for probe, part in (
+            ({}, "exactly one of tcp and icmp"),
+            ({"tcp": "10.1.0.9:443", "icmp": "10.1.0.9"}, "exactly one of tcp and icmp"),
+            ({"icmp": "example.com"}, "names are not looked up"),
+            ({"tcp": "example.com:443"}, "names are not looked up"),
+            ({"tcp": "10.1.0.9"}, "no IP address with a port"),
+            ({"tcp": "10.1.0.9:0"}, "no IP address with a port"),
+            ({"tcp": "10.1.0.9:65536"}, "no IP address with a port"),
+            ({"tcp": "fd00::1:443"}, "no IP address with a port"),
+            ({"tcp": "127.0.0.1:443"}, "can never answer"),
+            ({"icmp": "0.0.0.0"}, "can never answer"),
+            ({"icmp": "239.1.1.1"}, "can never answer"),
+            ({"icmp": "255.255.255.255"}, "can never answer"),
+            ({"icmp": "fe80::1"}, "can never answer"),
+            ({"tcp": "[ff02::1]:443"}, "can never answer"),
+            ({"icmp": "::1"}, "can never answer"),
+            ({"icmp": "10.1.0.9", "timeout": "5"}, "timeout"),
+            ({"icmp": "10.1.0.9", "timeout": "999ms"}, "not from 1s to 60s"),
+            ({"icmp": "10.1.0.9", "timeout": "61s"}, "not from 1s to 60s"),
+        )
+    ),
+    (
+        manifest("sroute", {"subnet": "10.1.0.0/16", "type": "blackhole", "probe": {"icmp": "10.1.2.3"}}),
+        "the probe can never answer",
+    ),
+    (
+        manifest("sroute", {"subnet": "10.1.0.0/16", "type": "prohibit", "probe": {"tcp": "10.1.2.3:80"}}),
+        "the probe can never answer",
+    ),
+    *(
+        (manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}), "maxUnavailable")
+        for each in (0, -1, "0%", "101%", "10", "all")
+    ),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {}}), "maxUnavailable"),
     (manifest("opool", {}), "exactly one of cidr and phpIPAM"),
     (manifest("opool", {"cidr": "10.1.0.0/24"}), "gateway is required"),
     (manifest("opool", pool(phpIPAM={"subnetID": 1})), "exactly one of cidr and phpIPAM"),

@@ -167,7 +167,7 @@ class Cluster:
             name=NAME,
             node=self.node,
             overlay=overlay,
-            routes=compile_routes(self.routes, self.node, gateway) if self.node else (),
+            routes=compile_routes(self.routes, self.node, gateway).routes if self.node else (),
             pools=tuple(self.pools),
             now=self.now,
             records_differ=self.feed

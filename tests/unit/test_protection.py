@@ -71,5 +71,5 @@ def test_it_answers_as_a_walk_through_all_would(protected: list[Any], subnet: An
 
 def test_a_refused_route_is_on_no_node_and_disturbs_no_other() -> None:
     routes = [static_route("bad", "10.176.0.0/16"), static_route("good", "10.5.0.0/16")]
-    found = compile_routes(routes, node(), None, PROTECTION)
+    found = compile_routes(routes, node(), None, PROTECTION).routes
     assert [each.owner for each in found] == ["good"]

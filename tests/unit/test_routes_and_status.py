@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from overlay_net.domain.node_routes import compile_routes
-from overlay_net.domain.route_status import NodeTable, route_status
+from overlay_net.domain.route_status import MAX_NODES, NodeTable, route_status
 from overlay_net.model.route import route_json
 from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, overlay, static_route
@@ -15,7 +15,7 @@ GATEWAY = ip_address("192.168.100.1")
 
 
 def compiled(*routes: StaticRoute, **options: Any) -> list[tuple[str, list[str], str]]:
-    found = compile_routes(routes, node(**options), GATEWAY)
+    found = compile_routes(routes, node(**options), GATEWAY).routes
     return [(str(each.subnet), [str(gateway.address) for gateway in each.gateways], each.owner) for each in found]
 
 
@@ -24,7 +24,7 @@ def test_without_a_gateway_of_its_own_a_route_goes_through_the_overlay_gateway()
     assert compiled(static_route(gateway="10.0.0.9")) == [("192.168.0.0/24", ["10.0.0.9"], "r1")]
     several = [{"address": "10.0.0.9"}, {"address": "10.0.0.8"}]
     assert compiled(static_route(gateways=several)) == [("192.168.0.0/24", ["10.0.0.9", "10.0.0.8"], "r1")]
-    assert compile_routes([static_route()], node(), None)[0].gateways == ()
+    assert compile_routes([static_route()], node(), None).routes[0].gateways == ()
 
 
 def test_zone_labels_and_selectors_choose_the_nodes() -> None:
@@ -69,7 +69,7 @@ def test_broken_and_deleted_objects_give_no_routes_and_disturb_nobody() -> None:
 def table(
     name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, failures: Any = (), failed: int | None = None
 ) -> NodeTable:
-    entries = [route_json(each) for each in compile_routes(routes, node(name), GATEWAY)]
+    entries = [route_json(each) for each in compile_routes(routes, node(name), GATEWAY).routes]
     status = {
         "ipAddr": "192.168.100.4/24",
         "gateway": "192.168.100.1",
@@ -175,3 +175,12 @@ def test_the_list_is_bounded_and_the_counts_are_not() -> None:
     status = route_status(route, [table(f"n{number:04}", route) for number in range(1200)], NOW)
     assert len(status["nodeStatus"]) == 1000
     assert status["ready"] == 1200
+
+
+def test_a_node_that_found_no_room_in_the_list_was_ready_only_where_others_in_it_are() -> None:
+    route = static_route()
+    for state, then in (("Pending", "Pending"), ("Ready", "Ready")):
+        listed = [{"hostname": f"m{number:04}", "state": state} for number in range(MAX_NODES)]
+        status = {"observedGeneration": 1, "nodeStatus": listed}
+        found = route_status(static_route(status=status), [table("n1", route, seen=1, generation=2)], NOW)
+        assert [each["state"] for each in found["nodeStatus"]] == [then]

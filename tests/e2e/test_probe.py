@@ -1,0 +1,149 @@
+"""A change of a StaticRoute that cuts nodes off: they go back to what they had, once, whatever dies on the way."""
+
+from typing import Any
+
+import pytest
+
+from lab import vlan
+from lab.processes import Process, wait_until
+from lab.story import ROUTE, Story
+from lab.traffic import PORT, Stream, seen_source
+from lab.vlan import Node
+
+NAME = vlan.NODE_NAMES[0]
+GOOD, ALSO_GOOD, BLACK_HOLE = vlan.OVERLAY_GATEWAY, vlan.OTHER_OVERLAY_GATEWAY, "192.168.100.253"
+PROBE = {"tcp": f"{vlan.ON_PREMISE_HOST}:{PORT}", "timeout": "3s"}
+OTHER = "192.168.7.0/24"
+
+
+class Edge:
+    """One node with a route that works, and a gateway that answers ARP and forwards nothing."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        story.vlan.add_gateway("black-hole", BLACK_HOLE).sysctl("net.ipv4.ip_forward", 0)
+        spec = {"subnet": OTHER, "gateway": GOOD}
+        other = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": "other"}}
+        story.plane.apply(other | {"spec": spec})
+        self.change(GOOD)
+        story.wait_route(1)
+
+    @property
+    def node(self) -> Node:
+        return self.story.vlan.nodes[NAME]
+
+    @property
+    def agent(self) -> Process:
+        return self.story.product.agents[NAME]
+
+    def change(self, gateway: str) -> None:
+        self.story.apply_route(gateway=gateway, probe=PROBE)
+
+    def leads_through(self, gateway: str, subnet: str = vlan.ON_PREMISE_SUBNET) -> bool:
+        return f"via {gateway} " in self.node.ip("route", "show", subnet)
+
+    def programmed(self) -> tuple[str, str, int]:
+        """Reason, message and generation of the condition Programmed."""
+        found = self.story.plane.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        (condition,) = [each for each in found if each["type"] == "Programmed"]
+        return condition["reason"], condition["message"], condition["observedGeneration"]
+
+    def generation(self) -> int:
+        return int(self.story.plane.get("staticroute", ROUTE)["metadata"]["generation"])
+
+    def wait_rolled_back(self) -> str:
+        wanted = ("RolledBack", self.generation())
+        wait_until(lambda: self.programmed()[::2] == wanted, "the StaticRoute says that it was rolled back")
+        return self.programmed()[1]
+
+    def rollbacks(self) -> int:
+        return self.agent.log.read_text().count("a change is rolled back")
+
+    def start_agent(self) -> None:
+        """Without waiting for the API server. Its log goes on."""
+        self.agent.start()
+
+    def works(self) -> bool:
+        return seen_source(self.node, vlan.ON_PREMISE_HOST) == self.story.addresses()[NAME]
+
+
+@pytest.fixture
+def edge(story: Story) -> Edge:
+    story.build((NAME,))
+    story.product.fence_after = "10m"
+    story.start()
+    story.register_nodes((NAME,))
+    return Edge(story)
+
+
+def overlay_status(edge: Edge) -> dict[str, Any]:
+    return dict(edge.story.plane.get("nodeoverlayip", NAME)["status"])
+
+
+def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_is_tried(edge: Edge) -> None:
+    during = Stream(edge.node, vlan.ON_PREMISE_HOST)
+    edge.change(BLACK_HOLE)
+    message = edge.wait_rolled_back()
+    assert f"{NAME}: tcp {vlan.ON_PREMISE_HOST}:{PORT} did not answer within 3 s" in message
+    assert edge.leads_through(GOOD)
+    assert edge.leads_through(GOOD, OTHER)
+    count = during.stop()
+    assert 0 < count.lost < count.sent
+    assert count.longest_gap_ms < 6000, "no longer than it was tried"
+    assert edge.works()
+    (tried,) = overlay_status(edge)["probes"]
+    assert (tried["staticRoute"], tried["state"]) == (ROUTE, "RolledBack")
+    assert [route["gateways"] for route in tried["routes"]] == [[{"address": GOOD}]]
+    assert "RolledBack" in edge.story.plane.kubectl("get", "events", "-n", "default")
+    # Neither a new agent nor another look tries the same again.
+    after = Stream(edge.node, vlan.ON_PREMISE_HOST)
+    edge.agent.kill9()
+    edge.start_agent()
+    edge.story.product.wait_agent(edge.node)
+    edge.node.ip("route", "delete", OTHER)
+    wait_until(lambda: edge.leads_through(GOOD, OTHER), "another look was taken")
+    assert after.stop().lost == 0
+    assert edge.rollbacks() == 1
+    edge.change(ALSO_GOOD)
+    wait_until(lambda: edge.programmed()[::2] == ("Programmed", edge.generation()), "the next change is taken")
+    assert edge.leads_through(ALSO_GOOD)
+    assert edge.works()
+    wait_until(lambda: "probes" not in overlay_status(edge), "nothing is left to say")
+    assert edge.story.is_ready(NAME)
+
+
+def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_without_the_api(edge: Edge) -> None:
+    edge.change(BLACK_HOLE)
+    wait_until(lambda: edge.leads_through(BLACK_HOLE), "the kernel has the change", every=0.01)
+    edge.agent.kill9()
+    edge.story.plane.api_server.kill9()
+    assert edge.leads_through(BLACK_HOLE)
+    assert edge.rollbacks() == 0
+    edge.start_agent()
+    wait_until(lambda: edge.leads_through(GOOD), "the node went back by itself", timeout=30)
+    assert edge.leads_through(GOOD, OTHER)
+    # What it found out is kept, though the API server never heard of it.
+    edge.agent.kill9()
+    edge.node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
+    edge.start_agent()
+    wait_until(lambda: edge.leads_through(GOOD), "the route of before is brought back", timeout=30)
+    assert edge.rollbacks() == 1
+    edge.story.plane.api_server.start()
+    edge.story.plane.wait_ready()
+    # A new controller does not wait for its turn to try the API server again.
+    assert edge.story.product.controller is not None
+    edge.story.product.controller.kill9()
+    edge.story.product.start_controller()
+    edge.wait_rolled_back()
+    assert edge.leads_through(GOOD)
+    assert edge.rollbacks() == 1
+    assert edge.works()
+
+
+def test_a_new_route_whose_target_does_not_answer_is_withdrawn(edge: Edge) -> None:
+    edge.story.plane.kubectl("delete", "staticroute", ROUTE)
+    edge.story.wait_no_route(edge.node)
+    edge.change(BLACK_HOLE)
+    assert "withdrawn" in edge.wait_rolled_back()
+    edge.story.wait_no_route(edge.node)
+    assert edge.leads_through(GOOD, OTHER)
