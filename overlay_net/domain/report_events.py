@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from overlay_net.model.cluster import Announce
 from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find
-from overlay_net.model.kernel import QuickKey
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
+from overlay_net.model.route_key import QuickKey
 
 ON_THE_WAY = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
 """Reasons of ``Configured=False`` that pass by themselves."""

@@ -20,12 +20,11 @@ from overlay_net.model.kernel import (
     NextHop,
     Observed,
     Problem,
-    QuickKey,
     ReplaceRoute,
     Route,
     RouteKind,
-    version_of,
 )
+from overlay_net.model.route_key import QuickKey, version_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from overlay_net.domain.protection import NOTHING, Protection
 from overlay_net.domain.rollout import Progress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
-from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork, QuickKey, quick_key
+from overlay_net.model.kernel import DesiredRoute, IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import integer_of, objects_of, text_of
+from overlay_net.model.route_key import QuickKey, quick_key
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.model.trial import RouteGeneration, Trial
 

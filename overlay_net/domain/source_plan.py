@@ -25,10 +25,10 @@ from overlay_net.model.kernel import (
     NextHop,
     Observed,
     Problem,
-    QuickKey,
     ReplaceRoute,
     Route,
 )
+from overlay_net.model.route_key import QuickKey
 from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceTable
 
 DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}

@@ -7,8 +7,9 @@ closed set of changes that a plan may ask for; each one can be applied twice.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from overlay_net.model.route_key import Numbered, QuickKey, quick_key
 from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceRouting
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
@@ -26,54 +27,6 @@ MAIN_TABLE = 254
 
 IPV6_DEFAULT_METRIC = 1024
 """What the kernel stores for an IPv6 route without a metric (IP6_RT_PRIO_USER)."""
-
-QuickKey: TypeAlias = int
-
-
-def quick_key(subnet: IpNetwork, metric: int, table: int) -> QuickKey:
-    """The key of a route in one number, metric and table of 32 bits each as the kernel's.
-
-    Networks of the standard library are ten times as slow to hash and to compare, and a tuple takes three times the
-    memory.
-    """
-    place = (int(subnet.network_address) << 8 | subnet.prefixlen) << 8 | subnet.version
-    return (place << 32 | metric) << 32 | table
-
-
-def version_of(key: QuickKey) -> int:
-    return key >> 64 & 0xFF
-
-
-def prefix_of(key: QuickKey) -> int:
-    return key >> 72 & 0xFF
-
-
-def number_of(key: QuickKey) -> int:
-    """The first address of the subnet."""
-    return key >> 80
-
-
-def subnet_of(key: QuickKey) -> IpNetwork:
-    return (IPv4Network if version_of(key) == 4 else IPv6Network)((number_of(key), prefix_of(key)))
-
-
-class _Numbered:
-    """Has its ``subnet`` in ``quick_key`` alone: made when somebody asks, kept it would take half of the memory."""
-
-    __slots__ = ()
-
-    quick_key: QuickKey
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            if name == "subnet":
-                return subnet_of(self.quick_key)
-            raise AttributeError(f"{type(self).__name__} has no {name}")
-
-    def _number(self, key: QuickKey) -> None:
-        object.__setattr__(self, "quick_key", key)
-        object.__delattr__(self, "subnet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +89,7 @@ class NextHop:
 
 
 @dataclass(frozen=True, slots=True)
-class Route(_Numbered):
+class Route(Numbered):
     """One route; ``key`` is what the kernel allows only once."""
 
     subnet: IpNetwork = field(compare=False)
@@ -242,7 +195,7 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class DesiredRoute(_Numbered):
+class DesiredRoute(Numbered):
     """One route of NodeOverlayIp.spec.routes; the device is found by the plan, from the on-link subnets."""
 
     subnet: IpNetwork = field(compare=False)

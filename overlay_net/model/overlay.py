@@ -15,7 +15,7 @@ from overlay_net.model.conditions import (
     find,
     parse_conditions,
 )
-from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork, QuickKey, quick_key
+from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.parse import (
     address_in,
@@ -31,6 +31,7 @@ from overlay_net.model.parse import (
     time_text,
 )
 from overlay_net.model.route import routes_of
+from overlay_net.model.route_key import QuickKey, quick_key
 from overlay_net.model.trial import RouteGeneration, Trial
 
 

@@ -4,13 +4,14 @@ Every action can be applied twice: what exists already, or is gone already, is n
 that something of the same key exists which may not be ours.
 """
 
+import asyncio
 import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from overlay_net.adapters.netlink import link_messages as links
 from overlay_net.adapters.netlink import route_messages, rule_messages
@@ -34,6 +35,7 @@ from overlay_net.model.kernel import (
     Marks,
     Observed,
     ReplaceRoute,
+    Route,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -42,6 +44,11 @@ from overlay_net.model.kernel import (
 from overlay_net.model.rule import AddRule, DeleteRule, Rule
 
 RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MANY = 5000
+"""Routes from which on they are gone through in a thread."""
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT}
 # The kernel keeps an address's protocol since this release (IFA_PROTO, commit 47f0bd503210).
@@ -146,8 +153,7 @@ class Kernel:
         Raises KernelError where it is not known what became of them: the next look tells.
         """
         refused: list[tuple[RouteAction, KernelError]] = []
-        additions = [action for action in actions if not isinstance(action, DeleteRoute)]
-        deletions = [action for action in actions if isinstance(action, DeleteRoute)]
+        additions, deletions = await _aside(len(actions), _parted, actions)
         try:
             await self._write(additions, refused)
             await self._write(await self._there(deletions), refused)
@@ -163,15 +169,7 @@ class Kernel:
         if all(route_messages.metric_of(action.route) for action in deletions):
             return deletions
         there = await self._routes.read()
-        same = {id(route) for route in there}
-        if all(id(action.route) in same for action in deletions):
-            return deletions
-        keys = {(route.protocol, route.quick_key) for route in there}
-        return [
-            action
-            for action in deletions
-            if route_messages.metric_of(action.route) or (action.route.protocol, action.route.quick_key) in keys
-        ]
+        return await _aside(len(there), _still_there, deletions, there)
 
     async def _write(self, actions: Sequence[RouteAction], refused: list[tuple[RouteAction, KernelError]]) -> None:
         sent: list[RouteAction] = []
@@ -247,6 +245,31 @@ class Kernel:
         if found is None:
             raise KernelError(f"no link {name}", code=errno.ENODEV)
         return found
+
+
+async def _aside(size: int, step: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+    """Do it at once, or in a thread where thousands of values would keep the event loop away for too long."""
+    return step(*arguments, **more) if size < MANY else await asyncio.to_thread(step, *arguments, **more)
+
+
+def _parted(actions: Sequence[RouteAction]) -> tuple[list[RouteAction], list[DeleteRoute]]:
+    """Additions and replacements, and deletions."""
+    return (
+        [action for action in actions if not isinstance(action, DeleteRoute)],
+        [action for action in actions if isinstance(action, DeleteRoute)],
+    )
+
+
+def _still_there(deletions: list[DeleteRoute], there: Sequence[Route]) -> list[DeleteRoute]:
+    same = {id(route) for route in there}
+    if all(id(action.route) in same for action in deletions):
+        return deletions
+    keys = {(route.protocol, route.quick_key) for route in there}
+    return [
+        action
+        for action in deletions
+        if route_messages.metric_of(action.route) or (action.route.protocol, action.route.quick_key) in keys
+    ]
 
 
 _VERBS = {

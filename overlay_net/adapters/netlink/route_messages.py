@@ -14,7 +14,8 @@ from typing import Any
 
 from overlay_net.adapters.netlink.wire import ATTRIBUTE, U32, attribute, attributes
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import IpAddress, NextHop, Route, RouteKind, number_of, prefix_of, version_of
+from overlay_net.model.kernel import IpAddress, NextHop, Route, RouteKind
+from overlay_net.model.route_key import number_of, prefix_of, version_of
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
