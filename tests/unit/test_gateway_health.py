@@ -94,11 +94,11 @@ def test_never_down_without_failures_in_a_row_nor_up_without_answers_and_hold(
             assert not alive
             assert row >= check.failures
             fell = now
-            assert FIRST_HOLD <= health.held_until - now <= LONGEST_HOLD
+            assert now + FIRST_HOLD <= health.held_until <= now + LONGEST_HOLD
         if before.down and not health.down:
             assert alive
             assert row >= check.successes
-            assert now - fell >= FIRST_HOLD
+            assert now >= fell + FIRST_HOLD
         if not before.down and not health.down and not alive:
             assert row < check.failures
 
