@@ -18,7 +18,7 @@ from overlay_net.controller.pool_reconciler import PoolReconciler
 from overlay_net.controller.ports import IpamBackend
 from overlay_net.controller.protected import ProtectedSubnets
 from overlay_net.controller.report_events import ReportEvents
-from overlay_net.controller.status_reconciler import StatusReconciler
+from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.controller.wiring import Queues, Wiring
 from overlay_net.model.cluster import LifeRules
@@ -184,11 +184,12 @@ async def phpipam_client(
 
 
 def wake_all(caches: Caches, queues: Queues) -> None:
-    """Every node, pool, and object whose node is gone: a restart must not wait for something to change."""
+    """Every node, pool, status, and object whose node is gone: a restart must not wait for something to change."""
     for name in {*caches.nodes.names(), *caches.overlays.names()}:
         queues.nodes.add(name)
     for name in caches.pools.names():
         queues.pools.add(name)
+    queues.status.add(ROUTES)
 
 
 async def cluster_uid(api: KubeApi) -> str:

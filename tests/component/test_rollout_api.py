@@ -80,8 +80,10 @@ async def test_a_change_reaches_one_node_after_the_other_and_stops_where_it_fail
         await says(admin, "RolloutStopped", "2 of 4 nodes", "not in place on n2", "no such device")
         status = (await admin.get(STATIC_ROUTES, "r1"))["status"]
         assert (status["updated"], status["ready"], status["failed"], status["desired"]) == (2, 1, 1, 4)
-    # Another controller finds it where it stood: it changes nothing but what it may.
+    # Another controller finds it where it stood, tells what was reported meanwhile, and changes only what it may.
+    await report(admin, "n2", routes=[failure | {"message": "still no such device"}], routesFailed=1)
     async with controller(control_plane):
+        await says(admin, "RolloutStopped", "still no such device")
         await join(admin, "n5")
         await have_addresses(admin, 5)
 
