@@ -72,6 +72,30 @@ for each in SUITES:
 
 
 @nox.session
+def kubelet(session: nox.Session) -> None:
+    """The chart and the image on a cluster of real kubelets; it needs root, control groups and overlay mounts."""
+    prepare_tests(session)
+    # What the machine lacks is fetched and built here, where the network still is.
+    session.run("python", "-m", "lab.cluster.programs")
+    session.run("python", "-m", "lab.image")
+    session.run(*PYTEST, *(session.posargs or ["tests/kubelet"]))
+
+
+@nox.session
+def image(session: nox.Session) -> None:
+    """The image, as an archive; arguments after `--` go to the build, such as `--platform=linux/arm64`."""
+    install(session, "lab")
+    session.run("python", "-m", "lab.image", *session.posargs)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """A cluster of real kubelets that stays up until Ctrl-C; `-- --install` installs the chart."""
+    install(session, "lab")
+    session.run("python", "-m", "lab.cluster", *session.posargs, interrupt_timeout=60, terminate_timeout=60)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The product's story on this machine; `-- --keep` leaves the lab up."""
     install(session, "lab")

@@ -55,7 +55,8 @@ def main(environment: Path, target: Path) -> None:
     for name, text in FILES.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(text)
-    (target / "tmp").mkdir()
+    for folder in ("dev", "proc", "run", "sys", "tmp"):
+        (target / folder).mkdir()
     (target / "tmp").chmod(0o1777)
     shutil.copy("/etc/ld.so.conf", target / "etc")
     shutil.copytree("/etc/ld.so.conf.d", target / "etc/ld.so.conf.d")

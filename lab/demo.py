@@ -1,7 +1,6 @@
 """`python -m lab.demo`: tells the product's story on this machine, with real parts; it ends with 1 if it went wrong."""
 
 import argparse
-import os
 import signal
 import sys
 import tempfile
@@ -13,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.assets import BuildFailed, find_assets
-from lab.private import EXIT_USAGE, OUTER_PID, ROOTLESS, Missing, check, enter, is_private
+from lab.enter import write_script
+from lab.private import EXIT_USAGE, Missing, check, enter, is_private
 from lab.processes import CommandFailed, ConditionTimeout
 from lab.sources import KINDS
 from lab.story import Story, StoryFailed
@@ -77,23 +77,12 @@ def tell(story: Story, narrator: Narrator, *, keep: bool) -> None:
 
 def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     """Leave the lab up until Ctrl-C, and say how to get in."""
-    user = "--user --preserve-credentials " if os.environ.get(ROOTLESS) else ""
     script = story.directory / "enter"
-    targets = {name: node.pid for name, node in story.vlan.nodes.items()}
-    targets |= {"gateway": story.vlan.gateway.pid, "on-premise": story.vlan.on_premise.pid}
-    cases = "\n".join(f"  {name}) pid={pid}; shift ;;" for name, pid in targets.items())
+    machines = {**story.vlan.nodes, "gateway": story.vlan.gateway, "on-premise": story.vlan.on_premise}
+    rows = {}
     if story.ipam == "phpipam":
-        cases += f'\n  rows) shift; set -- env "--chdir={Path.cwd()}" "{sys.executable}" -m lab.phpipam "$@" ;;'
-    script.write_text(
-        ENTER.format(
-            outer=os.environ[OUTER_PID],
-            enter=f"nsenter {user}--target=$holder --net --mount --pid --",
-            kubeconfig=story.plane.admin(),
-            programs=story.assets.kubectl.parent,
-            cases=cases,
-        )
-    )
-    script.chmod(0o755)
+        rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam"]
+    write_script(script, machines, story.plane.admin(), story.assets.kubectl.parent, rows)
     # Not before: processes inherit blocked signals, and those of the lab are ended by one.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     narrator.step("The lab stays up until Ctrl-C")
@@ -101,29 +90,10 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     narrator.fact(f"{script} kubectl get noip,sroute,opool      the objects")
     if story.ipam == "phpipam":
         narrator.fact(f"{script} rows      the rows of phpIPAM")
-    for name in targets:
+    for name in machines:
         narrator.fact(f"{script} {name} ip route      inside {name}")
     narrator.fact(f"{story.directory}/*.log      what everything says")
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
-
-
-ENTER = """#!/bin/sh
-# Runs a command in the lab, or on one of its machines if the first word names one; a shell without a command.
-outer={outer}
-holder=$(cat /proc/$outer/task/$outer/children)
-holder=$(cat /proc/${{holder% }}/task/${{holder% }}/children)
-holder=${{holder% }}
-pid=
-case "$1" in
-{cases}
-esac
-[ $# -gt 0 ] || set -- sh
-export KUBECONFIG={kubeconfig} PATH="{programs}:$PATH"
-if [ -n "$pid" ]; then
-  exec {enter} nsenter --target=$pid --net --mount --uts -- "$@"
-fi
-exec {enter} "$@"
-"""
 
 
 def main() -> int:

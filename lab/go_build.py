@@ -48,7 +48,7 @@ def build(module: Path, package: str, options: Sequence[str], target: Path, vers
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", **go}
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             result = Path(folder) / target.name
-            _watch(
+            watch(
                 ["go", "build", *options, "-o", str(result), package],
                 module,
                 environment,
@@ -58,7 +58,7 @@ def build(module: Path, package: str, options: Sequence[str], target: Path, vers
             result.rename(target)
 
 
-def _watch(command: list[str], folder: Path, environment: Mapping[str, str], what: str, progress: Progress) -> None:
+def watch(command: list[str], folder: Path, environment: Mapping[str, str], what: str, progress: Progress) -> None:
     """Run a build, with a sign of life now and then."""
     began = time.monotonic()
     progress(f"building {what}")

@@ -51,6 +51,22 @@ def parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help=f"YAML file with settings; default: ${CONFIG_VARIABLE}. {ENV_PREFIX}* variables win over it",
         )
+        if mode == "controller":
+            sub.add_argument(
+                "--drain",
+                action="store_true",
+                help="before an uninstall: give back the address of every node once its agent let go, remove every "
+                "NodeOverlayIp, say what is waited for, and end",
+            )
+            sub.add_argument(
+                "--scale-down",
+                type=_deployment,
+                metavar="NAMESPACE/NAME",
+                help="with --drain: the Deployment of the running controllers, scaled to nothing first",
+            )
+            sub.add_argument(
+                "--timeout", type=_seconds, default=240.0, metavar="TIME", help="with --drain; default: 4m"
+            )
         if mode == "agent":
             sub.add_argument(
                 "--teardown",
@@ -86,6 +102,15 @@ def _add_crds(modes: Any) -> None:
     sub.add_argument("--directory", type=Path, required=True, metavar="DIR", help="folder with one definition a file")
     sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
     sub.add_argument("--timeout", type=_seconds, default=60.0, metavar="TIME", help="how long to try; default: 60s")
+
+
+def _deployment(text: str) -> tuple[str, str]:
+    namespace, slash, name = text.partition("/")
+    if not slash or not namespace or not name or "/" in name:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a namespace and a name, such as overlay-net/overlay-net-controller"
+        )
+    return namespace, name
 
 
 def _target(text: str) -> tuple[str, int]:
@@ -130,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _status(arguments)
         if arguments.mode == "crds":
             return _crds(arguments)
+        if arguments.mode == "controller" and arguments.drain:
+            return _drain(load(ControllerSettings, arguments.config), arguments)
         if arguments.mode == "controller":
             _controller(load(ControllerSettings, arguments.config))
         elif arguments.teardown:
@@ -152,6 +179,26 @@ def _controller(settings: ControllerSettings) -> None:
 
     configure(settings.log.level, settings.log.format)
     run_until_signal(run(settings), uvloop.new_event_loop)
+
+
+def _drain(settings: ControllerSettings, arguments: argparse.Namespace) -> int:
+    from overlay_net.controller.drain import Deployment, drain
+
+    configure(settings.log.level, settings.log.format)
+    deployment = Deployment(*arguments.scale_down) if arguments.scale_down else None
+
+    trouble = "it was interrupted"
+
+    async def main() -> None:
+        nonlocal trouble
+        trouble = await drain(settings, deployment, arguments.timeout, lambda text: print(text, flush=True))
+
+    run_until_signal(main(), None)
+    if trouble:
+        print(f"overlay-net controller --drain: {trouble}", file=sys.stderr)
+        return EXIT_FAILED
+    print("everything is given back")
+    return 0
 
 
 def _agent(settings: AgentSettings) -> None:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,16 +42,18 @@ class Cluster:
         self._tell = tell
         self._images = [directory / "pause.tar", *images]
         self._cgroups = Cgroups(f"overlay-net-{uuid.uuid4().hex[:8]}")
-        self._open: list[Callable[[], None]] = []
+        self._open = ExitStack()
 
     def start(self, names: Sequence[str] = vlan.NODE_NAMES) -> None:
         """Bring everything up; returns when all nodes are Ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
         write_pause_image(self.programs.pause, self._images[0])
-        self._open.append(self._cgroups.remove)
+        self._open.callback(self._cgroups.remove)
         self.vlan = Vlan((), self._make_machine)
-        self._open.append(self.vlan.close)
-        run(["ip", "address", "add", f"{SERVICE_ADDRESS}/32", "dev", "lo"])
+        self._open.callback(self.vlan.close)
+        service = (f"{SERVICE_ADDRESS}/32", "dev", "lo")
+        run(["ip", "address", "add", *service])
+        self._open.callback(run, ["ip", "address", "delete", *service])
         self._tell("starting the control plane")
         self.plane = WholeControlPlane.start(
             self.directory / "control-plane",
@@ -58,7 +61,7 @@ class Cluster:
             addresses=(vlan.CONTROL_PLANE_ADDRESS,),
             port=API_PORT,
         )
-        self._open.append(self.plane.stop)
+        self._open.callback(self.plane.stop)
         self.plane.start_controllers(self.programs)
         self._tell("starting the nodes")
         self.add_nodes(*names)
@@ -86,6 +89,7 @@ class Cluster:
     def power_off(self, name: str) -> None:
         """A power failure: the node's disk stays, the cluster is told nothing."""
         self.vlan.remove_node(name)
+        self.nodes[name].lost_power()
 
     def remove_node(self, name: str) -> None:
         """The machine goes for good, and its Node is deleted."""
@@ -124,10 +128,12 @@ class Cluster:
 
     def close(self) -> None:
         """Idempotent, and right for a cluster that is built by half, too."""
-        while self._open:
-            self._open.pop()()
-        for node in self.nodes.values():
-            node.discard()
+        # What ends last is begun first: each step is taken, whatever another one raises.
+        with ExitStack() as steps:
+            for node in self.nodes.values():
+                steps.callback(node.discard)
+                steps.callback(node.lost_power)
+            steps.callback(self._open.close)
 
     def __enter__(self) -> Self:
         return self

@@ -73,6 +73,7 @@ class ClusterNode:
         self._programs = programs
         self._folder = folder
         self._imported: set[Path] = set()
+        self._processes: list[NodeProcess] = []
         self.machine: Machine
         self.containerd: NodeProcess
         self.kubelet: NodeProcess
@@ -110,6 +111,17 @@ class ClusterNode:
     def ctr(self, *words: str) -> str:
         return self.machine.run(str(self._programs.ctr), f"--address={SOCKET}", "--namespace=k8s.io", *words)
 
+    def containers(self) -> dict[str, str]:
+        """Id -> image of the containers that have a process."""
+        running = {line.split()[0] for line in self.ctr("tasks", "list").splitlines()[1:] if "RUNNING" in line}
+        listed = [line.split() for line in self.ctr("containers", "list").splitlines()[1:]]
+        return {words[0]: words[1] for words in listed if words[0] in running}
+
+    def lost_power(self) -> None:
+        """The machine is gone, and its processes with it: returns when they have ended."""
+        while self._processes:
+            self._processes.pop().wait(10)
+
     def discard(self) -> None:
         """The disk of a machine without power goes."""
         shutil.rmtree(self._folder / "disk", ignore_errors=True)
@@ -126,7 +138,10 @@ class ClusterNode:
 
     def _process(self, program: str, command: Sequence[str], **env: str) -> NodeProcess:
         log = self._folder / f"{program}.log"
-        return NodeProcess(f"{program} on {self.name}", command, log=log, env=env, enter=self.machine.enter)
+        enter = self.machine.enter
+        process = NodeProcess(f"{program} on {self.name}", command, log=log, env=env, enter=enter)
+        self._processes.append(process)
+        return process
 
     def _answers(self) -> bool:
         try:

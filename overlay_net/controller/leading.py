@@ -58,6 +58,6 @@ async def _keep(elector: Elector) -> NoReturn:
     try:
         await elector.keep()
     except LeadershipLost as error:
-        log.error("%s; this process ends, another one leads", error)
+        log.error("%s; this process ends, so that another one may lead", error)
         # At once: whatever else runs here, threads too, must not hold up the end. No clean-up is owed.
         os._exit(EXIT_LOST)

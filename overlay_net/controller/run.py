@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi, connect_controller
@@ -34,8 +35,29 @@ from overlay_net.settings import ControllerSettings, PhpIpamSettings
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """What a controller has that leads."""
+
+    settings: ControllerSettings
+    api: KubeApi
+    server: str
+    """The API server's URL."""
+    phpipam: Client | None
+    caches: Caches
+    queues: Queues
+    metrics: ControllerMetrics
+
+
 async def run(settings: ControllerSettings) -> None:
     """Run until cancelled. Raises ConfigurationError for what only a person can mend."""
+    async with leading(settings) as leader:
+        await work(leader)
+
+
+@asynccontextmanager
+async def leading(settings: ControllerSettings) -> AsyncIterator[Leader]:
+    """Entered with every store synced, once this process leads. Raises ConfigurationError."""
     metrics = ControllerMetrics()
     caches = Caches()
     queues = Queues()
@@ -59,29 +81,29 @@ async def run(settings: ControllerSettings) -> None:
             asyncio.TaskGroup() as group,
         ):
             log.info("controller starts", extra={"server": connection.server})
-            for reflector in caches.reflectors(api):
-                group.create_task(reflector.run())
+            tasks = [group.create_task(reflector.run()) for reflector in caches.reflectors(api)]
             for store in caches.stores:
                 await store.wait_synced()
             metrics.synced.set(1)
             log.info("synced", extra={"nodes": len(caches.nodes), "addresses": len(caches.records)})
             async with leadership(elector):
-                await work(settings, api, connection.server, phpipam, caches, queues, metrics)
+                yield Leader(settings, api, connection.server, phpipam, caches, queues, metrics)
+            for task in tasks:
+                task.cancel()
 
 
-async def work(
-    settings: ControllerSettings,
-    api: KubeApi,
-    server: str,
-    phpipam: Client | None,
-    caches: Caches,
-    queues: Queues,
-    metrics: ControllerMetrics,
-) -> None:
-    """What only the controller that leads does; until cancelled. ``server`` is the API server's URL."""
+async def work(leader: Leader) -> None:
+    """What only the controller that leads does; until cancelled."""
+    settings, api, caches, queues, metrics = (
+        leader.settings,
+        leader.api,
+        leader.caches,
+        leader.queues,
+        leader.metrics,
+    )
     cluster = settings.cluster_id or await cluster_uid(api)
     outside = settings.phpipam
-    ipam = Ipams(backends(outside, api, cluster, phpipam, caches), metrics)
+    ipam = Ipams(backends(outside, api, cluster, leader.phpipam, caches), metrics)
     metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     rules = LifeRules(settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint)
@@ -90,7 +112,7 @@ async def work(
     refresh = outside.refresh_interval if outside else settings.audit_interval
     pool = PoolReconciler(api, ipam, caches, refresh, metrics)
     auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)
-    hosts = [(server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
+    hosts = [(leader.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
     subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
     protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
     await protected.look()

@@ -11,7 +11,7 @@
 {{- /* Fills in what the templates rely on and the values may lack: `helm upgrade --reuse-values` brings those of the
 earlier chart, and `--set NAME=null` removes one. Every template begins with it. */ -}}
 {{- define "overlay-net.fill" -}}
-{{- range $name := list "image" "crds" "admissionPolicy" "overlay" "phpIPAM" "pools" "controller" "agent" "test" -}}
+{{- range $name := list "image" "crds" "admissionPolicy" "uninstall" "overlay" "phpIPAM" "pools" "controller" "agent" "test" -}}
 {{- $_ := set $.Values $name (index $.Values $name | default dict) -}}
 {{- end -}}
 {{- range $part, $port := dict "controller" ":8080" "agent" ":9477" -}}
@@ -34,6 +34,7 @@ earlier chart, and `--set NAME=null` removes one. Every template begins with it.
 {{- $_ := set (index $.Values $section) $switch true -}}
 {{- end -}}
 {{- end -}}
+{{- $_ := set .Values.uninstall "timeout" (.Values.uninstall.timeout | default "4m") -}}
 {{- $_ := set .Values.test "timeout" (.Values.test.timeout | default "60s") -}}
 {{- $_ := set .Values.phpIPAM "auth" (.Values.phpIPAM.auth | default "token") -}}
 {{- end -}}
@@ -218,8 +219,9 @@ labels:
 annotations:
   helm.sh/hook: {{ .hook }}
   helm.sh/hook-weight: {{ .weight | quote }}
-  # A failed one stays, so that its log can be read.
+  # A failed one stays, so that its log can be read; helm shows it as well.
   helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  helm.sh/hook-output-log-policy: hook-failed
 {{- end -}}
 
 {{- /* A service account with one ClusterRole, for a hook: a dict as above, and rules. */ -}}
@@ -253,4 +255,47 @@ subjects:
   - kind: ServiceAccount
     name: {{ $name }}
     namespace: {{ .root.Release.Namespace }}
+{{- end -}}
+
+{{- define "overlay-net.controllerEnv" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- end -}}
+
+{{- define "overlay-net.controllerMounts" -}}
+- {name: settings, mountPath: /etc/overlay-net, readOnly: true}
+- {name: tmp, mountPath: /tmp}
+{{- with .Values.phpIPAM }}
+{{- if .url }}
+# Whole directories: a single file (subPath) would not follow the secret's changes.
+- {name: phpipam, mountPath: /etc/overlay-net-phpipam, readOnly: true}
+{{- if .caConfigMap }}
+- {name: phpipam-ca, mountPath: /etc/overlay-net-phpipam-ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "overlay-net.controllerVolumes" -}}
+- name: settings
+  configMap: {name: {{ include "overlay-net.fullname" . }}-controller}
+- name: tmp
+  emptyDir: {}
+{{- if .Values.phpIPAM.url }}
+- name: phpipam
+  secret:
+    secretName: {{ include "overlay-net.phpipamSecret" . }}
+    items:
+      {{- range $key := include "overlay-net.phpipamKeys" . | fromJsonArray }}
+      - {key: {{ $key }}, path: {{ $key }}}
+      {{- end }}
+{{- with .Values.phpIPAM.caConfigMap }}
+- name: phpipam-ca
+  configMap:
+    name: {{ . }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
+{{- end }}
 {{- end -}}

@@ -113,10 +113,16 @@ class KubeApi:
         return await self._call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
 
     async def merge_patch(
-        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
+        self,
+        resource: Resource,
+        name: str,
+        body: JsonObject,
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
     ) -> JsonObject:
         """A merge patch (RFC 7386); a ``metadata.resourceVersion`` in it makes it conditional."""
-        path = resource.path(name, namespace=namespace)
+        path = resource.path(name, namespace=namespace, subresource=subresource)
         return await self._call("PATCH", "patch", resource, path, body=body, content_type=MERGE)
 
     async def delete(

@@ -1,0 +1,102 @@
+"""The chart's README: its table of values comes from values.yaml and its comments, so that it is never older.
+
+`python -m lab.values_reference` writes it; a test holds it to the values.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from lab.product import CHART
+from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings
+
+README = CHART / "README.md"
+BEGIN = "<!-- The table below is made from values.yaml: python -m lab.values_reference -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    path: str
+    default: Any
+    comment: str
+
+
+def values(chart: Path = CHART) -> list[Value]:
+    """Every value that a person may set, in the order of the file, with the comment above it or above its section."""
+    text = (chart / "values.yaml").read_text()
+    comments = dict(_comments(yaml.compose(text), text.splitlines()))
+    described = _described()
+    return [
+        Value(each.path, each.default, each.comment or described.get(each.path, ""))
+        for each in _leaves(yaml.safe_load(text), "", comments)
+    ]
+
+
+def _comments(node: Any, lines: list[str], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in node.value:
+        path = f"{prefix}{key.value}"
+        yield path, _above(lines, key.start_mark.line)
+        if isinstance(value, yaml.MappingNode) and value.start_mark.line != key.start_mark.line:
+            yield from _comments(value, lines, f"{path}.")
+
+
+def _above(lines: list[str], line: int) -> str:
+    """The comment that ends just above a line; examples in it, which are indented, are left out."""
+    found: list[str] = []
+    while line > 0 and lines[line - 1].lstrip().startswith("#"):
+        line -= 1
+        found.insert(0, lines[line].lstrip().removeprefix("#"))
+    return " ".join(each.strip() for each in found if not each.startswith("   ") and each.strip())
+
+
+def _described() -> dict[str, str]:
+    """What the product itself says of its settings, by the path of the value."""
+    sections: dict[str, type[BaseModel]] = {
+        "controller.settings": ControllerSettings,
+        "agent.settings": AgentSettings,
+        "phpIPAM": PhpIpamSettings,
+    }
+    found = {}
+    for section, settings in sections.items():
+        for name, field in settings.model_fields.items():
+            found[f"{section}.{name}"] = field.description or ""
+    return found | {"phpIPAM.insecureSkipTLSVerify": found["phpIPAM.insecure_skip_tls_verify"]}
+
+
+def _leaves(section: dict[str, Any], prefix: str, comments: dict[str, str], above: str = "") -> Iterator[Value]:
+    for key, value in section.items():
+        path = f"{prefix}{key}"
+        comment = comments.get(path) or above
+        if isinstance(value, dict) and value and f"{path}.{next(iter(value))}" in comments:
+            # What is said of a section is said at the first of its values.
+            yield from _leaves(value, f"{path}.", comments, comments.get(path, ""))
+        else:
+            yield Value(path, value, comment)
+        above = ""
+
+
+def table(chart: Path = CHART) -> str:
+    rows = [
+        f"| `{value.path}` | `{json.dumps(value.default)}` | {value.comment.replace('|', chr(92) + '|')} |"
+        for value in values(chart)
+    ]
+    return "\n".join(["| value | default | meaning |", "|---|---|---|", *rows])
+
+
+def page(present: str) -> str:
+    """The README with its table as it must be; ``present`` is the one that is there."""
+    head, _, _ = present.partition(BEGIN)
+    return f"{head.rstrip()}\n\n{BEGIN}\n\n{table()}\n"
+
+
+def main() -> None:
+    README.write_text(page(README.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What the chart renders, checked against the schemas of a real API server, and by the server itself."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.assets import find_programs
+from lab.control_plane import ControlPlane
+from lab.processes import CommandFailed, run
+from lab.product import CHART, NAMESPACE
+from lab.schemas import write_schemas
+from lab.values_reference import README, page
+
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+# Everything that can be switched on.
+EVERYTHING = {
+    "phpIPAM": {
+        "url": "https://ipam.example.com",
+        "appID": "overlay",
+        "subnetMap": {"dal10": [7]},
+        "credentials": {"username": "overlay-net", "password": "secret"},
+        "caConfigMap": "ca",
+    },
+    "pools": {"a": {"phpIPAM": {"subnetID": 9}, "zones": ["dal12"]}},
+    "imagePullSecrets": [{"name": "registry"}],
+    "controller": {"settings": {"startup_taint": "overlay-net.example.com/not-ready"}},
+    "test": {"targets": ["192.168.0.10:443"]},
+    "metrics": {
+        "podMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+        "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}]},
+    },
+}
+VALUES = {"default": {}, "everything": EVERYTHING, **{file.stem: yaml.safe_load(file.read_text()) for file in EXAMPLES}}
+# Their definitions come with the Prometheus operator.
+OTHERS = {"PodMonitor", "PrometheusRule"}
+
+
+@pytest.fixture(scope="module")
+def kubeconform(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    (program,) = find_programs(["kubeconform"]).values()
+    location = write_schemas(control_plane, tmp_path_factory.mktemp("schemas"))
+    yield (str(program), "-strict", "-summary", f"-skip={','.join(sorted(OTHERS))}", f"-schema-location={location}")
+
+
+@pytest.fixture(params=VALUES)
+def manifest(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> list[dict[str, Any]]:
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(VALUES[request.param]))
+    shown = control_plane.helm("template", "other", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
+    return [each for each in yaml.safe_load_all(shown) if each]
+
+
+def test_it_conforms(kubeconform: tuple[str, ...], manifest: list[dict[str, Any]], tmp_path: Path) -> None:
+    file = tmp_path / "manifest.yaml"
+    file.write_text(yaml.safe_dump_all(manifest))
+    known = sum(each["kind"] not in OTHERS for each in manifest)
+    assert f"Valid: {known}, Invalid: 0, Errors: 0" in run([*kubeconform, str(file)])
+
+
+def test_a_field_that_does_not_exist_does_not_conform(kubeconform: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "manifest.yaml"
+    spec = {"cidr": "192.168.100.0/24", "gatway": "192.168.100.1"}
+    pool = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "OverlayPool", "metadata": {"name": "a"}, "spec": spec}
+    file.write_text(yaml.safe_dump(pool))
+    with pytest.raises(CommandFailed, match="gatway"):
+        run([*kubeconform, str(file)])
+
+
+def test_the_api_server_takes_it(control_plane: ControlPlane, manifest: list[dict[str, Any]]) -> None:
+    items = [each for each in manifest if each["kind"] not in OTHERS]
+    body = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    shown = control_plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=body)
+    assert len(shown.splitlines()) == len(items)
+
+
+def test_the_table_of_values_is_that_of_the_values() -> None:
+    text = README.read_text()
+    assert text == page(text), "python -m lab.values_reference writes it anew"

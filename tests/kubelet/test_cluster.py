@@ -1,0 +1,53 @@
+"""The chart on real kubelets: from its values to TCP without NAT, through failures of a node, until it is uninstalled.
+
+The tests of this file go on from each other's state: a cluster for each would take longer than all of them.
+"""
+
+from lab import vlan
+from lab.cluster.cluster import Cluster
+from lab.cluster.release import Release
+from lab.processes import wait_until
+
+
+def test_every_node_is_seen_on_premise_with_its_own_overlay_address(cluster: Cluster, release: Release) -> None:
+    seen = {node: release.wait_source(node) for node in cluster.nodes}
+    assert seen == release.addresses()
+    assert len(set(seen.values())) == len(vlan.NODE_NAMES)
+    assert not any(restarts(pod) for pod in release.pods())
+
+
+def test_the_controller_reaches_the_api_from_a_pod_of_its_own_network(cluster: Cluster, release: Release) -> None:
+    controller = next(pod for pod in release.pods() if "controller" in pod["metadata"]["name"])
+    subnets = [node.pod_subnet for node in cluster.nodes.values()]
+    assert any(controller["status"]["podIP"].startswith(subnet.removesuffix("0/24")) for subnet in subnets)
+
+
+def test_traffic_goes_on_while_the_kubelet_is_dead(cluster: Cluster, release: Release, a_node: str) -> None:
+    node = cluster.nodes[a_node]
+    before = node.containers()
+    node.kubelet.kill9()
+    assert release.wait_source(a_node) == release.addresses()[a_node]
+    node.kubelet.start()
+    cluster.wait_ready(a_node)
+    assert node.containers() == before
+
+
+def test_a_node_has_its_address_again_after_a_power_failure(cluster: Cluster, release: Release, a_node: str) -> None:
+    before = release.addresses()
+    cluster.power_off(a_node)
+    wait_until(lambda: a_node not in cluster.ready_nodes(), f"{a_node} is missed", timeout=60)
+    cluster.power_on(a_node)
+    assert release.wait_source(a_node) == before[a_node]
+    assert release.addresses() == before
+
+
+def test_after_uninstalling_nothing_of_it_runs(cluster: Cluster, release: Release, a_node: str) -> None:
+    release.uninstall()
+    assert release.pods() == []
+    assert not any("overlay-net" in image for node in cluster.nodes.values() for image in node.containers().values())
+
+
+def restarts(pod: dict[str, object]) -> int:
+    status = pod["status"]
+    assert isinstance(status, dict)
+    return sum(each["restartCount"] for each in status["containerStatuses"])
