@@ -47,7 +47,8 @@ async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, t
 async def _applied(api: KubeApi, name: str, body: JsonObject) -> str:
     """An empty text, or what is waited for."""
     try:
-        answer = await api.apply(CUSTOM_RESOURCE_DEFINITIONS, name, body, field_manager=FIELD_MANAGER)
+        await api.apply(CUSTOM_RESOURCE_DEFINITIONS, name, body, field_manager=FIELD_MANAGER)
+        answer = await api.get(CUSTOM_RESOURCE_DEFINITIONS, name)
     except Unavailable as error:
         return str(error)
     conditions = objects_of(object_of(answer, "status"), "conditions")

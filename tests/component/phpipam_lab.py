@@ -102,7 +102,7 @@ def grant_pools(plane: ControlPlane) -> None:
     """The chart as it is installed with phpIPAM: its controller keeps the pools of the subnet map."""
     values = plane.directory / "phpipam-values.json"
     values.write_text(json.dumps({"phpIPAM": {"url": "http://127.0.0.1:1", "appID": "overlay"}}))
-    plane.helm("upgrade", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}")
+    plane.helm("upgrade", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--no-hooks", f"--values={values}")
 
 
 def take_back_pools(plane: ControlPlane) -> None:

@@ -64,7 +64,11 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
             status_, reason, message = await condition(admin, name, "Accepted")
             assert (status_, reason) == ("False", "Protected"), name
             assert part in message
-        assert [each["staticRoute"] for each in await routes_of(admin, "n1")] == ["fine"]
+
+        async def routed() -> bool:
+            return [each["staticRoute"] for each in await routes_of(admin, "n1")] == ["fine"]
+
+        await eventually(routed, "the node has the one that is accepted, and no other")
         await admin.delete(NODES, "n2")
 
         async def allowed() -> bool:

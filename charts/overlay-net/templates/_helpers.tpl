@@ -24,6 +24,7 @@ earlier chart, and `--set NAME=null` removes one. Every template begins with it.
 {{- $image := .Values.image -}}
 {{- $_ := set $image "repository" ($image.repository | default "overlay-net") -}}
 {{- $_ := set $image "pullPolicy" ($image.pullPolicy | default "IfNotPresent") -}}
+{{- $_ := set .Values.controller "replicas" (.Values.controller.replicas | default 2) -}}
 {{- $_ := set .Values.controller.settings "fence_after" (.Values.controller.settings.fence_after | default "10m") -}}
 {{- /* An empty directory is a choice. */ -}}
 {{- if kindIs "invalid" .Values.agent.settings.state_dir -}}
@@ -149,7 +150,7 @@ readinessProbe:
 
 {{- define "overlay-net.checkElection" -}}
 {{- $election := .Values.controller.settings.leader_election | default dict -}}
-{{- if and (gt (int .Values.controller.replicas) 1) (eq (get $election "enabled") false) -}}
+{{- if and (gt (int .Values.controller.replicas) 1) (eq (toString $election.enabled) "false") -}}
 {{- fail "controller.replicas: more than 1 needs controller.settings.leader_election.enabled" -}}
 {{- end -}}
 {{- end -}}
