@@ -1,6 +1,8 @@
 """The product on a cluster as users get it: its chart installed from values, its image run by kubelets."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lab import vlan
@@ -22,29 +24,52 @@ class Release:
         self.cluster = cluster
         self._image = image
 
-    def install(self, **values: Any) -> None:
+    def install(self, chart: Path = CHART, **values: Any) -> None:
         """`helm install`; returns when all pods are ready. ``values`` come on top of image and pool."""
-        image = {"repository": self._image.repository, "tag": self._image.tag, "pullPolicy": "Never"}
-        file = self.cluster.directory / "values.json"
-        file.write_text(json.dumps({"image": image, "pools": POOLS, **values}))
-        words = (
-            f"--namespace={NAMESPACE}",
-            "--create-namespace",
-            f"--values={file}",
-            "--wait",
-            f"--timeout={ROLL_OUT}",
-        )
-        self.cluster.plane.helm("install", NAME, str(CHART), *words)
+        self._helm("install", chart, self._image.tag, values, "--create-namespace")
+
+    def upgrade(self, values: Mapping[str, Any], chart: Path = CHART) -> None:
+        """`helm upgrade` to these values and an image of another name; returns when all pods are new."""
+        tag = f"{self._image.tag}-next"
+        for node in self.cluster.nodes.values():
+            node.ctr("images", "tag", "--force", self._name(self._image.tag), self._name(tag))
+        self._helm("upgrade", chart, tag, values)
+        self._wait_old_pods_gone()
+
+    def roll_back(self) -> None:
+        """`helm rollback` to the release before."""
+        self.cluster.plane.helm("rollback", NAME, f"--namespace={NAMESPACE}", "--wait", f"--timeout={ROLL_OUT}")
+        self._wait_old_pods_gone()
+
+    def test(self) -> None:
+        """`helm test`; raises CommandFailed with what its pod said."""
+        self.cluster.plane.helm("test", NAME, f"--namespace={NAMESPACE}", "--logs", f"--timeout={ROLL_OUT}")
 
     def uninstall(self) -> None:
         """`helm uninstall`; returns when the pods have ended."""
         self.cluster.plane.helm("uninstall", NAME, f"--namespace={NAMESPACE}", "--wait", f"--timeout={ROLL_OUT}")
         wait_until(lambda: not self.pods(), "the pods have ended", timeout=60)
 
-    def add_route(self) -> None:
-        """The StaticRoute to the on-premise subnet."""
+    def _helm(self, command: str, chart: Path, tag: str, values: Mapping[str, Any], *options: str) -> None:
+        image = {"repository": self._image.repository, "tag": tag, "pullPolicy": "Never"}
+        file = self.cluster.directory / "values.json"
+        file.write_text(json.dumps({"image": image, "pools": POOLS, **values}))
+        words = (f"--namespace={NAMESPACE}", f"--values={file}", "--wait", f"--timeout={ROLL_OUT}")
+        self.cluster.plane.helm(command, NAME, str(chart), *words, *options)
+
+    def _name(self, tag: str) -> str:
+        return f"{self._image.repository}:{tag}"
+
+    def _wait_old_pods_gone(self) -> None:
+        def settled() -> bool:
+            return not any("deletionTimestamp" in pod["metadata"] for pod in self.pods())
+
+        wait_until(settled, "the pods of before have ended", timeout=90)
+
+    def add_route(self, subnets: Sequence[str] = (vlan.ON_PREMISE_SUBNET,)) -> None:
+        """The StaticRoute to the on-premise subnet, and to others where they are given."""
         kind = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute"}
-        self.cluster.plane.apply({**kind, "metadata": {"name": ROUTE}, "spec": {"subnet": vlan.ON_PREMISE_SUBNET}})
+        self.cluster.plane.apply({**kind, "metadata": {"name": ROUTE}, "spec": {"subnets": list(subnets)}})
 
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.cluster.plane.get("pods", f"--namespace={NAMESPACE}")["items"]

@@ -1,13 +1,11 @@
 """A cluster of real kubelets, one for all tests of a file: it takes seconds to start, a minute on a busy machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lab import vlan
 from lab.cluster.cluster import Cluster
 from lab.cluster.programs import find_cluster_programs
-from lab.cluster.release import Release
 from lab.cluster.requirements import missing
 from lab.image import Image, find_image
 from lab.private import is_private
@@ -33,15 +31,33 @@ def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             yield started
 
 
-@pytest.fixture(scope="module")
-def release(cluster: Cluster, image: Image) -> Release:
-    """The chart installed, and a route to the on-premise subnet."""
-    release = Release(cluster, image)
-    release.install()
-    release.add_route()
-    return release
+class Listener:
+    """Hears a story; its tables are shown at the end of the run."""
+
+    def __init__(self, shown: list[str]) -> None:
+        self._shown = shown
+
+    def step(self, text: str) -> None:
+        pass
+
+    def fact(self, text: str) -> None:
+        pass
+
+    def table(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = [headers, *rows]
+        widths = [max(len(row[column]) for row in table) for column in range(len(headers))]
+        self._shown.append(title)
+        self._shown += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+
+
+TOLD = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
-def a_node() -> str:
-    return vlan.NODE_NAMES[0]
+def listener(request: pytest.FixtureRequest) -> Listener:
+    return Listener(request.config.stash.setdefault(TOLD, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
