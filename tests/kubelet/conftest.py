@@ -37,7 +37,8 @@ def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def release(cluster: Cluster, image: Image) -> Release:
     """The chart installed, and a route to the on-premise subnet."""
     release = Release(cluster, image)
-    release.install()
+    # Addresses of removed nodes wait for minutes in production.
+    release.install(controller={"settings": {"release_after": "2s", "fence_after": "4s"}})
     release.add_route()
     return release
 

@@ -26,9 +26,10 @@ def test_traffic_goes_on_while_the_kubelet_is_dead(cluster: Cluster, release: Re
     node = cluster.nodes[a_node]
     before = node.containers()
     node.kubelet.kill9()
+    assert "kubelet" not in node.programs()
     assert release.wait_source(a_node) == release.addresses()[a_node]
     node.kubelet.start()
-    cluster.wait_ready(a_node)
+    node.wait_kubelet()
     assert node.containers() == before
 
 
@@ -39,6 +40,16 @@ def test_a_node_has_its_address_again_after_a_power_failure(cluster: Cluster, re
     cluster.power_on(a_node)
     assert release.wait_source(a_node) == before[a_node]
     assert release.addresses() == before
+
+
+def test_a_removed_node_gives_its_address_back(cluster: Cluster, release: Release, a_node: str) -> None:
+    others = {node: address for node, address in release.addresses().items() if node != a_node}
+    cluster.remove_node(a_node)
+    wait_until(lambda: release.addresses() == others, f"the address of {a_node} is free", timeout=60)
+    wait_until(lambda: release.reserved() == others, f"the reservation of {a_node} is gone", timeout=60)
+    cluster.add_nodes(a_node)
+    cluster.wait_ready(a_node)
+    assert release.wait_source(a_node) == release.addresses()[a_node] not in others.values()
 
 
 def test_after_uninstalling_nothing_of_it_runs(cluster: Cluster, release: Release, a_node: str) -> None:
