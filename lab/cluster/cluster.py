@@ -40,8 +40,10 @@ class Cluster:
         self.vlan: Vlan
         self.plane: WholeControlPlane
         self._tell = tell
+        self._disks = directory / "disks"
         self._images = [directory / "pause.tar", *images]
         self._cgroups = Cgroups(f"overlay-net-{uuid.uuid4().hex[:8]}")
+        self._joined = 0
         self._open = ExitStack()
 
     def start(self, names: Sequence[str] = vlan.NODE_NAMES) -> None:
@@ -49,6 +51,7 @@ class Cluster:
         self.directory.mkdir(parents=True, exist_ok=True)
         write_pause_image(self.programs.pause, self._images[0])
         self._open.callback(self._cgroups.remove)
+        self._mount_disks()
         self.vlan = Vlan((), self._make_machine)
         self._open.callback(self.vlan.close)
         service = (f"{SERVICE_ADDRESS}/32", "dev", "lo")
@@ -67,15 +70,22 @@ class Cluster:
         self.add_nodes(*names)
         self.wait_ready(*names)
 
+    def _mount_disks(self) -> None:
+        # In memory: they are gone with the lab's mount namespace, however it ends, and within no time.
+        self._disks.mkdir()
+        run(["mount", "-t", "tmpfs", "tmpfs", str(self._disks)])
+        self._open.callback(run, ["umount", str(self._disks)])
+
     # --- Nodes ---------------------------------------------------------------------------------------------------
 
     def add_nodes(self, *names: str) -> None:
         """New machines with empty disks, which join the cluster."""
         for name in names:
-            number = len(self.nodes) + 1
+            self._joined += 1
             folder = self.directory / "nodes" / name
-            subnet = f"10.244.{number}.0/24"
-            self.nodes[name] = ClusterNode(name, subnet, LABELS, self.plane, self.programs, folder)
+            subnet = f"10.244.{self._joined}.0/24"
+            disk = self._disks / name
+            self.nodes[name] = ClusterNode(name, subnet, LABELS, self.plane, self.programs, folder, disk)
         self.plane.apply(*(self.nodes[name].manifest() for name in names))
         self.power_on(*names)
 
@@ -128,12 +138,9 @@ class Cluster:
 
     def close(self) -> None:
         """Idempotent, and right for a cluster that is built by half, too."""
-        # What ends last is begun first: each step is taken, whatever another one raises.
-        with ExitStack() as steps:
-            for node in self.nodes.values():
-                steps.callback(node.discard)
-                steps.callback(node.lost_power)
-            steps.callback(self._open.close)
+        self._open.close()
+        for node in self.nodes.values():
+            node.lost_power()
 
     def __enter__(self) -> Self:
         return self

@@ -109,7 +109,7 @@ class Life:
             before = node.containers()
             node.kubelet.kill9()
             node.kubelet.start()
-            self._cluster.wait_ready(name)
+            node.wait_kubelet()
             expect(node.containers() == before, "containers were started anew")
 
     def reboot(self, name: str) -> None:
@@ -127,7 +127,7 @@ class Life:
         with self._step(f"node {name} is removed: its address is free again", self._others(name)):
             address = self._addresses()[name]
             self._cluster.remove_node(name)
-            wait_until(lambda: address not in self._reserved(), f"{address} is free", timeout=90)
+            wait_until(lambda: address not in self._release.reserved().values(), f"{address} is free", timeout=90)
             expect(name not in self._addresses(), f"NodeOverlayIp {name} is still there")
 
     def uninstall(self) -> None:
@@ -205,9 +205,6 @@ class Life:
 
     def _addresses(self) -> dict[str, str]:
         return self._release.addresses()
-
-    def _reserved(self) -> set[str]:
-        return {item["spec"]["address"] for item in self._plane.get("overlayaddresses")["items"]}
 
     def _others(self, name: str) -> list[str]:
         return [each for each in self._cluster.nodes if each != name]

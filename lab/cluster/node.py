@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from lab.control_plane import SERVICE_RANGE, ControlPlane
 from lab.processes import CommandFailed, Process
 from lab.vlan import CONTROL_PLANE_ADDRESS
 
+HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10248/healthz', timeout=2).read())"
 SOCKET = "/run/containerd/containerd.sock"
 # On cgroups and OOM scores: what a container of a lab within a container may not do either.
 CONTAINERD = """
@@ -64,24 +66,33 @@ class ClusterNode:
     """Off until `power_on`; its disk stays until `discard`."""
 
     def __init__(
-        self, name: str, pod_subnet: str, labels: dict[str, str], plane: ControlPlane, programs: Programs, folder: Path
+        self,
+        name: str,
+        pod_subnet: str,
+        labels: dict[str, str],
+        plane: ControlPlane,
+        programs: Programs,
+        folder: Path,
+        disk: Path,
     ) -> None:
+        """``folder`` gets settings and logs."""
         self.name = name
         self.pod_subnet = pod_subnet
         self.labels = labels
         self._plane = plane
         self._programs = programs
         self._folder = folder
+        self._disk = disk
         self._imported: set[Path] = set()
         self._processes: list[NodeProcess] = []
         self.machine: Machine
         self.containerd: NodeProcess
         self.kubelet: NodeProcess
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self._write_settings()
 
     def make_machine(self, port: str, cgroups: Cgroups) -> Machine:
-        return Machine(self.name, port, disk=self._folder / "disk", packages=self._programs.packages, cgroups=cgroups)
+        return Machine(self.name, port, disk=self._disk, packages=self._programs.packages, cgroups=cgroups)
 
     # --- Life ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +128,17 @@ class ClusterNode:
         listed = [line.split() for line in self.ctr("containers", "list").splitlines()[1:]]
         return {words[0]: words[1] for words in listed if words[0] in running}
 
+    def programs(self) -> set[str]:
+        """Names of all processes of the machine."""
+        return set(self.machine.run("sh", "-c", "cat /proc/[0-9]*/comm", check=False).split())
+
+    def wait_kubelet(self) -> None:
+        """Until the kubelet looks after its pods."""
+        words = (sys.executable, "-c", HEALTH)
+        self.kubelet.wait_for(
+            lambda: "ok" in self.machine.run(*words, check=False), f"the kubelet of {self.name} is up"
+        )
+
     def lost_power(self) -> None:
         """The machine is gone, and its processes with it: returns when they have ended."""
         while self._processes:
@@ -124,7 +146,7 @@ class ClusterNode:
 
     def discard(self) -> None:
         """The disk of a machine without power goes."""
-        shutil.rmtree(self._folder / "disk", ignore_errors=True)
+        shutil.rmtree(self._disk, ignore_errors=True)
 
     def manifest(self) -> dict[str, Any]:
         """The Node, as a cloud would make it before the kubelet finds it."""
@@ -154,7 +176,7 @@ class ClusterNode:
 
     def _write_settings(self) -> None:
         networks = self._folder / "networks"
-        networks.mkdir()
+        networks.mkdir(exist_ok=True)
         (networks / "10-pods.conflist").write_text(json.dumps(self._network()))
         text = CONTAINERD.format(
             socket=SOCKET,

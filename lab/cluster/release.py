@@ -84,6 +84,11 @@ class Release:
             if item.get("status", {}).get("ipAddr")
         }
 
+    def reserved(self) -> dict[str, str]:
+        """Node -> the address that the pool holds for it."""
+        items = self.cluster.plane.get("overlayaddresses")["items"]
+        return {item["spec"]["node"]: item["spec"]["address"] for item in items}
+
     def wait_source(self, node: str) -> str:
         """The source address that the on-premise host sees of ``node``, as soon as a connection comes about."""
         seen = []
