@@ -8,6 +8,7 @@ python -m lab.traffic stream HOST       sends numbered UDP packets until it is t
 import argparse
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -64,7 +65,9 @@ class Stream:
             raise Unreachable(f"{host} from {node.name}: {self._sender.communicate()[1].strip()}")
 
     def stop(self) -> Count:
-        self._sender.send_signal(signal.SIGTERM)
+        # `nsenter` forks to enter a process namespace: the signal is meant for its child.
+        children = Path(f"/proc/{self._sender.pid}/task/{self._sender.pid}/children").read_text().split()
+        os.kill(int(children[0]) if children else self._sender.pid, signal.SIGTERM)
         output, errors = self._sender.communicate(timeout=30)
         if self._sender.returncode:
             raise CommandFailed(f"stream: {errors.strip()}")

@@ -43,7 +43,7 @@ class Release:
 
     def test(self) -> None:
         """`helm test`; raises CommandFailed with what its pod said."""
-        self.cluster.plane.helm("test", NAME, f"--namespace={NAMESPACE}", "--logs", f"--timeout={ROLL_OUT}")
+        self.cluster.plane.helm("test", NAME, f"--namespace={NAMESPACE}", f"--timeout={ROLL_OUT}")
 
     def uninstall(self) -> None:
         """`helm uninstall`; returns when the pods have ended."""
