@@ -9,7 +9,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-SUITES = ("unit", "runtime", "contract", "component", "dataplane", "e2e")
+SUITES = ("unit", "runtime", "contract", "component", "dataplane")
 LOCK = "--constraint=constraints.txt"
 
 
@@ -29,6 +29,11 @@ def prepare_tests(session: nox.Session) -> None:
     session.run("python", "-m", "lab.debian", "nftables", success_codes=[0, 1])
 
 
+def prepare_kubelets(session: nox.Session) -> None:
+    # Where no kubelet can run this says why, and so do the tests that are skipped for it.
+    session.run("python", "-m", "lab.cluster.prepare")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format, lint, types, and the direction of imports."""
@@ -43,10 +48,10 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test, with a coverage report; the end-to-end ones beside all others, each half in namespaces of its own."""
     prepare_tests(session)
+    prepare_kubelets(session)
     folder = Path(session.create_tmp())
     # Of about the same length.
-    reboot = "tests/e2e/test_reboot.py"
-    halves = (["tests/e2e", f"--ignore={reboot}"], [*(f"tests/{each}" for each in SUITES if each != "e2e"), reboot])
+    halves = (["tests/e2e"], [*(f"tests/{each}" for each in SUITES), "tests/kubelet"])
     chosen = [session.posargs] if session.posargs else halves
     commands: list[str] = []
     for number, paths in enumerate(chosen):
@@ -72,13 +77,11 @@ for each in SUITES:
 
 
 @nox.session
-def kubelet(session: nox.Session) -> None:
-    """The chart and the image on a cluster of real kubelets; it needs root, control groups and overlay mounts."""
+def e2e(session: nox.Session) -> None:
+    """The installed product: its chart and image on real kubelets, and its processes in more trouble than that."""
     prepare_tests(session)
-    # What the machine lacks is fetched and built here, where the network still is.
-    session.run("python", "-m", "lab.cluster.programs")
-    session.run("python", "-m", "lab.image")
-    session.run(*PYTEST, *(session.posargs or ["tests/kubelet"]))
+    prepare_kubelets(session)
+    session.run(*PYTEST, *(session.posargs or ["tests/kubelet", "tests/e2e"]))
 
 
 @nox.session

@@ -12,11 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.assets import BuildFailed, find_assets
+from lab.cluster.__main__ import stay
+from lab.cluster.cluster import Cluster
+from lab.cluster.life import Life
+from lab.cluster.prepare import prepare
+from lab.cluster.programs import find_cluster_programs
+from lab.cluster.release import Release
 from lab.enter import write_script
+from lab.image import find_image
 from lab.private import EXIT_USAGE, Missing, check, enter, is_private
 from lab.processes import CommandFailed, ConditionTimeout
-from lab.sources import KINDS
+from lab.sources import KINDS, Kind
 from lab.story import Story, StoryFailed
+from lab.traffic import serve
 
 PLAIN_WIDTH = 180
 
@@ -96,6 +104,37 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
+def on_kubelets(directory: Path, narrator: Narrator, *, keep: bool) -> None:
+    """The chart on a cluster of real kubelets, from helm install to helm uninstall."""
+    image = find_image()
+    narrator.step(
+        "Three nodes with containerd and kubelets on a VLAN, a gateway appliance, an on-premise host behind it"
+    )
+    with Cluster(directory / "cluster", find_cluster_programs(), [image.archive], narrator.fact) as cluster:
+        cluster.start()
+        with serve(cluster.vlan.on_premise, directory / "traffic.log"):
+            life = Life(cluster, Release(cluster, image), narrator)
+            if keep:
+                life.install()
+                life.prove()
+                stay(cluster, directory)
+                return
+            try:
+                life.run()
+            finally:
+                narrator.table(*life.table())
+
+
+def as_processes(directory: Path, narrator: Narrator, ipam: Kind, *, keep: bool) -> None:
+    """The story with controller and agents as processes."""
+    with Story(directory, find_assets(), narrator, ipam) as story:
+        tell(story, narrator, keep=keep)
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s demo --", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the lab up, say how to enter it, wait for Ctrl-C")
@@ -105,25 +144,34 @@ def main() -> int:
         default=KINDS[0],
         help="where addresses come from: a pool in the cluster, or a simulated phpIPAM server (default: %(default)s)",
     )
+    parser.add_argument(
+        "--processes",
+        action="store_true",
+        help="controller and agents as processes beside an API server, without kubelets; so it is with phpipam",
+    )
     arguments = parser.parse_args()
+    processes = arguments.processes or arguments.ipam != KINDS[0]
     try:
         if not is_private():
             check()
             # Builds need the network, which the private namespaces have not.
-            find_assets(lambda text: print(text, file=sys.stderr, flush=True))
-            return enter([sys.executable, "-m", "lab.demo", *sys.argv[1:]])
-        assets = find_assets()
+            find_assets(progress)
+            words = sys.argv[1:]
+            if not processes and (lacking := prepare(progress)):
+                print(f"demo: no kubelets here, so this is the story with processes: {lacking}", file=sys.stderr)
+                words = [*words, "--processes"]
+            return enter([sys.executable, "-m", "lab.demo", *words])
     except (Missing, BuildFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
         return EXIT_USAGE
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     narrator = Narrator()
-    with (
-        tempfile.TemporaryDirectory(prefix="overlay-net-") as folder,
-        Story(Path(folder), assets, narrator, arguments.ipam) as story,
-    ):
+    with tempfile.TemporaryDirectory(prefix="overlay-net-") as folder:
         try:
-            tell(story, narrator, keep=arguments.keep)
+            if processes:
+                as_processes(Path(folder), narrator, arguments.ipam, keep=arguments.keep)
+            else:
+                on_kubelets(Path(folder), narrator, keep=arguments.keep)
         except (StoryFailed, ConditionTimeout, CommandFailed) as error:
             narrator.end(f"This did not happen: {error}", good=False)
             return 1

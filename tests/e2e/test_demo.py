@@ -16,7 +16,7 @@ PROGRAMS = ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.traffic", "te
 @pytest.mark.parametrize(
     ("arguments", "moment", "number", "code"),
     [
-        ([], "Nodes are registered", signal.SIGINT, 130),
+        (["--processes"], "Nodes are registered", signal.SIGINT, 130),
         (["--ipam=phpipam"], "Nodes are registered", signal.SIGTERM, 143),
         (["--ipam=phpipam", "--keep"], "The lab stays up", signal.SIGTERM, 0),
     ],
@@ -24,6 +24,11 @@ PROGRAMS = ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.traffic", "te
 def test_an_interrupted_demo_leaves_nothing_behind(
     tmp_path: Path, arguments: list[str], moment: str, number: signal.Signals, code: int
 ) -> None:
+    interrupt_demo(tmp_path, arguments, moment, number, code)
+
+
+def interrupt_demo(tmp_path: Path, arguments: list[str], moment: str, number: signal.Signals, code: int) -> None:
+    """Send a signal to the demo once it has said something; nothing of it may be left."""
     if not is_private():
         pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
     command = [sys.executable, "-m", "lab.demo", *arguments]

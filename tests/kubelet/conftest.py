@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from lab.cluster.cluster import Cluster
+from lab.cluster.prepare import prepare
 from lab.cluster.programs import find_cluster_programs
-from lab.cluster.requirements import missing
 from lab.image import Image, find_image
 from lab.private import is_private
 from lab.traffic import serve
@@ -22,7 +22,7 @@ def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Three nodes, Ready; an on-premise host that answers with the address that it sees."""
     if not is_private():
         pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
-    if lacking := missing():
+    if lacking := prepare():
         pytest.skip(lacking)
     directory = tmp_path_factory.mktemp("cluster")
     with Cluster(directory, find_cluster_programs(), [image.archive]) as started:

@@ -1,0 +1,25 @@
+"""`python -m lab.cluster.prepare`: what a cluster of kubelets needs, built and fetched while there is a network."""
+
+import sys
+
+from lab.cluster.programs import find_cluster_programs
+from lab.cluster.requirements import missing
+from lab.debian import NotToBeHad
+from lab.go_build import Progress
+from lab.image import find_image
+
+
+def prepare(progress: Progress = lambda text: None) -> str:
+    """What keeps a cluster from running here, in one line; an empty text once all is there. Raises BuildFailed."""
+    if lacking := missing():
+        return lacking
+    try:
+        find_cluster_programs(progress)
+        find_image(progress)
+    except NotToBeHad as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+if __name__ == "__main__":
+    print(prepare(lambda text: print(text, file=sys.stderr, flush=True)) or "a cluster of kubelets can run here")
