@@ -100,6 +100,7 @@ def _add_crds(modes: Any) -> None:
     text = "bring the CustomResourceDefinitions of this version into the cluster, and end"
     sub = modes.add_parser("crds", help=text, description=text[0].upper() + text[1:] + ".")
     sub.add_argument("--directory", type=Path, required=True, metavar="DIR", help="folder with one definition a file")
+    sub.add_argument("--remove", action="store_true", help="delete them instead, with all objects of their kinds")
     sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
     sub.add_argument("--timeout", type=_seconds, default=60.0, metavar="TIME", help="how long to try; default: 60s")
 
@@ -232,9 +233,10 @@ def _usual_kubeconfig() -> Path | None:
 
 
 def _crds(arguments: argparse.Namespace) -> int:
-    from overlay_net.cli.crds import apply_crds
+    from overlay_net.cli.crds import apply_crds, remove_crds
 
-    trouble = asyncio.run(apply_crds(arguments.directory, arguments.kubeconfig, arguments.timeout, print))
+    bring = remove_crds if arguments.remove else apply_crds
+    trouble = asyncio.run(bring(arguments.directory, arguments.kubeconfig, arguments.timeout, print))
     if trouble:
         print(f"overlay-net crds: {trouble}", file=sys.stderr)
     return EXIT_FAILED if trouble else 0

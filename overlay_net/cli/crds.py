@@ -1,19 +1,23 @@
 """Brings CustomResourceDefinitions from files into the cluster: helm installs those of a chart once and never again."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import yaml
 
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import ConfigurationError, OverlayNetError, Unavailable
+from overlay_net.model.errors import ConfigurationError, NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS
 from overlay_net.model.parse import object_of, objects_of, text_of
 
 FIELD_MANAGER = "overlay-net-crds"
 EVERY = 0.5
+
+
+Bring = Callable[[KubeApi, str, JsonObject], Awaitable[str]]
+"""One step for one definition: an empty text once it is done, or what is waited for."""
 
 
 async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, tell: Callable[[str], None]) -> str:
@@ -22,6 +26,17 @@ async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, t
     Server-side apply: a definition that is there keeps its objects, and what somebody else wrote into other fields.
     Raises ConfigurationError for a directory without definitions.
     """
+    return await _each(directory, kubeconfig, timeout, _applied, lambda name: tell(f"{name} is up to date"))
+
+
+async def remove_crds(directory: Path, kubeconfig: Path | None, timeout: float, tell: Callable[[str], None]) -> str:
+    """Delete each definition of ``directory``, with all objects of its kind; else as `apply_crds`."""
+    return await _each(directory, kubeconfig, timeout, _removed, lambda name: tell(f"{name} is gone"))
+
+
+async def _each(
+    directory: Path, kubeconfig: Path | None, timeout: float, bring: Bring, done: Callable[[str], None]
+) -> str:
     definitions = read_crds(directory)
     trouble = "the API server does not answer"
     async with connect_agent(str(kubeconfig) if kubeconfig else None) as connection:
@@ -31,12 +46,12 @@ async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, t
                 for body in definitions:
                     name = text_of(object_of(body, "metadata").get("name"))
                     while True:
-                        waits_for = await _applied(api, name, body)
+                        waits_for = await bring(api, name, body)
                         if not waits_for:
                             break
                         trouble = waits_for
                         await asyncio.sleep(EVERY)
-                    tell(f"{name} is up to date")
+                    done(name)
         except TimeoutError:
             return f"not within {timeout:g} s: {trouble}"
         except OverlayNetError as error:
@@ -56,6 +71,19 @@ async def _applied(api: KubeApi, name: str, body: JsonObject) -> str:
         return ""
     refused = [text_of(each.get("message")) for each in conditions if each.get("status") == "False"]
     return f"{name} is not served yet" + "".join(f": {message}" for message in refused)
+
+
+async def _removed(api: KubeApi, name: str, _: JsonObject) -> str:
+    try:
+        await api.delete(CUSTOM_RESOURCE_DEFINITIONS, name)
+        answer = await api.get(CUSTOM_RESOURCE_DEFINITIONS, name)
+    except NotFound:
+        return ""
+    except Unavailable as error:
+        return str(error)
+    conditions = objects_of(object_of(answer, "status"), "conditions")
+    held = [text_of(each.get("message")) for each in conditions if each.get("type") == "Terminating"]
+    return f"{name} is not gone yet" + "".join(f": {message}" for message in held)
 
 
 def read_crds(directory: Path) -> Sequence[JsonObject]:

@@ -26,7 +26,7 @@ def account(control_plane: ControlPlane) -> Iterator[str]:
     shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
     hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in str(each["metadata"])]
     assert {each["kind"] for each in hooks} >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
-    wanted = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap")]
+    wanted = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap") and "-crds" in str(each["metadata"])]
     control_plane.apply(*wanted)
     yield str(control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-crds"))
     for each in wanted:
@@ -86,6 +86,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, account: str) -> None:
     assert (done.returncode, "one CustomResourceDefinition is expected" in done.stderr) == (2, True)
     done = crds(tmp_path, account, "--timeout=soon")
     assert (done.returncode, "'soon': a duration such as 30s" in done.stderr) == (2, True)
+
+
+def test_they_are_removed_with_their_objects_where_that_is_chosen(control_plane: ControlPlane, account: str) -> None:
+    assert crds(CHART / "crds", account, "--remove").returncode == 1, "the account of an upgrade may not"
+    control_plane.apply(POOL)
+    done = crds(CHART / "crds", str(control_plane.admin()), "--remove")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{NAME} is gone" in done.stdout
+    assert control_plane.get("crds")["items"] == []
+    assert crds(CHART / "crds", str(control_plane.admin()), "--remove").returncode == 0
 
 
 def test_a_server_that_is_away_is_waited_for_and_named(control_plane: ControlPlane, account: str) -> None:

@@ -35,6 +35,9 @@ earlier chart, and `--set NAME=null` removes one. Every template begins with it.
 {{- $_ := set (index $.Values $section) $switch true -}}
 {{- end -}}
 {{- end -}}
+{{- if kindIs "invalid" .Values.crds.keep -}}
+{{- $_ := set .Values.crds "keep" true -}}
+{{- end -}}
 {{- $_ := set .Values.uninstall "timeout" (.Values.uninstall.timeout | default "4m") -}}
 {{- $_ := set .Values.test "timeout" (.Values.test.timeout | default "60s") -}}
 {{- $_ := set .Values.phpIPAM "auth" (.Values.phpIPAM.auth | default "token") -}}
