@@ -20,16 +20,8 @@ from lab.bench.measure import Row
 from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.model.kernel import (
-    AddRoute,
-    DeleteRoute,
-    Desired,
-    DesiredLink,
-    KernelPlan,
-    Marks,
-    Observed,
-    ReplaceRoute,
-)
+from overlay_net.model.kernel import Desired, DesiredLink, Marks, Observed
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, KernelPlan, ReplaceRoute
 from overlay_net.model.route import routes_of
 from overlay_net.runtime.garbage import collect_seldom
 

@@ -17,18 +17,13 @@ from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.report import Around, configured_address, report_of
 from overlay_net.domain.route_plan import fallback_gateway
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, IpAddress, Marks, Observed
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddRoute,
     DeleteRoute,
-    Desired,
-    DesiredLink,
-    DesiredRoute,
-    IpAddress,
     KernelAction,
     KernelPlan,
-    Marks,
-    Observed,
     ReplaceRoute,
     SetSysctl,
 )

@@ -15,7 +15,8 @@ from overlay_net.agent.health import GatewayDown
 from overlay_net.domain.address_plan import is_ours
 from overlay_net.domain.gateway_health import Target, probe_targets
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import AddAddress, Desired, IpAddress, Marks, Observed
+from overlay_net.model.kernel import Desired, IpAddress, Marks, Observed
+from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.overlay import SilentGateway
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from overlay_net.adapters.netlink.wording import describe
 from overlay_net.adapters.state_file import StateFile
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import DeleteLink, Desired, KernelAction, KernelPlan, Marks, Observed
+from overlay_net.model.kernel import Desired, Marks, Observed
+from overlay_net.model.kernel_actions import DeleteLink, KernelAction, KernelPlan
 from overlay_net.model.names import LINK_ALIAS
 from overlay_net.settings import AgentSettings
 

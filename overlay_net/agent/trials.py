@@ -13,7 +13,8 @@ from typing import Final, Protocol
 from overlay_net.adapters.ping import connects, echo
 from overlay_net.domain.trials import acted_on, conclude, follow, in_force, routes_by_owner
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import DesiredRoute, IpAddress, KernelPlan
+from overlay_net.model.kernel import DesiredRoute, IpAddress
+from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.trial import Probe, Trial
 

@@ -5,16 +5,8 @@ from dataclasses import dataclass
 
 from overlay_net.domain.link_plan import LinkPlan
 from overlay_net.domain.ownership import owns_address, owns_link
-from overlay_net.model.kernel import (
-    AddAddress,
-    Address,
-    DeleteAddress,
-    Desired,
-    IpInterface,
-    Marks,
-    Observed,
-    Problem,
-)
+from overlay_net.model.kernel import Address, Desired, IpInterface, Marks, Observed
+from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, Problem
 
 ADDRESS_TENTATIVE = "AddressTentative"
 """Reason of the problem of an IPv6 address that is on the link and not yet in use."""

@@ -11,7 +11,8 @@ from overlay_net.domain.address_plan import plan_addresses
 from overlay_net.domain.link_plan import LinkPlan, plan_link
 from overlay_net.domain.route_plan import plan_routes
 from overlay_net.domain.source_plan import plan_source
-from overlay_net.model.kernel import DeleteLink, Desired, IpAddress, KernelPlan, Marks, Observed
+from overlay_net.model.kernel import Desired, IpAddress, Marks, Observed
+from overlay_net.model.kernel_actions import DeleteLink, KernelPlan
 
 
 def plan_kernel(desired: Desired, observed: Observed, marks: Marks) -> KernelPlan:

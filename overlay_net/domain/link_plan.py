@@ -6,16 +6,12 @@ With the kind ``address`` it is the private interface itself: nothing of it is c
 from dataclasses import dataclass
 
 from overlay_net.domain.ownership import owns_link
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Desired, DesiredLink, Link, Marks, Observed
+from overlay_net.model.kernel_actions import (
     AddLink,
     AdoptLink,
     DeleteLink,
-    Desired,
-    DesiredLink,
     KernelAction,
-    Link,
-    Marks,
-    Observed,
     Problem,
     SetLinkUp,
     SetMacvlanMode,

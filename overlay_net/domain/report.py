@@ -15,18 +15,8 @@ from overlay_net.model.conditions import (
     Condition,
     transition,
 )
-from overlay_net.model.kernel import (
-    DeleteRoute,
-    Desired,
-    DesiredLink,
-    DesiredRoute,
-    IpAddress,
-    IpInterface,
-    KernelPlan,
-    Marks,
-    Observed,
-    Problem,
-)
+from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, IpAddress, IpInterface, Marks, Observed
+from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure, SilentGateway
 from overlay_net.model.trial import Trial
 

@@ -7,8 +7,6 @@ from overlay_net.domain.ownership import owns_route
 from overlay_net.model.kernel import (
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
-    AddRoute,
-    DeleteRoute,
     Desired,
     DesiredRoute,
     Gateway,
@@ -19,11 +17,10 @@ from overlay_net.model.kernel import (
     Marks,
     NextHop,
     Observed,
-    Problem,
-    ReplaceRoute,
     Route,
     RouteKind,
 )
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
 from overlay_net.model.route_key import QuickKey, version_of
 
 

@@ -15,8 +15,6 @@ from overlay_net.domain.ownership import owns_route, owns_rule
 from overlay_net.model.kernel import (
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
-    AddRoute,
-    DeleteRoute,
     Desired,
     IpAddress,
     IpInterface,
@@ -24,10 +22,9 @@ from overlay_net.model.kernel import (
     Marks,
     NextHop,
     Observed,
-    Problem,
-    ReplaceRoute,
     Route,
 )
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
 from overlay_net.model.route_key import QuickKey
 from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceTable
 

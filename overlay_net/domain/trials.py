@@ -11,7 +11,8 @@ an agent that dies on the way finds a change that is not proven, and proves it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from overlay_net.model.kernel import DesiredRoute, KernelPlan
+from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.trial import RouteGeneration, Trial
 

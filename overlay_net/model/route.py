@@ -9,15 +9,7 @@ from sys import intern
 from typing import get_args
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import (
-    MAIN_TABLE,
-    CheckKind,
-    DesiredRoute,
-    Gateway,
-    HealthCheck,
-    OnAllDown,
-    RouteKind,
-)
+from overlay_net.model.kernel import MAIN_TABLE, CheckKind, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteKind
 from overlay_net.model.parse import address_of, integer_of, network_of, object_of, objects_of, text_of
 
 KINDS: dict[str, RouteKind] = {kind: kind for kind in get_args(RouteKind)}

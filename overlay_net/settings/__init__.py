@@ -1,13 +1,8 @@
 """The settings of both modes: read once at start, from the command line, the environment and one YAML file."""
 
 from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
-from overlay_net.settings.modes import (
-    ENV_PREFIX,
-    AgentSettings,
-    ControllerSettings,
-    LeaderElectionSettings,
-    PhpIpamSettings,
-)
+from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings
+from overlay_net.settings.sections import LeaderElectionSettings, PhpIpamSettings
 from overlay_net.settings.values import parse_duration
 
 __all__ = [

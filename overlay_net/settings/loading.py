@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.settings.modes import ENV_PREFIX, Section, _Settings
+from overlay_net.settings.modes import ENV_PREFIX, _Settings
+from overlay_net.settings.sections import Section
 
 CONFIG_VARIABLE = "OVERLAY_CONFIG"
 SECRETS = ("username", "password", "code")

@@ -9,7 +9,8 @@ import pytest
 
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Link, Marks, NextHop, Observed, Route, RouteKind
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
     AddRoute,
@@ -17,13 +18,7 @@ from overlay_net.model.kernel import (
     DeleteLink,
     DeleteRoute,
     KernelAction,
-    Link,
-    Marks,
-    NextHop,
-    Observed,
     ReplaceRoute,
-    Route,
-    RouteKind,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,

@@ -19,7 +19,8 @@ from overlay_net.domain.desired import LinkRules
 from overlay_net.domain.parents import parent_rule
 from overlay_net.model.api import Listing
 from overlay_net.model.conditions import find
-from overlay_net.model.kernel import AddAddress, Address
+from overlay_net.model.kernel import Address
+from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.rule import SourceTable
 from overlay_net.ops.metrics import AgentMetrics

@@ -21,7 +21,7 @@ from overlay_net.domain.desired import LinkRules, desired_link, desired_state, s
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find
-from overlay_net.model.kernel import AddAddress, DeleteAddress, KernelPlan
+from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store

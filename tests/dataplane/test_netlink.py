@@ -14,20 +14,15 @@ import pytest
 from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, Gateway, NextHop, Route
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
     AddRoute,
     DeleteLink,
     DeleteRoute,
-    Desired,
-    DesiredLink,
-    DesiredRoute,
-    Gateway,
     KernelAction,
     KernelPlan,
-    NextHop,
-    Route,
     SetLinkUp,
     SetSysctl,
 )

@@ -16,7 +16,8 @@ from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.route_plan import plan_routes
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import AddRoute, DeleteRoute, Desired, DesiredRoute, Gateway, NextHop, ReplaceRoute, Route
+from overlay_net.model.kernel import Desired, DesiredRoute, Gateway, NextHop, Route
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.routes import flush, index, numbered, prepare, routes, shown, unique
 from tests.fakes.netns import ip, try_ip

@@ -15,7 +15,8 @@ from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.channel import DUMP_SEQUENCE, DUMP_TRIES, Channel, open_route_socket
 from overlay_net.adapters.netlink.routes import joined
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import AddRoute, DeleteRoute, NextHop, Route
+from overlay_net.model.kernel import NextHop, Route
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.routes import index, numbered, shown
 

@@ -7,22 +7,17 @@ import errno
 from dataclasses import replace
 
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Address, Link, Marks, NextHop, Observed, Route
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
-    Address,
     AddRoute,
     AdoptLink,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
     KernelAction,
-    Link,
-    Marks,
-    NextHop,
-    Observed,
     ReplaceRoute,
-    Route,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from overlay_net.agent.trials import Trials
-from overlay_net.model.kernel import IpAddress, KernelPlan
+from overlay_net.model.kernel import IpAddress
+from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.trial import Probe
 from tests.unit.factories import overlay

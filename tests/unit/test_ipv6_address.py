@@ -9,15 +9,8 @@ import pytest
 from overlay_net.domain.gateway_health import probe_targets
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.report import configured_address, report_of
-from overlay_net.model.kernel import (
-    AddAddress,
-    Address,
-    AddRoute,
-    DeleteAddress,
-    Desired,
-    Link,
-    Observed,
-)
+from overlay_net.model.kernel import Address, Desired, Link, Observed
+from overlay_net.model.kernel_actions import AddAddress, AddRoute, DeleteAddress
 from overlay_net.model.rule import AddRule, SourceRouting, SourceTable
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay

@@ -14,10 +14,6 @@ from overlay_net.domain.ownership import owns_address, owns_link, owns_route
 from overlay_net.domain.report import configured_address, report_of
 from overlay_net.model.kernel import (
     Address,
-    AddRoute,
-    AdoptLink,
-    DeleteAddress,
-    DeleteLink,
     Desired,
     DesiredLink,
     DesiredRoute,
@@ -26,10 +22,9 @@ from overlay_net.model.kernel import (
     Marks,
     NextHop,
     Observed,
-    ReplaceRoute,
     Route,
-    SetSysctl,
 )
+from overlay_net.model.kernel_actions import AddRoute, AdoptLink, DeleteAddress, DeleteLink, ReplaceRoute, SetSysctl
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
 

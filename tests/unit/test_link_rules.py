@@ -18,20 +18,14 @@ from overlay_net.domain.parents import Carrying, Named, ParentRule, RouteTo, cho
 from overlay_net.domain.report import configured_address, report_of
 from overlay_net.model.conditions import find
 from overlay_net.model.errors import ConfigurationError, KernelError
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Address, Desired, Link, Marks, NextHop, Observed, Route
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
-    Address,
     DeleteAddress,
     DeleteLink,
-    Desired,
     KernelAction,
     KernelPlan,
-    Link,
-    Marks,
-    NextHop,
-    Observed,
-    Route,
     SetMacvlanMode,
     SetMtu,
 )

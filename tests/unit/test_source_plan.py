@@ -9,20 +9,14 @@ from hypothesis import strategies as st
 
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.domain.ownership import owns_route, owns_rule
-from overlay_net.model.kernel import (
-    Address,
+from overlay_net.model.kernel import Address, Desired, DesiredRoute, Link, NextHop, Observed, Route
+from overlay_net.model.kernel_actions import (
     AddRoute,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
-    Desired,
-    DesiredRoute,
     KernelAction,
-    Link,
-    NextHop,
-    Observed,
     ReplaceRoute,
-    Route,
 )
 from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceRouting, SourceTable
 from tests.fakes.kernel import FakeKernel

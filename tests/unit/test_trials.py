@@ -12,7 +12,8 @@ from overlay_net.domain.last_state import LastState, Moment, digest, read_back, 
 from overlay_net.domain.report import report_of
 from overlay_net.domain.trials import acted_on, conclude, follow, in_force
 from overlay_net.model.conditions import find
-from overlay_net.model.kernel import DeleteRoute, Desired, DesiredLink, KernelPlan, Problem, Route
+from overlay_net.model.kernel import Desired, DesiredLink, Route
+from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.trial import Probe, RouteGeneration, Trial, seconds_of
 from tests.unit.factories import overlay

@@ -21,21 +21,17 @@ from overlay_net.adapters.netlink.sysctl import Sysctls
 from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
 from overlay_net.adapters.netlink.wording import describe
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import (
+from overlay_net.model.kernel import Address, Link, Marks, Observed, Route
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
-    Address,
     AddRoute,
     AdoptLink,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
     KernelAction,
-    Link,
-    Marks,
-    Observed,
     ReplaceRoute,
-    Route,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,

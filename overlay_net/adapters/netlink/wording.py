@@ -1,8 +1,8 @@
 """Actions in the words of a person, for errors and logs."""
 
 from overlay_net.adapters.netlink.sysctl import split_key
-from overlay_net.model.kernel import (
-    MAIN_TABLE,
+from overlay_net.model.kernel import MAIN_TABLE
+from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
     AddRoute,
