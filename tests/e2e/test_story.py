@@ -10,6 +10,7 @@ import pytest
 
 from lab import vlan
 from lab.processes import Process, wait_until
+from lab.product import NAMESPACE
 from lab.sources import KINDS
 from lab.story import Story
 from lab.traffic import Stream, seen_source
@@ -65,7 +66,12 @@ def killing(story: Story, seed: int) -> Iterator[list[str]]:
     def kill() -> None:
         while not stop.wait(chance.uniform(0.05, 0.8) * story.product.start_seconds):
             name, process = chance.choice(sorted(story.processes().items()))
-            process.restart()
+            process.kill9()
+            if process is story.product.controller:
+                # Its lease goes with it: else kills that come faster than leases end would let nobody lead.
+                lease = ("lease", "overlay-net-controller", f"--namespace={NAMESPACE}")
+                story.plane.kubectl("delete", *lease, "--ignore-not-found")
+            process.start()
             killed.append(name)
 
     thread = threading.Thread(target=kill)
