@@ -3,6 +3,8 @@
 The tests of this file go on from each other's state: a cluster for each would take longer than all of them.
 """
 
+from ipaddress import ip_address, ip_network
+
 from lab import vlan
 from lab.cluster.cluster import Cluster
 from lab.cluster.release import Release
@@ -17,9 +19,9 @@ def test_every_node_is_seen_on_premise_with_its_own_overlay_address(cluster: Clu
 
 
 def test_the_controller_reaches_the_api_from_a_pod_of_its_own_network(cluster: Cluster, release: Release) -> None:
-    controller = next(pod for pod in release.pods() if "controller" in pod["metadata"]["name"])
-    subnets = [node.pod_subnet for node in cluster.nodes.values()]
-    assert any(controller["status"]["podIP"].startswith(subnet.removesuffix("0/24")) for subnet in subnets)
+    controller = release.controller()
+    subnet = ip_network(cluster.nodes[controller["spec"]["nodeName"]].pod_subnet)
+    assert ip_address(controller["status"]["podIP"]) in subnet
 
 
 def test_traffic_goes_on_while_the_kubelet_is_dead(cluster: Cluster, release: Release, a_node: str) -> None:
@@ -42,14 +44,18 @@ def test_a_node_has_its_address_again_after_a_power_failure(cluster: Cluster, re
     assert release.addresses() == before
 
 
-def test_a_removed_node_gives_its_address_back(cluster: Cluster, release: Release, a_node: str) -> None:
-    others = {node: address for node, address in release.addresses().items() if node != a_node}
-    cluster.remove_node(a_node)
-    wait_until(lambda: release.addresses() == others, f"the address of {a_node} is free", timeout=60)
-    wait_until(lambda: release.reserved() == others, f"the reservation of {a_node} is gone", timeout=60)
-    cluster.add_nodes(a_node)
-    cluster.wait_ready(a_node)
-    assert release.wait_source(a_node) == release.addresses()[a_node] not in others.values()
+def test_a_removed_node_gives_its_address_back(cluster: Cluster, release: Release) -> None:
+    # Not the controller's own: it takes Kubernetes a minute to miss a pod whose node is gone.
+    node = next(name for name in cluster.nodes if name != release.controller()["spec"]["nodeName"])
+    others = {name: address for name, address in release.addresses().items() if name != node}
+    cluster.remove_node(node)
+    wait_until(
+        lambda: release.addresses() == release.reserved() == others, f"the address of {node} is free", timeout=60
+    )
+    cluster.add_nodes(node)
+    cluster.wait_ready(node)
+    assert release.wait_source(node) == release.addresses()[node]
+    assert release.addresses().items() > others.items()
 
 
 def test_after_uninstalling_nothing_of_it_runs(cluster: Cluster, release: Release, a_node: str) -> None:
