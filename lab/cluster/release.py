@@ -13,6 +13,7 @@ from lab.product import CHART, NAMESPACE
 from lab.traffic import Unreachable, seen_source
 
 NAME = "overlay-net"
+COMPONENT = "app.kubernetes.io/component"
 POOLS = {"onprem": {"cidr": vlan.OVERLAY_SUBNET, "gateway": vlan.OVERLAY_GATEWAY}}
 ROUTE = "onprem-192.168.0.0-24"
 # Roll-outs take seconds, and a minute on a machine that is busy with other things.
@@ -74,6 +75,10 @@ class Release:
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.cluster.plane.get("pods", f"--namespace={NAMESPACE}")["items"]
         return found
+
+    def controller(self) -> dict[str, Any]:
+        """The controller's pod."""
+        return next(pod for pod in self.pods() if pod["metadata"]["labels"][COMPONENT] == "controller")
 
     def addresses(self) -> dict[str, str]:
         """Node -> its overlay address, as its object says."""
