@@ -21,7 +21,7 @@ from lab.cluster.release import Release
 from lab.enter import write_script
 from lab.image import find_image
 from lab.private import EXIT_USAGE, Missing, check, enter, is_private
-from lab.processes import CommandFailed, ConditionTimeout
+from lab.processes import CommandFailed, ConditionTimeout, end_asked
 from lab.sources import KINDS, Kind
 from lab.story import Story, StoryFailed
 from lab.traffic import serve
@@ -91,8 +91,7 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     if story.ipam == "phpipam":
         rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam"]
     write_script(script, machines, story.plane.admin(), story.assets.kubectl.parent, rows)
-    # Not before: processes inherit blocked signals, and those of the lab are ended by one.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    asked = end_asked()
     narrator.step("The lab stays up until Ctrl-C")
     narrator.fact(f"KUBECONFIG={story.plane.admin()}")
     narrator.fact(f"{script} kubectl get noip,sroute,opool      the objects")
@@ -101,7 +100,7 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     for name in machines:
         narrator.fact(f"{script} {name} ip route      inside {name}")
     narrator.fact(f"{story.directory}/*.log      what everything says")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    asked.wait()
 
 
 def on_kubelets(directory: Path, narrator: Narrator, *, keep: bool) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,14 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.kill9()
+
+
+def end_asked() -> threading.Event:
+    """Set by SIGINT or SIGTERM, which do nothing else from now on."""
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    return asked
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 30.0, every: float = 0.05) -> None:

@@ -17,7 +17,7 @@ from lab.debian import NotToBeHad
 from lab.enter import write_script
 from lab.image import find_image
 from lab.private import EXIT_USAGE, enter, is_private
-from lab.processes import CommandFailed, ConditionTimeout
+from lab.processes import CommandFailed, ConditionTimeout, end_asked
 from lab.traffic import serve
 
 BEGAN = time.monotonic()
@@ -35,8 +35,7 @@ def stay(cluster: Cluster, directory: Path) -> None:
     write_script(
         script, {**machines, **others}, cluster.plane.admin(), cluster.programs.assets.kubectl.parent, commands={}
     )
-    # Not before: processes inherit blocked signals, and those of the lab are ended by one.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    asked = end_asked()
     print(f"export KUBECONFIG={cluster.plane.admin()}")
     print(f"{script}                     # a shell where the API server is reached")
     print(f"{script} kubectl get nodes")
@@ -44,7 +43,7 @@ def stay(cluster: Cluster, directory: Path) -> None:
         print(f"{script} {name} ip route")
     print(f"ls {directory}/*/*.log {directory}/nodes/*/*.log", flush=True)
     tell("up until Ctrl-C")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    asked.wait()
 
 
 def main() -> int:
