@@ -25,8 +25,10 @@ def prepare_tests(session: nox.Session) -> None:
     install(session, "test")
     # Programs that are missing are built here, where the network still is.
     session.run("python", "-m", "lab.assets")
-    # One test needs `nft`; where it is not to be had, that test says so and is skipped.
-    session.run("python", "-m", "lab.debian", "nftables", success_codes=[0, 1])
+    session.run("python", "-m", "lab.assets", "kubeconform")
+    # Some tests need `nft` or Prometheus; where they are not to be had, those tests say so and are skipped.
+    for package in ("nftables", "prometheus"):
+        session.run("python", "-m", "lab.debian", package, success_codes=[0, 1])
 
 
 def prepare_kubelets(session: nox.Session) -> None:
