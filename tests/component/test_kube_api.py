@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connec
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, NotLeading, Refused, Unavailable
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
+from tests.component.eventually import eventually
 
 
 def route(name: str, subnet: str = "10.1.0.0/16", **metadata: Any) -> JsonObject:
@@ -77,6 +79,10 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing(
 
 
 async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, control_plane: ControlPlane) -> None:
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = open_files()
     async with connect_agent(str(control_plane.admin())) as connection:
         await KubeApi(connection).list(STATIC_ROUTES)
         control_plane.pause()
@@ -85,6 +91,12 @@ async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, cont
                 await asyncio.wait_for(KubeApi(connection, fence=lambda: 0.2).create(STATIC_ROUTES, route("r1")), 20)
         finally:
             control_plane.resume()
+
+    async def closed() -> bool:
+        return open_files() <= before
+
+    # TLS says goodbye on its way out, for which the server has to be awake.
+    await eventually(closed, "the connection that was given up is closed")
 
 
 async def test_what_the_schema_refuses_is_refused_with_its_words(api: KubeApi) -> None:
