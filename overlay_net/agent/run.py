@@ -35,7 +35,7 @@ from overlay_net.settings import AgentSettings
 
 log = logging.getLogger(__name__)
 
-SETTLE = 0.003
+SETTLE = 0.001
 """Seconds that one kernel event waits for its companions; a link that goes down announces itself several times."""
 
 PATIENCE = 5.0
