@@ -35,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"overlay-net {__version__}")
     modes = top.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode, settings, text in (
-        ("controller", ControllerSettings, "give every node an address and its routes; one for each cluster"),
+        (
+            "controller",
+            ControllerSettings,
+            "give every node an address and its routes; of several in a cluster one leads",
+        ),
         ("agent", AgentSettings, "bring this node's kernel to what its NodeOverlayIp says; one on each node"),
     ):
         sub = modes.add_parser(
@@ -150,7 +154,10 @@ def run_until_signal(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parser().parse_args(argv)
+    commands = parser()
+    arguments = commands.parse_args(argv)
+    if arguments.mode == "controller" and arguments.scale_down and not arguments.drain:
+        commands.error("--scale-down: only with --drain")
     try:
         if arguments.mode == "status":
             return _status(arguments)

@@ -128,3 +128,6 @@ def test_what_it_cannot_scale_is_refused_at_once(control_plane: ControlPlane) ->
     command = [sys.executable, "-m", "overlay_net", "controller", "--drain", "--scale-down=nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "'nothing': a namespace and a name" in done.stderr) == (2, True)
+    command = [sys.executable, "-m", "overlay_net", "controller", "--scale-down=overlay-net/overlay-net-controller"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--scale-down: only with --drain" in done.stderr) == (2, True)
