@@ -6,7 +6,6 @@ what is cut off on the way is finished by the next run.
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,19 +13,14 @@ from datetime import timedelta
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
 from overlay_net.controller.ipams import Ipams
-from overlay_net.controller.node_reconciler import NodeReconciler
-from overlay_net.controller.run import Leader, backends, cluster_uid, leading, wake_all
-from overlay_net.controller.status_reconciler import StatusReconciler
+from overlay_net.controller.run import Leader, leading, serve_nodes
 from overlay_net.controller.subnet_map import SubnetMapReconciler
-from overlay_net.controller.wiring import Wiring
 from overlay_net.domain.leaving import waiting_for
 from overlay_net.model.cluster import LifeRules
 from overlay_net.model.errors import NotFound, OverlayNetError
-from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, DEPLOYMENTS, NODE_OVERLAY_IPS
+from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import integer_of, object_of
-from overlay_net.ops.events import EventRecorder
-from overlay_net.runtime.worker import run_workers
 from overlay_net.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
@@ -106,30 +100,16 @@ async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
 
 
 async def _give_back(leader: Leader, waiting: Waiting) -> None:
-    settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
-    cluster = settings.cluster_id or await cluster_uid(api)
-    ipam = Ipams(backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
-    events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
-    rules = LifeRules(timedelta(), settings.fence_after, leaving=True)
-    node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
-    status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
-    Wiring(caches, queues, settings.status_batch.total_seconds())
-    wake_all(caches, queues)
+    serving = await serve_nodes(leader, LifeRules(timedelta(), leader.settings.fence_after, leaving=True))
+    overlays = leader.caches.overlays
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=leader.metrics))
-            for name, queue, reconcile, workers in (
-                ("node", queues.nodes, node.reconcile, settings.workers),
-                ("address", queues.addresses, node.reconcile_address, settings.workers),
-                ("status", queues.status, status.reconcile, 1),
-            )
-        ]
-        while state := waiting_for(list(caches.overlays.values())) or await _release_rest(leader, ipam):
+        tasks = serving.start(group)
+        while state := waiting_for(list(overlays.values())) or await _release_rest(leader, serving.ipam):
             waiting.see(state)
             await asyncio.sleep(EVERY)
         for task in tasks:
             task.cancel()
-    await SubnetMapReconciler(api, caches, {}).reconcile("")
+    await SubnetMapReconciler(leader.api, leader.caches, {}).reconcile("")
 
 
 async def _release_rest(leader: Leader, ipam: Ipams) -> str:

@@ -29,7 +29,7 @@ from overlay_net.model.parse import network_of, object_of, text_of
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import ControllerMetrics
-from overlay_net.runtime.worker import run_workers
+from overlay_net.runtime.worker import Reconcile, run_workers
 from overlay_net.settings import ControllerSettings, PhpIpamSettings
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,11 @@ class Leader:
     caches: Caches
     queues: Queues
     metrics: ControllerMetrics
+
+    def start(self, group: asyncio.TaskGroup, name: str, reconcile: Reconcile, workers: int) -> asyncio.Task[None]:
+        """Workers for the queue of that name."""
+        queue = self.queues.by_name[name]
+        return group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=self.metrics))
 
 
 async def run(settings: ControllerSettings) -> None:
@@ -92,6 +97,42 @@ async def leading(settings: ControllerSettings) -> AsyncIterator[Leader]:
                 task.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a leader does for nodes, whichever rules their life has."""
+
+    leader: Leader
+    cluster: str
+    ipam: Ipams
+    events: EventRecorder
+    node: NodeReconciler
+    status: StatusReconciler
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """The tasks, of ``group``; they begin with every node."""
+        leader, queues = self.leader, self.leader.queues
+        # From here on every change adds its keys; what was before is added here.
+        Wiring(leader.caches, queues, leader.settings.status_batch.total_seconds())
+        wake_all(leader.caches, queues)
+        workers = leader.settings.workers
+        return [
+            group.create_task(self.events.run()),
+            leader.start(group, "node", self.node.reconcile, workers),
+            leader.start(group, "address", self.node.reconcile_address, workers),
+            leader.start(group, "status", self.status.reconcile, 1),
+        ]
+
+
+async def serve_nodes(leader: Leader, rules: LifeRules) -> Serving:
+    settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
+    cluster = settings.cluster_id or await cluster_uid(api)
+    ipam = Ipams(backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
+    events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
+    node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
+    status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
+    return Serving(leader, cluster, ipam, events, node, status)
+
+
 async def work(leader: Leader) -> None:
     """What only the controller that leads does; until cancelled."""
     settings, api, caches, queues, metrics = (
@@ -101,42 +142,27 @@ async def work(leader: Leader) -> None:
         leader.queues,
         leader.metrics,
     )
-    cluster = settings.cluster_id or await cluster_uid(api)
-    outside = settings.phpipam
-    ipam = Ipams(backends(outside, api, cluster, leader.phpipam, caches), metrics)
-    metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
-    events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     rules = LifeRules(settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint)
-    node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
-    status = StatusReconciler(api, caches, metrics, events, queues.nodes.add)
+    serving = await serve_nodes(leader, rules)
+    ipam, outside = serving.ipam, settings.phpipam
+    metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     refresh = outside.refresh_interval if outside else settings.audit_interval
     pool = PoolReconciler(api, ipam, caches, refresh, metrics)
-    auditor = Auditor(api, ipam, caches, settings.audit_grace, node.doubt, events, metrics)
+    auditor = Auditor(api, ipam, caches, settings.audit_grace, serving.node.doubt, serving.events, metrics)
     hosts = [(leader.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
     subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
     protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
     await protected.look()
-    log.info("controller works", extra={"cluster": cluster})
+    log.info("controller works", extra={"cluster": serving.cluster})
     async with asyncio.TaskGroup() as group:
-        group.create_task(events.run())
         group.create_task(protected.follow(lambda: wake_all(caches, queues)))
         if outside is not None and outside.subnet_map is not None:
             subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
             queues.subnet_map.add("subnetMap")
-            group.create_task(
-                run_workers("subnet-map", queues.subnet_map, subnet_map.reconcile, workers=1, observer=metrics)
-            )
-        # From here on every change adds its keys; what was before is added here.
-        Wiring(caches, queues, settings.status_batch.total_seconds())
-        ReportEvents(caches.overlays, events)
-        wake_all(caches, queues)
-        for name, queue, reconcile, workers in (
-            ("node", queues.nodes, node.reconcile, settings.workers),
-            ("address", queues.addresses, node.reconcile_address, settings.workers),
-            ("pool", queues.pools, pool.reconcile, 4),
-            ("status", queues.status, status.reconcile, 1),
-        ):
-            group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=metrics))
+            leader.start(group, "subnet-map", subnet_map.reconcile, 1)
+        ReportEvents(caches.overlays, serving.events)
+        serving.start(group)
+        leader.start(group, "pool", pool.reconcile, 4)
         group.create_task(auditor.run(settings.audit_interval))
 
 
