@@ -152,6 +152,7 @@ class NodeAgent:
         still_kept = await self._keep(overlay, trials)
         outcome = await self._converge(overlay)
         last = outcome.last
+        around = self._around(last.desired)
         configured = configured_address(overlay, last.desired, last.observed, self._marks)
         self._metrics.configured.set(configured is not None and configured == last.desired.address)
         if overlay is not None:
@@ -165,20 +166,19 @@ class NodeAgent:
                 errors,
                 configured,
                 now,
-                around=self._around(last.desired),
+                around=around,
                 fallback=self._fallback(last),
                 trials=trials,
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:
                 await self._publish(overlay, report)
-        self._show(last.desired)
+        self._show(around)
         return Requeue(self._wait())
 
-    def _show(self, desired: Desired) -> None:
+    def _show(self, around: Around) -> None:
         """In the metrics: it went well up to here, and what is going on around."""
         self._metrics.synchronised()
-        around = self._around(desired)
         gateways = self._surroundings.gateways if self._surroundings is not None else {}
         duplicate = around.duplicate is not None or bool(around.claimed_by)
         self._metrics.set_surroundings(duplicate, {str(address): up for address, up in gateways.items()})

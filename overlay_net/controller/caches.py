@@ -16,6 +16,7 @@ from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
+from overlay_net.model.trial import Revision
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
@@ -108,8 +109,8 @@ class Caches:
         self._allow_default = False
         self.nodes.subscribe(self._node)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
-        self.admitted: Mapping[tuple[str, int], frozenset[str]] = {}
-        """Nodes that may get a StaticRoute's generation (uid, generation), of those that are rolled out in stages.
+        self.admitted: Mapping[Revision, frozenset[str]] = {}
+        """Nodes that may get a StaticRoute's revision, of those that are rolled out in stages.
 
         Decided in one place, as two nodes that are looked at side by side must not both be the next one. It is no
         memory: what is lost with this process is decided anew from the objects.

@@ -82,9 +82,9 @@ class StatusReconciler:
         for route in self._caches.routes.values():
             if route.rollout is None or route.deleting:
                 continue
-            key = (route.uid, route.generation)
             progress = progress_of(route, tables, self._caches.protection)
-            admitted[key] = admit(progress, before.get(key, ()), route.rollout.limit(len(progress)))
+            limit = route.rollout.limit(len(progress))
+            admitted[route.revision] = admit(progress, before.get(route.revision, ()), limit)
         self._caches.admitted = admitted
         for name in {name for key, names in admitted.items() for name in names - before.get(key, frozenset())}:
             self._wake(name)

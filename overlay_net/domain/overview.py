@@ -76,7 +76,7 @@ def _of_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
     else:
         causes = [each for each in (reserved, configured) if each is not None and not each.status]
         said += [_said(each) for each in causes or [ready] if not each.status]
-        if overlay.report.observed_generation < overlay.generation:
+        if not overlay.current:
             said.append("its agent has not seen the latest change")
     return [Finding("node", overlay.name, "; ".join(said))] if said else []
 

@@ -14,7 +14,7 @@ from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import time_of
 from overlay_net.model.static_route import StaticRoute
-from overlay_net.model.trial import RouteGeneration
+from overlay_net.model.trial import Revision, RouteGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def kept_back(
     static_routes: Iterable[StaticRoute],
     node: Node,
     overlay: NodeOverlay | None,
-    admitted: Mapping[tuple[str, int], Collection[str]],
+    admitted: Mapping[Revision, Collection[str]],
 ) -> Mapping[str, Kept]:
-    """StaticRoutes, by name, of which the node keeps what it has. ``admitted``: nodes by uid and generation.
+    """StaticRoutes, by name, of which the node keeps what it has. ``admitted``: nodes by revision.
 
     A node that joined after the StaticRoute was made and has nothing of it gets the newest at once: there is nothing
     to lose, and a roll-out that stands still must not leave new nodes without routes.
@@ -69,9 +69,9 @@ def kept_back(
     kept = {}
     for route in staged:
         told = has.get(route.name)
-        if told is not None and (told.uid, told.generation) == (route.uid, route.generation):
+        if told is not None and told.revision == route.revision:
             continue
-        if node.name in admitted.get((route.uid, route.generation), ()):
+        if node.name in admitted.get(route.revision, ()):
             continue
         routes = tuple(each for each in overlay.routes if each.owner == route.name) if overlay is not None else ()
         if told is None and not routes and _is_younger(node, route):

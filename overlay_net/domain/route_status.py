@@ -55,11 +55,6 @@ class NodeTable:
         )
 
     @property
-    def current(self) -> bool:
-        """Whether the agent has reported on the spec as it is now."""
-        return self.overlay.current
-
-    @property
     def unnamed_failures(self) -> bool:
         """Whether more routes fail than the report has room for."""
         return self.overlay.report.routes_failed > len(self.overlay.report.failures)
@@ -149,10 +144,10 @@ def _verdict(
             conflicts.setdefault(entry.owner, subnet)
             message = f"{subnet} is already routed by the older StaticRoute {entry.owner}"
             return NodeVerdict(hostname, gateway, device, FAILED, message)
-        elif (failure := table.failures.get(key)) is not None and table.current:
+        elif (failure := table.failures.get(key)) is not None and table.overlay.current:
             state = PENDING if failure.reason == "Pending" else FAILED
             return NodeVerdict(hostname, gateway, device, state, f"{subnet}: {failure.message}")
-    if not pending and table.current:
+    if not pending and table.overlay.current:
         if table.unnamed_failures:
             return NodeVerdict(hostname, gateway, device, PENDING, "more routes fail here than the agent names")
         return NodeVerdict(hostname, gateway, device, READY)
@@ -173,7 +168,7 @@ def _ends_well(before: Mapping[str, JsonObject]) -> bool:
 def _tried(route: StaticRoute, table: NodeTable) -> tuple[str, str, str] | None:
     """State, message and cause of a node that has not got this generation yet, or has not proven it."""
     told = table.generations.get(route.name)
-    if told is None or (told.uid, told.generation) != (route.uid, route.generation):
+    if told is None or told.revision != route.revision:
         if route.rollout is not None:
             has = f"keeps generation {told.generation}" if told is not None else "keeps what it has"
             return PENDING, f"{has}, and waits for its turn in the roll-out", WAITING
@@ -202,7 +197,7 @@ def progress_of(route: StaticRoute, tables: Iterable[NodeTable], protection: Pro
 
 def _progress(route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None) -> Progress:
     told = table.generations.get(route.name)
-    reached = told is not None and (told.uid, told.generation) == (route.uid, route.generation)
+    reached = told is not None and told.revision == route.revision
     in_place = reached and _verdict(route, table, before, {}).state == READY
     failing = route.name in table.trials or any(
         failure.static_route == route.name for failure in table.overlay.report.failures

@@ -29,7 +29,7 @@ from overlay_net.model.parse import (
 )
 from overlay_net.model.route import KINDS, ON_ALL_DOWN, check_of, gateways_of
 from overlay_net.model.selectors import Selector
-from overlay_net.model.trial import Probe
+from overlay_net.model.trial import Probe, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,10 @@ class StaticRoute:
             status=status,
             conditions=parse_conditions(status),
         )
+
+    @property
+    def revision(self) -> Revision:
+        return (self.uid, self.generation)
 
     @property
     def age_key(self) -> tuple[str, str]:

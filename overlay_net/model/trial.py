@@ -11,6 +11,9 @@ from overlay_net.model.kernel import DesiredRoute, IpAddress
 from overlay_net.model.parse import address_of, integer_of, object_of, text_of
 from overlay_net.model.route import route_json, routes_of
 
+Revision: TypeAlias = tuple[str, int]
+"""uid and generation of a StaticRoute: another spec, or another object of the same name, has another one."""
+
 TrialState: TypeAlias = Literal["Probing", "RolledBack", "ProbeFailed"]
 """Under way; the routes of before are back; no answer, and nobody knows what was before, so the routes stay."""
 
@@ -73,6 +76,10 @@ class RouteGeneration:
     uid: str
     generation: int
     probe: Probe | None = None
+
+    @property
+    def revision(self) -> Revision:
+        return (self.uid, self.generation)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteGeneration":
