@@ -42,12 +42,8 @@ def parser() -> argparse.ArgumentParser:
         ),
         ("agent", AgentSettings, "bring this node's kernel to what its NodeOverlayIp says; one on each node"),
     ):
-        sub = modes.add_parser(
-            mode,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=describe(settings),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+        sub = _command(
+            modes, mode, text, epilog=describe(settings), formatter_class=argparse.RawDescriptionHelpFormatter
         )
         sub.add_argument(
             "--config",
@@ -83,9 +79,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _command(modes: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+    """``text`` in the list of commands, and as a sentence in the command's own help."""
+    found: argparse.ArgumentParser = modes.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", **options
+    )
+    return found
+
+
 def _add_status(modes: Any) -> None:
     text = "say on one screen how much is as it should be and what is wrong; exit code 1: something is"
-    sub = modes.add_parser("status", help=text, description=text[0].upper() + text[1:] + ".")
+    sub = _command(modes, "status", text)
     sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: as kubectl, else the pod's account")
     sub.add_argument(
         "--wait", type=_seconds, default=0.0, metavar="TIME", help="look again until all is well; e.g. 60s"
@@ -101,8 +105,7 @@ def _add_status(modes: Any) -> None:
 
 
 def _add_crds(modes: Any) -> None:
-    text = "bring the CustomResourceDefinitions of this version into the cluster, and end"
-    sub = modes.add_parser("crds", help=text, description=text[0].upper() + text[1:] + ".")
+    sub = _command(modes, "crds", "bring the CustomResourceDefinitions of this version into the cluster, and end")
     sub.add_argument("--directory", type=Path, required=True, metavar="DIR", help="folder with one definition a file")
     sub.add_argument("--remove", action="store_true", help="delete them instead, with all objects of their kinds")
     sub.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")

@@ -31,13 +31,11 @@ from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.rule import AddRule, DeleteRule
 from overlay_net.model.trial import Trial
 from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.runtime.aside import aside
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
-
-MANY_ROUTES = 5000
-"""From here on a plan is made in a thread of its own."""
 
 MAX_PASSES = 4
 """Looks at the kernel in one reconciliation. What is still not right then waits for the next event or resync."""
@@ -223,11 +221,8 @@ class NodeAgent:
         desired = desired_state(overlay, link, self._rules.fallback, self._rules.source)
         if self._surroundings is not None:
             desired = replace(desired, down=self._surroundings.down)
-        if len(desired.routes) < MANY_ROUTES:
-            plan = plan_kernel(desired, observed, self._marks)
-        else:
-            # Pure, and a tenth of a second for ten thousand: the loop has probes to send meanwhile.
-            plan = await asyncio.to_thread(plan_kernel, desired, observed, self._marks)
+        # Pure, and a tenth of a second for ten thousand: the loop has probes to send meanwhile.
+        plan = await aside(len(desired.routes), plan_kernel, desired, observed, self._marks)
         return Look(observed, link, desired, plan)
 
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:

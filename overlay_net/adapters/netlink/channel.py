@@ -66,15 +66,19 @@ class Refusal:
     text: str
 
 
+def set_receive_buffer(channel: socket.socket, size: int) -> None:
+    try:
+        channel.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+    except PermissionError:
+        # Not root of the first user namespace: as much as net.core.rmem_max allows.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
 def open_route_socket() -> socket.socket:
     """A socket of the network namespace that the calling thread is in."""
     channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
     try:
-        try:
-            channel.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        except PermissionError:
-            # Not root of the first user namespace: as much as net.core.rmem_max allows.
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        set_receive_buffer(channel, RECEIVE_BUFFER)
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
             # Kernels before 4.20 do not know them all: there the errno has to do, and dumps are filtered by the reader.
             with contextlib.suppress(OSError):

@@ -4,14 +4,13 @@ Every action can be applied twice: what exists already, or is gone already, is n
 that something of the same key exists which may not be ours.
 """
 
-import asyncio
 import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from overlay_net.adapters.netlink import link_messages as links
 from overlay_net.adapters.netlink import route_messages, rule_messages
@@ -38,13 +37,9 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.rule import AddRule, DeleteRule, Rule
+from overlay_net.runtime.aside import aside
 
 RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
-P = ParamSpec("P")
-T = TypeVar("T")
-
-MANY = 5000
-"""Routes from which on they are gone through in a thread."""
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT}
 # The kernel keeps an address's protocol since this release (IFA_PROTO, commit 47f0bd503210).
@@ -149,7 +144,7 @@ class Kernel:
         Raises KernelError where it is not known what became of them: the next look tells.
         """
         refused: list[tuple[RouteAction, KernelError]] = []
-        additions, deletions = await _aside(len(actions), _parted, actions)
+        additions, deletions = await aside(len(actions), _parted, actions)
         try:
             await self._write(additions, refused)
             await self._write(await self._there(deletions), refused)
@@ -165,7 +160,7 @@ class Kernel:
         if all(route_messages.metric_of(action.route) for action in deletions):
             return deletions
         there = await self._routes.read()
-        return await _aside(len(there), _still_there, deletions, there)
+        return await aside(len(there), _still_there, deletions, there)
 
     async def _write(self, actions: Sequence[RouteAction], refused: list[tuple[RouteAction, KernelError]]) -> None:
         sent: list[RouteAction] = []
@@ -241,11 +236,6 @@ class Kernel:
         if found is None:
             raise KernelError(f"no link {name}", code=errno.ENODEV)
         return found
-
-
-async def _aside(size: int, step: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-    """Do it at once, or in a thread where thousands of values would keep the event loop away for too long."""
-    return step(*arguments, **more) if size < MANY else await asyncio.to_thread(step, *arguments, **more)
 
 
 def _parted(actions: Sequence[RouteAction]) -> tuple[list[RouteAction], list[DeleteRoute]]:

@@ -7,9 +7,10 @@ import logging
 import socket
 from collections.abc import Callable
 
+from overlay_net.adapters.netlink.channel import set_receive_buffer
+
 log = logging.getLogger(__name__)
 
-SO_RCVBUFFORCE = 33
 MESSAGES_IN_A_ROW = 256
 """Some milliseconds of reading before others have their turn on the event loop."""
 PAUSE = 1.0
@@ -38,10 +39,7 @@ async def listen(groups: int, receive_buffer: int, heard: Heard, missed: Callabl
 async def _listen(groups: int, receive_buffer: int, heard: Heard, missed: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as channel:
-        try:
-            channel.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
-        except PermissionError:
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        set_receive_buffer(channel, receive_buffer)
         channel.bind((0, groups))
         # What changed before the socket listened was not heard.
         missed()

@@ -1,0 +1,16 @@
+"""Long work beside the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MANY: Final = 5000
+"""Routes, say, from which on going through them would keep the event loop away for too long."""
+
+
+async def aside(size: int, step: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+    """Do ``step``, which goes through ``size`` values, at once; or in a thread where they are many."""
+    return step(*arguments, **more) if size < MANY else await asyncio.to_thread(step, *arguments, **more)
