@@ -185,8 +185,9 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 
-{{- /* What the pods of the chart's jobs share: they run wherever the controller may. */ -}}
-{{- define "overlay-net.jobPod" -}}
+{{- /* What the pods share that need no node of their own: the controllers', and those of the jobs. */ -}}
+{{- define "overlay-net.plainPod" -}}
+# Service links would put variables named OVERLAY_... into the environment.
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
@@ -203,13 +204,18 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- define "overlay-net.jobContainer" -}}
+{{- /* Their containers, but for what these may use. */ -}}
+{{- define "overlay-net.plainContainer" -}}
 image: {{ include "overlay-net.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "overlay-net.jobContainer" -}}
+{{ include "overlay-net.plainContainer" . }}
 resources:
   requests: {cpu: 10m, memory: 64Mi}
   limits: {memory: 256Mi}
