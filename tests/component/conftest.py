@@ -1,19 +1,17 @@
 """One real API server for all component tests, with the chart installed; every test starts with an empty cluster."""
 
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from lab.assets import Assets, find_assets
 from lab.control_plane import ControlPlane
-from lab.processes import Process
-from lab.product import NAMESPACE, Product
+from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
+from tests.component.phpipam_lab import Lab, grant_pools, take_back_pools
 
 KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
 
@@ -51,29 +49,18 @@ async def empty(api: KubeApi) -> None:
                 continue
 
 
-@asynccontextmanager
-async def controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
-    """The controller mode as a process of its own, as its service account; killed (-9) when the context ends.
-
-    Not elected: a killed one would leave a lease that the next has to wait for.
-    """
-    with start_controller(plane, config, leader_election__enabled="false", **settings) as process:
-        yield process
-        assert process.alive, process.tail()
+@pytest.fixture(scope="module")
+def granted(control_plane: ControlPlane) -> Iterator[None]:
+    """The controller may make and delete pools while a module with phpIPAM runs."""
+    grant_pools(control_plane)
+    yield
+    take_back_pools(control_plane)
 
 
-def start_controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> Process:
-    chosen = {
-        "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
-        "http__bind": "127.0.0.1:0",
-        "status_batch": "50ms",
-        "release_after": "0s",
-        "fence_after": "0s",
-        **settings,
-    }
-    return Process(
-        "controller",
-        [sys.executable, "-m", "overlay_net", "controller", *((f"--config={config}",) if config else ())],
-        log=plane.directory / f"{settings.get('leader_election__identity', 'controller')}.log",
-        env={f"OVERLAY_{name.upper()}": value for name, value in chosen.items()},
-    )
+@pytest.fixture
+async def lab(admin: KubeApi, granted: None, control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Lab]:
+    """phpIPAM with a subnet beside an empty cluster; served until the test ends."""
+    made = Lab.make(control_plane, tmp_path)
+    await made.serve()
+    yield made
+    await made.stop()

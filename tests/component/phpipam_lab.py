@@ -14,7 +14,7 @@ from lab.processes import Process
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.fakes.phpipam import PhpIpam, serve
 
 USER, PASSWORD = "operator", "correct horse"

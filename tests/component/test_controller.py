@@ -18,7 +18,7 @@ from overlay_net.model.names import (
     STATIC_ROUTES,
     Resource,
 )
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 
 
@@ -82,6 +82,12 @@ async def agent_reports(api: KubeApi, name: str, **status: Any) -> None:
         "status": status,
     }
     await api.apply(NODE_OVERLAY_IPS, name, body, field_manager=AGENT_FIELD_MANAGER, subresource="status")
+
+
+def stands(kind: str, status: str, reason: str) -> dict[str, str]:
+    """A condition as an agent writes it."""
+    since = "2026-01-01T00:00:00Z"
+    return {"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": since}
 
 
 async def all_agents_use_their_address(api: KubeApi) -> None:
@@ -193,13 +199,7 @@ async def test_an_address_is_released_only_after_the_agent_let_go(admin: KubeApi
         await agent_reports(admin, "n2", observedGeneration=1)
         assert address in await records(admin)
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
-        let_go = {
-            "type": "Configured",
-            "status": "False",
-            "reason": "Released",
-            "message": "",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
+        let_go = stands("Configured", "False", "Released")
         await agent_reports(admin, "n1", observedGeneration=generation - 1, conditions=[let_go])
         assert address in await records(admin), "an agent that has not seen the deletion has not let go"
         await agent_reports(admin, "n1", observedGeneration=generation, conditions=[let_go])

@@ -13,9 +13,9 @@ from lab.control_plane import ControlPlane
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
-from tests.component.conftest import start_controller
+from tests.component.controller_process import start_controller
 from tests.component.eventually import eventually
-from tests.component.test_controller import add_pool, agent_reports, create, have_addresses, join, records
+from tests.component.test_controller import add_pool, agent_reports, create, have_addresses, join, records, stands
 
 NAME = "overlay-net-controller"
 ELECTION = {"leader_election__namespace": NAMESPACE, "leader_election__lease_name": NAME}
@@ -94,8 +94,7 @@ async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, 
         assert set(held.values()) == {"n1", "n2", "long-gone"}
         for name in ("n1", "n2"):
             generation = (await admin.get(NODE_OVERLAY_IPS, name))["metadata"]["generation"]
-            gone = {"type": "Configured", "status": "False", "reason": "Released", "message": ""}
-            gone["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+            gone = stands("Configured", "False", "Released")
             await agent_reports(admin, name, observedGeneration=generation, conditions=[gone])
         said, complaint = await asyncio.to_thread(leaving.communicate)
     assert leaving.returncode == 0, complaint

@@ -11,7 +11,7 @@ from lab.processes import CommandFailed
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, addresses, agent_reports, create, have_addresses, join
 

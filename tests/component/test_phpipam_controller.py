@@ -3,18 +3,16 @@
 import asyncio
 import random
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.control_plane import ControlPlane, free_port
+from lab.control_plane import free_port
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NAMESPACES, NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.eventually import eventually
-from tests.component.phpipam_lab import PASSWORD, USER, Lab, grant_pools, statuses, take_back_pools
+from tests.component.phpipam_lab import PASSWORD, USER, Lab, statuses
 from tests.component.test_controller import (
     NAMES,
     addresses,
@@ -25,21 +23,6 @@ from tests.component.test_controller import (
     join,
     reason,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def granted(control_plane: ControlPlane) -> Iterator[None]:
-    grant_pools(control_plane)
-    yield
-    take_back_pools(control_plane)
-
-
-@pytest.fixture
-async def lab(admin: KubeApi, control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Lab]:
-    made = Lab.make(control_plane, tmp_path)
-    await made.serve()
-    yield made
-    await made.stop()
 
 
 async def consistent(api: KubeApi, lab: Lab) -> None:

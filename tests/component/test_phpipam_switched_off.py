@@ -1,15 +1,9 @@
 """Overlay addresses from phpIPAM that are switched off: the map and its pools are gone, and every row is given back."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
-import pytest
-
-from lab.control_plane import ControlPlane
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_POOLS
 from tests.component.eventually import eventually
-from tests.component.phpipam_lab import Lab, grant_pools, take_back_pools
+from tests.component.phpipam_lab import Lab
 from tests.component.test_controller import (
     addresses,
     agent_reports,
@@ -18,21 +12,6 @@ from tests.component.test_controller import (
     join,
     reason,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def granted(control_plane: ControlPlane) -> Iterator[None]:
-    grant_pools(control_plane)
-    yield
-    take_back_pools(control_plane)
-
-
-@pytest.fixture
-async def lab(admin: KubeApi, control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Lab]:
-    made = Lab.make(control_plane, tmp_path)
-    await made.serve()
-    yield made
-    await made.stop()
 
 
 async def all_let_go(api: KubeApi) -> None:

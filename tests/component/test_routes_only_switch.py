@@ -6,7 +6,7 @@ from lab.control_plane import ControlPlane
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import (
     add_pool,

@@ -8,7 +8,7 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, STATIC_ROUTES
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, addresses, agent_reports, create, have_addresses, join, records
 

@@ -19,7 +19,7 @@ from overlay_net.model.errors import Conflict
 from overlay_net.model.ipam import Owner
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS
 from overlay_net.ops.events import EventRecorder
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, addresses, create, join, records
 

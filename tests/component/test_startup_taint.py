@@ -10,9 +10,9 @@ from lab.product import CHART, NAMESPACE
 from lab.story import node_object
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
-from tests.component.conftest import controller
+from tests.component.controller_process import controller
 from tests.component.eventually import eventually
-from tests.component.test_controller import add_pool, agent_reports, have_addresses, join
+from tests.component.test_controller import add_pool, agent_reports, have_addresses, join, stands
 
 TAINT = "overlay-net.example.com/not-ready"
 OTHER = {"key": "node.example.com/maintenance", "value": "yes", "effect": "NoExecute"}
@@ -51,8 +51,7 @@ async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(
         )
         await have_addresses(admin, 1)
         metadata = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
-        ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": ""}
-        ready["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+        ready = stands("Ready", "True", "Ready")
         # Of an earlier generation: that says nothing of what the node must have now.
         await agent_reports(admin, "n1", observedGeneration=metadata["generation"] - 1, conditions=[ready])
         await join(admin, "n2")

@@ -8,8 +8,8 @@ import sys
 from lab.control_plane import ControlPlane
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
-from tests.component.conftest import controller
-from tests.component.test_controller import add_pool, agent_reports, have_addresses, join
+from tests.component.controller_process import controller
+from tests.component.test_controller import add_pool, agent_reports, have_addresses, join, stands
 
 
 def shown(plane: ControlPlane, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -28,8 +28,7 @@ async def test_it_says_what_is_wrong_and_when_all_is_well(admin: KubeApi, contro
         # It waits for as long as it is told to.
         waiting = asyncio.create_task(asyncio.to_thread(shown, control_plane, "--wait=30s"))
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
-        ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": ""}
-        ready["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+        ready = stands("Ready", "True", "Ready")
         await agent_reports(admin, "n1", observedGeneration=generation, conditions=[ready])
         well = await waiting
         assert (well.returncode, well.stderr) == (0, "")

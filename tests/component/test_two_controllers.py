@@ -12,7 +12,7 @@ from lab.processes import CommandFailed, Process
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODES, OVERLAY_ADDRESSES
-from tests.component.conftest import start_controller
+from tests.component.controller_process import start_controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import (
     NAMES,

@@ -1,0 +1,38 @@
+"""The controller mode as a process of its own, against the API server of the component tests."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from lab.control_plane import ControlPlane
+from lab.processes import Process
+from lab.product import NAMESPACE
+
+
+@asynccontextmanager
+async def controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
+    """The controller mode as a process of its own, as its service account; killed (-9) when the context ends.
+
+    Not elected: a killed one would leave a lease that the next has to wait for.
+    """
+    with start_controller(plane, config, leader_election__enabled="false", **settings) as process:
+        yield process
+        assert process.alive, process.tail()
+
+
+def start_controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> Process:
+    chosen = {
+        "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
+        "http__bind": "127.0.0.1:0",
+        "status_batch": "50ms",
+        "release_after": "0s",
+        "fence_after": "0s",
+        **settings,
+    }
+    return Process(
+        "controller",
+        [sys.executable, "-m", "overlay_net", "controller", *((f"--config={config}",) if config else ())],
+        log=plane.directory / f"{settings.get('leader_election__identity', 'controller')}.log",
+        env={f"OVERLAY_{name.upper()}": value for name, value in chosen.items()},
+    )
