@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lab.go_build import BuildFailed, Progress, build, cache_directory, said_by
+from lab.go_build import BuildFailed, Progress, build, cache_directory, said_by, say
 
 MODULES = Path(__file__).parent / "go"
 
@@ -141,7 +141,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     chosen = names or [field.name.replace("_", "-") for field in fields(Assets)]
     try:
-        found = find_programs(chosen, lambda text: print(text, file=sys.stderr, flush=True))
+        found = find_programs(chosen, say)
     except BuildFailed as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

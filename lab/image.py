@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lab.debian import NotToBeHad
 from lab.engines import find_engine, make_base
-from lab.go_build import BuildFailed, Progress, cache_directory
+from lab.go_build import BuildFailed, Progress, cache_directory, say
 from lab.private import is_private
 from overlay_net import __version__
 
@@ -99,7 +99,7 @@ def _build(tag: str, archive: Path, options: Sequence[str], progress: Progress) 
 
 def main(options: Sequence[str]) -> int:
     try:
-        image = find_image(lambda text: print(text, file=sys.stderr, flush=True), options)
+        image = find_image(say, options)
     except (BuildFailed, NotToBeHad) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lab.processes import children_of
+
 INSIDE = "LAB_PRIVATE"
 OUTER_PID = "LAB_OUTER_PID"
 """The process outside that started `unshare`: its grandchild holds the namespaces."""
@@ -96,9 +98,8 @@ def enter(argv: Sequence[str]) -> int:
     child = subprocess.Popen(command_line(argv), env={**os.environ, **outer})
 
     def pass_on(number: int, _: object) -> None:
-        children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-        for pid in children:
-            os.kill(int(pid), number)
+        for pid in children_of(child.pid):
+            os.kill(pid, number)
 
     # The terminal sends a Ctrl-C to the command itself; what is left to do here is to wait for its end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

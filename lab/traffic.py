@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.namespaces import Namespace
-from lab.processes import CommandFailed, Process
+from lab.processes import CommandFailed, Process, children_of
 
 PORT = 7000
 # Echoes that are still on their way when the sender stops.
@@ -66,8 +66,7 @@ class Stream:
 
     def stop(self) -> Count:
         # `nsenter` forks to enter a process namespace: the signal is meant for its child.
-        children = Path(f"/proc/{self._sender.pid}/task/{self._sender.pid}/children").read_text().split()
-        os.kill(int(children[0]) if children else self._sender.pid, signal.SIGTERM)
+        os.kill(next(iter(children_of(self._sender.pid)), self._sender.pid), signal.SIGTERM)
         output, errors = self._sender.communicate(timeout=30)
         if self._sender.returncode:
             raise CommandFailed(f"stream: {errors.strip()}")

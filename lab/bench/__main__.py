@@ -16,6 +16,7 @@ from lab.bench.measure import Row
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
 from lab.bench.routes import bench_routes
+from lab.go_build import say
 from lab.private import EXIT_USAGE, Missing, enter, is_private
 
 BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
@@ -37,7 +38,7 @@ def main() -> int:
         parser.error(f"{unknown[0]!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
     try:
         if not is_private():
-            find_assets(lambda text: print(text, file=sys.stderr, flush=True))
+            find_assets(say)
             return enter([sys.executable, "-m", "lab.bench", *chosen])
     except (Missing, BuildFailed) as error:
         print(f"bench: {error}", file=sys.stderr)

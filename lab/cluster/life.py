@@ -69,7 +69,7 @@ class Life:
 
     def prove(self) -> None:
         with self._step("every node is seen on-premise with its own overlay address, without NAT"):
-            addresses = self._addresses()
+            addresses = self._release.addresses()
             seen = {node: self._release.wait_source(node) for node in self._cluster.nodes}
             self.tell.table("seen on-premise", ("NODE", "SOURCE"), list(seen.items()))
             expect(seen == addresses, f"on-premise {seen} was seen, and the objects say {addresses}")
@@ -79,17 +79,17 @@ class Life:
 
     def upgrade(self) -> None:
         with self._step("helm upgrade: another image, values and definition", self._cluster.nodes):
-            before, pods = self._addresses(), self._pod_names()
+            before, pods = self._release.addresses(), self._pod_names()
             self._release.upgrade({"agent": {"settings": {"resync_interval": "30s"}}, **VALUES})
-            expect(self._addresses() == before, "an address changed")
+            expect(self._release.addresses() == before, "an address changed")
             expect(not pods & self._pod_names(), "a pod of before runs on")
             expect(self._description() == _description(_crd(CHART)), f"definition {CRD} was not upgraded")
 
     def roll_back(self) -> None:
         with self._step("helm rollback", self._cluster.nodes):
-            before, pods = self._addresses(), self._pod_names()
+            before, pods = self._release.addresses(), self._pod_names()
             self._release.roll_back()
-            expect(self._addresses() == before, "an address changed")
+            expect(self._release.addresses() == before, "an address changed")
             expect(not pods & self._pod_names(), "a pod of the upgrade runs on")
 
     def kill_the_leader(self) -> None:
@@ -99,7 +99,6 @@ class Life:
                 "delete", "pod", leader, f"--namespace={NAMESPACE}", "--grace-period=0", "--force", "--wait=false"
             )
             wait_until(lambda: self._leader() not in ("", leader), "another one leads", timeout=60)
-            self._plane.kubectl("annotate", "staticroute", ROUTE, "seen=yes", "--overwrite")
             self._release.add_route(subnets=[vlan.ON_PREMISE_SUBNET, "192.168.7.0/24"])
             self._wait_programmed()
 
@@ -114,21 +113,21 @@ class Life:
 
     def reboot(self, name: str) -> None:
         with self._step(f"node {name} loses power and boots again", self._others(name)):
-            before = self._addresses()
+            before = self._release.addresses()
             self._cluster.power_off(name)
             wait_until(lambda: name not in self._cluster.ready_nodes(), f"{name} is missed", timeout=60)
             self._cluster.power_on(name)
             source = self._release.wait_source(name)
             expect(source == before[name], f"it came back as {source}, and was {before[name]}")
-            expect(self._addresses() == before, "an address changed")
+            expect(self._release.addresses() == before, "an address changed")
             wait_until(self._all_ready, "every NodeOverlayIp is Ready", timeout=60)
 
     def remove(self, name: str) -> None:
         with self._step(f"node {name} is removed: its address is free again", self._others(name)):
-            address = self._addresses()[name]
+            address = self._release.addresses()[name]
             self._cluster.remove_node(name)
             wait_until(lambda: address not in self._release.reserved().values(), f"{address} is free", timeout=90)
-            expect(name not in self._addresses(), f"NodeOverlayIp {name} is still there")
+            expect(name not in self._release.addresses(), f"NodeOverlayIp {name} is still there")
 
     def uninstall(self) -> None:
         with self._step("helm uninstall: nothing of it is left"):
@@ -202,9 +201,6 @@ class Life:
             )
 
         wait_until(programmed, f"StaticRoute {ROUTE} is in place on every node", timeout=60)
-
-    def _addresses(self) -> dict[str, str]:
-        return self._release.addresses()
 
     def _others(self, name: str) -> list[str]:
         return [each for each in self._cluster.nodes if each != name]

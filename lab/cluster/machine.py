@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lab.cluster.cgroups import Cgroups
-from lab.processes import run
+from lab.processes import children_of, run
 from lab.vlan import Node
 
 # What belongs to one node and would else be shared with the machine below.
@@ -75,9 +75,7 @@ class Machine(Node):
     @property
     def pid(self) -> int:
         if not self._first_process:
-            unshare = self._pause.pid
-            children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
-            self._first_process = int(children[0])
+            self._first_process = children_of(self._pause.pid)[0]
         return self._first_process
 
     def _kill(self) -> None:

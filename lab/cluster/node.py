@@ -17,7 +17,7 @@ from lab.cluster.images import PAUSE_IMAGE
 from lab.cluster.machine import Machine
 from lab.cluster.programs import Programs
 from lab.control_plane import SERVICE_RANGE, ControlPlane
-from lab.processes import CommandFailed, Process
+from lab.processes import CommandFailed, Process, children_of
 from lab.vlan import CONTROL_PLANE_ADDRESS
 
 HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10248/healthz', timeout=2).read())"
@@ -58,8 +58,8 @@ class NodeProcess(Process):
 
     def send(self, number: signal.Signals) -> None:
         with suppress(OSError):
-            for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-                os.kill(int(child), number)
+            for child in children_of(self.pid):
+                os.kill(child, number)
 
 
 class ClusterNode:

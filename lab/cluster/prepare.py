@@ -1,11 +1,9 @@
 """`python -m lab.cluster.prepare`: what a cluster of kubelets needs, built and fetched while there is a network."""
 
-import sys
-
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.requirements import missing
 from lab.debian import NotToBeHad
-from lab.go_build import Progress
+from lab.go_build import Progress, say
 from lab.image import find_image
 
 
@@ -22,4 +20,4 @@ def prepare(progress: Progress = lambda text: None) -> str:
 
 
 if __name__ == "__main__":
-    print(prepare(lambda text: print(text, file=sys.stderr, flush=True)) or "a cluster of kubelets can run here")
+    print(prepare(say) or "a cluster of kubelets can run here")

@@ -1,12 +1,11 @@
 """The programs of a cluster: Kubernetes' and containerd are built, the rest of a node are packages of Debian."""
 
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lab.assets import MODULES, Assets, find_assets, find_programs
 from lab.debian import program, unpack
-from lab.go_build import Progress, build, cache_directory
+from lab.go_build import Progress, build, cache_directory, say
 
 PAUSE_VERSION = "v1"
 PACKAGES = ("runc", "containernetworking-plugins")
@@ -45,5 +44,5 @@ def find_cluster_programs(progress: Progress = lambda text: None) -> Programs:
 
 
 if __name__ == "__main__":
-    for each in fields(found := find_cluster_programs(lambda text: print(text, file=sys.stderr, flush=True))):
+    for each in fields(found := find_cluster_programs(say)):
         print(f"{each.name:<23} {getattr(found, each.name)}")
