@@ -12,7 +12,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink.channel import DUMP_SEQUENCE, DUMP_TRIES, Channel, open_route_socket
+from overlay_net.adapters.netlink.channel import Channel
+from overlay_net.adapters.netlink.route_socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES, RouteSocket, open_route_socket
 from overlay_net.adapters.netlink.routes import joined
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import NextHop, Route
@@ -67,6 +68,9 @@ class Script:
         for datagram in line if isinstance(line, list) else line(request):
             end.send(datagram)
 
+    def say(self, datagram: bytes) -> None:
+        self._ends[-1].send(datagram)
+
     def close(self) -> None:
         for end in self._ends:
             end.close()
@@ -99,7 +103,7 @@ FIRST, SECOND = message(NEW_ROUTE, b"once"), message(NEW_ROUTE, b"more")
 async def test_an_interrupted_dump_is_read_again(script: Callable[..., Script], interrupted: list[bytes]) -> None:
     kernel = script(interrupted, [FIRST, SECOND + done()])
     channel = Channel(kernel.connect)
-    assert await channel.dump(GET_ROUTE, bytes(12)) == [FIRST, SECOND + done()]
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, SECOND + done()]
     assert len(kernel.requests) == 2
     assert kernel.opened == 1, "an interrupted dump has come to its end: the socket is good"
     channel.close()
@@ -109,17 +113,17 @@ async def test_a_dump_that_is_always_interrupted_ends_with_an_error(script: Call
     kernel = script(*[[FIRST, done(flags=MULTI | INTERRUPTED)]] * DUMP_TRIES, [FIRST, done()])
     channel = Channel(kernel.connect)
     with pytest.raises(KernelError, match="changes faster") as raised:
-        await channel.dump(GET_ROUTE, bytes(12))
+        await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12))
     assert raised.value.code == errno.EINTR
-    assert await channel.dump(GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
     channel.close()
 
 
 async def test_known_datagrams_do_not_hide_the_end_of_a_dump(script: Callable[..., Script]) -> None:
     kernel = script([FIRST, done()], [FIRST, SECOND, done()])
     channel = Channel(kernel.connect)
-    known = await channel.dump(GET_ROUTE, bytes(12))
-    assert await channel.dump(GET_ROUTE, bytes(12), known=known[:-1]) == [FIRST, SECOND, done()]
+    known = await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12))
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12), known=known[:-1]) == [FIRST, SECOND, done()]
     channel.close()
 
 
@@ -135,9 +139,9 @@ async def test_a_refused_dump(script: Callable[..., Script], answer: list[bytes]
     kernel = script(answer, [done()])
     channel = Channel(kernel.connect)
     with pytest.raises(KernelError) as raised:
-        await channel.dump(GET_ROUTE, bytes(12))
+        await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12))
     assert (str(raised.value), raised.value.code) == (text, errno.EMSGSIZE)
-    assert await channel.dump(GET_ROUTE, bytes(12)) == [done()]
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == [done()]
     channel.close()
 
 
@@ -159,7 +163,7 @@ async def test_refusals_by_position_and_other_peoples_answers_ignored(script: Ca
         return [late, refusal(errno.EEXIST, one) + refusal(errno.EINVAL, two, b"No"), refusal(0, three)]
 
     channel = Channel(script(answer).connect)
-    refused = await channel.request([(NEW_ROUTE, 0, bytes(12))] * 3)
+    refused = await channel.do(RouteSocket.request, [(NEW_ROUTE, 0, bytes(12))] * 3)
     assert {position: (each.code, each.text) for position, each in refused.items()} == {
         0: (errno.EEXIST, os.strerror(errno.EEXIST)),
         1: (errno.EINVAL, "No"),
@@ -169,28 +173,61 @@ async def test_refusals_by_position_and_other_peoples_answers_ignored(script: Ca
 
 async def test_a_silent_kernel_is_given_up_and_asked_anew(script: Callable[..., Script]) -> None:
     kernel = script([FIRST], [FIRST, done()], [])
-    channel = Channel(kernel.connect, timeout=0.1)
+    channel = Channel(kernel.connect, silence=0.1)
     with pytest.raises(KernelError, match="does not answer") as raised:
-        await channel.dump(GET_ROUTE, bytes(12))
+        await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12))
     assert raised.value.code == errno.ETIMEDOUT
-    assert await channel.dump(GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
     assert kernel.opened == 2, "on the first socket the rest of the first answer may come at any time"
     with pytest.raises(KernelError, match="does not answer"):
-        await channel.request([(NEW_ROUTE, 0, bytes(12))])
+        await channel.do(RouteSocket.request, [(NEW_ROUTE, 0, bytes(12))])
     channel.close()
 
 
 async def test_a_cancelled_exchange_leaves_nothing_behind(script: Callable[..., Script]) -> None:
     kernel = script([FIRST], [FIRST, done()])
     channel = Channel(kernel.connect)
-    task = asyncio.create_task(channel.dump(GET_ROUTE, bytes(12)))
+    task = asyncio.create_task(channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)))
     while not kernel.requests:
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
-    assert await channel.dump(GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
     assert kernel.opened == 2
+    channel.close()
+
+
+async def test_a_slow_kernel_is_waited_for_as_long_as_it_goes_on(script: Callable[..., Script]) -> None:
+    parts = [FIRST] * 8 + [done()]
+
+    def slowly(_: bytes) -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        for number, part in enumerate(parts[1:], start=1):
+            loop.call_later(0.15 * number, kernel.say, part)
+        return parts[:1]
+
+    kernel = script(slowly)
+    channel = Channel(kernel.connect, silence=0.5)
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == parts, "1.2 s, but never 0.5 s of silence"
+    assert kernel.opened == 1
+    channel.close()
+
+
+async def test_a_cancelled_write_stops_with_what_was_sent(script: Callable[..., Script]) -> None:
+    def acknowledge(request: bytes) -> list[bytes]:
+        return [refusal(0, sequences(request)[-1][0])]
+
+    kernel = script(acknowledge, [], [FIRST, done()])
+    channel = Channel(kernel.connect)
+    task = asyncio.create_task(channel.do(RouteSocket.request, [(NEW_ROUTE, 0, bytes(12))] * (3 * BATCH)))
+    while len(kernel.requests) < 2:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert await channel.do(RouteSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert len(kernel.requests) == 3, "two batches, and the dump"
     channel.close()
 
 

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from overlay_net.adapters.netlink.channel import set_receive_buffer
+from overlay_net.adapters.netlink.route_socket import set_receive_buffer
 
 log = logging.getLogger(__name__)
 

@@ -1,68 +1,96 @@
-"""The kernel's routes, read so that a look at what did not change costs next to nothing.
+"""The kernel's routes: written in bulk, and read so that a look at what did not change costs next to nothing.
 
 What is remembered is what bytes mean, never what the kernel has: each look reads the kernel again. Where the answer is
 the one of the look before, to the byte, so are the routes, and the very same tuple says so at once to whoever compares.
 """
 
-import asyncio
+import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
-from overlay_net.adapters.netlink.channel import Channel
+from overlay_net.adapters.netlink.asking import GONE
 from overlay_net.adapters.netlink.route_messages import (
+    RTM_DELROUTE,
     RTM_GETROUTE,
     RTM_NEWROUTE,
+    RoutePacker,
     RouteReader,
     dump_routes,
     hop_order,
+    metric_of,
 )
-from overlay_net.adapters.netlink.wire import messages
+from overlay_net.adapters.netlink.route_socket import Request, RouteSocket
+from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
+from overlay_net.adapters.netlink.wording import describe
+from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Route
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute
+
+RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-MESSAGES_IN_A_ROW = 256
-"""Some 4 ms of reading before others have their turn on the event loop."""
 
 
 class Routes:
-    """All routes of the namespace that a channel's socket is in."""
+    """All routes of the namespace that the socket is in."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._families = [_Family(channel, family) for family in FAMILIES]
+    def __init__(self) -> None:
+        self._families = [_Family(family) for family in FAMILIES]
         self._parts: list[tuple[Route, ...]] = []
         self._all: tuple[Route, ...] = ()
 
-    async def read(self) -> tuple[Route, ...]:
-        """The routes of all tables but "local". Raises KernelError."""
-        parts = [await family.read() for family in self._families]
+    def read(self, kernel: RouteSocket) -> tuple[Route, ...]:
+        """The routes of all tables but "local". Raises KernelError and OSError."""
+        parts = [family.read(kernel) for family in self._families]
         if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
             self._parts, self._all = parts, tuple(route for part in parts for route in part)
         return self._all
 
+    def write(self, kernel: RouteSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+        """Additions and replacements before the first deletion; the refused ones. Raises KernelError and OSError."""
+        additions = [action for action in actions if not isinstance(action, DeleteRoute)]
+        deletions = [action for action in actions if isinstance(action, DeleteRoute)]
+        return _write(kernel, additions) + _write(kernel, self._there(kernel, deletions))
+
+    def _there(self, kernel: RouteSocket, deletions: list[DeleteRoute]) -> list[DeleteRoute]:
+        """Those of the deletions that may be asked for.
+
+        "Metric 0" would take the first of any metric once the route itself is gone: so that is looked up before.
+        """
+        if all(metric_of(action.route) for action in deletions):
+            return deletions
+        there = self.read(kernel)
+        same = {id(route) for route in there}
+        if all(id(action.route) in same for action in deletions):
+            return deletions
+        keys = {(route.protocol, route.quick_key) for route in there}
+        return [
+            action
+            for action in deletions
+            if metric_of(action.route) or (action.route.protocol, action.route.quick_key) in keys
+        ]
+
 
 class _Family:
-    def __init__(self, channel: Channel, family: int) -> None:
-        self._channel = channel
+    def __init__(self, family: int) -> None:
         self._family = family
         self._datagrams: list[bytes] = []
         self._routes: tuple[Route, ...] = ()
         self._meanings: dict[bytes, Route | None] = {}
 
-    async def read(self) -> tuple[Route, ...]:
-        request = dump_routes(self._family)
-        datagrams = await self._channel.dump(RTM_GETROUTE, request, known=frozenset(self._datagrams[:-1]))
+    def read(self, kernel: RouteSocket) -> tuple[Route, ...]:
+        datagrams = kernel.dump(RTM_GETROUTE, dump_routes(self._family), known=frozenset(self._datagrams[:-1]))
         if datagrams != self._datagrams:
-            self._routes = await self._decode(datagrams)
+            self._routes = self._decode(datagrams)
             self._datagrams = datagrams
         return self._routes
 
-    async def _decode(self, datagrams: list[bytes]) -> tuple[Route, ...]:
+    def _decode(self, datagrams: list[bytes]) -> tuple[Route, ...]:
         # What the kernel does not have any more is forgotten.
         known, meanings = self._meanings, {}
         route_of = RouteReader().route_of
         routes: list[Route] = []
-        count = 0
         for datagram in datagrams:
             for kind, _, _, start, end in messages(datagram):
                 if kind != RTM_NEWROUTE:
@@ -72,11 +100,36 @@ class _Family:
                 meanings[body] = route
                 if route is not None:
                     routes.append(route)
-                count += 1
-                if count % MESSAGES_IN_A_ROW == 0:
-                    await asyncio.sleep(0)
         self._meanings = meanings
         return tuple(joined(routes) if self._family == socket.AF_INET6 else routes)
+
+
+def _write(kernel: RouteSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+    refused: list[tuple[RouteAction, KernelError]] = []
+    sent: list[RouteAction] = []
+    packer = RoutePacker()
+    verbs = {
+        AddRoute: (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, packer.new),
+        ReplaceRoute: (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, packer.new),
+        DeleteRoute: (RTM_DELROUTE, 0, packer.delete),
+    }
+
+    def requests() -> Iterator[Request]:
+        for action in actions:
+            kind, flags, pack = verbs[type(action)]
+            try:
+                body = pack(action.route)
+            except KernelError as error:
+                refused.append((action, KernelError(f"{describe(action)}: {error}", code=errno.EINVAL)))
+            else:
+                sent.append(action)
+                yield kind, flags, body
+
+    for position, refusal in kernel.request(requests()).items():
+        action = sent[position]
+        if not (isinstance(action, DeleteRoute) and refusal.code in GONE):
+            refused.append((action, KernelError(f"{describe(action)}: {refusal.text}", code=refusal.code)))
+    return refused
 
 
 def joined(routes: Iterable[Route]) -> list[Route]:

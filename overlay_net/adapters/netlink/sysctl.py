@@ -28,14 +28,13 @@ class Sysctls:
 
     def write(self, link: str, key: str, value: str) -> None:
         """Raises KernelError. A kernel without IPv6 has nothing of it to be set."""
-        family, name = split_key(key)
+        family, _ = split_key(key)
         if family == "ipv6" and not (self._base / family).exists():
             return
         try:
             self._path(link, key).write_text(value, encoding="ascii")
         except OSError as error:
-            text = f"set net.{family}.conf.{link}.{name} = {value}: {error.strerror}"
-            raise KernelError(text, code=error.errno or 0) from None
+            raise KernelError(error.strerror or str(error), code=error.errno or 0) from None
 
     def _path(self, link: str, key: str) -> Path:
         return self._base / _place(link, key)
