@@ -25,6 +25,7 @@ from overlay_net.model.kernel_actions import (
     KernelAction,
     KernelPlan,
     ReplaceRoute,
+    RouteAction,
     SetSysctl,
 )
 from overlay_net.model.overlay import NodeOverlay, Report
@@ -38,7 +39,9 @@ from overlay_net.runtime.worker import Requeue
 log = logging.getLogger(__name__)
 
 MAX_PASSES = 4
-"""Looks at the kernel in one reconciliation. What is still not right then waits for the next event or resync."""
+"""Changes and looks in one reconciliation. What is not right even then is gone on with after a moment."""
+AGAIN = 1.0
+"""Seconds of that moment."""
 
 
 class NodeKernel(Protocol):
@@ -46,9 +49,7 @@ class NodeKernel(Protocol):
 
     async def observe(self) -> Observed: ...
     async def apply(self, action: KernelAction) -> None: ...
-    async def apply_routes(
-        self, actions: Sequence[AddRoute | ReplaceRoute | DeleteRoute]
-    ) -> list[tuple[AddRoute | ReplaceRoute | DeleteRoute, KernelError]]: ...
+    async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]: ...
 
 
 Publish = Callable[[NodeOverlay, Report], Awaitable[None]]
@@ -84,6 +85,8 @@ class Outcome:
     """What the last pass had to do."""
     errors: dict[DesiredRoute | None, str] = field(default_factory=dict)
     """What the kernel refused, by route (None: link or address)."""
+    unfinished: bool = False
+    """Each pass got further, and there was none left."""
 
 
 def _source(look: Look) -> IpAddress | None:
@@ -141,8 +144,7 @@ class NodeAgent:
                 return Requeue(1)
             trials = self._trials.follow(recalled) if self._trials is not None else ()
             await self._keep(recalled, trials)
-            await self._converge(recalled)
-            return Requeue(self._wait())
+            return Requeue(self._wait(await self._converge(recalled)))
         overlay = self._store.get(name)
         trials = self._trials.follow(overlay) if self._trials is not None else ()
         # Before anything is changed or reported: what the controller gives away then must not come back from here, and
@@ -172,7 +174,7 @@ class NodeAgent:
             if report != overlay.report:
                 await self._publish(overlay, report)
         self._show(around)
-        return Requeue(self._wait())
+        return Requeue(self._wait(outcome))
 
     def _show(self, around: Around) -> None:
         """In the metrics: it went well up to here, and what is going on around."""
@@ -181,8 +183,10 @@ class NodeAgent:
         duplicate = around.duplicate is not None or bool(around.claimed_by)
         self._metrics.set_surroundings(duplicate, {str(address): up for address, up in gateways.items()})
 
-    def _wait(self) -> float:
+    def _wait(self, outcome: Outcome) -> float:
         """Seconds until the next look that nobody asks for."""
+        if outcome.unfinished:
+            return AGAIN
         sooner = self._surroundings.wait if self._surroundings is not None else None
         return min(self._resync(), sooner) if sooner is not None else self._resync()
 
@@ -245,6 +249,8 @@ class NodeAgent:
             if outcome.last.plan.actions == before.actions:
                 # The kernel refuses: the same again would be refused again.
                 break
+        else:
+            outcome.unfinished = bool(outcome.last.plan.actions)
         self._settled = None if outcome.last.plan.actions else outcome.last.desired
         if self._surroundings is not None:
             self._surroundings.settle(outcome.last.desired, outcome.last.observed)
@@ -275,7 +281,7 @@ class NodeAgent:
         A refused link or address ends it, as later actions lean on earlier ones; routes, rules and sysctls stand alone.
         """
         errors: dict[DesiredRoute | None, str] = {}
-        routes: list[AddRoute | ReplaceRoute | DeleteRoute] = []
+        routes: list[RouteAction] = []
 
         async def flush() -> None:
             if not routes:
@@ -297,7 +303,7 @@ class NodeAgent:
 
         for action in look.plan.actions:
             self._metrics.kernel_changes.labels(type(action).__name__).inc()
-            if isinstance(action, AddRoute | ReplaceRoute | DeleteRoute):
+            if isinstance(action, RouteAction):
                 routes.append(action)
                 continue
             await flush()

@@ -69,14 +69,19 @@ async def run(settings: AgentSettings) -> None:
         queue.add(name)
 
     metrics.watch_queue("agent", queue)
+
+    def repair() -> None:
+        queue.add_after(name, SETTLE + agent.pause)
+
     neighbourhood = Neighbourhood(wake)
+    monitor = Monitor(settings.route_protocol, repair)
     async with (
         released(neighbourhood),
         GatewayProber(asking(neighbourhood.resolve), wake) as prober,
         Trials(wake, lambda: kept_by(file)) as trials,
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
-        Kernel(marks, sysctl_links, settings.proc_sys_net) as kernel,
+        Kernel(marks, sysctl_links, settings.proc_sys_net, opened=monitor.ignore) as kernel,
     ):
         api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
@@ -105,10 +110,6 @@ async def run(settings: AgentSettings) -> None:
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(source, store)
 
-        def repair() -> None:
-            queue.add_after(name, SETTLE + agent.pause)
-
-        monitor = Monitor(settings.route_protocol, repair)
         log.info("agent starts", extra={"node": name, "server": connection.server})
         async with asyncio.TaskGroup() as group:
             group.create_task(reflector.run())

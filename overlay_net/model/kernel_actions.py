@@ -90,6 +90,8 @@ class DeleteRoute:
     route: Route
 
 
+RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
+
 KernelAction: TypeAlias = (
     AddLink
     | AdoptLink
@@ -100,9 +102,7 @@ KernelAction: TypeAlias = (
     | SetSysctl
     | AddAddress
     | DeleteAddress
-    | AddRoute
-    | ReplaceRoute
-    | DeleteRoute
+    | RouteAction
     | AddRule
     | DeleteRule
 )

@@ -4,7 +4,7 @@ its own."""
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -21,7 +21,8 @@ from overlay_net.domain.desired import LinkRules, desired_link, desired_state, s
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find
-from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan, RouteAction
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
@@ -318,3 +319,32 @@ async def test_a_parent_that_vanishes_takes_all_along_and_brings_all_back(edge: 
         assert watched == {"tmp0", "eth0"}, "what is set on the parent is known"
         if mode == "macvlan":
             assert sysctl("eth0", "arp_ignore") == "1"
+
+
+class OneAtATime:
+    """A kernel in which each change of several routes gets no further than its first one."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.observe, self.apply = kernel.observe, kernel.apply
+        self._kernel = kernel
+
+    async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+        return await self._kernel.apply_routes(actions[:1])
+
+
+async def test_what_takes_more_passes_is_gone_on_with_before_the_next_resync(edge: Edge) -> None:
+    require("macvlan")
+    store: Store[NodeOverlay] = Store(NodeOverlay.parse)
+    store.replace(Listing((raw(str(OVERLAY), *({**ROUTE, "subnet": f"172.16.{n}.0/24"} for n in range(6))),), "7"))
+    reports: list[Report] = []
+
+    async def publish(overlay: NodeOverlay, report: Report) -> None:
+        reports.append(report)
+
+    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+        how = rules("macvlan", "eth0")
+        agent = NodeAgent(OneAtATime(kernel), store, publish, how, MARKS, AgentMetrics(), lambda: 60.0)
+        waits = [again.after for again in [await agent.reconcile("n1") for _ in range(3)] if again is not None]
+    assert waits[0] == 1.0
+    assert waits[-1] == 60.0
+    assert reports[-1].routes_ready == 6

@@ -296,6 +296,37 @@ async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_no
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_what_the_agent_changes_itself_does_not_wake_it_and_the_rest_does(eth0: None) -> None:
+    wakes: list[float] = []
+    monitor = Monitor(117, lambda: wakes.append(0))
+    async with Kernel(MARKS, (), opened=monitor.ignore) as kernel:
+        wish = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
+        await converge(kernel, wish)
+        while "tentative" in ip("-6", "address"):
+            await asyncio.sleep(0.05)
+        task = asyncio.create_task(monitor.run())
+        await woken_by(wakes)
+        foreign = "route add 172.31.0.0/24 via 10.176.162.129 proto 117"
+        for _ in range(2):
+            before = len(wakes)
+            await converge(kernel, desired())
+            await converge(kernel, wish)
+            await converge(kernel, replace(wish, routes=wish.routes[:1]))
+            await woken_by(wakes, foreign)
+            assert len(wakes) - before == 1, "of 150 changes of our own nothing was told"
+            cut_off = asyncio.create_task(kernel.observe())
+            await asyncio.sleep(0)
+            cut_off.cancel()
+            await asyncio.gather(cut_off, return_exceptions=True)
+            # Through another socket.
+            await converge(kernel, wish)
+            await woken_by(wakes, "route delete 192.168.0.0/24")
+            assert len(wakes) - before == 2
+            await converge(kernel, wish)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def test_messages_are_told_apart() -> None:
     monitor = Monitor(117, lambda: None)
 

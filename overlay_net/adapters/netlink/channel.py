@@ -23,10 +23,20 @@ SILENCE = 30.0
 
 
 class Channel:
-    """Opens its socket with the first exchange, and again after one that failed."""
+    """Opens its socket with the first exchange, and again after one that failed.
 
-    def __init__(self, connect: Callable[[], socket.socket] = open_route_socket, silence: float = SILENCE) -> None:
+    ``opened`` is called with each new socket's port, under which the kernel names it in its notifications, and with 0
+    before it is let go of: the port may be another program's then.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], socket.socket] = open_route_socket,
+        opened: Callable[[int], None] = lambda _: None,
+        silence: float = SILENCE,
+    ) -> None:
         self._connect = connect
+        self._opened = opened
         self._silence = silence
         self._socket: RouteSocket | None = None
         self._turn = asyncio.Lock()
@@ -37,6 +47,7 @@ class Channel:
         """Let go of the socket; the next exchange opens another one."""
         if self._socket is not None:
             given_up, self._socket = self._socket, None
+            self._opened(0)
             given_up.give_up()
             # A file number that is closed under a thread may be somebody else's by the time the thread uses it.
             self._thread.submit(given_up.close)
@@ -48,6 +59,7 @@ class Channel:
             try:
                 if self._socket is None:
                     self._socket = RouteSocket(self._connect())
+                    self._opened(self._socket.port)
                 result = await self._watched(self._socket, lambda using: step(using, *args, **more))
                 good = True
                 return result

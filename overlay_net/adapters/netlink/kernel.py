@@ -16,7 +16,7 @@ from overlay_net.adapters.netlink import rule_messages
 from overlay_net.adapters.netlink.asking import GONE, addresses_of, ask, find_link, index_of, links_of, rules_of
 from overlay_net.adapters.netlink.channel import Channel
 from overlay_net.adapters.netlink.route_socket import RouteSocket, open_route_socket
-from overlay_net.adapters.netlink.routes import RouteAction, Routes
+from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.sysctl import Sysctls
 from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from overlay_net.adapters.netlink.wording import describe
@@ -25,13 +25,11 @@ from overlay_net.model.kernel import Marks, Observed
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
-    AddRoute,
     AdoptLink,
     DeleteAddress,
     DeleteLink,
-    DeleteRoute,
     KernelAction,
-    ReplaceRoute,
+    RouteAction,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -49,6 +47,7 @@ class Kernel:
     """One namespace's kernel; an async context manager.
 
     ``sysctl_links`` are the links whose sysctls are observed, as they are at each look: it may be a set that changes.
+    ``opened`` is called with the port of the socket through which changes are made from then on; 0 is none.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class Kernel:
         sysctl_links: Collection[str],
         proc_sys_net: Path = Path("/proc/sys/net"),
         connect: Callable[[], socket.socket] = open_route_socket,
+        opened: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._marks = marks
         self._sysctl_links = sysctl_links
@@ -64,7 +64,7 @@ class Kernel:
         self._seen_sysctls: dict[tuple[str, str], str] = {}
         release = kernel_release()
         self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
-        self._channel = Channel(connect)
+        self._channel = Channel(connect, opened)
         self._routes = Routes()
 
     async def __aenter__(self) -> "Kernel":
@@ -106,7 +106,7 @@ class Kernel:
 
     async def apply(self, action: KernelAction) -> None:
         """Raises KernelError, whose text says what was tried and what the kernel answered."""
-        if isinstance(action, AddRoute | ReplaceRoute | DeleteRoute):
+        if isinstance(action, RouteAction):
             for _, error in await self.apply_routes([action]):
                 raise error
             return

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from overlay_net.adapters.netlink.multicast import listen
+from overlay_net.adapters.netlink.multicast import Multicast
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, rule_of
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
@@ -28,17 +28,24 @@ class Monitor:
     def __init__(self, protocol: int, wake: Callable[[], None]) -> None:
         self._protocol = protocol
         self._wake = wake
+        self._multicast = Multicast(GROUPS, RECEIVE_BUFFER, self._heard, wake)
 
     async def run(self) -> None:
         """Listen until cancelled; a broken socket is replaced, and counts as a change."""
+        await self._multicast.run()
 
-        def heard(data: bytes) -> bool:
-            concerned = self.concerns(data)
-            if concerned:
-                self._wake()
-            return concerned
+    def ignore(self, port: int) -> None:
+        """Not to be woken by what the netlink socket of this port asks for, from now on; 0 is none.
 
-        await listen(GROUPS, RECEIVE_BUFFER, heard, self._wake)
+        Whoever changes something looks at the kernel afterwards, and need not be told to by each of its own changes.
+        """
+        self._multicast.ignore(port)
+
+    def _heard(self, data: bytes) -> bool:
+        concerned = self.concerns(data)
+        if concerned:
+            self._wake()
+        return concerned
 
     def concerns(self, data: bytes) -> bool:
         """Whether one of the messages in ``data`` may concern us.

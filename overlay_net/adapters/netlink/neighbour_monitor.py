@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from overlay_net.adapters.netlink.multicast import listen
+from overlay_net.adapters.netlink.multicast import Multicast
 from overlay_net.adapters.netlink.wire import attributes, messages
 from overlay_net.model.kernel import IpAddress
 
@@ -36,7 +36,7 @@ class NeighbourMonitor:
                 self._lost(address)
             return False
 
-        await listen(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None)
+        await Multicast(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None).run()
 
 
 def given_up(data: bytes) -> Iterator[IpAddress]:

@@ -98,6 +98,9 @@ class RouteSocket:
         self._ready = select.poll()
         for each in (connected.fileno(), self._given_up):
             self._ready.register(each, select.POLLIN)
+        name = connected.getsockname()
+        self.port: int = name[0] if isinstance(name, tuple) else 0
+        """0 where it is no netlink socket."""
         self.datagrams = 0
         """How many went either way: whoever watches sees that it goes on."""
 

@@ -7,7 +7,6 @@ the one of the look before, to the byte, so are the routes, and the very same tu
 import errno
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
 
 from overlay_net.adapters.netlink.asking import GONE
 from overlay_net.adapters.netlink.route_messages import (
@@ -25,9 +24,7 @@ from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_RE
 from overlay_net.adapters.netlink.wording import describe
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Route
-from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute
-
-RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
