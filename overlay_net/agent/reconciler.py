@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from itertools import groupby
+from typing import Protocol, TypeGuard
 
 from overlay_net.adapters.netlink import describe
 from overlay_net.agent.surroundings import Duplicate, Surroundings
@@ -237,7 +238,7 @@ class NodeAgent:
         first = outcome.last
         if first.plan.actions and first.desired == self._settled:
             # Nothing else is wished than what was there: somebody has changed it.
-            self._metrics.repaired([type(action).__name__ for action in first.plan.actions])
+            self._metrics.repaired(Counter(type(action).__name__ for action in first.plan.actions))
         for _ in range(MAX_PASSES):
             before = outcome.last.plan
             if not before.actions:
@@ -281,46 +282,46 @@ class NodeAgent:
         A refused link or address ends it, as later actions lean on earlier ones; routes, rules and sysctls stand alone.
         """
         errors: dict[DesiredRoute | None, str] = {}
-        routes: list[RouteAction] = []
-
-        async def flush() -> None:
-            if not routes:
-                return
-            refused = await self._kernel.apply_routes(routes)
-            counts = Counter(type(action) for action in routes)
-            log.info(
-                "routes changed: %d added, %d replaced, %d deleted, %d of them refused",
-                *(counts[kind] for kind in (AddRoute, ReplaceRoute, DeleteRoute)),
-                len(refused),
-            )
-            owners = {route.quick_key: route for route in look.desired.routes} if refused else {}
-            for action, error in refused:
-                log.warning("route refused by the kernel: %s", error)
-                owner = owners.get(action.route.quick_key)
-                if owner is not None:
-                    errors[owner] = str(error)
-            routes.clear()
-
-        for action in look.plan.actions:
-            self._metrics.kernel_changes.labels(type(action).__name__).inc()
-            if isinstance(action, RouteAction):
-                routes.append(action)
+        for _, run in groupby(look.plan.actions, key=_is_route):
+            actions = list(run)
+            self._metrics.changed(Counter(type(action).__name__ for action in actions))
+            routes = [action for action in actions if _is_route(action)]
+            if routes:
+                errors |= await self._apply_routes(look, routes)
                 continue
-            await flush()
-            try:
-                if isinstance(action, AddAddress) and self._surroundings is not None:
-                    await self._surroundings.admit(action, look.observed)
-                await self._kernel.apply(action)
-            except Duplicate as duplicate:
-                errors[None] = str(duplicate)
-                return errors
-            except KernelError as error:
-                log.warning("refused by the kernel: %s", error)
-                errors[None] = str(error)
-                if isinstance(action, SetSysctl | AddRule | DeleteRule):
-                    # Addresses and routes work without; the report says what is missing.
-                    continue
-                return errors
-            log.info("kernel changed: %s", describe(action))
-        await flush()
+            for action in actions:
+                try:
+                    if isinstance(action, AddAddress) and self._surroundings is not None:
+                        await self._surroundings.admit(action, look.observed)
+                    await self._kernel.apply(action)
+                except Duplicate as duplicate:
+                    errors[None] = str(duplicate)
+                    return errors
+                except KernelError as error:
+                    log.warning("refused by the kernel: %s", error)
+                    errors[None] = str(error)
+                    if isinstance(action, SetSysctl | AddRule | DeleteRule):
+                        # Addresses and routes work without; the report says what is missing.
+                        continue
+                    return errors
+                log.info("kernel changed: %s", describe(action))
         return errors
+
+    async def _apply_routes(self, look: Look, routes: Sequence[RouteAction]) -> dict[DesiredRoute | None, str]:
+        refused = await self._kernel.apply_routes(routes)
+        counts = Counter(type(action) for action in routes)
+        log.info(
+            "routes changed: %d added, %d replaced, %d deleted, %d of them refused",
+            *(counts[kind] for kind in (AddRoute, ReplaceRoute, DeleteRoute)),
+            len(refused),
+        )
+        owners = {route.quick_key: route for route in look.desired.routes} if refused else {}
+        for _, error in refused:
+            log.warning("route refused by the kernel: %s", error)
+        return {
+            owners[action.route.quick_key]: str(error) for action, error in refused if action.route.quick_key in owners
+        }
+
+
+def _is_route(action: KernelAction) -> TypeGuard[RouteAction]:
+    return isinstance(action, AddRoute | ReplaceRoute | DeleteRoute)

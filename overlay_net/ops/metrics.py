@@ -6,7 +6,7 @@ has few values: never a route, a node's address or a name that users choose free
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
@@ -232,7 +232,7 @@ class AgentMetrics(Metrics):
         super().__init__("agent")
         self.configured = self._gauge("overlay_net_address_configured", "1 while the overlay address is in the kernel.")
         self._routes = self._gauge("overlay_net_routes", "Routes of this node: desired, programmed, failed.", "state")
-        self.kernel_changes = self._counter(
+        self._kernel_changes = self._counter(
             "overlay_net_kernel_changes_total", "Changes made to the kernel, by kind.", "kind"
         )
         self._repairs = self._counter(
@@ -256,10 +256,15 @@ class AgentMetrics(Metrics):
         for state, count in (("desired", desired), ("programmed", programmed), ("failed", failed)):
             self._routes.labels(state).set(count)
 
-    def repaired(self, kinds: Sequence[str]) -> None:
-        """Somebody else's changes were undone."""
-        for kind in kinds:
-            self._repairs.labels(kind).inc()
+    def changed(self, kinds: Mapping[str, int]) -> None:
+        """The kernel, so often by changes of each kind."""
+        for kind, count in kinds.items():
+            self._kernel_changes.labels(kind).inc(count)
+
+    def repaired(self, kinds: Mapping[str, int]) -> None:
+        """Somebody else's changes were undone, so often by changes of each kind."""
+        for kind, count in kinds.items():
+            self._repairs.labels(kind).inc(count)
 
     def set_surroundings(self, duplicate: bool, gateways: Mapping[str, bool]) -> None:
         """``gateways``: those that are probed now, and whether each answers."""
