@@ -9,7 +9,7 @@ def owns_link(link: Link, marks: Marks) -> bool:
 
 
 def owns_route(route: Route, marks: Marks) -> bool:
-    return route.protocol == marks.protocol
+    return route.info.protocol == marks.protocol
 
 
 def owns_rule(rule: Rule, marks: Marks) -> bool:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from overlay_net.domain.gateways import Active, active_gateways
+from overlay_net.domain.gateways import active_gateways
 from overlay_net.domain.ownership import owns_route
+from overlay_net.domain.wishes import Alike, Wishes, sorted_out
 from overlay_net.model.kernel import (
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
@@ -18,7 +19,6 @@ from overlay_net.model.kernel import (
     NextHop,
     Observed,
     Route,
-    RouteKind,
 )
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
 from overlay_net.model.route_key import QuickKey, version_of
@@ -30,6 +30,71 @@ class RoutePlan:
     deletions: tuple[DeleteRoute, ...]
     problems: tuple[Problem, ...]
     placed: tuple[tuple[DesiredRoute, str], ...]
+
+
+def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link | None) -> RoutePlan:
+    """``link`` is the overlay link, where it exists already.
+
+    A wished route that cannot be placed now keeps what the kernel has for its key: a dead route is better than one
+    that leaks to the default gateway.
+    """
+    question = _Question(desired, observed, marks, link)
+    wishes: Wishes | None = None
+    for asked, sorted_before, plan in _LAST:
+        if asked.is_same(question):
+            return plan
+        if asked.desired.routes is desired.routes:
+            wishes = sorted_before
+    if wishes is None:
+        wishes = sorted_out(desired.routes)
+    plan = _plan(question, wishes)
+    _LAST[:] = [(question, wishes, plan)]
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    desired: Desired
+    observed: Observed
+    marks: Marks
+    link: Link | None
+
+    def is_same(self, other: "_Question") -> bool:
+        """Thousands of routes are not compared, only whether they are the very same values."""
+        return (
+            self.desired.routes is other.desired.routes
+            and self.observed.routes is other.observed.routes
+            and (self.marks, self.link) == (other.marks, other.link)
+            and (self.observed.links, self.observed.addresses) == (other.observed.links, other.observed.addresses)
+            and self.desired == other.desired
+        )
+
+
+_LAST: list[tuple[_Question, Wishes, RoutePlan]] = []
+"""The last question and its answer: most looks at a kernel find nothing new. The answer depends on nothing else."""
+
+
+def _plan(question: _Question, wishes: Wishes) -> RoutePlan:
+    desired, observed, marks = question.desired, question.observed, question.marks
+    # Those of the source table are domain.source_plan's.
+    apart = desired.source.place.table if desired.source is not None else None
+    ours = [route for route in observed.routes if owns_route(route, marks) and route.table != apart]
+    node = _Node(desired, observed, marks, question.link)
+    comparison = _Comparison(observed, ours)
+    for wish in wishes.repeated:
+        comparison.problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
+    for alike in wishes.alike:
+        if apart is not None and alike.like.table == apart:
+            message = f"table {apart} is that of source routing: choose another table, or another source_table"
+            decision: _Wanted | _Refused = _Refused("SourceTable", message)
+        else:
+            decision = _decide(alike.like, node)
+        comparison.settle(alike, decision)
+    deletions = [DeleteRoute(route) for route in ours if route.quick_key not in comparison.kept]
+    return RoutePlan(tuple(comparison.changes), tuple(deletions), tuple(comparison.problems), tuple(comparison.placed))
+
+
+# --- What is wanted --------------------------------------------------------------------------------------------------
 
 
 class OnLink:
@@ -54,122 +119,87 @@ class OnLink:
         return self._found[gateway]
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class _Node:
     """What the next hops of a node are found from."""
 
-    on_link: OnLink
-    marks: Marks
-    address: IpInterface | None
-    overlay: Link | None
-    """The overlay link, where it exists already."""
-    off_link: Link | None
-    """Where a gateway is that no subnet contains, for a route that says it is on the link all the same."""
-    fallback: IpAddress | None
-    """Gateway of routes without one, on a node without overlay address."""
+    def __init__(self, desired: Desired, observed: Observed, marks: Marks, link: Link | None) -> None:
+        self.down = desired.down
+        self.marks = marks
+        self.address = desired.address
+        self.overlay = link
+        """The overlay link, where it exists already."""
+        self.on_link = OnLink(observed, link, desired.address)
+        self.off_link = link or next((each for each in observed.links if each.name == desired.interface), None)
+        """Where a gateway is that no subnet contains, for a route that says it is on the link all the same."""
+        self.fallback = fallback_gateway(observed, desired.fallback, marks) if desired.fallback else None
+        """Gateway of routes without one, on a node without overlay address."""
 
+    def next_hop(self, gateway: Gateway, like: DesiredRoute, *, alone: bool) -> NextHop | None:
+        """None where no link reaches the gateway."""
+        index = self.on_link.link_of(gateway.address)
+        weight = 1 if alone else gateway.weight
+        if index is not None:
+            return NextHop(gateway.address, index, weight)
+        if like.on_link and self.off_link is not None:
+            return NextHop(gateway.address, self.off_link.index, weight, on_link=True)
+        return None
 
-def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link | None) -> RoutePlan:
-    """``link`` is the overlay link, where it exists already.
-
-    A wished route that cannot be placed now keeps what the kernel has for its key: a dead route is better than one
-    that leaks to the default gateway.
-    """
-    question = _Question(desired, observed, marks, link)
-    for asked, plan in _LAST:
-        if asked.is_same(question):
-            return plan
-    plan = _plan(question)
-    _LAST[:] = [(question, plan)]
-    return plan
+    def source_of(self, hops: tuple[NextHop, ...], version: int) -> IpAddress | None:
+        """The overlay address, for routes over the overlay."""
+        overlay, address = self.overlay, self.address
+        if overlay is None or address is None or address.version != version:
+            return None
+        # Not for a gateway of the node's private network, where the overlay address is on that very interface.
+        through = all(
+            hop.link == overlay.index and (hop.on_link or (hop.gateway is not None and hop.gateway in address.network))
+            for hop in hops
+        )
+        return address.ip if through else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    desired: Desired
-    observed: Observed
-    marks: Marks
-    link: Link | None
-
-    def is_same(self, other: "_Question") -> bool:
-        """Thousands of routes are not compared, only whether they are the very same values."""
-        return (
-            self.desired.routes is other.desired.routes
-            and self.observed.routes is other.observed.routes
-            and (self.marks, self.link) == (other.marks, other.link)
-            and (self.observed.links, self.observed.addresses) == (other.observed.links, other.observed.addresses)
-            and self.desired == other.desired
-        )
+class _Wanted:
+    route: Route
+    """For the subnet of any of the wishes."""
+    degraded: bool
+    """No gateway is alive, and the route says so to whoever uses it."""
 
 
-_LAST: list[tuple[_Question, RoutePlan]] = []
-"""The last question and its answer: most looks at a kernel find nothing new. The answer depends on nothing else."""
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    reason: str
+    message: str
+    """``{subnet}`` is that of the wish."""
+    withdrawn: bool = False
+    """What the kernel has for it goes."""
 
 
-def _plan(question: _Question) -> RoutePlan:
-    desired, observed, marks, link = question.desired, question.observed, question.marks, question.link
-    # Those of the source table are domain.source_plan's.
-    apart = desired.source.place.table if desired.source is not None else None
-    ours = [route for route in observed.routes if owns_route(route, marks) and route.table != apart]
-    present = {route.quick_key: route for route in ours}
-    foreign: dict[QuickKey, Route] | None = None
-    names = {each.index: each.name for each in observed.links}
-    resolver = _Resolver(
-        Surroundings(
-            on_link=OnLink(observed, link, desired.address),
-            marks=marks,
-            address=desired.address,
-            overlay=link,
-            off_link=link or next((each for each in observed.links if each.name == desired.interface), None),
-            fallback=fallback_gateway(observed, desired.fallback, marks) if desired.fallback else None,
-        )
+def _decide(like: DesiredRoute, node: _Node) -> _Wanted | _Refused:
+    active = active_gateways(like, node.down)
+    if active.kind is None:
+        return _Refused("GatewaysDown", "{subnet} is withdrawn: no gateway is alive", withdrawn=True)
+    metric, protocol = kernel_metric(like), node.marks.protocol
+    if active.kind != "unicast":
+        rejecting = Route(like.subnet, (), protocol, metric, None, like.table, active.kind)
+        return _Wanted(rejecting, degraded=active.kind != like.kind)
+    version = version_of(like.quick_key)
+    gateways = active.gateways
+    if not gateways and node.fallback is not None and node.fallback.version == version:
+        gateways = (Gateway(node.fallback),)
+    if not gateways:
+        return _Refused("NoGateway", "{subnet} has no gateway, and this node has no overlay gateway")
+    hops = []
+    for gateway in gateways:
+        hop = node.next_hop(gateway, like, alone=len(gateways) == 1)
+        if hop is None:
+            message = f"{gateway.address} is in no subnet of a link of this node; onLink: true would allow it"
+            return _Refused("GatewayNotOnLink", message)
+        hops.append(hop)
+    ways = tuple(sorted(hops, key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link)))
+    source = node.source_of(ways, version)
+    return _Wanted(
+        Route(like.subnet, ways, protocol, metric, source, like.table, "unicast", like.mtu, like.advmss), degraded=False
     )
-    changes: list[AddRoute | ReplaceRoute] = []
-    problems: list[Problem] = []
-    placed: list[tuple[DesiredRoute, str]] = []
-    wanted_keys = set()
-    # Thousands of routes share few gateways, as the very same values: what is active of them is found out once.
-    known: dict[tuple[object, ...], Active] = {}
-    for wish in desired.routes:
-        same = (id(wish.gateways), id(wish.check), wish.kind, wish.on_all_down)
-        active = known.get(same)
-        if active is None:
-            active = known[same] = active_gateways(wish, desired.down)
-        if active.kind is None:
-            problems.append(Problem("GatewaysDown", f"{wish.subnet} is withdrawn: no gateway is alive", wish))
-            continue
-        key = wish.quick_key
-        if key in wanted_keys:
-            problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
-            continue
-        wanted_keys.add(key)
-        if wish.table == apart:
-            message = f"table {apart} is that of source routing: choose another table, or another source_table"
-            problems.append(Problem("SourceTable", message, wish))
-            continue
-        way = resolver.way(wish, active.gateways, active.kind)
-        if isinstance(way, Problem):
-            problems.append(way)
-            continue
-        found = present.get(key)
-        if found is None:
-            if foreign is None:
-                # Somebody may have put a route of the same key beside ours: ours is the one that counts.
-                foreign = {route.quick_key: route for route in observed.routes}
-            taken = foreign.get(key)
-            if taken is None:
-                changes.append(AddRoute(way.route(wish, active.kind, marks)))
-                continue
-            message = f"{wish.subnet} has a route of protocol {taken.protocol} already, which is not ours to change"
-            problems.append(Problem("ForeignRoute", message, wish))
-        elif not way.leads(found, wish, active.kind):
-            changes.append(ReplaceRoute(way.route(wish, active.kind, marks)))
-        elif active.kind != wish.kind:
-            problems.append(Problem("GatewaysDown", f"{wish.subnet} is {active.kind}: no gateway is alive", wish))
-        else:
-            placed.append((wish, names.get(way.hops[0].link, "") if way.hops else ""))
-    deletions = [DeleteRoute(route) for route in ours if route.quick_key not in wanted_keys]
-    return RoutePlan(tuple(changes), tuple(deletions), tuple(problems), tuple(placed))
 
 
 def kernel_metric(wish: DesiredRoute) -> int:
@@ -193,89 +223,57 @@ def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> Ip
     return best.next_hops[0].gateway if best else None
 
 
-class _Way:
-    """Where a route leads: shared by all the routes of one plan that lead there."""
-
-    __slots__ = ("_last_found", "_made", "hops", "source")
-
-    def __init__(self, hops: tuple[NextHop, ...], source: IpAddress | None) -> None:
-        self.hops = hops
-        self.source = source
-        self._last_found: tuple[NextHop, ...] = hops
-        self._made: dict[tuple[object, ...], Route] = {}
-
-    def route(self, wish: DesiredRoute, kind: RouteKind, marks: Marks) -> Route:
-        like = (kind, wish.metric, wish.table, wish.mtu, wish.advmss, version_of(wish.quick_key))
-        made = self._made.get(like)
-        if made is None:
-            made = self._made[like] = self._route(wish, kind, marks)
-        return made.at(wish.quick_key)
-
-    def _route(self, wish: DesiredRoute, kind: RouteKind, marks: Marks) -> Route:
-        subnet, metric, table = wish.subnet, kernel_metric(wish), wish.table
-        if kind != "unicast":
-            return Route(subnet, (), marks.protocol, metric, None, table, kind)
-        return Route(subnet, self.hops, marks.protocol, metric, self.source, table, kind, wish.mtu, wish.advmss)
-
-    def leads(self, found: Route, wish: DesiredRoute, kind: RouteKind) -> bool:
-        """Whether a route of ours that has the key is what ``route`` would make."""
-        limits = (wish.mtu, wish.advmss) if kind == "unicast" else (0, 0)
-        if found.kind != kind or found.source != self.source or (found.mtu, found.advmss) != limits:
-            return False
-        if found.next_hops is not self._last_found:
-            if found.next_hops != self.hops:
-                return False
-            # Observed routes that lead the same way share their next hops: the next comparison is one of identity.
-            self._last_found = found.next_hops
-        return True
+# --- What of it is there ---------------------------------------------------------------------------------------------
 
 
-class _Resolver:
-    """Finds the way of each wish, once for all the wishes with the same gateways."""
+class _Comparison:
+    def __init__(self, observed: Observed, ours: list[Route]) -> None:
+        self.changes: list[AddRoute | ReplaceRoute] = []
+        self.problems: list[Problem] = []
+        self.placed: list[tuple[DesiredRoute, str]] = []
+        self.kept: set[QuickKey] = set()
+        """Keys under which what the kernel has of ours stays."""
+        self._observed = observed
+        self._present = {route.quick_key: route for route in ours}
+        self._names = {each.index: each.name for each in observed.links}
+        self._taken: dict[QuickKey, Route] | None = None
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._source = around.address.ip if around.address is not None else None
-        self._known: dict[tuple[object, ...], _Way | Problem] = {}
-        self._nowhere = _Way((), None)
+    def settle(self, alike: Alike, decision: _Wanted | _Refused) -> None:
+        if isinstance(decision, _Wanted):
+            self.kept.update(alike.keys)
+            self._compare(alike, decision)
+            return
+        if not decision.withdrawn:
+            self.kept.update(alike.keys)
+        reason, message = decision.reason, decision.message
+        self.problems += [Problem(reason, message.format(subnet=wish.subnet), wish) for wish in alike.wishes]
 
-    def way(self, wish: DesiredRoute, gateways: tuple[Gateway, ...], kind: RouteKind) -> _Way | Problem:
-        """``kind`` is that of the route now, with the gateways that are active."""
-        if kind != "unicast":
-            return self._nowhere
-        around, version = self._around, version_of(wish.quick_key)
-        # The gateways by identity, as addresses are slow to hash; they are alive as long as the plan is made.
-        key = (version, wish.on_link, id(gateways))
-        way = self._known.get(key)
-        if way is None:
-            if not gateways and around.fallback is not None and around.fallback.version == version:
-                gateways = (Gateway(around.fallback),)
-            if not gateways:
-                message = f"{wish.subnet} has no gateway, and this node has no overlay gateway"
-                return Problem("NoGateway", message, wish)
-            way = self._known[key] = self._find(wish, gateways)
-        return way if isinstance(way, _Way) else Problem(way.reason, way.message, wish)
+    def _compare(self, alike: Alike, wanted: _Wanted) -> None:
+        route, present = wanted.route, self._present
+        info = same = route.info
+        link = self._names.get(info.next_hops[0].link, "") if info.next_hops else ""
+        for wish, key in zip(alike.wishes, alike.keys, strict=True):
+            found = present.get(key)
+            if found is None:
+                self._add(wish, route.at(key))
+            elif found.info is not same and found.info != info:
+                self.changes.append(ReplaceRoute(route.at(key)))
+            elif wanted.degraded:
+                self.problems.append(
+                    Problem("GatewaysDown", f"{wish.subnet} is {route.kind}: no gateway is alive", wish)
+                )
+            else:
+                # Observed routes that are alike share this value: the next comparison is one of identity.
+                same = found.info
+                self.placed.append((wish, link))
 
-    def _through_overlay(self, hop: NextHop) -> bool:
-        """Not a gateway of the node's private network, where the overlay address is on that very interface."""
-        address = self._around.address
-        return hop.on_link or (address is not None and hop.gateway in address.network)
-
-    def _find(self, wish: DesiredRoute, gateways: tuple[Gateway, ...]) -> _Way | Problem:
-        around = self._around
-        hops = []
-        for gateway in gateways:
-            index = around.on_link.link_of(gateway.address)
-            off_link = index is None and wish.on_link and around.off_link is not None
-            if off_link and around.off_link is not None:
-                index = around.off_link.index
-            if index is None:
-                message = f"{gateway.address} is in no subnet of a link of this node"
-                return Problem("GatewayNotOnLink", f"{message}; onLink: true would allow it", wish)
-            hops.append(NextHop(gateway.address, index, gateway.weight if len(gateways) > 1 else 1, off_link))
-        hops.sort(key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link))
-        over_link = around.overlay is not None and all(
-            hop.link == around.overlay.index and self._through_overlay(hop) for hop in hops
-        )
-        own = self._source is not None and self._source.version == version_of(wish.quick_key)
-        return _Way(tuple(hops), self._source if over_link and own else None)
+    def _add(self, wish: DesiredRoute, route: Route) -> None:
+        if self._taken is None:
+            # Somebody may have put a route of the same key beside ours: ours is the one that counts.
+            self._taken = {route.quick_key: route for route in self._observed.routes}
+        taken = self._taken.get(route.quick_key)
+        if taken is None:
+            self.changes.append(AddRoute(route))
+            return
+        message = f"{wish.subnet} has a route of protocol {taken.protocol} already, which is not ours to change"
+        self.problems.append(Problem("ForeignRoute", message, wish))

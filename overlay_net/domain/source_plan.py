@@ -7,7 +7,7 @@ docs/adr/0014. Where the wish cannot be placed now, what the kernel has stays.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
@@ -25,7 +25,7 @@ from overlay_net.model.kernel import (
     Route,
 )
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
-from overlay_net.model.route_key import QuickKey
+from overlay_net.model.route_key import QuickKey, prefix_of, version_of
 from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceTable
 
 DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
@@ -58,7 +58,7 @@ def plan_source(desired: Desired, observed: Observed, marks: Marks, link: Link |
     table = {route.quick_key: route for route in _routes(source.gateway, address, source.place, observed, marks, link)}
     present: dict[QuickKey, Route] = {}
     for route in observed.routes:
-        if route.table == source.place.table and route.subnet.version == address.version:
+        if route.table == source.place.table and version_of(route.quick_key) == address.version:
             if owns_route(route, marks):
                 present[route.quick_key] = route
             elif route.quick_key in table:
@@ -120,9 +120,9 @@ def _routes(
         if (
             route.table == MAIN_TABLE
             and owns_route(route, marks)
-            and route.subnet.version == version
-            and route.subnet.prefixlen <= place.suppress
+            and version_of(route.quick_key) == version
+            and prefix_of(route.quick_key) <= place.suppress
             # Routes over the overlay name its address; of those that lead nowhere the same is wished here.
             and (route.source == address.ip or not route.next_hops)
         ):
-            yield replace(route, table=place.table)
+            yield route.but(table=place.table)

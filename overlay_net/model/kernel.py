@@ -5,11 +5,11 @@ a plan may ask for are in model.kernel_actions.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from overlay_net.model.route_key import Numbered, QuickKey, quick_key
+from overlay_net.model.route_key import Numbered, QuickKey, quick_key, subnet_of
 from overlay_net.model.rule import Rule, SourceRouting
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
@@ -89,51 +89,95 @@ class NextHop:
 
 
 @dataclass(frozen=True, slots=True)
-class Route(Numbered):
-    """One route; ``key`` is what the kernel allows only once."""
+class RouteInfo:
+    """What routes to thousands of subnets have in common, and share; the kernel's word for it is fib_info."""
 
-    subnet: IpNetwork = field(compare=False)
     next_hops: tuple[NextHop, ...]
-    """Sorted by (gateway, link); more than one is ECMP; none for a route that is not unicast."""
     protocol: int
-    metric: int = 0
-    source: IpAddress | None = None
-    table: int = MAIN_TABLE
-    kind: RouteKind | None = "unicast"
-    """None: of a type that we never make (local, broadcast, nat ...)."""
-    mtu: int = 0
-    """RTAX_MTU; 0 where none is set."""
-    advmss: int = 0
-    """RTAX_ADVMSS; 0 where none is set."""
-    quick_key: QuickKey = field(init=False, repr=False)
+    metric: int
+    source: IpAddress | None
+    table: int
+    kind: RouteKind | None
+    mtu: int
+    advmss: int
 
-    def __post_init__(self) -> None:
-        self._number(quick_key(self.subnet, self.metric, self.table))
 
-    @property
-    def key(self) -> QuickKey:
-        return self.quick_key
+@dataclass(frozen=True, slots=True, init=False)
+class Route:
+    """One route; ``quick_key`` is what the kernel allows only once, and holds the subnet."""
+
+    quick_key: QuickKey
+    info: RouteInfo
+
+    def __init__(
+        self,
+        subnet: IpNetwork,
+        next_hops: tuple[NextHop, ...],
+        protocol: int,
+        metric: int = 0,
+        source: IpAddress | None = None,
+        table: int = MAIN_TABLE,
+        kind: RouteKind | None = "unicast",
+        mtu: int = 0,
+        advmss: int = 0,
+    ) -> None:
+        """``next_hops`` are sorted by (gateway, link); more than one is ECMP, none belongs to another kind.
+
+        A kind of None is one that we never make (local, broadcast, nat ...). ``mtu`` and ``advmss`` are RTAX_MTU and
+        RTAX_ADVMSS, 0 where none is set.
+        """
+        _put_key(self, quick_key(subnet, metric, table))
+        _put_info(self, RouteInfo(next_hops, protocol, metric, source, table, kind, mtu, advmss))
 
     def at(self, key: QuickKey) -> "Route":
         """The same route to another subnet, whose key is given; metric and table are those of this route."""
         route = object.__new__(Route)
-        _put_next_hops(route, self.next_hops)
-        _put_protocol(route, self.protocol)
-        _put_metric(route, self.metric)
-        _put_source(route, self.source)
-        _put_table(route, self.table)
-        _put_kind(route, self.kind)
-        _put_mtu(route, self.mtu)
-        _put_advmss(route, self.advmss)
         _put_key(route, key)
+        _put_info(route, self.info)
         return route
 
+    def but(self, *, subnet: IpNetwork | None = None, **changes: Any) -> "Route":
+        """The same route, with other values of the constructor's."""
+        info = replace(self.info, **changes)
+        route = object.__new__(Route)
+        _put_key(route, quick_key(subnet or self.subnet, info.metric, info.table))
+        _put_info(route, info)
+        return route
 
-# The slots themselves: a thousand routes that lead the same way are made in a millisecond.
-_put_next_hops, _put_protocol, _put_metric, _put_source, _put_table, _put_kind, _put_mtu, _put_advmss, _put_key = (
-    getattr(Route, name).__set__
-    for name in ("next_hops", "protocol", "metric", "source", "table", "kind", "mtu", "advmss", "quick_key")
-)
+    def __repr__(self) -> str:
+        return f"Route({self.subnet}, {self.info})"
+
+    @property
+    def subnet(self) -> IpNetwork:
+        return subnet_of(self.quick_key)
+
+    @property
+    def next_hops(self) -> tuple[NextHop, ...]:
+        return self.info.next_hops
+
+    @property
+    def protocol(self) -> int:
+        return self.info.protocol
+
+    @property
+    def metric(self) -> int:
+        return self.info.metric
+
+    @property
+    def source(self) -> IpAddress | None:
+        return self.info.source
+
+    @property
+    def table(self) -> int:
+        return self.info.table
+
+    @property
+    def kind(self) -> RouteKind | None:
+        return self.info.kind
+
+
+# The slots themselves: a thousand routes that lead the same way are made in no time.
+_put_key, _put_info = (getattr(Route, name).__set__ for name in ("quick_key", "info"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def flush(protocol: int = 117) -> None:
 
 def unique(many: Sequence[Route]) -> list[Route]:
     """One route of each key."""
-    return list({route.key: route for route in many}.values())
+    return list({route.quick_key: route for route in many}.values())
 
 
 def shown(protocol: int = 117) -> set[Route]:

@@ -51,11 +51,8 @@ def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) 
     def check(wanted: list[Route], data: st.DataObject) -> None:
         wanted = unique(wanted)
         changed = [
-            replace(
-                data.draw(routes(link, (each.subnet.version,))),
-                subnet=each.subnet,
-                table=each.table,
-                metric=each.metric,
+            data.draw(routes(link, (each.subnet.version,))).but(
+                subnet=each.subnet, table=each.table, metric=each.metric
             )
             for each in wanted
         ]
@@ -75,7 +72,7 @@ async def write_change_and_delete(wanted: list[Route], changed: list[Route]) -> 
             [errno.EEXIST] * len(wanted)
         )
         assert not await kernel.apply_routes([ReplaceRoute(route) for route in changed])
-        now = {route.key: route for route in (*wanted, *changed)}
+        now = {route.quick_key: route for route in (*wanted, *changed)}
         assert shown() == set(now.values()) == set(await ours(kernel))
         assert not await kernel.apply_routes([DeleteRoute(route) for route in (*wanted, *wanted)])
         assert not shown()
@@ -113,7 +110,7 @@ def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
 
     async def check() -> None:
         hops = tuple(NextHop(ip_address(f"10.98.{number}.1"), link, number + 1, True) for number in range(200))
-        wanted = [replace(numbered(number, GATEWAY, link), next_hops=hops) for number in range(64)]
+        wanted = [numbered(number, GATEWAY, link).but(next_hops=hops) for number in range(64)]
         async with Kernel(MARKS, ()) as kernel:
             assert not await kernel.apply_routes([AddRoute(route) for route in wanted])
             assert set(await ours(kernel)) == set(wanted)
@@ -140,8 +137,8 @@ def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, sub
         least = 0 if network.version == 4 else 1024
         gateway = NextHop(ip_address(GATEWAY if network.version == 4 else "fd00:7::1"), link)
         mine = Route(network, (gateway,), 117, least)
-        beside = [replace(mine, metric=5000), replace(mine, table=77), replace(mine, table=1000)]
-        foreign = [replace(mine, metric=6000, protocol=186), replace(mine, table=78, protocol=186)]
+        beside = [mine.but(metric=5000), mine.but(table=77), mine.but(table=1000)]
+        foreign = [mine.but(metric=6000, protocol=186), mine.but(table=78, protocol=186)]
         async with Kernel(MARKS, ()) as kernel:
             for route in (mine, *beside, *foreign):
                 await kernel.apply(AddRoute(route))
@@ -149,9 +146,9 @@ def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, sub
                 # The second time it is gone, and no other may go in its place.
                 await kernel.apply(DeleteRoute(mine))
                 assert shown() == set(beside)
-            await kernel.apply_routes([DeleteRoute(replace(route, protocol=117)) for route in foreign])
+            await kernel.apply_routes([DeleteRoute(route.but(protocol=117)) for route in foreign])
             assert shown(186) == set(foreign)
-            await kernel.apply_routes([DeleteRoute(replace(route, next_hops=())) for route in beside])
+            await kernel.apply_routes([DeleteRoute(route.but(next_hops=())) for route in beside])
             assert not shown()
 
     asyncio.run(check())
@@ -176,10 +173,10 @@ def test_additions_come_before_deletions(link: int) -> None:
     [
         (numbered(1, "fd00:7::1", 2, mtu=65521), "an MTU is at most"),
         (Route(ip_network("fd11::/64"), (NextHop(ip_address(GATEWAY), 2),), 117), "cannot go through"),
-        (replace(numbered(1, GATEWAY, 2), next_hops=()), "0 next hops do not make a route of kind unicast"),
-        (replace(numbered(1, GATEWAY, 2), kind="blackhole"), "1 next hops do not make a route of kind blackhole"),
-        (replace(numbered(1, GATEWAY, 2), kind=None), "of kind None"),
-        (replace(numbered(1, GATEWAY, 2), next_hops=(NextHop(None, 2, 257), NextHop(None, 2))), "a weight is"),
+        (numbered(1, GATEWAY, 2).but(next_hops=()), "0 next hops do not make a route of kind unicast"),
+        (numbered(1, GATEWAY, 2).but(kind="blackhole"), "1 next hops do not make a route of kind blackhole"),
+        (numbered(1, GATEWAY, 2).but(kind=None), "of kind None"),
+        (numbered(1, GATEWAY, 2).but(next_hops=(NextHop(None, 2, 257), NextHop(None, 2))), "a weight is"),
     ],
 )
 def test_what_no_kernel_takes_is_refused_by_itself(eth0: None, route: Route, words: str) -> None:

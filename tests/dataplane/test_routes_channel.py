@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -310,17 +309,17 @@ def test_next_hops_that_come_one_by_one_are_one_route() -> None:
         return (NextHop(ip_address(gateway) if gateway else None, link, weight),)
 
     one = Route(ip_network("fd11::/64"), hop("fd00:7::3"), 117, 1024)
-    two = replace(one, next_hops=hop("fd00:7::1"))
-    three = replace(one, next_hops=hop("fd00:7::2"))
-    together = replace(one, next_hops=(*two.next_hops, *three.next_hops, *one.next_hops))
+    two = one.but(next_hops=hop("fd00:7::1"))
+    three = one.but(next_hops=hop("fd00:7::2"))
+    together = one.but(next_hops=(*two.next_hops, *three.next_hops, *one.next_hops))
     assert joined([one, two, three]) == [together]
     for other in (
-        replace(two, metric=5),
-        replace(two, table=5),
-        replace(two, protocol=5),
-        replace(two, subnet=ip_network("fd12::/64")),
-        replace(two, next_hops=hop(None)),
-        replace(two, kind="blackhole", next_hops=()),
-        replace(two, kind=None),
+        two.but(metric=5),
+        two.but(table=5),
+        two.but(protocol=5),
+        two.but(subnet=ip_network("fd12::/64")),
+        two.but(next_hops=hop(None)),
+        two.but(kind="blackhole", next_hops=()),
+        two.but(kind=None),
     ):
         assert joined([one, other]) == [one, other]

@@ -74,16 +74,17 @@ class FakeKernel:
                 self._delete_address(self._named(name).index, interface)
             case AddRoute(route):
                 route = self._as_stored(route)
-                if any(each.key == route.key for each in self.routes):
+                if any(each.quick_key == route.quick_key for each in self.routes):
                     raise KernelError("exists", code=errno.EEXIST)
                 self.routes.append(route)
             case ReplaceRoute(route):
                 route = self._as_stored(route)
                 # Linux replaces whatever has the key, whoever made it.
-                self.routes = [each for each in self.routes if each.key != route.key] + [route]
+                self.routes = [each for each in self.routes if each.quick_key != route.quick_key] + [route]
             case DeleteRoute(route):
                 gone = _stored(route)
-                self.routes = [each for each in self.routes if (each.key, each.protocol) != (gone.key, gone.protocol)]
+                there = (gone.quick_key, gone.protocol)
+                self.routes = [each for each in self.routes if (each.quick_key, each.protocol) != there]
 
             case AddRule() | DeleteRule():
                 self._change_rules(action)
@@ -154,7 +155,7 @@ class FakeKernel:
         if not self.links[address.link].up or network.prefixlen == network.max_prefixlen:
             return
         route = Route(network, (NextHop(None, address.link),), RTPROT_KERNEL, source=address.interface.ip)
-        if not any(each.key == route.key for each in self.routes):
+        if not any(each.quick_key == route.quick_key for each in self.routes):
             self.routes.append(route)
 
     def _delete_address(self, index: int, interface: object) -> None:
@@ -197,4 +198,4 @@ class FakeKernel:
 
 def _stored(route: Route) -> Route:
     """As it is observed afterwards: an IPv6 route without a metric gets one (IP6_RT_PRIO_USER)."""
-    return replace(route, metric=1024) if route.subnet.version == 6 and not route.metric else route
+    return route.but(metric=1024) if route.subnet.version == 6 and not route.metric else route

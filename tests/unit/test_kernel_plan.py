@@ -236,7 +236,7 @@ def test_somebodys_route_of_the_same_key_beside_ours_changes_nothing() -> None:
     kernel = FakeKernel(MARKS, machine())
     converge(kernel, desired(route()))
     ours = next(each for each in kernel.observe().routes if each.protocol == 117)
-    observed = replace(kernel.observe(), routes=(*kernel.observe().routes, replace(ours, protocol=186)))
+    observed = replace(kernel.observe(), routes=(*kernel.observe().routes, ours.but(protocol=186)))
     plan = plan_kernel(desired(route()), observed, MARKS)
     assert (plan.actions, plan.problems) == ((), ())
 
@@ -304,7 +304,7 @@ foreigners = st.lists(
         st.builds(lambda last: Link(20 + last, f"other{last}", "veth", None, None, up=True), st.integers(1, 3)),
     ),
     max_size=5,
-    unique_by=lambda each: each.key if isinstance(each, Route) else each,
+    unique_by=lambda each: each.quick_key if isinstance(each, Route) else each,
 )
 
 

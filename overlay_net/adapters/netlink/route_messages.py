@@ -55,25 +55,20 @@ class RoutePacker:
     """
 
     def __init__(self) -> None:
-        self._templates: dict[tuple[object, ...], bytes] = {}
+        self._templates: dict[tuple[int, int], tuple[bytes, int]] = {}
+        """(id of what routes have in common, or the protocol; key but for the subnet) -> what the subnet follows, and
+        its size."""
 
     def new(self, route: Route) -> bytes:
         """Raises KernelError for what no kernel takes."""
         place = route.quick_key
         # By identity, as hashing an address is slow: at worst the same is packed twice.
-        key = (
-            id(route.next_hops),
-            id(route.source),
-            place & _ALL_BUT_SUBNET,
-            route.protocol,
-            route.kind,
-            route.mtu,
-            route.advmss,
-        )
-        template = self._templates.get(key)
-        if template is None:
-            template = self._templates[key] = _new_route(route)
-        return template + number_of(place).to_bytes(_SIZES[version_of(place)], "big")
+        key = (id(route.info), place & _ALL_BUT_SUBNET)
+        found = self._templates.get(key)
+        if found is None:
+            found = self._templates[key] = (_new_route(route), _SIZES[version_of(place)])
+        template, size = found
+        return template + number_of(place).to_bytes(size, "big")
 
     def delete(self, route: Route) -> bytes:
         """For the route of this table, metric, subnet and protocol, wherever it leads.
@@ -81,14 +76,16 @@ class RoutePacker:
         An IPv4 metric of 0 is no condition to the kernel (fib_nh_match): of that protocol the lowest metric goes.
         """
         place = route.quick_key
-        version = version_of(place)
-        key = (place & _ALL_BUT_SUBNET, route.protocol)
-        template = self._templates.get(key)
-        if template is None:
+        key = (route.info.protocol, place & _ALL_BUT_SUBNET)
+        found = self._templates.get(key)
+        if found is None:
+            version = version_of(place)
             # A scope of "nowhere" and a type of 0 match any (fib_table_delete).
             head = _head(route, RT_SCOPE_NOWHERE, 0, 0)
-            template = self._templates[key] = head + _number(RTA_PRIORITY, metric_of(route)) + _DST[version]
-        return template + number_of(place).to_bytes(_SIZES[version], "big")
+            template = head + _number(RTA_PRIORITY, metric_of(route)) + _DST[version]
+            found = self._templates[key] = (template, _SIZES[version])
+        template, size = found
+        return template + number_of(place).to_bytes(size, "big")
 
 
 _ALL_BUT_SUBNET = (1 << 80) - 1
@@ -117,10 +114,10 @@ def _new_route(route: Route) -> bytes:
         parts.append(_number(RTA_PRIORITY, route.metric))
     if route.source is not None:
         parts.append(attribute(RTA_PREFSRC, route.source.packed))
-    if route.mtu or route.advmss:
-        if route.mtu > MTU_LIMIT or route.advmss > ADVMSS_LIMIT:
+    if route.info.mtu or route.info.advmss:
+        if route.info.mtu > MTU_LIMIT or route.info.advmss > ADVMSS_LIMIT:
             raise KernelError(f"an MTU is at most {MTU_LIMIT}, an advertised MSS at most {ADVMSS_LIMIT}")
-        limits = ((RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss))
+        limits = ((RTAX_MTU, route.info.mtu), (RTAX_ADVMSS, route.info.advmss))
         parts.append(attribute(RTA_METRICS, b"".join(_number(kind, value) for kind, value in limits if value)))
     if len(hops) == 1:
         parts.append(_gateway(hops[0], route))

@@ -140,17 +140,7 @@ def joined(routes: Iterable[Route]) -> list[Route]:
         before = result[-1] if result else None
         if before is not None and _are_siblings(before, route):
             hops = tuple(sorted((*before.next_hops, *route.next_hops), key=hop_order))
-            result[-1] = Route(
-                before.subnet,
-                hops,
-                before.protocol,
-                before.metric,
-                before.source,
-                before.table,
-                before.kind,
-                before.mtu,
-                before.advmss,
-            )
+            result[-1] = before.but(next_hops=hops)
         else:
             result.append(route)
     return result
