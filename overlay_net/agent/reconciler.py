@@ -15,8 +15,8 @@ from overlay_net.agent.trials import Trials
 from overlay_net.domain.desired import LinkRules, desired_link, desired_state, rules_for
 from overlay_net.domain.fight import Repairs
 from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.domain.next_hops import fallback_gateway
 from overlay_net.domain.report import Around, configured_address, report_of
-from overlay_net.domain.route_plan import fallback_gateway
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, IpAddress, Marks, Observed
 from overlay_net.model.kernel_actions import (
