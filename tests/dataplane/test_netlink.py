@@ -351,6 +351,22 @@ def test_messages_are_told_apart() -> None:
     assert monitor.concerns(bytes(16)), "what cannot be read is worth a look"
 
 
+async def test_an_ipv6_address_gets_another_prefix_length(kernel: Kernel) -> None:
+    """The kernel keeps the length that an address came with: it can only be taken away and given anew."""
+    for interface in ("fd00:7::4/64", "fd00:7::4/80"):
+        wish = desired(route("fd11::/64", "fd00:7::1"), address=interface)
+        async with asyncio.timeout(30):
+            while (await converge(kernel, wish)).problems:
+                # The kernel asks whether somebody else has the address.
+                await asyncio.sleep(0.05)
+        found = [
+            each for each in shown("-6", "address", "show", "dev", "tmp0")[0]["addr_info"] if each["scope"] == "global"
+        ]
+        assert [f"{each['local']}/{each['prefixlen']}" for each in found] == [interface]
+        (there,) = shown("-6", "route", "show", "fd11::/64")
+        assert (there["gateway"], there["prefsrc"]) == ("fd00:7::1", "fd00:7::4")
+
+
 async def test_a_link_that_goes_down_takes_its_routes_silently_and_they_come_back(kernel: Kernel) -> None:
     wish = desired(route("192.168.0.0/24"))
     await converge(kernel, wish)
