@@ -100,9 +100,9 @@ async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
     async with controller(control_plane):
 
         async def settled() -> bool:
-            return len(await records(admin)) == 8
+            return len(await records(admin)) == 8 == len(await addresses(admin))
 
-        await eventually(settled, "every node has its record")
+        await eventually(settled, "every node has its record, and shows its address")
         shown = await addresses(admin)
     assert {name: shown[name] for name in old} == old, "nobody is renumbered"
     assert {ip_address(shown[name]) for name in ("new-1", "new-2")} == {
