@@ -1,5 +1,6 @@
 """From the kernel's routes to the wished ones of one node."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from overlay_net.domain.next_hops import Refused, Surroundings, Wanted, decide
@@ -19,10 +20,10 @@ from overlay_net.model.route_key import QuickKey
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    changes: tuple[AddRoute | ReplaceRoute, ...]
-    deletions: tuple[DeleteRoute, ...]
-    problems: tuple[Problem, ...]
-    placed: tuple[tuple[DesiredRoute, str], ...]
+    changes: Sequence[AddRoute | ReplaceRoute]
+    deletions: Sequence[DeleteRoute]
+    problems: Sequence[Problem]
+    placed: Sequence[tuple[DesiredRoute, str]]
 
 
 def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link | None) -> RoutePlan:
@@ -71,9 +72,8 @@ def _plan(question: _Question, wishes: Wishes) -> RoutePlan:
     desired, observed, marks = question.desired, question.observed, question.marks
     # Those of the source table are domain.source_plan's.
     apart = desired.source.place.table if desired.source is not None else None
-    ours = [route for route in observed.routes if owns_route(route, marks) and route.info.table != apart]
     node = Surroundings(desired, observed, marks, question.link)
-    comparison = _Comparison(observed, ours)
+    comparison = _Comparison(observed, marks, apart)
     for wish in wishes.repeated:
         comparison.problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
     for alike in wishes.alike:
@@ -83,46 +83,51 @@ def _plan(question: _Question, wishes: Wishes) -> RoutePlan:
         else:
             decision = decide(alike.like, node)
         comparison.settle(alike, decision)
-    deletions = [DeleteRoute(route) for route in ours if route.quick_key not in comparison.kept]
-    return RoutePlan(tuple(comparison.changes), tuple(deletions), tuple(comparison.problems), tuple(comparison.placed))
+    return comparison.plan()
 
 
 class _Comparison:
-    def __init__(self, observed: Observed, ours: list[Route]) -> None:
+    def __init__(self, observed: Observed, marks: Marks, apart: int | None) -> None:
         self.changes: list[AddRoute | ReplaceRoute] = []
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
-        self.kept: set[QuickKey] = set()
-        """Keys under which what the kernel has of ours stays."""
         self._observed = observed
-        self._present = {route.quick_key: route for route in ours}
+        self._ours = {
+            route.quick_key: route
+            for route in observed.routes
+            if owns_route(route, marks) and route.info.table != apart
+        }
+        """Those that no wish was found for yet; of two of one key, which IPv4 allows, the second one."""
         self._names = {each.index: each.name for each in observed.links}
         self._taken: dict[QuickKey, Route] | None = None
 
+    def plan(self) -> RoutePlan:
+        deletions = [DeleteRoute(route) for route in self._ours.values()]
+        return RoutePlan(self.changes, deletions, self.problems, self.placed)
+
     def settle(self, alike: Alike, decision: Wanted | Refused) -> None:
         if isinstance(decision, Wanted):
-            self.kept.update(alike.keys)
             self._compare(alike, decision)
             return
-        if not decision.withdrawn:
-            self.kept.update(alike.keys)
-        reason, message = decision.reason, decision.message
-        self.problems += [Problem(reason, message.format(subnet=wish.subnet), wish) for wish in alike.wishes]
+        for wish in alike.wishes:
+            if not decision.withdrawn:
+                self._ours.pop(wish.quick_key, None)
+            self.problems.append(Problem(decision.reason, decision.message.format(subnet=wish.subnet), wish))
 
     def _compare(self, alike: Alike, wanted: Wanted) -> None:
-        route, present = wanted.route, self._present
+        route, ours = wanted.route, self._ours
         info = same = route.info
         link = self._names.get(info.next_hops[0].link, "") if info.next_hops else ""
-        for wish, key in zip(alike.wishes, alike.keys, strict=True):
-            found = present.get(key)
+        for wish in alike.wishes:
+            key = wish.quick_key
+            found = ours.pop(key, None)
             if found is None:
                 self._add(wish, route.at(key))
             elif found.info is not same and found.info != info:
                 self.changes.append(ReplaceRoute(route.at(key)))
             elif wanted.degraded:
-                self.problems.append(
-                    Problem("GatewaysDown", f"{wish.subnet} is {route.kind}: no gateway is alive", wish)
-                )
+                message = f"{wish.subnet} is {route.kind}: no gateway is alive"
+                self.problems.append(Problem("GatewaysDown", message, wish))
             else:
                 # Observed routes that are alike share this value: the next comparison is one of identity.
                 same = found.info

@@ -14,8 +14,6 @@ class Alike:
     like: DesiredRoute
     """Any of them."""
     wishes: list[DesiredRoute]
-    keys: list[QuickKey]
-    """Theirs, in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,6 @@ def sorted_out(routes: Sequence[DesiredRoute]) -> Wishes:
         )
         group = groups.get(sort)
         if group is None:
-            group = groups[sort] = Alike(wish, [], [])
+            group = groups[sort] = Alike(wish, [])
         group.wishes.append(wish)
-        group.keys.append(key)
     return Wishes(tuple(groups.values()), tuple(repeated))

@@ -1,5 +1,6 @@
 """The closed set of changes to a node's kernel, and a plan of them. Each can be applied twice."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -122,5 +123,5 @@ class Problem:
 class KernelPlan:
     actions: tuple[KernelAction, ...] = ()
     problems: tuple[Problem, ...] = ()
-    placed: tuple[tuple[DesiredRoute, str], ...] = ()
+    placed: Sequence[tuple[DesiredRoute, str]] = ()
     """Routes that the kernel has already as wished, each with its device name (the first of several)."""

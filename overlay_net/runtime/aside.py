@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
+from overlay_net.runtime.garbage import no_garbage
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -13,4 +15,11 @@ MANY: Final = 5000
 
 async def aside(size: int, step: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
     """Do ``step``, which goes through ``size`` values, at once; or in a thread where they are many."""
-    return step(*arguments, **more) if size < MANY else await asyncio.to_thread(step, *arguments, **more)
+    if size < MANY:
+        return step(*arguments, **more)
+
+    def undisturbed() -> T:
+        with no_garbage():
+            return step(*arguments, **more)
+
+    return await asyncio.to_thread(undisturbed)
