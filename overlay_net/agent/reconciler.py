@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 from overlay_net.adapters.netlink import describe
 from overlay_net.agent.surroundings import Duplicate, Surroundings
@@ -20,12 +20,10 @@ from overlay_net.domain.report import Around, configured_address, report_of
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, IpAddress, Marks, Observed
 from overlay_net.model.kernel_actions import (
+    ROUTE_ACTIONS,
     AddAddress,
-    AddRoute,
-    DeleteRoute,
     KernelAction,
     KernelPlan,
-    ReplaceRoute,
     RouteAction,
     SetSysctl,
 )
@@ -238,7 +236,7 @@ class NodeAgent:
         first = outcome.last
         if first.plan.actions and first.desired == self._settled:
             # Nothing else is wished than what was there: somebody has changed it.
-            self._metrics.repaired(Counter(type(action).__name__ for action in first.plan.actions))
+            self._metrics.repaired(_counted(first.plan.actions))
         for _ in range(MAX_PASSES):
             before = outcome.last.plan
             if not before.actions:
@@ -282,10 +280,10 @@ class NodeAgent:
         A refused link or address ends it, as later actions lean on earlier ones; routes, rules and sysctls stand alone.
         """
         errors: dict[DesiredRoute | None, str] = {}
-        for _, run in groupby(look.plan.actions, key=_is_route):
+        for _, run in groupby(look.plan.actions, key=lambda action: isinstance(action, ROUTE_ACTIONS)):
             actions = list(run)
-            self._metrics.changed(Counter(type(action).__name__ for action in actions))
-            routes = [action for action in actions if _is_route(action)]
+            self._metrics.changed(_counted(actions))
+            routes = [action for action in actions if isinstance(action, ROUTE_ACTIONS)]
             if routes:
                 errors |= await self._apply_routes(look, routes)
                 continue
@@ -309,10 +307,10 @@ class NodeAgent:
 
     async def _apply_routes(self, look: Look, routes: Sequence[RouteAction]) -> dict[DesiredRoute | None, str]:
         refused = await self._kernel.apply_routes(routes)
-        counts = Counter(type(action) for action in routes)
+        counts = Counter(map(type, routes))
         log.info(
             "routes changed: %d added, %d replaced, %d deleted, %d of them refused",
-            *(counts[kind] for kind in (AddRoute, ReplaceRoute, DeleteRoute)),
+            *(counts[kind] for kind in ROUTE_ACTIONS),
             len(refused),
         )
         owners = {route.quick_key: route for route in look.desired.routes} if refused else {}
@@ -323,5 +321,6 @@ class NodeAgent:
         }
 
 
-def _is_route(action: KernelAction) -> TypeGuard[RouteAction]:
-    return isinstance(action, AddRoute | ReplaceRoute | DeleteRoute)
+def _counted(actions: Iterable[KernelAction]) -> dict[str, int]:
+    """Kind of action -> how many."""
+    return {kind.__name__: count for kind, count in Counter(map(type, actions)).items()}

@@ -5,7 +5,6 @@ exist yet waits for the next look: a plan never uses its own result. Comparing i
 memory.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from overlay_net.domain.address_plan import plan_addresses
@@ -13,7 +12,7 @@ from overlay_net.domain.link_plan import LinkPlan, plan_link
 from overlay_net.domain.route_plan import plan_routes
 from overlay_net.domain.source_plan import plan_source
 from overlay_net.model.kernel import Desired, IpAddress, Marks, Observed
-from overlay_net.model.kernel_actions import AddRoute, DeleteLink, KernelPlan, ReplaceRoute
+from overlay_net.model.kernel_actions import DeleteLink, KernelPlan
 
 
 def plan_kernel(desired: Desired, observed: Observed, marks: Marks) -> KernelPlan:
@@ -24,16 +23,16 @@ def plan_kernel(desired: Desired, observed: Observed, marks: Marks) -> KernelPla
     routes = plan_routes(desired, staying, marks, link.link)
     source = plan_source(desired, staying, marks, link.link)
     awaited = _awaited(desired, observed)
-    changes: tuple[Sequence[AddRoute | ReplaceRoute], ...] = (routes.changes, source.changes)
+    changes = (*routes.changes, *source.changes)
     if awaited is not None:
-        changes = tuple([each for each in some if each.route.source != awaited] for some in changes)
+        changes = tuple(each for each in changes if each.route.source != awaited)
     return KernelPlan(
         # The new address comes before the routes that name it as their source, the old one goes after them:
         # deleting an address takes the routes with it that still name it. No rule leads to a table that is not there.
         actions=(
             *link.actions,
             *addresses.add,
-            *(each for some in changes for each in some),
+            *changes,
             *(source.add if awaited is None else ()),
             *source.drop,
             *source.deletions,

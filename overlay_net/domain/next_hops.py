@@ -1,6 +1,7 @@
 """What a wished route is to be in the kernel of this node: over which links its gateways are reached, from where."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from overlay_net.domain.gateways import active_gateways
 from overlay_net.domain.ownership import owns_route
@@ -20,6 +21,8 @@ from overlay_net.model.kernel import (
     Route,
 )
 from overlay_net.model.route_key import version_of
+
+SUBNET: Final = "{subnet}"
 
 
 class OnLink:
@@ -94,7 +97,7 @@ class Wanted:
 class Refused:
     reason: str
     message: str
-    """``{subnet}`` is that of the wish."""
+    """May name the wish's subnet, as SUBNET."""
     withdrawn: bool = False
     """What the kernel has for it goes."""
 
@@ -103,7 +106,7 @@ def decide(like: DesiredRoute, node: Surroundings) -> Wanted | Refused:
     """What becomes of all the wishes that are like this one but for their subnet."""
     active = active_gateways(like, node.down)
     if active.kind is None:
-        return Refused("GatewaysDown", "{subnet} is withdrawn: no gateway is alive", withdrawn=True)
+        return Refused("GatewaysDown", f"{SUBNET} is withdrawn: no gateway is alive", withdrawn=True)
     metric, protocol = kernel_metric(like), node.marks.protocol
     if active.kind != "unicast":
         rejecting = Route(like.subnet, (), protocol, metric, None, like.table, active.kind)
@@ -113,7 +116,7 @@ def decide(like: DesiredRoute, node: Surroundings) -> Wanted | Refused:
     if not gateways and node.fallback is not None and node.fallback.version == version:
         gateways = (Gateway(node.fallback),)
     if not gateways:
-        return Refused("NoGateway", "{subnet} has no gateway, and this node has no overlay gateway")
+        return Refused("NoGateway", f"{SUBNET} has no gateway, and this node has no overlay gateway")
     hops = []
     for gateway in gateways:
         hop = node.next_hop(gateway, like, alone=len(gateways) == 1)

@@ -1,9 +1,8 @@
 """From the kernel's routes to the wished ones of one node."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from overlay_net.domain.next_hops import Refused, Surroundings, Wanted, decide
+from overlay_net.domain.next_hops import SUBNET, Refused, Surroundings, Wanted, decide
 from overlay_net.domain.ownership import owns_route
 from overlay_net.domain.wishes import Alike, Wishes, sorted_out
 from overlay_net.model.kernel import (
@@ -20,10 +19,10 @@ from overlay_net.model.route_key import QuickKey
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    changes: Sequence[AddRoute | ReplaceRoute]
-    deletions: Sequence[DeleteRoute]
-    problems: Sequence[Problem]
-    placed: Sequence[tuple[DesiredRoute, str]]
+    changes: tuple[AddRoute | ReplaceRoute, ...]
+    deletions: tuple[DeleteRoute, ...]
+    problems: tuple[Problem, ...]
+    placed: tuple[tuple[DesiredRoute, str], ...]
 
 
 def plan_routes(desired: Desired, observed: Observed, marks: Marks, link: Link | None) -> RoutePlan:
@@ -102,17 +101,20 @@ class _Comparison:
         self._taken: dict[QuickKey, Route] | None = None
 
     def plan(self) -> RoutePlan:
-        deletions = [DeleteRoute(route) for route in self._ours.values()]
-        return RoutePlan(self.changes, deletions, self.problems, self.placed)
+        deletions = tuple(DeleteRoute(route) for route in self._ours.values())
+        return RoutePlan(tuple(self.changes), deletions, tuple(self.problems), tuple(self.placed))
 
     def settle(self, alike: Alike, decision: Wanted | Refused) -> None:
         if isinstance(decision, Wanted):
             self._compare(alike, decision)
             return
+        reason, message = decision.reason, decision.message
         for wish in alike.wishes:
             if not decision.withdrawn:
                 self._ours.pop(wish.quick_key, None)
-            self.problems.append(Problem(decision.reason, decision.message.format(subnet=wish.subnet), wish))
+            # A thousand subnets are slow to make, and few messages name them.
+            told = message.format(subnet=wish.subnet) if SUBNET in message else message
+            self.problems.append(Problem(reason, told, wish))
 
     def _compare(self, alike: Alike, wanted: Wanted) -> None:
         route, ours = wanted.route, self._ours

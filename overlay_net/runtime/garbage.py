@@ -21,8 +21,8 @@ def collect_seldom() -> None:
 def no_garbage() -> Iterator[None]:
     """For a step that makes many thousands of values, none of which refers to itself: it is not looked through them.
 
-    Each look at ten thousand new values would go through the lists of a hundred thousand that are new as well: 20 ms. So
-    all that is there at the end counts as old at once, what was left out at start as well: the old is looked through
+    Each look at ten thousand new values would go through the lists of a hundred thousand that are new, too: 20 ms. So
+    all that is there at the end counts as old at once, also what was left out at start: the old is looked through
     when tens of millions of values have come and stayed.
     """
     gc.disable()
