@@ -32,7 +32,6 @@ from overlay_net.model.errors import (
     Refused,
     Unavailable,
 )
-from overlay_net.model.ipam import Owner
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
 
@@ -199,6 +198,3 @@ class NodeReconciler:
             now=self._now(),
             records_differ=name in self._unsure or (overlay is not None and self._caches.records_differ(overlay)),
         )
-
-    def _owner(self, view: NodeView) -> Owner:
-        return Owner(self._cluster, view.name, view.node.uid if view.node else "")
