@@ -53,6 +53,8 @@ class Story:
         self.assets = assets
         self.tell = teller
         self.ipam = ipam
+        self.patience = 30.0
+        """Seconds that a step may take."""
         self._open: list[Callable[[], None]] = []
         self.plane: ControlPlane
         self.vlan: Vlan
@@ -134,7 +136,9 @@ class Story:
     def register_nodes(self, names: Sequence[str]) -> None:
         self.tell.step(f"{len(names)} Nodes are registered: each gets a NodeOverlayIp with an address")
         self.plane.apply(*(node_object(name) for name in names))
-        wait_until(lambda: all(self.is_ready(name) for name in names), "every NodeOverlayIp is Ready")
+        wait_until(
+            lambda: all(self.is_ready(name) for name in names), "every NodeOverlayIp is Ready", timeout=self.patience
+        )
         self.show_nodes()
         self.show_addresses()
 
@@ -154,7 +158,7 @@ class Story:
             {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": ROUTE}, "spec": spec}
         )
 
-    def wait_route(self, nodes: int, timeout: float = 30.0) -> None:
+    def wait_route(self, nodes: int, timeout: float | None = None) -> None:
         """The StaticRoute's own status says that every node has it, as it is specified now."""
 
         def in_place() -> bool:
@@ -162,7 +166,7 @@ class Story:
             status, generation = route.get("status", {}), route["metadata"]["generation"]
             return bool(status.get("ready") == nodes and status.get("observedGeneration") == generation)
 
-        wait_until(in_place, f"StaticRoute {ROUTE} is ready on {nodes} nodes", timeout=timeout)
+        wait_until(in_place, f"StaticRoute {ROUTE} is ready on {nodes} nodes", timeout=timeout or self.patience)
 
     def check_traffic(self) -> list[Seen]:
         """Each node reaches the on-premise host over TCP, which sees the overlay address of the node's object."""
@@ -199,7 +203,8 @@ class Story:
         self.tell.step(f"Somebody removes the route in the kernel of {node.name}: it comes back")
         node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
         began = time.monotonic()
-        wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "the route is back", every=0.002)
+        shown = ("route", "show", vlan.ON_PREMISE_SUBNET)
+        wait_until(lambda: bool(node.ip(*shown)), "the route is back", timeout=self.patience, every=0.002)
         self.tell.fact(f"seen again after {1000 * (time.monotonic() - began):.0f} ms")
 
     def delete_route(self) -> None:
