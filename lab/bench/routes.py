@@ -21,7 +21,7 @@ from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel_plan import plan_kernel
 from overlay_net.model.kernel import Desired, DesiredLink, Marks, Observed
-from overlay_net.model.kernel_actions import KernelPlan, RouteAction
+from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelPlan
 from overlay_net.model.route import routes_of
 from overlay_net.runtime.garbage import collect_seldom
 
@@ -105,7 +105,7 @@ async def _by_us(size: int) -> dict[str, float]:
         async def write(name: str, desired: Desired) -> None:
             observed = await kernel.observe()
             plan = plan_kernel(desired, observed, MARKS)
-            actions = [each for each in plan.actions if isinstance(each, RouteAction)]
+            actions = [each for each in plan.actions if isinstance(each, ROUTE_ACTIONS)]
             async with _timed(seconds, name):
                 refused = await kernel.apply_routes(actions)
             _expect(len(actions) == size and not refused, f"{name}: {len(actions)} actions, {len(refused)} refused")

@@ -6,7 +6,6 @@ from typing import Final
 from overlay_net.domain.gateways import active_gateways
 from overlay_net.domain.ownership import owns_route
 from overlay_net.model.kernel import (
-    IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
     Desired,
     DesiredRoute,
@@ -20,7 +19,7 @@ from overlay_net.model.kernel import (
     Observed,
     Route,
 )
-from overlay_net.model.route_key import version_of
+from overlay_net.model.route_key import metric_of, version_of
 
 SUBNET: Final = "{subnet}"
 
@@ -107,7 +106,7 @@ def decide(like: DesiredRoute, node: Surroundings) -> Wanted | Refused:
     active = active_gateways(like, node.down)
     if active.kind is None:
         return Refused("GatewaysDown", f"{SUBNET} is withdrawn: no gateway is alive", withdrawn=True)
-    metric, protocol = kernel_metric(like), node.marks.protocol
+    metric, protocol = metric_of(like.quick_key), node.marks.protocol
     if active.kind != "unicast":
         rejecting = Route(like.subnet, (), protocol, metric, None, like.table, active.kind)
         return Wanted(rejecting, degraded=active.kind != like.kind)
@@ -124,16 +123,11 @@ def decide(like: DesiredRoute, node: Surroundings) -> Wanted | Refused:
             message = f"{gateway.address} is in no subnet of a link of this node; onLink: true would allow it"
             return Refused("GatewayNotOnLink", message)
         hops.append(hop)
-    ways = tuple(sorted(hops, key=lambda hop: (int(hop.gateway) if hop.gateway else 0, hop.link)))
+    ways = tuple(sorted(hops, key=lambda hop: hop.order))
     source = node.source_of(ways, version)
     return Wanted(
         Route(like.subnet, ways, protocol, metric, source, like.table, "unicast", like.mtu, like.advmss), degraded=False
     )
-
-
-def kernel_metric(wish: DesiredRoute) -> int:
-    """The metric under which the kernel keeps the route."""
-    return wish.metric or (IPV6_DEFAULT_METRIC if version_of(wish.quick_key) == 6 else 0)
 
 
 def fallback_gateway(observed: Observed, towards: IpNetwork, marks: Marks) -> IpAddress | None:

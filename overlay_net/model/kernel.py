@@ -87,6 +87,11 @@ class NextHop:
     on_link: bool = False
     """The kernel is told that the gateway is there, though no subnet of the link says so (RTNH_F_ONLINK)."""
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """By which the next hops of a route are sorted, so that two routes can be compared."""
+        return (int(self.gateway) if self.gateway else 0, self.link)
+
 
 @dataclass(frozen=True, slots=True)
 class RouteInfo:
@@ -121,7 +126,7 @@ class Route:
         mtu: int = 0,
         advmss: int = 0,
     ) -> None:
-        """``next_hops`` are sorted by (gateway, link); more than one is ECMP, none belongs to another kind.
+        """``next_hops`` are in their ``order``; more than one is ECMP, none belongs to another kind.
 
         A kind of None is one that we never make (local, broadcast, nat ...). ``mtu`` and ``advmss`` are RTAX_MTU and
         RTAX_ADVMSS, 0 where none is set.
@@ -131,18 +136,12 @@ class Route:
 
     def at(self, key: QuickKey) -> "Route":
         """The same route to another subnet, whose key is given; metric and table are those of this route."""
-        route = object.__new__(Route)
-        _put_key(route, key)
-        _put_info(route, self.info)
-        return route
+        return _route(key, self.info)
 
     def but(self, *, subnet: IpNetwork | None = None, **changes: Any) -> "Route":
         """The same route, with other values of the constructor's."""
         info = replace(self.info, **changes)
-        route = object.__new__(Route)
-        _put_key(route, quick_key(subnet or self.subnet, info.metric, info.table))
-        _put_info(route, info)
-        return route
+        return _route(quick_key(subnet or self.subnet, info.metric, info.table), info)
 
     def __repr__(self) -> str:
         return f"Route({self.subnet}, {self.info})"
@@ -178,6 +177,13 @@ class Route:
 
 # The slots themselves: a thousand routes that lead the same way are made in no time.
 _put_key, _put_info = (getattr(Route, name).__set__ for name in ("quick_key", "info"))
+
+
+def _route(key: QuickKey, info: RouteInfo) -> Route:
+    route = object.__new__(Route)
+    _put_key(route, key)
+    _put_info(route, info)
+    return route
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ def prefix_of(key: QuickKey) -> int:
     return key >> 72 & 0xFF
 
 
+def metric_of(key: QuickKey) -> int:
+    return key >> 32 & 0xFFFFFFFF
+
+
 def number_of(key: QuickKey) -> int:
     """The first address of the subnet."""
     return key >> 80

@@ -23,6 +23,7 @@ from overlay_net.adapters.netlink.wording import describe
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Marks, Observed
 from overlay_net.model.kernel_actions import (
+    ROUTE_ACTIONS,
     AddAddress,
     AddLink,
     AdoptLink,
@@ -106,7 +107,7 @@ class Kernel:
 
     async def apply(self, action: KernelAction) -> None:
         """Raises KernelError, whose text says what was tried and what the kernel answered."""
-        if isinstance(action, RouteAction):
+        if isinstance(action, ROUTE_ACTIONS):
             for _, error in await self.apply_routes([action]):
                 raise error
             return

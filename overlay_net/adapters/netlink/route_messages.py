@@ -252,7 +252,7 @@ def _hops_of(found: dict[int, bytes], flags: int) -> tuple[NextHop, ...]:
         hops = list(_multipath(found[RTA_MULTIPATH]))
         if len(hops) == 1:
             hops = [NextHop(hops[0].gateway, hops[0].link, 1, hops[0].on_link)]
-        hops.sort(key=hop_order)
+        hops.sort(key=lambda hop: hop.order)
         return tuple(hops)
     if RTA_OIF not in found:
         return ()
@@ -272,10 +272,6 @@ def _multipath(data: bytes) -> Iterator[NextHop]:
         link = 0 if not BEYOND_US.isdisjoint(found) else link
         yield _hop(gateway, link, hops + 1, bool(flags & RTNH_F_ONLINK))
         offset += (length + 3) & ~3
-
-
-def hop_order(hop: NextHop) -> tuple[int, int]:
-    return (int(hop.gateway) if hop.gateway else 0, hop.link)
 
 
 # Thousands of routes share few gateways: one object for each of these values.

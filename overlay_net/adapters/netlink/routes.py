@@ -17,7 +17,6 @@ from overlay_net.adapters.netlink.route_messages import (
     RoutePacker,
     RouteReader,
     dump_routes,
-    hop_order,
     metric_of,
 )
 from overlay_net.adapters.netlink.route_socket import Request, RouteSocket
@@ -144,7 +143,7 @@ def joined(routes: Iterable[Route]) -> list[Route]:
     for route in routes:
         before = result[-1] if result else None
         if before is not None and _are_siblings(before, route):
-            hops = tuple(sorted((*before.next_hops, *route.next_hops), key=hop_order))
+            hops = tuple(sorted((*before.next_hops, *route.next_hops), key=lambda hop: hop.order))
             result[-1] = before.but(next_hops=hops)
         else:
             result.append(route)
