@@ -18,17 +18,17 @@ def install(session: nox.Session, group: str) -> None:
 
 
 # Tests run in private namespaces: as root there, and with no way to the machine's own network.
-PYTEST = ("python", "-m", "lab.private", "python", "-m", "pytest")
+PYTEST = ("python", "-m", "lab.net.private", "python", "-m", "pytest")
 
 
 def prepare_tests(session: nox.Session) -> None:
     install(session, "test")
     # Programs that are missing are built here, where the network still is.
-    session.run("python", "-m", "lab.assets")
-    session.run("python", "-m", "lab.assets", "kubeconform")
+    session.run("python", "-m", "lab.build.assets")
+    session.run("python", "-m", "lab.build.assets", "kubeconform")
     # Some tests need `nft` or Prometheus; where they are not to be had, those tests say so and are skipped.
     for package in ("nftables", "prometheus"):
-        session.run("python", "-m", "lab.debian", package, success_codes=[0, 1])
+        session.run("python", "-m", "lab.build.debian", package, success_codes=[0, 1])
 
 
 def prepare_kubelets(session: nox.Session) -> None:
@@ -90,7 +90,7 @@ def e2e(session: nox.Session) -> None:
 def image(session: nox.Session) -> None:
     """The image, as an archive; arguments after `--` go to the build, such as `--platform=linux/arm64`."""
     install(session, "lab")
-    session.run("python", "-m", "lab.image", *session.posargs)
+    session.run("python", "-m", "lab.build.image", *session.posargs)
 
 
 @nox.session

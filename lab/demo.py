@@ -11,21 +11,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab.assets import BuildFailed, find_assets
+from lab.build.assets import BuildFailed, find_assets
+from lab.build.go_build import say
+from lab.build.image import find_image
 from lab.cluster.__main__ import stay
 from lab.cluster.cluster import Cluster
 from lab.cluster.life import Life
 from lab.cluster.prepare import prepare
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.release import Release
-from lab.enter import write_script
-from lab.go_build import say
-from lab.image import find_image
-from lab.private import EXIT_USAGE, Missing, check, enter, is_private
+from lab.net.enter import write_script
+from lab.net.private import EXIT_USAGE, Missing, check, enter, is_private
+from lab.net.traffic import serve
 from lab.processes import CommandFailed, ConditionTimeout, end_asked
 from lab.sources import KINDS, Kind
 from lab.story import Story, StoryFailed
-from lab.traffic import serve
 
 PLAIN_WIDTH = 180
 
@@ -90,7 +90,7 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     machines = {**story.vlan.nodes, "gateway": story.vlan.gateway, "on-premise": story.vlan.on_premise}
     rows = {}
     if story.ipam == "phpipam":
-        rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam"]
+        rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam.process"]
     write_script(script, machines, story.plane.admin(), story.assets.kubectl.parent, rows)
     asked = end_asked()
     narrator.step("The lab stays up until Ctrl-C")

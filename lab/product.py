@@ -16,10 +16,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from lab.control_plane import ControlPlane
-from lab.pki import write_private
+from lab.cluster.api_server import ControlPlane
+from lab.cluster.pki import write_private
+from lab.net.vlan import Node
 from lab.processes import Process
-from lab.vlan import Node
 
 CHART = Path(__file__).parent.parent / "charts" / "overlay-net"
 NAMESPACE = "overlay-net"

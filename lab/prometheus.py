@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import yaml
 
-from lab.control_plane import free_port
-from lab.debian import program, unpack
+from lab.build.debian import program, unpack
+from lab.cluster.api_server import free_port
 from lab.processes import Process
 
 

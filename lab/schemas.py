@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 
 LOCATION = "{{.Group}}_{{.ResourceAPIVersion}}_{{.ResourceKind}}.json"
 """Name of a schema's file, in kubeconform's words."""

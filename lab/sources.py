@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from lab import phpipam, vlan
-from lab.control_plane import ControlPlane
-from lab.phpipam import PhpIpam
+from lab.cluster.api_server import ControlPlane
+from lab.net import vlan
+from lab.phpipam import process as phpipam
+from lab.phpipam.process import PhpIpam
 from lab.product import NAMESPACE, Product
 
 Kind = Literal["cluster", "phpipam"]

@@ -11,15 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lab import vlan
-from lab.assets import Assets
-from lab.control_plane import ControlPlane
-from lab.phpipam import PhpIpam
+from lab.build.assets import Assets
+from lab.cluster.api_server import ControlPlane
+from lab.net import vlan
+from lab.net.traffic import Count, Stream, Unreachable, seen_source, serve
+from lab.net.vlan import Node, Vlan
+from lab.phpipam.process import PhpIpam
 from lab.processes import Process, wait_until
 from lab.product import Product, conditions_of
 from lab.sources import CONTENT, ZONE, InCluster, InPhpIpam, Kind, Source
-from lab.traffic import Count, Stream, Unreachable, seen_source, serve
-from lab.vlan import Node, Vlan
 
 ROUTE = "onprem-192.168.0.0-24"
 ROUTE_PROTOCOL = "117"

@@ -12,7 +12,7 @@ from typing import Any
 from overlay_net import __version__
 from overlay_net.model.errors import ApiError, ConfigurationError
 from overlay_net.ops.logs import configure
-from overlay_net.runtime.garbage import collect_seldom
+from overlay_net.runtime.gc_tuning import tune_gc
 from overlay_net.settings import (
     CONFIG_VARIABLE,
     ENV_PREFIX,
@@ -216,7 +216,7 @@ def _agent(settings: AgentSettings) -> None:
     from overlay_net.agent.run import run
 
     configure(settings.log.level, settings.log.format)
-    collect_seldom()
+    tune_gc()
     # Not uvloop: an idle agent gains nothing from it, and netlink sockets do not start under it.
     run_until_signal(run(settings), None)
 

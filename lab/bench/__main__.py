@@ -9,15 +9,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab.assets import BuildFailed, find_assets
 from lab.bench.agent import bench_agent
 from lab.bench.dataplane import bench_drift, bench_failover
 from lab.bench.measure import Row
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
 from lab.bench.routes import bench_routes
-from lab.go_build import say
-from lab.private import EXIT_USAGE, Missing, enter, is_private
+from lab.build.assets import BuildFailed, find_assets
+from lab.build.go_build import say
+from lab.net.private import EXIT_USAGE, Missing, enter, is_private
 
 BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "nodes": bench_nodes,

@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from lab import vlan
-from lab.assets import find_assets
 from lab.bench.measure import Row
-from lab.namespaces import Namespace
+from lab.build.assets import find_assets
+from lab.net import vlan
+from lab.net.namespaces import Namespace
+from lab.net.traffic import Count, Stream
+from lab.net.vlan import Node
 from lab.processes import wait_until
 from lab.story import Story
-from lab.traffic import Count, Stream
-from lab.vlan import Node
 
 RATE = 100
 API_OUTAGE = 60.0
@@ -141,7 +141,7 @@ def bench_drift(directory: Path) -> list[Row]:
         address = story.addresses()[node.name]
         words = [word for subnet in subnets for word in ("--subnet", subnet)]
         gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)
-        program = (sys.executable, "-m", "lab.drift", "--address", address, *gateways, f"--faults={FAULTS}")
+        program = (sys.executable, "-m", "lab.bench.drift", "--address", address, *gateways, f"--faults={FAULTS}")
         output = node.run(*program, *words)
     measured: dict[str, list[float]] = {}
     for line in output.splitlines():

@@ -4,9 +4,9 @@ import asyncio
 from ipaddress import ip_address
 from pathlib import Path
 
-from lab.assets import find_assets
 from lab.bench.measure import NODES_JOINING, Row, join, seconds_for_all
-from lab.control_plane import ControlPlane
+from lab.build.assets import find_assets
+from lab.cluster.api_server import ControlPlane
 from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject

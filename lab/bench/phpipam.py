@@ -10,11 +10,11 @@ from typing import Any
 
 import aiohttp
 
-from lab import phpipam
-from lab.assets import find_assets
 from lab.bench.measure import NODES_JOINING, Row, join, seconds_for_all
-from lab.control_plane import ControlPlane
-from lab.phpipam import PhpIpam
+from lab.build.assets import find_assets
+from lab.cluster.api_server import ControlPlane
+from lab.phpipam import process as phpipam
+from lab.phpipam.process import PhpIpam
 from lab.processes import wait_until
 from lab.product import NAMESPACE, Product, conditions_of
 from lab.sources import ZONE

@@ -19,16 +19,16 @@ from pathlib import Path
 from lab.bench.measure import Row
 from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.model.kernel import Desired, DesiredLink, Marks, Observed
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelPlan
-from overlay_net.model.route import routes_of
-from overlay_net.runtime.garbage import collect_seldom
+from overlay_net.model.route_spec import parse_routes
+from overlay_net.runtime.gc_tuning import tune_gc
 
 SIZES = {10_000: 7, 100_000: 2}
 """Routes -> rounds."""
 MEMORY_ROUTES = 10_000
-MARKS, LINK, ADDRESS = Marks(117, "overlay-net"), DesiredLink("tmp0", "eth0"), ip_interface("192.168.100.4/24")
+MARKS, LINK, ADDRESS = OwnershipMark(117, "overlay-net"), DesiredLink("tmp0", "eth0"), ip_interface("192.168.100.4/24")
 GATEWAYS = ("192.168.100.1", "192.168.100.2")
 LOOP = "longest block of the loop"
 
@@ -43,7 +43,7 @@ def bench_routes(directory: Path) -> list[Row]:
     ):
         run(["ip", *words])
     rows: list[Row] = []
-    collect_seldom()
+    tune_gc()
     try:
         asyncio.run(_converge_link())
         rows.append(_memory(directory))
@@ -68,7 +68,7 @@ def _wish(size: int, gateway: str) -> Desired:
         {"subnet": str(subnet), "staticRoute": "bench", "gateways": [{"address": gateway}]} for subnet in subnets
     )
     # As they come out of an object of the API.
-    return Desired(LINK, ADDRESS, routes_of({"routes": list(entries)}))
+    return Desired(LINK, ADDRESS, parse_routes({"routes": list(entries)}))
 
 
 # --- One round --------------------------------------------------------------------------------------------------------

@@ -7,18 +7,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab import vlan
-from lab.assets import BuildFailed
+from lab.build.assets import BuildFailed
+from lab.build.debian import NotToBeHad
+from lab.build.image import find_image
 from lab.cluster.cluster import Cluster
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.release import Release
 from lab.cluster.requirements import missing
-from lab.debian import NotToBeHad
-from lab.enter import write_script
-from lab.image import find_image
-from lab.private import EXIT_USAGE, enter, is_private
+from lab.net import vlan
+from lab.net.enter import write_script
+from lab.net.private import EXIT_USAGE, enter, is_private
+from lab.net.traffic import serve
 from lab.processes import CommandFailed, ConditionTimeout, end_asked
-from lab.traffic import serve
 
 BEGAN = time.monotonic()
 

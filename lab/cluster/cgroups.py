@@ -41,16 +41,16 @@ class Cgroups:
 
     def make(self, node: str) -> str:
         """The `cgroupRoot` for a kubelet. Raises NoCgroups."""
-        wanted = {*CONTROLLERS, *(() if is_version_2() else ("devices",))}
+        desired = {*CONTROLLERS, *(() if is_version_2() else ("devices",))}
         available = hierarchies()
-        lacking = sorted(wanted - set().union(*available.values()))
+        lacking = sorted(desired - set().union(*available.values()))
         if lacking:
             raise NoCgroups(f"no control group of the kind {', '.join(lacking)}")
         for hierarchy, controllers in available.items():
             folder = hierarchy
             for part in (self.name, node):
                 try:
-                    _enable(folder, controllers & wanted)
+                    _enable(folder, controllers & desired)
                     folder = folder / part
                     folder.mkdir(exist_ok=True)
                     _inherit_cpuset(folder)

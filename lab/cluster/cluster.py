@@ -8,15 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lab import vlan
 from lab.cluster.cgroups import Cgroups
 from lab.cluster.control_plane import API_PORT, SERVICE_ADDRESS, WholeControlPlane
 from lab.cluster.images import write_pause_image
 from lab.cluster.machine import Machine
 from lab.cluster.node import ClusterNode
 from lab.cluster.programs import Programs
+from lab.net import vlan
+from lab.net.vlan import Vlan
 from lab.processes import run
-from lab.vlan import Vlan
 
 LABELS = {"topology.kubernetes.io/region": "us-south", "topology.kubernetes.io/zone": "dal10"}
 # Two nodes on two processors, each with images to unpack, beside whatever else runs.

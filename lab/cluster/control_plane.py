@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from lab.cluster.api_server import ControlPlane
 from lab.cluster.programs import Programs
-from lab.control_plane import ControlPlane
 from lab.processes import Process
 
 SERVICE_ADDRESS = "10.96.0.1"

@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from lab import vlan
 from lab.cluster.cluster import Cluster
 from lab.cluster.release import NAME, ROUTE, Release
+from lab.net import vlan
+from lab.net.traffic import Stream
 from lab.processes import wait_until
 from lab.product import CHART, NAMESPACE
 from lab.story import ROUTE_PROTOCOL, Teller, expect
-from lab.traffic import Stream
 
 EARLIER = "0.0.9"
 CRD = "staticroutes.iks.ibm.com"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from lab.cluster.cgroups import Cgroups
+from lab.net.vlan import Node
 from lab.processes import children_of, run
-from lab.vlan import Node
 
 # What belongs to one node and would else be shared with the machine below.
 OWN_FOLDERS = ("lib/containerd", "lib/kubelet", "lib/overlay-net", "log")

@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
+from lab.cluster.api_server import SERVICE_RANGE, ControlPlane
 from lab.cluster.cgroups import Cgroups
 from lab.cluster.images import PAUSE_IMAGE
 from lab.cluster.machine import Machine
 from lab.cluster.programs import Programs
-from lab.control_plane import SERVICE_RANGE, ControlPlane
+from lab.net.vlan import CONTROL_PLANE_ADDRESS
 from lab.processes import CommandFailed, Process, children_of
-from lab.vlan import CONTROL_PLANE_ADDRESS
 
 HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10248/healthz', timeout=2).read())"
 SOCKET = "/run/containerd/containerd.sock"

@@ -1,10 +1,10 @@
 """`python -m lab.cluster.prepare`: what a cluster of kubelets needs, built and fetched while there is a network."""
 
+from lab.build.debian import NotToBeHad
+from lab.build.go_build import Progress, say
+from lab.build.image import find_image
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.requirements import missing
-from lab.debian import NotToBeHad
-from lab.go_build import Progress, say
-from lab.image import find_image
 
 
 def prepare(progress: Progress = lambda text: None) -> str:

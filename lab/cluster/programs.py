@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lab.assets import MODULES, Assets, find_assets, find_programs
-from lab.debian import program, unpack
-from lab.go_build import Progress, build, cache_directory, say
+from lab.build.assets import MODULES, Assets, find_assets, find_programs
+from lab.build.debian import program, unpack
+from lab.build.go_build import Progress, build, cache_directory, say
 
 PAUSE_VERSION = "v1"
 PACKAGES = ("runc", "containernetworking-plugins")

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import vlan
+from lab.build.image import Image
 from lab.cluster.cluster import Cluster
-from lab.image import Image
+from lab.net import vlan
+from lab.net.traffic import Unreachable, seen_source
 from lab.processes import wait_until
 from lab.product import CHART, NAMESPACE
-from lab.traffic import Unreachable, seen_source
 
 NAME = "overlay-net"
 COMPONENT = "app.kubernetes.io/component"

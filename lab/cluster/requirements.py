@@ -5,7 +5,7 @@ import subprocess
 import uuid
 
 from lab.cluster.cgroups import Cgroups, NoCgroups
-from lab.private import Missing, check
+from lab.net.private import Missing, check
 
 OVERLAY_PROBE = """
 mount -t tmpfs tmpfs /run && cd /run && mkdir lower upper work all &&

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
 
-from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
+from overlay_net.domain.allocation.pool_addresses import capacity, free_addresses, may_hand_out
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound, PoolUnusable
 from overlay_net.model.ipam import (
@@ -22,10 +22,10 @@ from overlay_net.model.ipam import (
     PoolUsage,
     Reservation,
 )
-from overlay_net.model.kernel import IpAddress
 from overlay_net.model.lease import micro_time
 from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, TAKEN_OVER_ANNOTATION, Resource, label_value
-from overlay_net.model.parse import object_of, text_of, time_text
+from overlay_net.model.net import IpAddress
+from overlay_net.model.parse import encode_time, find_object, text_of
 from overlay_net.model.pool import Pool
 
 
@@ -89,14 +89,14 @@ class ClusterIpam:
         return Inventory(tuple(self._reservation(item) for item in listing.items), names)
 
     async def reserve(
-        self, owner: Owner, pool: Pool, wanted: IpAddress | None = None, *, adopt: bool = False
+        self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
         """Take ``wanted``, or the lowest free address of ``pool``.
 
         Raises AddressTaken (``wanted`` is somebody else's) and Exhausted.
         """
-        if wanted is not None:
-            return await self._create(owner, pool, wanted) or await self._adopt(owner, pool, wanted)
+        if requested is not None:
+            return await self._create(owner, pool, requested) or await self._adopt(owner, pool, requested)
         refused: set[IpAddress] = set()
         for address in free_addresses(pool, _Union(self._known, self._in_flight, refused)):
             reservation = await self._create(owner, pool, address)
@@ -126,7 +126,7 @@ class ClusterIpam:
         name = object_name(reservation.address.ip)
         change = {
             "metadata": {"resourceVersion": reservation.version, "labels": {NODE_LABEL: QUARANTINE}},
-            "spec": {"node": QUARANTINE, "nodeUID": time_text(until)},
+            "spec": {"node": QUARANTINE, "nodeUID": encode_time(until)},
         }
         try:
             await self._api.merge_patch(OVERLAY_ADDRESSES, name, change)
@@ -187,7 +187,7 @@ class ClusterIpam:
     def _reservation(self, raw: JsonObject) -> Reservation:
         record = AddressRecord.parse(raw)
         # The schema demands the address, and that it agrees with the name.
-        address = ip_address(text_of(object_of(raw, "spec").get("address")))
+        address = ip_address(text_of(find_object(raw, "spec").get("address")))
         pool = self._pool_of(record.pool)
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         owner = Owner(self._cluster, record.node, record.node_uid)

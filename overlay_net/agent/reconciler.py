@@ -10,15 +10,21 @@ from itertools import groupby
 from typing import Protocol
 
 from overlay_net.adapters.netlink import describe
-from overlay_net.agent.surroundings import Duplicate, Surroundings
-from overlay_net.agent.trials import Trials
-from overlay_net.domain.desired import LinkRules, desired_link, desired_state, rules_for
-from overlay_net.domain.fight import Repairs
-from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.next_hops import fallback_gateway
-from overlay_net.domain.report import Around, configured_address, report_of
+from overlay_net.agent.address_guard import Duplicate, Surroundings
+from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
+from overlay_net.domain.kernel.next_hops import fallback_gateway
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.repair_damping import RepairDamping
+from overlay_net.domain.kernel.report import Around, configured_address, make_report
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, IpAddress, Marks, Observed
+from overlay_net.model.kernel import (
+    Desired,
+    DesiredLink,
+    DesiredRoute,
+    Observed,
+    OwnershipMark,
+)
 from overlay_net.model.kernel_actions import (
     ROUTE_ACTIONS,
     AddAddress,
@@ -27,11 +33,12 @@ from overlay_net.model.kernel_actions import (
     RouteAction,
     SetSysctl,
 )
+from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay, Report
-from overlay_net.model.rule import AddRule, DeleteRule
-from overlay_net.model.trial import Trial
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
+from overlay_net.model.route_probe import RouteProbe
 from overlay_net.ops.metrics import AgentMetrics
-from overlay_net.runtime.aside import aside
+from overlay_net.runtime.offload import offload
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
 
@@ -57,7 +64,7 @@ Publish = Callable[[NodeOverlay, Report], Awaitable[None]]
 class Memory(Protocol):
     """Keeps what the node must have beyond the end of this process."""
 
-    async def remember(self, overlay: NodeOverlay, trials: tuple[Trial, ...]) -> None: ...
+    async def remember(self, overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> None: ...
     async def forget(self) -> str:
         """An empty text, or why it is still kept."""
         ...
@@ -104,32 +111,32 @@ class NodeAgent:
         kernel: NodeKernel,
         store: Store[NodeOverlay],
         publish: Publish,
-        rules: LinkRules,
-        marks: Marks,
+        rules: LinkConfig,
+        mark: OwnershipMark,
         metrics: AgentMetrics,
         resync: Callable[[], float],
         sysctl_links: set[str] | None = None,
         surroundings: Surroundings | None = None,
         memory: Memory | None = None,
         recall: Callable[[], NodeOverlay | None] = lambda: None,
-        trials: Trials | None = None,
+        route_probes: RouteProbes | None = None,
     ) -> None:
         """``sysctl_links``: of which links the kernel's looks have the sysctls; the interface in use is added."""
         self._kernel = kernel
         self._store = store
         self._publish = publish
         self._rules = rules
-        self._marks = marks
+        self._marks = mark
         self._metrics = metrics
         self._resync = resync
         self._sysctl_links = sysctl_links if sysctl_links is not None else set()
         self._surroundings = surroundings
-        self._repairs = Repairs()
+        self._repairs = RepairDamping()
         self._settled: Desired | None = None
         """What the kernel was last seen to have."""
         self._memory = memory
         self._recall = recall
-        self._trials = trials
+        self._trials = route_probes
 
     async def reconcile(self, name: str) -> Requeue | None:
         """Converge the kernel to the node's object and report; then again after the resync interval.
@@ -141,14 +148,14 @@ class NodeAgent:
             recalled = self._recall()
             if recalled is None:
                 return Requeue(1)
-            trials = self._trials.follow(recalled) if self._trials is not None else ()
-            await self._keep(recalled, trials)
+            route_probes = self._trials.follow(recalled) if self._trials is not None else ()
+            await self._keep(recalled, route_probes)
             return Requeue(self._wait(await self._converge(recalled)))
         overlay = self._store.get(name)
-        trials = self._trials.follow(overlay) if self._trials is not None else ()
+        route_probes = self._trials.follow(overlay) if self._trials is not None else ()
         # Before anything is changed or reported: what the controller gives away then must not come back from here, and
         # a change that is cut off must be known as one that is not proven.
-        still_kept = await self._keep(overlay, trials)
+        still_kept = await self._keep(overlay, route_probes)
         outcome = await self._converge(overlay)
         last = outcome.last
         around = self._around(last.desired)
@@ -157,7 +164,7 @@ class NodeAgent:
         if overlay is not None:
             errors = {None: still_kept, **outcome.errors} if still_kept else outcome.errors
             now = datetime.now(UTC)
-            report = report_of(
+            report = make_report(
                 overlay,
                 last.desired,
                 last.link,
@@ -167,7 +174,7 @@ class NodeAgent:
                 now,
                 around=around,
                 fallback=self._fallback(last),
-                trials=trials,
+                route_probes=route_probes,
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:
@@ -206,18 +213,18 @@ class NodeAgent:
             silent=self._surroundings.silent,
         )
 
-    async def _keep(self, overlay: NodeOverlay | None, trials: tuple[Trial, ...]) -> str:
+    async def _keep(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> str:
         """Remember the object, or forget it once it goes; why it could not be forgotten."""
         if self._memory is None:
             return ""
         if overlay is None or overlay.deleting:
             return await self._memory.forget()
-        await self._memory.remember(overlay, trials)
+        await self._memory.remember(overlay, route_probes)
         return ""
 
     async def _look(self, overlay: NodeOverlay | None) -> Look:
         observed = await self._kernel.observe()
-        link = desired_link(rules_for(overlay, self._rules), observed, self._marks)
+        link = desired_link(link_config_for(overlay, self._rules), observed, self._marks)
         if link.parent and link.parent not in self._sysctl_links:
             self._sysctl_links.add(link.parent)
             observed = await self._kernel.observe()
@@ -225,7 +232,7 @@ class NodeAgent:
         if self._surroundings is not None:
             desired = replace(desired, down=self._surroundings.down)
         # Pure, and a tenth of a second for ten thousand: the loop has probes to send meanwhile.
-        plan = await aside(len(desired.routes), plan_kernel, desired, observed, self._marks)
+        plan = await offload(len(desired.routes), plan_kernel, desired, observed, self._marks)
         return Look(observed, link, desired, plan)
 
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
@@ -298,7 +305,7 @@ class NodeAgent:
                 except KernelError as error:
                     log.warning("refused by the kernel: %s", error)
                     errors[None] = str(error)
-                    if isinstance(action, SetSysctl | AddRule | DeleteRule):
+                    if isinstance(action, SetSysctl | AddPolicyRule | DeletePolicyRule):
                         # Addresses and routes work without; the report says what is missing.
                         continue
                     return errors
@@ -313,11 +320,11 @@ class NodeAgent:
             *(counts[kind] for kind in ROUTE_ACTIONS),
             len(refused),
         )
-        owners = {route.quick_key: route for route in look.desired.routes} if refused else {}
+        owners = {route.route_key: route for route in look.desired.routes} if refused else {}
         for _, error in refused:
             log.warning("route refused by the kernel: %s", error)
         return {
-            owners[action.route.quick_key]: str(error) for action, error in refused if action.route.quick_key in owners
+            owners[action.route.route_key]: str(error) for action, error in refused if action.route.route_key in owners
         }
 
 

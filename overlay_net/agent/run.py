@@ -6,25 +6,25 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from overlay_net.adapters.checkpoint_file import CheckpointFile, moment
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
-from overlay_net.adapters.state_file import StateFile, moment
-from overlay_net.agent.arp import Neighbourhood
-from overlay_net.agent.health import GatewayProber, asking
-from overlay_net.agent.recall import Listened, Recall
+from overlay_net.agent.address_guard import Surroundings
+from overlay_net.agent.checkpoint import Listened, Recall
+from overlay_net.agent.gateway_prober import GatewayProber, asking
+from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent, Publish
-from overlay_net.agent.surroundings import Surroundings
+from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.agent.sysctl_watch import watch_sysctls
-from overlay_net.agent.trials import Trials
-from overlay_net.domain.desired import LinkRules, stable_mac
-from overlay_net.domain.last_state import LastState, Unusable
+from overlay_net.domain.kernel.checkpoint import Checkpoint, Unusable
+from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound
-from overlay_net.model.kernel import Marks
+from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay, Report
-from overlay_net.model.route import shape
-from overlay_net.model.trial import Trial
+from overlay_net.model.route_probe import RouteProbe
+from overlay_net.model.route_spec import shape
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.reflector import Reflector
@@ -51,8 +51,8 @@ async def run(settings: AgentSettings) -> None:
     store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
     name = settings.node_name
-    marks = Marks(settings.route_protocol, LINK_ALIAS)
-    file = StateFile(settings.state_dir, name) if settings.state_dir is not None else None
+    mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
+    file = CheckpointFile(settings.state_dir, name) if settings.state_dir is not None else None
     off = Unusable("Off", "no state_dir is set")
     recall = Recall(file.recall if file is not None else lambda: off, settings.trusted_for, moment)
     sysctl_links = {settings.link}
@@ -73,15 +73,15 @@ async def run(settings: AgentSettings) -> None:
     def repair() -> None:
         queue.add_after(name, SETTLE + agent.pause)
 
-    neighbourhood = Neighbourhood(wake)
+    neighbours = Neighbours(wake)
     monitor = Monitor(settings.route_protocol, repair)
     async with (
-        released(neighbourhood),
-        GatewayProber(asking(neighbourhood.resolve), wake) as prober,
-        Trials(wake, lambda: kept_by(file)) as trials,
+        released(neighbours),
+        GatewayProber(asking(neighbours.resolve), wake) as prober,
+        RouteProbes(wake, lambda: kept_by(file)) as route_probes,
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
-        Kernel(marks, sysctl_links, settings.proc_sys_net, opened=monitor.ignore) as kernel,
+        Kernel(mark, sysctl_links, settings.proc_sys_net, opened=monitor.ignore) as kernel,
     ):
         api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
@@ -90,22 +90,22 @@ async def run(settings: AgentSettings) -> None:
             kernel=kernel,
             store=store,
             publish=publisher(api),
-            rules=rules_of(settings),
-            marks=marks,
+            rules=link_config(settings),
+            mark=mark,
             metrics=metrics,
             resync=lambda: settings.resync_interval.total_seconds() * random.uniform(0.9, 1.1),
             sysctl_links=sysctl_links,
             surroundings=Surroundings(
-                neighbourhood,
+                neighbours,
                 prober,
-                marks,
+                mark,
                 asyncio.get_running_loop().time,
                 detect=settings.duplicate_detection,
                 announce_every=settings.announce_interval.total_seconds(),
             ),
             memory=memory,
             recall=recall.overlay,
-            trials=trials,
+            route_probes=route_probes,
         )
         store.subscribe(lambda key, _, __: queue.add(key))
         reflector = Reflector(source, store)
@@ -130,16 +130,16 @@ async def run(settings: AgentSettings) -> None:
 
 
 @asynccontextmanager
-async def released(neighbourhood: Neighbourhood) -> AsyncIterator[None]:
+async def released(neighbours: Neighbours) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        neighbourhood.close()
+        neighbours.close()
 
 
-def rules_of(settings: AgentSettings) -> LinkRules:
-    return LinkRules(
-        parent=settings.parent_rule,
+def link_config(settings: AgentSettings) -> LinkConfig:
+    return LinkConfig(
+        parent=settings.interface_selector,
         name=settings.link,
         mode=settings.link_mode,
         macvlan_mode=settings.macvlan_mode,
@@ -149,25 +149,25 @@ def rules_of(settings: AgentSettings) -> LinkRules:
     )
 
 
-def kept_by(file: StateFile | None) -> NodeOverlay | None:
+def kept_by(file: CheckpointFile | None) -> NodeOverlay | None:
     """What an earlier run acted on last, however long ago."""
     kept = file.recall() if file is not None else None
-    return kept.overlay if isinstance(kept, LastState) else None
+    return kept.overlay if isinstance(kept, Checkpoint) else None
 
 
 class ConfirmedMemory:
     """The state file, with the time of the last word of the API server."""
 
-    def __init__(self, file: StateFile, source: Listened, recall: Recall) -> None:
+    def __init__(self, file: CheckpointFile, source: Listened, recall: Recall) -> None:
         self._file = file
         self._source = source
         self._recall = recall
 
-    async def remember(self, overlay: NodeOverlay, trials: tuple[Trial, ...]) -> None:
+    async def remember(self, overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> None:
         # Whoever has an object from a list or a watch has its confirmation; one that was recalled has its old one.
         confirmed = self._source.confirmed or self._recall.confirmed
         if confirmed is not None:
-            await self._file.remember(overlay, confirmed, trials)
+            await self._file.remember(overlay, confirmed, route_probes)
 
     async def forget(self) -> str:
         return await self._file.forget()

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from overlay_net.adapters.checkpoint_file import CheckpointFile
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink.wording import describe
-from overlay_net.adapters.state_file import StateFile
-from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.adapters.netlink.describe import describe
+from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Desired, Marks, Observed
+from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import DeleteLink, KernelAction, KernelPlan
 from overlay_net.model.names import LINK_ALIAS
 from overlay_net.settings import AgentSettings
@@ -23,20 +23,20 @@ async def teardown(settings: AgentSettings, tell: Callable[[str], None]) -> list
     node must not run, or it makes everything anew.
     """
     failures = _forget(settings.state_dir, settings.node_name, tell) if settings.state_dir else []
-    marks = Marks(settings.route_protocol, LINK_ALIAS)
+    mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
     watched: set[str] = set()
-    async with Kernel(marks, watched, settings.proc_sys_net) as kernel:
+    async with Kernel(mark, watched, settings.proc_sys_net) as kernel:
         refused: dict[str, str] = {}
         for _ in range(MAX_PASSES):
             try:
                 observed = await kernel.observe()
                 if not watched:
                     # An address that others lean on depends on a sysctl of its link.
-                    watched.update(_carriers(observed, marks))
+                    watched.update(_carriers(observed, mark))
                     observed = await kernel.observe()
             except KernelError as error:
                 return [*failures, str(error)]
-            plan = plan_kernel(Desired(), observed, marks)
+            plan = plan_kernel(Desired(), observed, mark)
             actions = (*plan.actions, *unfinished(settings.link, observed))
             left = [action for action in actions if describe(action) not in refused]
             if not left:
@@ -65,9 +65,9 @@ async def _remove(kernel: Kernel, action: KernelAction, tell: Callable[[str], No
         tell(describe(action))
 
 
-def _carriers(observed: Observed, marks: Marks) -> set[str]:
+def _carriers(observed: Observed, mark: OwnershipMark) -> set[str]:
     names = {link.index: link.name for link in observed.links}
-    return {names[each.link] for each in observed.addresses if each.protocol == marks.protocol and each.link in names}
+    return {names[each.link] for each in observed.addresses if each.protocol == mark.protocol and each.link in names}
 
 
 def _blocked(plan: KernelPlan) -> list[str]:
@@ -76,7 +76,7 @@ def _blocked(plan: KernelPlan) -> list[str]:
 
 def _forget(directory: Path, node: str, tell: Callable[[str], None]) -> list[str]:
     try:
-        for file in StateFile(directory, node).remove():
+        for file in CheckpointFile(directory, node).remove():
             tell(f"delete {file}")
     except OSError as error:
         return [f"last state in {directory}: {error.strerror}"]

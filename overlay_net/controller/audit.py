@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.ports import Ipam
-from overlay_net.domain.audit import audit
+from overlay_net.controller.ipam import Ipam
+from overlay_net.domain.allocation.ipam_audit import audit
 from overlay_net.model.errors import Conflict, OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
-from overlay_net.domain.node_routes import NodeRoutes, compile_routes
-from overlay_net.domain.protection import ProtectedSubnet, Protection, protected_by
-from overlay_net.domain.rollout import kept_back
+from overlay_net.domain.routes.compile import NodeRoutes, compile_routes
+from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
+from overlay_net.domain.routes.rollout import kept_back
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.kernel import IpAddress
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
+from overlay_net.model.route_probe import Revision
 from overlay_net.model.static_route import StaticRoute
-from overlay_net.model.trial import Revision
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 

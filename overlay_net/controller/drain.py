@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
-from overlay_net.controller.ipams import Ipams
+from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.run import Leader, leading, serve_nodes
 from overlay_net.controller.subnet_map import SubnetMapReconciler
-from overlay_net.domain.leaving import waiting_for
-from overlay_net.model.cluster import LifeRules
+from overlay_net.domain.status.drain_progress import waiting_for
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS
+from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import integer_of, object_of
+from overlay_net.model.parse import find_object, parse_int
 from overlay_net.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
@@ -96,11 +96,11 @@ async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
     except NotFound:
         return 0
     log.info("controllers scaled", extra={"deployment": deployment.name, "replicas": replicas})
-    return integer_of(object_of(found, "spec").get("replicas"))
+    return parse_int(find_object(found, "spec").get("replicas"))
 
 
 async def _give_back(leader: Leader, waiting: Waiting) -> None:
-    serving = await serve_nodes(leader, LifeRules(timedelta(), leader.settings.fence_after, leaving=True))
+    serving = await serve_nodes(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, leaving=True))
     overlays = leader.caches.overlays
     async with asyncio.TaskGroup() as group:
         tasks = serving.start(group)
@@ -112,7 +112,7 @@ async def _give_back(leader: Leader, waiting: Waiting) -> None:
     await SubnetMapReconciler(leader.api, leader.caches, {}).reconcile("")
 
 
-async def _release_rest(leader: Leader, ipam: Ipams) -> str:
+async def _release_rest(leader: Leader, ipam: IpamRouter) -> str:
     """Release the records that no object has, quarantined ones too; an empty text, or what is in the way.
 
     Records are read before objects, as in an audit: one that a node has meanwhile is not taken for a forgotten one.

@@ -8,20 +8,10 @@ from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches, UsedElsewhere
-from overlay_net.controller.node_steps import IpamFailed, NodeSteps, asking, owner_of
-from overlay_net.controller.ports import Ipam
-from overlay_net.domain.node_plan import plan_node
-from overlay_net.domain.node_routes import NodeRoutes
-from overlay_net.model.cluster import (
-    DropFinalizer,
-    LifeRules,
-    LookUp,
-    NodePlan,
-    NodeView,
-    Quarantine,
-    Release,
-    Reserve,
-)
+from overlay_net.controller.ipam import Ipam
+from overlay_net.controller.node_steps import IpamFailed, NodeSteps, asking, make_owner
+from overlay_net.domain.allocation.node_plan import plan_node
+from overlay_net.domain.routes.compile import NodeRoutes
 from overlay_net.model.errors import (
     AddressTaken,
     AlreadyExists,
@@ -31,6 +21,16 @@ from overlay_net.model.errors import (
     Exhausted,
     Refused,
     Unavailable,
+)
+from overlay_net.model.node_actions import (
+    DropFinalizer,
+    LifecyclePolicy,
+    LookUp,
+    NodePlan,
+    NodeView,
+    Quarantine,
+    Release,
+    Reserve,
 )
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
@@ -71,7 +71,7 @@ class NodeReconciler:
         ipam: Ipam,
         caches: Caches,
         cluster: str,
-        rules: LifeRules,
+        rules: LifecyclePolicy,
         events: EventRecorder,
         hand_over: Callable[[str], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -159,9 +159,11 @@ class NodeReconciler:
                 view = replace(view, exhausted=True)
                 continue
             except AddressTaken as error:
-                wanted = {action.wanted for action in plan.actions if isinstance(action, Reserve) and action.wanted}
-                holders = dict.fromkeys(wanted, error.holder) if error.holder else {}
-                view = replace(view, taken=view.taken | wanted, holders={**view.holders, **holders})
+                requested = {
+                    action.requested for action in plan.actions if isinstance(action, Reserve) and action.requested
+                }
+                holders = dict.fromkeys(requested, error.holder) if error.holder else {}
+                view = replace(view, taken=view.taken | requested, holders={**view.holders, **holders})
                 continue
             if any(isinstance(action, DropFinalizer) for action in plan.actions):
                 return None
@@ -180,7 +182,7 @@ class NodeReconciler:
     async def _look_up(self, view: NodeView) -> NodeView:
         address = view.overlay.assignment.address if view.overlay else None
         with asking():
-            found = await self._ipam.find(owner_of(view, self._cluster), address.ip if address else None)
+            found = await self._ipam.find(make_owner(view, self._cluster), address.ip if address else None)
         return replace(self._look(view.name), reservations=found)
 
     def _look(self, name: str) -> NodeView:

@@ -5,9 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.controller.ports import Ipam
+from overlay_net.controller.ipam import Ipam
 from overlay_net.model.api import JsonObject
-from overlay_net.model.cluster import (
+from overlay_net.model.conditions import CONFIGURED, find
+from overlay_net.model.errors import (
+    Conflict,
+    Exhausted,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
+from overlay_net.model.node_actions import (
     Announce,
     ApplyAssignment,
     ApplyOverlay,
@@ -21,19 +31,9 @@ from overlay_net.model.cluster import (
     RemoveTaint,
     Reserve,
 )
-from overlay_net.model.conditions import CONFIGURED, find
-from overlay_net.model.errors import (
-    Conflict,
-    Exhausted,
-    NotFound,
-    Refused,
-    Unavailable,
-)
-from overlay_net.model.ipam import Owner, Reservation
-from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import object_of, objects_of
-from overlay_net.model.route import route_json
+from overlay_net.model.parse import find_object, find_objects
+from overlay_net.model.route_spec import encode_route
 from overlay_net.ops.events import EventRecorder
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ def asking() -> Iterator[None]:
         raise IpamFailed(error) from None
 
 
-def owner_of(view: NodeView, cluster: str) -> Owner:
+def make_owner(view: NodeView, cluster: str) -> Owner:
     return Owner(cluster, view.name, view.node.uid if view.node else "")
 
 
 def _spec(action: ApplyOverlay) -> JsonObject:
-    spec: JsonObject = {"routes": [route_json(route) for route in action.routes]}
+    spec: JsonObject = {"routes": [encode_route(route) for route in action.routes]}
     if action.routes_only:
         spec["routesOnly"] = True
     if action.generations:
@@ -167,7 +167,7 @@ class NodeSteps:
             try:
                 with asking():
                     reservation = await self._ipam.reserve(
-                        owner_of(view, self._cluster), pool, action.wanted, adopt=action.adopt
+                        make_owner(view, self._cluster), pool, action.requested, adopt=action.adopt
                     )
             except Exhausted as error:
                 full = error
@@ -200,11 +200,11 @@ class NodeSteps:
             raw = await self._api.get(NODES, name)
         except NotFound:
             return
-        before = objects_of(object_of(raw, "spec"), "taints")
+        before = find_objects(find_object(raw, "spec"), "taints")
         after = [taint for taint in before if taint.get("key") != key]
         if len(after) == len(before):
             return
-        version = object_of(raw, "metadata").get("resourceVersion")
+        version = find_object(raw, "metadata").get("resourceVersion")
         change = {"metadata": {"resourceVersion": version}, "spec": {"taints": after}}
         await self._api.merge_patch(NODES, name, change)
         log.info("startup taint removed", extra={"node": name, "taint": key})

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
+from overlay_net.controller.ipam import Ipam
 from overlay_net.controller.node_reconciler import trouble_of
-from overlay_net.controller.ports import Ipam
-from overlay_net.domain.pool_status import pool_status, unknown_status, unusable_status
+from overlay_net.domain.allocation.pool_status import pool_status, unknown_status, unusable_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
-from overlay_net.model.parse import integer_of
+from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
 from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
@@ -39,7 +39,7 @@ class PoolReconciler:
             self._metrics.forget_pool(name)
             return None
         status, again = await self._status(pool)
-        self._metrics.set_pool(name, integer_of(status.get("used")), integer_of(status.get("free")))
+        self._metrics.set_pool(name, parse_int(status.get("used")), parse_int(status.get("free")))
         if status != pool.status:
             await self._write(pool, status)
         return again

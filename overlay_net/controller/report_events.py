@@ -1,6 +1,6 @@
 """Events for what the agents report (the rules are in domain.report_events); agents have no right to write any."""
 
-from overlay_net.domain.report_events import report_events
+from overlay_net.domain.status.events import report_events
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.events import EventRecorder

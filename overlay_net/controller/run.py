@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi, connect_controller
-from overlay_net.adapters.phpipam import Client, Credentials, Gate, PhpIpam, Secret, connect_phpipam
+from overlay_net.adapters.phpipam import CircuitBreaker, Client, Credentials, PhpIpam, Secret, connect_phpipam
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.ipams import Ipams
-from overlay_net.controller.leading import elector_of, leadership
+from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.controller.ipam import IpamBackend
+from overlay_net.controller.ipam_router import IpamRouter
+from overlay_net.controller.leader_election import leadership, make_elector
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.controller.pool_reconciler import PoolReconciler
-from overlay_net.controller.ports import IpamBackend
-from overlay_net.controller.protected import ProtectedSubnets
+from overlay_net.controller.protected_subnets import ProtectedSubnets
 from overlay_net.controller.report_events import ReportEvents
 from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
 from overlay_net.controller.subnet_map import SubnetMapReconciler
-from overlay_net.controller.wiring import Queues, Wiring
-from overlay_net.model.cluster import LifeRules
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
-from overlay_net.model.parse import network_of, object_of, text_of
+from overlay_net.model.node_actions import LifecyclePolicy
+from overlay_net.model.parse import find_object, parse_network, text_of
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import ControllerMetrics
@@ -77,7 +77,7 @@ async def leading(settings: ControllerSettings) -> AsyncIterator[Leader]:
         return "" if caches.synced else "waiting for the first complete list of every kind"
 
     async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
-        elector = elector_of(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
+        elector = make_elector(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
         fence = elector.left if elector is not None else None
         api = KubeApi(connection, observer=metrics, fence=fence)
         async with (
@@ -103,7 +103,7 @@ class Serving:
 
     leader: Leader
     cluster: str
-    ipam: Ipams
+    ipam: IpamRouter
     events: EventRecorder
     node: NodeReconciler
     status: StatusReconciler
@@ -112,7 +112,7 @@ class Serving:
         """The tasks, of ``group``; they begin with every node."""
         leader, queues = self.leader, self.leader.queues
         # From here on every change adds its keys; what was before is added here.
-        Wiring(leader.caches, queues, leader.settings.status_batch.total_seconds())
+        EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
         wake_all(leader.caches, queues)
         workers = leader.settings.workers
         return [
@@ -123,10 +123,10 @@ class Serving:
         ]
 
 
-async def serve_nodes(leader: Leader, rules: LifeRules) -> Serving:
+async def serve_nodes(leader: Leader, rules: LifecyclePolicy) -> Serving:
     settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
-    cluster = settings.cluster_id or await cluster_uid(api)
-    ipam = Ipams(backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
+    cluster = settings.cluster_id or await fetch_cluster_uid(api)
+    ipam = IpamRouter(backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
     status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
@@ -142,7 +142,9 @@ async def work(leader: Leader) -> None:
         leader.queues,
         leader.metrics,
     )
-    rules = LifeRules(settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint)
+    rules = LifecyclePolicy(
+        settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint
+    )
     serving = await serve_nodes(leader, rules)
     ipam, outside = serving.ipam, settings.phpipam
     metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
@@ -150,7 +152,7 @@ async def work(leader: Leader) -> None:
     pool = PoolReconciler(api, ipam, caches, refresh, metrics)
     auditor = Auditor(api, ipam, caches, settings.audit_grace, serving.node.doubt, serving.events, metrics)
     hosts = [(leader.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
-    subnets = [subnet for text in settings.protected_subnets if (subnet := network_of(text)) is not None]
+    subnets = [subnet for text in settings.protected_subnets if (subnet := parse_network(text)) is not None]
     protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
     await protected.look()
     log.info("controller works", extra={"cluster": serving.cluster})
@@ -200,11 +202,11 @@ async def phpipam_client(
     credentials.check()
     timeout = settings.timeout.total_seconds()
     # Whoever waits for phpIPAM is looked at as soon as it answers again.
-    gate = Gate(asyncio.get_running_loop().time, timeout, reopened=queues.ipam_answers)
+    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, reopened=queues.ipam_answers)
     metrics.watch_ipam(
         "phpipam",
-        up=lambda: gate.error is None or isinstance(gate.error, CredentialsRefused),
-        refused=lambda: isinstance(gate.error, CredentialsRefused),
+        up=lambda: breaker.error is None or isinstance(breaker.error, CredentialsRefused),
+        refused=lambda: isinstance(breaker.error, CredentialsRefused),
     )
     async with connect_phpipam(
         ca_file=settings.ca_file,
@@ -218,7 +220,7 @@ async def phpipam_client(
             settings.url,
             settings.app_id,
             credentials,
-            gate,
+            breaker,
             metrics,
             code=code,
             concurrency=settings.concurrency,
@@ -240,11 +242,11 @@ def wake_all(caches: Caches, queues: Queues) -> None:
     queues.status.add(ROUTES)
 
 
-async def cluster_uid(api: KubeApi) -> str:
+async def fetch_cluster_uid(api: KubeApi) -> str:
     """The uid of kube-system: the usual identity of a cluster; waits until the API can tell it."""
     while True:
         try:
-            return text_of(object_of(await api.get(NAMESPACES, "kube-system"), "metadata").get("uid"))
+            return text_of(find_object(await api.get(NAMESPACES, "kube-system"), "metadata").get("uid"))
         except OverlayNetError as error:
             log.warning("waiting for the API server: %s", error)
             await asyncio.sleep(2)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.domain.cluster_counts import count_cluster
-from overlay_net.domain.rollout import admit
-from overlay_net.domain.route_status import NodeTable, progress_of, route_status
+from overlay_net.domain.routes.rollout import admit
+from overlay_net.domain.routes.status import NodeTable, progress_of, route_status
+from overlay_net.domain.status.cluster_counts import count_cluster
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import PROGRAMMED, Condition, find, parse_conditions
 from overlay_net.model.errors import NotFound, OverlayNetError

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.domain.subnet_map import MappedPool, plan_pools
+from overlay_net.domain.allocation.subnet_map import MappedPool, plan_pools
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, NotFound
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS, SUBNET_MAP_LABEL
@@ -26,25 +26,25 @@ class SubnetMapReconciler:
         if not self._caches.synced:
             return Requeue(1)
         plan = plan_pools(self._map, self._caches.pools.values())
-        for wanted in plan.apply:
-            await self._apply(wanted)
+        for desired in plan.apply:
+            await self._apply(desired)
         for pool in plan.delete:
             await self._delete(pool)
         return None
 
-    async def _apply(self, wanted: MappedPool) -> None:
+    async def _apply(self, desired: MappedPool) -> None:
         body: JsonObject = {
             "apiVersion": OVERLAY_POOLS.api_version,
             "kind": OVERLAY_POOLS.kind,
-            "metadata": {"name": wanted.name, "labels": {SUBNET_MAP_LABEL: "true"}},
+            "metadata": {"name": desired.name, "labels": {SUBNET_MAP_LABEL: "true"}},
             "spec": {
-                "zones": [wanted.zone],
-                "priority": wanted.priority,
-                "phpIPAM": {"subnetID": wanted.subnet_id},
+                "zones": [desired.zone],
+                "priority": desired.priority,
+                "phpIPAM": {"subnetID": desired.subnet_id},
             },
         }
-        await self._api.apply(OVERLAY_POOLS, wanted.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
-        log.info("pool of the subnet map applied", extra={"pool": wanted.name})
+        await self._api.apply(OVERLAY_POOLS, desired.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
+        log.info("pool of the subnet map applied", extra={"pool": desired.name})
 
     async def _delete(self, pool: Pool) -> None:
         try:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import integer_of, objects_of, text_of, time_of, time_text
+from overlay_net.model.parse import encode_time, find_objects, parse_int, parse_time, text_of
 
 RESERVED: Final = "Reserved"
 ROUTES_WITHDRAWN: Final = "RoutesWithdrawn"
@@ -42,8 +42,8 @@ class Condition:
             status=raw.get("status") == "True",
             reason=text_of(raw.get("reason")),
             message=text_of(raw.get("message")),
-            observed_generation=integer_of(raw.get("observedGeneration")),
-            last_transition_time=time_of(raw.get("lastTransitionTime")),
+            observed_generation=parse_int(raw.get("observedGeneration")),
+            last_transition_time=parse_time(raw.get("lastTransitionTime")),
         )
 
     def to_json(self) -> JsonObject:
@@ -56,21 +56,21 @@ class Condition:
         if self.observed_generation:
             raw["observedGeneration"] = self.observed_generation
         if self.last_transition_time is not None:
-            raw["lastTransitionTime"] = time_text(self.last_transition_time)
+            raw["lastTransitionTime"] = encode_time(self.last_transition_time)
         return raw
 
 
 def parse_conditions(status: JsonObject) -> tuple[Condition, ...]:
-    return tuple(Condition.parse(raw) for raw in objects_of(status, "conditions"))
+    return tuple(Condition.parse(raw) for raw in find_objects(status, "conditions"))
 
 
 def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
-def transition(observed: Iterable[Condition], wanted: Condition, now: datetime) -> Condition:
+def transition(observed: Iterable[Condition], desired: Condition, now: datetime) -> Condition:
     """``wanted`` with the time at which its *status* last changed, which a new reason or message leaves alone."""
-    before = find(observed, wanted.type)
-    if before is not None and before.status == wanted.status and before.last_transition_time is not None:
-        return replace(wanted, last_transition_time=before.last_transition_time)
-    return replace(wanted, last_transition_time=now.replace(microsecond=0))
+    before = find(observed, desired.type)
+    if before is not None and before.status == desired.status and before.last_transition_time is not None:
+        return replace(desired, last_transition_time=before.last_transition_time)
+    return replace(desired, last_transition_time=now.replace(microsecond=0))

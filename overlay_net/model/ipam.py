@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import IpAddress, IpInterface, IpNetwork
-from overlay_net.model.parse import address_in, object_of, text_of
+from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.parse import find_address, find_object, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class AddressRecord:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "AddressRecord":
-        metadata, spec = object_of(raw, "metadata"), object_of(raw, "spec")
+        metadata, spec = find_object(raw, "metadata"), find_object(raw, "spec")
         return cls(
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
             resource_version=text_of(metadata.get("resourceVersion")),
             deleting="deletionTimestamp" in metadata,
-            address=address_in(spec, "address"),
+            address=find_address(spec, "address"),
             pool=text_of(spec.get("pool")),
             node=text_of(spec.get("node")),
             node_uid=text_of(spec.get("nodeUID")),

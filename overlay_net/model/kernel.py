@@ -6,15 +6,11 @@ a plan may ask for are in model.kernel_actions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, Literal, TypeAlias
 
-from overlay_net.model.route_key import Numbered, QuickKey, quick_key, subnet_of
-from overlay_net.model.rule import Rule, SourceRouting
-
-IpAddress: TypeAlias = IPv4Address | IPv6Address
-IpInterface: TypeAlias = IPv4Interface | IPv6Interface
-IpNetwork: TypeAlias = IPv4Network | IPv6Network
+from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.policy_rule import PolicyRule, SourceRouting
+from overlay_net.model.route_key import Numbered, RouteKey, route_key, subnet_of
 
 RouteKind: TypeAlias = Literal["unicast", "blackhole", "unreachable", "prohibit"]
 OnAllDown: TypeAlias = Literal["keep", "withdraw", "unreachable"]
@@ -30,7 +26,7 @@ IPV6_DEFAULT_METRIC = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class OwnershipMark:
     """How what is ours is recognised: the route (and address) protocol number and the alias of the link."""
 
     protocol: int
@@ -109,9 +105,9 @@ class RouteInfo:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Route:
-    """One route; ``quick_key`` is what the kernel allows only once, and holds the subnet."""
+    """One route; ``route_key`` is what the kernel allows only once, and holds the subnet."""
 
-    quick_key: QuickKey
+    route_key: RouteKey
     info: RouteInfo
 
     def __init__(
@@ -131,24 +127,24 @@ class Route:
         A kind of None is one that we never make (local, broadcast, nat ...). ``mtu`` and ``advmss`` are RTAX_MTU and
         RTAX_ADVMSS, 0 where none is set.
         """
-        _put_key(self, quick_key(subnet, metric, table))
+        _put_key(self, route_key(subnet, metric, table))
         _put_info(self, RouteInfo(next_hops, protocol, metric, source, table, kind, mtu, advmss))
 
-    def at(self, key: QuickKey) -> "Route":
+    def at(self, key: RouteKey) -> "Route":
         """The same route to another subnet, whose key is given; metric and table are those of this route."""
         return _route(key, self.info)
 
     def but(self, *, subnet: IpNetwork | None = None, **changes: Any) -> "Route":
         """The same route, with other values of the constructor's."""
         info = replace(self.info, **changes)
-        return _route(quick_key(subnet or self.subnet, info.metric, info.table), info)
+        return _route(route_key(subnet or self.subnet, info.metric, info.table), info)
 
     def __repr__(self) -> str:
         return f"Route({self.subnet}, {self.info})"
 
     @property
     def subnet(self) -> IpNetwork:
-        return subnet_of(self.quick_key)
+        return subnet_of(self.route_key)
 
     @property
     def next_hops(self) -> tuple[NextHop, ...]:
@@ -176,10 +172,10 @@ class Route:
 
 
 # The slots themselves: a thousand routes that lead the same way are made in no time.
-_put_key, _put_info = (getattr(Route, name).__set__ for name in ("quick_key", "info"))
+_put_key, _put_info = (getattr(Route, name).__set__ for name in ("route_key", "info"))
 
 
-def _route(key: QuickKey, info: RouteInfo) -> Route:
+def _route(key: RouteKey, info: RouteInfo) -> Route:
     route = object.__new__(Route)
     _put_key(route, key)
     _put_info(route, info)
@@ -198,7 +194,7 @@ class Observed:
     """(link name, key) -> value, as far as it can be read; the keys are those of SetSysctl."""
     marks_addresses: bool = True
     """Whether this kernel keeps IFA_PROTO (Linux 5.18)."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[PolicyRule, ...] = ()
     """All policy rules, foreign ones too, in the order in which they are asked."""
     marks_rules: bool = True
     """Whether this kernel keeps FRA_PROTOCOL (Linux 4.17)."""
@@ -251,7 +247,7 @@ class DesiredRoute(Numbered):
     subnet: IpNetwork = field(compare=False)
     gateways: tuple[Gateway, ...]
     metric: int = 0
-    owner: str = ""
+    static_route: str = ""
     """The StaticRoute that asked for it, for the report."""
     table: int = MAIN_TABLE
     kind: RouteKind = "unicast"
@@ -260,17 +256,17 @@ class DesiredRoute(Numbered):
     on_link: bool = False
     check: HealthCheck = HealthCheck()
     on_all_down: OnAllDown = "keep"
-    quick_key: QuickKey = field(init=False, repr=False)
+    route_key: RouteKey = field(init=False, repr=False)
     """That under which the kernel keeps the route."""
 
     def __post_init__(self) -> None:
         metric = self.metric or (IPV6_DEFAULT_METRIC if self.subnet.version == 6 else 0)
-        self._number(quick_key(self.subnet, metric, self.table))
+        self._number(route_key(self.subnet, metric, self.table))
 
     @property
-    def key(self) -> QuickKey:
+    def key(self) -> RouteKey:
         """What may be wanted only once: with the metric as it is wished."""
-        return self.quick_key & ~(0xFFFFFFFF << 32) | self.metric << 32
+        return self.route_key & ~(0xFFFFFFFF << 32) | self.metric << 32
 
 
 @dataclass(frozen=True, slots=True)

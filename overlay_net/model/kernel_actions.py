@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from overlay_net.model.kernel import DesiredRoute, IpInterface, LinkMode, MacvlanMode, Route
-from overlay_net.model.rule import AddRule, DeleteRule
+from overlay_net.model.kernel import (
+    DesiredRoute,
+    LinkMode,
+    MacvlanMode,
+    Route,
+)
+from overlay_net.model.net import IpInterface
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +111,8 @@ KernelAction: TypeAlias = (
     | AddAddress
     | DeleteAddress
     | RouteAction
-    | AddRule
-    | DeleteRule
+    | AddPolicyRule
+    | DeletePolicyRule
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import integer_of, object_of, text_of
+from overlay_net.model.parse import find_object, parse_int, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class LeaseRecord:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "LeaseRecord":
-        spec = object_of(raw, "spec")
+        spec = find_object(raw, "spec")
         return cls(
             holder=text_of(spec.get("holderIdentity")),
-            seconds=integer_of(spec.get("leaseDurationSeconds")),
+            seconds=parse_int(spec.get("leaseDurationSeconds")),
             acquired=text_of(spec.get("acquireTime")),
             renewed=text_of(spec.get("renewTime")),
-            transitions=integer_of(spec.get("leaseTransitions")),
+            transitions=parse_int(spec.get("leaseTransitions")),
         )
 
     def held_by(self, identity: str, duration: float, now: datetime) -> "LeaseRecord":

@@ -6,9 +6,18 @@ from datetime import datetime
 from ipaddress import ip_network
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import IpAddress, IpNetwork
 from overlay_net.model.names import REGION_LABELS, ZONE_LABELS
-from overlay_net.model.parse import address_of, labels_of, network_of, object_of, objects_of, text_of, texts_of, time_of
+from overlay_net.model.net import IpAddress, IpNetwork
+from overlay_net.model.parse import (
+    find_object,
+    find_objects,
+    find_texts,
+    parse_address,
+    parse_labels,
+    parse_network,
+    parse_time,
+    text_of,
+)
 
 
 def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
@@ -30,23 +39,23 @@ class Node:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
-        metadata = object_of(raw, "metadata")
+        metadata = find_object(raw, "metadata")
         return cls(
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
-            labels=labels_of(object_of(metadata, "labels")),
+            labels=parse_labels(find_object(metadata, "labels")),
             addresses=tuple(
                 address
-                for item in objects_of(object_of(raw, "status"), "addresses")
-                if (address := address_of(item.get("address"))) is not None
+                for item in find_objects(find_object(raw, "status"), "addresses")
+                if (address := parse_address(item.get("address"))) is not None
             ),
             pod_subnets=tuple(
                 subnet
-                for text in texts_of(object_of(raw, "spec"), "podCIDRs")
-                if (subnet := network_of(text)) is not None
+                for text in find_texts(find_object(raw, "spec"), "podCIDRs")
+                if (subnet := parse_network(text)) is not None
             ),
-            taints=tuple(text_of(taint.get("key")) for taint in objects_of(object_of(raw, "spec"), "taints")),
-            created=time_of(metadata.get("creationTimestamp")),
+            taints=tuple(text_of(taint.get("key")) for taint in find_objects(find_object(raw, "spec"), "taints")),
+            created=parse_time(metadata.get("creationTimestamp")),
         )
 
     @property

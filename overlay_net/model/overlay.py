@@ -15,24 +15,28 @@ from overlay_net.model.conditions import (
     find,
     parse_conditions,
 )
-from overlay_net.model.kernel import MAIN_TABLE, DesiredRoute, IpAddress, IpInterface, IpNetwork
-from overlay_net.model.names import FINALIZER
-from overlay_net.model.parse import (
-    address_in,
-    integer_of,
-    interface_of,
-    labels_of,
-    network_of,
-    object_of,
-    objects_of,
-    text_of,
-    texts_of,
-    time_of,
-    time_text,
+from overlay_net.model.kernel import (
+    MAIN_TABLE,
+    DesiredRoute,
 )
-from overlay_net.model.route import routes_of
-from overlay_net.model.route_key import QuickKey, quick_key
-from overlay_net.model.trial import RouteGeneration, Trial
+from overlay_net.model.names import FINALIZER
+from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.parse import (
+    encode_time,
+    find_address,
+    find_object,
+    find_objects,
+    find_texts,
+    parse_int,
+    parse_interface,
+    parse_labels,
+    parse_network,
+    parse_time,
+    text_of,
+)
+from overlay_net.model.route_key import RouteKey, route_key
+from overlay_net.model.route_probe import RouteGeneration, RouteProbe
+from overlay_net.model.route_spec import parse_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +52,22 @@ class RouteFailure:
     table: int = MAIN_TABLE
 
     @property
-    def key(self) -> QuickKey:
-        return quick_key(self.subnet, self.metric, self.table)
+    def key(self) -> RouteKey:
+        return route_key(self.subnet, self.metric, self.table)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteFailure | None":
-        subnet = network_of(raw.get("subnet"))
+        subnet = parse_network(raw.get("subnet"))
         if subnet is None:
             return None
         return cls(
             subnet=subnet,
-            metric=integer_of(raw.get("metric")),
+            metric=parse_int(raw.get("metric")),
             static_route=text_of(raw.get("staticRoute")),
             reason=text_of(raw.get("state")),
             message=text_of(raw.get("message")),
             gateway=text_of(raw.get("gateway")),
-            table=integer_of(raw.get("table"), MAIN_TABLE),
+            table=parse_int(raw.get("table"), MAIN_TABLE),
         )
 
     def to_json(self) -> JsonObject:
@@ -92,12 +96,12 @@ class SilentGateway:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "SilentGateway | None":
-        address = address_in(raw, "address")
-        return None if address is None else cls(address, time_of(raw.get("since")), text_of(raw.get("message")))
+        address = find_address(raw, "address")
+        return None if address is None else cls(address, parse_time(raw.get("since")), text_of(raw.get("message")))
 
     def to_json(self) -> JsonObject:
         raw: JsonObject = {"address": str(self.address), "message": self.message}
-        return raw | ({"since": time_text(self.since)} if self.since else {})
+        return raw | ({"since": encode_time(self.since)} if self.since else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +136,11 @@ class Assignment:
         if self.releasing:
             raw["releasing"] = list(self.releasing)
         if self.node_gone_since is not None:
-            raw["nodeGoneSince"] = time_text(self.node_gone_since)
+            raw["nodeGoneSince"] = encode_time(self.node_gone_since)
         if self.conflicts:
             raw["conflicts"] = self.conflicts
         if self.last_conflict is not None:
-            raw["lastConflict"] = time_text(self.last_conflict)
+            raw["lastConflict"] = encode_time(self.last_conflict)
         conditions = [each.to_json() for each in (self.reserved, self.withdrawn) if each is not None]
         if conditions:
             raw["conditions"] = conditions
@@ -161,7 +165,7 @@ class Report:
     silent_gateways: tuple[SilentGateway, ...] = ()
     conflict: IpAddress | None = None
     """The assigned address, while somebody else on the link uses it."""
-    trials: tuple[Trial, ...] = ()
+    route_probes: tuple[RouteProbe, ...] = ()
     """Generations of StaticRoutes that are not proven here, or were rolled back."""
     conditions: tuple[Condition, ...] = ()
 
@@ -183,8 +187,8 @@ class Report:
             raw["fallbackGateway"] = str(self.fallback)
         if self.conflict is not None:
             raw["conflictingIpAddr"] = str(self.conflict)
-        if self.trials:
-            raw["probes"] = [trial.to_json() for trial in self.trials]
+        if self.route_probes:
+            raw["probes"] = [route_probe.to_json() for route_probe in self.route_probes]
         return raw
 
 
@@ -197,10 +201,10 @@ class Withdrawal:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Withdrawal":
-        return cls(text_of(raw.get("staticRoute")), time_of(raw.get("since")))
+        return cls(text_of(raw.get("staticRoute")), parse_time(raw.get("since")))
 
     def to_json(self) -> JsonObject:
-        return {"staticRoute": self.static_route} | ({"since": time_text(self.since)} if self.since else {})
+        return {"staticRoute": self.static_route} | ({"since": encode_time(self.since)} if self.since else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,56 +235,56 @@ class NodeOverlay:
 
         The API server counts ``generation`` up with every change of the spec, and with no other but a deletion.
         """
-        metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
+        metadata, spec, status = find_object(raw, "metadata"), find_object(raw, "spec"), find_object(raw, "status")
         conditions = parse_conditions(status)
-        version = (text_of(metadata.get("uid")), integer_of(metadata.get("generation")))
+        version = (text_of(metadata.get("uid")), parse_int(metadata.get("generation")))
         if before is not None and all(version) and version == (before.uid, before.generation):
             routes = before.routes
         else:
-            routes = routes_of(spec)
-        silent = (SilentGateway.parse(item) for item in objects_of(status, "gateways"))
-        failures = (RouteFailure.parse(item) for item in objects_of(status, "routes"))
+            routes = parse_routes(spec)
+        silent = (SilentGateway.parse(item) for item in find_objects(status, "gateways"))
+        failures = (RouteFailure.parse(item) for item in find_objects(status, "routes"))
         return cls(
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
             resource_version=text_of(metadata.get("resourceVersion")),
-            generation=integer_of(metadata.get("generation")),
-            deleted_at=time_of(metadata.get("deletionTimestamp")),
-            labels=labels_of(object_of(metadata, "labels")),
-            finalizers=texts_of(metadata, "finalizers"),
-            pin=address_in(spec, "ipAddr"),
-            gateway_override=address_in(spec, "gateway"),
+            generation=parse_int(metadata.get("generation")),
+            deleted_at=parse_time(metadata.get("deletionTimestamp")),
+            labels=parse_labels(find_object(metadata, "labels")),
+            finalizers=find_texts(metadata, "finalizers"),
+            pin=find_address(spec, "ipAddr"),
+            gateway_override=find_address(spec, "gateway"),
             routes_only=spec.get("routesOnly") is True,
             routes=routes,
             assignment=Assignment(
-                address=interface_of(status.get("ipAddr")),
-                gateway=address_in(status, "gateway"),
+                address=parse_interface(status.get("ipAddr")),
+                gateway=find_address(status, "gateway"),
                 pool=text_of(status.get("pool")),
                 node_uid=text_of(status.get("nodeUID")),
-                releasing=texts_of(status, "releasing"),
-                node_gone_since=time_of(status.get("nodeGoneSince")),
-                conflicts=integer_of(status.get("conflicts")),
-                last_conflict=time_of(status.get("lastConflict")),
+                releasing=find_texts(status, "releasing"),
+                node_gone_since=parse_time(status.get("nodeGoneSince")),
+                conflicts=parse_int(status.get("conflicts")),
+                last_conflict=parse_time(status.get("lastConflict")),
                 reserved=find(conditions, RESERVED),
                 withdrawn=find(conditions, ROUTES_WITHDRAWN),
             ),
             report=Report(
                 interface=text_of(status.get("interface")),
                 link=text_of(status.get("interfaceLabel")),
-                configured=interface_of(status.get("configuredIpAddr")),
-                observed_generation=integer_of(status.get("observedGeneration")),
-                routes_desired=integer_of(status.get("routesDesired")),
-                routes_ready=integer_of(status.get("routesReady")),
-                routes_failed=integer_of(status.get("routesFailed")),
+                configured=parse_interface(status.get("configuredIpAddr")),
+                observed_generation=parse_int(status.get("observedGeneration")),
+                routes_desired=parse_int(status.get("routesDesired")),
+                routes_ready=parse_int(status.get("routesReady")),
+                routes_failed=parse_int(status.get("routesFailed")),
                 failures=tuple(failure for failure in failures if failure is not None),
                 silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
-                fallback=address_in(status, "fallbackGateway"),
-                conflict=address_in(status, "conflictingIpAddr"),
-                trials=tuple(Trial.parse(item) for item in objects_of(status, "probes")),
+                fallback=find_address(status, "fallbackGateway"),
+                conflict=find_address(status, "conflictingIpAddr"),
+                route_probes=tuple(RouteProbe.parse(item) for item in find_objects(status, "probes")),
                 conditions=tuple(each for each in conditions if each.type not in (RESERVED, ROUTES_WITHDRAWN)),
             ),
-            generations=tuple(RouteGeneration.parse(item) for item in objects_of(spec, "generations")),
-            withdrawn=tuple(Withdrawal.parse(item) for item in objects_of(spec, "withdrawn")),
+            generations=tuple(RouteGeneration.parse(item) for item in find_objects(spec, "generations")),
+            withdrawn=tuple(Withdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
         )
 
     @property

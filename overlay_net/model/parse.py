@@ -10,17 +10,17 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 
 
-def address_of(value: object) -> IpAddress | None:
+def parse_address(value: object) -> IpAddress | None:
     try:
         return ip_address(value) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-def interface_of(value: object) -> IpInterface | None:
+def parse_interface(value: object) -> IpInterface | None:
     """``192.168.100.4/24``; a text without a prefix length is no interface."""
     try:
         return ip_interface(value) if isinstance(value, str) and "/" in value else None
@@ -28,7 +28,7 @@ def interface_of(value: object) -> IpInterface | None:
         return None
 
 
-def network_of(value: object) -> IpNetwork | None:
+def parse_network(value: object) -> IpNetwork | None:
     """A subnet without host bits, e.g. ``10.1.0.0/16``."""
     try:
         return ip_network(value) if isinstance(value, str) else None
@@ -36,7 +36,7 @@ def network_of(value: object) -> IpNetwork | None:
         return None
 
 
-def time_of(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """An RFC 3339 time as the API writes it, aware of its zone."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -45,12 +45,12 @@ def time_of(value: object) -> datetime | None:
     return moment.replace(tzinfo=moment.tzinfo or UTC) if moment else None
 
 
-def time_text(moment: datetime) -> str:
+def encode_time(moment: datetime) -> str:
     """The form of metav1.Time: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def integer_of(value: object, default: int = 0) -> int:
+def parse_int(value: object, default: int = 0) -> int:
     return value if isinstance(value, int) else default
 
 
@@ -58,7 +58,7 @@ def text_of(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def object_of(parent: Mapping[str, Any], *path: str) -> JsonObject:
+def find_object(parent: Mapping[str, Any], *path: str) -> JsonObject:
     """The JSON object at ``path`` below ``parent``; an empty one where it is absent or something else."""
     current: Any = parent
     for part in path:
@@ -66,20 +66,20 @@ def object_of(parent: Mapping[str, Any], *path: str) -> JsonObject:
     return dict(current) if isinstance(current, Mapping) else {}
 
 
-def objects_of(parent: Mapping[str, Any], key: str) -> Sequence[JsonObject]:
+def find_objects(parent: Mapping[str, Any], key: str) -> Sequence[JsonObject]:
     """The list of JSON objects under ``key``; elements that are none are passed over."""
     value = parent.get(key)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def texts_of(parent: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def find_texts(parent: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = parent.get(key)
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def labels_of(value: JsonObject) -> dict[str, str]:
+def parse_labels(value: JsonObject) -> dict[str, str]:
     return {key: text for key, text in value.items() if isinstance(text, str)}
 
 
-def address_in(parent: Mapping[str, Any], key: str) -> IpAddress | None:
-    return address_of(parent.get(key))
+def find_address(parent: Mapping[str, Any], key: str) -> IpAddress | None:
+    return parse_address(parent.get(key))

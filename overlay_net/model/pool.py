@@ -5,10 +5,18 @@ from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import READY, Condition, find, parse_conditions
-from overlay_net.model.kernel import IpAddress, IpNetwork
 from overlay_net.model.names import SUBNET_MAP_LABEL
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
-from overlay_net.model.parse import address_in, address_of, integer_of, network_of, object_of, text_of, texts_of
+from overlay_net.model.parse import (
+    find_address,
+    find_object,
+    find_texts,
+    parse_address,
+    parse_int,
+    parse_network,
+    text_of,
+)
 from overlay_net.model.selectors import Selector
 
 DEFAULT_PRIORITY = 100
@@ -41,12 +49,12 @@ class Pool:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Pool":
-        metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
+        metadata, spec, status = find_object(raw, "metadata"), find_object(raw, "spec"), find_object(raw, "status")
         conditions = parse_conditions(status)
-        subnet_id = integer_of(object_of(spec, "phpIPAM").get("subnetID")) if "phpIPAM" in spec else None
+        subnet_id = parse_int(find_object(spec, "phpIPAM").get("subnetID")) if "phpIPAM" in spec else None
         source = spec if subnet_id is None else status
-        cidr, gateway = network_of(source.get("cidr")), address_in(source, "gateway")
-        ranges = [(text, range_of(text)) for text in texts_of(spec, "exclude")]
+        cidr, gateway = parse_network(source.get("cidr")), find_address(source, "gateway")
+        ranges = [(text, parse_range(text)) for text in find_texts(spec, "exclude")]
         problem = ""
         if subnet_id is not None:
             if cidr is None or gateway is None:
@@ -65,17 +73,17 @@ class Pool:
         return cls(
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
-            generation=integer_of(metadata.get("generation")),
+            generation=parse_int(metadata.get("generation")),
             deleting="deletionTimestamp" in metadata,
-            zones=texts_of(spec, "zones"),
-            selector=Selector.parse(object_of(spec, "nodeSelector")),
-            priority=integer_of(spec.get("priority"), DEFAULT_PRIORITY),
+            zones=find_texts(spec, "zones"),
+            selector=Selector.parse(find_object(spec, "nodeSelector")),
+            priority=parse_int(spec.get("priority"), DEFAULT_PRIORITY),
             cidr=cidr,
             gateway=gateway,
             subnet_id=subnet_id,
-            own_gateway=address_in(spec, "gateway"),
+            own_gateway=find_address(spec, "gateway"),
             exclude=tuple(found for _, found in ranges if found is not None),
-            mapped=SUBNET_MAP_LABEL in object_of(metadata, "labels"),
+            mapped=SUBNET_MAP_LABEL in find_object(metadata, "labels"),
             problem=problem,
             status=status,
             conditions=conditions,
@@ -90,13 +98,13 @@ class Pool:
         return (not self.zones or node.zone in self.zones) and self.selector.matches(node.labels)
 
 
-def range_of(text: str) -> tuple[int, int] | None:
+def parse_range(text: str) -> tuple[int, int] | None:
     """The inclusive range that one entry of ``exclude`` means: an address, a subnet, or ``first-last``."""
     first_text, dash, last_text = text.partition("-")
     if dash:
-        first, last = address_of(first_text.strip()), address_of(last_text.strip())
+        first, last = parse_address(first_text.strip()), parse_address(last_text.strip())
         if first is None or last is None or first.version != last.version or int(first) > int(last):
             return None
         return int(first), int(last)
-    network = network_of(text)
+    network = parse_network(text)
     return (int(network.network_address), int(network.broadcast_address)) if network else None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import labels_of, object_of, objects_of, text_of, texts_of
+from overlay_net.model.parse import find_object, find_objects, find_texts, parse_labels, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,12 @@ class Selector:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Selector":
-        equal = (Requirement(key, "In", (value,)) for key, value in labels_of(object_of(raw, "matchLabels")).items())
+        equal = (
+            Requirement(key, "In", (value,)) for key, value in parse_labels(find_object(raw, "matchLabels")).items()
+        )
         expressions = (
-            Requirement(text_of(item.get("key")), text_of(item.get("operator")), texts_of(item, "values"))
-            for item in objects_of(raw, "matchExpressions")
+            Requirement(text_of(item.get("key")), text_of(item.get("operator")), find_texts(item, "values"))
+            for item in find_objects(raw, "matchExpressions")
         )
         return cls((*equal, *expressions))
 

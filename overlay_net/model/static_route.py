@@ -10,26 +10,25 @@ from overlay_net.model.kernel import (
     DesiredRoute,
     Gateway,
     HealthCheck,
-    IpAddress,
-    IpNetwork,
     OnAllDown,
     RouteKind,
 )
 from overlay_net.model.names import ZONE_LABELS
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node, first_label
 from overlay_net.model.parse import (
-    address_of,
-    integer_of,
-    labels_of,
-    network_of,
-    object_of,
-    objects_of,
+    find_object,
+    find_objects,
+    find_texts,
+    parse_address,
+    parse_int,
+    parse_labels,
+    parse_network,
     text_of,
-    texts_of,
 )
-from overlay_net.model.route import KINDS, ON_ALL_DOWN, check_of, gateways_of
+from overlay_net.model.route_probe import Probe, Revision
+from overlay_net.model.route_spec import KINDS, ON_ALL_DOWN, parse_check, parse_gateways
 from overlay_net.model.selectors import Selector
-from overlay_net.model.trial import Probe, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,34 +87,34 @@ class StaticRoute:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "StaticRoute":
-        metadata, spec, status = object_of(raw, "metadata"), object_of(raw, "spec"), object_of(raw, "status")
-        subnet_texts = (*((text_of(spec.get("subnet")),) if "subnet" in spec else ()), *texts_of(spec, "subnets"))
+        metadata, spec, status = find_object(raw, "metadata"), find_object(raw, "spec"), find_object(raw, "status")
+        subnet_texts = (*((text_of(spec.get("subnet")),) if "subnet" in spec else ()), *find_texts(spec, "subnets"))
         single = [{"address": spec["gateway"]}] if spec.get("gateway") else []
-        given = {"gateways": [*single, *objects_of(spec, "gateways")]}
-        subnets = {text: network_of(text) for text in subnet_texts}
-        gateways = {text_of(item.get("address")): address_of(item.get("address")) for item in given["gateways"]}
+        given = {"gateways": [*single, *find_objects(spec, "gateways")]}
+        subnets = {text: parse_network(text) for text in subnet_texts}
+        gateways = {text_of(item.get("address")): parse_address(item.get("address")) for item in given["gateways"]}
         return cls(
             name=text_of(metadata.get("name")),
             uid=text_of(metadata.get("uid")),
-            generation=integer_of(metadata.get("generation")),
+            generation=parse_int(metadata.get("generation")),
             resource_version=text_of(metadata.get("resourceVersion")),
             created=text_of(metadata.get("creationTimestamp")),
             deleting="deletionTimestamp" in metadata,
-            finalizers=texts_of(metadata, "finalizers"),
-            zone=first_label(labels_of(object_of(metadata, "labels")), ZONE_LABELS),
-            selector=Selector.parse(object_of(spec, "nodeSelector")),
+            finalizers=find_texts(metadata, "finalizers"),
+            zone=first_label(parse_labels(find_object(metadata, "labels")), ZONE_LABELS),
+            selector=Selector.parse(find_object(spec, "nodeSelector")),
             subnets=tuple(subnet for subnet in subnets.values() if subnet is not None),
-            gateways=gateways_of(given),
-            metric=integer_of(spec.get("metric")),
-            table=integer_of(spec.get("table"), MAIN_TABLE),
+            gateways=parse_gateways(given),
+            metric=parse_int(spec.get("metric")),
+            table=parse_int(spec.get("table"), MAIN_TABLE),
             kind=KINDS.get(text_of(spec.get("type")), "unicast"),
-            mtu=integer_of(spec.get("mtu")),
-            advmss=integer_of(spec.get("advmss")),
+            mtu=parse_int(spec.get("mtu")),
+            advmss=parse_int(spec.get("advmss")),
             on_link=spec.get("onLink") is True,
-            check=check_of(object_of(spec, "healthCheck")),
+            check=parse_check(find_object(spec, "healthCheck")),
             on_all_down=ON_ALL_DOWN.get(text_of(spec.get("onAllDown")), "keep"),
-            probe=Probe.parse(object_of(spec, "probe")),
-            rollout=Rollout.parse(object_of(spec, "rollout")),
+            probe=Probe.parse(find_object(spec, "probe")),
+            rollout=Rollout.parse(find_object(spec, "rollout")),
             problem=_problem(subnets, gateways) or _probe_problem(spec),
             status=status,
             conditions=parse_conditions(status),
@@ -155,7 +154,7 @@ class StaticRoute:
 
 
 def _probe_problem(spec: JsonObject) -> str:
-    if "probe" in spec and Probe.parse(object_of(spec, "probe")) is None:
+    if "probe" in spec and Probe.parse(find_object(spec, "probe")) is None:
         return "spec.probe needs tcp, such as 10.1.2.3:179, or icmp, such as 10.1.2.3"
     return ""
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import AlreadyExists, OverlayNetError
 from overlay_net.model.names import EVENTS, Resource
-from overlay_net.model.parse import integer_of, object_of
+from overlay_net.model.parse import find_object, parse_int
 
 log = logging.getLogger(__name__)
 
@@ -107,5 +107,5 @@ class EventRecorder:
             await self._api.create(EVENTS, body, namespace=NAMESPACE)
         except AlreadyExists:
             present = await self._api.get(EVENTS, event, namespace=NAMESPACE)
-            series["count"] = integer_of(object_of(present, "series").get("count"), 1) + waiting.count
+            series["count"] = parse_int(find_object(present, "series").get("count"), 1) + waiting.count
             await self._api.merge_patch(EVENTS, event, {"series": series}, namespace=NAMESPACE)

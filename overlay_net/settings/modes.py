@@ -12,10 +12,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from overlay_net.domain.last_state import MARGIN
-from overlay_net.domain.parents import ParentRule, parent_rule
+from overlay_net.domain.kernel.checkpoint import MARGIN
+from overlay_net.domain.kernel.parent_interface import InterfaceSelector, interface_selector
 from overlay_net.model.kernel import LinkMode, MacvlanMode
-from overlay_net.model.rule import SourceTable
+from overlay_net.model.policy_rule import SourceTable
 from overlay_net.settings.sections import (
     AgentHttp,
     ControllerHttp,
@@ -190,7 +190,7 @@ class AgentSettings(_Settings):
     def _known_interface(cls, value: str, info: ValidationInfo) -> str:
         if "node_ip" in info.data:
             # Without it something is wrong there, which is said in its own place.
-            parent_rule(value, info.data["node_ip"])
+            interface_selector(value, info.data["node_ip"])
         return value
 
     @field_validator("resurrect_for")
@@ -202,8 +202,8 @@ class AgentSettings(_Settings):
         return value
 
     @property
-    def parent_rule(self) -> ParentRule:
-        return parent_rule(self.interface, self.node_ip)
+    def interface_selector(self) -> InterfaceSelector:
+        return interface_selector(self.interface, self.node_ip)
 
     @property
     def source(self) -> SourceTable | None:

@@ -13,8 +13,9 @@ from pydantic import (
     Field,
 )
 
-from overlay_net.model.kernel import IpAddress, IpNetwork
-from overlay_net.model.parse import address_of, network_of
+from overlay_net.model.net import IpAddress, IpNetwork
+from overlay_net.model.parse import parse_address as address_of
+from overlay_net.model.parse import parse_network as network_of
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")

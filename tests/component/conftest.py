@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.assets import Assets, find_assets
-from lab.control_plane import ControlPlane
+from lab.build.assets import Assets, find_assets
+from lab.cluster.api_server import ControlPlane
 from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.errors import NotFound

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.processes import Process
 from lab.product import NAMESPACE
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
+from lab.phpipam import PhpIpam, serve
 from lab.processes import Process
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from tests.component.controller_process import controller
-from tests.fakes.phpipam import PhpIpam, serve
 
 USER, PASSWORD = "operator", "correct horse"
 

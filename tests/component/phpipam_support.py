@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from overlay_net.adapters.phpipam import Client, Credentials, Gate, PhpIpam, Secret, connect_phpipam
+from lab.phpipam import PhpIpam as Server
+from lab.phpipam import serve
+from overlay_net.adapters.phpipam import CircuitBreaker, Client, Credentials, PhpIpam, Secret, connect_phpipam
 from overlay_net.model.ipam import Owner
-from overlay_net.model.kernel import IpAddress
+from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
-from tests.fakes.phpipam import PhpIpam as Server
-from tests.fakes.phpipam import serve
 
 APP, USER, PASSWORD = "overlay", "operator", "pass-Wort-7f3a"
 CODE = "Code-0123456789abcdef0123456789a"
@@ -61,7 +61,7 @@ class Bench:
     url: str
     session: aiohttp.ClientSession
     credentials: Credentials
-    gate: Gate
+    breaker: CircuitBreaker
     client: Client
     observed: Observed
     reopened: list[float]
@@ -145,7 +145,7 @@ async def bench(
     server, clock = new_server(version, **app_settings)
     code = bool(secret.code)
     credentials, observed, reopened = Credentials(directory, secret, code=code), Observed(), list[float]()
-    gate = Gate(clock, timeout, lambda: reopened.append(clock()))
+    breaker = CircuitBreaker(clock, timeout, lambda: reopened.append(clock()))
     async with (
         serve(server, tls=tls) as served,
         connect_phpipam(
@@ -154,9 +154,9 @@ async def bench(
     ):
         where = url or served
         client = Client(
-            session, where, app, credentials, gate, observed, code=code, concurrency=concurrency, fence=fence
+            session, where, app, credentials, breaker, observed, code=code, concurrency=concurrency, fence=fence
         )
-        yield Bench(server, clock, where, session, credentials, gate, client, observed, reopened, 1)
+        yield Bench(server, clock, where, session, credentials, breaker, client, observed, reopened, 1)
 
 
 def assert_nothing_secret(

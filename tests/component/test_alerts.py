@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.control_plane import ControlPlane
-from lab.debian import NotToBeHad, program, unpack
+from lab.build.debian import NotToBeHad, program, unpack
+from lab.cluster.api_server import ControlPlane
 from lab.processes import run
 from tests.component.test_chart import rendered
 

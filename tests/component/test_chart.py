@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.processes import CommandFailed
 from lab.product import CHART, NAMESPACE
 from overlay_net.settings import AgentSettings, ControllerSettings, load

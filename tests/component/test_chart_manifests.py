@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.assets import find_programs
-from lab.control_plane import ControlPlane
+from lab.build.assets import find_programs
+from lab.cluster.api_server import ControlPlane
 from lab.processes import CommandFailed, run
 from lab.product import CHART, NAMESPACE
 from lab.schemas import write_schemas

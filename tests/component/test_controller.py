@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.story import node_object
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.api import JsonObject
@@ -305,8 +305,8 @@ async def test_routes_are_compiled_into_the_nodes_and_reports_folded_back(
 
         async def compiled() -> bool:
             items = (await admin.list(NODE_OVERLAY_IPS)).items
-            wanted = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}
-            return all(item["spec"].get("routes") == [wanted] for item in items)
+            requested = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}
+            return all(item["spec"].get("routes") == [requested] for item in items)
 
         await eventually(compiled, "each node's object has the route")
         for name, failures in (("n1", []), ("n2", [{"subnet": "192.168.0.0/24", "state": "X", "message": "why"}])):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.processes import CommandFailed
 
 KINDS = {"noip": "NodeOverlayIp", "sroute": "StaticRoute", "opool": "OverlayPool", "oaddr": "OverlayAddress"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import OVERLAY_POOLS
@@ -29,10 +29,10 @@ def account(control_plane: ControlPlane) -> Iterator[str]:
     shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
     hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in str(each["metadata"])]
     assert {each["kind"] for each in hooks} >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
-    wanted = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap") and "-crds" in str(each["metadata"])]
-    control_plane.apply(*wanted)
+    desired = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap") and "-crds" in str(each["metadata"])]
+    control_plane.apply(*desired)
     yield str(control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-crds"))
-    for each in wanted:
+    for each in desired:
         control_plane.kubectl("delete", each["kind"], each["metadata"]["name"], f"--namespace={NAMESPACE}")
     # Others' tests go on with these definitions.
     assert crds(CHART / "crds", str(control_plane.admin())).returncode == 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
@@ -25,13 +25,13 @@ ELECTION = {"leader_election__namespace": NAMESPACE, "leader_election__lease_nam
 def hook(control_plane: ControlPlane) -> Iterator[None]:
     """The rights of the hook; the Deployment is as the chart has it afterwards."""
     shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
-    wanted = [
+    desired = [
         each
         for each in yaml.safe_load_all(shown)
         if each and each["metadata"]["name"] == "overlay-net-uninstall" and each["kind"] != "Job"
     ]
-    assert {each["kind"] for each in wanted} == {"Role", "RoleBinding"}
-    control_plane.apply(*wanted)
+    assert {each["kind"] for each in desired} == {"Role", "RoleBinding"}
+    control_plane.apply(*desired)
     yield
     control_plane.kubectl("scale", "deployment", NAME, f"--namespace={NAMESPACE}", "--replicas=2")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.processes import CommandFailed
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi

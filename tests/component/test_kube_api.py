@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connect_controller
 from overlay_net.model.api import JsonObject

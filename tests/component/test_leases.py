@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import AlreadyExists, Conflict, NotFound

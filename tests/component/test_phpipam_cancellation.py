@@ -34,7 +34,7 @@ async def test_calls_given_up_in_flight_leave_room_for_others() -> None:
             await cancelled(*tasks)
             lab.server.faults.hang = 0
             assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 async def test_the_log_in_of_one_who_gives_up_is_made_by_the_next_who_waits() -> None:

@@ -39,7 +39,7 @@ async def test_a_token_that_expired_is_renewed_once_for_all_and_no_call_fails() 
         answers = await all_of(lab, 20)
         assert [answer["id"] for answer in answers] == [lab.subnet] * 20
         assert lab.server.logins == 2
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 async def test_a_token_in_use_does_not_expire() -> None:
@@ -64,7 +64,7 @@ async def test_a_token_that_somebody_else_removed_is_renewed() -> None:
 
 async def test_two_controllers_with_one_user_do_not_take_the_token_from_each_other() -> None:
     async with bench() as lab:
-        other = Client(lab.session, lab.url, APP, lab.credentials, lab.gate, lab.observed)
+        other = Client(lab.session, lab.url, APP, lab.credentials, lab.breaker, lab.observed)
         for _ in range(3):
             await lab.client.subnet(lab.subnet)
             await other.subnet(lab.subnet)
@@ -199,7 +199,7 @@ async def test_a_secret_that_was_mended_is_used_at_once(
             return False
 
         await eventually(answers, "the new secret is not used", seconds=5)
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
         assert len(lab.server.failed_logins) == 1
         assert lab.reopened
 
@@ -244,7 +244,7 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing() -> None:
                 await write
         assert lab.rows() == before
         assert (await lab.client.row(record))["ip"] == address
-        assert lab.gate.error is None, "this is no fault of the server"
+        assert lab.breaker.error is None, "this is no fault of the server"
 
 
 async def test_one_that_stands_by_may_log_in() -> None:

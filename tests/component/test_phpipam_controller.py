@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.control_plane import free_port
+from lab.cluster.api_server import free_port
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NAMESPACES, NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES

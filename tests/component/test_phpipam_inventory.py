@@ -5,9 +5,9 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
+from lab.phpipam import PhpIpam as Server
 from overlay_net.model.ipam import Inventory
 from tests.component.phpipam_support import Bench, bench, mark, owner, pool
-from tests.fakes.phpipam import PhpIpam as Server
 
 
 async def test_it_holds_our_rows_and_nobody_elses() -> None:

@@ -192,7 +192,7 @@ async def test_a_row_that_somebody_removed_at_the_same_moment_is_no_error() -> N
         made = await backend.reserve(owner(), lab.pool())
         await asyncio.gather(*(backend.release(made) for _ in range(4)))
         assert lab.rows() == []
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 # --- The mark in a custom field, and lastSeen --------------------------------------------------------------------

@@ -4,13 +4,13 @@ from ipaddress import ip_address
 
 import pytest
 
+from lab.phpipam import Faults
 from overlay_net.adapters.phpipam import PhpIpam
-from overlay_net.adapters.phpipam.answers import AnswerLost
+from overlay_net.adapters.phpipam.responses import AnswerLost
 from overlay_net.model.errors import Unavailable
 from overlay_net.model.ipam import Reservation
 from tests.component.eventually import eventually
 from tests.component.phpipam_support import LOCK_WAIT, Bench, bench, owner, pool
-from tests.fakes.phpipam import Faults
 
 MINUTE = 60.0
 
@@ -31,10 +31,10 @@ async def as_a_node_does(lab: Bench, backend: PhpIpam) -> Reservation | None:
 
 
 @pytest.mark.parametrize("wanted", [False, True], ids=["any address", "a wanted address"])
-async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(wanted: bool) -> None:
+async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(requested: bool) -> None:
     async with bench() as lab:
         backend, subject = await begun(lab), lab.pool()
-        address = ip_address("192.168.100.50") if wanted else None
+        address = ip_address("192.168.100.50") if requested else None
         lab.server.faults.lose_answer = 1
         with pytest.raises(AnswerLost):
             await backend.reserve(owner(), subject, address)

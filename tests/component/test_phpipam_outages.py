@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from lab.phpipam import Faults
+from lab.phpipam import PhpIpam as Server
 from overlay_net.adapters.phpipam import Secret
-from overlay_net.adapters.phpipam.answers import AnswerLost
+from overlay_net.adapters.phpipam.responses import AnswerLost
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError, Unavailable
 from tests.component.phpipam_support import (
     CODE,
@@ -21,8 +23,6 @@ from tests.component.phpipam_support import (
     everything_logged,
     owner,
 )
-from tests.fakes.phpipam import Faults
-from tests.fakes.phpipam import PhpIpam as Server
 
 Fault = Callable[[Server], None]
 
@@ -181,7 +181,7 @@ async def test_failures_that_are_not_in_a_row_close_nothing() -> None:
             await failing(lab)
             lab.server.backend_up = True
             await lab.client.subnet(lab.subnet)
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 async def test_an_outage_is_probed_by_one_caller_at_a_time_after_growing_pauses_and_ends_by_itself() -> None:
@@ -210,7 +210,7 @@ async def test_an_outage_is_probed_by_one_caller_at_a_time_after_growing_pauses_
         assert lab.reopened == []
         assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet
         assert lab.reopened == [lab.clock()]
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 async def test_callers_that_queue_behind_a_dead_server_are_told_without_asking_it() -> None:

@@ -16,7 +16,7 @@ async def test_an_app_that_may_only_read_says_so_and_nobody_logs_in_again() -> N
             with pytest.raises(Refused, match=r"may only read.*permission to write"):
                 await lab.backend().reserve(owner(), lab.pool())
         assert lab.server.logins == 1
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
         assert lab.rows() == []
 
 
@@ -75,7 +75,7 @@ async def test_a_list_of_nothing_is_empty_but_an_unknown_subnet_is_an_error(vers
             await lab.client.rows(999)
         with pytest.raises(OverlayNetError):
             await lab.client.subnet(999)
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 async def test_proxies_and_netrc_of_the_environment_are_not_used(

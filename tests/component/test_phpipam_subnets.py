@@ -144,7 +144,7 @@ async def test_a_pool_from_which_nothing_can_come_says_what_to_change(make: Any,
         with pytest.raises(PoolUnusable, match=words) as unusable:
             await lab.backend().look(fresh_pool(make(lab)))
         assert unusable.value.reason == reason
-        assert lab.gate.error is None
+        assert lab.breaker.error is None
 
 
 @pytest.mark.parametrize(
@@ -223,11 +223,11 @@ async def test_the_same_address_in_another_subnet_is_somebody_elses(place: str) 
         backend = lab.backend()
         made = await backend.reserve(owner(), lab.pool())
         assert str(made.address.ip) == "192.168.100.2"
-        wanted = ip_address("192.168.100.9")
-        lab.server.add_address(other, str(wanted), hostname="printer")
-        pinned = await backend.reserve(owner("worker-2"), lab.pool(), wanted)
+        requested = ip_address("192.168.100.9")
+        lab.server.add_address(other, str(requested), hostname="printer")
+        pinned = await backend.reserve(owner("worker-2"), lab.pool(), requested)
         assert await backend.find(owner(), made.address.ip) == (made,)
-        assert await backend.find(owner("worker-2"), wanted) == (pinned,)
+        assert await backend.find(owner("worker-2"), requested) == (pinned,)
         before = lab.rows(other)
         for each in (made, pinned):
             await backend.release(each)

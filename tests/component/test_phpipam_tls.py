@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lab.pki import Authority
+from lab.cluster.pki import Authority
 from overlay_net.adapters.phpipam import Secret, connect_phpipam
 from overlay_net.model.errors import ConfigurationError, CredentialsRefused, Unavailable
 from tests.component.phpipam_support import CODE, assert_nothing_secret, bench, everything_logged, owner

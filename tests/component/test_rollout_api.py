@@ -5,13 +5,13 @@ The reports are written as the nodes' agents would, through their field manager.
 
 from typing import Any
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, agent_reports, create, have_addresses, join
-from tests.component.test_routing import condition, routes_of
+from tests.component.test_routing import condition, parse_routes
 
 NODES = ["n1", "n2", "n3", "n4"]
 SUBNET = "10.5.0.0/16"
@@ -19,7 +19,7 @@ SUBNET = "10.5.0.0/16"
 
 async def ways(api: KubeApi) -> list[str]:
     """Of each node, the last number of the gateway that it was told; empty: it has no route."""
-    told = [await routes_of(api, name) for name in NODES]
+    told = [await parse_routes(api, name) for name in NODES]
     return [routes[0]["gateways"][0]["address"].rsplit(".", 1)[1] if routes else "" for routes in told]
 
 
@@ -88,7 +88,7 @@ async def test_a_change_reaches_one_node_after_the_other_and_stops_where_it_fail
         await have_addresses(admin, 5)
 
         async def newest() -> bool:
-            return [each["gateways"][0]["address"] for each in await routes_of(admin, "n5")] == ["192.168.100.2"]
+            return [each["gateways"][0]["address"] for each in await parse_routes(admin, "n5")] == ["192.168.100.2"]
 
         await eventually(newest, "a node that joins gets the newest")
         assert await ways(admin) == ["2", "2", "1", "1"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
@@ -28,11 +28,11 @@ async def overlay(api: KubeApi, name: str) -> dict[str, Any]:
         return {}
 
 
-async def has_reason(api: KubeApi, name: str, wanted: str) -> None:
+async def has_reason(api: KubeApi, name: str, desired: str) -> None:
     async def there() -> bool:
-        return await reason(api, name) == wanted
+        return await reason(api, name) == desired
 
-    await eventually(there, f"{name} is {wanted}")
+    await eventually(there, f"{name} is {desired}")
 
 
 async def told_routes_only(api: KubeApi, name: str) -> int:
@@ -68,8 +68,8 @@ async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, control_pl
 
         async def folded() -> bool:
             status = (await admin.get(STATIC_ROUTES, "r1")).get("status", {})
-            wanted = {"hostname": "n1", "gateway": "10.176.162.129", "device": "eth0", "state": "Ready"}
-            return wanted in status.get("nodeStatus", [])
+            desired = {"hostname": "n1", "gateway": "10.176.162.129", "device": "eth0", "state": "Ready"}
+            return desired in status.get("nodeStatus", [])
 
         await eventually(folded, "the StaticRoute names the gateway that the agent found")
         assert await records(admin) == {}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.story import node_object
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
@@ -22,7 +22,7 @@ async def condition(api: KubeApi, name: str, kind: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
-async def routes_of(api: KubeApi, node: str) -> list[dict[str, Any]]:
+async def parse_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
     try:
         found: list[dict[str, Any]] = (await api.get(NODE_OVERLAY_IPS, node))["spec"].get("routes", [])
     except NotFound:
@@ -66,13 +66,13 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
             assert part in message
 
         async def routed() -> bool:
-            return [each["staticRoute"] for each in await routes_of(admin, "n1")] == ["fine"]
+            return [each["staticRoute"] for each in await parse_routes(admin, "n1")] == ["fine"]
 
         await eventually(routed, "the node has the one that is accepted, and no other")
         await admin.delete(NODES, "n2")
 
         async def allowed() -> bool:
-            return "node" in {each["staticRoute"] for each in await routes_of(admin, "n1")}
+            return "node" in {each["staticRoute"] for each in await parse_routes(admin, "n1")}
 
         await eventually(allowed, "the route is there once no node has an address in its subnet")
 
@@ -94,10 +94,10 @@ async def test_weights_standbys_tables_and_checks_reach_the_node_as_they_are(
     async with controller(control_plane):
 
         async def told() -> bool:
-            return len(await routes_of(admin, "n1")) == 2
+            return len(await parse_routes(admin, "n1")) == 2
 
         await eventually(told, "the node's object has both routes")
-    first, second = await routes_of(admin, "n1")
+    first, second = await parse_routes(admin, "n1")
     assert first == {"subnet": "10.5.0.0/16", "staticRoute": "r1", **spec, "healthCheck": check}
     assert second == {"subnet": "10.6.0.0/16", "staticRoute": "r2", "type": "blackhole"}
 

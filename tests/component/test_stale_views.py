@@ -6,24 +6,24 @@ from ipaddress import ip_address
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.story import node_object
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.ipams import Ipams
+from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.model.api import Listing
-from overlay_net.model.cluster import LifeRules
 from overlay_net.model.errors import Conflict
 from overlay_net.model.ipam import Owner
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS
+from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.ops.events import EventRecorder
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, addresses, create, join, records
 
-RULES = LifeRules(release_after=timedelta(), fence_after=timedelta())
+RULES = LifecyclePolicy(release_after=timedelta(), fence_after=timedelta())
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def caches() -> Caches:
 @pytest.fixture
 def reconciler(admin: KubeApi, caches: Caches) -> Callable[[], NodeReconciler]:
     def make() -> NodeReconciler:
-        ipam = Ipams([ClusterIpam(admin, "c", caches.known_addresses, caches.pools.get)])
+        ipam = IpamRouter([ClusterIpam(admin, "c", caches.known_addresses, caches.pools.get)])
         events = EventRecorder(admin, CONTROLLER_FIELD_MANAGER, "test")
         return NodeReconciler(admin, ipam, caches, "c", RULES, events, lambda _: None)
 

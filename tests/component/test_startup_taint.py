@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from lab.product import CHART, NAMESPACE
 from lab.story import node_object
 from overlay_net.adapters.kube import KubeApi

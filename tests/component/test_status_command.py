@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from lab.control_plane import ControlPlane
+from lab.cluster.api_server import ControlPlane
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from tests.component.controller_process import controller

@@ -9,7 +9,7 @@ import pytest
 
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Link, Marks, NextHop, Observed, Route, RouteKind
+from overlay_net.model.kernel import Link, NextHop, Observed, OwnershipMark, Route, RouteKind
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -24,13 +24,13 @@ from overlay_net.model.kernel_actions import (
     SetMtu,
     SetSysctl,
 )
-from overlay_net.model.rule import AddRule, DeleteRule, Rule
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.netns import eth0, ip, netns
 
 __all__ = ["eth0", "netns"]
 
-MARKS = Marks(117, "overlay-net")
+MARKS = OwnershipMark(117, "overlay-net")
 ETH0_ADDRESS = ip_interface("10.176.162.151/26")
 FIRST, SECOND = ip_interface("192.168.100.4/24"), ip_interface("192.168.100.9/24")
 
@@ -271,18 +271,18 @@ async def test_an_ipv6_route_has_a_metric_always(kernel: Subject) -> None:
 async def test_rules_are_kept_in_their_order_once_and_deleted_by_protocol(kernel: Subject) -> None:
     before = (await kernel.observe()).rules
 
-    async def rules() -> list[Rule]:
+    async def rules() -> list[PolicyRule]:
         return [each for each in (await kernel.observe()).rules if each not in before]
 
     own = ip_network("192.168.100.4/32")
-    second, first = Rule(4, 11701, own, 117, 117), Rule(4, 11700, own, 254, 117, 8)
+    second, first = PolicyRule(4, 11701, own, 117, 117), PolicyRule(4, 11700, own, 254, 117, 8)
     theirs = replace(first, protocol=186)
     for rule in (second, first, first, theirs):
-        assert await kernel.errno(AddRule(rule)) == 0
+        assert await kernel.errno(AddPolicyRule(rule)) == 0
     assert await rules() == [first, theirs, second]
-    await kernel.apply(DeleteRule(replace(second, protocol=186)))
-    await kernel.apply(DeleteRule(replace(first, suppress=0)))
+    await kernel.apply(DeletePolicyRule(replace(second, protocol=186)))
+    await kernel.apply(DeletePolicyRule(replace(first, suppress=0)))
     assert await rules() == [first, theirs, second]
     for rule in (first, first, second):
-        assert await kernel.errno(DeleteRule(rule)) == 0
+        assert await kernel.errno(DeletePolicyRule(rule)) == 0
     assert await rules() == [theirs]

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from lab.pki import Authority
+from lab.cluster.pki import Authority
 from tests.contract.phpipam.client import client_of, small_server
 from tests.contract.phpipam.real import Real, real_server, unportable
 from tests.contract.phpipam.recordings import ALL, LEFT_OUT, Recording, numbers, recordings

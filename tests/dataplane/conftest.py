@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.model.kernel import Marks
+from overlay_net.model.kernel import OwnershipMark
 from tests.fakes.netns import eth0, netns
 
 __all__ = ["eth0", "netns"]
 
-MARKS = Marks(117, "overlay-net")
+MARKS = OwnershipMark(117, "overlay-net")
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lab.namespaces import Namespace
-from overlay_net.adapters.arp import ArpLink
+from lab.net.namespaces import Namespace
+from overlay_net.adapters.neighbours import ArpLink
 from tests.fakes.netns import ip, try_ip
 
 SWITCH = "switch0"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from overlay_net.adapters.arp import ArpLink, NeighbourDiscovery, local_macs
+from overlay_net.adapters.neighbours import ArpLink, NeighbourDiscovery, local_macs
 from overlay_net.model.errors import KernelError
 from tests.dataplane.neighbours import (
     HOST_MAC,

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from overlay_net.adapters.arp import ArpLink
-from overlay_net.adapters.arp.channel import ArpChannel
-from overlay_net.adapters.arp.packet import BROADCAST, REQUEST, ArpPacket
-from overlay_net.agent.arp import Neighbourhood
+from overlay_net.adapters.neighbours import ArpLink
+from overlay_net.adapters.neighbours.channel import ArpChannel
+from overlay_net.adapters.neighbours.packet import BROADCAST, REQUEST, ArpPacket
+from overlay_net.agent.neighbours import Neighbours
 from overlay_net.model.errors import KernelError
 from tests.dataplane.neighbours import (
     HOST_MAC,
@@ -198,18 +198,18 @@ async def test_cancelled_and_closed_questions_leave_nothing_behind(lan: Lan, wat
 async def test_the_neighbourhood_reports_a_conflict_once_until_the_address_goes(lan: Lan, host1: Ears) -> None:
     ip("address", "add", f"{OURS}/24", "dev", "tmp0")
     changes: list[int] = []
-    neighbourhood = Neighbourhood(lambda: changes.append(1), own_macs=lambda: OWN_MACS)
+    neighbours = Neighbours(lambda: changes.append(1), own_macs=lambda: OWN_MACS)
     try:
-        neighbourhood.watch({"tmp0": {OURS}, "absent0": {GATEWAY}})
+        neighbours.watch({"tmp0": {OURS}, "absent0": {GATEWAY}})
         for _ in range(3):
             host1.claim(OURS)
-        await until(lambda: neighbourhood.conflicts, "the conflict is known")
-        assert await neighbourhood.duplicate_of("tmp0", OURS + 7) is None
-        (conflict,) = neighbourhood.conflicts
+        await until(lambda: neighbours.conflicts, "the conflict is known")
+        assert await neighbours.duplicate_of("tmp0", OURS + 7) is None
+        (conflict,) = neighbours.conflicts
         assert (conflict.address, conflict.mac, conflict.link) == (OURS, HOST_MAC, "tmp0")
         assert changes == [1]
-        neighbourhood.announce("tmp0", OURS)
-        neighbourhood.watch({})
-        assert neighbourhood.conflicts == ()
+        neighbours.announce("tmp0", OURS)
+        neighbours.watch({})
+        assert neighbours.conflicts == ()
     finally:
-        neighbourhood.close()
+        neighbours.close()

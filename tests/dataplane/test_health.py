@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from lab.namespaces import Namespace
+from lab.net.namespaces import Namespace
 from overlay_net.adapters.ping import checksum, echo_request, is_reply
-from overlay_net.agent.arp import Neighbourhood
-from overlay_net.agent.health import Ask, GatewayProber, asking
-from overlay_net.domain.gateway_health import Target
+from overlay_net.agent.gateway_prober import Ask, GatewayProber, asking
+from overlay_net.agent.neighbours import Neighbours
+from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import CheckKind, HealthCheck
 from tests.dataplane.neighbours import OWN_MACS, Lan, lan, until
@@ -37,10 +37,10 @@ while True:
 async def ask(lan: Lan) -> AsyncIterator[Ask]:
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "fd00:7::4/64", "dev", "tmp0", "nodad")
-    neighbourhood = Neighbourhood(lambda: None, own_macs=lambda: OWN_MACS)
+    neighbours = Neighbours(lambda: None, own_macs=lambda: OWN_MACS)
     await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
-    yield asking(neighbourhood.resolve)
-    neighbourhood.close()
+    yield asking(neighbours.resolve)
+    neighbours.close()
 
 
 def target(kind: CheckKind = "arp", address: str = "192.168.100.1", link: str = "tmp0") -> Target:
@@ -108,14 +108,14 @@ async def test_a_gateway_goes_down_and_comes_up(lan: Lan, ask: Ask, kind: CheckK
     lan.machine("second", "192.168.100.2/24")
     changes: list[set[str]] = []
     async with GatewayProber(ask, lambda: changes.append({str(each) for each in prober.down})) as prober:
-        wanted = [target(kind), target(kind, "192.168.100.2")]
-        prober.watch(wanted)
+        desired = [target(kind), target(kind, "192.168.100.2")]
+        prober.watch(desired)
         gateway.ip("link", "set", "eth0", "down")
         await until(lambda: prober.down, "the gateway is down")
         (report,) = prober.reports
         assert str(report.address) == "192.168.100.1"
         assert "no answer" in report.reason
-        prober.watch(wanted)
+        prober.watch(desired)
         gateway.ip("link", "set", "eth0", "up")
         await until(lambda: not prober.down, "the gateway is up again", within=40)
         assert prober.reports == ()
@@ -154,15 +154,15 @@ def test_the_same_under_uvloop(lan: Lan) -> None:
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
 
     async def main() -> None:
-        neighbourhood = Neighbourhood(lambda: None)
-        ask = asking(neighbourhood.resolve)
+        neighbours = Neighbours(lambda: None)
+        ask = asking(neighbours.resolve)
         await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
         for kind in KINDS:
             assert await ask(target(kind), 5)
         gateway.ip("link", "set", "eth0", "down")
         for kind in KINDS:
             assert not await ask(target(kind), 0.2)
-        neighbourhood.close()
+        neighbours.close()
 
     with serving(gateway), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from overlay_net.agent.health import GatewayProber
-from overlay_net.domain.gateway_health import Target
+from overlay_net.agent.gateway_prober import GatewayProber
+from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import CheckKind, HealthCheck
 from tests.fakes.virtual_time import VirtualTimeLoop

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.arp import link_local
+from overlay_net.adapters.neighbours import link_local
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.agent.arp import Neighbourhood
-from overlay_net.agent.health import GatewayProber, asking
+from overlay_net.agent.address_guard import Surroundings
+from overlay_net.agent.gateway_prober import GatewayProber, asking
+from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent
-from overlay_net.agent.surroundings import Surroundings
-from overlay_net.domain.address_conflict import in_conflict
-from overlay_net.domain.desired import LinkRules
-from overlay_net.domain.parents import parent_rule
+from overlay_net.domain.allocation.conflict import in_conflict
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.model.api import Listing
 from overlay_net.model.conditions import find
 from overlay_net.model.kernel import Address
 from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.overlay import NodeOverlay, Report
-from overlay_net.model.rule import SourceTable
+from overlay_net.model.policy_rule import SourceTable
 from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from tests.dataplane.conftest import MARKS
@@ -81,19 +81,19 @@ async def node(lan: Lan) -> AsyncIterator[Node]:
         reports.append(report)
 
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
-    neighbourhood = Neighbourhood(lambda: None, own_macs=lambda: {MACHINE_MAC, OVERLAY_MAC})
+    neighbours = Neighbours(lambda: None, own_macs=lambda: {MACHINE_MAC, OVERLAY_MAC})
     links = {"tmp0", "eth0"}
     async with (
         Kernel(MARKS, links) as kernel,
-        GatewayProber(asking(neighbourhood.resolve), lambda: None) as prober,
+        GatewayProber(asking(neighbours.resolve), lambda: None) as prober,
     ):
-        surroundings = Surroundings(neighbourhood, prober, MARKS, asyncio.get_running_loop().time)
-        rules = LinkRules(parent_rule("eth0", None), mac=OVERLAY_MAC, source=SourceTable(117, 11700, 8))
+        surroundings = Surroundings(neighbours, prober, MARKS, asyncio.get_running_loop().time)
+        rules = LinkConfig(interface_selector("eth0", None), mac=OVERLAY_MAC, source=SourceTable(117, 11700, 8))
         agent = NodeAgent(
             kernel, store, publish, rules, MARKS, AgentMetrics(), lambda: 60.0, links, surroundings=surroundings
         )
         yield Node(agent, kernel, store, surroundings, reports)
-    neighbourhood.close()
+    neighbours.close()
 
 
 def condition(report: Report, kind: str) -> tuple[bool, str, str]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from lab.namespaces import Namespace
-from lab.traffic import PORT, serve
+from lab.net.namespaces import Namespace
+from lab.net.traffic import PORT, serve
 from overlay_net.adapters.netlink import Kernel, Monitor
 from overlay_net.agent.reconciler import NodeAgent
-from overlay_net.agent.run import rules_of
-from overlay_net.domain.desired import LinkRules, desired_link, desired_state, stable_mac
-from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.agent.run import link_config
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
+from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find
 from overlay_net.model.errors import KernelError
@@ -92,10 +92,10 @@ def require(kind: str) -> None:
     ip("link", "delete", "try0")
 
 
-def rules(mode: str = "macvlan", parent: str = "eth0", macvlan_mode: str = "bridge") -> LinkRules:
+def rules(mode: str = "macvlan", parent: str = "eth0", macvlan_mode: str = "bridge") -> LinkConfig:
     """As the settings say it."""
     environment = {"node_name": "n1", "node_ip": NODE_IP, "interface": parent, "link_mode": mode}
-    return rules_of(AgentSettings.model_validate(environment | {"macvlan_mode": macvlan_mode}))
+    return link_config(AgentSettings.model_validate(environment | {"macvlan_mode": macvlan_mode}))
 
 
 def raw(address: str | None = str(OVERLAY), *routes: JsonObject) -> JsonObject:
@@ -109,7 +109,7 @@ def raw(address: str | None = str(OVERLAY), *routes: JsonObject) -> JsonObject:
 USUAL = NodeOverlay.parse(raw(str(OVERLAY), ROUTE))
 
 
-async def converge(kernel: Kernel, found: NodeOverlay | None, how: LinkRules) -> KernelPlan:
+async def converge(kernel: Kernel, found: NodeOverlay | None, how: LinkConfig) -> KernelPlan:
     for _ in range(6):
         observed = await kernel.observe()
         desired = desired_state(found, desired_link(how, observed, MARKS), how.fallback)
@@ -266,7 +266,7 @@ async def test_each_way_to_name_the_parent_finds_it(edge: Edge, kernel: Kernel, 
 
 
 @asynccontextmanager
-async def running(kernel: Kernel, how: LinkRules, watched: set[str]) -> AsyncIterator[list[Report]]:
+async def running(kernel: Kernel, how: LinkConfig, watched: set[str]) -> AsyncIterator[list[Report]]:
     """The agent as it runs, with its monitor and its queue; only the API server is missing."""
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     store.replace(Listing((raw(str(OVERLAY), ROUTE),), "7"))

@@ -11,10 +11,11 @@ import pytest
 
 from overlay_net.adapters.netlink import NeighbourMonitor
 from overlay_net.adapters.netlink.neighbour_monitor import given_up
-from overlay_net.agent.arp import Neighbourhood
-from overlay_net.agent.health import GatewayProber, asking
-from overlay_net.domain.gateway_health import Target
-from overlay_net.model.kernel import HealthCheck, IpAddress
+from overlay_net.agent.gateway_prober import GatewayProber, asking
+from overlay_net.agent.neighbours import Neighbours
+from overlay_net.domain.kernel.gateway_health import Target
+from overlay_net.model.kernel import HealthCheck
+from overlay_net.model.net import IpAddress
 from tests.dataplane.neighbours import OWN_MACS, Lan, lan, until
 from tests.fakes.netns import ip
 
@@ -71,9 +72,9 @@ async def test_a_neighbour_that_is_removed_is_told_and_one_that_answers_is_not(l
 @pytest.mark.parametrize("gateway", SOURCES)
 async def test_our_own_probes_do_not_touch_the_kernels_neighbours(lost: list[IpAddress], gateway: str) -> None:
     """Or a silent gateway would be asked because it was asked."""
-    neighbourhood = Neighbourhood(lambda: None, own_macs=lambda: OWN_MACS)
+    neighbours = Neighbours(lambda: None, own_macs=lambda: OWN_MACS)
     target = Target(ip_address(gateway), HealthCheck(interval=0.25, failures=5), ip_address(SOURCES[gateway]), "tmp0")
-    async with GatewayProber(asking(neighbourhood.resolve), lambda: None) as prober:
+    async with GatewayProber(asking(neighbours.resolve), lambda: None) as prober:
         prober.watch([target])
         await until(lambda: prober.down, "five probes were in vain")
         # Whatever they made the kernel say is heard before this.
@@ -81,7 +82,7 @@ async def test_our_own_probes_do_not_touch_the_kernels_neighbours(lost: list[IpA
         await until(lambda: ip_address("192.168.100.9") in lost, "the last word is heard")
         assert ip_address(gateway) not in lost
         assert not ip("neigh", "show", gateway)
-    neighbourhood.close()
+    neighbours.close()
 
 
 def test_messages_are_told_apart() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
-from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, Gateway, NextHop, Route
 from overlay_net.model.kernel_actions import (
@@ -26,7 +26,7 @@ from overlay_net.model.kernel_actions import (
     SetLinkUp,
     SetSysctl,
 )
-from overlay_net.model.rule import Rule, SourceRouting, SourceTable
+from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
 from tests.dataplane.conftest import MARKS
 from tests.fakes.netns import ip, sysctl
 
@@ -58,7 +58,7 @@ def shown(*words: str) -> Any:
     return json.loads(ip("-d", "-j", *words))
 
 
-async def addresses_of(kernel: Kernel, name: str) -> set[tuple[object, int | None]]:
+async def list_addresses(kernel: Kernel, name: str) -> set[tuple[object, int | None]]:
     """(address, protocol) of the global addresses on a link; not every `ip` shows the protocol."""
     observed = await kernel.observe()
     (index,) = [link.index for link in observed.links if link.name == name]
@@ -75,7 +75,7 @@ async def test_link_address_and_route_as_ip_sees_them(kernel: Kernel) -> None:
     assert link["link"] == "eth0"
     assert link["linkinfo"]["info_data"]["mode"] == "bridge"
     assert "UP" in link["flags"]
-    assert await addresses_of(kernel, "tmp0") == {(OVERLAY, 117)}
+    assert await list_addresses(kernel, "tmp0") == {(OVERLAY, 117)}
     (found,) = shown("route", "show", "192.168.0.0/24")
     expected = {"gateway": "192.168.100.1", "dev": "tmp0", "protocol": "117", "prefsrc": "192.168.100.4"}
     assert {key: found[key] for key in expected} == expected
@@ -185,7 +185,7 @@ async def test_the_earlier_operators_link_is_taken_over_without_a_gap(kernel: Ke
     index = shown("link", "show", "tmp0")[0]["ifindex"]
     await converge(kernel, desired(route("192.168.0.0/24")))
     assert shown("link", "show", "tmp0")[0]["ifindex"] == index, "it is the same link"
-    assert await addresses_of(kernel, "tmp0") == {(OVERLAY, 117)}
+    assert await list_addresses(kernel, "tmp0") == {(OVERLAY, 117)}
 
 
 async def test_somebody_elses_link_of_our_name_is_left_alone(kernel: Kernel) -> None:
@@ -342,7 +342,7 @@ def test_messages_are_told_apart() -> None:
     assert monitor.concerns(message(new_link, 0))
 
     def about_rule(kind: int, protocol: int) -> bytes:
-        body = rule_messages.rule(Rule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
+        body = rule_messages.rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
         return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
     new_rule, delete_rule = 32, 33
@@ -381,4 +381,4 @@ async def test_an_address_that_is_there_already_gets_our_mark(kernel: Kernel) ->
     ip("address", "delete", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     await kernel.apply(AddAddress("tmp0", OVERLAY))
-    assert await addresses_of(kernel, "tmp0") == {(OVERLAY, 117)}
+    assert await list_addresses(kernel, "tmp0") == {(OVERLAY, 117)}

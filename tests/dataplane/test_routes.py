@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.route_plan import plan_routes
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.routes import plan_routes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, DesiredRoute, Gateway, NextHop, Route
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute
@@ -48,33 +48,33 @@ async def ours(kernel: Kernel) -> list[Route]:
 def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) -> None:
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(routes(link), min_size=1, max_size=12), st.data())
-    def check(wanted: list[Route], data: st.DataObject) -> None:
-        wanted = unique(wanted)
+    def check(desired: list[Route], data: st.DataObject) -> None:
+        desired = unique(desired)
         changed = [
             data.draw(routes(link, (each.subnet.version,))).but(
                 subnet=each.subnet, table=each.table, metric=each.metric
             )
-            for each in wanted
+            for each in desired
         ]
         flush()
-        run(write_change_and_delete(wanted, changed))
+        run(write_change_and_delete(desired, changed))
 
     check()
 
 
-async def write_change_and_delete(wanted: list[Route], changed: list[Route]) -> None:
+async def write_change_and_delete(desired: list[Route], changed: list[Route]) -> None:
     async with Kernel(MARKS, ()) as kernel:
-        assert not await kernel.apply_routes([AddRoute(route) for route in wanted])
-        assert shown() == set(wanted)
-        assert set(await ours(kernel)) == set(wanted)
-        assert len(await ours(kernel)) == len(wanted)
-        assert [e.code for _, e in await kernel.apply_routes([AddRoute(each) for each in wanted])] == (
-            [errno.EEXIST] * len(wanted)
+        assert not await kernel.apply_routes([AddRoute(route) for route in desired])
+        assert shown() == set(desired)
+        assert set(await ours(kernel)) == set(desired)
+        assert len(await ours(kernel)) == len(desired)
+        assert [e.code for _, e in await kernel.apply_routes([AddRoute(each) for each in desired])] == (
+            [errno.EEXIST] * len(desired)
         )
         assert not await kernel.apply_routes([ReplaceRoute(route) for route in changed])
-        now = {route.quick_key: route for route in (*wanted, *changed)}
+        now = {route.route_key: route for route in (*desired, *changed)}
         assert shown() == set(now.values()) == set(await ours(kernel))
-        assert not await kernel.apply_routes([DeleteRoute(route) for route in (*wanted, *wanted)])
+        assert not await kernel.apply_routes([DeleteRoute(route) for route in (*desired, *desired)])
         assert not shown()
         assert not await ours(kernel)
 
@@ -84,18 +84,18 @@ async def write_change_and_delete(wanted: list[Route], changed: list[Route]) -> 
 
 def test_twenty_thousand_routes_and_what_is_wrong_with_some(link: int, run: Run) -> None:
     async def check() -> None:
-        wanted = [numbered(number, GATEWAY, link) for number in range(20_000)]
+        desired = [numbered(number, GATEWAY, link) for number in range(20_000)]
         # Each of them at another place of a batch, and the last one of all.
         bad = {number: numbered(number, "10.99.0.1", link) for number in (0, 255, 256, 300, 19_999)}
-        actions = [AddRoute(bad.get(number, route)) for number, route in enumerate(wanted)]
+        actions = [AddRoute(bad.get(number, route)) for number, route in enumerate(desired)]
         async with Kernel(MARKS, ()) as kernel:
             refused = await kernel.apply_routes(actions)
             assert [action.route for action, _ in refused] == list(bad.values())
             for action, error in refused:
                 assert error.code == errno.ENETUNREACH
                 assert str(error) == f"add route {action.route.subnet} via 10.99.0.1: Nexthop has invalid gateway"
-            assert set(await ours(kernel)) == {each for each in wanted if each.subnet not in _subnets(bad.values())}
-            assert not await kernel.apply_routes([DeleteRoute(route) for route in wanted])
+            assert set(await ours(kernel)) == {each for each in desired if each.subnet not in _subnets(bad.values())}
+            assert not await kernel.apply_routes([DeleteRoute(route) for route in desired])
             assert not shown()
 
     run(check())
@@ -110,10 +110,10 @@ def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
 
     async def check() -> None:
         hops = tuple(NextHop(ip_address(f"10.98.{number}.1"), link, number + 1, True) for number in range(200))
-        wanted = [numbered(number, GATEWAY, link).but(next_hops=hops) for number in range(64)]
+        desired = [numbered(number, GATEWAY, link).but(next_hops=hops) for number in range(64)]
         async with Kernel(MARKS, ()) as kernel:
-            assert not await kernel.apply_routes([AddRoute(route) for route in wanted])
-            assert set(await ours(kernel)) == set(wanted)
+            assert not await kernel.apply_routes([AddRoute(route) for route in desired])
+            assert set(await ours(kernel)) == set(desired)
 
     run(check())
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from lab.namespaces import Namespace
+from lab.net.namespaces import Namespace
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.rule_messages import rule, rule_of
 from overlay_net.model.kernel import Desired, DesiredRoute
-from overlay_net.model.rule import AddRule, DeleteRule, Rule, SourceRouting, SourceTable
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.neighbours import Lan, lan
 from tests.dataplane.test_netlink import converge, desired, route
@@ -45,12 +45,12 @@ def shown(family: str = "-4") -> list[dict[str, Any]]:
 # --- The codec -------------------------------------------------------------------------------------------------------
 
 
-def some_rules(version: int) -> Iterator[Rule]:
+def some_rules(version: int) -> Iterator[PolicyRule]:
     chance = random.Random(version)
     sources = ("172.31.0.0/24", "192.168.100.4/32") if version == 4 else ("2001:db8::/48", "2001:db8::4/128")
     for number in range(40):
         source = chance.choice((None, *sources))
-        yield Rule(
+        yield PolicyRule(
             4 if version == 4 else 6,
             1000 + number,
             ip_network(source) if source else None,
@@ -60,7 +60,7 @@ def some_rules(version: int) -> Iterator[Rule]:
         )
 
 
-def as_ip_shows(each: Rule) -> dict[str, Any]:
+def as_ip_shows(each: PolicyRule) -> dict[str, Any]:
     entry: dict[str, Any] = {"priority": each.priority, "src": "all", "table": str(each.table)}
     if each.source is not None:
         entry["src"] = str(each.source.network_address)
@@ -75,15 +75,15 @@ def as_ip_shows(each: Rule) -> dict[str, Any]:
 async def test_rules_are_written_and_read_as_ip_shows_them(kernel: Kernel, version: int) -> None:
     wanted = list(some_rules(version))
     for each in wanted:
-        await kernel.apply(AddRule(each))
+        await kernel.apply(AddPolicyRule(each))
     assert [as_ip_shows(each) for each in wanted] == [
         each for each in shown(f"-{version}") if each["priority"] in range(1000, 2000)
     ]
     observed = await kernel.observe()
     assert [each for each in observed.rules if each in wanted] == wanted
     for each in wanted:
-        await kernel.apply(DeleteRule(each))
-        await kernel.apply(DeleteRule(each))
+        await kernel.apply(DeletePolicyRule(each))
+        await kernel.apply(DeletePolicyRule(each))
     assert not [each for each in shown(f"-{version}") if each["priority"] in range(1000, 2000)]
 
 
@@ -115,7 +115,7 @@ async def test_what_a_rule_of_ours_never_says_makes_it_another_one(kernel: Kerne
 
 def test_a_rule_of_another_family_is_none() -> None:
     assert rule_of(bytes([socket.AF_INET6 + 118]) + bytes(11)) is None
-    one = Rule(4, 5, ip_network("10.0.0.0/8"), 300, 117, 0)
+    one = PolicyRule(4, 5, ip_network("10.0.0.0/8"), 300, 117, 0)
     assert rule_of(rule(one)) == one
 
 

@@ -8,7 +8,7 @@ import pytest
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.sysctl import split_key
 from overlay_net.agent.sysctl_watch import watch_sysctls
-from overlay_net.domain.kernel_plan import plan_kernel
+from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.kernel_actions import SetSysctl
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.test_netlink import converge, desired

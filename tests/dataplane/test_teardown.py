@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from overlay_net.adapters.checkpoint_file import CheckpointFile, moment
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.state_file import StateFile, moment
-from overlay_net.domain.desired import LinkRules, desired_link, desired_state, stable_mac
-from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.parents import parent_rule
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
+from overlay_net.domain.kernel.parent_interface import interface_selector
+from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.rule import SourceTable
+from overlay_net.model.policy_rule import SourceTable
 from tests.dataplane.conftest import MARKS
 from tests.fakes.netns import ip, sysctl
 
@@ -82,7 +82,7 @@ def seen() -> list[str]:
 
 
 async def bring_up(mode: str) -> None:
-    how = LinkRules(parent_rule("eth0", None), mode=mode, mac=stable_mac("n1", "tmp0"))  # type: ignore[arg-type]
+    how = LinkConfig(interface_selector("eth0", None), mode=mode, mac=stable_mac("n1", "tmp0"))  # type: ignore[arg-type]
     async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
         for _ in range(6):
             observed = await kernel.observe()
@@ -99,7 +99,7 @@ async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode
     plant()
     before = seen()
     await bring_up(mode)
-    await StateFile(tmp_path, "n1").remember(OBJECT, moment())
+    await CheckpointFile(tmp_path, "n1").remember(OBJECT, moment())
     assert seen() != before
     done = tear_down(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.assets import find_assets
-from lab.private import is_private
+from lab.build.assets import find_assets
+from lab.net.private import is_private
 from lab.story import Story
 
 
@@ -23,7 +23,7 @@ class Silent:
 def story(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Story]:
     """Parametrised indirectly with the source of addresses; without a parameter it is the cluster."""
     if not is_private():
-        pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
+        pytest.skip("needs private network namespaces: run `python -m lab.net.private python -m pytest`")
     assert os.geteuid() == 0
     with Story(tmp_path, find_assets(), Silent(), getattr(request, "param", "cluster")) as told:
         yield told

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import vlan
+from lab.net import vlan
+from lab.net.traffic import seen_source
+from lab.net.vlan import Node
 from lab.processes import CommandFailed, wait_until
 from lab.product import NAMESPACE
 from lab.story import ROUTE, Story
-from lab.traffic import seen_source
-from lab.vlan import Node
 
 NODES = vlan.NODE_NAMES[:2]
 # Taken out of the environment: overlay_net refuses to start with a variable of its prefix that it does not know.
@@ -153,12 +153,12 @@ def static_route(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def wished_routes(static_routes: list[dict[str, Any]]) -> set[KernelRoute]:
     """What the StaticRoutes say, as each node must have it."""
-    wished = set()
+    desired = set()
     for spec in (item["spec"] for item in static_routes):
         gateways = [each["address"] for each in spec.get("gateways", [])] or [spec.get("gateway", GATEWAYS[0])]
         for subnet in [*spec.get("subnets", []), *([spec["subnet"]] if "subnet" in spec else [])]:
-            wished.add((subnet, tuple(sorted(gateways)), spec.get("metric", 0), "unicast"))
-    return wished
+            desired.add((subnet, tuple(sorted(gateways)), spec.get("metric", 0), "unicast"))
+    return desired
 
 
 def kernel_routes(node: Node) -> set[KernelRoute]:
@@ -189,11 +189,11 @@ def amiss(story: Story, foreign: dict[str, str]) -> list[str]:
     addresses = story.addresses()
     if story.reserved() != {address: node for node, address in addresses.items()} or len(addresses) != len(NODES):
         found.append(f"the nodes have {addresses}, the records say {story.reserved()}")
-    wished = wished_routes(static_routes)
+    desired = wished_routes(static_routes)
     for name, node in story.vlan.nodes.items():
         try:
-            if (has := kernel_routes(node)) != wished:
-                found.append(f"{name} lacks the routes {wished - has} and has {has - wished}")
+            if (has := kernel_routes(node)) != desired:
+                found.append(f"{name} lacks the routes {desired - has} and has {has - desired}")
             links = json.loads(node.ip("-j", "-4", "address", "show", "dev", "tmp0"))
             if (present := [each["local"] for link in links for each in link["addr_info"]]) != [addresses.get(name)]:
                 found.append(f"{name} has the addresses {present}, not {addresses.get(name)}")

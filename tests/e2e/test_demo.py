@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.private import is_private
+from lab.net.private import is_private
 
-PROGRAMS = ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.traffic", "tests.fakes.phpipam --")
+PROGRAMS = ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.net.traffic", "lab.phpipam --")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 def interrupt_demo(tmp_path: Path, arguments: list[str], moment: str, number: signal.Signals, code: int) -> None:
     """Send a signal to the demo once it has said something; nothing of it may be left."""
     if not is_private():
-        pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
+        pytest.skip("needs private network namespaces: run `python -m lab.net.private python -m pytest`")
     command = [sys.executable, "-m", "lab.demo", *arguments]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     before = _programs()

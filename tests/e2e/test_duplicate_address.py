@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lab import vlan
-from lab.namespaces import Namespace, join_bridge
+from lab.net import vlan
+from lab.net.namespaces import Namespace, join_bridge
+from lab.net.traffic import Unreachable, seen_source
+from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.story import Story, node_object
-from lab.traffic import Unreachable, seen_source
-from lab.vlan import Node
-from overlay_net.adapters.arp.packet import ArpPacket
+from overlay_net.adapters.neighbours.packet import ArpPacket
 from overlay_net.model.ipam import QUARANTINE
 
 FIRST, SECOND = vlan.NODE_NAMES[:2]
@@ -28,7 +28,7 @@ ETH_P_ALL = 0x0003
 CLAIM = """
 import asyncio, sys
 from ipaddress import IPv4Address
-from overlay_net.adapters.arp import ArpLink
+from overlay_net.adapters.neighbours import ArpLink
 async def main():
     link = ArpLink("eth0")
     await link.probe(IPv4Address("192.168.100.77"), probes=1)
@@ -38,7 +38,7 @@ asyncio.run(main())
 WHO_HAS = """
 import asyncio, sys
 from ipaddress import IPv4Address
-from overlay_net.adapters.arp import ArpLink
+from overlay_net.adapters.neighbours import ArpLink
 print(asyncio.run(ArpLink("inner").probe(IPv4Address(sys.argv[1]))))
 """
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lab import vlan
-from lab.namespaces import Namespace
+from lab.net import vlan
+from lab.net.namespaces import Namespace
+from lab.net.traffic import Stream, Unreachable, seen_source
+from lab.net.vlan import Node
 from lab.processes import wait_until
 from lab.story import ROUTE, Story
-from lab.traffic import Stream, Unreachable, seen_source
-from lab.vlan import Node
 
 NAME = vlan.NODE_NAMES[0]
 FIRST, SECOND = vlan.OVERLAY_GATEWAY, "192.168.100.253"
@@ -106,8 +106,8 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
     edge: Edge, priorities: tuple[int, int]
 ) -> None:
     edge.route_through(*zip((FIRST, SECOND), priorities, strict=True))
-    wished = {gateway for gateway, priority in zip((FIRST, SECOND), priorities, strict=True) if priority == 0}
-    assert edge.hops() == wished
+    desired = {gateway for gateway, priority in zip((FIRST, SECOND), priorities, strict=True) if priority == 0}
+    assert edge.hops() == desired
     edge.wait_named()
     used = edge.used()
     (other,) = {FIRST, SECOND} - {used}
@@ -125,7 +125,7 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
     edge.comes_back(used)
     edge.wait_named()
     edge.wait_event("GatewayUp", used)
-    wait_until(lambda: edge.hops() == wished, "the route is what it was")
+    wait_until(lambda: edge.hops() == desired, "the route is what it was")
     edge.answer_through(edge.used())
     expect_no_loss(edge)
 

@@ -3,7 +3,7 @@
 import sys
 import urllib.request
 
-from lab import vlan
+from lab.net import vlan
 from lab.processes import wait_until
 from lab.product import CONTROLLER_BIND
 from lab.story import Story

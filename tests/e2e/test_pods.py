@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import debian, vlan
-from lab.namespaces import Namespace, connect
+from lab.build import debian
+from lab.net import vlan
+from lab.net.namespaces import Namespace, connect
+from lab.net.traffic import Unreachable, seen_source
 from lab.processes import wait_until
 from lab.story import Story
-from lab.traffic import Unreachable, seen_source
 
 NAME = vlan.NODE_NAMES[0]
 POD, POD_GATEWAY = "10.244.1.5", "10.244.1.1"

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from lab import vlan
+from lab.net import vlan
+from lab.net.traffic import PORT, Stream, seen_source
+from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.story import ROUTE, Story
-from lab.traffic import PORT, Stream, seen_source
-from lab.vlan import Node
 
 NAME = vlan.NODE_NAMES[0]
 GOOD, ALSO_GOOD, BLACK_HOLE = vlan.OVERLAY_GATEWAY, vlan.OTHER_OVERLAY_GATEWAY, "192.168.100.253"
@@ -52,8 +52,8 @@ class Edge:
         return int(self.story.plane.get("staticroute", ROUTE)["metadata"]["generation"])
 
     def wait_rolled_back(self) -> str:
-        wanted = ("RolledBack", self.generation())
-        wait_until(lambda: self.programmed()[::2] == wanted, "the StaticRoute says that it was rolled back")
+        desired = ("RolledBack", self.generation())
+        wait_until(lambda: self.programmed()[::2] == desired, "the StaticRoute says that it was rolled back")
         return self.programmed()[1]
 
     def rollbacks(self) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import vlan
-from lab.debian import NotToBeHad
+from lab.build.debian import NotToBeHad
+from lab.net import vlan
 from lab.processes import wait_until
 from lab.product import CHART, CONTROLLER_BIND, NAMESPACE
 from lab.prometheus import Prometheus

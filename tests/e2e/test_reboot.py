@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import vlan
+from lab.net import vlan
+from lab.net.traffic import Stream, seen_source
+from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.product import NAMESPACE
 from lab.story import Story
-from lab.traffic import Stream, seen_source
-from lab.vlan import Node
 
 NODES = vlan.NODE_NAMES[:2]
 NAME = NODES[0]
@@ -62,7 +62,7 @@ def wait_told(log: Path, text: str) -> None:
     wait_until(lambda: log.exists() and text in log.read_text(), f"the agent says {text!r}")
 
 
-def route_of(node: Node) -> str:
+def parse_route(node: Node) -> str:
     return node.ip("route", "show", vlan.ON_PREMISE_SUBNET)
 
 
@@ -76,17 +76,17 @@ def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_
     other = Stream(story.vlan.nodes[NODES[1]], vlan.ON_PREMISE_HOST)
     story.plane.api_server.kill9()
     node = power_cycle(story)
-    assert not route_of(node)
+    assert not parse_route(node)
     log = boot(story, node)
     wait_until(
-        lambda: f"src {address}" in route_of(node), "link, address and route are back without the API", timeout=15
+        lambda: f"src {address}" in parse_route(node), "link, address and route are back without the API", timeout=15
     )
     assert "the last state is used" in log.read_text()
     assert seen_source(node, vlan.ON_PREMISE_HOST) == address
     assert node.ip("-br", "link", "show", "tmp0").split()[2] == mac
     # Drift is repaired in this state too.
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
-    wait_until(lambda: f"src {address}" in route_of(node), "the route is repaired")
+    wait_until(lambda: f"src {address}" in parse_route(node), "the route is repaired")
     stream = Stream(node, vlan.ON_PREMISE_HOST)
     story.plane.api_server.start()
     story.plane.wait_ready()
@@ -99,14 +99,14 @@ def test_what_the_api_says_overrules_what_was_kept(story: Story, begin: Begin) -
     begin()
     story.product.agents[NAME].kill9()
     story.plane.kubectl("delete", "staticroute", "--all", "--wait=false")
-    wait_until(lambda: not route_of(story.vlan.nodes[NODES[1]]), "the route is gone where an agent runs")
+    wait_until(lambda: not parse_route(story.vlan.nodes[NODES[1]]), "the route is gone where an agent runs")
     story.plane.api_server.kill9()
     node = power_cycle(story)
     boot(story, node)
-    wait_until(lambda: bool(route_of(node)), "the kept route is back while nobody says otherwise", timeout=15)
+    wait_until(lambda: bool(parse_route(node)), "the kept route is back while nobody says otherwise", timeout=15)
     story.plane.api_server.start()
     story.plane.wait_ready()
-    wait_until(lambda: not route_of(node), "the route is gone once the API was read")
+    wait_until(lambda: not parse_route(node), "the route is gone once the API was read")
     assert "tmp0" in node.ip("link")
 
 
@@ -136,14 +136,14 @@ def test_after_the_fence_time_nothing_comes_back_and_what_is_there_stays(story: 
     assert seen_source(node, vlan.ON_PREMISE_HOST) == address
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     time.sleep(1.5)
-    assert not route_of(node), "what is gone is not brought back"
+    assert not parse_route(node), "what is gone is not brought back"
     node = power_cycle(story)
     wait_told(boot(story, node), "may be somebody else's")
     time.sleep(1)
     assert "tmp0" not in node.ip("link")
     story.plane.api_server.start()
     story.plane.wait_ready()
-    wait_until(lambda: f"src {address}" in route_of(node), "all is back once the API was read")
+    wait_until(lambda: f"src {address}" in parse_route(node), "all is back once the API was read")
 
 
 def test_a_broken_file_is_told_once_and_does_no_harm(story: Story, begin: Begin) -> None:
@@ -156,7 +156,7 @@ def test_a_broken_file_is_told_once_and_does_no_harm(story: Story, begin: Begin)
     wait_told(log, "the kept state is not one of ours")
     time.sleep(2.5)
     assert log.read_text().count("the kept state is not one of ours") == 1
-    assert route_of(node)
+    assert parse_route(node)
     story.plane.api_server.start()
     story.plane.wait_ready()
     story.product.wait_agent(node)

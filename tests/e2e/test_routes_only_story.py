@@ -2,11 +2,11 @@
 
 import ipaddress
 
-from lab import vlan
+from lab.net import vlan
+from lab.net.traffic import Unreachable, seen_source
 from lab.processes import wait_until
 from lab.product import conditions_of
 from lab.story import ROUTE, Story, node_object
-from lab.traffic import Unreachable, seen_source
 
 FIRST, SECOND = vlan.NODE_NAMES[:2]
 PRIVATE_SUBNET = str(ipaddress.ip_interface(f"{FIRST}/{vlan.PRIVATE_PREFIX}").network)

@@ -1,9 +1,9 @@
 """An agent with `source_routing`: which way answers go, what it repairs, and that it leaves nothing of it behind."""
 
-from lab import vlan
+from lab.net import vlan
+from lab.net.vlan import Node
 from lab.processes import wait_until
 from lab.story import Story
-from lab.vlan import Node
 
 NAME = vlan.NODE_NAMES[0]
 HELD = {"arp_ignore": "1", "arp_announce": "2", "promote_secondaries": "1"}

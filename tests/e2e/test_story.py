@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from lab import vlan
+from lab.net import vlan
+from lab.net.traffic import Stream, seen_source
+from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.product import NAMESPACE
 from lab.sources import KINDS
 from lab.story import Story
-from lab.traffic import Stream, seen_source
-from lab.vlan import Node
 
 NODES = vlan.NODE_NAMES
 

@@ -8,17 +8,21 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Interface, ip_address, ip_interface
 from typing import Any
 
-from overlay_net.domain.addresses import free_addresses
-from overlay_net.domain.node_plan import plan_node
-from overlay_net.domain.node_routes import compile_routes
-from overlay_net.model.cluster import (
+from overlay_net.domain.allocation.node_plan import plan_node
+from overlay_net.domain.allocation.pool_addresses import free_addresses
+from overlay_net.domain.routes.compile import compile_routes
+from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
+from overlay_net.model.names import FINALIZER
+from overlay_net.model.net import IpAddress
+from overlay_net.model.node import Node
+from overlay_net.model.node_actions import (
     Announce,
     ApplyAssignment,
     ApplyOverlay,
     ClusterAction,
     DeleteOverlay,
     DropFinalizer,
-    LifeRules,
+    LifecyclePolicy,
     LookUp,
     NodePlan,
     NodeView,
@@ -27,14 +31,10 @@ from overlay_net.model.cluster import (
     RemoveTaint,
     Reserve,
 )
-from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
-from overlay_net.model.kernel import IpAddress
-from overlay_net.model.names import FINALIZER
-from overlay_net.model.node import Node
 from overlay_net.model.overlay import Assignment, NodeOverlay
-from overlay_net.model.parse import time_of, time_text
+from overlay_net.model.parse import encode_time, parse_time
 from overlay_net.model.pool import Pool
-from overlay_net.model.route import route_json
+from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import StaticRoute
 
 NAME = "n1"
@@ -46,7 +46,7 @@ STATUS_NAMES = {
 }
 """Fields of Assignment whose name in status is another one."""
 
-RULES = LifeRules(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
+RULES = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
 
 
 class Refused(Exception):
@@ -72,7 +72,7 @@ class Cluster:
     records: dict[IpAddress, Reservation] = field(default_factory=dict)
     kernel: IPv4Interface | None = None
     """The overlay address that the node's kernel has."""
-    rules: LifeRules = RULES
+    rules: LifecyclePolicy = RULES
     gone_at: datetime | None = None
     feed: bool = True
     """Whether the IPAM tells of its changes by itself."""
@@ -122,7 +122,7 @@ class Cluster:
     def audit(self) -> None:
         """Records whose quarantine is over are released."""
         for address, record in tuple(self.records.items()):
-            until = time_of(record.owner.uid) if record.owner.node == QUARANTINE else None
+            until = parse_time(record.owner.uid) if record.owner.node == QUARANTINE else None
             if until is not None and self.now >= until:
                 del self.records[address]
 
@@ -231,7 +231,7 @@ class Cluster:
                     self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
                 self.overlay["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
                 self.overlay["spec"] |= {
-                    "routes": [route_json(route) for route in routes],
+                    "routes": [encode_route(route) for route in routes],
                     "routesOnly": routes_only,
                 }
                 self.overlay["metadata"]["generation"] += 1
@@ -244,8 +244,8 @@ class Cluster:
                     status.pop(STATUS_NAMES.get(name.name, name.name), None)
                 status |= mine
                 status["conditions"] = [*others, *mine.get("conditions", [])]
-            case Reserve(pools, wanted, adopt):
-                self._reserve(pools, wanted, adopt)
+            case Reserve(pools, requested, adopt):
+                self._reserve(pools, requested, adopt)
             case Release(reservation):
                 assert reservation.owner.node == NAME, "somebody else's record was released"
                 present = self.records.get(reservation.address.ip)
@@ -254,7 +254,7 @@ class Cluster:
                     del self.records[reservation.address.ip]
             case Quarantine(reservation, until):
                 assert reservation.owner.node == NAME, "somebody else's record was put into quarantine"
-                owner = Owner(reservation.owner.cluster, QUARANTINE, time_text(until))
+                owner = Owner(reservation.owner.cluster, QUARANTINE, encode_time(until))
                 self.records[reservation.address.ip] = replace(reservation, owner=owner)
             case DeleteOverlay():
                 assert self.overlay is not None
@@ -270,10 +270,10 @@ class Cluster:
             case LookUp():
                 pass
 
-    def _reserve(self, pools: tuple[Pool, ...], wanted: IpAddress | None, adopt: bool) -> None:
+    def _reserve(self, pools: tuple[Pool, ...], requested: IpAddress | None, adopt: bool) -> None:
         assert self.node is not None
         for pool in pools:
-            candidates = free_addresses(pool, self.records) if wanted is None else iter([wanted])
+            candidates = free_addresses(pool, self.records) if requested is None else iter([requested])
             address = next(candidates, None)
             if address is None:
                 continue

@@ -7,7 +7,7 @@ import errno
 from dataclasses import replace
 
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Link, Marks, NextHop, Observed, Route
+from overlay_net.model.kernel import Address, Link, NextHop, Observed, OwnershipMark, Route
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -23,14 +23,14 @@ from overlay_net.model.kernel_actions import (
     SetMtu,
     SetSysctl,
 )
-from overlay_net.model.rule import AddRule, DeleteRule
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 
 RTPROT_KERNEL = 2
 
 
 class FakeKernel:
-    def __init__(self, marks: Marks, observed: Observed) -> None:
-        self.marks = marks
+    def __init__(self, mark: OwnershipMark, observed: Observed) -> None:
+        self.mark = mark
         self.links = {link.index: link for link in observed.links}
         self.addresses = list(observed.addresses)
         self.routes = list(observed.routes)
@@ -68,35 +68,35 @@ class FakeKernel:
             case AddAddress(name, interface):
                 index = self._named(name).index
                 self.addresses = [a for a in self.addresses if (a.link, a.interface) != (index, interface)]
-                self.addresses.append(Address(index, interface, self.marks.protocol))
+                self.addresses.append(Address(index, interface, self.mark.protocol))
                 self._connect(self.addresses[-1])
             case DeleteAddress(name, interface):
                 self._delete_address(self._named(name).index, interface)
             case AddRoute(route):
                 route = self._as_stored(route)
-                if any(each.quick_key == route.quick_key for each in self.routes):
+                if any(each.route_key == route.route_key for each in self.routes):
                     raise KernelError("exists", code=errno.EEXIST)
                 self.routes.append(route)
             case ReplaceRoute(route):
                 route = self._as_stored(route)
                 # Linux replaces whatever has the key, whoever made it.
-                self.routes = [each for each in self.routes if each.quick_key != route.quick_key] + [route]
+                self.routes = [each for each in self.routes if each.route_key != route.route_key] + [route]
             case DeleteRoute(route):
                 gone = _stored(route)
-                there = (gone.quick_key, gone.protocol)
-                self.routes = [each for each in self.routes if (each.quick_key, each.protocol) != there]
+                there = (gone.route_key, gone.protocol)
+                self.routes = [each for each in self.routes if (each.route_key, each.protocol) != there]
 
-            case AddRule() | DeleteRule():
+            case AddPolicyRule() | DeletePolicyRule():
                 self._change_rules(action)
 
-    def _change_rules(self, action: AddRule | DeleteRule) -> None:
+    def _change_rules(self, action: AddPolicyRule | DeletePolicyRule) -> None:
         match action:
-            case AddRule(rule):
+            case AddPolicyRule(rule):
                 # The kernel keeps the same rule of two protocols.
                 if rule not in self.rules:
                     self.rules.append(rule)
                     self.rules.sort(key=lambda each: each.priority)
-            case DeleteRule(rule):
+            case DeletePolicyRule(rule):
                 self.rules = [each for each in self.rules if each != rule]
 
     def set_down(self, index: int) -> None:
@@ -125,7 +125,7 @@ class FakeKernel:
             action.name,
             action.kind,
             below.index,
-            self.marks.alias,
+            self.mark.alias,
             up=False,
             mtu=below.mtu,
             mac=(action.mac or f"02:00:00:00:00:{self._next:02x}") if macvlan else below.mac,
@@ -137,7 +137,7 @@ class FakeKernel:
         link = self._named(action.name)
         match action:
             case AdoptLink():
-                self.links[link.index] = replace(link, alias=self.marks.alias)
+                self.links[link.index] = replace(link, alias=self.mark.alias)
             case SetMtu(_, mtu):
                 self.links[link.index] = replace(link, mtu=mtu)
             case SetMacvlanMode(_, mode):
@@ -155,7 +155,7 @@ class FakeKernel:
         if not self.links[address.link].up or network.prefixlen == network.max_prefixlen:
             return
         route = Route(network, (NextHop(None, address.link),), RTPROT_KERNEL, source=address.interface.ip)
-        if not any(each.quick_key == route.quick_key for each in self.routes):
+        if not any(each.route_key == route.route_key for each in self.routes):
             self.routes.append(route)
 
     def _delete_address(self, index: int, interface: object) -> None:

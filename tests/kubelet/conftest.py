@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from lab.build.image import Image, find_image
 from lab.cluster.cluster import Cluster
 from lab.cluster.prepare import prepare
 from lab.cluster.programs import find_cluster_programs
-from lab.image import Image, find_image
-from lab.private import is_private
-from lab.traffic import serve
+from lab.net.private import is_private
+from lab.net.traffic import serve
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def image() -> Image:
 def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three nodes, Ready; an on-premise host that answers with the address that it sees."""
     if not is_private():
-        pytest.skip("needs private network namespaces: run `python -m lab.private python -m pytest`")
+        pytest.skip("needs private network namespaces: run `python -m lab.net.private python -m pytest`")
     if lacking := prepare():
         pytest.skip(lacking)
     directory = tmp_path_factory.mktemp("cluster")

@@ -1,9 +1,9 @@
 """The chart as users install it, on real kubelets: through upgrade, failures and removal, until it is gone."""
 
+from lab.build.image import Image
 from lab.cluster.cluster import Cluster
 from lab.cluster.life import Life
 from lab.cluster.release import Release
-from lab.image import Image
 from tests.kubelet.conftest import Listener
 
 

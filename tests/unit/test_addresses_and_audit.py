@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.domain.addresses import capacity, free_addresses, may_hand_out
-from overlay_net.domain.audit import audit
+from overlay_net.domain.allocation.ipam_audit import audit
+from overlay_net.domain.allocation.pool_addresses import capacity, free_addresses, may_hand_out
 from overlay_net.model.ipam import Inventory, Owner, Reservation
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.pool import range_of
+from overlay_net.model.pool import parse_range
 from tests.unit.factories import overlay, pool
 
 
@@ -59,7 +59,7 @@ def test_a_large_pool_is_not_walked_to_find_its_first_addresses() -> None:
 
 @pytest.mark.parametrize("text", ["", "10.0.0.9-10.0.0.1", "10.0.0.1-fe80::1", "10.0.0.1-", "10.0.0.1/24", "x-y"])
 def test_a_broken_exclusion_makes_the_pool_unusable_and_is_named(text: str) -> None:
-    assert range_of(text) is None
+    assert parse_range(text) is None
     assert repr(text) in pool(exclude=[text]).problem
 
 

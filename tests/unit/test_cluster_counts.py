@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from overlay_net.domain.cluster_counts import count_cluster
+from overlay_net.domain.status.cluster_counts import count_cluster
 from overlay_net.model.node import Node
 from tests.unit.factories import overlay
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.domain.gateway_health import (
+from overlay_net.domain.kernel.gateway_health import (
     FIRST_HOLD,
     LONGEST_HOLD,
     WINDOW,

@@ -6,12 +6,12 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from overlay_net.domain.gateway_health import probe_targets
-from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.report import configured_address, report_of
+from overlay_net.domain.kernel.gateway_health import probe_targets
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.report import configured_address, make_report
 from overlay_net.model.kernel import Address, Desired, Link, Observed
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, DeleteAddress
-from overlay_net.model.rule import AddRule, SourceRouting, SourceTable
+from overlay_net.model.policy_rule import AddPolicyRule, SourceRouting, SourceTable
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
 from tests.unit.test_kernel_plan import LINK, MARKS, converge, desired, machine, route
@@ -41,7 +41,7 @@ def test_routes_and_rules_wait_until_the_kernel_takes_the_address() -> None:
     assert (plan.actions, [each.reason for each in plan.problems]) == ((), ["AddressTentative"])
     plan = plan_kernel(wish(), having(), MARKS)
     kinds = [type(each) for each in plan.actions]
-    assert (kinds, plan.problems) == ([AddRoute, AddRoute, AddRoute, AddRule, AddRule], ())
+    assert (kinds, plan.problems) == ([AddRoute, AddRoute, AddRoute, AddPolicyRule, AddPolicyRule], ())
     kernel = FakeKernel(MARKS, machine(Link(7, "tmp0", "macvlan", 2, "overlay-net", up=True)))
     assert [type(each) for each in plan_kernel(wish(), kernel.observe(), MARKS).actions][-1] is AddAddress
 
@@ -64,7 +64,7 @@ def test_what_is_reported(state: dict[str, bool], configured: object, condition:
     observed, found = having(**state), overlay(status={"ipAddr": str(V6)})
     wished = desired(address=V6)
     told = configured_address(found, wished, observed, MARKS)
-    report = report_of(found, wished, LINK, plan_kernel(wished, observed, MARKS), {}, told, NOW)
+    report = make_report(found, wished, LINK, plan_kernel(wished, observed, MARKS), {}, told, NOW)
     assert report.configured == configured
     conditions = {each.type: (each.status, each.reason) for each in report.conditions}
     assert (conditions["Configured"], conditions["Ready"][0]) == (condition, ready)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay_net.domain.kernel_plan import plan_kernel
-from overlay_net.domain.ownership import owns_address, owns_link, owns_route
-from overlay_net.domain.report import configured_address, report_of
+from overlay_net.domain.kernel.ownership import owns_address, owns_link, owns_route
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.report import configured_address, make_report
 from overlay_net.model.kernel import (
     Address,
     Desired,
@@ -19,16 +19,16 @@ from overlay_net.model.kernel import (
     DesiredRoute,
     Gateway,
     Link,
-    Marks,
     NextHop,
     Observed,
+    OwnershipMark,
     Route,
 )
 from overlay_net.model.kernel_actions import AddRoute, AdoptLink, DeleteAddress, DeleteLink, ReplaceRoute, SetSysctl
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
 
-MARKS = Marks(117, "overlay-net")
+MARKS = OwnershipMark(117, "overlay-net")
 LINK = DesiredLink("tmp0", "eth0")
 ETH0 = Link(2, "eth0", "veth", None, None, up=True)
 ETH0_ADDRESS = Address(2, ip_interface("10.176.162.151/26"), None)
@@ -197,7 +197,7 @@ def test_an_address_without_our_mark_is_not_reported_as_gone() -> None:
     observed = machine(link, Address(7, OVERLAY, None))
     dying = overlay(status={"ipAddr": str(OVERLAY)}, deleting=True)
     configured = configured_address(dying, Desired(), observed, MARKS)
-    report = report_of(dying, Desired(), LINK, plan_kernel(Desired(), observed, MARKS), {}, configured, NOW)
+    report = make_report(dying, Desired(), LINK, plan_kernel(Desired(), observed, MARKS), {}, configured, NOW)
     assert configured == OVERLAY
     assert [(each.status, each.reason) for each in report.conditions if each.type == "Configured"] == [
         (False, "Releasing")
@@ -290,7 +290,7 @@ routes = st.lists(
     ),
     max_size=4,
 )
-wishes = st.builds(
+route_groups = st.builds(
     lambda found, last: desired(*found, address=ip_interface(f"192.168.100.{last}/24")), routes, st.integers(4, 6)
 ) | st.just(Desired())
 foreigners = st.lists(
@@ -304,12 +304,14 @@ foreigners = st.lists(
         st.builds(lambda last: Link(20 + last, f"other{last}", "veth", None, None, up=True), st.integers(1, 3)),
     ),
     max_size=5,
-    unique_by=lambda each: each.quick_key if isinstance(each, Route) else each,
+    unique_by=lambda each: each.route_key if isinstance(each, Route) else each,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(foreigners, st.lists(wishes, min_size=1, max_size=4), st.lists(st.integers(0, 8), max_size=4), st.booleans())
+@given(
+    foreigners, st.lists(route_groups, min_size=1, max_size=4), st.lists(st.integers(0, 8), max_size=4), st.booleans()
+)
 def test_any_walk_through_wishes_crashes_and_flaps_converges_and_touches_nothing_foreign(
     others: list[object], walk: list[Desired], crashes: list[int], flap: bool
 ) -> None:

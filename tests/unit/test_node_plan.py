@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
 
-from overlay_net.domain.address_conflict import QUARANTINE_TIME
-from overlay_net.domain.node_plan import plan_node
-from overlay_net.model.cluster import RemoveTaint
+from overlay_net.domain.allocation.conflict import QUARANTINE_TIME
+from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import FINALIZER
+from overlay_net.model.node_actions import RemoveTaint
 from tests.fakes.cluster import NAME, RULES, Cluster
 from tests.unit.factories import node, pool
 

@@ -6,16 +6,23 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from overlay_net.domain.desired import LinkRules, desired_link, desired_state, rules_for
-from overlay_net.domain.last_state import LastState, Moment, digest, read_back, stamp_bytes, state_bytes
-from overlay_net.domain.parents import parent_rule
-from overlay_net.domain.route_status import NodeTable, route_status
-from overlay_net.model.kernel import Marks, Observed
+from overlay_net.domain.kernel.checkpoint import (
+    Checkpoint,
+    Moment,
+    decode_checkpoint,
+    digest,
+    encode_checkpoint,
+    stamp_bytes,
+)
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
+from overlay_net.domain.kernel.parent_interface import interface_selector
+from overlay_net.domain.routes.status import NodeTable, route_status
+from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.overlay import NodeOverlay
 from tests.fakes.cluster import NAME, Cluster
 from tests.unit.factories import node, overlay, pool, static_route
 
-MARKS = Marks(117, "overlay-net")
+MARKS = OwnershipMark(117, "overlay-net")
 
 
 def routes_only(*pools: object) -> Cluster:
@@ -151,19 +158,19 @@ def told(**status: object) -> NodeOverlay:
 
 @pytest.mark.parametrize("mode", ["macvlan", "ipvlan", "address", "none"])
 def test_the_object_rules_whatever_the_link_mode_of_the_agent(mode: str) -> None:
-    rules = LinkRules(parent_rule("eth0", None), mode=mode, fallback=IPv4Network("10.0.0.0/8"))  # type: ignore[arg-type]
+    rules = LinkConfig(interface_selector("eth0", None), mode=mode, fallback=IPv4Network("10.0.0.0/8"))  # type: ignore[arg-type]
     mine = told(ipAddr="192.168.100.4/24", configuredIpAddr="192.168.100.4/24")
-    link = desired_link(rules_for(mine, rules), Observed(), MARKS)
+    link = desired_link(link_config_for(mine, rules), Observed(), MARKS)
     desired = desired_state(mine, link, rules.fallback)
     assert (desired.address, desired.link, link.name) == (None, None, "")
     assert (len(desired.routes), desired.fallback) == (1, rules.fallback)
 
 
 def test_a_restarted_agent_remembers_that_there_are_routes_only() -> None:
-    state = state_bytes(told(ipAddr="192.168.100.4/24"))
+    state = encode_checkpoint(told(ipAddr="192.168.100.4/24"))
     moment = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot", 1.0)
-    kept = read_back(state, stamp_bytes(digest(state), moment), NAME)
-    assert isinstance(kept, LastState)
+    kept = decode_checkpoint(state, stamp_bytes(digest(state), moment), NAME)
+    assert isinstance(kept, Checkpoint)
     assert kept.overlay.routes_only
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.domain.overview import Finding, overview
+from overlay_net.domain.status.overview import Finding, overview
 from tests.unit.factories import overlay, pool, static_route
 
 

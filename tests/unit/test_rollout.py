@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from overlay_net.domain.node_routes import compile_routes
-from overlay_net.domain.protection import NOTHING
-from overlay_net.domain.rollout import Progress, admit, kept_back
-from overlay_net.domain.route_status import NodeTable, progress_of, route_status
+from overlay_net.domain.routes.compile import compile_routes
+from overlay_net.domain.routes.protected_subnets import NOTHING
+from overlay_net.domain.routes.rollout import Progress, admit, kept_back
+from overlay_net.domain.routes.status import NodeTable, progress_of, route_status
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.node import Node
-from overlay_net.model.route import route_json
+from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import Rollout, StaticRoute
 from tests.unit.factories import overlay, static_route
 
@@ -83,7 +83,7 @@ class Cluster:
         compiled = compile_routes([self.route], self.nodes[name], None, kept=kept)
         if (compiled.routes, compiled.generations) != (present.routes, present.generations):
             self.specs[name] = {
-                "routes": [route_json(each) for each in compiled.routes],
+                "routes": [encode_route(each) for each in compiled.routes],
                 "generations": [each.to_json() for each in compiled.generations],
             }
             self.serial[name] += 1

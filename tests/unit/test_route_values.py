@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.model.kernel import DesiredRoute, Gateway, IpNetwork, NextHop, Route
+from overlay_net.model.kernel import DesiredRoute, Gateway, NextHop, Route
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.route import shape
+from overlay_net.model.route_spec import shape
 
 NUMBERS = st.integers(0, 2**32 - 1)
 NETWORKS = st.builds(
@@ -27,14 +28,14 @@ def test_a_route_keeps_its_subnet(subnet: IpNetwork, metric: int, table: int, ot
     assert (route.subnet, route.metric, route.table) == (subnet, metric, table)
     assert (wish.subnet, wish.metric, wish.table) == (subnet, metric, table)
     elsewhere = route.but(subnet=other)
-    assert route.at(elsewhere.quick_key) == elsewhere
-    assert (elsewhere == route, elsewhere.quick_key == route.quick_key) == (other == subnet, other == subnet)
+    assert route.at(elsewhere.route_key) == elsewhere
+    assert (elsewhere == route, elsewhere.route_key == route.route_key) == (other == subnet, other == subnet)
 
 
 def test_ipv6_metrics_differ_as_wishes_and_not_in_the_kernel() -> None:
     subnet = ip_network("2001:db8::/32")
     unsaid, said = DesiredRoute(subnet, ()), DesiredRoute(subnet, (), 1024)
-    assert unsaid.quick_key == said.quick_key == Route(subnet, (), 117, 1024).quick_key
+    assert unsaid.route_key == said.route_key == Route(subnet, (), 117, 1024).route_key
     assert unsaid != said
     assert unsaid.key != said.key
 

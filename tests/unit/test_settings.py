@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.model.rule import SourceTable
+from overlay_net.model.policy_rule import SourceTable
 from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load
 from overlay_net.settings.values import parse_duration
 

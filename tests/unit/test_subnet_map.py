@@ -7,16 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.domain.subnet_map import MappedPool, mapped_pools, plan_pools
+from overlay_net.domain.allocation.subnet_map import MappedPool, mapped_pools, plan_pools
 from overlay_net.model.names import SUBNET_MAP_LABEL
 from overlay_net.model.pool import DEFAULT_PRIORITY, Pool
 
 
-def made(wanted: MappedPool, *, mapped: bool = True, deleting: bool = False, **spec: Any) -> Pool:
-    metadata: dict[str, Any] = {"name": wanted.name, "uid": "u", "labels": {SUBNET_MAP_LABEL: "true"} if mapped else {}}
+def made(desired: MappedPool, *, mapped: bool = True, deleting: bool = False, **spec: Any) -> Pool:
+    metadata: dict[str, Any] = {
+        "name": desired.name,
+        "uid": "u",
+        "labels": {SUBNET_MAP_LABEL: "true"} if mapped else {},
+    }
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    ours = {"zones": [wanted.zone], "priority": wanted.priority, "phpIPAM": {"subnetID": wanted.subnet_id}}
+    ours = {"zones": [desired.zone], "priority": desired.priority, "phpIPAM": {"subnetID": desired.subnet_id}}
     return Pool.parse({"metadata": metadata, "spec": {**ours, **spec}})
 
 

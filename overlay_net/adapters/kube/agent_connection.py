@@ -16,7 +16,7 @@ import yaml
 
 from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.model.parse import object_of, objects_of, text_of
+from overlay_net.model.parse import find_object, find_objects, text_of
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -105,9 +105,9 @@ def _from_kubeconfig(path: Path) -> Identity:
 
 
 def _entry(raw: dict[str, Any], section: str, name: str, key: str, path: Path) -> dict[str, Any]:
-    for item in objects_of(raw, section):
+    for item in find_objects(raw, section):
         if item.get("name") == name:
-            return object_of(item, key)
+            return find_object(item, key)
     raise ConfigurationError(f"kubeconfig {path}: {section} has no {name!r}")
 
 

@@ -20,7 +20,7 @@ _BY_CODE: dict[int, type[ApiError]] = {404: NotFound, 409: Conflict, 410: Expire
 _TRANSIENT = {401, 408, 425, 429}
 
 
-def error_of(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
+def parse_error(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
     """The error for an HTTP (or in-stream) ``code``; ``status`` is the metav1.Status that came with it, if any."""
     reason, message = text_of(status.get("reason")), text_of(status.get("message"))
     text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
@@ -33,7 +33,7 @@ def error_of(code: int, what: str, status: JsonObject, retry_after: str | None =
     return Refused(text)
 
 
-def status_of(body: bytes) -> JsonObject:
+def parse_status(body: bytes) -> JsonObject:
     """The metav1.Status in an error's body; an empty object for HTML, plain text, or nothing."""
     try:
         parsed = json.loads(body)

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import aiohttp
 
 from overlay_net.adapters.kube.connection import Connection
-from overlay_net.adapters.kube.errors import error_of, status_of
+from overlay_net.adapters.kube.errors import parse_error, parse_status
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import ApiError, Unavailable
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import object_of, objects_of, text_of
+from overlay_net.model.parse import find_object, find_objects, text_of
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -76,8 +76,8 @@ class KubeApi:
         while True:
             path = resource.path(namespace=namespace)
             answer = await self._call("GET", "list", resource, path, query=query, accept=accept)
-            items += objects_of(answer, "items")
-            metadata = object_of(answer, "metadata")
+            items += find_objects(answer, "items")
+            metadata = find_object(answer, "metadata")
             if not text_of(metadata.get("continue")):
                 return Listing(tuple(items), text_of(metadata.get("resourceVersion")))
             query["continue"] = text_of(metadata["continue"])
@@ -207,8 +207,8 @@ class KubeApi:
                     if response.status == 401 and not refused and authorization:
                         continue
                     if not 200 <= response.status < 300:
-                        status = status_of(await response.content.read(65536))
-                        raise error_of(response.status, what, status, response.headers.get("Retry-After"))
+                        status = parse_status(await response.content.read(65536))
+                        raise parse_error(response.status, what, status, response.headers.get("Retry-After"))
                     try:
                         yield response
                     finally:

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 
-from overlay_net.adapters.kube.errors import error_of
+from overlay_net.adapters.kube.errors import parse_error
 from overlay_net.adapters.kube.rest import METADATA_ONLY, KubeApi, selectors
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.errors import Unavailable
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import integer_of
+from overlay_net.model.parse import parse_int
 
 # The server ends a watch after this time; spread, so that a thousand agents do not come back at once.
 STREAM_SECONDS = (240, 300)
@@ -86,7 +86,7 @@ class KubeSource:
             case "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK":
                 return WatchEvent(kind, body)
             case "ERROR":
-                raise error_of(integer_of(body.get("code"), 500), what, body)
+                raise parse_error(parse_int(body.get("code"), 500), what, body)
             case _:
                 raise Unavailable(f"{what}: an event of unknown type {kind!r}")
 

@@ -13,15 +13,23 @@ from types import TracebackType
 
 from overlay_net.adapters.netlink import link_messages as links
 from overlay_net.adapters.netlink import rule_messages
-from overlay_net.adapters.netlink.asking import GONE, addresses_of, ask, find_link, index_of, links_of, rules_of
-from overlay_net.adapters.netlink.channel import Channel
-from overlay_net.adapters.netlink.route_socket import RouteSocket, open_route_socket
+from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from overlay_net.adapters.netlink.describe import describe
+from overlay_net.adapters.netlink.executor import Executor
+from overlay_net.adapters.netlink.requests import (
+    GONE,
+    ask,
+    find_index,
+    find_link,
+    link_config,
+    list_addresses,
+    list_links,
+)
 from overlay_net.adapters.netlink.routes import Routes
+from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.sysctl import Sysctls
-from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
-from overlay_net.adapters.netlink.wording import describe
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Marks, Observed
+from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     ROUTE_ACTIONS,
     AddAddress,
@@ -36,7 +44,7 @@ from overlay_net.model.kernel_actions import (
     SetMtu,
     SetSysctl,
 )
-from overlay_net.model.rule import AddRule, DeleteRule
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 
 # The kernel keeps an address's protocol since this release (IFA_PROTO, commit 47f0bd503210).
 MARKED_ADDRESSES_SINCE = (5, 18)
@@ -53,19 +61,19 @@ class Kernel:
 
     def __init__(
         self,
-        marks: Marks,
+        mark: OwnershipMark,
         sysctl_links: Collection[str],
         proc_sys_net: Path = Path("/proc/sys/net"),
-        connect: Callable[[], socket.socket] = open_route_socket,
+        connect: Callable[[], socket.socket] = open_netlink_socket,
         opened: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._marks = marks
+        self._marks = mark
         self._sysctl_links = sysctl_links
         self._sysctls = Sysctls(proc_sys_net)
         self._seen_sysctls: dict[tuple[str, str], str] = {}
         release = kernel_release()
         self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
-        self._channel = Channel(connect, opened)
+        self._channel = Executor(connect, opened)
         self._routes = Routes()
 
     async def __aenter__(self) -> "Kernel":
@@ -86,9 +94,9 @@ class Kernel:
         except KernelError as error:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
 
-    def _observe(self, kernel: RouteSocket, sysctl_links: tuple[str, ...]) -> Observed:
-        links_there = tuple(links_of(kernel))
-        addresses = tuple(addresses_of(kernel))
+    def _observe(self, kernel: NetlinkSocket, sysctl_links: tuple[str, ...]) -> Observed:
+        links_there = tuple(list_links(kernel))
+        addresses = tuple(list_addresses(kernel))
         routes = self._routes.read(kernel)
         self._seen_sysctls = self._sysctls.read(sysctl_links)
         return Observed(
@@ -97,7 +105,7 @@ class Kernel:
             routes=routes,
             sysctls=self._seen_sysctls,
             marks_addresses=self._marks_addresses,
-            rules=tuple(rules_of(kernel)),
+            rules=tuple(link_config(kernel)),
             marks_rules=self._marks_rules,
         )
 
@@ -126,46 +134,46 @@ class Kernel:
         except KernelError as error:
             raise KernelError(f"write {len(actions)} routes: {error}", code=error.code) from None
 
-    def _change(self, kernel: RouteSocket, action: KernelAction) -> None:
+    def _change(self, kernel: NetlinkSocket, action: KernelAction) -> None:
         match action:
             case AddLink():
                 self._add_link(kernel, action)
             case AdoptLink(name):
-                ask(kernel, links.RTM_NEWLINK, links.mark_link(index_of(kernel, name), self._marks.alias))
+                ask(kernel, links.RTM_NEWLINK, links.mark_link(find_index(kernel, name), self._marks.alias))
             case SetLinkUp(name):
-                ask(kernel, links.RTM_NEWLINK, links.raise_link(index_of(kernel, name)))
+                ask(kernel, links.RTM_NEWLINK, links.raise_link(find_index(kernel, name)))
             case SetMtu(name, mtu):
-                ask(kernel, links.RTM_NEWLINK, links.set_mtu(index_of(kernel, name), mtu))
+                ask(kernel, links.RTM_NEWLINK, links.set_mtu(find_index(kernel, name), mtu))
             case SetMacvlanMode(name, mode):
-                ask(kernel, links.RTM_NEWLINK, links.set_macvlan_mode(index_of(kernel, name), mode))
+                ask(kernel, links.RTM_NEWLINK, links.set_macvlan_mode(find_index(kernel, name), mode))
             case DeleteLink(index, _):
                 ask(kernel, links.RTM_DELLINK, links.link(index), unless=GONE)
             case AddAddress(name, interface):
                 # "replace" marks an address that is there without our protocol number.
-                body = links.address(interface, index_of(kernel, name), self._marks.protocol)
+                body = links.address(interface, find_index(kernel, name), self._marks.protocol)
                 ask(kernel, links.RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE)
             case DeleteAddress(name, interface):
-                ask(kernel, links.RTM_DELADDR, links.address(interface, index_of(kernel, name)), unless=GONE)
-            case AddRule(rule):
+                ask(kernel, links.RTM_DELADDR, links.address(interface, find_index(kernel, name)), unless=GONE)
+            case AddPolicyRule(rule):
                 # Without NLM_F_EXCL the kernel would keep the same rule twice; one of another protocol is no hindrance.
                 flags = NLM_F_CREATE | NLM_F_EXCL
                 ask(kernel, rule_messages.RTM_NEWRULE, rule_messages.rule(rule), flags, unless={errno.EEXIST})
-            case DeleteRule(rule):
+            case DeletePolicyRule(rule):
                 ask(kernel, rule_messages.RTM_DELRULE, rule_messages.rule(rule), unless=GONE)
             case SetSysctl(name, key, value):
                 self._sysctls.write(name, key, value)
 
-    def _add_link(self, kernel: RouteSocket, action: AddLink) -> None:
+    def _add_link(self, kernel: NetlinkSocket, action: AddLink) -> None:
         """Make the link, then name and mark it in one message: no crash leaves a link of that name unmarked.
 
         The kernel takes an alias only from a change of a link (do_setlink), not at its creation.
         """
         unfinished = f"{action.name[:11]}.new"
         if find_link(kernel, unfinished) is None:
-            parent = index_of(kernel, action.parent)
+            parent = find_index(kernel, action.parent)
             body = links.new_link(unfinished, parent, action.kind, action.mode, action.mac)
             ask(kernel, links.RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
-        index = index_of(kernel, unfinished)
+        index = find_index(kernel, unfinished)
         ask(kernel, links.RTM_NEWLINK, links.mark_link(index, self._marks.alias, action.name))
 
 

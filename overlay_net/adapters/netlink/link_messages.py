@@ -4,8 +4,9 @@ import socket
 import struct
 from ipaddress import IPv4Interface, IPv6Interface
 
-from overlay_net.adapters.netlink.wire import U32, attribute, attributes
-from overlay_net.model.kernel import Address, IpInterface, Link
+from overlay_net.adapters.netlink.codec import U32, attribute, attributes
+from overlay_net.model.kernel import Address, Link
+from overlay_net.model.net import IpInterface
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -38,7 +39,7 @@ def dump_addresses() -> bytes:
     return IFADDRMSG.pack(0, 0, 0, 0, 0)
 
 
-def link_of(body: bytes) -> Link:
+def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
     found = dict(attributes(body, IFINFOMSG.size))
     nature = dict(attributes(found.get(IFLA_LINKINFO, b""), 0))
@@ -61,7 +62,7 @@ def _macvlan_mode(data: bytes) -> str:
     return MACVLAN_MODE_NAMES.get(U32.unpack(number)[0], "") if number else ""
 
 
-def address_of(body: bytes) -> Address | None:
+def parse_address(body: bytes) -> Address | None:
     """None for an address of another family than IPv4 and IPv6."""
     family, prefix, flags, scope, link = IFADDRMSG.unpack_from(body)
     found = dict(attributes(body, IFADDRMSG.size))

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from overlay_net.adapters.netlink.multicast import Multicast
+from overlay_net.adapters.netlink.notifications import Notifications
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, rule_of
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
@@ -28,7 +28,7 @@ class Monitor:
     def __init__(self, protocol: int, wake: Callable[[], None]) -> None:
         self._protocol = protocol
         self._wake = wake
-        self._multicast = Multicast(GROUPS, RECEIVE_BUFFER, self._heard, wake)
+        self._multicast = Notifications(GROUPS, RECEIVE_BUFFER, self._heard, wake)
 
     async def run(self) -> None:
         """Listen until cancelled; a broken socket is replaced, and counts as a change."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from overlay_net.adapters.netlink.multicast import Multicast
-from overlay_net.adapters.netlink.wire import attributes, messages
-from overlay_net.model.kernel import IpAddress
+from overlay_net.adapters.netlink.codec import attributes, messages
+from overlay_net.adapters.netlink.notifications import Notifications
+from overlay_net.model.net import IpAddress
 
 RTMGRP_NEIGH: Final = 0x4
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
@@ -36,7 +36,7 @@ class NeighbourMonitor:
                 self._lost(address)
             return False
 
-        await Multicast(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None).run()
+        await Notifications(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None).run()
 
 
 def given_up(data: bytes) -> Iterator[IpAddress]:

@@ -12,9 +12,10 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
-from overlay_net.adapters.netlink.wire import ATTRIBUTE, U32, attribute, attributes
+from overlay_net.adapters.netlink.codec import ATTRIBUTE, U32, attribute, attributes
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import IpAddress, NextHop, Route, RouteKind
+from overlay_net.model.kernel import NextHop, Route, RouteKind
+from overlay_net.model.net import IpAddress
 from overlay_net.model.route_key import number_of, prefix_of, version_of
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -61,7 +62,7 @@ class RoutePacker:
 
     def new(self, route: Route) -> bytes:
         """Raises KernelError for what no kernel takes."""
-        place = route.quick_key
+        place = route.route_key
         # By identity, as hashing an address is slow: at worst the same is packed twice.
         key = (id(route.info), place & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
@@ -75,7 +76,7 @@ class RoutePacker:
 
         An IPv4 metric of 0 is no condition to the kernel (fib_nh_match): of that protocol the lowest metric goes.
         """
-        place = route.quick_key
+        place = route.route_key
         key = (route.info.protocol, place & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
         if found is None:
@@ -98,7 +99,7 @@ _DST = {version: ATTRIBUTE.pack(ATTRIBUTE.size + size, RTA_DST) for version, siz
 
 def metric_of(route: Route) -> int:
     """The metric under which the kernel has the route: no IPv6 route has the metric 0 (ip6_route_info_create)."""
-    return route.metric or (IP6_RT_PRIO_USER if version_of(route.quick_key) == 6 else 0)
+    return route.metric or (IP6_RT_PRIO_USER if version_of(route.route_key) == 6 else 0)
 
 
 def _new_route(route: Route) -> bytes:
@@ -124,14 +125,14 @@ def _new_route(route: Route) -> bytes:
         parts.append(_number(RTA_OIF, hops[0].link))
     elif hops:
         parts.append(attribute(RTA_MULTIPATH, b"".join(_rtnexthop(hop, route) for hop in hops)))
-    parts.append(_DST[version_of(route.quick_key)])
+    parts.append(_DST[version_of(route.route_key)])
     return b"".join(parts)
 
 
 def _head(route: Route, scope: int, number: int, flags: int) -> bytes:
-    family = socket.AF_INET if version_of(route.quick_key) == 4 else socket.AF_INET6
+    family = socket.AF_INET if version_of(route.route_key) == 4 else socket.AF_INET6
     table = route.table if route.table < 256 else RT_TABLE_COMPAT
-    head = RTMSG.pack(family, prefix_of(route.quick_key), 0, 0, table, route.protocol, scope, number, flags)
+    head = RTMSG.pack(family, prefix_of(route.route_key), 0, 0, table, route.protocol, scope, number, flags)
     return head + _number(RTA_TABLE, route.table)
 
 
@@ -148,7 +149,7 @@ def _gateway(hop: NextHop, route: Route) -> bytes:
     gateway = hop.gateway
     if gateway is None:
         return b""
-    if gateway.version == version_of(route.quick_key):
+    if gateway.version == version_of(route.route_key):
         return attribute(RTA_GATEWAY, gateway.packed)
     if gateway.version == 4:
         raise KernelError(f"an IPv6 route cannot go through the IPv4 gateway {gateway}")
@@ -173,7 +174,7 @@ class RouteReader:
     def __init__(self) -> None:
         self._shapes: dict[bytes, _Shape | None] = {}
 
-    def route_of(self, body: bytes) -> Route | None:
+    def parse_route(self, body: bytes) -> Route | None:
         """None where it is none of those that this module knows."""
         # The kernel puts the subnet behind the table (fib_dump_info, rt6_fill_node): all the rest is the shape.
         if body[20:24] == _DST[4]:
@@ -199,7 +200,7 @@ class _Shape:
     def __init__(self, family: int, prefix: int, *rest: Any) -> None:
         everything = IPv4Network((0, prefix)) if family == socket.AF_INET else IPv6Network((0, prefix))
         self._any = Route(everything, *rest)
-        self._rest = self._any.quick_key
+        self._rest = self._any.route_key
 
     def route(self, subnet: bytes) -> Route:
         return self._any.at(int.from_bytes(subnet, "big") << 80 | self._rest)

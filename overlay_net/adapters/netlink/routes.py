@@ -9,7 +9,9 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
-from overlay_net.adapters.netlink.asking import GONE
+from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
+from overlay_net.adapters.netlink.describe import describe
+from overlay_net.adapters.netlink.requests import GONE
 from overlay_net.adapters.netlink.route_messages import (
     RTM_DELROUTE,
     RTM_GETROUTE,
@@ -19,13 +21,11 @@ from overlay_net.adapters.netlink.route_messages import (
     dump_routes,
     metric_of,
 )
-from overlay_net.adapters.netlink.route_socket import Request, RouteSocket
-from overlay_net.adapters.netlink.wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
-from overlay_net.adapters.netlink.wording import describe
+from overlay_net.adapters.netlink.socket import NetlinkSocket, Request
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Route
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
-from overlay_net.runtime.garbage import no_garbage
+from overlay_net.runtime.gc_tuning import paused_gc
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 FEW_DATAGRAMS = 16
@@ -40,20 +40,20 @@ class Routes:
         self._parts: list[tuple[Route, ...]] = []
         self._all: tuple[Route, ...] = ()
 
-    def read(self, kernel: RouteSocket) -> tuple[Route, ...]:
+    def read(self, kernel: NetlinkSocket) -> tuple[Route, ...]:
         """The routes of all tables but "local". Raises KernelError and OSError."""
         parts = [family.read(kernel) for family in self._families]
         if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
             self._parts, self._all = parts, tuple(route for part in parts for route in part)
         return self._all
 
-    def write(self, kernel: RouteSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+    def write(self, kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         """Additions and replacements before the first deletion; the refused ones. Raises KernelError and OSError."""
         additions = [action for action in actions if not isinstance(action, DeleteRoute)]
         deletions = [action for action in actions if isinstance(action, DeleteRoute)]
         return _write(kernel, additions) + _write(kernel, self._there(kernel, deletions))
 
-    def _there(self, kernel: RouteSocket, deletions: list[DeleteRoute]) -> list[DeleteRoute]:
+    def _there(self, kernel: NetlinkSocket, deletions: list[DeleteRoute]) -> list[DeleteRoute]:
         """Those of the deletions that may be asked for.
 
         "Metric 0" would take the first of any metric once the route itself is gone: so that is looked up before.
@@ -64,11 +64,11 @@ class Routes:
         same = {id(route) for route in there}
         if all(id(action.route) in same for action in deletions):
             return deletions
-        keys = {(route.protocol, route.quick_key) for route in there}
+        keys = {(route.protocol, route.route_key) for route in there}
         return [
             action
             for action in deletions
-            if metric_of(action.route) or (action.route.protocol, action.route.quick_key) in keys
+            if metric_of(action.route) or (action.route.protocol, action.route.route_key) in keys
         ]
 
 
@@ -79,10 +79,10 @@ class _Family:
         self._routes: tuple[Route, ...] = ()
         self._meanings: dict[bytes, Route | None] = {}
 
-    def read(self, kernel: RouteSocket) -> tuple[Route, ...]:
+    def read(self, kernel: NetlinkSocket) -> tuple[Route, ...]:
         datagrams = kernel.dump(RTM_GETROUTE, dump_routes(self._family), known=frozenset(self._datagrams[:-1]))
         if datagrams != self._datagrams:
-            with no_garbage() if len(datagrams) > FEW_DATAGRAMS else nullcontext():
+            with paused_gc() if len(datagrams) > FEW_DATAGRAMS else nullcontext():
                 self._routes = self._decode(datagrams)
             self._datagrams = datagrams
         return self._routes
@@ -90,14 +90,14 @@ class _Family:
     def _decode(self, datagrams: list[bytes]) -> tuple[Route, ...]:
         # What the kernel does not have any more is forgotten.
         known, meanings = self._meanings, {}
-        route_of = RouteReader().route_of
+        parse_route = RouteReader().parse_route
         routes: list[Route] = []
         for datagram in datagrams:
             for kind, _, _, start, end in messages(datagram):
                 if kind != RTM_NEWROUTE:
                     continue
                 body = datagram[start:end]
-                route = known[body] if body in known else route_of(body)
+                route = known[body] if body in known else parse_route(body)
                 meanings[body] = route
                 if route is not None:
                     routes.append(route)
@@ -105,7 +105,7 @@ class _Family:
         return tuple(joined(routes) if self._family == socket.AF_INET6 else routes)
 
 
-def _write(kernel: RouteSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+def _write(kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
     refused: list[tuple[RouteAction, KernelError]] = []
     sent: list[RouteAction] = []
     packer = RoutePacker()
@@ -156,5 +156,5 @@ def _are_siblings(before: Route, route: Route) -> bool:
         and bool(before.next_hops)
         and route.kind == before.kind == "unicast"
         and all(hop.gateway is not None for hop in (*before.next_hops, *route.next_hops))
-        and (route.protocol, route.quick_key) == (before.protocol, before.quick_key)
+        and (route.protocol, route.route_key) == (before.protocol, before.route_key)
     )

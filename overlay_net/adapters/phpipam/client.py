@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
-from overlay_net.adapters.phpipam.answers import AnswerLost, NothingFound, TokenRefused, data_of
+from overlay_net.adapters.phpipam.circuit_breaker import CircuitBreaker
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
-from overlay_net.adapters.phpipam.gate import Gate
+from overlay_net.adapters.phpipam.responses import AnswerLost, NothingFound, TokenRefused, data_of
 from overlay_net.model.errors import (
     CredentialsRefused,
     Exhausted,
@@ -46,7 +46,7 @@ class Client:
         url: str,
         app: str,
         credentials: Credentials,
-        gate: Gate,
+        breaker: CircuitBreaker,
         observer: Observer,
         *,
         code: bool = False,
@@ -57,7 +57,7 @@ class Client:
         self._base = f"{url.rstrip('/').removesuffix('/api')}/api/{quote(app, safe='')}"
         self._app = app
         self._credentials = credentials
-        self._gate = gate
+        self._gate = breaker
         self._observer = observer
         self._code = code
         self._fence = fence

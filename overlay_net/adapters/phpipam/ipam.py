@@ -1,4 +1,4 @@
-"""Reservations as rows of phpIPAM that carry our mark.
+"""Reservations as rows of phpIPAM that carry our owner_tag.
 
 phpIPAM has no transactions with us: an answer may be lost after the row was made, and old versions hand one address out
 twice. So a row is looked for before one is made, read back after it was made, and removed by its id only, after reading
@@ -12,12 +12,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_interface
 
-from overlay_net.adapters.phpipam import mark
-from overlay_net.adapters.phpipam.answers import AnswerLost
+from overlay_net.adapters.phpipam import owner_tag
 from overlay_net.adapters.phpipam.client import Client
-from overlay_net.adapters.phpipam.pools import look
+from overlay_net.adapters.phpipam.responses import AnswerLost
 from overlay_net.adapters.phpipam.rows import Row, number_of
-from overlay_net.domain.addresses import free_addresses, may_hand_out
+from overlay_net.adapters.phpipam.subnet_facts import look
+from overlay_net.domain.allocation.pool_addresses import free_addresses, may_hand_out
 from overlay_net.model.errors import (
     AddressTaken,
     Conflict,
@@ -28,8 +28,8 @@ from overlay_net.model.errors import (
     Unavailable,
 )
 from overlay_net.model.ipam import QUARANTINE, Inventory, Owner, PoolFacts, Reservation
-from overlay_net.model.kernel import IpAddress
-from overlay_net.model.parse import time_text
+from overlay_net.model.net import IpAddress
+from overlay_net.model.parse import encode_time
 from overlay_net.model.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class PhpIpam:
                 subnets.setdefault(pool.subnet_id, []).append(pool.name)
         query = {
             "filter_by": self._mark_field,
-            "filter_value": mark.sign_of(self._cluster).rstrip(),
+            "filter_value": owner_tag.sign_of(self._cluster).rstrip(),
             "filter_match": "partial",
         }
         turn = asyncio.Semaphore(PARALLEL_SUBNETS)
@@ -145,7 +145,7 @@ class PhpIpam:
     # --- Reserving -----------------------------------------------------------------------------------------------
 
     async def reserve(
-        self, owner: Owner, pool: Pool, wanted: IpAddress | None = None, *, adopt: bool = False
+        self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
         """Two calls: make the row, read it back. The caller has just looked for one, in vain."""
         left = self._lost.get(owner.node, 0.0) - self._clock()
@@ -154,8 +154,8 @@ class PhpIpam:
             raise Unavailable(f"{message}; waiting for {left:.0f} s more", retry_after=min(1.0, left))
         self._lost.pop(owner.node, None)
         try:
-            if wanted is not None:
-                return await self._take(owner, pool, wanted, adopt)
+            if requested is not None:
+                return await self._take(owner, pool, requested, adopt)
             for _ in range(TRIES):
                 row = await self._any(owner, pool)
                 if row is not None and (reservation := self._reservation(row)) is not None:
@@ -218,31 +218,31 @@ class PhpIpam:
             self._in_flight.discard((subnet, address))
         return await self._confirmed(owner, subnet, record, str(address))
 
-    async def _take(self, owner: Owner, pool: Pool, wanted: IpAddress, adopt: bool) -> Reservation:
+    async def _take(self, owner: Owner, pool: Pool, requested: IpAddress, adopt: bool) -> Reservation:
         """A row at ``wanted``: a new one, or the one there where it is the node's own or may be adopted."""
         subnet = pool.subnet_id or 0
         row: Row | None
         try:
-            record = await self._client.create(subnet, str(wanted), self._fields(owner))
+            record = await self._client.create(subnet, str(requested), self._fields(owner))
         except Conflict:
-            row = next((each for each in await self._at(subnet, str(wanted))), None)
+            row = next((each for each in await self._at(subnet, str(requested))), None)
             if row is None:
-                raise Unavailable(f"{wanted} was released a moment ago", retry_after=PAUSE) from None
+                raise Unavailable(f"{requested} was released a moment ago", retry_after=PAUSE) from None
             if not (row.belongs_to(owner) or (adopt and row.owner is None)):
                 holder = row.holder if row.owner is None else ""
-                raise AddressTaken(f"{wanted} is recorded for {row.holder}", holder=holder) from None
-            change: dict[str, str | int] = {self._mark_field: mark.marked(row.marked, owner), "tag": row.tag}
+                raise AddressTaken(f"{requested} is recorded for {row.holder}", holder=holder) from None
+            change: dict[str, str | int] = {self._mark_field: owner_tag.marked(row.marked, owner), "tag": row.tag}
             if not row.hostname:
                 change["hostname"] = owner.node
             try:
                 await self._client.update(row.id, change)
             except NotFound:
-                raise Unavailable(f"{wanted} was released a moment ago", retry_after=PAUSE) from None
+                raise Unavailable(f"{requested} was released a moment ago", retry_after=PAUSE) from None
             record = row.id
-        row = await self._confirmed(owner, subnet, record, str(wanted))
+        row = await self._confirmed(owner, subnet, record, str(requested))
         reservation = self._reservation(row) if row is not None else None
         if reservation is None:
-            raise AddressTaken(f"{wanted} was recorded for somebody else at the same moment")
+            raise AddressTaken(f"{requested} was recorded for somebody else at the same moment")
         return reservation
 
     async def _confirmed(self, owner: Owner, subnet: int, record: int, address: str) -> Row | None:
@@ -262,9 +262,9 @@ class PhpIpam:
         try:
             row = self._row(await self._client.row(number_of(reservation.record.removeprefix(PREFIX))))
             if row.belongs_to(reservation.owner):
-                owner = Owner(self._cluster, QUARANTINE, time_text(until))
+                owner = Owner(self._cluster, QUARANTINE, encode_time(until))
                 fields: dict[str, str | int] = {
-                    self._mark_field: mark.marked(row.marked, owner),
+                    self._mark_field: owner_tag.marked(row.marked, owner),
                     "hostname": QUARANTINE,
                     "description": QUARANTINED,
                     "tag": row.tag,
@@ -315,7 +315,7 @@ class PhpIpam:
                     continue
 
     def _fields(self, owner: Owner) -> dict[str, str | int]:
-        return {"hostname": owner.node, "description": DESCRIPTION, self._mark_field: mark.text_of(owner)}
+        return {"hostname": owner.node, "description": DESCRIPTION, self._mark_field: owner_tag.encode_owner(owner)}
 
     def _row(self, raw: dict[str, object]) -> Row:
         return Row.parse(raw, self._mark_field)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from overlay_net.adapters.phpipam import mark
+from overlay_net.adapters.phpipam import owner_tag
 from overlay_net.model.ipam import Owner
-from overlay_net.model.kernel import IpAddress
-from overlay_net.model.parse import object_of, text_of
+from overlay_net.model.net import IpAddress
+from overlay_net.model.parse import find_object, text_of
 
 TAG_USED = 2
 
@@ -40,11 +40,11 @@ class Row:
     tag: int
     last_seen: str
     marked: str
-    """The text of the field that holds our mark."""
+    """The text of the field that holds our owner_tag."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], mark_field: str) -> "Row":
-        nested = object_of(raw, "custom_fields")
+        nested = find_object(raw, "custom_fields")
         return cls(
             id=number_of(raw.get("id")),
             subnet=number_of(raw.get("subnetId")),
@@ -59,7 +59,7 @@ class Row:
     @property
     def owner(self) -> Owner | None:
         """Whose mark the row carries; None for a row that no overlay_net made."""
-        return mark.owner_in(self.marked)
+        return owner_tag.find_owner(self.marked)
 
     def belongs_to(self, owner: Owner) -> bool:
         """Whether the node, in whichever incarnation, made it."""

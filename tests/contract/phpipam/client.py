@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from lab.phpipam import PhpIpam, serve
 from tests.contract.phpipam.replaying import basic
-from tests.fakes.phpipam import PhpIpam, serve
 
 PASSWORD = "secret"
 JSON = {"Content-Type": "application/json"}

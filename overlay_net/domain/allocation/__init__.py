@@ -1,0 +1,1 @@
+"""Which address a node has: reservation, release, pools, audit."""

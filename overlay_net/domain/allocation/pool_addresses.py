@@ -1,0 +1,61 @@
+"""Which addresses of a pool may be handed out: never the network, the broadcast, the gateway or an excluded one."""
+
+from collections.abc import Container, Iterator
+from ipaddress import IPv4Network
+
+from overlay_net.model.net import IpAddress
+from overlay_net.model.pool import Pool
+
+
+def blocked_ranges(pool: Pool) -> list[tuple[int, int]]:
+    """Inclusive, ascending, disjoint ranges inside the pool's subnet that are never handed out.
+
+    Raises ValueError for a pool whose spec is broken.
+    """
+    if pool.cidr is None or pool.gateway is None:
+        raise ValueError(f"OverlayPool {pool.name}: {pool.problem}")
+    first, last = int(pool.cidr.network_address), int(pool.cidr.broadcast_address)
+    ranges = [(int(pool.gateway), int(pool.gateway)), *pool.exclude]
+    if isinstance(pool.cidr, IPv4Network):
+        if pool.cidr.prefixlen < 31:
+            ranges += [(first, first), (last, last)]
+    elif pool.cidr.prefixlen < 127:
+        # The all-zero host is the Subnet-Router anycast address (RFC 4291, 2.6.1).
+        ranges.append((first, first))
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted((max(low, first), min(high, last)) for low, high in ranges):
+        if low > high:
+            continue
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def capacity(pool: Pool) -> int:
+    """How many addresses may be handed out in all."""
+    blocked = sum(high - low + 1 for low, high in blocked_ranges(pool))
+    return (pool.cidr.num_addresses if pool.cidr else 0) - blocked
+
+
+def may_hand_out(pool: Pool, address: IpAddress) -> bool:
+    """Whether ``address`` lies in the pool's subnet and in none of its blocked ranges."""
+    if pool.cidr is None or address not in pool.cidr:
+        return False
+    return not any(low <= int(address) <= high for low, high in blocked_ranges(pool))
+
+
+def free_addresses(pool: Pool, taken: Container[IpAddress]) -> Iterator[IpAddress]:
+    """The addresses that may be handed out and are not ``taken``, lowest first, computed one by one."""
+    if pool.cidr is None:
+        return
+    family = type(pool.cidr.network_address)
+    current = int(pool.cidr.network_address)
+    end = int(pool.cidr.broadcast_address)
+    for low, high in [*blocked_ranges(pool), (end + 1, end + 1)]:
+        for number in range(current, low):
+            address = family(number)
+            if address not in taken:
+                yield address
+        current = high + 1

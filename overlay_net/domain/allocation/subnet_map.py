@@ -1,0 +1,60 @@
+"""The earlier operator's phpIPAM.subnetMap (zone -> subnet ids, in order) -> OverlayPools."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from overlay_net.model.pool import DEFAULT_PRIORITY, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class MappedPool:
+    name: str
+    zone: str
+    subnet_id: int
+    priority: int
+    """Place in the zone's list, counted from the default priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlan:
+    apply: tuple[MappedPool, ...]
+    delete: tuple[Pool, ...]
+    """Made from an earlier map, and in the present one no more. Nodes keep the addresses that they have from it."""
+
+
+def mapped_pools(subnet_map: Mapping[str, Sequence[int]]) -> tuple[MappedPool, ...]:
+    return tuple(
+        MappedPool(_name(zone, subnet), zone, subnet, DEFAULT_PRIORITY + place)
+        for zone, subnets in subnet_map.items()
+        for place, subnet in enumerate(subnets)
+    )
+
+
+def plan_pools(subnet_map: Mapping[str, Sequence[int]], pools: Iterable[Pool]) -> MapPlan:
+    """What brings the pools in line with the map; pools that people made are passed over."""
+    desired = {pool.name: pool for pool in mapped_pools(subnet_map)}
+    present = {pool.name: pool for pool in pools}
+    return MapPlan(
+        tuple(each for each in desired.values() if not _fits(each, present.get(each.name))),
+        tuple(pool for pool in present.values() if pool.mapped and not pool.deleting and pool.name not in desired),
+    )
+
+
+def _fits(desired: MappedPool, pool: Pool | None) -> bool:
+    return (
+        pool is not None
+        and pool.mapped
+        and pool.zones == (desired.zone,)
+        and pool.priority == desired.priority
+        and pool.subnet_id == desired.subnet_id
+    )
+
+
+def _name(zone: str, subnet: int) -> str:
+    """``phpipam-dal10-7``; a zone that no object's name can hold is spelt with a digest behind it."""
+    spelt = re.sub(r"[^a-z0-9-]", "-", zone.lower()).strip("-")
+    if spelt != zone:
+        spelt = f"{spelt[:40]}-{sha256(zone.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"phpipam-{spelt}-{subnet}"

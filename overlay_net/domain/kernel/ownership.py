@@ -1,0 +1,27 @@
+"""What in the kernel is ours: that which carries our marks, and nothing else. Everything else is never touched."""
+
+from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark, Route
+from overlay_net.model.policy_rule import PolicyRule
+
+
+def owns_link(link: Link, mark: OwnershipMark) -> bool:
+    return link.alias == mark.alias
+
+
+def owns_route(route: Route, mark: OwnershipMark) -> bool:
+    return route.info.protocol == mark.protocol
+
+
+def owns_policy_rule(rule: PolicyRule, mark: OwnershipMark) -> bool:
+    return rule.protocol == mark.protocol
+
+
+def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
+    """An address on our link with our protocol number.
+
+    Kernels before 5.18 do not keep the number: there every global address on our link counts as ours.
+    """
+    link = next((link for link in observed.links if link.index == address.link), None)
+    if link is None or not owns_link(link, mark) or address.link_local:
+        return False
+    return address.protocol == mark.protocol or not observed.marks_addresses

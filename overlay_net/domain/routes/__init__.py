@@ -1,0 +1,1 @@
+"""Which StaticRoutes apply to which nodes, and what their status is."""

@@ -1,0 +1,1 @@
+"""What people see of the whole cluster: counts, events, one screen."""

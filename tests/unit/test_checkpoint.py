@@ -1,0 +1,314 @@
+"""The last desired state: what is kept comes back as it was, and only where it can be believed."""
+
+import asyncio
+import json
+import logging
+import os
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overlay_net.adapters.checkpoint_file import STAMP_EVERY, CheckpointFile
+from overlay_net.agent.checkpoint import Listened, Recall
+from overlay_net.domain.kernel.checkpoint import (
+    Checkpoint,
+    Moment,
+    Unusable,
+    decode_checkpoint,
+    digest,
+    distrust,
+    encode_checkpoint,
+    stamp_bytes,
+)
+from overlay_net.domain.kernel.desired import desired_state
+from overlay_net.model.api import Listing, WatchEvent
+from overlay_net.model.errors import Unavailable
+from overlay_net.model.kernel import DesiredLink, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteKind
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_spec import encode_route
+from tests.unit.factories import overlay
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+THEN = Moment(NOON, "boot-1", 5000.0)
+NINE_MINUTES = timedelta(minutes=9)
+LINK = DesiredLink("tmp0", "eth0")
+
+
+def usual() -> NodeOverlay:
+    routes = [{"subnet": "192.168.0.0/24", "staticRoute": "r", "gateways": [{"address": "192.168.100.1"}]}]
+    return overlay(spec={"routes": routes}, status={"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1"})
+
+
+def sealed(version: object, body: object) -> bytes:
+    text = json.dumps(body).encode()
+    header = {"format": "overlay-net last state", "version": version, "sha256": sha256(text).hexdigest()}
+    return json.dumps(header).encode() + b"\n" + text
+
+
+STATE = encode_checkpoint(usual())
+STAMP = stamp_bytes(digest(STATE), THEN)
+
+
+def test_what_is_kept_comes_back() -> None:
+    found = decode_checkpoint(STATE, STAMP, "n1")
+    assert isinstance(found, Checkpoint)
+    assert found.confirmed == THEN
+    assert desired_state(found.overlay, LINK) == desired_state(usual(), LINK)
+
+
+@pytest.mark.parametrize(
+    ("state", "stamp", "node", "reason"),
+    [
+        (None, None, "n1", "Absent"),
+        (None, STAMP, "n1", "Absent"),
+        (b"", STAMP, "n1", "Broken"),
+        (b"\x00\xff garbage", STAMP, "n1", "Broken"),
+        (b"[" * 100_000, STAMP, "n1", "Broken"),
+        (STATE[:-20], STAMP, "n1", "Broken"),
+        (STATE.replace(b"192.168.100.4", b"192.168.100.5"), STAMP, "n1", "Broken"),
+        (b'{"kind": "NodeOverlayIp"}\n{}', STAMP, "n1", "Broken"),
+        (sealed(2, {"kind": "NodeOverlayIp"}), STAMP, "n1", "OtherVersion"),
+        (sealed("1", {"kind": "NodeOverlayIp"}), STAMP, "n1", "OtherVersion"),
+        (sealed(1, ["NodeOverlayIp"]), STAMP, "n1", "Broken"),
+        (sealed(1, {"kind": "Node", "metadata": {"name": "n1"}}), STAMP, "n1", "Broken"),
+        (STATE, STAMP, "n2", "Foreign"),
+        (STATE, None, "n1", "Unconfirmed"),
+        (STATE, b"nonsense", "n1", "Broken"),
+        (STATE, sealed(2, {}), "n1", "OtherVersion"),
+        (STATE, stamp_bytes(digest(b"another state"), THEN), "n1", "Unconfirmed"),
+        (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": "soon"}), "n1", "Broken"),
+        (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": NOON.isoformat()}), "n1", "Broken"),
+    ],
+)
+def test_what_is_not_whole_or_not_ours_is_not_used(
+    state: bytes | None, stamp: bytes | None, node: str, reason: str
+) -> None:
+    found = decode_checkpoint(state, stamp, node)
+    assert isinstance(found, Unusable)
+    assert found.reason == reason
+    assert "\n" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("later", "boot", "uptime", "reason"),
+    [
+        pytest.param(60, "boot-2", 20, None, id="a reboot"),
+        pytest.param(539, "boot-2", 20, None, id="a slow reboot"),
+        pytest.param(540, "boot-2", 20, "Stale", id="the limit"),
+        pytest.param(3600, "boot-2", 20, "Stale", id="an hour later"),
+        pytest.param(30, "boot-1", 5030, None, id="the agent alone was restarted"),
+        pytest.param(-1, "boot-2", 20, "ClockJumped", id="a clock without battery"),
+        pytest.param(-1, "boot-1", 5001, "ClockJumped", id="the clock was set back"),
+        pytest.param(60, "boot-2", 700, "Stale", id="set back after a boot that is itself too long ago"),
+        pytest.param(60, "boot-1", 5700, "Stale", id="set back within one boot"),
+        pytest.param(86400, "boot-1", 5001, "Stale", id="set forward: cannot be told from a day's sleep"),
+    ],
+)
+def test_what_is_old_or_from_the_future_is_not_trusted(
+    later: float, boot: str, uptime: float, reason: str | None
+) -> None:
+    doubt = distrust(THEN, Moment(NOON + timedelta(seconds=later), boot, uptime), NINE_MINUTES)
+    assert (doubt.reason if doubt else None) == reason
+
+
+gateways = st.builds(
+    Gateway,
+    st.sampled_from([ip_address(each) for each in ("192.168.100.1", "10.0.0.1", "2001:db8::1")]),
+    weight=st.integers(1, 256),
+    priority=st.integers(0, 3),
+)
+some_routes = st.builds(
+    DesiredRoute,
+    st.sampled_from([ip_network(each) for each in ("10.1.0.0/16", "192.168.0.0/24", "2001:db8:1::/48")]),
+    st.lists(gateways, max_size=3).map(tuple),
+    metric=st.integers(0, 9),
+    static_route=st.text("abc", max_size=3),
+    table=st.sampled_from([254, 100]),
+    kind=st.sampled_from(get_args(RouteKind)),
+    mtu=st.sampled_from([0, 1400]),
+    advmss=st.sampled_from([0, 1360]),
+    on_link=st.booleans(),
+    check=st.builds(HealthCheck, st.sampled_from(["arp", "icmp", "none"]), interval=st.sampled_from([1.0, 0.25])),
+    on_all_down=st.sampled_from(get_args(OnAllDown)),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(some_routes, max_size=4), st.sampled_from([None, "192.168.100.4/24", "2001:db8::4/64"]), st.booleans())
+def test_whatever_the_agent_acts_on_survives_the_file(
+    routes: list[DesiredRoute], address: str | None, reported_only: bool
+) -> None:
+    status = {} if address is None else {"configuredIpAddr" if reported_only else "ipAddr": address}
+    before = overlay(spec={"routes": [encode_route(route) for route in routes]}, status=status)
+    state = encode_checkpoint(before)
+    found = decode_checkpoint(state, stamp_bytes(digest(state), THEN), "n1")
+    assert isinstance(found, Checkpoint)
+    assert desired_state(found.overlay, LINK) == desired_state(before, LINK)
+    assert encode_checkpoint(found.overlay) == state
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(STATE) - 1), st.integers(1, 255), st.integers(0, len(STATE)))
+def test_no_damage_goes_unnoticed(position: int, change: int, end: int) -> None:
+    damaged = bytearray(STATE)
+    damaged[position] ^= change
+    for content in (bytes(damaged), STATE[:end]):
+        found = decode_checkpoint(content, STAMP, "n1")
+        if content.rstrip(b"\n") != STATE.rstrip(b"\n"):
+            assert isinstance(found, Unusable)
+
+
+def test_reports_and_versions_of_the_object_do_not_change_what_is_kept() -> None:
+    status = {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1", "configuredIpAddr": "192.168.100.4/24"}
+    later = replace(overlay(status=status, generation=7), resource_version="99", routes=usual().routes)
+    assert encode_checkpoint(later) == STATE
+
+
+# --- The files --------------------------------------------------------------------------------------------------------
+
+
+def files_in(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
+
+
+def at(seconds: float) -> Moment:
+    return Moment(NOON + timedelta(seconds=seconds), "boot-1", 5000 + seconds)
+
+
+async def test_the_files_are_private_and_complete(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path / "a" / "b", "n1")
+    before = os.umask(0)
+    try:
+        await file.remember(usual(), THEN)
+    finally:
+        os.umask(before)
+    assert files_in(file.state.parent) == ["n1.confirmed", "n1.state"]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in file.state.parent.iterdir()} == {0o600}
+    assert stat.S_IMODE(file.state.parent.stat().st_mode) == 0o700
+    found = CheckpointFile(tmp_path / "a" / "b", "n1").recall()
+    assert isinstance(found, Checkpoint)
+    assert found.confirmed == THEN
+
+
+async def test_only_a_change_is_written_and_confirmations_once_a_minute(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path, "n1")
+    first = usual()
+    await file.remember(first, at(0))
+    written = (file.state.stat().st_ino, file.stamp.stat().st_ino)
+    await file.remember(first, at(100))
+    same = usual()
+    await file.remember(same, at(100))
+    await file.confirm(same, at(STAMP_EVERY - 1))
+    assert (file.state.stat().st_ino, file.stamp.stat().st_ino) == written
+    await file.confirm(same, at(STAMP_EVERY))
+    assert file.state.stat().st_ino == written[0]
+    found = file.recall()
+    assert isinstance(found, Checkpoint)
+    assert found.confirmed == at(STAMP_EVERY)
+    # A new process finds its state already there.
+    await CheckpointFile(tmp_path, "n1").remember(usual(), at(200))
+    assert file.state.stat().st_ino == written[0]
+
+
+async def test_a_confirmation_is_only_of_the_object_that_is_kept(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path, "n1")
+    await file.remember(usual(), at(0))
+    await file.confirm(overlay(deleting=True), at(500))
+    await file.confirm(None, at(500))
+    found = file.recall()
+    assert isinstance(found, Checkpoint)
+    assert found.confirmed == at(0)
+    assert await file.forget() == ""
+    await file.confirm(usual(), at(500))
+    assert files_in(tmp_path) == []
+    assert await file.forget() == "", "twice is no error"
+
+
+async def test_a_crash_between_the_two_files_confirms_nothing(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path, "n1")
+    await file.remember(usual(), at(0))
+    file.state.write_bytes(encode_checkpoint(overlay(status={"ipAddr": "192.168.100.9/24"})))
+    found = file.recall()
+    assert isinstance(found, Unusable)
+    assert found.reason == "Unconfirmed"
+
+
+async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "blocked").write_text("a file where the directory should be")
+    file = CheckpointFile(tmp_path / "blocked", "n1")
+    for _ in range(3):
+        await file.remember(usual(), at(0))
+    assert await file.forget() == ""
+    assert len([each for each in caplog.records if "blocked" in each.getMessage()]) == 1
+    assert isinstance(file.recall(), Unusable)
+
+
+async def test_a_new_state_that_cannot_be_written_takes_the_old_one_along(tmp_path: Path) -> None:
+    """The old one may name an address that the node gives back now."""
+    file = CheckpointFile(tmp_path, "n1")
+    await file.remember(usual(), at(0))
+    # Something that cannot be replaced by a file stands where it is written first.
+    unfinished = tmp_path / ".n1.confirmed.new"
+    unfinished.mkdir()
+    await file.remember(overlay(status={"ipAddr": "192.168.100.9/24"}), at(10))
+    assert isinstance(file.recall(), Unusable)
+
+
+# --- When it is used --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_recalled_before_the_api_is_known_to_be_away(caplog: pytest.LogCaptureFixture) -> None:
+    now = [at(10)]
+    recall = Recall(lambda: Checkpoint(usual(), THEN), NINE_MINUTES, lambda: now[0])
+    assert recall.overlay() is None
+    recall.begin()
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        assert recall.overlay() == usual()
+    now[0] = at(541)
+    for _ in range(3):
+        assert recall.overlay() is None
+    assert [each.levelname for each in caplog.records] == ["INFO", "WARNING"], "each is told once"
+    assert "somebody else" in caplog.messages[-1]
+
+
+async def test_the_last_word_of_the_api_is_a_list_or_an_event_and_no_error() -> None:
+    class Source:
+        def __init__(self) -> None:
+            self.fails = True
+
+        async def list(self) -> Listing:
+            if self.fails:
+                raise Unavailable("away")
+            return Listing((), "1")
+
+        async def watch(self, resource_version: str):  # type: ignore[no-untyped-def]
+            for version in ("2", "3"):
+                yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": version}})
+            raise Unavailable("cut")
+
+    inner, clock, failures = Source(), iter(range(100)), []
+    listened = Listened(inner, lambda: at(next(clock)), lambda: failures.append(1))
+    with pytest.raises(Unavailable):
+        await listened.list()
+    assert (listened.confirmed, len(failures)) == (None, 1)
+    inner.fails = False
+    await listened.list()
+    assert listened.confirmed == at(1), "when it was asked, not when the answer came"
+    seen = []
+    with pytest.raises(Unavailable):
+        async for _ in listened.watch("1"):
+            seen.append(listened.confirmed)
+            await asyncio.sleep(0)
+    assert seen == [at(1), at(2)], "an event counts once it was taken over"
+    assert listened.confirmed == at(3)

@@ -1,0 +1,506 @@
+"""Which interface carries the overlay, and how: each mode converges from each other one and touches nothing foreign."""
+
+import errno
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overlay_net.domain.kernel.address import is_ours
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
+from overlay_net.domain.kernel.ownership import owns_link, owns_route
+from overlay_net.domain.kernel.parent_interface import (
+    ByAddress,
+    ByName,
+    ByRoute,
+    InterfaceSelector,
+    choose_parent,
+    interface_selector,
+    why_missing,
+)
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.report import configured_address, make_report
+from overlay_net.model.conditions import find
+from overlay_net.model.errors import ConfigurationError, KernelError
+from overlay_net.model.kernel import Address, Desired, Link, NextHop, Observed, OwnershipMark, Route
+from overlay_net.model.kernel_actions import (
+    AddAddress,
+    AddLink,
+    DeleteAddress,
+    DeleteLink,
+    KernelAction,
+    KernelPlan,
+    SetMacvlanMode,
+    SetMtu,
+)
+from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.settings import AgentSettings, load
+from tests.fakes.kernel import FakeKernel
+from tests.unit.factories import overlay
+
+MARKS = OwnershipMark(117, "overlay-net")
+OVERLAY = ip_interface("192.168.100.4/24")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LO = Link(1, "lo", None, None, None, up=True)
+ETH0 = Link(2, "eth0", "veth", None, None, up=True, mtu=1500, mac="52:54:00:00:00:01")
+ETH1 = Link(3, "eth1", "veth", None, None, up=True, mtu=9000, mac="52:54:00:00:00:02")
+PRIVATE, PUBLIC = Address(2, ip_interface("10.176.162.151/26"), None), Address(3, ip_interface("169.61.1.9/28"), None)
+
+
+def hop(gateway: str | None, link: int) -> tuple[NextHop, ...]:
+    return (NextHop(ip_address(gateway) if gateway else None, link),)
+
+
+ROUTES = (
+    Route(ip_network("10.176.162.128/26"), hop(None, 2), 2),
+    Route(ip_network("10.0.0.0/8"), hop("10.176.162.129", 2), 4),
+    Route(ip_network("169.61.1.0/28"), hop(None, 3), 2),
+    Route(ip_network("0.0.0.0/0"), hop("169.61.1.1", 3), 4),
+)
+
+
+def machine(*more: object) -> Observed:
+    return Observed(
+        links=(LO, ETH0, ETH1, *(each for each in more if isinstance(each, Link))),
+        addresses=(PRIVATE, PUBLIC, *(each for each in more if isinstance(each, Address))),
+        routes=(*ROUTES, *(each for each in more if isinstance(each, Route))),
+        sysctls={("eth0", "arp_ignore"): "0", ("eth1", "arp_ignore"): "0"},
+    )
+
+
+class ModesKernel(FakeKernel):
+    """With the secondary addresses of Linux, and its dislike of two kinds over one parent."""
+
+    def apply(self, action: KernelAction) -> None:
+        match action:
+            case AddLink(_, parent, kind):
+                below = self._named(parent)
+                others = {link.kind for link in self.links.values() if link.parent == below.index}
+                if others & {"macvlan", "ipvlan"} - {kind}:
+                    # Each wants to be the only receiver of the parent's packets (rx_handler).
+                    raise KernelError("busy", code=errno.EBUSY)
+                super().apply(action)
+            case DeleteAddress(name, interface):
+                index = self._named(name).index
+                subnet = [a for a in self.addresses if (a.link, a.interface.network) == (index, interface.network)]
+                super().apply(action)
+                promoted = self.sysctls.get((name, "promote_secondaries")) == "1"
+                if subnet and subnet[0].interface == interface and not promoted:
+                    for secondary in subnet[1:]:
+                        super().apply(DeleteAddress(name, secondary.interface))
+            case _:
+                super().apply(action)
+
+
+def rules(mode: str = "macvlan", parent: str = "eth0", **more: object) -> LinkConfig:
+    rule = interface_selector(parent, PRIVATE.interface.ip)
+    mac = stable_mac("n1", "tmp0")
+    return LinkConfig(rule, mode=mode, mac=mac, fallback=ip_network("10.0.0.0/8"), **more)  # type: ignore[arg-type]
+
+
+def node(*gateways: str, address: str | None = str(OVERLAY), subnet: str = "192.168.0.0/24") -> NodeOverlay:
+    hops = [{"address": each} for each in gateways]
+    status = {} if address is None else {"ipAddr": address}
+    routes = [{"subnet": subnet, "staticRoute": "r", "gateways": hops}]
+    return overlay(spec={"routes": routes}, status=status)
+
+
+USUAL = node("192.168.100.1")
+
+
+def wish(found: NodeOverlay | None, how: LinkConfig, observed: Observed) -> Desired:
+    return desired_state(found, desired_link(how, observed, MARKS), how.fallback)
+
+
+def converge(kernel: FakeKernel, found: NodeOverlay | None, how: LinkConfig, passes: int = 6) -> KernelPlan:
+    for _ in range(passes):
+        observed = kernel.observe()
+        plan = plan_kernel(wish(found, how, observed), observed, MARKS)
+        if not plan.actions:
+            return plan
+        for action in plan.actions:
+            kernel.apply(action)
+    raise AssertionError(f"it does not come to an end: {plan.actions}")
+
+
+def reported(kernel: FakeKernel, found: NodeOverlay, how: LinkConfig) -> Report:
+    observed = kernel.observe()
+    link = desired_link(how, observed, MARKS)
+    desired = desired_state(found, link, how.fallback)
+    plan = plan_kernel(desired, observed, MARKS)
+    return make_report(found, desired, link, plan, {}, configured_address(found, desired, observed, MARKS), NOW)
+
+
+def condition(report: Report, type_: str) -> tuple[bool, str]:
+    found = find(report.conditions, type_)
+    assert found is not None
+    return (found.status, found.reason)
+
+
+def foreign(observed: Observed) -> set[object]:
+    ours = {link.index for link in observed.links if owns_link(link, MARKS)}
+    return {
+        *(link for link in observed.links if link.index not in ours),
+        *(each for each in observed.addresses if not is_ours(each, observed, MARKS)),
+        *(
+            each
+            for each in observed.routes
+            if not owns_route(each, MARKS)
+            and not any(one.link in ours for one in each.next_hops)
+            # The kernel's own route for an address of ours.
+            and not (each.protocol == 2 and each.subnet == OVERLAY.network)
+        ),
+    }
+
+
+# --- The parent -------------------------------------------------------------------------------------------------------
+
+OURS = Link(9, "tmp0", "macvlan", 3, "overlay-net", up=True)
+DOWN0, DOWN1 = replace(ETH0, up=False), replace(ETH1, up=False)
+BOND = Link(7, "bond1", "bond", None, None, up=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "observed", "chosen"),
+    [
+        pytest.param("eth0", machine(), "eth0", id="a name"),
+        pytest.param("eth7", machine(), None, id="a name that is not there"),
+        pytest.param("eth7,eth1", machine(), "eth1", id="the first that is there"),
+        pytest.param("bond*,eth0", machine(BOND), "bond1", id="patterns in their order"),
+        pytest.param("bond*, eth0", machine(), "eth0", id="blanks between"),
+        pytest.param("eth*", machine(), "eth0", id="among equals the lowest index"),
+        pytest.param("eth*", Observed(links=(DOWN0, ETH1)), "eth1", id="one that is up"),
+        pytest.param("eth*", Observed(links=(ETH0, ETH1, OURS)), "eth1", id="the one in use"),
+        pytest.param("eth*", Observed(links=(ETH0, DOWN1, OURS)), "eth1", id="the one in use though it is down"),
+        pytest.param("eth0,eth1", Observed(links=(ETH0, ETH1, OURS)), "eth0", id="an earlier pattern counts for more"),
+        pytest.param("eth0,eth1", Observed(links=(DOWN0, ETH1)), "eth0", id="an earlier pattern, though down"),
+        pytest.param("*", Observed(links=(LO, OURS)), None, id="neither loopback nor a link of ours"),
+        pytest.param("tmp*", Observed(links=(replace(OURS, alias=None),)), None, id="nor one with the link's name"),
+        pytest.param("eth*", machine(Address(3, OVERLAY, 117)), "eth1", id="the one with our address"),
+        pytest.param("route:10.1.2.3", machine(), "eth0", id="a route through a gateway"),
+        pytest.param("route:10.176.162.130", machine(), "eth0", id="a route on the link"),
+        pytest.param("route:8.8.8.8", machine(), "eth1", id="the default route"),
+        pytest.param("route:2001:db8::1", machine(), None, id="no route of that family"),
+        pytest.param(
+            "route:10.1.2.3", machine(OURS, Route(ip_network("10.1.2.0/24"), hop("192.168.100.1", 9), 117)), "eth0"
+        ),
+        pytest.param("route:10.1.2.3", machine(Route(ip_network("10.1.0.0/16"), hop(None, 9), 4)), "eth0"),
+        pytest.param("route:10.1.2.3", machine(Route(ip_network("10.1.0.0/16"), (), 4, kind="blackhole")), "eth0"),
+        pytest.param(
+            "route:8.8.8.8", Observed(links=(ETH0, DOWN1, OURS), routes=ROUTES[:2]), "eth1", id="down, not moved"
+        ),
+        pytest.param("node-ip", machine(), "eth0", id="the link with the node's address"),
+        pytest.param("node-ip", Observed(links=(ETH0, ETH1), addresses=(PUBLIC,)), None, id="an address away"),
+    ],
+)
+def test_the_parent_that_is_meant(text: str, observed: Observed, chosen: str | None) -> None:
+    rule = interface_selector(text, PRIVATE.interface.ip)
+    assert choose_parent(rule, observed, MARKS, "tmp0") == chosen
+    assert why_missing(rule)
+
+
+links = st.builds(
+    Link,
+    st.integers(1, 6),
+    st.sampled_from(["lo", "eth0", "eth1", "bond0", "tmp0", "ens3"]),
+    st.sampled_from([None, "macvlan", "veth"]),
+    st.sampled_from([None, 2, 3]),
+    st.sampled_from([None, "overlay-net"]),
+    st.booleans(),
+)
+routes_somewhere = st.builds(
+    Route,
+    st.sampled_from([ip_network(each) for each in ("0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16")]),
+    st.integers(1, 7).map(lambda link: hop("10.9.9.9", link)),
+    st.sampled_from([2, 4, 117]),
+)
+any_rule = st.sampled_from(
+    [
+        interface_selector(text, ip_address("10.0.0.1"))
+        for text in ("eth0", "eth*,bond*", "*", "route:10.1.2.3", "node-ip")
+    ]
+)
+
+
+@settings(deadline=None)
+@given(
+    any_rule,
+    st.lists(links, max_size=5, unique_by=(lambda each: each.index, lambda each: each.name)),
+    st.lists(routes_somewhere, max_size=4),
+    st.lists(st.builds(Address, st.integers(1, 7), st.just(ip_interface("10.0.0.1/24")), st.none()), max_size=2),
+    st.randoms(),
+)
+def test_the_parent_is_there_is_not_ours_and_does_not_depend_on_the_order_of_a_dump(
+    rule: InterfaceSelector, found: list[Link], routes: list[Route], addresses: list[Address], chance: object
+) -> None:
+    observed = Observed(tuple(found), tuple(addresses), tuple(routes))
+    chosen = choose_parent(rule, observed, MARKS, "tmp0")
+    if chosen is not None:
+        (link,) = [each for each in found if each.name == chosen]
+        assert not owns_link(link, MARKS)
+        assert link.name != "tmp0"
+    if isinstance(rule, ByName):
+        chance.shuffle(found)  # type: ignore[attr-defined]
+        assert choose_parent(rule, replace(observed, links=tuple(found)), MARKS, "tmp0") == chosen
+
+
+@pytest.mark.parametrize("text", ["", "a/b", "eth0,", "route:", "route:eth0", "sixteen-letters-", "eth0;eth1 x"])
+def test_a_rule_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"interface|address"):
+        interface_selector(text, None)
+    with pytest.raises(ValueError, match="node_ip"):
+        interface_selector("node-ip", None)
+
+
+def test_rules_are_what_was_written() -> None:
+    assert interface_selector("eth1,bond*", None) == ByName(("eth1", "bond*"))
+    assert interface_selector("route:2001:db8::1", None) == ByRoute(ip_address("2001:db8::1"))
+    assert interface_selector("node-ip", ip_address("10.0.0.1")) == ByAddress(ip_address("10.0.0.1"))
+
+
+def test_a_parent_that_vanishes_is_told_and_everything_returns_with_it() -> None:
+    kernel, how = ModesKernel(MARKS, machine()), rules(parent="eth0")
+    converge(kernel, USUAL, how)
+    kernel.delete_link(2)
+    converge(kernel, USUAL, how)
+    report = reported(kernel, USUAL, how)
+    assert condition(report, "Configured") == (False, "ParentMissing")
+    assert condition(report, "Ready") == (False, "NotConfigured")
+    kernel.links[12] = replace(ETH0, index=12)
+    converge(kernel, USUAL, how)
+    report = reported(kernel, USUAL, how)
+    assert (condition(report, "Ready"), report.interface) == ((True, "Ready"), "eth0")
+
+
+# --- Modes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "mode"),
+    [
+        (rules(), "macvlan", "bridge"),
+        (rules(macvlan_mode="private"), "macvlan", "private"),
+        (rules(macvlan_mode="vepa"), "macvlan", "vepa"),
+        (rules("ipvlan"), "ipvlan", ""),
+    ],
+)
+def test_a_link_of_our_own(how: LinkConfig, kind: str, mode: str) -> None:
+    kernel = ModesKernel(MARKS, machine())
+    converge(kernel, USUAL, how)
+    (tmp0,) = [link for link in kernel.links.values() if link.name == "tmp0"]
+    assert (tmp0.kind, tmp0.mode, tmp0.mtu, tmp0.parent) == (kind, mode, 1500, 2)
+    report = reported(kernel, USUAL, how)
+    assert (report.interface, report.link, report.configured) == ("eth0", "tmp0", OVERLAY)
+    assert condition(report, "Ready") == (True, "Ready")
+
+
+def test_the_mac_is_the_nodes_own_and_no_link_that_exists_gets_another() -> None:
+    kernel, how = ModesKernel(MARKS, machine()), rules()
+    converge(kernel, USUAL, how)
+    (tmp0,) = [link for link in kernel.links.values() if link.name == "tmp0"]
+    assert tmp0.mac == stable_mac("n1", "tmp0")
+    kernel.delete_link(tmp0.index)
+    converge(kernel, USUAL, how)
+    (again,) = [link for link in kernel.links.values() if link.name == "tmp0"]
+    assert (again.mac, again.index != tmp0.index) == (tmp0.mac, True)
+    kernel.links[again.index] = replace(again, mac="02:11:22:33:44:55")
+    observed = kernel.observe()
+    assert not plan_kernel(wish(USUAL, how, observed), observed, MARKS).actions
+
+
+@given(st.text(max_size=20), st.sampled_from(["tmp0", "tmp1"]))
+def test_a_stable_mac_is_local_and_of_one_host(name: str, link: str) -> None:
+    mac = stable_mac(name, link)
+    first = int(mac[:2], 16)
+    assert (first & 0b10, first & 0b01, len(bytes.fromhex(mac.replace(":", "")))) == (0b10, 0, 6)
+    assert mac == stable_mac(name, link)
+    assert mac != stable_mac(name + "x", link)
+
+
+def test_mode_and_mtu_are_changed_in_place() -> None:
+    kernel = ModesKernel(MARKS, machine())
+    converge(kernel, USUAL, rules())
+    kernel.links[2] = replace(kernel.links[2], mtu=9000)
+    how = rules(macvlan_mode="private")
+    observed = kernel.observe()
+    actions = plan_kernel(wish(USUAL, how, observed), observed, MARKS).actions
+    assert actions == (SetMtu("tmp0", 9000), SetMacvlanMode("tmp0", "private"))
+
+
+def test_the_address_on_the_interface_itself() -> None:
+    kernel, how = ModesKernel(MARKS, machine()), rules("address")
+    before = kernel.observe()
+    converge(kernel, USUAL, how)
+    after = kernel.observe()
+    assert Address(2, OVERLAY, 117) in after.addresses
+    assert after.links == before.links
+    assert after.sysctls == before.sysctls, "nothing is set on the interface"
+    (ours,) = [each for each in after.routes if each.protocol == 117]
+    assert (ours.next_hops, ours.source) == (hop("192.168.100.1", 2), OVERLAY.ip)
+    report = reported(kernel, USUAL, how)
+    assert (report.interface, report.link, report.configured) == ("eth0", "eth0", OVERLAY)
+    assert condition(report, "Ready") == (True, "Ready")
+    converge(kernel, None, how)
+    assert kernel.observe() == before
+
+
+def test_on_a_kernel_that_marks_no_addresses_the_interface_itself_is_refused() -> None:
+    observed = replace(machine(), marks_addresses=False)
+    plan = plan_kernel(wish(USUAL, rules("address"), observed), observed, MARKS)
+    assert plan.problems[0].reason == "KernelTooOld"
+    assert not [each for each in plan.actions if isinstance(each, AddAddress | DeleteLink)]
+
+
+def test_an_address_of_somebody_else_that_leans_on_ours_is_not_pulled_down() -> None:
+    theirs = Address(2, ip_interface("192.168.100.77/24"), None)
+    kernel, how = ModesKernel(MARKS, machine()), rules("address")
+    converge(kernel, USUAL, how)
+    kernel.addresses.append(theirs)
+    dying = overlay(status={"ipAddr": str(OVERLAY)}, deleting=True)
+    plan = converge(kernel, dying, how)
+    assert [each.reason for each in plan.problems] == ["AddressShared"]
+    assert theirs in kernel.addresses
+    assert condition(reported(kernel, dying, how), "Configured") == (False, "Releasing")
+    kernel.sysctls["eth0", "promote_secondaries"] = "1"
+    converge(kernel, dying, how)
+    assert [each for each in kernel.addresses if each.link == 2] == [PRIVATE, theirs]
+    # Where theirs was first, ours is the one that leans.
+    kernel = ModesKernel(MARKS, machine(theirs))
+    converge(kernel, USUAL, how)
+    converge(kernel, dying, how)
+    assert [each for each in kernel.addresses if each.link == 2] == [PRIVATE, theirs]
+
+
+def test_routes_only() -> None:
+    kernel, how = ModesKernel(MARKS, machine()), rules("none")
+    found = node(address=None)
+    before = kernel.observe()
+    converge(kernel, found, how)
+    after = kernel.observe()
+    assert (after.links, after.addresses, after.sysctls) == (before.links, before.addresses, before.sysctls)
+    (ours,) = [each for each in after.routes if each.protocol == 117]
+    assert ours.next_hops == hop("10.176.162.129", 2), "the gateway that the node has for 10.0.0.0/8"
+    report = reported(kernel, found, how)
+    assert (report.interface, report.link, report.configured) == ("eth0", "", None)
+    assert (condition(report, "Configured"), condition(report, "Ready")) == ((True, "RoutesOnly"), (True, "Ready"))
+    failing = node("10.9.9.9", address=None)
+    assert condition(reported(kernel, failing, how), "Ready") == (False, "RoutesFailing")
+    dying = overlay(deleting=True)
+    converge(kernel, dying, how)
+    assert condition(reported(kernel, dying, how), "Configured") == (False, "Released")
+    assert kernel.observe() == before
+
+
+def test_routes_only_takes_a_link_of_before_away_and_says_so_while_it_is_there() -> None:
+    kernel = ModesKernel(MARKS, machine())
+    converge(kernel, USUAL, rules())
+    assert condition(reported(kernel, USUAL, rules("none")), "Configured") == (False, "Pending")
+    assert condition(reported(kernel, USUAL, rules("none")), "Ready") == (False, "NotConfigured")
+    converge(kernel, node("10.176.162.129"), rules("none"))
+    assert "tmp0" not in {link.name for link in kernel.links.values()}
+    assert condition(reported(kernel, node("10.176.162.129"), rules("none")), "Ready") == (True, "Ready")
+
+
+# --- Properties -------------------------------------------------------------------------------------------------------
+
+hows = st.builds(
+    lambda mode, parent, macvlan_mode: rules(mode, parent, macvlan_mode=macvlan_mode),
+    st.sampled_from(["macvlan", "ipvlan", "address", "none"]),
+    st.sampled_from(["eth0", "eth1", "eth7,eth*", "route:10.1.2.3", "node-ip", "eth7"]),
+    st.sampled_from(["bridge", "private"]),
+)
+founds = st.none() | st.builds(
+    lambda gateway, address, subnet: node(*gateway, address=address, subnet=subnet),
+    st.sampled_from([("192.168.100.1",), ("10.176.162.129",), (), ("192.168.100.1", "192.168.100.254")]),
+    st.sampled_from([None, "192.168.100.4/24", "192.168.100.5/24"]),
+    st.sampled_from(["192.168.0.0/24", "172.16.0.0/12"]),
+)
+others = st.lists(
+    st.sampled_from(
+        [
+            Address(2, ip_interface("192.168.100.77/24"), None),
+            Address(2, ip_interface("172.31.0.1/32"), None),
+            Address(3, ip_interface("192.168.100.78/24"), 9),
+            Link(20, "other0", "macvlan", 2, None, up=True, mtu=1400, mode="bridge"),
+            Route(ip_network("172.31.5.0/24"), hop("10.176.162.129", 2), 186),
+            Route(ip_network("172.16.0.0/12"), hop("10.176.162.129", 2), 4),
+        ]
+    ),
+    max_size=4,
+    unique=True,
+)
+steps = st.tuples(hows, founds, st.integers(0, 9), st.sampled_from([None, 1400, 9000]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(others, st.lists(steps, min_size=1, max_size=4), st.booleans())
+def test_any_walk_through_modes_parents_and_crashes_converges_and_touches_nothing_foreign(
+    present: list[object], walk: list[tuple[LinkConfig, NodeOverlay | None, int, int | None]], promoted: bool
+) -> None:
+    # Two kinds of links cannot share a parent, and somebody else's macvlan stays.
+    walk = [step for step in walk if not (step[0].mode == "ipvlan" and any(isinstance(each, Link) for each in present))]
+    kernel = ModesKernel(MARKS, machine(*present))
+    kernel.sysctls["eth0", "promote_secondaries"] = kernel.sysctls["eth1", "promote_secondaries"] = str(int(promoted))
+    for how, found, crash, mtu in walk:
+        if mtu is not None:
+            kernel.links[2] = replace(kernel.links[2], mtu=mtu)
+        before, observed = foreign(kernel.observe()), kernel.observe()
+        for action in plan_kernel(wish(found, how, observed), observed, MARKS).actions[:crash]:
+            kernel.apply(action)
+        plan = converge(kernel, found, how)
+        after = kernel.observe()
+        assert foreign(after) == before
+        ours = [link for link in after.links if owns_link(link, MARKS)]
+        marked = [each for each in after.addresses if is_ours(each, after, MARKS)]
+        reasons = {problem.reason for problem in plan.problems if problem.route is None}
+        if found is None and not reasons:
+            assert not ours
+            assert not marked
+            assert not any(owns_route(each, MARKS) for each in after.routes)
+        if not reasons:
+            assert len(marked) <= 1
+            assert len(ours) == int(bool(marked) and how.mode in ("macvlan", "ipvlan"))
+            assert all(link.mtu == next(each.mtu for each in after.links if each.index == link.parent) for link in ours)
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("interface: a/b", "interface: 'a/b'"),
+        ("interface: 'route:eth0'", "an address after route:"),
+        ("interface: node-ip", "node_ip"),
+        ("node_ip: 1.2.3", "node_ip: '1.2.3'"),
+        ("link_mode: tap", "'macvlan', 'ipvlan', 'address' or 'none'"),
+        ("macvlan_mode: passthru", "'bridge', 'private' or 'vepa'"),
+        ("fallback_subnet: 10.0.0.1/8", "without host bits"),
+        ("state_dir: var/lib", "absolute path"),
+        ("resurrect_for: 10m", "less than fence_after"),
+        ("{fence_after: 1m, resurrect_for: 2m}", "less than fence_after (60s)"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told_in_one_line(tmp_path: Path, text: str, part: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text if text.startswith("{") else f"node_name: n1\n{text}\n")
+    with pytest.raises(ConfigurationError) as error:
+        load(AgentSettings, file)
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_how_long_the_last_state_is_believed_follows_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
+    monkeypatch.setenv("OVERLAY_NODE_IP", "")
+    usual = load(AgentSettings, None)
+    assert (usual.trusted_for, usual.state_dir) == (timedelta(minutes=9), Path("/var/lib/overlay-net"))
+    monkeypatch.setenv("OVERLAY_FENCE_AFTER", "100s")
+    monkeypatch.setenv("OVERLAY_STATE_DIR", "")
+    assert (load(AgentSettings, None).trusted_for, load(AgentSettings, None).state_dir) == (timedelta(seconds=90), None)
+    monkeypatch.setenv("OVERLAY_RESURRECT_FOR", "20s")
+    assert load(AgentSettings, None).trusted_for == timedelta(seconds=20)

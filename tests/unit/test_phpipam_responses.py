@@ -1,0 +1,190 @@
+"""What an answer of phpIPAM means, and our mark among the words of people."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay_net.adapters.phpipam.owner_tag import encode_owner, find_owner, marked, sign_of
+from overlay_net.adapters.phpipam.responses import AnswerLost, NothingFound, TokenRefused, data_of
+from overlay_net.adapters.phpipam.rows import Row
+from overlay_net.model.errors import Conflict, CredentialsRefused, Exhausted, NotFound, Refused, Unavailable
+from overlay_net.model.ipam import Owner
+
+WHAT = "GET subnets/7/"
+
+
+def failure(code: int, message: str, **more: Any) -> bytes:
+    return json.dumps({"code": code, "success": False, "message": message, "time": 0.01, **more}).encode()
+
+
+DUPLICATE = "Error: SQLSTATE[23000]: Integrity constraint violation: 1062 Duplicate entry '7-7' for key 'sid_ip_unique'"
+TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too long for column 'note' at row 1"
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "error"),
+    [
+        (400, "Invalid application id", CredentialsRefused),
+        (503, "Application disabled", CredentialsRefused),
+        (503, "SSL connection is required for API", CredentialsRefused),
+        (503, "Invalid enc_request", CredentialsRefused),
+        (503, "Invalid app security", CredentialsRefused),
+        (503, "API server disabled", Unavailable),
+        (401, "Unauthorized", TokenRefused),
+        (403, "Invalid token", TokenRefused),
+        (403, "Token expired", TokenRefused),
+        (403, "Please provide token", TokenRefused),
+        (401, "invalid permissions", Refused),
+        (500, "Your IP has been blocked for 5 minutes because of excessive login failures", Unavailable),
+        (500, "Invalid username or password", AnswerLost),
+        (400, "Invalid controller", Refused),
+        (415, "Invalid Content type application/octet-stream", Refused),
+        (400, "Invalid JSON: Syntax error", Refused),
+        (400, "Invalid request key custom_x", Refused),
+        (400, "Invalid filter_by", Refused),
+        (501, "Not Implemented", Refused),
+        (400, "Invalid subnet Id (7)", NotFound),
+        (404, "Invalid subnet Id (7)", NotFound),
+        (404, "Invalid subnet Id", NotFound),
+        (400, "Invalid subnet identifier", NotFound),
+        (404, "Section does not exist", NotFound),
+        (404, "Invalid Id", NotFound),
+        (404, "Address does not exist", NotFound),
+        (404, "No subnets found", NotFound),
+        (404, "No free addresses found", Exhausted),
+        (404, "No free addresses found (subnet is full)", Exhausted),
+        (404, "No addresses found", NothingFound),
+        (404, "No results (filter applied)", NothingFound),
+        (404, "No slaves", NothingFound),
+        (404, "Hostname not found", NothingFound),
+        (404, "Address not found", NothingFound),
+        (409, "IP address already exists", Conflict),
+        (500, DUPLICATE, Conflict),
+        (500, "192.168.100.0 is not a valid address for subnet 192.168.100.0/24", Refused),
+        (400, "Tag does not exist", Refused),
+        (400, "IP address cannot be changed", Refused),
+        (500, TOO_LONG, Refused),
+        (500, "Error: Missing primary key", AnswerLost),
+        (503, "Transaction timed out after 30 seconds because of transaction lock", Unavailable),
+    ],
+)
+def test_each_failure_of_the_api_is_one_of_ours_and_repeats_its_words(
+    status: int, message: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error) as raised:
+        data_of(status, failure(status, message), WHAT)
+    assert type(raised.value) is error
+    assert WHAT in str(raised.value)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ("No free addresses found", Exhausted),
+        ("No addresses found", NothingFound),
+        ("Address does not exist", NotFound),
+        ("Invalid subnet Id", NotFound),
+    ],
+)
+def test_up_to_1_4_a_failure_comes_with_status_200(message: str, error: type[Exception]) -> None:
+    with pytest.raises(error) as raised:
+        data_of(200, failure(200, message), WHAT)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        pytest.param(200, failure(500, "Cannot obtain lock for /tmp/x after 30.0 seconds"), AnswerLost, id="lock"),
+        pytest.param(200, failure(500, "MySQL wait timeout exceeded after 30 seconds"), AnswerLost, id="mysql lock"),
+        pytest.param(
+            501, b'{"code":501,"success":true,"message":"Method not implemented"}', Refused, id="success of nothing"
+        ),
+        pytest.param(500, b"", AnswerLost, id="a fatal PHP error"),
+        pytest.param(502, b"<html><h1>502 Bad Gateway</h1></html>", AnswerLost, id="nginx"),
+        pytest.param(200, b"<div class='alert'>Invalid ping path</div>", AnswerLost, id="HTML with 200"),
+        pytest.param(404, b'<div></div>{"code":404,"success":false}', AnswerLost, id="HTML before JSON"),
+        pytest.param(200, b"\xff\xfe", AnswerLost, id="no text"),
+        pytest.param(200, b"[]", AnswerLost, id="a list"),
+        pytest.param(200, b"{}", AnswerLost, id="another API"),
+        pytest.param(500, b'{"success": true, "code": 200}', NotFound, id="a success that contradicts its status"),
+    ],
+)
+def test_what_is_no_success_in_every_respect_is_a_failure(status: int, body: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        data_of(status, body, WHAT)
+
+
+def test_a_success_gives_what_is_in_it() -> None:
+    body = b'{"code":201,"success":true,"message":"Address created","id":"12","data":"192.168.100.2","time":0.004}'
+    assert data_of(201, body, WHAT)["id"] == "12"
+    assert data_of(200, b'{"code":200,"success":true,"message":"Address deleted"}', WHAT).get("data") is None
+
+
+def test_a_lock_out_says_for_how_long() -> None:
+    with pytest.raises(Unavailable) as raised:
+        data_of(500, failure(500, "Your IP has been blocked for 5 minutes because of excessive login failures"), WHAT)
+    assert raised.value.retry_after == 300
+
+
+# --- The mark ----------------------------------------------------------------------------------------------------
+
+names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True)
+owners = st.builds(Owner, names, names, st.just("") | st.uuids().map(str))
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80).filter(lambda text: "cluster=" not in text)
+
+
+@given(owners, words)
+def test_a_mark_is_read_back_after_whatever_people_wrote(owner: Owner, before: str) -> None:
+    text = marked(before, owner)
+    assert find_owner(text) == owner
+    assert before.strip() in text
+    assert sign_of(owner.cluster) in text
+    assert marked(text, owner) == text
+
+
+@given(owners, owners, words, words)
+def test_an_earlier_mark_is_replaced_in_place_and_the_words_around_it_stay(
+    old: Owner, new: Owner, before: str, behind: str
+) -> None:
+    text = marked(f"{before}\n{encode_owner(old)}\n{behind}", new)
+    assert text == f"{before}\n{encode_owner(new)}\n{behind}"
+    assert find_owner(text) == new
+
+
+@pytest.mark.parametrize(
+    "text", ["", "overlay-net", "overlay-net cluster=a", "overlay-net cluster= node=n uid=u", "cluster=a node=n uid=u"]
+)
+def test_what_is_no_whole_mark_is_none(text: str) -> None:
+    assert find_owner(text) is None
+
+
+@pytest.mark.parametrize(
+    ("ip", "address"),
+    [
+        ("192.168.100.2", "192.168.100.2"),
+        ("2887647242", "172.30.0.10"),
+        ("2001:DB8::2", "2001:db8::2"),
+        (str(0x20010DB8 << 96 | 2), "2001:db8::2"),
+        ("", "None"),
+        (None, "None"),
+        ("x", "None"),
+    ],
+)
+def test_an_address_is_read_in_each_form_that_phpipam_gives(ip: object, address: str) -> None:
+    assert str(Row.parse({"ip": ip}, "note").address) == address
+
+
+@pytest.mark.parametrize("raw", [{"id": 7, "subnetId": 3, "tag": 4}, {"id": "7", "subnetId": "3", "tag": "4"}])
+def test_numbers_of_a_row_may_be_text(raw: dict[str, Any]) -> None:
+    row = Row.parse(raw, "note")
+    assert (row.id, row.subnet, row.tag) == (7, 3, 4)
+
+
+def test_a_row_of_nothing_is_no_crash() -> None:
+    row = Row.parse({"id": None, "subnetId": [], "custom_fields": None, "tag": None, "note": None}, "custom_owner")
+    assert (row.id, row.owner, row.tag, row.holder) == (0, None, 2, "row 0")

@@ -1,0 +1,67 @@
+"""What is remembered of routes that were taken away while an agent does not confirm that they are gone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from overlay_net.domain.allocation.withdrawn_routes import PATIENCE, tell_of_withdrawn, withdrawals
+from overlay_net.model.node_actions import Announce, ApplyAssignment
+from overlay_net.model.overlay import NodeOverlay
+from tests.unit.factories import overlay
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+EARLIER = "2026-01-01T11:00:00Z"
+
+
+def having(*owners: str, withdrawn: Any = (), generation: int = 3, seen: int = 3) -> NodeOverlay:
+    routes = [{"subnet": f"10.{place}.0.0/16", "staticRoute": owner} for place, owner in enumerate(owners)]
+    gone = [{"staticRoute": name, "since": EARLIER} for name in withdrawn]
+    spec = {"routes": routes, "withdrawn": gone}
+    return overlay(spec=spec, generation=generation, status={"observedGeneration": seen})
+
+
+def named(before: NodeOverlay, *owners: str) -> dict[str, str]:
+    return {each.static_route: str(each.since) for each in withdrawals(before, having(*owners).routes, NOW)}
+
+
+def test_what_goes_is_named_until_the_agent_has_confirmed_it() -> None:
+    now, earlier = str(NOW), str(NOW - timedelta(hours=1))
+    assert named(having("a", "b"), "a", "b") == {}
+    assert named(having("a", "b"), "a") == {"b": now}
+    silent = having("a", withdrawn=["b"], seen=2)
+    assert named(silent, "a", "c") == {"b": earlier}, "another change in between"
+    assert named(silent) == {"a": now, "b": earlier}
+    assert named(silent, "a", "b") == {}, "it is back"
+    assert named(having("a", withdrawn=["b"]), "a", "c") == {}, "confirmed"
+
+
+def test_an_agent_that_does_not_confirm_is_named_after_a_while_and_once() -> None:
+    silent = having("a", withdrawn=["b"], seen=2)
+    began = NOW - timedelta(hours=1)
+    early = tell_of_withdrawn(silent, began + timedelta(seconds=5))
+    assert (early.actions, early.look_after) == ((), PATIENCE - timedelta(seconds=5))
+    late = tell_of_withdrawn(silent, NOW)
+    apply, event = late.actions
+    assert isinstance(apply, ApplyAssignment)
+    assert isinstance(event, Announce)
+    condition = apply.assignment.withdrawn
+    assert condition is not None
+    assert (condition.status, condition.reason) == (False, "WaitingForAgent")
+    for part in ("node n1", "routes of b", "2026-01-01 11:00:00"):
+        assert part in condition.message
+        assert part in event.message
+    told = replace(silent, assignment=apply.assignment)
+    assert not tell_of_withdrawn(told, NOW + timedelta(hours=1)).actions
+    confirmed = replace(told, report=replace(told.report, observed_generation=3))
+    (cleared,) = tell_of_withdrawn(confirmed, NOW).actions
+    assert isinstance(cleared, ApplyAssignment)
+    assert cleared.assignment.withdrawn is None
+    assert not tell_of_withdrawn(having("a", withdrawn=["b"]), NOW).actions
+
+
+def test_the_condition_is_the_controllers_and_no_part_of_a_report() -> None:
+    (apply, _) = tell_of_withdrawn(having("a", withdrawn=["b"], seen=2), NOW).actions
+    assert isinstance(apply, ApplyAssignment)
+    read = overlay(status=apply.assignment.to_json())
+    assert read.assignment.withdrawn == apply.assignment.withdrawn
+    assert read.report.conditions == ()
