@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 from lab.cluster.api_server import ControlPlane
 from lab.net import vlan
 from lab.phpipam import process as phpipam
-from lab.phpipam.process import PhpIpam
+from lab.phpipam.process import PhpIpamProcess
 from lab.product import NAMESPACE, Product
 
 Kind = Literal["cluster", "phpipam"]
@@ -79,7 +79,7 @@ class InCluster:
 
 
 class InPhpIpam:
-    def __init__(self, plane: ControlPlane, server: PhpIpam) -> None:
+    def __init__(self, plane: ControlPlane, server: PhpIpamProcess) -> None:
         self._plane = plane
         self._server = server
 

@@ -16,7 +16,7 @@ from lab.cluster.api_server import ControlPlane
 from lab.net import vlan
 from lab.net.traffic import Count, Stream, Unreachable, seen_source, serve
 from lab.net.vlan import Node, Vlan
-from lab.phpipam.process import PhpIpam
+from lab.phpipam.process import PhpIpamProcess
 from lab.processes import Process, wait_until
 from lab.product import Product, conditions_of
 from lab.sources import CONTENT, ZONE, InCluster, InPhpIpam, Kind, Source
@@ -95,7 +95,7 @@ class Story:
     def _source(self) -> Source:
         if self.ipam == "cluster":
             return InCluster(self.plane)
-        server = PhpIpam(self.directory, CONTENT)
+        server = PhpIpamProcess(self.directory, CONTENT)
         self._open.append(server.close)
         self.tell.fact(f"phpIPAM, simulated, has {vlan.OVERLAY_SUBNET} with rows of other people in it")
         return InPhpIpam(self.plane, server)

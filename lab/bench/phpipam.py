@@ -14,7 +14,7 @@ from lab.bench.measure import NODES_JOINING, Row, join, seconds_for_all
 from lab.build.assets import find_assets
 from lab.cluster.api_server import ControlPlane
 from lab.phpipam import process as phpipam
-from lab.phpipam.process import PhpIpam
+from lab.phpipam.process import PhpIpamProcess
 from lab.processes import wait_until
 from lab.product import NAMESPACE, Product, conditions_of
 from lab.sources import ZONE
@@ -35,7 +35,7 @@ CONTENT: dict[str, Any] = {
 
 
 def bench_phpipam(directory: Path) -> list[Row]:
-    with ControlPlane.start(directory, find_assets()) as plane, PhpIpam(directory, CONTENT) as server:
+    with ControlPlane.start(directory, find_assets()) as plane, PhpIpamProcess(directory, CONTENT) as server:
         product = Product(plane, directory)
         values = phpipam.chart_values({ZONE: [OURS]}, concurrency=PARALLEL)
         product.install({}, {"log": {"level": "warning"}, "audit_interval": "5m", "status_batch": "1s"}, values)

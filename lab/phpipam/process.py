@@ -59,7 +59,7 @@ class Calls:
     logins: int
 
 
-class PhpIpam:
+class PhpIpamProcess:
     """The server; ``content`` are its sections, subnets, addresses and faults, as a seed file names them."""
 
     def __init__(self, directory: Path, content: JsonObject) -> None:

@@ -180,7 +180,7 @@ def backends(
                 cluster,
                 caches.pool_of_subnet,
                 known.used_by_others,
-                mark_field=settings.mark_field,
+                owner_tag_field=settings.mark_field,
                 lock_wait=settings.lock_wait,
                 touch=settings.touch_interval,
             )
@@ -202,7 +202,7 @@ async def phpipam_client(
     credentials.check()
     timeout = settings.timeout.total_seconds()
     # Whoever waits for phpIPAM is looked at as soon as it answers again.
-    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, reopened=queues.ipam_answers)
+    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, on_recovery=queues.ipam_answers)
     metrics.watch_ipam(
         "phpipam",
         up=lambda: breaker.error is None or isinstance(breaker.error, CredentialsRefused),
@@ -226,7 +226,7 @@ async def phpipam_client(
             concurrency=settings.concurrency,
             fence=fence,
         )
-        watch = asyncio.ensure_future(credentials.watch(client.renew))
+        watch = asyncio.ensure_future(credentials.watch(client.renew_credentials))
         try:
             yield client
         finally:

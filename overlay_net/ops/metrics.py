@@ -217,11 +217,11 @@ class ControllerMetrics(Metrics):
         self._ipam_up.labels(backend).set_function(up)
         self._ipam_refused.labels(backend).set_function(refused)
 
-    def asked(self, operation: str, outcome: str, seconds: float) -> None:
+    def observe_phpipam_request(self, operation: str, outcome: str, seconds: float) -> None:
         self._phpipam_requests.labels(operation, outcome).inc()
         self._phpipam_seconds.labels(operation).observe(seconds)
 
-    def logged_in(self, outcome: str) -> None:
+    def observe_phpipam_login(self, outcome: str) -> None:
         self._phpipam_logins.labels(outcome).inc()
 
 

@@ -44,11 +44,11 @@ class Observed:
     calls: list[tuple[str, str]] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
 
-    def asked(self, operation: str, outcome: str, seconds: float) -> None:
+    def observe_phpipam_request(self, operation: str, outcome: str, seconds: float) -> None:
         assert seconds >= 0
         self.calls.append((operation, outcome))
 
-    def logged_in(self, outcome: str) -> None:
+    def observe_phpipam_login(self, outcome: str) -> None:
         self.logins.append(outcome)
 
 

@@ -154,7 +154,7 @@ async def test_a_blocked_address_is_silent_for_five_minutes_and_then_asks_once()
 @contextlib.asynccontextmanager
 async def watching(lab: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(credentials, "LOOK_EVERY", 0.01)
-    task = asyncio.create_task(lab.credentials.watch(lab.client.renew))
+    task = asyncio.create_task(lab.credentials.watch(lab.client.renew_credentials))
     # The watch knows the content from before its first look.
     await asyncio.sleep(0)
     try:

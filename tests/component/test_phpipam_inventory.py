@@ -97,7 +97,7 @@ async def test_a_server_that_fails_says_nothing_about_any_row(break_it: Callable
 async def test_a_field_for_the_mark_that_does_not_exist_is_a_problem_and_no_empty_inventory() -> None:
     async with bench() as lab:
         lab.server.add_address(lab.subnet, "192.168.100.60")
-        inventory = await lab.backend(mark_field="custom_owner").inventory((lab.pool(),))
+        inventory = await lab.backend(owner_tag_field="custom_owner").inventory((lab.pool(),))
         assert inventory.pools == frozenset()
         assert "Invalid filter_by" in inventory.problems[0]
 

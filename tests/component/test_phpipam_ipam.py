@@ -204,7 +204,7 @@ async def test_the_mark_may_stand_in_a_custom_field_and_the_note_is_left_to_peop
         lab.server.add_custom_field("custom_owner")
         lab.server.add_custom_field("custom_rack")
         lab.server.add_address(lab.subnet, "192.168.100.60", hostname="worker-1", note=mark())
-        backend = lab.backend(mark_field="custom_owner")
+        backend = lab.backend(owner_tag_field="custom_owner")
         made = await backend.reserve(owner(), lab.pool())
         (row,) = (row for row in lab.rows() if row["ip"] == "192.168.100.2")
         assert (row["custom_owner"], row["note"]) == (mark(), None)

@@ -30,7 +30,7 @@ async def as_a_node_does(lab: Bench, backend: PhpIpam) -> Reservation | None:
         return None
 
 
-@pytest.mark.parametrize("wanted", [False, True], ids=["any address", "a wanted address"])
+@pytest.mark.parametrize("requested", [False, True], ids=["any address", "a requested address"])
 async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(requested: bool) -> None:
     async with bench() as lab:
         backend, subject = await begun(lab), lab.pool()

@@ -20,18 +20,18 @@ REFUSED_SECONDS = 300.0
 
 
 class CircuitBreaker:
-    """``clock`` gives seconds that only grow; ``reopened`` is called when phpIPAM answers again."""
+    """``clock`` gives seconds that only grow; ``on_recovery`` is called when phpIPAM answers again."""
 
     def __init__(
         self,
         clock: Callable[[], float],
         probe_seconds: float,
-        reopened: Callable[[], None] = lambda: None,
+        on_recovery: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
     ) -> None:
         self._clock = clock
         self._probe_seconds = probe_seconds
-        self._reopened = reopened
+        self._on_recovery = on_recovery
         self._backoff = backoff or Backoff(base=0.5, cap=30.0)
         self._failures = 0
         self._error: Unavailable | None = None
@@ -73,14 +73,14 @@ class CircuitBreaker:
         if self._error is not None:
             log.info("phpIPAM answers again")
             self._error = None
-            self._reopened()
+            self._on_recovery()
 
     def reset(self) -> None:
         """What closed it may be over: let the next caller try."""
         self._failures = 0
         if self._error is not None:
             self._until = self._clock()
-            self._reopened()
+            self._on_recovery()
 
     def _close(self, error: Unavailable, seconds: float) -> None:
         if self._error is None or str(self._error) != str(error):

@@ -30,8 +30,8 @@ _LOGIN_REFUSED = ("Invalid username or password", "User account is disabled")
 
 
 class Observer(Protocol):
-    def asked(self, operation: str, outcome: str, seconds: float) -> None: ...
-    def logged_in(self, outcome: str) -> None: ...
+    def observe_phpipam_request(self, operation: str, outcome: str, seconds: float) -> None: ...
+    def observe_phpipam_login(self, outcome: str) -> None: ...
 
 
 class Client:
@@ -110,7 +110,7 @@ class Client:
     async def delete(self, record: int) -> None:
         await self._call("release", "DELETE", ("addresses", record))
 
-    async def renew(self) -> None:
+    async def renew_credentials(self) -> None:
         """The credentials have changed: whatever was given for the old ones is forgotten, and the next call tries."""
         self._token = ""
         self._renewals += 1
@@ -159,7 +159,7 @@ class Client:
                 self._gate.succeeded()
                 raise
             finally:
-                self._observer.asked(operation, outcome, loop.time() - began)
+                self._observer.observe_phpipam_request(operation, outcome, loop.time() - began)
         self._gate.succeeded()
         return answer
 
@@ -223,7 +223,7 @@ class Client:
             outcome = "refused"
             raise CredentialsRefused(f"phpIPAM app {self._app!r} lets nobody log in: {error}") from None
         finally:
-            self._observer.logged_in(outcome)
+            self._observer.observe_phpipam_login(outcome)
         return token
 
     async def _send(

@@ -47,8 +47,8 @@ class PhpIpam:
     """``pool_of`` gives the pool of a subnet id, for names and prefix lengths; ``used_by_others`` says whether another
     node of this cluster than the named one uses an address, with or without a row.
 
-    ``mark_field`` is the column for our mark: ``note``, or a custom field. ``lock_wait`` is how long the server may
-    still be working on a request whose answer was lost; ``touch`` (zero: never) how old lastSeen of a row may become.
+    ``owner_tag_field`` is the column for the owner tag: ``note``, or a custom field. ``lock_wait`` is how long the
+    server may still be working on a request whose answer was lost; ``touch`` (zero: never) how old lastSeen may become.
     """
 
     name = "phpipam"
@@ -60,7 +60,7 @@ class PhpIpam:
         pool_of: Callable[[int], Pool | None],
         used_by_others: Callable[[str, IpAddress], bool],
         *,
-        mark_field: str = "note",
+        owner_tag_field: str = "note",
         lock_wait: timedelta = timedelta(seconds=35),
         touch: timedelta = timedelta(),
         clock: Callable[[], float] | None = None,
@@ -69,7 +69,7 @@ class PhpIpam:
         self._cluster = cluster
         self._pool_of = pool_of
         self._used_by_others = used_by_others
-        self._mark_field = mark_field
+        self._owner_tag_field = owner_tag_field
         self._lock_wait = lock_wait.total_seconds()
         self._touch = touch
         self._clock = clock or asyncio.get_running_loop().time
@@ -114,7 +114,7 @@ class PhpIpam:
             if pool.subnet_id is not None:
                 subnets.setdefault(pool.subnet_id, []).append(pool.name)
         query = {
-            "filter_by": self._mark_field,
+            "filter_by": self._owner_tag_field,
             "filter_value": owner_tag.sign_of(self._cluster).rstrip(),
             "filter_match": "partial",
         }
@@ -231,7 +231,7 @@ class PhpIpam:
             if not (row.belongs_to(owner) or (adopt and row.owner is None)):
                 holder = row.holder if row.owner is None else ""
                 raise AddressTaken(f"{requested} is recorded for {row.holder}", holder=holder) from None
-            change: dict[str, str | int] = {self._mark_field: owner_tag.marked(row.marked, owner), "tag": row.tag}
+            change: dict[str, str | int] = {self._owner_tag_field: owner_tag.marked(row.marked, owner), "tag": row.tag}
             if not row.hostname:
                 change["hostname"] = owner.node
             try:
@@ -264,7 +264,7 @@ class PhpIpam:
             if row.belongs_to(reservation.owner):
                 owner = Owner(self._cluster, QUARANTINE, encode_time(until))
                 fields: dict[str, str | int] = {
-                    self._mark_field: owner_tag.marked(row.marked, owner),
+                    self._owner_tag_field: owner_tag.marked(row.marked, owner),
                     "hostname": QUARANTINE,
                     "description": QUARANTINED,
                     "tag": row.tag,
@@ -315,10 +315,14 @@ class PhpIpam:
                     continue
 
     def _fields(self, owner: Owner) -> dict[str, str | int]:
-        return {"hostname": owner.node, "description": DESCRIPTION, self._mark_field: owner_tag.encode_owner(owner)}
+        return {
+            "hostname": owner.node,
+            "description": DESCRIPTION,
+            self._owner_tag_field: owner_tag.encode_owner(owner),
+        }
 
     def _row(self, raw: dict[str, object]) -> Row:
-        return Row.parse(raw, self._mark_field)
+        return Row.parse(raw, self._owner_tag_field)
 
     def _rows(self, raws: Iterable[dict[str, object]]) -> list[Row]:
         return [self._row(raw) for raw in raws]

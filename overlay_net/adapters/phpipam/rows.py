@@ -43,7 +43,7 @@ class Row:
     """The text of the field that holds our owner_tag."""
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any], mark_field: str) -> "Row":
+    def parse(cls, raw: Mapping[str, Any], owner_tag_field: str) -> "Row":
         nested = find_object(raw, "custom_fields")
         return cls(
             id=number_of(raw.get("id")),
@@ -53,7 +53,7 @@ class Row:
             description=text_of(raw.get("description")),
             tag=number_of(raw.get("tag")) or TAG_USED,
             last_seen=text_of(raw.get("lastSeen")),
-            marked=text_of(raw.get(mark_field)) or text_of(nested.get(mark_field)),
+            marked=text_of(raw.get(owner_tag_field)) or text_of(nested.get(owner_tag_field)),
         )
 
     @property
