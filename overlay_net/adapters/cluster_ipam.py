@@ -25,7 +25,7 @@ from overlay_net.model.ipam import (
 from overlay_net.model.lease import micro_time
 from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, TAKEN_OVER_ANNOTATION, Resource, label_value
 from overlay_net.model.net import IpAddress
-from overlay_net.model.parse import encode_time, find_object, text_of
+from overlay_net.model.parse import encode_time, find_object, parse_text
 from overlay_net.model.pool import Pool
 
 
@@ -139,7 +139,7 @@ class ClusterIpam:
         except NotFound:
             return False
 
-    async def look(self, pool: Pool) -> PoolFacts:
+    async def inspect_pool(self, pool: Pool) -> PoolFacts:
         if pool.problem or pool.cidr is None or pool.gateway is None:
             raise PoolUnusable("Invalid", pool.problem)
         total = capacity(pool)
@@ -187,7 +187,7 @@ class ClusterIpam:
     def _reservation(self, raw: JsonObject) -> Reservation:
         record = AddressRecord.parse(raw)
         # The schema demands the address, and that it agrees with the name.
-        address = ip_address(text_of(find_object(raw, "spec").get("address")))
+        address = ip_address(parse_text(find_object(raw, "spec").get("address")))
         pool = self._pool_of(record.pool)
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         owner = Owner(self._cluster, record.node, record.node_uid)

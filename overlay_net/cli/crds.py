@@ -10,7 +10,7 @@ from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS
-from overlay_net.model.parse import find_object, find_objects, text_of
+from overlay_net.model.parse import find_object, find_objects, parse_text
 
 FIELD_MANAGER = "overlay-net-crds"
 EVERY = 0.5
@@ -44,7 +44,7 @@ async def _each(
         try:
             async with asyncio.timeout(timeout):
                 for body in definitions:
-                    name = text_of(find_object(body, "metadata").get("name"))
+                    name = parse_text(find_object(body, "metadata").get("name"))
                     while True:
                         waits_for = await bring(api, name, body)
                         if not waits_for:
@@ -69,7 +69,7 @@ async def _applied(api: KubeApi, name: str, body: JsonObject) -> str:
     conditions = find_objects(find_object(answer, "status"), "conditions")
     if any(each.get("type") == "Established" and each.get("status") == "True" for each in conditions):
         return ""
-    refused = [text_of(each.get("message")) for each in conditions if each.get("status") == "False"]
+    refused = [parse_text(each.get("message")) for each in conditions if each.get("status") == "False"]
     return f"{name} is not served yet" + "".join(f": {message}" for message in refused)
 
 
@@ -82,7 +82,7 @@ async def _removed(api: KubeApi, name: str, _: JsonObject) -> str:
     except Unavailable as error:
         return str(error)
     conditions = find_objects(find_object(answer, "status"), "conditions")
-    held = [text_of(each.get("message")) for each in conditions if each.get("type") == "Terminating"]
+    held = [parse_text(each.get("message")) for each in conditions if each.get("type") == "Terminating"]
     return f"{name} is not gone yet" + "".join(f": {message}" for message in held)
 
 

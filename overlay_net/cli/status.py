@@ -10,7 +10,7 @@ from overlay_net.domain.status.overview import Overview, overview
 from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import find_object, text_of
+from overlay_net.model.parse import find_object, parse_text
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 
@@ -54,7 +54,7 @@ async def look(api: KubeApi) -> Overview:
         api.list(OVERLAY_POOLS),
     )
     return overview(
-        (text_of(find_object(item, "metadata").get("name")) for item in nodes.items),
+        (parse_text(find_object(item, "metadata").get("name")) for item in nodes.items),
         map(NodeOverlay.parse, overlays.items),
         map(StaticRoute.parse, routes.items),
         map(Pool.parse, pools.items),

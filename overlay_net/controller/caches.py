@@ -138,7 +138,7 @@ class Caches:
         """Lower priority numbers first, then by name."""
         return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
 
-    def records_differ(self, overlay: NodeOverlay) -> bool:
+    def has_unexpected_records(self, overlay: NodeOverlay) -> bool:
         """Whether the node has other records than that of its address, as far as the watch has come."""
         address = overlay.assignment.address
         pool = self.pools.get(overlay.assignment.pool)
@@ -147,7 +147,7 @@ class Caches:
             address = None
         return self.known_addresses.recorded_for(overlay.name) != ({address.ip} if address else set())
 
-    def compile_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
+    def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """The routes of a node with this object and that overlay gateway."""
         kept = kept_back(self.routes.values(), node, overlay, self.admitted)
         return compile_routes(self.routes.values(), node, gateway, self.protection, kept)
@@ -170,6 +170,6 @@ class Caches:
         if (old.protected if old else ()) != (new.protected if new else ()):
             self._protection = None
 
-    def pool_of_subnet(self, subnet_id: int) -> Pool | None:
+    def find_pool_by_subnet(self, subnet_id: int) -> Pool | None:
         """The first pool, in their order, of a phpIPAM subnet."""
         return next((pool for pool in self.pools_in_order() if pool.subnet_id == subnet_id), None)

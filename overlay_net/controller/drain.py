@@ -100,7 +100,7 @@ async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
 
 
 async def _give_back(leader: Leader, waiting: Waiting) -> None:
-    serving = await serve_nodes(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, leaving=True))
+    serving = await serve_nodes(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, draining=True))
     overlays = leader.caches.overlays
     async with asyncio.TaskGroup() as group:
         tasks = serving.start(group)

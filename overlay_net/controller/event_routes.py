@@ -36,7 +36,7 @@ class Queues:
             "subnet-map": self.subnet_map,
         }
 
-    def ipam_answers(self) -> None:
+    def ipam_recovered(self) -> None:
         """An IPAM that was away is back: what waits for it need not wait longer."""
         self.addresses.hurry()
         self.pools.hurry()

@@ -43,7 +43,7 @@ class Ipam(Protocol):
         """Every reservation of this cluster in those of ``pools`` that it serves."""
         ...
 
-    async def look(self, pool: Pool) -> PoolFacts:
+    async def inspect_pool(self, pool: Pool) -> PoolFacts:
         """Subnet, gateway and usage. Raises PoolUnusable where no address can come from the pool as it is."""
         ...
 

@@ -71,11 +71,11 @@ class IpamRouter:
             tuple(problem for one in each for problem in one.problems),
         )
 
-    async def look(self, pool: Pool) -> PoolFacts:
+    async def inspect_pool(self, pool: Pool) -> PoolFacts:
         backend = self._serving(pool)
         if backend is None:
             raise PoolUnusable("NoPhpIpam", NO_PHPIPAM)
-        return await self._ask(backend, "look", backend.look(pool))
+        return await self._ask(backend, "inspect_pool", backend.inspect_pool(pool))
 
     def _serving(self, pool: Pool) -> IpamBackend | None:
         return next((backend for backend in self._backends if backend.serves(pool)), None)

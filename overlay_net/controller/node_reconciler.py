@@ -24,8 +24,8 @@ from overlay_net.model.errors import (
 )
 from overlay_net.model.node_actions import (
     DropFinalizer,
+    FindReservations,
     LifecyclePolicy,
-    LookUp,
     NodePlan,
     NodeView,
     Quarantine,
@@ -45,10 +45,10 @@ SPREAD = 1.0
 
 
 def _wait(plan: NodePlan) -> Requeue | None:
-    return Requeue(plan.look_after.total_seconds()) if plan.look_after is not None else None
+    return Requeue(plan.requeue_after.total_seconds()) if plan.requeue_after is not None else None
 
 
-def trouble_of(error: ApiError) -> tuple[str, str]:
+def describe_failure(error: ApiError) -> tuple[str, str]:
     """Reason and message of a condition for an IPAM that does not answer as it should."""
     match error:
         case CredentialsRefused():
@@ -71,7 +71,7 @@ class NodeReconciler:
         ipam: Ipam,
         caches: Caches,
         cluster: str,
-        rules: LifecyclePolicy,
+        policy: LifecyclePolicy,
         events: EventRecorder,
         hand_over: Callable[[str], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -80,7 +80,7 @@ class NodeReconciler:
         self._ipam = ipam
         self._caches = caches
         self._cluster = cluster
-        self._rules = rules
+        self._policy = policy
         self._hand_over = hand_over
         self._now = now
         # Nodes whose object may not show what the IPAM has: a plan for them ended on the way, or the audit says so.
@@ -96,10 +96,10 @@ class NodeReconciler:
         if not self._caches.synced:
             return Requeue(1)
         view = self._look(name)
-        plan = plan_node(view, self._rules)
+        plan = plan_node(view, self._policy)
         try:
             for action in plan.actions:
-                if isinstance(action, LookUp):
+                if isinstance(action, FindReservations):
                     self._hand_over(name)
                 else:
                     await self._steps.apply(view, action)
@@ -136,9 +136,9 @@ class NodeReconciler:
         return again
 
     async def _tell(self, name: str, error: Unavailable | Refused) -> None:
-        view = replace(self._look(name), trouble=trouble_of(error))
+        view = replace(self._look(name), ipam_failure=describe_failure(error))
         try:
-            for action in plan_node(view, self._rules).actions:
+            for action in plan_node(view, self._policy).actions:
                 await self._steps.apply(view, action)
         except Conflict:
             # The next try says it.
@@ -147,8 +147,8 @@ class NodeReconciler:
     async def _converge(self, name: str) -> Requeue | None:
         view = self._look(name)
         for _ in range(MAX_LOOKS):
-            plan = plan_node(view, self._rules)
-            if LookUp() in plan.actions:
+            plan = plan_node(view, self._policy)
+            if FindReservations() in plan.actions:
                 view = await self._look_up(view)
                 continue
             try:
@@ -187,8 +187,8 @@ class NodeReconciler:
 
     def _look(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
-        gateway = overlay.assignment.gateway if overlay and self._rules.overlay_addresses else None
-        compiled = self._caches.compile_for(node, overlay, gateway) if node else NodeRoutes()
+        gateway = overlay.assignment.gateway if overlay and self._policy.overlay_addresses else None
+        compiled = self._caches.compile_routes_for(node, overlay, gateway) if node else NodeRoutes()
         return NodeView(
             name=name,
             node=node,
@@ -198,5 +198,5 @@ class NodeReconciler:
             generations=compiled.generations,
             pools=self._caches.pools_in_order(),
             now=self._now(),
-            records_differ=name in self._unsure or (overlay is not None and self._caches.records_differ(overlay)),
+            check_ipam=name in self._unsure or (overlay is not None and self._caches.has_unexpected_records(overlay)),
         )

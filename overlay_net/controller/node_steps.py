@@ -24,7 +24,7 @@ from overlay_net.model.node_actions import (
     ClusterAction,
     DeleteOverlay,
     DropFinalizer,
-    LookUp,
+    FindReservations,
     NodeView,
     Quarantine,
     Release,
@@ -122,7 +122,7 @@ class NodeSteps:
                 await self._remove_taint(view.name, key)
             case Announce():
                 self._announce(view, action)
-            case LookUp():
+            case FindReservations():
                 pass
         return None
 

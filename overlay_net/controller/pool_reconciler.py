@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam
-from overlay_net.controller.node_reconciler import trouble_of
+from overlay_net.controller.node_reconciler import describe_failure
 from overlay_net.domain.allocation.pool_status import pool_status, unknown_status, unusable_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
@@ -49,13 +49,13 @@ class PoolReconciler:
         now = datetime.now(UTC)
         later = None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
         try:
-            facts = await self._ipam.look(pool)
+            facts = await self._ipam.inspect_pool(pool)
         except PoolUnusable as error:
             return unusable_status(pool, error.reason, str(error), now), later
         except Unavailable as error:
-            return unknown_status(pool, *trouble_of(error), now), Requeue(error.retry_after)
+            return unknown_status(pool, *describe_failure(error), now), Requeue(error.retry_after)
         except Refused as error:
-            return unknown_status(pool, *trouble_of(error), now), later
+            return unknown_status(pool, *describe_failure(error), now), later
         return pool_status(pool, facts, now), later
 
     async def _write(self, pool: Pool, status: JsonObject) -> None:

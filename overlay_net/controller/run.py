@@ -25,7 +25,7 @@ from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
 from overlay_net.model.node_actions import LifecyclePolicy
-from overlay_net.model.parse import find_object, parse_network, text_of
+from overlay_net.model.parse import find_object, parse_network, parse_text
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
 from overlay_net.ops.metrics import ControllerMetrics
@@ -123,12 +123,12 @@ class Serving:
         ]
 
 
-async def serve_nodes(leader: Leader, rules: LifecyclePolicy) -> Serving:
+async def serve_nodes(leader: Leader, policy: LifecyclePolicy) -> Serving:
     settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
     cluster = settings.cluster_id or await fetch_cluster_uid(api)
     ipam = IpamRouter(backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
-    node = NodeReconciler(api, ipam, caches, cluster, rules, events, queues.addresses.add)
+    node = NodeReconciler(api, ipam, caches, cluster, policy, events, queues.addresses.add)
     status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
     return Serving(leader, cluster, ipam, events, node, status)
 
@@ -142,10 +142,10 @@ async def work(leader: Leader) -> None:
         leader.queues,
         leader.metrics,
     )
-    rules = LifecyclePolicy(
+    policy = LifecyclePolicy(
         settings.release_after, settings.fence_after, settings.overlay_addresses, settings.startup_taint
     )
-    serving = await serve_nodes(leader, rules)
+    serving = await serve_nodes(leader, policy)
     ipam, outside = serving.ipam, settings.phpipam
     metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     refresh = outside.refresh_interval if outside else settings.audit_interval
@@ -178,7 +178,7 @@ def backends(
             PhpIpam(
                 client,
                 cluster,
-                caches.pool_of_subnet,
+                caches.find_pool_by_subnet,
                 known.used_by_others,
                 owner_tag_field=settings.mark_field,
                 lock_wait=settings.lock_wait,
@@ -202,7 +202,7 @@ async def phpipam_client(
     credentials.check()
     timeout = settings.timeout.total_seconds()
     # Whoever waits for phpIPAM is looked at as soon as it answers again.
-    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, on_recovery=queues.ipam_answers)
+    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, on_recovery=queues.ipam_recovered)
     metrics.watch_ipam(
         "phpipam",
         up=lambda: breaker.error is None or isinstance(breaker.error, CredentialsRefused),
@@ -246,7 +246,7 @@ async def fetch_cluster_uid(api: KubeApi) -> str:
     """The uid of kube-system: the usual identity of a cluster; waits until the API can tell it."""
     while True:
         try:
-            return text_of(find_object(await api.get(NAMESPACES, "kube-system"), "metadata").get("uid"))
+            return parse_text(find_object(await api.get(NAMESPACES, "kube-system"), "metadata").get("uid"))
         except OverlayNetError as error:
             log.warning("waiting for the API server: %s", error)
             await asyncio.sleep(2)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import encode_time, find_objects, parse_int, parse_time, text_of
+from overlay_net.model.parse import encode_time, find_objects, parse_int, parse_text, parse_time
 
 RESERVED: Final = "Reserved"
 ROUTES_WITHDRAWN: Final = "RoutesWithdrawn"
@@ -38,10 +38,10 @@ class Condition:
     @classmethod
     def parse(cls, raw: JsonObject) -> "Condition":
         return cls(
-            type=text_of(raw.get("type")),
+            type=parse_text(raw.get("type")),
             status=raw.get("status") == "True",
-            reason=text_of(raw.get("reason")),
-            message=text_of(raw.get("message")),
+            reason=parse_text(raw.get("reason")),
+            message=parse_text(raw.get("message")),
             observed_generation=parse_int(raw.get("observedGeneration")),
             last_transition_time=parse_time(raw.get("lastTransitionTime")),
         )

@@ -12,7 +12,7 @@ class ConfigurationError(OverlayNetError):
     """A setting is impossible; the message is one line that names the setting, its value and what is allowed."""
 
 
-class NotLeading(OverlayNetError):
+class NotLeader(OverlayNetError):
     """Another process may lead: this one must not begin a write."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
-from overlay_net.model.parse import find_address, find_object, text_of
+from overlay_net.model.parse import find_address, find_object, parse_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Reservation:
     """The record's state as it was read, where the backend can refuse a write for a later one; empty: it cannot."""
     fresh: bool = False
     """Written a moment ago by whoever has this: no decision of before the write can release the record any more."""
-    contested: bool = False
+    double_assigned: bool = False
     """Somebody had the address first: the IPAM gave it out twice. It may not be used, and goes back."""
     edited: str = ""
     """What of the record somebody changed, for people; it is reported, never fought over."""
@@ -65,14 +65,14 @@ class AddressRecord:
     def parse(cls, raw: JsonObject) -> "AddressRecord":
         metadata, spec = find_object(raw, "metadata"), find_object(raw, "spec")
         return cls(
-            name=text_of(metadata.get("name")),
-            uid=text_of(metadata.get("uid")),
-            resource_version=text_of(metadata.get("resourceVersion")),
+            name=parse_text(metadata.get("name")),
+            uid=parse_text(metadata.get("uid")),
+            resource_version=parse_text(metadata.get("resourceVersion")),
             deleting="deletionTimestamp" in metadata,
             address=find_address(spec, "address"),
-            pool=text_of(spec.get("pool")),
-            node=text_of(spec.get("node")),
-            node_uid=text_of(spec.get("nodeUID")),
+            pool=parse_text(spec.get("pool")),
+            node=parse_text(spec.get("node")),
+            node_uid=parse_text(spec.get("nodeUID")),
         )
 
 
@@ -91,5 +91,5 @@ class PoolFacts:
     cidr: IpNetwork
     gateway: IpAddress
     usage: PoolUsage
-    closed: str = ""
+    marked_full: str = ""
     """Why none is handed out although there may be room: somebody marked the pool as full."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import find_object, parse_int, text_of
+from overlay_net.model.parse import find_object, parse_int, parse_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class LeaseRecord:
     def parse(cls, raw: JsonObject) -> "LeaseRecord":
         spec = find_object(raw, "spec")
         return cls(
-            holder=text_of(spec.get("holderIdentity")),
+            holder=parse_text(spec.get("holderIdentity")),
             seconds=parse_int(spec.get("leaseDurationSeconds")),
-            acquired=text_of(spec.get("acquireTime")),
-            renewed=text_of(spec.get("renewTime")),
+            acquired=parse_text(spec.get("acquireTime")),
+            renewed=parse_text(spec.get("renewTime")),
             transitions=parse_int(spec.get("leaseTransitions")),
         )
 

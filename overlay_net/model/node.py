@@ -15,8 +15,8 @@ from overlay_net.model.parse import (
     parse_address,
     parse_labels,
     parse_network,
+    parse_text,
     parse_time,
-    text_of,
 )
 
 
@@ -41,8 +41,8 @@ class Node:
     def parse(cls, raw: JsonObject) -> "Node":
         metadata = find_object(raw, "metadata")
         return cls(
-            name=text_of(metadata.get("name")),
-            uid=text_of(metadata.get("uid")),
+            name=parse_text(metadata.get("name")),
+            uid=parse_text(metadata.get("uid")),
             labels=parse_labels(find_object(metadata, "labels")),
             addresses=tuple(
                 address
@@ -54,7 +54,7 @@ class Node:
                 for text in find_texts(find_object(raw, "spec"), "podCIDRs")
                 if (subnet := parse_network(text)) is not None
             ),
-            taints=tuple(text_of(taint.get("key")) for taint in find_objects(find_object(raw, "spec"), "taints")),
+            taints=tuple(parse_text(taint.get("key")) for taint in find_objects(find_object(raw, "spec"), "taints")),
             created=parse_time(metadata.get("creationTimestamp")),
         )
 

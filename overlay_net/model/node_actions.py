@@ -25,7 +25,7 @@ class LifecyclePolicy:
     """Whether nodes get overlay addresses; if not, they have routes only."""
     startup_taint: str = ""
     """Key of the taint that keeps pods from a node until its overlay address works."""
-    leaving: bool = False
+    draining: bool = False
     """Every node gives back what it has, as if it were gone."""
 
 
@@ -45,7 +45,7 @@ class NodeView:
     """Of which generations ``routes`` are, of StaticRoutes with a probe or a staged roll-out."""
     reservations: tuple[Reservation, ...] | None = None
     """What the IPAM has for this node; None: nobody asked yet."""
-    records_differ: bool = False
+    check_ipam: bool = False
     """The IPAM's change feed, where it has one, shows other records of this node than that of its address."""
     exhausted: bool = False
     """A reservation was just refused: every pool that serves the node is full."""
@@ -55,7 +55,7 @@ class NodeView:
     """Those of ``taken`` whose record is a person's entry, and what it is called."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses that the objects of other nodes show, with or without a record in the IPAM."""
-    trouble: tuple[str, str] | None = None
+    ipam_failure: tuple[str, str] | None = None
     """Reason and message where the IPAM was just asked and could not answer; this says nothing about reservations."""
 
 
@@ -63,7 +63,7 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUp:
+class FindReservations:
     """Ask the IPAM for the reservations of this node, then plan again."""
 
 
@@ -135,7 +135,7 @@ class RemoveTaint:
 
 
 ClusterAction: TypeAlias = (
-    LookUp
+    FindReservations
     | Reserve
     | Release
     | Quarantine
@@ -151,5 +151,5 @@ ClusterAction: TypeAlias = (
 @dataclass(frozen=True, slots=True)
 class NodePlan:
     actions: tuple[ClusterAction, ...] = ()
-    look_after: timedelta | None = None
+    requeue_after: timedelta | None = None
     """When to look again though nothing has changed."""

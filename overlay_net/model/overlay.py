@@ -31,8 +31,8 @@ from overlay_net.model.parse import (
     parse_interface,
     parse_labels,
     parse_network,
+    parse_text,
     parse_time,
-    text_of,
 )
 from overlay_net.model.route_key import RouteKey, route_key
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
@@ -63,10 +63,10 @@ class RouteFailure:
         return cls(
             subnet=subnet,
             metric=parse_int(raw.get("metric")),
-            static_route=text_of(raw.get("staticRoute")),
-            reason=text_of(raw.get("state")),
-            message=text_of(raw.get("message")),
-            gateway=text_of(raw.get("gateway")),
+            static_route=parse_text(raw.get("staticRoute")),
+            reason=parse_text(raw.get("state")),
+            message=parse_text(raw.get("message")),
+            gateway=parse_text(raw.get("gateway")),
             table=parse_int(raw.get("table"), MAIN_TABLE),
         )
 
@@ -97,7 +97,7 @@ class SilentGateway:
     @classmethod
     def parse(cls, raw: JsonObject) -> "SilentGateway | None":
         address = find_address(raw, "address")
-        return None if address is None else cls(address, parse_time(raw.get("since")), text_of(raw.get("message")))
+        return None if address is None else cls(address, parse_time(raw.get("since")), parse_text(raw.get("message")))
 
     def to_json(self) -> JsonObject:
         raw: JsonObject = {"address": str(self.address), "message": self.message}
@@ -201,7 +201,7 @@ class Withdrawal:
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Withdrawal":
-        return cls(text_of(raw.get("staticRoute")), parse_time(raw.get("since")))
+        return cls(parse_text(raw.get("staticRoute")), parse_time(raw.get("since")))
 
     def to_json(self) -> JsonObject:
         return {"staticRoute": self.static_route} | ({"since": encode_time(self.since)} if self.since else {})
@@ -237,7 +237,7 @@ class NodeOverlay:
         """
         metadata, spec, status = find_object(raw, "metadata"), find_object(raw, "spec"), find_object(raw, "status")
         conditions = parse_conditions(status)
-        version = (text_of(metadata.get("uid")), parse_int(metadata.get("generation")))
+        version = (parse_text(metadata.get("uid")), parse_int(metadata.get("generation")))
         if before is not None and all(version) and version == (before.uid, before.generation):
             routes = before.routes
         else:
@@ -245,9 +245,9 @@ class NodeOverlay:
         silent = (SilentGateway.parse(item) for item in find_objects(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in find_objects(status, "routes"))
         return cls(
-            name=text_of(metadata.get("name")),
-            uid=text_of(metadata.get("uid")),
-            resource_version=text_of(metadata.get("resourceVersion")),
+            name=parse_text(metadata.get("name")),
+            uid=parse_text(metadata.get("uid")),
+            resource_version=parse_text(metadata.get("resourceVersion")),
             generation=parse_int(metadata.get("generation")),
             deleted_at=parse_time(metadata.get("deletionTimestamp")),
             labels=parse_labels(find_object(metadata, "labels")),
@@ -259,8 +259,8 @@ class NodeOverlay:
             assignment=Assignment(
                 address=parse_interface(status.get("ipAddr")),
                 gateway=find_address(status, "gateway"),
-                pool=text_of(status.get("pool")),
-                node_uid=text_of(status.get("nodeUID")),
+                pool=parse_text(status.get("pool")),
+                node_uid=parse_text(status.get("nodeUID")),
                 releasing=find_texts(status, "releasing"),
                 node_gone_since=parse_time(status.get("nodeGoneSince")),
                 conflicts=parse_int(status.get("conflicts")),
@@ -269,8 +269,8 @@ class NodeOverlay:
                 withdrawn=find(conditions, ROUTES_WITHDRAWN),
             ),
             report=Report(
-                interface=text_of(status.get("interface")),
-                link=text_of(status.get("interfaceLabel")),
+                interface=parse_text(status.get("interface")),
+                link=parse_text(status.get("interfaceLabel")),
                 configured=parse_interface(status.get("configuredIpAddr")),
                 observed_generation=parse_int(status.get("observedGeneration")),
                 routes_desired=parse_int(status.get("routesDesired")),
@@ -292,7 +292,7 @@ class NodeOverlay:
         return self.deleted_at is not None
 
     @property
-    def held(self) -> bool:
+    def has_finalizer(self) -> bool:
         """Whether our finalizer keeps the object."""
         return FINALIZER in self.finalizers
 
@@ -317,7 +317,7 @@ class NodeOverlay:
         )
 
     @property
-    def has_let_go(self) -> bool:
+    def is_released(self) -> bool:
         """The agent saw this deletion and has nothing of the overlay left in its kernel."""
         configured = find(self.report.conditions, CONFIGURED)
         return configured is not None and not configured.status and configured.reason == RELEASED and self.current

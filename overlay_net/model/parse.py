@@ -54,7 +54,7 @@ def parse_int(value: object, default: int = 0) -> int:
     return value if isinstance(value, int) else default
 
 
-def text_of(value: object) -> str:
+def parse_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 

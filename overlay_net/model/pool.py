@@ -15,7 +15,7 @@ from overlay_net.model.parse import (
     parse_address,
     parse_int,
     parse_network,
-    text_of,
+    parse_text,
 )
 from overlay_net.model.selectors import Selector
 
@@ -36,11 +36,11 @@ class Pool:
     """Of a phpIPAM pool both are what the server said last: they stand in its status, through outage and restart."""
     subnet_id: int | None
     """Id of the subnet in phpIPAM; None for a pool that is kept in the cluster."""
-    own_gateway: IpAddress | None
+    spec_gateway: IpAddress | None
     """spec.gateway: of a phpIPAM pool the one to use where the server marks none."""
     exclude: tuple[tuple[int, int], ...]
     """Inclusive ranges of addresses, as integers of the pool's family."""
-    mapped: bool
+    from_subnet_map: bool
     """Made by the controller from phpIPAM.subnetMap."""
     problem: str
     """Why no address can come from it, or an empty string."""
@@ -71,8 +71,8 @@ class Pool:
                     f"spec.exclude {broken!r} is no address, subnet or range such as 192.168.100.10-192.168.100.20"
                 )
         return cls(
-            name=text_of(metadata.get("name")),
-            uid=text_of(metadata.get("uid")),
+            name=parse_text(metadata.get("name")),
+            uid=parse_text(metadata.get("uid")),
             generation=parse_int(metadata.get("generation")),
             deleting="deletionTimestamp" in metadata,
             zones=find_texts(spec, "zones"),
@@ -81,9 +81,9 @@ class Pool:
             cidr=cidr,
             gateway=gateway,
             subnet_id=subnet_id,
-            own_gateway=find_address(spec, "gateway"),
+            spec_gateway=find_address(spec, "gateway"),
             exclude=tuple(found for _, found in ranges if found is not None),
-            mapped=SUBNET_MAP_LABEL in find_object(metadata, "labels"),
+            from_subnet_map=SUBNET_MAP_LABEL in find_object(metadata, "labels"),
             problem=problem,
             status=status,
             conditions=conditions,

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.net import IpAddress
-from overlay_net.model.parse import find_object, parse_address, parse_int, text_of
+from overlay_net.model.parse import find_object, parse_address, parse_int, parse_text
 from overlay_net.model.route_spec import encode_route, parse_routes
 
 Revision: TypeAlias = tuple[str, int]
@@ -37,7 +37,7 @@ class Probe:
     @classmethod
     def parse(cls, raw: JsonObject) -> "Probe | None":
         """``{tcp: "10.1.2.3:179"}`` or ``{icmp: "fd00::1"}``; None for what is neither."""
-        tcp = text_of(raw.get("tcp"))
+        tcp = parse_text(raw.get("tcp"))
         host, _, digits = tcp.rpartition(":")
         target = parse_address(host.removeprefix("[").removesuffix("]") if tcp else raw.get("icmp"))
         port = int(digits) if digits.isascii() and digits.isdigit() else 0
@@ -60,7 +60,7 @@ class Probe:
 
 def seconds_of(value: object) -> float:
     """``5s``, ``1500ms``, ``1m``; the default for what is absent or broken, the nearest bound for what is beyond."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m)", text_of(value))
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m)", parse_text(value))
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else DEFAULT_TIMEOUT
     # Whole milliseconds: what is written must be what was meant when it is read back.
     return round(min(max(seconds, SHORTEST_TIMEOUT), LONGEST_TIMEOUT), 3)
@@ -85,8 +85,8 @@ class RouteGeneration:
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteGeneration":
         return cls(
-            text_of(raw.get("staticRoute")),
-            text_of(raw.get("uid")),
+            parse_text(raw.get("staticRoute")),
+            parse_text(raw.get("uid")),
             parse_int(raw.get("generation")),
             Probe.parse(find_object(raw, "probe")),
         )
@@ -111,11 +111,11 @@ class RouteProbe:
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteProbe":
         return cls(
-            text_of(raw.get("staticRoute")),
-            text_of(raw.get("uid")),
+            parse_text(raw.get("staticRoute")),
+            parse_text(raw.get("uid")),
             parse_int(raw.get("generation")),
-            STATES.get(text_of(raw.get("state")), "Probing"),
-            text_of(raw.get("message")),
+            STATES.get(parse_text(raw.get("state")), "Probing"),
+            parse_text(raw.get("message")),
             parse_routes(raw) if "routes" in raw else None,
         )
 

@@ -10,7 +10,7 @@ from typing import get_args
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import MAIN_TABLE, CheckKind, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteKind
-from overlay_net.model.parse import find_object, find_objects, parse_address, parse_int, parse_network, text_of
+from overlay_net.model.parse import find_object, find_objects, parse_address, parse_int, parse_network, parse_text
 
 KINDS: dict[str, RouteKind] = {kind: kind for kind in get_args(RouteKind)}
 CHECKS: dict[str, CheckKind] = {kind: kind for kind in get_args(CheckKind)}
@@ -27,14 +27,14 @@ def parse_route(raw: JsonObject) -> DesiredRoute | None:
         subnet=subnet,
         gateways=parse_gateways(raw),
         metric=parse_int(raw.get("metric")),
-        static_route=intern(text_of(raw.get("staticRoute"))),
+        static_route=intern(parse_text(raw.get("staticRoute"))),
         table=parse_int(raw.get("table"), MAIN_TABLE),
-        kind=KINDS.get(text_of(raw.get("type")), "unicast"),
+        kind=KINDS.get(parse_text(raw.get("type")), "unicast"),
         mtu=parse_int(raw.get("mtu")),
         advmss=parse_int(raw.get("advmss")),
         on_link=raw.get("onLink") is True,
         check=parse_check(find_object(raw, "healthCheck")),
-        on_all_down=ON_ALL_DOWN.get(text_of(raw.get("onAllDown")), "keep"),
+        on_all_down=ON_ALL_DOWN.get(parse_text(raw.get("onAllDown")), "keep"),
     )
 
 
@@ -60,7 +60,7 @@ def parse_routes(spec: JsonObject) -> tuple[DesiredRoute, ...]:
 def parse_gateways(raw: JsonObject) -> tuple[Gateway, ...]:
     return _gateways(
         tuple(
-            (text_of(item.get("address")), parse_int(item.get("weight"), 1), parse_int(item.get("priority")))
+            (parse_text(item.get("address")), parse_int(item.get("weight"), 1), parse_int(item.get("priority")))
             for item in find_objects(raw, "gateways")
         )
     )
@@ -77,7 +77,7 @@ def parse_check(raw: JsonObject) -> HealthCheck:
     if not raw:
         return USUAL_CHECK
     return _check(
-        text_of(raw.get("type")),
+        parse_text(raw.get("type")),
         parse_int(raw.get("port")),
         parse_int(raw.get("intervalMilliseconds"), 1000),
         parse_int(raw.get("failureThreshold"), USUAL_CHECK.failures),

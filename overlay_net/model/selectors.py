@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import find_object, find_objects, find_texts, parse_labels, text_of
+from overlay_net.model.parse import find_object, find_objects, find_texts, parse_labels, parse_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Selector:
             Requirement(key, "In", (value,)) for key, value in parse_labels(find_object(raw, "matchLabels")).items()
         )
         expressions = (
-            Requirement(text_of(item.get("key")), text_of(item.get("operator")), find_texts(item, "values"))
+            Requirement(parse_text(item.get("key")), parse_text(item.get("operator")), find_texts(item, "values"))
             for item in find_objects(raw, "matchExpressions")
         )
         return cls((*equal, *expressions))

@@ -24,7 +24,7 @@ from overlay_net.model.parse import (
     parse_int,
     parse_labels,
     parse_network,
-    text_of,
+    parse_text,
 )
 from overlay_net.model.route_probe import Probe, Revision
 from overlay_net.model.route_spec import KINDS, ON_ALL_DOWN, parse_check, parse_gateways
@@ -43,7 +43,7 @@ class Rollout:
         value = raw.get("maxUnavailable")
         if isinstance(value, int):
             return cls(max(value, 1))
-        digits = text_of(value).removesuffix("%")
+        digits = parse_text(value).removesuffix("%")
         # A broken value from before a schema holds back: one node at a time.
         amount = int(digits) if digits.isascii() and digits.isdigit() else 0
         return None if value is None else cls(max(amount, 1), percent=amount > 0)
@@ -88,17 +88,17 @@ class StaticRoute:
     @classmethod
     def parse(cls, raw: JsonObject) -> "StaticRoute":
         metadata, spec, status = find_object(raw, "metadata"), find_object(raw, "spec"), find_object(raw, "status")
-        subnet_texts = (*((text_of(spec.get("subnet")),) if "subnet" in spec else ()), *find_texts(spec, "subnets"))
+        subnet_texts = (*((parse_text(spec.get("subnet")),) if "subnet" in spec else ()), *find_texts(spec, "subnets"))
         single = [{"address": spec["gateway"]}] if spec.get("gateway") else []
         given = {"gateways": [*single, *find_objects(spec, "gateways")]}
         subnets = {text: parse_network(text) for text in subnet_texts}
-        gateways = {text_of(item.get("address")): parse_address(item.get("address")) for item in given["gateways"]}
+        gateways = {parse_text(item.get("address")): parse_address(item.get("address")) for item in given["gateways"]}
         return cls(
-            name=text_of(metadata.get("name")),
-            uid=text_of(metadata.get("uid")),
+            name=parse_text(metadata.get("name")),
+            uid=parse_text(metadata.get("uid")),
             generation=parse_int(metadata.get("generation")),
-            resource_version=text_of(metadata.get("resourceVersion")),
-            created=text_of(metadata.get("creationTimestamp")),
+            resource_version=parse_text(metadata.get("resourceVersion")),
+            created=parse_text(metadata.get("creationTimestamp")),
             deleting="deletionTimestamp" in metadata,
             finalizers=find_texts(metadata, "finalizers"),
             zone=first_label(parse_labels(find_object(metadata, "labels")), ZONE_LABELS),
@@ -107,12 +107,12 @@ class StaticRoute:
             gateways=parse_gateways(given),
             metric=parse_int(spec.get("metric")),
             table=parse_int(spec.get("table"), MAIN_TABLE),
-            kind=KINDS.get(text_of(spec.get("type")), "unicast"),
+            kind=KINDS.get(parse_text(spec.get("type")), "unicast"),
             mtu=parse_int(spec.get("mtu")),
             advmss=parse_int(spec.get("advmss")),
             on_link=spec.get("onLink") is True,
             check=parse_check(find_object(spec, "healthCheck")),
-            on_all_down=ON_ALL_DOWN.get(text_of(spec.get("onAllDown")), "keep"),
+            on_all_down=ON_ALL_DOWN.get(parse_text(spec.get("onAllDown")), "keep"),
             probe=Probe.parse(find_object(spec, "probe")),
             rollout=Rollout.parse(find_object(spec, "rollout")),
             problem=_problem(subnets, gateways) or _probe_problem(spec),

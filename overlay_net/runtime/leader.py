@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import AlreadyExists, Conflict, NotFound, NotLeading, OverlayNetError
+from overlay_net.model.errors import AlreadyExists, Conflict, NotFound, NotLeader, OverlayNetError
 from overlay_net.model.lease import LeaseRecord, LeaseTimes
 from overlay_net.model.names import LEASES, Resource
 
@@ -85,10 +85,10 @@ class Elector:
     def left(self) -> float:
         """Seconds that a write which begins now may take, until another process may lead.
 
-        Raises NotLeading from the renew deadline on: what is left of the lease then is the margin for writes under way.
+        Raises NotLeader from the renew deadline on: what is left of the lease then is the margin for writes under way.
         """
         if self._renewable() <= 0:
-            raise NotLeading(f"nothing is written: the lease {self._namespace}/{self._name} is not held")
+            raise NotLeader(f"nothing is written: the lease {self._namespace}/{self._name} is not held")
         return self._renewed_at + self._times.duration - self._clock()
 
     async def acquire(self) -> None:

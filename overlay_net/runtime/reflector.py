@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from overlay_net.model.api import Listing, WatchEvent
 from overlay_net.model.errors import Expired, OverlayNetError, Unavailable
-from overlay_net.model.parse import find_object, text_of
+from overlay_net.model.parse import find_object, parse_text
 from overlay_net.runtime.backoff import Backoff
 from overlay_net.runtime.store import Store
 
@@ -80,7 +80,7 @@ class Reflector:
             async with aclosing(self._source.watch(resource_version)) as events:
                 async for event in events:
                     self._store.apply(event)
-                    resource_version = text_of(find_object(event.object, "metadata").get("resourceVersion"))
+                    resource_version = parse_text(find_object(event.object, "metadata").get("resourceVersion"))
                     # The next one may be a minute away, and this one a megabyte of text, ten as objects.
                     del event
                     if not progress:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
-from overlay_net.model.parse import find_object, text_of
+from overlay_net.model.parse import find_object, parse_text
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Store(Generic[T]):
             self._set(event.object)
 
     def _set(self, raw: JsonObject) -> None:
-        name, version = _name(raw), text_of(find_object(raw, "metadata").get("resourceVersion"))
+        name, version = _name(raw), parse_text(find_object(raw, "metadata").get("resourceVersion"))
         old = self._entries.get(name)
         if old is not None and old.resource_version == version:
             return
@@ -92,4 +92,4 @@ class Store(Generic[T]):
 
 
 def _name(raw: JsonObject) -> str:
-    return text_of(find_object(raw, "metadata").get("name"))
+    return parse_text(find_object(raw, "metadata").get("name"))

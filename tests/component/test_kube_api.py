@@ -14,7 +14,7 @@ from lab.cluster.api_server import ControlPlane
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connect_controller
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, NotLeading, Refused, Unavailable
+from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, NotLeader, Refused, Unavailable
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.eventually import eventually
 
@@ -58,7 +58,7 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing(
     made = await admin.create(STATIC_ROUTES, route("r1"))
 
     def fence() -> float:
-        raise NotLeading("another one leads")
+        raise NotLeader("another one leads")
 
     async with connect_agent(str(control_plane.admin())) as connection:
         api = KubeApi(connection, fence=fence)
@@ -72,7 +72,7 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing(
         chosen = writes.pop(verb)
         for write in writes.values():
             write.close()
-        with pytest.raises(NotLeading):
+        with pytest.raises(NotLeader):
             await chosen
         assert (await api.list(STATIC_ROUTES)).items == (await admin.list(STATIC_ROUTES)).items
     assert await admin.get(STATIC_ROUTES, "r1") == made

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.phpipam import Client, Secret, credentials
-from overlay_net.model.errors import CredentialsRefused, NotLeading, Unavailable
+from overlay_net.model.errors import CredentialsRefused, NotLeader, Unavailable
 from tests.component.eventually import eventually
 from tests.component.phpipam_support import APP, PASSWORD, USER, Bench, bench
 
@@ -227,7 +227,7 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing() -> None:
 
     def fence() -> float:
         if not leads:
-            raise NotLeading("another one leads")
+            raise NotLeader("another one leads")
         return 1.0
 
     async with bench(fence=fence) as lab:
@@ -240,7 +240,7 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing() -> None:
             lab.client.update(record, {"hostname": "worker-2", "tag": 2}),
             lab.client.delete(record),
         ):
-            with pytest.raises(NotLeading):
+            with pytest.raises(NotLeader):
                 await write
         assert lab.rows() == before
         assert (await lab.client.row(record))["ip"] == address
@@ -249,7 +249,7 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing() -> None:
 
 async def test_one_that_stands_by_may_log_in() -> None:
     def fence() -> float:
-        raise NotLeading("another one leads")
+        raise NotLeader("another one leads")
 
     async with bench(fence=fence) as lab:
         assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet

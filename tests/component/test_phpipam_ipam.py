@@ -141,9 +141,9 @@ async def test_of_two_rows_with_one_address_the_younger_is_found_as_contested() 
         for node in ("worker-1", "worker-2"):
             lab.server.add_address(lab.subnet, "192.168.100.2", hostname=node, note=mark(node))
         backend = lab.backend()
-        for node, contested in (("worker-1", False), ("worker-2", True)):
+        for node, double_assigned in (("worker-1", False), ("worker-2", True)):
             (found,) = await backend.find(owner(node), None)
-            assert found.contested == contested
+            assert found.double_assigned == double_assigned
 
 
 # --- Giving back -------------------------------------------------------------------------------------------------

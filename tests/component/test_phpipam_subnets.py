@@ -59,7 +59,7 @@ async def test_the_pools_own_gateway_is_used_where_none_is_marked_and_never_hand
             lab.server.add_address(subnet, "10.0.0.2", hostname="router", is_gateway=0)
         if version != "1.4":
             # How 1.4 gives the usage was never recorded.
-            facts = await lab.backend().look(fresh_pool(subnet, "10.0.0.1"))
+            facts = await lab.backend().inspect_pool(fresh_pool(subnet, "10.0.0.1"))
             assert (str(facts.cidr), str(facts.gateway)) == ("10.0.0.0/29", "10.0.0.1")
         own = pool(subnet, "10.0.0.0/29", "10.0.0.1")
         made = await lab.backend(own).reserve(owner(), own)
@@ -69,7 +69,7 @@ async def test_the_pools_own_gateway_is_used_where_none_is_marked_and_never_hand
 
 async def test_a_marked_gateway_wins_over_that_of_the_pool() -> None:
     async with bench() as lab:
-        facts = await lab.backend().look(fresh_pool(lab.subnet, "192.168.100.254"))
+        facts = await lab.backend().inspect_pool(fresh_pool(lab.subnet, "192.168.100.254"))
         assert str(facts.gateway) == GATEWAY
 
 
@@ -80,8 +80,8 @@ async def test_an_ordinary_subnet_is_looked_at_with_its_gateway_and_usage() -> N
     async with bench() as lab:
         backend = lab.backend()
         await backend.reserve(owner(), lab.pool())
-        facts = await backend.look(lab.pool())
-        assert (str(facts.cidr), str(facts.gateway), facts.closed) == (CIDR, GATEWAY, "")
+        facts = await backend.inspect_pool(lab.pool())
+        assert (str(facts.cidr), str(facts.gateway), facts.marked_full) == (CIDR, GATEWAY, "")
         assert facts.usage == PoolUsage(used=2, free=252, total=254)
 
 
@@ -90,9 +90,9 @@ async def test_a_subnet_that_somebody_marked_as_full_is_closed_but_a_wanted_addr
         subnet = lab.server.add_subnet(1, "10.0.0.0/24", "10.0.0.1", "closed one", is_full=True)
         subject = pool(subnet, "10.0.0.0/24", "10.0.0.1")
         backend = lab.backend(subject)
-        facts = await backend.look(subject)
-        assert "marked as full" in facts.closed
-        assert "closed one" in facts.closed
+        facts = await backend.inspect_pool(subject)
+        assert "marked as full" in facts.marked_full
+        assert "closed one" in facts.marked_full
         assert facts.usage.free == 0
         with pytest.raises(Exhausted):
             await backend.reserve(owner(), subject)
@@ -105,9 +105,9 @@ async def test_a_full_subnet_has_none_free() -> None:
         subnet = lab.server.add_subnet(1, "10.0.0.0/30", "10.0.0.1")
         subject = pool(subnet, "10.0.0.0/30", "10.0.0.1")
         lab.server.add_address(subnet, "10.0.0.2", tag=1)
-        facts = await lab.backend(subject).look(subject)
+        facts = await lab.backend(subject).inspect_pool(subject)
         assert facts.usage == PoolUsage(used=2, free=0, total=2)
-        assert facts.closed == ""
+        assert facts.marked_full == ""
         with pytest.raises(Exhausted):
             await lab.backend(subject).reserve(owner(), subject)
 
@@ -142,7 +142,7 @@ def no_gateway(lab: Bench) -> int:
 async def test_a_pool_from_which_nothing_can_come_says_what_to_change(make: Any, reason: str, words: str) -> None:
     async with bench() as lab:
         with pytest.raises(PoolUnusable, match=words) as unusable:
-            await lab.backend().look(fresh_pool(make(lab)))
+            await lab.backend().inspect_pool(fresh_pool(make(lab)))
         assert unusable.value.reason == reason
         assert lab.breaker.error is None
 
@@ -168,12 +168,12 @@ async def test_a_gateway_outside_the_subnet_is_refused() -> None:
     async with bench() as lab:
         subnet = no_gateway(lab)
         with pytest.raises(PoolUnusable, match=r"10\.9\.9\.9 is no address of"):
-            await lab.backend().look(fresh_pool(subnet, "10.9.9.9"))
+            await lab.backend().inspect_pool(fresh_pool(subnet, "10.9.9.9"))
 
 
 async def test_an_app_that_may_only_read_shows_the_pool_and_reserves_nothing() -> None:
     async with bench(permission=1) as lab:
-        assert str((await lab.backend().look(lab.pool())).cidr) == CIDR
+        assert str((await lab.backend().inspect_pool(lab.pool())).cidr) == CIDR
         with pytest.raises(Refused, match="may only read"):
             await lab.backend().reserve(owner(), lab.pool())
 
@@ -190,7 +190,7 @@ async def test_of_ipv6_the_anycast_address_is_never_handed_out_and_counts_are_ex
         made = [await backend.reserve(owner(f"worker-{number}"), subject) for number in range(3)]
         assert [str(each.address) for each in made] == [f"2001:db8:100::{last}/64" for last in (2, 3, 4)]
         assert len(lab.rows(subnet)) == 3
-        facts = await backend.look(subject)
+        facts = await backend.inspect_pool(subject)
         assert facts.usage == PoolUsage(used=4, free=2**64 - 4, total=2**64)
         assert await backend.find(owner("worker-1"), None) == (made[1],)
         await backend.release(made[1])

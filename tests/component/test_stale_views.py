@@ -23,7 +23,7 @@ from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, addresses, create, join, records
 
-RULES = LifecyclePolicy(release_after=timedelta(), fence_after=timedelta())
+POLICY = LifecyclePolicy(release_after=timedelta(), fence_after=timedelta())
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def reconciler(admin: KubeApi, caches: Caches) -> Callable[[], NodeReconciler]:
     def make() -> NodeReconciler:
         ipam = IpamRouter([ClusterIpam(admin, "c", caches.known_addresses, caches.pools.get)])
         events = EventRecorder(admin, CONTROLLER_FIELD_MANAGER, "test")
-        return NodeReconciler(admin, ipam, caches, "c", RULES, events, lambda _: None)
+        return NodeReconciler(admin, ipam, caches, "c", POLICY, events, lambda _: None)
 
     return make
 

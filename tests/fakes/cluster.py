@@ -22,8 +22,8 @@ from overlay_net.model.node_actions import (
     ClusterAction,
     DeleteOverlay,
     DropFinalizer,
+    FindReservations,
     LifecyclePolicy,
-    LookUp,
     NodePlan,
     NodeView,
     Quarantine,
@@ -46,7 +46,7 @@ STATUS_NAMES = {
 }
 """Fields of Assignment whose name in status is another one."""
 
-RULES = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
+POLICY = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
 
 
 class Refused(Exception):
@@ -72,7 +72,7 @@ class Cluster:
     records: dict[IpAddress, Reservation] = field(default_factory=dict)
     kernel: IPv4Interface | None = None
     """The overlay address that the node's kernel has."""
-    rules: LifecyclePolicy = RULES
+    policy: LifecyclePolicy = POLICY
     gone_at: datetime | None = None
     feed: bool = True
     """Whether the IPAM tells of its changes by itself."""
@@ -88,7 +88,7 @@ class Cluster:
     # --- What other people do ---
 
     def switch_addresses(self, on: bool) -> None:
-        self.rules = replace(self.rules, overlay_addresses=on)
+        self.policy = replace(self.policy, overlay_addresses=on)
 
     def join(self, node: Node) -> None:
         self.node, self.gone_at = node, None
@@ -161,7 +161,7 @@ class Cluster:
 
     def view(self, **known: Any) -> NodeView:
         overlay = NodeOverlay.parse(self.overlay) if self.overlay else None
-        gateway = overlay.assignment.gateway if overlay and self.rules.overlay_addresses else None
+        gateway = overlay.assignment.gateway if overlay and self.policy.overlay_addresses else None
         address = overlay.assignment.address if overlay else None
         return NodeView(
             name=NAME,
@@ -170,7 +170,7 @@ class Cluster:
             routes=compile_routes(self.routes, self.node, gateway).routes if self.node else (),
             pools=tuple(self.pools),
             now=self.now,
-            records_differ=self.feed
+            check_ipam=self.feed
             and {record.address.ip for record in self.found()} != ({address.ip} if address else set()),
             **known,
         )
@@ -184,19 +184,19 @@ class Cluster:
         if doubt and not self.away:
             view = replace(view, reservations=self.found())
         for _ in range(20):
-            plan: NodePlan = plan_node(view, self.rules)
+            plan: NodePlan = plan_node(view, self.policy)
             if not plan.actions:
                 return True
             try:
                 for number, action in enumerate(plan.actions):
-                    if not isinstance(action, LookUp):
+                    if not isinstance(action, FindReservations):
                         if left == 0:
                             self.decided = [each for each in plan.actions[number:] if isinstance(each, Release)]
                             return False
                         left = None if left is None else left - 1
                     self.apply(action)
             except Away:
-                for action in plan_node(self.view(trouble=("IpamUnavailable", "it is away")), self.rules).actions:
+                for action in plan_node(self.view(ipam_failure=("IpamUnavailable", "it is away")), self.policy).actions:
                     self.apply(action)
                 return False
             except Refused as refused:
@@ -207,12 +207,14 @@ class Cluster:
                     holders={refused.taken: refused.holder} if refused.taken and refused.holder else {},
                 )
                 continue
-            looked = any(isinstance(action, LookUp | Reserve | Release | Quarantine) for action in plan.actions)
+            looked = any(
+                isinstance(action, FindReservations | Reserve | Release | Quarantine) for action in plan.actions
+            )
             view = self.view(reservations=self.found()) if looked else self.view()
             if any(isinstance(action, Reserve) for action in plan.actions):
                 # The last one that was written.
                 view = replace(view, reservations=tuple(self._freshened(each) for each in view.reservations or ()))
-        raise AssertionError(f"it does not come to an end: {plan_node(view, self.rules)}")
+        raise AssertionError(f"it does not come to an end: {plan_node(view, self.policy)}")
 
     def _freshened(self, reservation: Reservation) -> Reservation:
         return replace(reservation, fresh=reservation.version == str(self.serial))
@@ -221,7 +223,7 @@ class Cluster:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
 
     def apply(self, action: ClusterAction) -> None:
-        if self.away and isinstance(action, LookUp | Reserve | Release | Quarantine):
+        if self.away and isinstance(action, FindReservations | Reserve | Release | Quarantine):
             raise Away
         match action:
             case ApplyOverlay(labels, routes, routes_only):
@@ -267,7 +269,7 @@ class Cluster:
                 self.node = replace(self.node, taints=tuple(each for each in self.node.taints if each != key))
             case Announce(reason, _, __):
                 self.announced.append(reason)
-            case LookUp():
+            case FindReservations():
                 pass
 
     def _reserve(self, pools: tuple[Pool, ...], requested: IpAddress | None, adopt: bool) -> None:

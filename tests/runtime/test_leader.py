@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from overlay_net.model.errors import NotLeading
+from overlay_net.model.errors import NotLeader
 from overlay_net.model.lease import LeaseTimes
 from overlay_net.runtime.leader import Elector, LeadershipLost
 from tests.fakes.leases import Leases
@@ -52,7 +52,7 @@ class Candidate:
     def may_write(self) -> bool:
         try:
             return self.elector.left() > 0
-        except NotLeading:
+        except NotLeader:
             return False
 
 
@@ -324,7 +324,7 @@ def test_time_left_ends_at_the_renew_deadline(virtual_time: Run) -> None:
         await asyncio.sleep(9)
         assert one.elector.left() == pytest.approx(6)
         await asyncio.sleep(1)
-        with pytest.raises(NotLeading, match="the lease ns/lease is not held"):
+        with pytest.raises(NotLeader, match="the lease ns/lease is not held"):
             one.elector.left()
 
     virtual_time(main())

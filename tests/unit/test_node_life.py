@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.overlay import NodeOverlay
-from tests.fakes.cluster import NAME, RULES, Cluster
+from tests.fakes.cluster import NAME, POLICY, Cluster
 from tests.unit.factories import node, pool, static_route
 
 # Room for four: .1 is the gateway, .0 and .7 are never handed out, .6 is excluded.
@@ -83,7 +83,7 @@ class NodeLife(RuleBasedStateMachine):
         overlay = NodeOverlay.parse(self.cluster.overlay) if self.cluster.overlay else None
         if self.cluster.node is None and overlay is not None and overlay.deleted_at is not None:
             seen = overlay.assignment.node_gone_since
-            self.fenced |= seen is not None and self.cluster.now - max(seen, overlay.deleted_at) >= RULES.fence_after
+            self.fenced |= seen is not None and self.cluster.now - max(seen, overlay.deleted_at) >= POLICY.fence_after
 
     @rule(silent=st.booleans())
     def agent_dies_or_returns(self, silent: bool) -> None:
@@ -130,7 +130,7 @@ class NodeLife(RuleBasedStateMachine):
             cluster.agent()
         if cluster.node is None:
             for _ in range(3):
-                cluster.now += RULES.release_after + RULES.fence_after
+                cluster.now += POLICY.release_after + POLICY.fence_after
                 cluster.reconcile()
                 cluster.agent()
             assert cluster.overlay is None
@@ -138,7 +138,7 @@ class NodeLife(RuleBasedStateMachine):
             assert cluster.kernel is None
             return
         assert cluster.overlay is not None
-        if not cluster.rules.overlay_addresses:
+        if not cluster.policy.overlay_addresses:
             self._check_routes_only()
             return
         assert len(cluster.found()) <= 1

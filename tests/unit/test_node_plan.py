@@ -9,7 +9,7 @@ from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.node_actions import RemoveTaint
-from tests.fakes.cluster import NAME, RULES, Cluster
+from tests.fakes.cluster import NAME, POLICY, Cluster
 from tests.unit.factories import node, pool
 
 
@@ -179,7 +179,7 @@ def test_an_ipam_that_is_away_is_a_condition_for_who_has_no_address_and_nothing_
     waiting.leave()
     waiting.delete_overlay()
     waiting.reconcile()
-    waiting.now += RULES.fence_after * 2
+    waiting.now += POLICY.fence_after * 2
     waiting.reconcile()
     assert waiting.overlay is not None, "the finalizer stays until the address is released"
     assert reserved(waiting) == ("True", "IpamUnavailable")
@@ -243,7 +243,7 @@ def test_a_pinned_address_is_not_given_up_for_a_conflict() -> None:
 
 def test_a_node_keeps_its_startup_taint_until_its_agent_has_all_in_place() -> None:
     taint = "overlay-net.example.com/not-ready"
-    rules = replace(RULES, startup_taint=taint)
+    rules = replace(POLICY, startup_taint=taint)
     there = node(NAME, taints=(taint, "other"))
     for generation, status, actions in ((2, "True", (RemoveTaint(taint),)), (1, "True", ()), (2, "False", ())):
         state = {"observedGeneration": generation, "conditions": [{"type": "Ready", "status": status}]}
@@ -258,7 +258,7 @@ def test_a_node_keeps_its_startup_taint_until_its_agent_has_all_in_place() -> No
 
 def test_when_the_product_leaves_every_node_gives_back_what_it_has_and_none_is_served_anew() -> None:
     cluster = settle(joined(pool()))
-    cluster.rules = replace(RULES, leaving=True)
+    cluster.policy = replace(POLICY, draining=True)
     cluster.reconcile()
     assert cluster.records, "the agent has it still"
     cluster.agent()

@@ -66,7 +66,7 @@ def test_a_node_needs_no_ipam_that_answers() -> None:
 
 def test_a_node_keeps_its_startup_taint_until_it_was_told_its_routes() -> None:
     cluster = routes_only()
-    cluster.rules = replace(cluster.rules, startup_taint="not-ready")
+    cluster.policy = replace(cluster.policy, startup_taint="not-ready")
     cluster.join(node(NAME, taints=("not-ready",)))
     cluster.reconcile(1)
     assert cluster.overlay is not None

@@ -12,11 +12,11 @@ from overlay_net.model.names import SUBNET_MAP_LABEL
 from overlay_net.model.pool import DEFAULT_PRIORITY, Pool
 
 
-def made(desired: MappedPool, *, mapped: bool = True, deleting: bool = False, **spec: Any) -> Pool:
+def made(desired: MappedPool, *, from_subnet_map: bool = True, deleting: bool = False, **spec: Any) -> Pool:
     metadata: dict[str, Any] = {
         "name": desired.name,
         "uid": "u",
-        "labels": {SUBNET_MAP_LABEL: "true"} if mapped else {},
+        "labels": {SUBNET_MAP_LABEL: "true"} if from_subnet_map else {},
     }
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -48,7 +48,7 @@ def test_what_is_there_as_the_map_has_it_is_left_alone() -> None:
         {"zones": []},
         {"priority": 7},
         {"phpIPAM": {"subnetID": 8}},
-        {"mapped": False},
+        {"from_subnet_map": False},
     ],
     ids=["zone", "all zones", "priority", "subnet", "label"],
 )
@@ -67,7 +67,7 @@ def test_what_people_add_to_a_pool_of_the_map_is_no_difference() -> None:
     ("settings", "deleted"),
     [
         pytest.param({}, True, id="made from the map"),
-        pytest.param({"mapped": False}, False, id="made by a person"),
+        pytest.param({"from_subnet_map": False}, False, id="made by a person"),
         pytest.param({"deleting": True}, False, id="on its way already"),
     ],
 )

@@ -39,7 +39,7 @@ def test_an_agent_that_does_not_confirm_is_named_after_a_while_and_once() -> Non
     silent = having("a", withdrawn=["b"], seen=2)
     began = NOW - timedelta(hours=1)
     early = tell_of_withdrawn(silent, began + timedelta(seconds=5))
-    assert (early.actions, early.look_after) == ((), PATIENCE - timedelta(seconds=5))
+    assert (early.actions, early.requeue_after) == ((), PATIENCE - timedelta(seconds=5))
     late = tell_of_withdrawn(silent, NOW)
     apply, event = late.actions
     assert isinstance(apply, ApplyAssignment)

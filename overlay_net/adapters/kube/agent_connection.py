@@ -16,7 +16,7 @@ import yaml
 
 from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.model.parse import find_object, find_objects, text_of
+from overlay_net.model.parse import find_object, find_objects, parse_text
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -88,19 +88,19 @@ def _from_kubeconfig(path: Path) -> Identity:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"kubeconfig {path}: not YAML: {' '.join(str(error).split())}") from None
     raw = content if isinstance(content, dict) else {}
-    context = _entry(raw, "contexts", text_of(raw.get("current-context")), "context", path)
-    cluster = _entry(raw, "clusters", text_of(context.get("cluster")), "cluster", path)
-    user = _entry(raw, "users", text_of(context.get("user")), "user", path)
+    context = _entry(raw, "contexts", parse_text(raw.get("current-context")), "context", path)
+    cluster = _entry(raw, "clusters", parse_text(context.get("cluster")), "cluster", path)
+    user = _entry(raw, "users", parse_text(context.get("user")), "user", path)
     for unsupported in ("exec", "auth-provider", "username"):
         if unsupported in user:
             raise ConfigurationError(f"kubeconfig {path}: user.{unsupported}: an agent takes a token or a certificate")
-    token_file = text_of(user.get("tokenFile"))
+    token_file = parse_text(user.get("tokenFile"))
     return Identity(
-        server=text_of(cluster.get("server")).rstrip("/"),
+        server=parse_text(cluster.get("server")).rstrip("/"),
         tls=_tls(lambda: _kubeconfig_tls(cluster, user, path.parent), f"kubeconfig {path}"),
         token_file=path.parent / token_file if token_file else None,
-        token=text_of(user.get("token")),
-        server_hostname=text_of(cluster.get("tls-server-name")) or None,
+        token=parse_text(user.get("token")),
+        server_hostname=parse_text(cluster.get("tls-server-name")) or None,
     )
 
 
@@ -128,11 +128,11 @@ def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -
 
 def _material(entry: dict[str, Any], key: str, base: Path, temporary: Path) -> Path | None:
     """The file that ``key`` names, or one with the content of ``key-data``, which wins as in kubectl."""
-    if text_of(entry.get(f"{key}-data")):
+    if parse_text(entry.get(f"{key}-data")):
         temporary.touch(mode=0o600)
-        temporary.write_bytes(base64.b64decode(text_of(entry[f"{key}-data"])))
+        temporary.write_bytes(base64.b64decode(parse_text(entry[f"{key}-data"])))
         return temporary
-    return base / text_of(entry[key]) if text_of(entry.get(key)) else None
+    return base / parse_text(entry[key]) if parse_text(entry.get(key)) else None
 
 
 def _tls(make: Any, source: str) -> ssl.SSLContext:

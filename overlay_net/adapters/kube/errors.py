@@ -14,7 +14,7 @@ from overlay_net.model.errors import (
     Refused,
     Unavailable,
 )
-from overlay_net.model.parse import text_of
+from overlay_net.model.parse import parse_text
 
 _BY_CODE: dict[int, type[ApiError]] = {404: NotFound, 409: Conflict, 410: Expired}
 _TRANSIENT = {401, 408, 425, 429}
@@ -22,7 +22,7 @@ _TRANSIENT = {401, 408, 425, 429}
 
 def parse_error(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
     """The error for an HTTP (or in-stream) ``code``; ``status`` is the metav1.Status that came with it, if any."""
-    reason, message = text_of(status.get("reason")), text_of(status.get("message"))
+    reason, message = parse_text(status.get("reason")), parse_text(status.get("message"))
     text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
     if code == 409 and reason == "AlreadyExists":
         return AlreadyExists(text)

@@ -14,7 +14,7 @@ from overlay_net.adapters.kube.errors import parse_error, parse_status
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import ApiError, Unavailable
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import find_object, find_objects, text_of
+from overlay_net.model.parse import find_object, find_objects, parse_text
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -32,7 +32,7 @@ class RequestObserver(Protocol):
 class KubeApi:
     """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors.
 
-    ``fence`` is asked before each write for the seconds that it may take; it raises NotLeading when there are none.
+    ``fence`` is asked before each write for the seconds that it may take; it raises NotLeader when there are none.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class KubeApi:
             answer = await self._call("GET", "list", resource, path, query=query, accept=accept)
             items += find_objects(answer, "items")
             metadata = find_object(answer, "metadata")
-            if not text_of(metadata.get("continue")):
-                return Listing(tuple(items), text_of(metadata.get("resourceVersion")))
-            query["continue"] = text_of(metadata["continue"])
+            if not parse_text(metadata.get("continue")):
+                return Listing(tuple(items), parse_text(metadata.get("resourceVersion")))
+            query["continue"] = parse_text(metadata["continue"])
 
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
         """Raises AlreadyExists where the name is taken."""

@@ -18,7 +18,7 @@ from overlay_net.adapters.phpipam.responses import AnswerLost, NothingFound, Tok
 from overlay_net.model.errors import (
     CredentialsRefused,
     Exhausted,
-    NotLeading,
+    NotLeader,
     OverlayNetError,
     Refused,
     Unavailable,
@@ -37,7 +37,7 @@ class Observer(Protocol):
 class Client:
     """``url`` is that of the server, ``app`` the id of the API app; ``code``: the app has a static code, no log-in.
 
-    ``fence`` is asked before each write; it raises NotLeading where another process may write by now.
+    ``fence`` is asked before each write; it raises NotLeader where another process may write by now.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Client:
             try:
                 answer = await self._authorized(ticket, method, path, body, query)
                 outcome = "ok"
-            except NotLeading:
+            except NotLeader:
                 # Nothing was asked.
                 raise
             except Unavailable as error:

@@ -16,7 +16,7 @@ from overlay_net.adapters.phpipam import owner_tag
 from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.responses import AnswerLost
 from overlay_net.adapters.phpipam.rows import Row, number_of
-from overlay_net.adapters.phpipam.subnet_facts import look
+from overlay_net.adapters.phpipam.subnet_facts import inspect_subnet
 from overlay_net.domain.allocation.pool_addresses import free_addresses, may_hand_out
 from overlay_net.model.errors import (
     AddressTaken,
@@ -104,7 +104,7 @@ class PhpIpam:
             if reservation is not None:
                 # Its maker may have died before it saw that the address was given out twice.
                 rows = await self._at(row.subnet, str(row.address))
-                found.append(replace(reservation, contested=any(each.id < row.id for each in rows)))
+                found.append(replace(reservation, double_assigned=any(each.id < row.id for each in rows)))
         return tuple(found)
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
@@ -139,8 +139,8 @@ class PhpIpam:
             tuple(str(answer) for answer in answers.values() if not isinstance(answer, list)),
         )
 
-    async def look(self, pool: Pool) -> PoolFacts:
-        return await look(self._client, pool)
+    async def inspect_pool(self, pool: Pool) -> PoolFacts:
+        return await inspect_subnet(self._client, pool)
 
     # --- Reserving -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 from overlay_net.adapters.phpipam import owner_tag
 from overlay_net.model.ipam import Owner
 from overlay_net.model.net import IpAddress
-from overlay_net.model.parse import find_object, text_of
+from overlay_net.model.parse import find_object, parse_text
 
 TAG_USED = 2
 
@@ -49,11 +49,11 @@ class Row:
             id=number_of(raw.get("id")),
             subnet=number_of(raw.get("subnetId")),
             address=_address_in(raw),
-            hostname=text_of(raw.get("hostname")),
-            description=text_of(raw.get("description")),
+            hostname=parse_text(raw.get("hostname")),
+            description=parse_text(raw.get("description")),
             tag=number_of(raw.get("tag")) or TAG_USED,
-            last_seen=text_of(raw.get("lastSeen")),
-            marked=text_of(raw.get(owner_tag_field)) or text_of(nested.get(owner_tag_field)),
+            last_seen=parse_text(raw.get("lastSeen")),
+            marked=parse_text(raw.get(owner_tag_field)) or parse_text(nested.get(owner_tag_field)),
         )
 
     @property

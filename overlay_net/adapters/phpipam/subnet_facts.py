@@ -4,11 +4,11 @@ from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.rows import number_of
 from overlay_net.model.errors import NotFound, PoolUnusable
 from overlay_net.model.ipam import PoolFacts, PoolUsage
-from overlay_net.model.parse import find_object, parse_address, parse_network, text_of
+from overlay_net.model.parse import find_object, parse_address, parse_network, parse_text
 from overlay_net.model.pool import Pool
 
 
-async def look(client: Client, pool: Pool) -> PoolFacts:
+async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
     """Three calls. The gateway is the address that phpIPAM marks as one, else ``spec.gateway``; never a guess."""
     subnet = pool.subnet_id or 0
     try:
@@ -18,7 +18,7 @@ async def look(client: Client, pool: Pool) -> PoolFacts:
         if "No subnets found" in str(error):
             raise PoolUnusable("Folder", f"phpIPAM subnet {subnet} is a folder, which has no addresses") from None
         raise PoolUnusable("UnknownSubnet", f"phpIPAM has no subnet {subnet}") from None
-    name = f"phpIPAM subnet {subnet} ({text_of(raw.get('description')) or 'no description'})"
+    name = f"phpIPAM subnet {subnet} ({parse_text(raw.get('description')) or 'no description'})"
     if number_of(raw.get("isFolder")):
         raise PoolUnusable("Folder", f"{name} is a folder, which has no addresses")
     cidr = parse_network(f"{raw.get('subnet')}/{raw.get('mask')}")
@@ -27,7 +27,7 @@ async def look(client: Client, pool: Pool) -> PoolFacts:
     children = await client.children(subnet)
     if children:
         raise PoolUnusable("HasSubnets", f"{name} is divided into {len(children)} subnets: use their ids")
-    gateway = parse_address(find_object(raw, "gateway").get("ip_addr")) or pool.own_gateway
+    gateway = parse_address(find_object(raw, "gateway").get("ip_addr")) or pool.spec_gateway
     if gateway is None:
         message = f"{name} {cidr} has no address that is marked as gateway, and spec.gateway is not set"
         raise PoolUnusable("NoGateway", message)

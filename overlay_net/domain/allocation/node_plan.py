@@ -29,8 +29,8 @@ from overlay_net.model.node_actions import (
     ClusterAction,
     DeleteOverlay,
     DropFinalizer,
+    FindReservations,
     LifecyclePolicy,
-    LookUp,
     NodePlan,
     NodeView,
     Quarantine,
@@ -48,24 +48,24 @@ RETRY_LOST = timedelta(minutes=5)
 """For a record that only a person can give back."""
 
 
-def plan_node(view: NodeView, rules: LifecyclePolicy) -> NodePlan:
+def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
     """The next steps for one node; empty once everything is as it must be."""
     if view.overlay is None:
-        if view.node is None or rules.leaving:
+        if view.node is None or policy.draining:
             return NodePlan()
         # Without routes: their gateway is not known before the address is.
         return NodePlan((ApplyOverlay(overlay_labels(view.node), ()),))
     if view.overlay.deleting:
-        return _plan_deletion(view, view.overlay, rules)
-    if rules.leaving:
+        return _plan_deletion(view, view.overlay, policy)
+    if policy.draining:
         return NodePlan((DeleteOverlay(),))
     if view.node is None:
-        return _plan_absence(view, view.overlay, rules)
-    plan = _plan_presence(view, view.overlay, view.node, rules)
+        return _plan_absence(view, view.overlay, policy)
+    plan = _plan_presence(view, view.overlay, view.node, policy)
     # An object that has just been made asks for nothing, which is soon in place.
     told = not any(isinstance(action, ApplyOverlay) for action in plan.actions)
-    if told and rules.startup_taint in view.node.taints and view.overlay.is_ready:
-        return replace(plan, actions=(*plan.actions, RemoveTaint(rules.startup_taint)))
+    if told and policy.startup_taint in view.node.taints and view.overlay.is_ready:
+        return replace(plan, actions=(*plan.actions, RemoveTaint(policy.startup_taint)))
     return plan
 
 
@@ -77,11 +77,11 @@ def overlay_labels(node: Node) -> dict[str, str]:
 # --- The node is gone, or its object is being deleted ---------------------------------------------------------------
 
 
-def _plan_absence(view: NodeView, overlay: NodeOverlay, rules: LifecyclePolicy) -> NodePlan:
+def _plan_absence(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
     since = overlay.assignment.node_gone_since
     if since is None:
-        return NodePlan(_mark_gone(view, overlay), rules.release_after)
-    remaining = since + rules.release_after - view.now
+        return NodePlan(_mark_gone(view, overlay), policy.release_after)
+    remaining = since + policy.release_after - view.now
     return NodePlan((DeleteOverlay(),)) if remaining <= timedelta() else NodePlan((), remaining)
 
 
@@ -90,39 +90,41 @@ def _mark_gone(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...
     return (ApplyAssignment(gone),)
 
 
-def _plan_deletion(view: NodeView, overlay: NodeOverlay, rules: LifecyclePolicy) -> NodePlan:
-    if not overlay.held:
+def _plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
+    if not overlay.has_finalizer:
         return NodePlan()
     never_used = overlay.assignment.address is None and overlay.report.configured is None
-    if not (overlay.has_let_go or never_used):
+    if not (overlay.is_released or never_used):
         since = overlay.assignment.node_gone_since
         if view.node is not None:
             message = f"deleted; waiting for the agent on node {view.name} to let go of the address"
             return NodePlan(tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
         if since is None:
-            return NodePlan(_mark_gone(view, overlay), rules.fence_after)
+            return NodePlan(_mark_gone(view, overlay), policy.fence_after)
         # From the deletion on: before it, an agent that is alive had nothing to let go of.
         told = max(since, overlay.deleted_at or since)
-        remaining = told + rules.fence_after - view.now
+        remaining = told + policy.fence_after - view.now
         if remaining > timedelta():
             return NodePlan((), remaining)
-    if view.trouble is not None:
-        reason, message = view.trouble
+    if view.ipam_failure is not None:
+        reason, message = view.ipam_failure
         waiting = f"deleted; the address is not released yet: {message}"
         return NodePlan(tell(view, overlay, Condition(RESERVED, True, reason, waiting)))
     if view.reservations is None:
-        return NodePlan((LookUp(),))
+        return NodePlan((FindReservations(),))
     return NodePlan((*(Release(reservation) for reservation in view.reservations), DropFinalizer()))
 
 
 # --- The node is there ----------------------------------------------------------------------------------------------
 
 
-def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, rules: LifecyclePolicy) -> NodePlan:
-    labels, routes_only = overlay_labels(node), not rules.overlay_addresses
+def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, policy: LifecyclePolicy) -> NodePlan:
+    labels, routes_only = overlay_labels(node), not policy.overlay_addresses
     labelled = all(overlay.labels.get(key) == value for key, value in labels.items())
     requested = (view.routes, view.generations, routes_only)
-    same = (overlay.routes, overlay.generations, overlay.routes_only) == requested and overlay.held and labelled
+    same = (
+        (overlay.routes, overlay.generations, overlay.routes_only) == requested and overlay.has_finalizer and labelled
+    )
     withdrawn = withdrawals(overlay, view.routes, view.now)
     spec = () if same else (ApplyOverlay(labels, view.routes, routes_only, view.generations, withdrawn),)
     if routes_only:
@@ -130,10 +132,10 @@ def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, rules: Life
         plan = NodePlan(spec) if spec else plan_routes_only(view, overlay)
         return plan if plan.actions else _and_withdrawn(view, overlay, plan)
     address = _plan_address(view, overlay, node)
-    if any(not isinstance(action, LookUp) for action in address.actions):
+    if any(not isinstance(action, FindReservations) for action in address.actions):
         # The routes were compiled with the gateway that this plan is about to change.
         return address
-    if LookUp() in address.actions and overlay.assignment.address is None:
+    if FindReservations() in address.actions and overlay.assignment.address is None:
         return address
     # Routes never wait for an IPAM: what the look-up finds comes with the next plan.
     return replace(address, actions=(*spec, *address.actions)) if spec else _and_withdrawn(view, overlay, address)
@@ -141,7 +143,7 @@ def _plan_presence(view: NodeView, overlay: NodeOverlay, node: Node, rules: Life
 
 def _and_withdrawn(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
     told = tell_of_withdrawn(overlay, view.now)
-    waits = [wait for wait in (plan.look_after, told.look_after) if wait is not None]
+    waits = [wait for wait in (plan.requeue_after, told.requeue_after) if wait is not None]
     return NodePlan((*plan.actions, *told.actions), min(waits, default=None))
 
 
@@ -155,7 +157,7 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and reserved.status
         # Another one tells of a release that was called off.
         and reserved.reason == "Reserved"
-        and not view.records_differ
+        and not view.check_ipam
         and not overlay.assignment.releasing
         and not in_conflict(overlay)
         and overlay.assignment.node_uid == node.uid
@@ -166,13 +168,13 @@ def _settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
 
 
 def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
-    if view.trouble is not None:
+    if view.ipam_failure is not None:
         # An address that is in use stays, whatever is wrong with the system that keeps its record.
-        return NodePlan() if overlay.assignment.address is not None else _without(view, overlay, *view.trouble)
+        return NodePlan() if overlay.assignment.address is not None else _without(view, overlay, *view.ipam_failure)
     if view.reservations is None:
         if _settled(view, overlay, node):
             return NodePlan(_keep_gateway(view, overlay))
-        return NodePlan((LookUp(),))
+        return NodePlan((FindReservations(),))
     reservations = view.reservations
     pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
     before = overlay.assignment.address
@@ -185,8 +187,8 @@ def _plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
             return NodePlan((Quarantine(mine, view.now + QUARANTINE_TIME),))
         view = replace(view, taken=view.taken | {before.ip})
     requested = overlay.pin or (before.ip if before else None)
-    sound = tuple(each for each in reservations if not each.contested and _may_use(view, each, requested))
-    twice = frozenset(reservation.address.ip for reservation in reservations if reservation.contested)
+    sound = tuple(each for each in reservations if not each.double_assigned and _may_use(view, each, requested))
+    twice = frozenset(reservation.address.ip for reservation in reservations if reservation.double_assigned)
     view = replace(view, taken=view.taken | twice)
     current = _current(sound, requested, pinned=overlay.pin is not None)
     if current is not None:
@@ -283,7 +285,7 @@ def _plan_reservation(
             # A person may have edited the record by mistake: a live node is not renumbered for that.
             advice = "the node keeps using it; give the record back, or delete this object to get another address"
             lost = _without(view, overlay, "RecordTaken", f"{problem}; {advice}")
-            return replace(lost, look_after=RETRY_LOST)
+            return replace(lost, requeue_after=RETRY_LOST)
         if reason == "OutsidePools":
             # The pool is missing, not the record: a pool that is deleted by mistake must not renumber its nodes.
             return _without(view, overlay, "PoolMissing", problem)

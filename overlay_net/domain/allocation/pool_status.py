@@ -16,8 +16,8 @@ def pool_status(pool: Pool, facts: PoolFacts, now: datetime) -> JsonObject:
     used, free, total = (min(count, MAX_COUNT) for count in (facts.usage.used, facts.usage.free, facts.usage.total))
     status: JsonObject = {"cidr": str(facts.cidr), "gateway": str(facts.gateway)}
     status |= {"used": used, "free": free, "total": total}
-    if facts.closed:
-        return _with(status, pool, now, Condition(READY, False, "MarkedFull", facts.closed))
+    if facts.marked_full:
+        return _with(status, pool, now, Condition(READY, False, "MarkedFull", facts.marked_full))
     if free <= 0:
         return _with(status, pool, now, Condition(READY, False, "Exhausted", f"all {total} addresses are in use"))
     return _with(status, pool, now, Condition(READY, True, "Ready", "addresses are free"))

@@ -11,7 +11,7 @@ from overlay_net.model.node_actions import (
     Announce,
     ApplyAssignment,
     ClusterAction,
-    LookUp,
+    FindReservations,
     NodePlan,
     NodeView,
     Release,
@@ -29,14 +29,14 @@ def plan_routes_only(view: NodeView, overlay: NodeOverlay) -> NodePlan:
         what = str(held.address.ip) if held.address is not None else "its address"
         message = f"overlay addresses are switched off; waiting for the agent on node {view.name} to let go of {what}"
         return NodePlan(tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
-    if view.trouble is not None:
+    if view.ipam_failure is not None:
         if not holds:
             return NodePlan()
-        reason, message = view.trouble
+        reason, message = view.ipam_failure
         waiting = f"overlay addresses are switched off; the address is not released yet: {message}"
         return NodePlan(tell(view, overlay, Condition(RESERVED, held.address is not None, reason, waiting)))
-    if view.reservations is None and (holds or view.records_differ):
-        return NodePlan((LookUp(),))
+    if view.reservations is None and (holds or view.check_ipam):
+        return NodePlan((FindReservations(),))
     reservations = view.reservations or ()
     message = "overlay addresses are switched off: this node has routes only"
     nothing = Assignment(

@@ -38,14 +38,16 @@ def plan_pools(subnet_map: Mapping[str, Sequence[int]], pools: Iterable[Pool]) -
     present = {pool.name: pool for pool in pools}
     return MapPlan(
         tuple(each for each in desired.values() if not _fits(each, present.get(each.name))),
-        tuple(pool for pool in present.values() if pool.mapped and not pool.deleting and pool.name not in desired),
+        tuple(
+            pool for pool in present.values() if pool.from_subnet_map and not pool.deleting and pool.name not in desired
+        ),
     )
 
 
 def _fits(desired: MappedPool, pool: Pool | None) -> bool:
     return (
         pool is not None
-        and pool.mapped
+        and pool.from_subnet_map
         and pool.zones == (desired.zone,)
         and pool.priority == desired.priority
         and pool.subnet_id == desired.subnet_id

@@ -21,7 +21,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import text_of
+from overlay_net.model.parse import parse_text
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
 
@@ -201,9 +201,9 @@ def _json_object(text: bytes) -> JsonObject | None:
 def _moment(raw: JsonObject) -> Moment | Unusable:
     uptime = raw.get("uptime")
     try:
-        wall = datetime.fromisoformat(text_of(raw.get("confirmed")))
+        wall = datetime.fromisoformat(parse_text(raw.get("confirmed")))
     except ValueError:
         wall = None
     if wall is None or wall.tzinfo is None or not isinstance(uptime, int | float):
         return Unusable("Broken", "the kept confirmation has no time")
-    return Moment(wall, text_of(raw.get("boot")), float(uptime))
+    return Moment(wall, parse_text(raw.get("boot")), float(uptime))

@@ -18,7 +18,7 @@ from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
-from overlay_net.model.parse import find_objects, parse_int, text_of
+from overlay_net.model.parse import find_objects, parse_int, parse_text
 from overlay_net.model.route_key import RouteKey, route_key
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 from overlay_net.model.static_route import StaticRoute
@@ -120,7 +120,7 @@ def _verdicts_before(route: StaticRoute) -> Mapping[str, JsonObject] | None:
     """The last verdicts by node, as far as they speak of the route as it is now; None: they speak of another spec."""
     if parse_int(route.status.get("observedGeneration")) != route.generation:
         return None
-    return {text_of(raw.get("hostname")): raw for raw in find_objects(route.status, "nodeStatus")}
+    return {parse_text(raw.get("hostname")): raw for raw in find_objects(route.status, "nodeStatus")}
 
 
 def _verdict(
@@ -157,13 +157,15 @@ def _verdict(
         if last is None and len(before) >= MAX_NODES and _ends_well(before):
             # Failing nodes are listed first: one that found no room in the list was ready.
             return NodeVerdict(hostname, gateway, device, READY)
-        if last and (text_of(last.get("gateway")), text_of(last.get("device"))) == (gateway, device):
-            return NodeVerdict(hostname, gateway, device, text_of(last.get("state")), text_of(last.get("message")))
+        if last and (parse_text(last.get("gateway")), parse_text(last.get("device"))) == (gateway, device):
+            return NodeVerdict(
+                hostname, gateway, device, parse_text(last.get("state")), parse_text(last.get("message"))
+            )
     return NodeVerdict(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
 
 
 def _ends_well(before: Mapping[str, JsonObject]) -> bool:
-    return text_of(next(reversed(list(before.values()))).get("state")) == READY
+    return parse_text(next(reversed(list(before.values()))).get("state")) == READY
 
 
 def _tried(route: StaticRoute, table: NodeTable) -> tuple[str, str, str] | None:

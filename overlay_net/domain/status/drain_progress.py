@@ -19,7 +19,7 @@ def waiting_for(overlays: Sequence[NodeOverlay]) -> str:
 def _why(overlay: NodeOverlay) -> str:
     if not overlay.deleting:
         return "not deleted yet"
-    if not overlay.held:
+    if not overlay.has_finalizer:
         return f"held by the finalizers of others: {', '.join(overlay.finalizers)}"
     reserved = overlay.assignment.reserved
     return reserved.message if reserved is not None and reserved.message else "its address is being released"
