@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from overlay_net.ops.metrics import AgentMetrics, ControllerMetrics, Declared
+from overlay_net.ops.metrics import AgentMetrics, ControllerMetrics, MetricDeclaration
 
 FILE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -27,12 +27,12 @@ def reference() -> str:
     return HEAD + "".join(f"\n## {title}\n\n{_table(metrics)}" for title, metrics in parts)
 
 
-def _table(metrics: list[Declared]) -> str:
+def _table(metrics: list[MetricDeclaration]) -> str:
     rows = [f"| `{each.name}` | {each.kind} | {_labels(each)} | {each.text} |" for each in metrics]
     return "\n".join(("| metric | kind | labels | meaning |", "|---|---|---|---|", *rows)) + "\n"
 
 
-def _labels(metric: Declared) -> str:
+def _labels(metric: MetricDeclaration) -> str:
     return ", ".join(f"`{label}`" for label in metric.labels)
 
 

@@ -184,10 +184,10 @@ class NodeAgent:
 
     def _show(self, around: Around) -> None:
         """In the metrics: it went well up to here, and what is going on around."""
-        self._metrics.synchronised()
+        self._metrics.record_sync()
         gateways = self._surroundings.gateways if self._surroundings is not None else {}
         duplicate = around.duplicate is not None or bool(around.claimed_by)
-        self._metrics.set_surroundings(duplicate, {str(address): up for address, up in gateways.items()})
+        self._metrics.set_probe_results(duplicate, {str(address): up for address, up in gateways.items()})
 
     def _wait(self, outcome: Outcome) -> float:
         """Seconds until the next look that nobody asks for."""

@@ -54,7 +54,7 @@ async def run(settings: AgentSettings) -> None:
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
     file = CheckpointFile(settings.state_dir, name) if settings.state_dir is not None else None
     off = Unusable("Off", "no state_dir is set")
-    recall = Recall(file.recall if file is not None else lambda: off, settings.trusted_for, moment)
+    recall = Recall(file.recall if file is not None else lambda: off, settings.checkpoint_max_age, moment)
     sysctl_links = {settings.link}
 
     def unready() -> str:

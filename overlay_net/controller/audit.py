@@ -80,4 +80,4 @@ class Auditor:
                 extra={"address": reservation.address.ip, "pool": reservation.pool, "node": reservation.owner.node},
             )
         if not inventory.problems:
-            self._metrics.synchronised()
+            self._metrics.record_sync()

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.domain.routes.compile import NodeRoutes, compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
-from overlay_net.domain.routes.rollout import kept_back
+from overlay_net.domain.routes.rollout import find_held_back
 from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.net import IpAddress
@@ -149,7 +149,7 @@ class Caches:
 
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """The routes of a node with this object and that overlay gateway."""
-        kept = kept_back(self.routes.values(), node, overlay, self.admitted)
+        kept = find_held_back(self.routes.values(), node, overlay, self.admitted)
         return compile_routes(self.routes.values(), node, gateway, self.protection, kept)
 
     @property

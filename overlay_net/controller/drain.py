@@ -15,7 +15,7 @@ from overlay_net.adapters.kube import KubeApi, connect_controller
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.run import Leader, leading, serve_nodes
 from overlay_net.controller.subnet_map import SubnetMapReconciler
-from overlay_net.domain.status.drain_progress import waiting_for
+from overlay_net.domain.status.drain_progress import describe_remaining
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS
 from overlay_net.model.node_actions import LifecyclePolicy
@@ -104,7 +104,7 @@ async def _give_back(leader: Leader, waiting: Waiting) -> None:
     overlays = leader.caches.overlays
     async with asyncio.TaskGroup() as group:
         tasks = serving.start(group)
-        while state := waiting_for(list(overlays.values())) or await _release_rest(leader, serving.ipam):
+        while state := describe_remaining(list(overlays.values())) or await _release_rest(leader, serving.ipam):
             waiting.see(state)
             await asyncio.sleep(EVERY)
         for task in tasks:

@@ -38,8 +38,8 @@ class Queues:
 
     def ipam_recovered(self) -> None:
         """An IPAM that was away is back: what waits for it need not wait longer."""
-        self.addresses.hurry()
-        self.pools.hurry()
+        self.addresses.wake_delayed()
+        self.pools.wake_delayed()
 
 
 class EventRoutes:

@@ -27,7 +27,7 @@ _OUTCOMES: dict[type[BaseException], str] = {
 
 
 class Observer(Protocol):
-    def ipam_asked(self, backend: str, operation: str, outcome: str, seconds: float) -> None: ...
+    def observe_ipam_request(self, backend: str, operation: str, outcome: str, seconds: float) -> None: ...
 
 
 class IpamRouter:
@@ -93,5 +93,5 @@ class IpamRouter:
         finally:
             (self._silent.add if outcome == "unavailable" else self._silent.discard)(backend.name)
             if self._observer is not None:
-                self._observer.ipam_asked(backend.name, operation, outcome, loop.time() - began)
+                self._observer.observe_ipam_request(backend.name, operation, outcome, loop.time() - began)
         return answer

@@ -22,7 +22,7 @@ EXIT_LOST = 1
 def make_elector(settings: LeaderElectionSettings, api: LeaseApi, observer: Observer) -> Elector | None:
     """None where there is no election. Raises ConfigurationError."""
     if not settings.enabled:
-        observer.leading(settings.lease_name, True)
+        observer.set_leader(settings.lease_name, True)
         return None
     if not settings.namespace:
         raise ConfigurationError(

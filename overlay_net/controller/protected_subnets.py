@@ -40,7 +40,7 @@ class ProtectedSubnets:
         self._allow_default = allow_default
         self._known: dict[str, tuple[ProtectedSubnet, ...]] = {}
 
-    async def look(self) -> bool:
+    async def refresh(self) -> bool:
         """Look at everything once; whether anything has changed. What cannot be read now stays as it was known."""
         before = dict(self._known)
         for source, read in (
@@ -60,7 +60,7 @@ class ProtectedSubnets:
         """Look again now and then, until cancelled."""
         while True:
             await asyncio.sleep(REFRESH.total_seconds() * random.uniform(0.9, 1.1))
-            if await self.look():
+            if await self.refresh():
                 wake()
 
     async def _services(self) -> Iterable[ProtectedSubnet]:

@@ -72,13 +72,13 @@ async def leading(settings: ControllerSettings) -> AsyncIterator[Leader]:
     def unready() -> str:
         # One that stands by is as ready as the one that leads: it could take over now.
         metrics.synced.set(caches.synced)
-        if elector is not None and not elector.took_part:
+        if elector is not None and not elector.has_read_lease:
             return f"waiting for the first look at the lease {settings.leader_election.lease_name}"
         return "" if caches.synced else "waiting for the first complete list of every kind"
 
     async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
         elector = make_elector(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
-        fence = elector.left if elector is not None else None
+        fence = elector.remaining if elector is not None else None
         api = KubeApi(connection, observer=metrics, fence=fence)
         async with (
             serve(settings.http.bind, metrics.registry, unready),
@@ -154,7 +154,7 @@ async def work(leader: Leader) -> None:
     hosts = [(leader.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
     subnets = [subnet for text in settings.protected_subnets if (subnet := parse_network(text)) is not None]
     protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
-    await protected.look()
+    await protected.refresh()
     log.info("controller works", extra={"cluster": serving.cluster})
     async with asyncio.TaskGroup() as group:
         group.create_task(protected.follow(lambda: wake_all(caches, queues)))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.domain.routes.rollout import admit
-from overlay_net.domain.routes.status import NodeTable, progress_of, route_status
+from overlay_net.domain.routes.status import NodeTable, rollout_progress, route_status
 from overlay_net.domain.status.cluster_counts import count_cluster
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import PROGRAMMED, Condition, find, parse_conditions
@@ -63,7 +63,7 @@ class StatusReconciler:
     async def _routes(self) -> None:
         overlays = self._caches.overlays
         tables = [
-            NodeTable.of(node, overlay)
+            NodeTable.index(node, overlay)
             for node in self._caches.nodes.values()
             if (overlay := overlays.get(node.name)) is not None
         ]
@@ -82,7 +82,7 @@ class StatusReconciler:
         for route in self._caches.routes.values():
             if route.rollout is None or route.deleting:
                 continue
-            progress = progress_of(route, tables, self._caches.protection)
+            progress = rollout_progress(route, tables, self._caches.protection)
             limit = route.rollout.limit(len(progress))
             admitted[route.revision] = admit(progress, before.get(route.revision, ()), limit)
         self._caches.admitted = admitted

@@ -28,7 +28,7 @@ MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class MetricDeclaration:
     """A metric as it is exposed."""
 
     name: str
@@ -42,7 +42,7 @@ class Metrics:
 
     def __init__(self, mode: Literal["controller", "agent"]) -> None:
         self.registry = CollectorRegistry()
-        self.declared: list[Declared] = []
+        self.declared: list[MetricDeclaration] = []
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         build = self._gauge("overlay_net_build_info", "Always 1: what runs.", "mode", "version", "python")
@@ -95,24 +95,24 @@ class Metrics:
         )
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        self.declared.append(Declared(name, "gauge", labels, text))
+        self.declared.append(MetricDeclaration(name, "gauge", labels, text))
         return Gauge(name, text, labels, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        self.declared.append(Declared(name, "counter", labels, text))
+        self.declared.append(MetricDeclaration(name, "counter", labels, text))
         return Counter(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        self.declared.append(Declared(name, "histogram", labels, text))
+        self.declared.append(MetricDeclaration(name, "histogram", labels, text))
         return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)
 
     def watch_queue(self, name: str, queue: Queue) -> None:
         self._queues.watch(name, queue)
 
-    def began(self, name: str) -> None:
+    def reconcile_started(self, name: str) -> None:
         self._active.labels(name).inc()
 
-    def ended(self, name: str) -> None:
+    def reconcile_finished(self, name: str) -> None:
         self._active.labels(name).dec()
 
     def reconciled(self, name: str, result: Result, seconds: float) -> None:
@@ -127,7 +127,7 @@ class Metrics:
         if verb != "watch":
             self._request_seconds.labels(verb.upper(), host).observe(seconds)
 
-    def synchronised(self) -> None:
+    def record_sync(self) -> None:
         """All was compared just now, and is as it must be."""
         self._last_sync.set(time.time())
 
@@ -186,8 +186,8 @@ class ControllerMetrics(Metrics):
             "overlay_net_audit_released_total", "Reservations without owner that the audit released."
         )
 
-    def leading(self, name: str, leads: bool) -> None:
-        self._leads.labels(name).set(leads)
+    def set_leader(self, name: str, is_leader: bool) -> None:
+        self._leads.labels(name).set(is_leader)
 
     def set_pool(self, name: str, used: int, free: int) -> None:
         self._pool_addresses.labels(name, "used").set(used)
@@ -208,7 +208,7 @@ class ControllerMetrics(Metrics):
         self._conflicts.set(duplicates)
         self._waiting_since.set(waiting_since)
 
-    def ipam_asked(self, backend: str, operation: str, outcome: str, seconds: float) -> None:
+    def observe_ipam_request(self, backend: str, operation: str, outcome: str, seconds: float) -> None:
         self._ipam_requests.labels(backend, operation, outcome).inc()
         self._ipam_seconds.labels(backend, operation).observe(seconds)
 
@@ -266,7 +266,7 @@ class AgentMetrics(Metrics):
         for kind, count in kinds.items():
             self._repairs.labels(kind).inc(count)
 
-    def set_surroundings(self, duplicate: bool, gateways: Mapping[str, bool]) -> None:
+    def set_probe_results(self, duplicate: bool, gateways: Mapping[str, bool]) -> None:
         """``gateways``: those that are probed now, and whether each answers."""
         self._duplicate.set(duplicate)
         for gateway, up in gateways.items():

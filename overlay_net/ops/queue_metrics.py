@@ -16,7 +16,7 @@ class QueueObserver(Protocol):
 class Queue(Protocol):
     def __len__(self) -> int: ...
     def observe(self, observer: QueueObserver) -> None: ...
-    def under_way(self) -> list[float]:
+    def processing(self) -> list[float]:
         """For how many seconds each key that a worker has was worked on so far."""
         ...
 
@@ -35,8 +35,8 @@ class QueueMetrics:
 
     def watch(self, name: str, queue: Queue) -> None:
         self.depth.labels(name).set_function(lambda: len(queue))
-        self.unfinished.labels(name).set_function(lambda: sum(queue.under_way()))
-        self.longest.labels(name).set_function(lambda: max(queue.under_way(), default=0.0))
+        self.unfinished.labels(name).set_function(lambda: sum(queue.processing()))
+        self.longest.labels(name).set_function(lambda: max(queue.processing(), default=0.0))
         queue.observe(_Counting(self, name))
 
 

@@ -35,7 +35,7 @@ class LeaseApi(Protocol):
 
 
 class Observer(Protocol):
-    def leading(self, name: str, leads: bool) -> None: ...
+    def set_leader(self, name: str, is_leader: bool) -> None: ...
 
 
 class LeadershipLost(Exception):
@@ -75,14 +75,14 @@ class Elector:
         """When its record was first seen as it is."""
         self._renewed_at = float("-inf")
         self._complaint = ""
-        observer.leading(name, False)
+        observer.set_leader(name, False)
 
     @property
-    def took_part(self) -> bool:
+    def has_read_lease(self) -> bool:
         """Whether the lease could be read or made at all."""
         return bool(self._seen)
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds that a write which begins now may take, until another process may lead.
 
         Raises NotLeader from the renew deadline on: what is left of the lease then is the margin for writes under way.
@@ -103,7 +103,7 @@ class Elector:
                 self._complaint = ""
                 if taken and self._renewable() > 0:
                     log.info("leads", extra={"lease": f"{self._namespace}/{self._name}", "identity": self._identity})
-                    self._observer.leading(self._name, True)
+                    self._observer.set_leader(self._name, True)
                     return
             await asyncio.sleep(self._pause())
 
@@ -186,7 +186,7 @@ class Elector:
 
     async def _give_up(self) -> None:
         self._renewed_at = float("-inf")
-        self._observer.leading(self._name, False)
+        self._observer.set_leader(self._name, False)
         try:
             await self._write("")
         except Conflict:
@@ -227,7 +227,7 @@ class Elector:
 
     def _lost(self, why: str) -> LeadershipLost:
         self._renewed_at = float("-inf")
-        self._observer.leading(self._name, False)
+        self._observer.set_leader(self._name, False)
         return LeadershipLost(f"lost the lease {self._namespace}/{self._name}: {why}")
 
     def _complain(self, error: Exception) -> None:

@@ -26,8 +26,8 @@ class TerminalError(Exception):
 
 
 class Observer(Protocol):
-    def began(self, name: str) -> None: ...
-    def ended(self, name: str) -> None: ...
+    def reconcile_started(self, name: str) -> None: ...
+    def reconcile_finished(self, name: str) -> None: ...
     def reconciled(self, name: str, result: Result, seconds: float) -> None: ...
 
 
@@ -49,13 +49,13 @@ async def _work(name: str, queue: WorkQueue, reconcile: Reconcile, observer: Obs
         key = await queue.get()
         began = loop.time()
         if observer is not None:
-            observer.began(name)
+            observer.reconcile_started(name)
         try:
             result = await _reconcile(name, queue, reconcile, key)
         finally:
             queue.done(key)
             if observer is not None:
-                observer.ended(name)
+                observer.reconcile_finished(name)
         if observer is not None:
             observer.reconciled(name, result, loop.time() - began)
 

@@ -43,7 +43,7 @@ class WorkQueue:
     def observe(self, observer: Observer) -> None:
         self._observer = observer
 
-    def under_way(self) -> list[float]:
+    def processing(self) -> list[float]:
         """For how many seconds each key that a worker has was worked on so far."""
         now = self._clock()
         return [now - began for began in self._working.values()]
@@ -87,7 +87,7 @@ class WorkQueue:
             self._observer.retried()
         return delay
 
-    def hurry(self) -> None:
+    def wake_delayed(self) -> None:
         """Work on every key that waits for its time now: what they wait for may have come."""
         for key in tuple(self._timers):
             self.add(key)

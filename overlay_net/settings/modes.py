@@ -212,6 +212,6 @@ class AgentSettings(_Settings):
         return SourceTable(self.source_table, self.source_priority, self.source_main_prefix)
 
     @property
-    def trusted_for(self) -> timedelta:
+    def checkpoint_max_age(self) -> timedelta:
         """How old a confirmation of the last state may be."""
         return self.fence_after * (1 - MARGIN) if self.resurrect_for is None else self.resurrect_for

@@ -22,9 +22,9 @@ class Status:
     def __init__(self) -> None:
         self.leads = False
 
-    def leading(self, name: str, leads: bool) -> None:
+    def set_leader(self, name: str, is_leader: bool) -> None:
         assert name == "lease"
-        self.leads = leads
+        self.leads = is_leader
 
 
 class Candidate:
@@ -51,7 +51,7 @@ class Candidate:
 
     def may_write(self) -> bool:
         try:
-            return self.elector.left() > 0
+            return self.elector.remaining() > 0
         except NotLeader:
             return False
 
@@ -84,7 +84,7 @@ def test_the_first_makes_the_lease_and_keeps_it_for_an_hour(virtual_time: Run) -
         await asyncio.sleep(3600)
         assert (one.status.leads, two.status.leads) == (True, False)
         assert (one.may_write(), two.may_write()) == (True, False)
-        assert two.elector.took_part, "whoever stands by has seen the lease"
+        assert two.elector.has_read_lease, "whoever stands by has seen the lease"
         record = spec(api)
         assert record["holderIdentity"] == "one"
         assert record["leaseDurationSeconds"] == 15
@@ -320,11 +320,11 @@ def test_time_left_ends_at_the_renew_deadline(virtual_time: Run) -> None:
         api = Leases()
         one = Candidate(api, "one")
         await one.elector.acquire()
-        assert one.elector.left() == TIMES.duration
+        assert one.elector.remaining() == TIMES.duration
         await asyncio.sleep(9)
-        assert one.elector.left() == pytest.approx(6)
+        assert one.elector.remaining() == pytest.approx(6)
         await asyncio.sleep(1)
         with pytest.raises(NotLeader, match="the lease ns/lease is not held"):
-            one.elector.left()
+            one.elector.remaining()
 
     virtual_time(main())

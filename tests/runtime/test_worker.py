@@ -16,10 +16,10 @@ class Results:
 
         self.active = 0
 
-    def began(self, name: str) -> None:
+    def reconcile_started(self, name: str) -> None:
         self.active += 1
 
-    def ended(self, name: str) -> None:
+    def reconcile_finished(self, name: str) -> None:
         self.active -= 1
 
     def reconciled(self, name: str, result: str, seconds: float) -> None:

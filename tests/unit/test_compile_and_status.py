@@ -81,7 +81,7 @@ def table(
         "routes": list(failures),
         "routesFailed": len(failures) if failed is None else failed,
     }
-    return NodeTable.of(node(name), overlay(name, spec={"routes": entries}, status=status, generation=generation))
+    return NodeTable.index(node(name), overlay(name, spec={"routes": entries}, status=status, generation=generation))
 
 
 def condition(status: dict[str, Any], type_: str) -> tuple[str, str]:

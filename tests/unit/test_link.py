@@ -498,9 +498,12 @@ def test_how_long_the_last_state_is_believed_follows_the_fence(monkeypatch: pyte
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
     monkeypatch.setenv("OVERLAY_NODE_IP", "")
     usual = load(AgentSettings, None)
-    assert (usual.trusted_for, usual.state_dir) == (timedelta(minutes=9), Path("/var/lib/overlay-net"))
+    assert (usual.checkpoint_max_age, usual.state_dir) == (timedelta(minutes=9), Path("/var/lib/overlay-net"))
     monkeypatch.setenv("OVERLAY_FENCE_AFTER", "100s")
     monkeypatch.setenv("OVERLAY_STATE_DIR", "")
-    assert (load(AgentSettings, None).trusted_for, load(AgentSettings, None).state_dir) == (timedelta(seconds=90), None)
+    assert (load(AgentSettings, None).checkpoint_max_age, load(AgentSettings, None).state_dir) == (
+        timedelta(seconds=90),
+        None,
+    )
     monkeypatch.setenv("OVERLAY_RESURRECT_FOR", "20s")
-    assert load(AgentSettings, None).trusted_for == timedelta(seconds=20)
+    assert load(AgentSettings, None).checkpoint_max_age == timedelta(seconds=20)

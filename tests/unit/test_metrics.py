@@ -46,9 +46,9 @@ def test_which_version_runs() -> None:
 def test_reconciliations_as_controller_runtime_counts_them() -> None:
     metrics = ControllerMetrics()
     for result in ("success", "requeue", "error", "terminal"):
-        metrics.began("node")
+        metrics.reconcile_started("node")
         metrics.reconciled("node", result, 0.1)
-    metrics.ended("node")
+    metrics.reconcile_finished("node")
     found = shown(metrics)
     for result in ("success", "requeue_after", "error", "terminal_error"):
         assert found[f'controller_runtime_reconcile_total{{controller="node",result="{result}"}}'] == 1
@@ -95,9 +95,9 @@ def test_what_is_gone_is_shown_no_more() -> None:
     controller.set_pool("p1", 3, 4)
     controller.forget_pool("p1")
     assert not [name for name in shown(controller) if name.startswith("overlay_net_pool_addresses")]
-    agent.set_surroundings(True, {"10.0.0.1": True, "10.0.0.2": False})
+    agent.set_probe_results(True, {"10.0.0.1": True, "10.0.0.2": False})
     assert shown(agent)['overlay_net_gateway_up{gateway="10.0.0.2"}'] == 0
-    agent.set_surroundings(False, {"10.0.0.1": True})
+    agent.set_probe_results(False, {"10.0.0.1": True})
     found = shown(agent)
     assert [name for name in found if name.startswith("overlay_net_gateway_up")] == [
         'overlay_net_gateway_up{gateway="10.0.0.1"}'

@@ -181,6 +181,6 @@ def test_the_status_of_a_route_names_the_gateway_and_interface_that_the_agent_fo
     report = {"interface": "eth0", "fallbackGateway": "10.176.162.129", "observedGeneration": 2, "routesDesired": 1}
     mine = told(**report)
     assert mine.report.fallback == IPv4Address("10.176.162.129")
-    table = NodeTable.of(node(NAME), mine)
+    table = NodeTable.index(node(NAME), mine)
     status = route_status(static_route(), [table], datetime(2026, 1, 1, tzinfo=UTC))
     assert status["nodeStatus"] == [{"hostname": NAME, "gateway": "10.176.162.129", "device": "eth0", "state": "Ready"}]

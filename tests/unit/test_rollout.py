@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import NOTHING
-from overlay_net.domain.routes.rollout import Progress, admit, kept_back
-from overlay_net.domain.routes.status import NodeTable, progress_of, route_status
+from overlay_net.domain.routes.rollout import NodeProgress, admit, find_held_back
+from overlay_net.domain.routes.status import NodeTable, rollout_progress, route_status
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.node import Node
 from overlay_net.model.route_spec import encode_route
@@ -57,14 +57,14 @@ class Cluster:
         return overlay(name, spec=self.specs[name], status=status, generation=self.serial[name])
 
     def tables(self) -> list[NodeTable]:
-        return [NodeTable.of(each, self.overlay_of(name)) for name, each in self.nodes.items()]
+        return [NodeTable.index(each, self.overlay_of(name)) for name, each in self.nodes.items()]
 
     def batch(self) -> None:
         """Who is next, and the status."""
         tables = self.tables()
         if self.route.rollout is not None:
             key = (self.route.uid, self.route.generation)
-            progress = progress_of(self.route, tables, NOTHING)
+            progress = rollout_progress(self.route, tables, NOTHING)
             limit = self.route.rollout.limit(len(progress))
             self.admitted = {key: admit(progress, self.admitted.get(key, ()), limit)}
         self.status = route_status(self.route, tables, NOW)
@@ -79,7 +79,7 @@ class Cluster:
     def told(self, name: str) -> None:
         """The controller looks at one node."""
         present = self.overlay_of(name)
-        kept = kept_back([self.route], self.nodes[name], present, self.admitted)
+        kept = find_held_back([self.route], self.nodes[name], present, self.admitted)
         compiled = compile_routes([self.route], self.nodes[name], None, kept=kept)
         if (compiled.routes, compiled.generations) != (present.routes, present.generations):
             self.specs[name] = {
@@ -213,7 +213,7 @@ def test_deleting_the_object_waits_for_nobody() -> None:
     made = cluster("n1", "n2")
     turn(made)
     gone = static_route(deleting=True, rollout={"maxUnavailable": 1})
-    assert not kept_back([gone], made.nodes["n2"], made.overlay_of("n2"), {})
+    assert not find_held_back([gone], made.nodes["n2"], made.overlay_of("n2"), {})
     assert not compile_routes([gone], made.nodes["n2"], None).routes
 
 
@@ -227,7 +227,7 @@ def test_shares_are_rounded_up_as_a_daemonset_does() -> None:
 
 progresses = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=12).map(
     lambda rows: [
-        Progress(f"n{number}", reached, reached and in_place, failing and not reached)
+        NodeProgress(f"n{number}", reached, reached and in_place, failing and not reached)
         for number, (reached, in_place, failing) in enumerate(rows)
     ]
 )
@@ -235,7 +235,7 @@ progresses = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), ma
 
 @given(progresses, st.sets(st.integers(0, 15)), st.integers(1, 5))
 def test_whatever_it_finds_it_never_takes_back_and_never_lets_more_go_than_allowed(
-    progress: list[Progress], numbers: set[int], limit: int
+    progress: list[NodeProgress], numbers: set[int], limit: int
 ) -> None:
     before = {f"n{number}" for number in numbers}
     result = admit(progress, before, limit)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
-from overlay_net.domain.routes.rollout import Kept
+from overlay_net.domain.routes.rollout import PreviousGeneration
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.model.static_route import StaticRoute
 
-ALL_NEW: Mapping[str, Kept] = MappingProxyType({})
+NONE_HELD_BACK: Mapping[str, PreviousGeneration] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def compile_routes(
     node: Node,
     overlay_gateway: IpAddress | None,
     protection: Protection = NOTHING,
-    kept: Mapping[str, Kept] = ALL_NEW,
+    kept: Mapping[str, PreviousGeneration] = NONE_HELD_BACK,
 ) -> NodeRoutes:
     """The routes of ``node``, sorted, one entry for each (subnet, metric, table), and of which generation they are.
 
@@ -73,7 +73,7 @@ def compile_routes(
     return NodeRoutes(tuple(chosen[key] for key in sorted(chosen)), tuple(generations))
 
 
-def _generation(route: StaticRoute, old: Kept | None, *, own: bool) -> RouteGeneration | None:
+def _generation(route: StaticRoute, old: PreviousGeneration | None, *, own: bool) -> RouteGeneration | None:
     """``own``: some routes of the node are its; without any there is nothing to prove."""
     if old is not None:
         return old.generation

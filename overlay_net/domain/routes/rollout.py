@@ -18,7 +18,7 @@ from overlay_net.model.static_route import StaticRoute
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class NodeProgress:
     """How far one node is with the present generation of one StaticRoute."""
 
     node: str
@@ -30,7 +30,7 @@ class Progress:
     """Not reached yet, and what the node has instead is not in place: nothing can be lost there."""
 
 
-def admit(progress: Collection[Progress], admitted: Collection[str], limit: int) -> frozenset[str]:
+def admit(progress: Collection[NodeProgress], admitted: Collection[str], limit: int) -> frozenset[str]:
     """The nodes that may get the generation now, ``admitted`` ones included as far as they are still meant.
 
     At most ``limit`` of them are without it: failing nodes come first, then by name.
@@ -44,19 +44,19 @@ def admit(progress: Collection[Progress], admitted: Collection[str], limit: int)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PreviousGeneration:
     """What a node has of a StaticRoute whose present generation is not for it yet."""
 
     routes: tuple[DesiredRoute, ...]
     generation: RouteGeneration | None
 
 
-def kept_back(
+def find_held_back(
     static_routes: Iterable[StaticRoute],
     node: Node,
     overlay: NodeOverlay | None,
     admitted: Mapping[Revision, Collection[str]],
-) -> Mapping[str, Kept]:
+) -> Mapping[str, PreviousGeneration]:
     """StaticRoutes, by name, of which the node keeps what it has. ``admitted``: nodes by revision.
 
     A node that joined after the StaticRoute was made and has nothing of it gets the newest at once: there is nothing
@@ -78,7 +78,7 @@ def kept_back(
         )
         if told is None and not routes and _is_younger(node, route):
             continue
-        kept[route.name] = Kept(routes, told)
+        kept[route.name] = PreviousGeneration(routes, told)
     return kept
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
-from overlay_net.domain.routes.rollout import Progress
+from overlay_net.domain.routes.rollout import NodeProgress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
 from overlay_net.model.kernel import DesiredRoute
@@ -45,7 +45,7 @@ class NodeTable:
     route_probes: Mapping[str, RouteProbe]
 
     @classmethod
-    def of(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
+    def index(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
         return cls(
             node,
             overlay,
@@ -62,7 +62,7 @@ class NodeTable:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeVerdict:
+class NodeStatus:
     hostname: str
     gateway: str
     device: str
@@ -85,7 +85,7 @@ def route_status(
     """The whole status of ``route``; equal to its present status when nothing has changed."""
     refused = refusal(route, protection)
     before = _verdicts_before(route)
-    verdicts: list[NodeVerdict] = []
+    verdicts: list[NodeStatus] = []
     conflicts: dict[str, IpNetwork] = {}
     silent: dict[IpAddress, list[str]] = {}
     if refused is None:
@@ -125,7 +125,7 @@ def _verdicts_before(route: StaticRoute) -> Mapping[str, JsonObject] | None:
 
 def _verdict(
     route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None, conflicts: dict[str, IpNetwork]
-) -> NodeVerdict:
+) -> NodeStatus:
     hostname = table.node.name
     gateway = ", ".join(str(gateway.address) for gateway in route.gateways)
     if not gateway and route.kind == "unicast":
@@ -134,7 +134,7 @@ def _verdict(
     tried = _tried(route, table)
     if tried is not None:
         state, message, cause = tried
-        return NodeVerdict(hostname, gateway, device, state, message, cause)
+        return NodeStatus(hostname, gateway, device, state, message, cause)
     pending = ""
     for subnet in route.subnets:
         key = route_key(subnet, route.metric, route.table)
@@ -144,24 +144,22 @@ def _verdict(
         elif entry.static_route != route.name and not _same(route, entry, table):
             conflicts.setdefault(entry.static_route, subnet)
             message = f"{subnet} is already routed by the older StaticRoute {entry.static_route}"
-            return NodeVerdict(hostname, gateway, device, FAILED, message)
+            return NodeStatus(hostname, gateway, device, FAILED, message)
         elif (failure := table.failures.get(key)) is not None and table.overlay.current:
             state = PENDING if failure.reason == "Pending" else FAILED
-            return NodeVerdict(hostname, gateway, device, state, f"{subnet}: {failure.message}")
+            return NodeStatus(hostname, gateway, device, state, f"{subnet}: {failure.message}")
     if not pending and table.overlay.current:
         if table.unnamed_failures:
-            return NodeVerdict(hostname, gateway, device, PENDING, "more routes fail here than the agent names")
-        return NodeVerdict(hostname, gateway, device, READY)
+            return NodeStatus(hostname, gateway, device, PENDING, "more routes fail here than the agent names")
+        return NodeStatus(hostname, gateway, device, READY)
     if not pending and before is not None:
         last = before.get(hostname)
         if last is None and len(before) >= MAX_NODES and _ends_well(before):
             # Failing nodes are listed first: one that found no room in the list was ready.
-            return NodeVerdict(hostname, gateway, device, READY)
+            return NodeStatus(hostname, gateway, device, READY)
         if last and (parse_text(last.get("gateway")), parse_text(last.get("device"))) == (gateway, device):
-            return NodeVerdict(
-                hostname, gateway, device, parse_text(last.get("state")), parse_text(last.get("message"))
-            )
-    return NodeVerdict(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
+            return NodeStatus(hostname, gateway, device, parse_text(last.get("state")), parse_text(last.get("message")))
+    return NodeStatus(hostname, gateway, device, PENDING, pending or "the agent has not reported yet")
 
 
 def _ends_well(before: Mapping[str, JsonObject]) -> bool:
@@ -189,7 +187,9 @@ def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
     return any((entry := table.routes.get(key)) is not None and entry.static_route == route.name for key in keys)
 
 
-def progress_of(route: StaticRoute, tables: Iterable[NodeTable], protection: Protection) -> tuple[Progress, ...]:
+def rollout_progress(
+    route: StaticRoute, tables: Iterable[NodeTable], protection: Protection
+) -> tuple[NodeProgress, ...]:
     """How far the nodes meant are with the present generation; none for an object that no node gets."""
     if refusal(route, protection) is not None:
         return ()
@@ -198,14 +198,14 @@ def progress_of(route: StaticRoute, tables: Iterable[NodeTable], protection: Pro
     return tuple(_progress(route, table, before) for table in selected)
 
 
-def _progress(route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None) -> Progress:
+def _progress(route: StaticRoute, table: NodeTable, before: Mapping[str, JsonObject] | None) -> NodeProgress:
     told = table.generations.get(route.name)
     reached = told is not None and told.revision == route.revision
     in_place = reached and _verdict(route, table, before, {}).state == READY
     failing = route.name in table.route_probes or any(
         failure.static_route == route.name for failure in table.overlay.report.failures
     )
-    return Progress(table.node.name, reached, in_place, failing and not reached)
+    return NodeProgress(table.node.name, reached, in_place, failing and not reached)
 
 
 def _same(route: StaticRoute, entry: DesiredRoute, table: NodeTable) -> bool:
@@ -247,7 +247,7 @@ def _silent_gateways(route: StaticRoute, table: NodeTable) -> tuple[IpAddress, .
 
 
 def _gateway_reachable(
-    route: StaticRoute, verdicts: list[NodeVerdict], silent: Mapping[IpAddress, list[str]]
+    route: StaticRoute, verdicts: list[NodeStatus], silent: Mapping[IpAddress, list[str]]
 ) -> Condition:
     if route.kind != "unicast" or route.check.kind == "none":
         return Condition(GATEWAY_REACHABLE, True, "NotProbed", "no gateway is probed")
@@ -268,7 +268,7 @@ def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork
     return Condition(ACCEPTED, True, "Accepted")
 
 
-def _programmed(route: StaticRoute, verdicts: list[NodeVerdict], ready: int, failed: int) -> Condition:
+def _programmed(route: StaticRoute, verdicts: list[NodeStatus], ready: int, failed: int) -> Condition:
     if not verdicts:
         return Condition(PROGRAMMED, False, "NoNodes", "no node is selected")
     if ready == len(verdicts):
@@ -286,7 +286,7 @@ def _programmed(route: StaticRoute, verdicts: list[NodeVerdict], ready: int, fai
 
 
 def _rolling(
-    verdicts: list[NodeVerdict], waiting: int, unavailable: list[NodeVerdict], limit: int, *, stopped: bool
+    verdicts: list[NodeStatus], waiting: int, unavailable: list[NodeStatus], limit: int, *, stopped: bool
 ) -> tuple[str, str]:
     told = f"{len(verdicts) - waiting} of {len(verdicts)} nodes have this generation, {limit} at a time may be without"
     if not unavailable:

@@ -7,7 +7,7 @@ from overlay_net.model.overlay import NodeOverlay
 NAMED = 5
 
 
-def waiting_for(overlays: Sequence[NodeOverlay]) -> str:
+def describe_remaining(overlays: Sequence[NodeOverlay]) -> str:
     """An empty text once no object is left."""
     if not overlays:
         return ""
