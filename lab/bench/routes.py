@@ -29,6 +29,7 @@ SIZES = {10_000: 7, 100_000: 2}
 """Routes -> rounds."""
 MEMORY_ROUTES = 10_000
 MARKS, LINK, ADDRESS = OwnershipMark(117, "overlay-net"), DesiredLink("tmp0", "eth0"), ip_interface("192.168.100.4/24")
+LINKS = ("tmp0", "eth0")
 GATEWAYS = ("192.168.100.1", "192.168.100.2")
 LOOP = "longest block of the loop"
 
@@ -56,9 +57,9 @@ def bench_routes(directory: Path) -> list[Row]:
 
 
 async def _converge_link() -> None:
-    async with Kernel(MARKS, ("tmp0", "eth0")) as kernel:
+    async with Kernel(MARKS) as kernel:
         for _ in range(3):
-            for action in plan_kernel(Desired(LINK, ADDRESS), await kernel.observe(), MARKS).actions:
+            for action in plan_kernel(Desired(LINK, ADDRESS), await kernel.observe(LINKS), MARKS).actions:
                 await kernel.apply(action)
 
 
@@ -100,10 +101,10 @@ async def _by_us(size: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     wish, other = _wish(size, GATEWAYS[0]), _wish(size, GATEWAYS[1])
     gc.collect()
-    async with Kernel(MARKS, ("tmp0", "eth0")) as kernel:
+    async with Kernel(MARKS) as kernel:
 
         async def write(name: str, desired: Desired) -> None:
-            observed = await kernel.observe()
+            observed = await kernel.observe(LINKS)
             plan = plan_kernel(desired, observed, MARKS)
             actions = [each for each in plan.actions if isinstance(each, ROUTE_ACTIONS)]
             async with _timed(seconds, name):
@@ -121,7 +122,7 @@ async def _by_us(size: int) -> dict[str, float]:
         await look("first", wish)
         await look("second", wish)
         await write("replace", other)
-        await kernel.observe()
+        await kernel.observe(LINKS)
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[0], "dev", "tmp0", "proto", "static"])
         await _look_after_one_change(kernel, seconds, other)
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[1], "dev", "tmp0", "proto", "117"])
@@ -137,7 +138,7 @@ async def _look_after_one_change(kernel: Kernel, seconds: dict[str, float], desi
 
 async def _observe(kernel: Kernel, seconds: dict[str, float], name: str) -> Observed:
     async with _timed(seconds, f"observe {name}"):
-        return await kernel.observe()
+        return await kernel.observe(LINKS)
 
 
 def _plan(desired: Desired, observed: Observed, seconds: dict[str, float], name: str) -> KernelPlan:
@@ -219,12 +220,12 @@ def _memory(directory: Path) -> Row:
 
 async def _grown(batch: Path) -> int:
     """KiB of resident memory that observing twice takes."""
-    async with Kernel(MARKS, ("tmp0", "eth0")) as kernel:
-        await kernel.observe()
+    async with Kernel(MARKS) as kernel:
+        await kernel.observe(LINKS)
         before = _resident()
         run(["ip", "-batch", str(batch)])
-        first = await kernel.observe()
-        second = await kernel.observe()
+        first = await kernel.observe(LINKS)
+        second = await kernel.observe(LINKS)
         _expect(len(first.routes) > MEMORY_ROUTES <= len(second.routes), "the routes are not there")
         return _resident() - before
 

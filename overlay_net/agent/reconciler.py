@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -53,7 +53,7 @@ AGAIN = 1.0
 class NodeKernel(Protocol):
     """The kernel of this network namespace; both methods raise KernelError."""
 
-    async def observe(self) -> Observed: ...
+    async def observe(self, sysctl_links: Collection[str]) -> Observed: ...
     async def apply(self, action: KernelAction) -> None: ...
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]: ...
 
@@ -115,13 +115,11 @@ class NodeAgent:
         mark: OwnershipMark,
         metrics: AgentMetrics,
         resync: Callable[[], float],
-        sysctl_links: set[str] | None = None,
         surroundings: Surroundings | None = None,
         memory: Memory | None = None,
         recall: Callable[[], NodeOverlay | None] = lambda: None,
         route_probes: RouteProbes | None = None,
     ) -> None:
-        """``sysctl_links``: of which links the kernel's looks have the sysctls; the interface in use is added."""
         self._kernel = kernel
         self._store = store
         self._publish = publish
@@ -129,7 +127,8 @@ class NodeAgent:
         self._marks = mark
         self._metrics = metrics
         self._resync = resync
-        self._sysctl_links = sysctl_links if sysctl_links is not None else set()
+        self._sysctl_links = {rules.name}
+        """The overlay link and every parent used so far."""
         self._surroundings = surroundings
         self._repairs = RepairDamping()
         self._settled: Desired | None = None
@@ -223,11 +222,11 @@ class NodeAgent:
         return ""
 
     async def _look(self, overlay: NodeOverlay | None) -> Look:
-        observed = await self._kernel.observe()
+        observed = await self._kernel.observe(self._sysctl_links)
         link = desired_link(link_config_for(overlay, self._rules), observed, self._marks)
         if link.parent and link.parent not in self._sysctl_links:
             self._sysctl_links.add(link.parent)
-            observed = await self._kernel.observe()
+            observed = await self._kernel.observe(self._sysctl_links)
         desired = desired_state(overlay, link, self._rules.fallback, self._rules.source)
         if self._surroundings is not None:
             desired = replace(desired, down=self._surroundings.down)

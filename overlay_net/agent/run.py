@@ -55,7 +55,6 @@ async def run(settings: AgentSettings) -> None:
     file = CheckpointFile(settings.state_dir, name) if settings.state_dir is not None else None
     off = Unusable("Off", "no state_dir is set")
     recall = Recall(file.recall if file is not None else lambda: off, settings.checkpoint_max_age, moment)
-    sysctl_links = {settings.link}
 
     def unready() -> str:
         return "" if store.synced else f"waiting for the first look at NodeOverlayIp {name}"
@@ -81,7 +80,7 @@ async def run(settings: AgentSettings) -> None:
         RouteProbes(wake, lambda: kept_by(file)) as route_probes,
         serve(settings.http.bind, metrics.registry, unready),
         connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
-        Kernel(mark, sysctl_links, settings.proc_sys_net, opened=monitor.ignore) as kernel,
+        Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
     ):
         api = KubeApi(connection, observer=metrics, shape=shape)
         source = Listened(KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), moment, failed)
@@ -94,7 +93,6 @@ async def run(settings: AgentSettings) -> None:
             mark=mark,
             metrics=metrics,
             resync=lambda: settings.resync_interval.total_seconds() * random.uniform(0.9, 1.1),
-            sysctl_links=sysctl_links,
             surroundings=Surroundings(
                 neighbours,
                 prober,

@@ -24,16 +24,16 @@ async def teardown(settings: AgentSettings, tell: Callable[[str], None]) -> list
     """
     failures = _forget(settings.state_dir, settings.node_name, tell) if settings.state_dir else []
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
-    watched: set[str] = set()
-    async with Kernel(mark, watched, settings.proc_sys_net) as kernel:
+    async with Kernel(mark, settings.proc_sys_net) as kernel:
         refused: dict[str, str] = {}
+        carriers: frozenset[str] = frozenset()
         for _ in range(MAX_PASSES):
             try:
-                observed = await kernel.observe()
-                if not watched:
-                    # An address that others lean on depends on a sysctl of its link.
-                    watched.update(_carriers(observed, mark))
-                    observed = await kernel.observe()
+                observed = await kernel.observe(carriers)
+                if not carriers:
+                    # Whether an address can be deleted depends on promote_secondaries of its link.
+                    carriers = _carriers(observed, mark)
+                    observed = await kernel.observe(carriers)
             except KernelError as error:
                 return [*failures, str(error)]
             plan = plan_kernel(Desired(), observed, mark)
@@ -65,9 +65,10 @@ async def _remove(kernel: Kernel, action: KernelAction, tell: Callable[[str], No
         tell(describe(action))
 
 
-def _carriers(observed: Observed, mark: OwnershipMark) -> set[str]:
+def _carriers(observed: Observed, mark: OwnershipMark) -> frozenset[str]:
     names = {link.index: link.name for link in observed.links}
-    return {names[each.link] for each in observed.addresses if each.protocol == mark.protocol and each.link in names}
+    marked = (each.link for each in observed.addresses if each.protocol == mark.protocol)
+    return frozenset(names[link] for link in marked if link in names)
 
 
 def _blocked(plan: KernelPlan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.fakes.netns import eth0, ip, netns
 __all__ = ["eth0", "netns"]
 
 MARKS = OwnershipMark(117, "overlay-net")
+LINKS = ("tmp0", "eth0")
 ETH0_ADDRESS = ip_interface("10.176.162.151/26")
 FIRST, SECOND = ip_interface("192.168.100.4/24"), ip_interface("192.168.100.9/24")
 
@@ -74,15 +76,15 @@ class Subject:
 async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     """tmp0 over eth0, up, with one address."""
     request.getfixturevalue("eth0")
-    async with Kernel(MARKS, ("tmp0", "eth0")) as real:
+    async with Kernel(MARKS) as real:
         if request.param == "real":
 
             async def down(name: str) -> None:
                 ip("link", "set", name, "down")
 
-            subject = Subject(real.observe, real.apply, down)
+            subject = Subject(partial(real.observe, LINKS), real.apply, down)
         else:
-            observed = await real.observe()
+            observed = await real.observe(LINKS)
             fake = FakeKernel(
                 MARKS, replace(observed, routes=tuple(r for r in observed.routes if r.subnet.version == 4))
             )

@@ -11,9 +11,11 @@ from tests.fakes.netns import eth0, netns
 __all__ = ["eth0", "netns"]
 
 MARKS = OwnershipMark(117, "overlay-net")
+LINKS = ("tmp0", "eth0")
+"""The links whose sysctls are observed."""
 
 
 @pytest.fixture
 async def kernel(eth0: None) -> AsyncIterator[Kernel]:
-    async with Kernel(MARKS, ("tmp0", "eth0")) as opened:
+    async with Kernel(MARKS) as opened:
         yield opened

@@ -82,16 +82,13 @@ async def node(lan: Lan) -> AsyncIterator[Node]:
 
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     neighbours = Neighbours(lambda: None, own_macs=lambda: {MACHINE_MAC, OVERLAY_MAC})
-    links = {"tmp0", "eth0"}
     async with (
-        Kernel(MARKS, links) as kernel,
+        Kernel(MARKS) as kernel,
         GatewayProber(asking(neighbours.resolve), lambda: None) as prober,
     ):
         surroundings = Surroundings(neighbours, prober, MARKS, asyncio.get_running_loop().time)
         rules = LinkConfig(interface_selector("eth0", None), mac=OVERLAY_MAC, source=SourceTable(117, 11700, 8))
-        agent = NodeAgent(
-            kernel, store, publish, rules, MARKS, AgentMetrics(), lambda: 60.0, links, surroundings=surroundings
-        )
+        agent = NodeAgent(kernel, store, publish, rules, MARKS, AgentMetrics(), lambda: 60.0, surroundings=surroundings)
         yield Node(agent, kernel, store, surroundings, reports)
     neighbours.close()
 

@@ -4,7 +4,7 @@ its own."""
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -15,13 +15,14 @@ import pytest
 from lab.net.namespaces import Namespace
 from lab.net.traffic import PORT, serve
 from overlay_net.adapters.netlink import Kernel, Monitor
-from overlay_net.agent.reconciler import NodeAgent
+from overlay_net.agent.reconciler import NodeAgent, NodeKernel
 from overlay_net.agent.run import link_config
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find
 from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import Observed
 from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan, RouteAction
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.ops.metrics import AgentMetrics
@@ -29,7 +30,7 @@ from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
 from overlay_net.settings import AgentSettings
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import LINKS, MARKS
 from tests.fakes.netns import ip, netns, sysctl, try_ip
 
 __all__ = ["netns"]
@@ -80,7 +81,7 @@ def edge(netns: None, tmp_path: Path) -> Iterator[Edge]:
 
 @pytest.fixture
 async def kernel(edge: Edge) -> AsyncIterator[Kernel]:
-    async with Kernel(MARKS, {"tmp0", "eth0"}) as opened:
+    async with Kernel(MARKS) as opened:
         yield opened
 
 
@@ -111,7 +112,7 @@ USUAL = NodeOverlay.parse(raw(str(OVERLAY), ROUTE))
 
 async def converge(kernel: Kernel, found: NodeOverlay | None, how: LinkConfig) -> KernelPlan:
     for _ in range(6):
-        observed = await kernel.observe()
+        observed = await kernel.observe(LINKS)
         desired = desired_state(found, desired_link(how, observed, MARKS), how.fallback)
         plan = plan_kernel(desired, observed, MARKS)
         if not plan.actions:
@@ -265,8 +266,21 @@ async def test_each_way_to_name_the_parent_finds_it(edge: Edge, kernel: Kernel, 
     assert source_seen() == str(OVERLAY.ip)
 
 
+class RecordingKernel:
+    """The real kernel; records the links whose sysctls were observed last."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.apply, self.apply_routes = kernel.apply, kernel.apply_routes
+        self.sysctl_links: frozenset[str] = frozenset()
+        self._kernel = kernel
+
+    async def observe(self, sysctl_links: Collection[str]) -> Observed:
+        self.sysctl_links = frozenset(sysctl_links)
+        return await self._kernel.observe(sysctl_links)
+
+
 @asynccontextmanager
-async def running(kernel: Kernel, how: LinkConfig, watched: set[str]) -> AsyncIterator[list[Report]]:
+async def running(kernel: NodeKernel, how: LinkConfig) -> AsyncIterator[list[Report]]:
     """The agent as it runs, with its monitor and its queue; only the API server is missing."""
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     store.replace(Listing((raw(str(OVERLAY), ROUTE),), "7"))
@@ -275,7 +289,7 @@ async def running(kernel: Kernel, how: LinkConfig, watched: set[str]) -> AsyncIt
     async def publish(overlay: NodeOverlay, report: Report) -> None:
         reports.append(report)
 
-    agent = NodeAgent(kernel, store, publish, how, MARKS, AgentMetrics(), lambda: 60.0, watched)
+    agent = NodeAgent(kernel, store, publish, how, MARKS, AgentMetrics(), lambda: 60.0)
     queue = WorkQueue()
     monitor = Monitor(MARKS.protocol, lambda: queue.add_after("n1", 0.005))
     tasks = [
@@ -302,8 +316,7 @@ async def until_configured(reports: list[Report], reason: str) -> None:
 @pytest.mark.parametrize(("mode", "parent"), [("macvlan", "eth0"), ("macvlan", "node-ip"), ("address", "eth7,eth*")])
 async def test_a_parent_that_vanishes_takes_all_along_and_brings_all_back(edge: Edge, mode: str, parent: str) -> None:
     require("macvlan")
-    watched = {"tmp0"}
-    async with Kernel(MARKS, watched) as kernel, running(kernel, rules(mode, parent), watched) as reports:
+    async with Kernel(MARKS) as real, running(kernel := RecordingKernel(real), rules(mode, parent)) as reports:
         await until_configured(reports, "Configured")
         assert source_seen() == str(OVERLAY.ip)
         ip("link", "delete", "eth0")
@@ -316,7 +329,7 @@ async def test_a_parent_that_vanishes_takes_all_along_and_brings_all_back(edge: 
             while not find(reports[-1].conditions, "Ready").status:  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
         assert source_seen() == str(OVERLAY.ip)
-        assert watched == {"tmp0", "eth0"}, "what is set on the parent is known"
+        assert kernel.sysctl_links == {"tmp0", "eth0"}, "the sysctls of the parent are observed"
         if mode == "macvlan":
             assert sysctl("eth0", "arp_ignore") == "1"
 
@@ -341,7 +354,7 @@ async def test_what_takes_more_passes_is_gone_on_with_before_the_next_resync(edg
     async def publish(overlay: NodeOverlay, report: Report) -> None:
         reports.append(report)
 
-    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+    async with Kernel(MARKS) as kernel:
         how = rules("macvlan", "eth0")
         agent = NodeAgent(OneAtATime(kernel), store, publish, how, MARKS, AgentMetrics(), lambda: 60.0)
         waits = [again.after for again in [await agent.reconcile("n1") for _ in range(3)] if again is not None]

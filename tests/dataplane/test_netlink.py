@@ -27,7 +27,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import LINKS, MARKS
 from tests.fakes.netns import ip, sysctl
 
 LINK = DesiredLink("tmp0", "eth0")
@@ -46,7 +46,7 @@ def desired(*routes: DesiredRoute, address: str = "192.168.100.4/24") -> Desired
 async def converge(kernel: Kernel, wish: Desired) -> KernelPlan:
     """As the agent does it; the plan that is left."""
     for _ in range(5):
-        plan = plan_kernel(wish, await kernel.observe(), MARKS)
+        plan = plan_kernel(wish, await kernel.observe(LINKS), MARKS)
         if not plan.actions:
             return plan
         for action in plan.actions:
@@ -60,7 +60,7 @@ def shown(*words: str) -> Any:
 
 async def list_addresses(kernel: Kernel, name: str) -> set[tuple[object, int | None]]:
     """(address, protocol) of the global addresses on a link; not every `ip` shows the protocol."""
-    observed = await kernel.observe()
+    observed = await kernel.observe(LINKS)
     (index,) = [link.index for link in observed.links if link.name == name]
     return {
         (each.interface, each.protocol) for each in observed.addresses if each.link == index and not each.link_local
@@ -88,15 +88,15 @@ async def test_every_action_can_be_applied_twice(kernel: Kernel) -> None:
     wish = desired(route("192.168.0.0/24"))
     actions: list[KernelAction] = []
     for _ in range(4):
-        plan = plan_kernel(wish, await kernel.observe(), MARKS)
+        plan = plan_kernel(wish, await kernel.observe(LINKS), MARKS)
         for action in plan.actions:
             await kernel.apply(action)
         actions += plan.actions
     for action in actions:
         if not isinstance(action, AddLink | AddRoute):
             await kernel.apply(action)
-    assert not plan_kernel(wish, await kernel.observe(), MARKS).actions
-    for action in plan_kernel(Desired(), await kernel.observe(), MARKS).actions:
+    assert not plan_kernel(wish, await kernel.observe(LINKS), MARKS).actions
+    for action in plan_kernel(Desired(), await kernel.observe(LINKS), MARKS).actions:
         await kernel.apply(action)
         await kernel.apply(action)
     assert "tmp0" not in ip("link")
@@ -246,7 +246,7 @@ async def test_one_bad_route_among_thousands_is_named_and_the_others_are_in(kern
     refused = await kernel.apply_routes([*actions[:1000], bad, *actions[1000:]])
     assert [(action, error.code) for action, error in refused] == [(bad, errno.ENETUNREACH)]
     assert len(shown("route", "show", "proto", "117")) == 2000
-    observed = await kernel.observe()
+    observed = await kernel.observe(LINKS)
     assert {action.route for action in actions} <= set(observed.routes)
     assert not await kernel.apply_routes([DeleteRoute(action.route) for action in actions])
     assert not shown("route", "show", "proto", "117")
@@ -255,12 +255,12 @@ async def test_one_bad_route_among_thousands_is_named_and_the_others_are_in(kern
 async def test_a_cancelled_look_does_not_spoil_the_next_one(kernel: Kernel) -> None:
     await converge(kernel, desired())
     for turns in range(12):
-        task = asyncio.create_task(kernel.observe())
+        task = asyncio.create_task(kernel.observe(LINKS))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert any(link.name == "tmp0" for link in (await kernel.observe()).links)
+        assert any(link.name == "tmp0" for link in (await kernel.observe(LINKS)).links)
 
 
 async def woken_by(wakes: list[float], *changes: str) -> int:
@@ -299,7 +299,7 @@ async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_no
 async def test_what_the_agent_changes_itself_does_not_wake_it_and_the_rest_does(eth0: None) -> None:
     wakes: list[float] = []
     monitor = Monitor(117, lambda: wakes.append(0))
-    async with Kernel(MARKS, (), opened=monitor.ignore) as kernel:
+    async with Kernel(MARKS, opened=monitor.ignore) as kernel:
         wish = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
         await converge(kernel, wish)
         while "tentative" in ip("-6", "address"):
@@ -314,7 +314,7 @@ async def test_what_the_agent_changes_itself_does_not_wake_it_and_the_rest_does(
             await converge(kernel, replace(wish, routes=wish.routes[:1]))
             await woken_by(wakes, foreign)
             assert len(wakes) - before == 1, "of 150 changes of our own nothing was told"
-            cut_off = asyncio.create_task(kernel.observe())
+            cut_off = asyncio.create_task(kernel.observe(LINKS))
             await asyncio.sleep(0)
             cut_off.cancel()
             await asyncio.gather(cut_off, return_exceptions=True)

@@ -63,7 +63,7 @@ def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) 
 
 
 async def write_change_and_delete(desired: list[Route], changed: list[Route]) -> None:
-    async with Kernel(MARKS, ()) as kernel:
+    async with Kernel(MARKS) as kernel:
         assert not await kernel.apply_routes([AddRoute(route) for route in desired])
         assert shown() == set(desired)
         assert set(await ours(kernel)) == set(desired)
@@ -88,7 +88,7 @@ def test_twenty_thousand_routes_and_what_is_wrong_with_some(link: int, run: Run)
         # Each of them at another place of a batch, and the last one of all.
         bad = {number: numbered(number, "10.99.0.1", link) for number in (0, 255, 256, 300, 19_999)}
         actions = [AddRoute(bad.get(number, route)) for number, route in enumerate(desired)]
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             refused = await kernel.apply_routes(actions)
             assert [action.route for action, _ in refused] == list(bad.values())
             for action, error in refused:
@@ -111,7 +111,7 @@ def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
     async def check() -> None:
         hops = tuple(NextHop(ip_address(f"10.98.{number}.1"), link, number + 1, True) for number in range(200))
         desired = [numbered(number, GATEWAY, link).but(next_hops=hops) for number in range(64)]
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             assert not await kernel.apply_routes([AddRoute(route) for route in desired])
             assert set(await ours(kernel)) == set(desired)
 
@@ -120,7 +120,7 @@ def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
 
 def test_a_thousand_refusals_in_a_row(link: int) -> None:
     async def check() -> None:
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             bad = [AddRoute(numbered(number, "10.99.0.1", link)) for number in range(1000)]
             assert len(await kernel.apply_routes(bad)) == 1000
 
@@ -139,7 +139,7 @@ def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, sub
         mine = Route(network, (gateway,), 117, least)
         beside = [mine.but(metric=5000), mine.but(table=77), mine.but(table=1000)]
         foreign = [mine.but(metric=6000, protocol=186), mine.but(table=78, protocol=186)]
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             for route in (mine, *beside, *foreign):
                 await kernel.apply(AddRoute(route))
             for _ in range(2):
@@ -159,7 +159,7 @@ def test_additions_come_before_deletions(link: int) -> None:
 
     async def check() -> None:
         near = Route(ip_network("10.99.0.0/24"), (NextHop(None, link),), 117)
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             await kernel.apply(AddRoute(near))
             far = AddRoute(numbered(1, "10.99.0.1", link))
             assert not await kernel.apply_routes([DeleteRoute(near), far])
@@ -182,7 +182,7 @@ def test_additions_come_before_deletions(link: int) -> None:
 def test_what_no_kernel_takes_is_refused_by_itself(eth0: None, route: Route, words: str) -> None:
     async def check() -> None:
         good = AddRoute(numbered(2, GATEWAY, index("eth0")))
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             ((action, error),) = await kernel.apply_routes([AddRoute(route), good])
             assert action.route == route
             assert words in str(error)
@@ -218,7 +218,7 @@ def test_what_a_route_cannot_say_is_equal_to_no_route_of_ours(link: int, words: 
         family = "-6" if "fd11" in words else "-4"
         if refused := try_ip(family, "route", "add", *words.split(), "proto", "117"):
             pytest.skip(f"the kernel has no such routes: {refused}")
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             (odd,) = await ours(kernel)
             assert odd.kind is None
             gateway = ip_address("fd00:7::1" if family == "-6" else GATEWAY)
@@ -235,7 +235,7 @@ def test_routes_that_never_meet_ours_are_not_seen(link: int) -> None:
     async def check() -> None:
         ip("route", "add", "10.1.0.0/16", "tos", "0x10", "via", GATEWAY, "proto", "117")
         ip("route", "add", "local", "10.2.0.0/16", "dev", "lo", "table", "local", "proto", "117")
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             assert not await ours(kernel)
             await kernel.apply(AddRoute(Route(ip_network("10.1.0.0/16"), (NextHop(ip_address(OTHER), link),), 117)))
             assert len(await ours(kernel)) == 1
@@ -248,7 +248,7 @@ def test_routes_that_never_meet_ours_are_not_seen(link: int) -> None:
 
 def test_an_unchanged_kernel_gives_the_same_tuple_and_any_change_is_seen(link: int, run: Run) -> None:
     async def check() -> None:
-        async with Kernel(MARKS, ()) as kernel:
+        async with Kernel(MARKS) as kernel:
             await kernel.apply_routes([AddRoute(numbered(number, GATEWAY, link)) for number in range(2000)])
             look, again = await kernel.observe(), await kernel.observe()
             first = look.routes
@@ -270,7 +270,7 @@ def test_an_unchanged_kernel_gives_the_same_tuple_and_any_change_is_seen(link: i
                 assert len(now) == len(first) + size
                 assert {route for route in now if route.protocol == 117} == shown()
             # Before an answer is known by heart it is read with care: a second adapter agrees.
-            async with Kernel(MARKS, ()) as other:
+            async with Kernel(MARKS) as other:
                 assert (await other.observe()).routes == now
 
     run(check())
@@ -286,7 +286,7 @@ async def test_the_event_loop_is_not_held_up(link: int) -> None:
             await asyncio.sleep(0)
             turns += 1
 
-    async with Kernel(MARKS, ()) as kernel:
+    async with Kernel(MARKS) as kernel:
         task = asyncio.create_task(count())
         try:
             actions = [AddRoute(numbered(number, GATEWAY, link)) for number in range(20_000)]
@@ -299,7 +299,7 @@ async def test_the_event_loop_is_not_held_up(link: int) -> None:
 
 
 async def test_a_cancelled_write_leaves_the_adapter_usable(link: int) -> None:
-    async with Kernel(MARKS, ()) as kernel:
+    async with Kernel(MARKS) as kernel:
         actions = [AddRoute(numbered(number, GATEWAY, link)) for number in range(3000)]
         for pause in (0, 0.001, 0.003, 0.007, 0.02):
             task = asyncio.create_task(kernel.apply_routes(actions))
@@ -312,7 +312,7 @@ async def test_a_cancelled_write_leaves_the_adapter_usable(link: int) -> None:
 
 
 async def test_many_at_once_take_turns(link: int) -> None:
-    async with Kernel(MARKS, ()) as kernel:
+    async with Kernel(MARKS) as kernel:
         writes = [kernel.apply(AddRoute(numbered(number, GATEWAY, link))) for number in range(40)]
         looks = [kernel.observe() for _ in range(40)]
         await asyncio.gather(*writes, *looks)
@@ -320,7 +320,7 @@ async def test_many_at_once_take_turns(link: int) -> None:
 
 
 async def test_a_refusal_has_the_kernels_words(link: int) -> None:
-    async with Kernel(MARKS, ()) as kernel:
+    async with Kernel(MARKS) as kernel:
         with pytest.raises(KernelError, match=r"add route 11\.0\.1\.0/24 via 10\.99\.0\.1 table 77: .*gateway") as bad:
             await kernel.apply(AddRoute(numbered(1, "10.99.0.1", link, table=77)))
         assert bad.value.code == errno.ENETUNREACH

@@ -252,7 +252,7 @@ async def test_lost_answers_are_an_error_and_the_next_look_tells(eth0: None) -> 
         return Forgetful(fileno=open_netlink_socket().detach())
 
     link = index("eth0")
-    async with Kernel(MARKS, (), connect=connect) as kernel:
+    async with Kernel(MARKS, connect=connect) as kernel:
         actions = [AddRoute(numbered(number, "10.176.162.129", link)) for number in range(10)]
         Forgetful.overflows = 1
         with pytest.raises(KernelError, match="write 10 routes: ") as raised:
@@ -274,7 +274,7 @@ async def test_a_small_receive_buffer_means_small_batches(eth0: None) -> None:
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         return channel
 
-    async with Kernel(MARKS, (), connect=connect) as kernel:
+    async with Kernel(MARKS, connect=connect) as kernel:
         bad = [AddRoute(numbered(number, "10.99.0.1", index("eth0"))) for number in range(500)]
         assert len(await kernel.apply_routes(bad)) == 500
 
@@ -284,7 +284,7 @@ async def test_dumps_while_everything_changes(eth0: None) -> None:
     link = index("eth0")
     lasting = [numbered(number, "10.176.162.129", link) for number in range(0, 6000, 3)]
     passing = [AddRoute(numbered(number, "10.176.162.130", link)) for number in range(1, 6000, 3)]
-    async with Kernel(MARKS, ()) as writer, Kernel(MARKS, ()) as reader:
+    async with Kernel(MARKS) as writer, Kernel(MARKS) as reader:
         await writer.apply_routes([AddRoute(route) for route in lasting])
 
         async def churn() -> None:

@@ -19,7 +19,7 @@ from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.rule_messages import rule, rule_of
 from overlay_net.model.kernel import Desired, DesiredRoute
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import LINKS, MARKS
 from tests.dataplane.neighbours import Lan, lan
 from tests.dataplane.test_netlink import converge, desired, route
 from tests.fakes.netns import ip
@@ -79,7 +79,7 @@ async def test_rules_are_written_and_read_as_ip_shows_them(kernel: Kernel, versi
     assert [as_ip_shows(each) for each in wanted] == [
         each for each in shown(f"-{version}") if each["priority"] in range(1000, 2000)
     ]
-    observed = await kernel.observe()
+    observed = await kernel.observe(LINKS)
     assert [each for each in observed.rules if each in wanted] == wanted
     for each in wanted:
         await kernel.apply(DeletePolicyRule(each))
@@ -103,7 +103,7 @@ async def test_rules_are_written_and_read_as_ip_shows_them(kernel: Kernel, versi
 )
 async def test_what_a_rule_of_ours_never_says_makes_it_another_one(kernel: Kernel, words: str) -> None:
     ip("rule", "add", *words.split(), "priority", "11701", "protocol", "117")
-    (found,) = [each for each in (await kernel.observe()).rules if each.priority == 11701]
+    (found,) = [each for each in (await kernel.observe(LINKS)).rules if each.priority == 11701]
     assert not found.plain
     before = shown()
     await converge(kernel, wish())
@@ -221,7 +221,7 @@ def answered_through(overlay: Namespace, private: Namespace) -> str:
 
 async def test_what_came_in_on_the_overlay_leaves_on_it(node: Lan) -> None:
     overlay, private = gateways(node)
-    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+    async with Kernel(MARKS) as kernel:
         await converge(kernel, desired())
         assert answered_through(overlay, private) == "private", "without the setting the main table answers"
         await converge(kernel, wish())
@@ -245,7 +245,7 @@ async def test_what_came_in_on_the_overlay_leaves_on_it(node: Lan) -> None:
 )
 async def test_where_packets_from_the_overlay_address_go(node: Lan, destination: str, way: str) -> None:
     """Pods, neighbours and StaticRoutes are more specific; the private network's wide routes do not count."""
-    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+    async with Kernel(MARKS) as kernel:
         static = (route("10.1.0.0/16", "192.168.100.254"), route("11.0.0.0/8", "192.168.100.254"))
         await converge(kernel, wish(*static))
     (found,) = json.loads(ip("-j", "route", "get", destination, "from", OWN))
@@ -258,7 +258,7 @@ async def test_ipv6_packets_from_the_overlay_address(node: Lan) -> None:
     for subnet in ("2000::/3", "2001:db8::/32"):
         ip("route", "add", subnet, "via", "fd00:7::1")
     wished = wish(address="fd00:100::4/64", gateway="fd00:100::1")
-    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+    async with Kernel(MARKS) as kernel:
         await converge(kernel, wished)
         async with asyncio.timeout(20):
             while "tentative" in ip("-6", "address", "show", "tmp0"):

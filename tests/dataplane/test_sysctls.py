@@ -10,7 +10,7 @@ from overlay_net.adapters.netlink.sysctl import split_key
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.kernel_actions import SetSysctl
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import LINKS, MARKS
 from tests.dataplane.test_netlink import converge, desired
 from tests.fakes.netns import ip
 
@@ -28,7 +28,7 @@ async def set_and_see(kernel: Kernel, key: str, value: str) -> None:
     async with asyncio.timeout(10):
         await woken.wait()
     task.cancel()
-    assert [type(each) for each in plan_kernel(desired(), await kernel.observe(), MARKS).actions] == [SetSysctl]
+    assert [type(each) for each in plan_kernel(desired(), await kernel.observe(LINKS), MARKS).actions] == [SetSysctl]
     await converge(kernel, desired())
     assert not kernel.sysctls_changed()
 
@@ -54,7 +54,7 @@ async def test_a_sysctl_that_cannot_be_repaired_wakes_once(kernel: Kernel) -> No
     await converge(kernel, desired())
     write("arp_ignore", "0")
     assert kernel.sysctls_changed()
-    await kernel.observe()
+    await kernel.observe(LINKS)
     assert not kernel.sysctls_changed()
     ip("link", "delete", "tmp0")
     assert kernel.sysctls_changed(), "a link that is gone has none"

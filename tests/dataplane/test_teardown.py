@@ -13,7 +13,7 @@ from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import SourceTable
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import LINKS, MARKS
 from tests.fakes.netns import ip, sysctl
 
 ROUTES = [
@@ -83,9 +83,9 @@ def seen() -> list[str]:
 
 async def bring_up(mode: str) -> None:
     how = LinkConfig(interface_selector("eth0", None), mode=mode, mac=stable_mac("n1", "tmp0"))  # type: ignore[arg-type]
-    async with Kernel(MARKS, {"tmp0", "eth0"}) as kernel:
+    async with Kernel(MARKS) as kernel:
         for _ in range(6):
-            observed = await kernel.observe()
+            observed = await kernel.observe(LINKS)
             wish = desired_state(OBJECT, desired_link(how, observed, MARKS), source=SourceTable(117, 11700, 8))
             plan = plan_kernel(wish, observed, MARKS)
             for action in plan.actions:

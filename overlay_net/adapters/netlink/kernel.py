@@ -7,7 +7,7 @@ that something of the same key exists which may not be ours.
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -21,9 +21,9 @@ from overlay_net.adapters.netlink.requests import (
     ask,
     find_index,
     find_link,
-    link_config,
     list_addresses,
     list_links,
+    list_rules,
 )
 from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
@@ -55,22 +55,20 @@ MARKED_RULES_SINCE = (4, 17)
 class Kernel:
     """One namespace's kernel; an async context manager.
 
-    ``sysctl_links`` are the links whose sysctls are observed, as they are at each look: it may be a set that changes.
     ``opened`` is called with the port of the socket through which changes are made from then on; 0 is none.
     """
 
     def __init__(
         self,
         mark: OwnershipMark,
-        sysctl_links: Collection[str],
         proc_sys_net: Path = Path("/proc/sys/net"),
         connect: Callable[[], socket.socket] = open_netlink_socket,
         opened: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._marks = mark
-        self._sysctl_links = sysctl_links
         self._sysctls = Sysctls(proc_sys_net)
-        self._seen_sysctls: dict[tuple[str, str], str] = {}
+        self._observed_sysctls: tuple[tuple[str, ...], dict[tuple[str, str], str]] = ((), {})
+        """The links of the last observation, and their sysctls; one value, as the executor's thread sets it."""
         release = kernel_release()
         self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
         self._channel = Executor(connect, opened)
@@ -84,13 +82,14 @@ class Kernel:
     ) -> None:
         self._channel.close()
 
-    async def observe(self) -> Observed:
-        """One look at links, addresses, rules and the routes of all tables but "local". Raises KernelError.
+    async def observe(self, sysctl_links: Iterable[str] = ()) -> Observed:
+        """Links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
 
-        Where the routes are those of the look before, they are the same tuple: comparing two observations is cheap.
+        Unchanged routes are the same tuple as in the previous observation, so that comparing the two is cheap.
+        Raises KernelError.
         """
         try:
-            return await self._channel.do(self._observe, tuple(self._sysctl_links))
+            return await self._channel.do(self._observe, tuple(sysctl_links))
         except KernelError as error:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
 
@@ -98,20 +97,22 @@ class Kernel:
         links_there = tuple(list_links(kernel))
         addresses = tuple(list_addresses(kernel))
         routes = self._routes.read(kernel)
-        self._seen_sysctls = self._sysctls.read(sysctl_links)
+        sysctls = self._sysctls.read(sysctl_links)
+        self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(
             links=links_there,
             addresses=addresses,
             routes=routes,
-            sysctls=self._seen_sysctls,
+            sysctls=sysctls,
             marks_addresses=self._marks_addresses,
-            rules=tuple(link_config(kernel)),
+            rules=tuple(list_rules(kernel)),
             marks_rules=self._marks_rules,
         )
 
     def sysctls_changed(self) -> bool:
-        """Whether a sysctl differs from what the last look saw; of most of them nobody is told."""
-        return self._sysctls.read(self._sysctl_links) != self._seen_sysctls
+        """Whether a sysctl differs from the last observation; the kernel notifies of rp_filter alone."""
+        links, observed = self._observed_sysctls
+        return self._sysctls.read(links) != observed
 
     async def apply(self, action: KernelAction) -> None:
         """Raises KernelError, whose text says what was tried and what the kernel answered."""

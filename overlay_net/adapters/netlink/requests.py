@@ -45,7 +45,7 @@ def list_addresses(kernel: NetlinkSocket) -> list[Address]:
     return [address for address in found if address is not None]
 
 
-def link_config(kernel: NetlinkSocket) -> list[PolicyRule]:
+def list_rules(kernel: NetlinkSocket) -> list[PolicyRule]:
     try:
         answer = kernel.dump(rule_messages.RTM_GETRULE, rule_messages.dump_rules())
     except KernelError as error:
