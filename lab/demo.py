@@ -23,7 +23,7 @@ from lab.cluster.release import Release
 from lab.net.enter import write_script
 from lab.net.private import EXIT_USAGE, Missing, check, enter, is_private
 from lab.net.traffic import serve
-from lab.processes import CommandFailed, ConditionTimeout, end_asked
+from lab.processes import CommandFailed, ConditionTimeout, stop_requested
 from lab.sources import KINDS, Kind
 from lab.story import Story, StoryFailed
 
@@ -91,10 +91,10 @@ def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
     rows = {}
     if story.ipam == "phpipam":
         rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam.process"]
-    write_script(script, machines, story.plane.admin(), story.assets.kubectl.parent, rows)
-    asked = end_asked()
+    write_script(script, machines, story.api_server.admin(), story.assets.kubectl.parent, rows)
+    asked = stop_requested()
     narrator.step("The lab stays up until Ctrl-C")
-    narrator.fact(f"KUBECONFIG={story.plane.admin()}")
+    narrator.fact(f"KUBECONFIG={story.api_server.admin()}")
     narrator.fact(f"{script} kubectl get noip,sroute,opool      the objects")
     if story.ipam == "phpipam":
         narrator.fact(f"{script} rows      the rows of phpIPAM")

@@ -153,12 +153,12 @@ class Process:
         self.kill9()
 
 
-def children_of(pid: int) -> list[int]:
+def child_pids(pid: int) -> list[int]:
     """Of the process's first thread. `unshare --fork` and `nsenter --pid` have the program itself for a child."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def end_asked() -> threading.Event:
+def stop_requested() -> threading.Event:
     """Set by SIGINT or SIGTERM, which do nothing else from now on."""
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

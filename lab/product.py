@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.cluster.pki import write_private
 from lab.net.vlan import Node
 from lab.processes import Process
@@ -39,8 +39,8 @@ SETTINGS: dict[str, Any] = {
 
 
 class Product:
-    def __init__(self, plane: ControlPlane, directory: Path) -> None:
-        self._plane = plane
+    def __init__(self, api_server: ApiServer, directory: Path) -> None:
+        self._api_server = api_server
         self._directory = directory
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
@@ -82,7 +82,7 @@ class Product:
         file.write_text(json.dumps(self.values))
         # Without hooks: their jobs need nodes that run pods.
         where = (f"--namespace={NAMESPACE}", "--no-hooks", f"--values={file}")
-        self._plane.helm(command, "overlay-net", str(CHART), *where, *options)
+        self._api_server.helm(command, "overlay-net", str(CHART), *where, *options)
 
     def start_controller(self) -> Process:
         began = time.monotonic()
@@ -140,12 +140,12 @@ class Product:
 
     def mount_secret(self) -> Path | None:
         """Write the files of the secret that the controller's pod mounts; again after a change, as the kubelet does."""
-        deployment = self._plane.get("deployment", "overlay-net-controller", f"--namespace={NAMESPACE}")
+        deployment = self._api_server.get("deployment", "overlay-net-controller", f"--namespace={NAMESPACE}")
         volumes = deployment["spec"]["template"]["spec"]["volumes"]
         mounted = next((volume["secret"] for volume in volumes if "secret" in volume), None)
         if mounted is None:
             return None
-        content = self._plane.get("secret", mounted["secretName"], f"--namespace={NAMESPACE}")["data"]
+        content = self._api_server.get("secret", mounted["secretName"], f"--namespace={NAMESPACE}")["data"]
         fresh, shown = Path(tempfile.mkdtemp(dir=self._directory)), self._directory / "phpipam-secret"
         for item in mounted["items"]:
             write_private(fresh / item["path"], base64.b64decode(content[item["key"]]))
@@ -168,7 +168,7 @@ class Product:
 
     def _allocation(self) -> dict[str, str]:
         """How the pod of an agent is told to handle memory."""
-        daemon_set = self._plane.get("daemonset", "overlay-net-agent", f"--namespace={NAMESPACE}")
+        daemon_set = self._api_server.get("daemonset", "overlay-net-agent", f"--namespace={NAMESPACE}")
         (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
         return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith("MALLOC_")}
 
@@ -179,11 +179,11 @@ class Product:
         return [sys.executable, "-m", "overlay_net", mode, f"--config={settings}"]
 
     def _fetch_settings(self, mode: str) -> None:
-        config_map = self._plane.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
+        config_map = self._api_server.get("configmap", f"overlay-net-{mode}", f"--namespace={NAMESPACE}")
         (self._directory / f"{mode}.yaml").write_text(config_map["data"]["config.yaml"])
 
     def _identity(self, mode: str, node: str = "") -> Path:
-        return self._plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)
+        return self._api_server.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)
 
 
 PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/readyz', timeout=2).read())"
@@ -197,10 +197,7 @@ def ready(bind: str) -> bool:
         return False
 
 
-def conditions_of(item: dict[str, Any]) -> dict[str, str]:
+def condition_statuses(item: dict[str, Any]) -> dict[str, str]:
     """Type -> status of an object's conditions."""
     found = item.get("status", {}).get("conditions", [])
     return {condition["type"]: condition["status"] for condition in found}
-
-
-__all__ = ["CHART", "NAMESPACE", "Product", "conditions_of", "ready"]

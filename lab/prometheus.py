@@ -15,7 +15,7 @@ from lab.processes import Process
 
 
 class Prometheus(Process):
-    """Everything of it below ``directory``. Raises NotToBeHad where the program cannot be fetched."""
+    """Everything of it below ``directory``. Raises PackageUnavailable where the program cannot be fetched."""
 
     url = ""
 

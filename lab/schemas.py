@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 
 LOCATION = "{{.Group}}_{{.ResourceAPIVersion}}_{{.ResourceKind}}.json"
 """Name of a schema's file, in kubeconform's words."""
 PREFIX = "#/definitions/"
 
 
-def write_schemas(plane: ControlPlane, folder: Path) -> str:
+def write_schemas(api_server: ApiServer, folder: Path) -> str:
     """One file for each kind, CRDs included, with unknown fields refused; the pattern of their names."""
-    raw: dict[str, Any] = json.loads(plane.kubectl("get", "--raw=/openapi/v2"))["definitions"]
+    raw: dict[str, Any] = json.loads(api_server.kubectl("get", "--raw=/openapi/v2"))["definitions"]
     definitions = {name: _strict(definition) for name, definition in raw.items()}
     for name, definition in raw.items():
         for kind in definition.get("x-kubernetes-group-version-kind", ()):

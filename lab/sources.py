@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
+from lab.manifests import ZONE
 from lab.net import vlan
 from lab.phpipam import process as phpipam
 from lab.phpipam.process import PhpIpamProcess
@@ -11,7 +12,6 @@ from lab.product import NAMESPACE, Product
 
 Kind = Literal["cluster", "phpipam"]
 KINDS: tuple[Kind, ...] = ("cluster", "phpipam")
-ZONE = "dal10"
 SUBNET_ID = 2
 
 # The first subnet is another site's with the same numbers, where somebody has what will be a node's address here.
@@ -53,8 +53,8 @@ class Source(Protocol):
 
 
 class InCluster:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+    def __init__(self, api_server: ApiServer) -> None:
+        self._api_server = api_server
 
     def install(self, product: Product) -> None:
         pool = {
@@ -65,7 +65,7 @@ class InCluster:
         product.install({"onprem": pool})
 
     def reserved(self) -> dict[str, str]:
-        items = self._plane.get("overlayaddresses")["items"]
+        items = self._api_server.get("overlayaddresses")["items"]
         return {item["spec"]["address"]: item["spec"]["node"] for item in items}
 
     def used(self) -> int:
@@ -79,13 +79,13 @@ class InCluster:
 
 
 class InPhpIpam:
-    def __init__(self, plane: ControlPlane, server: PhpIpamProcess) -> None:
-        self._plane = plane
+    def __init__(self, api_server: ApiServer, server: PhpIpamProcess) -> None:
+        self._api_server = api_server
         self._server = server
 
     def install(self, product: Product) -> None:
         product.install({}, phpipam=phpipam.chart_values({ZONE: [SUBNET_ID]}, refresh_interval="500ms"))
-        self._plane.apply(phpipam.secret(NAMESPACE))
+        self._api_server.apply(phpipam.secret(NAMESPACE))
 
     def reserved(self) -> dict[str, str]:
         return {

@@ -12,14 +12,15 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from lab.build.assets import Assets
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
+from lab.manifests import node_manifest
 from lab.net import vlan
-from lab.net.traffic import Count, Stream, Unreachable, seen_source, serve
+from lab.net.traffic import Count, Stream, Unreachable, observed_source, serve
 from lab.net.vlan import Node, Vlan
 from lab.phpipam.process import PhpIpamProcess
 from lab.processes import Process, wait_until
-from lab.product import Product, conditions_of
-from lab.sources import CONTENT, ZONE, InCluster, InPhpIpam, Kind, Source
+from lab.product import Product, condition_statuses
+from lab.sources import CONTENT, InCluster, InPhpIpam, Kind, Source
 
 ROUTE = "onprem-192.168.0.0-24"
 ROUTE_PROTOCOL = "117"
@@ -56,7 +57,7 @@ class Story:
         self.patience = 30.0
         """Seconds that a step may take."""
         self._open: list[Callable[[], None]] = []
-        self.plane: ControlPlane
+        self.api_server: ApiServer
         self.vlan: Vlan
         self.product: Product
         self.source: Source
@@ -83,22 +84,22 @@ class Story:
         self._open.append(on_premise.kill9)
         self.tell.step("etcd and kube-apiserver start; the chart with its CRDs is installed")
         began = time.monotonic()
-        self.plane = ControlPlane.start(self.directory, self.assets, addresses=[vlan.CONTROL_PLANE_ADDRESS])
-        self._open.append(self.plane.stop)
-        self.product = Product(self.plane, self.directory)
+        self.api_server = ApiServer.start(self.directory, self.assets, addresses=[vlan.CONTROL_PLANE_ADDRESS])
+        self._open.append(self.api_server.stop)
+        self.product = Product(self.api_server, self.directory)
         self._open.append(self.product.close)
         self.source = self._source()
         self.source.install(self.product)
-        self.tell.fact(f"serving after {time.monotonic() - began:.1f} s at {self.plane.server}")
+        self.tell.fact(f"serving after {time.monotonic() - began:.1f} s at {self.api_server.server}")
         self.show_source()
 
     def _source(self) -> Source:
         if self.ipam == "cluster":
-            return InCluster(self.plane)
+            return InCluster(self.api_server)
         server = PhpIpamProcess(self.directory, CONTENT)
         self._open.append(server.close)
         self.tell.fact(f"phpIPAM, simulated, has {vlan.OVERLAY_SUBNET} with rows of other people in it")
-        return InPhpIpam(self.plane, server)
+        return InPhpIpam(self.api_server, server)
 
     def start(self) -> None:
         self.tell.step("The controller and one agent on each node start, as processes with their service accounts")
@@ -135,7 +136,7 @@ class Story:
 
     def register_nodes(self, names: Sequence[str]) -> None:
         self.tell.step(f"{len(names)} Nodes are registered: each gets a NodeOverlayIp with an address")
-        self.plane.apply(*(node_object(name) for name in names))
+        self.api_server.apply(*(node_manifest(name) for name in names))
         wait_until(
             lambda: all(self.is_ready(name) for name in names), "every NodeOverlayIp is Ready", timeout=self.patience
         )
@@ -144,7 +145,7 @@ class Story:
 
     def is_ready(self, name: str) -> bool:
         found = [item for item in self.overlays() if item["metadata"]["name"] == name]
-        return bool(found) and conditions_of(found[0]).get("Ready") == "True"
+        return bool(found) and condition_statuses(found[0]).get("Ready") == "True"
 
     def create_route(self, **spec: Any) -> None:
         self.tell.step(f"A StaticRoute is created: {vlan.ON_PREMISE_SUBNET} through the overlay gateway")
@@ -154,7 +155,7 @@ class Story:
 
     def apply_route(self, **spec: Any) -> None:
         spec = {"subnet": vlan.ON_PREMISE_SUBNET, **spec}
-        self.plane.apply(
+        self.api_server.apply(
             {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": ROUTE}, "spec": spec}
         )
 
@@ -162,7 +163,7 @@ class Story:
         """The StaticRoute's own status says that every node has it, as it is specified now."""
 
         def in_place() -> bool:
-            route = self.plane.get("staticroute", ROUTE)
+            route = self.api_server.get("staticroute", ROUTE)
             status, generation = route.get("status", {}), route["metadata"]["generation"]
             return bool(status.get("ready") == nodes and status.get("observedGeneration") == generation)
 
@@ -175,7 +176,7 @@ class Story:
         seen = []
         for name, node in self.vlan.nodes.items():
             route = node.ip("route", "show", vlan.ON_PREMISE_SUBNET).strip()
-            seen.append(Seen(name, addresses[name], route, seen_source(node, vlan.ON_PREMISE_HOST)))
+            seen.append(Seen(name, addresses[name], route, observed_source(node, vlan.ON_PREMISE_HOST)))
         headers = ("NODE", "OVERLAY IP (object)", "ROUTE (kernel)", "SOURCE SEEN ON-PREMISE")
         self.tell.table("without NAT", headers, [(one.node, one.overlay_ip, one.route, one.source) for one in seen])
         for one in seen:
@@ -209,11 +210,11 @@ class Story:
 
     def delete_route(self) -> None:
         self.tell.step("The StaticRoute is deleted: the routes go, and nothing else answers for them")
-        self.plane.kubectl("delete", "staticroute", ROUTE, "--timeout=30s")
+        self.api_server.kubectl("delete", "staticroute", ROUTE, "--timeout=30s")
         for node in self.vlan.nodes.values():
             self.wait_no_route(node)
         try:
-            source = seen_source(self.a_node, vlan.ON_PREMISE_HOST, timeout=0.5)
+            source = observed_source(self.a_node, vlan.ON_PREMISE_HOST, timeout=0.5)
         except Unreachable:
             self.tell.fact(f"{vlan.ON_PREMISE_HOST} is out of reach again, as it must be")
         else:
@@ -222,7 +223,7 @@ class Story:
     def delete_node(self, name: str) -> None:
         address = self.addresses()[name]
         self.tell.step(f"Node {name} is deleted: its agent lets go of {address}, which then becomes free")
-        self.plane.kubectl("delete", "node", name)
+        self.api_server.kubectl("delete", "node", name)
         wait_until(lambda: address not in self.reserved(), f"{address} is free")
         wait_until(lambda: name not in self.addresses(), f"NodeOverlayIp {name} is gone")
         left = self.vlan.nodes[name].ip("-o", "address", "show", "to", f"{address}/32")
@@ -239,7 +240,7 @@ class Story:
         return next(iter(self.vlan.nodes.values()))
 
     def overlays(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self.plane.get("nodeoverlayips")["items"]
+        items: list[dict[str, Any]] = self.api_server.get("nodeoverlayips")["items"]
         return items
 
     def addresses(self) -> dict[str, str]:
@@ -260,7 +261,7 @@ class Story:
         """The pools, once they tell what is true, beside what the source of addresses has."""
 
         def told() -> bool:
-            pools = self.plane.get("overlaypools")["items"]
+            pools = self.api_server.get("overlaypools")["items"]
             used = [int(pool.get("status", {}).get("used", 0)) for pool in pools]
             return sum(used) == self.source.used()
 
@@ -278,7 +279,7 @@ class Story:
 
     def kubectl_table(self, resource: str) -> tuple[list[str], list[list[str]]]:
         """Header and rows of `kubectl get`, as a person sees them."""
-        lines = self.plane.kubectl("get", resource).splitlines()
+        lines = self.api_server.kubectl("get", resource).splitlines()
         header = lines[0] if lines else ""
         starts = [
             index for index, _ in enumerate(header) if header[index] != " " and header[index - 1 : index] in (" ", "")
@@ -291,11 +292,6 @@ class Story:
         """Everything of the product that runs, by name."""
         assert self.product.controller is not None
         return {"controller": self.product.controller, **self.product.agents}
-
-
-def node_object(name: str, zone: str = ZONE) -> dict[str, Any]:
-    labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south"}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
 
 
 def expect(holds: bool, otherwise: str) -> None:

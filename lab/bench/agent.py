@@ -53,10 +53,10 @@ def _create_routes(story: Story) -> None:
     for part in range(ROUTES // SUBNETS):
         subnets = [f"11.{number // 256}.{number % 256}.0/24" for number in range(part * SUBNETS, (part + 1) * SUBNETS)]
         body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
-        story.plane.apply(body | {"spec": {"subnets": subnets}})
+        story.api_server.apply(body | {"spec": {"subnets": subnets}})
 
     def in_place() -> bool:
-        routes = story.plane.get("staticroutes")["items"]
+        routes = story.api_server.get("staticroutes")["items"]
         return [route.get("status", {}).get("ready") for route in routes] == [1] * (ROUTES // SUBNETS)
 
     wait_until(in_place, f"{ROUTES} routes are in place", timeout=120, every=0.5)

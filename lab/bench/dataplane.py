@@ -114,10 +114,10 @@ def _upgrade(story: Story) -> None:
 
 
 def _api_outage(story: Story) -> None:
-    story.plane.api_server.kill9()
+    story.api_server.kube_apiserver.kill9()
     time.sleep(API_OUTAGE)
-    story.plane.api_server.start()
-    story.plane.wait_ready()
+    story.api_server.kube_apiserver.start()
+    story.api_server.wait_ready()
 
 
 def _change_gateway(story: Story) -> None:
@@ -135,7 +135,7 @@ def bench_drift(directory: Path) -> list[Row]:
         for part in range(0, ROUTES, 500):
             spec = {"subnets": subnets[part : part + 500]}
             body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
-            story.plane.apply(body | {"spec": spec})
+            story.api_server.apply(body | {"spec": spec})
         node = story.a_node
         wait_until(lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are there")
         address = story.addresses()[node.name]

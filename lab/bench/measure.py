@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from lab.story import node_object
+from lab.manifests import node_manifest
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 
@@ -33,7 +33,7 @@ async def join(kubeconfig: str, *, parallel: int = 16) -> float:
         api = KubeApi(connection)
 
         async def one(number: int) -> None:
-            await api.create(NODES, node_object(f"node-{number}"))
+            await api.create(NODES, node_manifest(f"node-{number}"))
 
         began = time.perf_counter()
         await seconds_for_all(one, parallel=parallel)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab.bench.measure import NODES_JOINING, Row, join, seconds_for_all
 from lab.build.assets import find_assets
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
@@ -16,13 +16,13 @@ PARALLEL = 16
 
 
 def bench_nodes(directory: Path) -> list[Row]:
-    with ControlPlane.start(directory, find_assets()) as plane:
-        product = Product(plane, directory)
+    with ApiServer.start(directory, find_assets()) as api_server:
+        product = Product(api_server, directory)
         product.install({"bench": {"cidr": "10.64.0.0/16", "gateway": "10.64.0.1"}}, {"log": {"level": "warning"}})
-        bare = asyncio.run(_bare_writes(str(plane.admin())))
+        bare = asyncio.run(_bare_writes(str(api_server.admin())))
         product.start_controller()
         try:
-            joined = asyncio.run(join(str(plane.admin())))
+            joined = asyncio.run(join(str(api_server.admin())))
         finally:
             product.close()
     ratio = bare / joined

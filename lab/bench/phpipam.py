@@ -12,12 +12,12 @@ import aiohttp
 
 from lab.bench.measure import NODES_JOINING, Row, join, seconds_for_all
 from lab.build.assets import find_assets
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
+from lab.manifests import ZONE
 from lab.phpipam import process as phpipam
 from lab.phpipam.process import PhpIpamProcess
 from lab.processes import wait_until
-from lab.product import NAMESPACE, Product, conditions_of
-from lab.sources import ZONE
+from lab.product import NAMESPACE, Product, condition_statuses
 
 LATENCY = 0.02
 """Seconds before the server looks at a call."""
@@ -35,17 +35,17 @@ CONTENT: dict[str, Any] = {
 
 
 def bench_phpipam(directory: Path) -> list[Row]:
-    with ControlPlane.start(directory, find_assets()) as plane, PhpIpamProcess(directory, CONTENT) as server:
-        product = Product(plane, directory)
+    with ApiServer.start(directory, find_assets()) as api_server, PhpIpamProcess(directory, CONTENT) as server:
+        product = Product(api_server, directory)
         values = phpipam.chart_values({ZONE: [OURS]}, concurrency=PARALLEL)
         product.install({}, {"log": {"level": "warning"}, "audit_interval": "5m", "status_batch": "1s"}, values)
-        plane.apply(phpipam.secret(NAMESPACE))
+        api_server.apply(phpipam.secret(NAMESPACE))
         loop, reserved, three_calls = asyncio.run(_bare())
         before = server.calls()
         product.start_controller()
         try:
-            wait_until(lambda: _is_ready(plane), "the pool is ready")
-            joined = asyncio.run(join(str(plane.admin())))
+            wait_until(lambda: _is_ready(api_server), "the pool is ready")
+            joined = asyncio.run(join(str(api_server.admin())))
         finally:
             product.close()
         after = server.calls()
@@ -65,8 +65,8 @@ def bench_phpipam(directory: Path) -> list[Row]:
     ]
 
 
-def _is_ready(plane: ControlPlane) -> bool:
-    return any(conditions_of(pool).get("Ready") == "True" for pool in plane.get("overlaypools")["items"])
+def _is_ready(api_server: ApiServer) -> bool:
+    return any(condition_statuses(pool).get("Ready") == "True" for pool in api_server.get("overlaypools")["items"])
 
 
 def _speed(what: str, seconds: float, limit: float) -> Row:

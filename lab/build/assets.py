@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lab.build.go_build import BuildFailed, Progress, build, cache_directory, said_by, say
+from lab.build.go_build import BuildFailed, Progress, build, cache_directory, read_output, say
 
 MODULES = Path(__file__).parent / "go"
 
@@ -128,7 +128,7 @@ def find(recipe: Recipe, progress: Progress) -> Path:
 
 def _fits(program: Path, recipe: Recipe) -> bool:
     """Whether the program says a version of the pinned major and minor number."""
-    said = said_by([str(program), *recipe.version_arguments])
+    said = read_output([str(program), *recipe.version_arguments])
     found = re.search(r"(\d+)\.(\d+)\.\d+", said)
     return found is not None and list(found.groups()) == recipe.version.removeprefix("v").split(".")[:2]
 

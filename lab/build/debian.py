@@ -27,18 +27,18 @@ PLANNED = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) ", re
 OPTIONS = ("-o", "APT::Sandbox::User=root", "-o", "APT::Install-Recommends=false", "-o", "Debug::NoLocking=true")
 
 
-class NotToBeHad(Exception):
+class PackageUnavailable(Exception):
     """Packages could not be fetched; the text is one line that names them and why."""
 
 
 def unpack(packages: Sequence[str], progress: Progress) -> Path:
     """The folder that holds ``packages``, and what they depend on as far as it is not installed, as they would lie
     below `/`. Maintainer scripts are not run. A second call finds the folder, in private namespaces without asking for
-    newer versions, as there is no network. Raises NotToBeHad.
+    newer versions, as there is no network. Raises PackageUnavailable.
     """
     for program in PROGRAMS:
         if shutil.which(program) is None:
-            raise NotToBeHad(f"no `{program}` here that could fetch {' '.join(packages)}")
+            raise PackageUnavailable(f"no `{program}` here that could fetch {' '.join(packages)}")
     cache = cache_directory() / "debian"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
@@ -49,14 +49,14 @@ def unpack(packages: Sequence[str], progress: Progress) -> Path:
             return earlier[-1]
         own_lists = cache / "lists"
         own = (*OPTIONS, "-o", f"Dir::State::lists={own_lists}", "-o", f"Dir::Cache={own_lists}")
-        problem = NotToBeHad()
+        problem = PackageUnavailable()
         # The system's lists may be missing, or so old that what they name is gone from the archive.
         for options, renewed in ((OPTIONS, False), (own, False), (own, True)):
             try:
                 if renewed:
                     _fetch_lists(own_lists, options, progress)
                 return _unpack(packages, options, cache, progress)
-            except NotToBeHad as error:
+            except PackageUnavailable as error:
                 problem = error
         raise problem
 
@@ -70,7 +70,7 @@ def program(root: Path, name: str) -> Path:
 
 
 def command(name: str, package: str, progress: Progress = lambda text: None) -> list[str]:
-    """The words that start a program: the system's own, or that of a package. Raises NotToBeHad, LookupError."""
+    """The command for a program, installed or from a package. Raises PackageUnavailable, LookupError."""
     if shutil.which(name) is not None:
         return [name]
     root = unpack([package], progress)
@@ -99,7 +99,7 @@ def _fetch_lists(lists: Path, options: Sequence[str], progress: Progress) -> Non
     # Without this mode, lists that could not be fetched are a warning.
     result = _run("apt-get", *options, "-o", "APT::Update::Error-Mode=any", "update")
     if result.returncode:
-        raise NotToBeHad(f"no Debian package lists: {_reason(result)}")
+        raise PackageUnavailable(f"no Debian package lists: {_reason(result)}")
 
 
 def _unpack(packages: Sequence[str], options: Sequence[str], cache: Path, progress: Progress) -> Path:
@@ -107,7 +107,7 @@ def _unpack(packages: Sequence[str], options: Sequence[str], cache: Path, progre
     result = _run("apt-get", *options, "--simulate", "--reinstall", "install", *packages)
     planned = sorted(f"{found['name']}={found['version']}" for found in PLANNED.finditer(result.stdout))
     if result.returncode or not planned:
-        raise NotToBeHad(f"Debian packages {' '.join(packages)}: {_reason(result)}")
+        raise PackageUnavailable(f"Debian packages {' '.join(packages)}: {_reason(result)}")
     key = hashlib.sha256("\n".join(planned).encode()).hexdigest()[:12]
     target = cache / f"{'+'.join(sorted(packages))}-{key}"
     if not target.exists():
@@ -123,11 +123,11 @@ def _fetch(planned: Sequence[str], options: Sequence[str], target: Path, progres
         root.mkdir()
         result = _run("apt-get", *options, "download", *planned, folder=downloads)
         if result.returncode:
-            raise NotToBeHad(f"Debian packages {' '.join(planned)}: {_reason(result)}")
+            raise PackageUnavailable(f"Debian packages {' '.join(planned)}: {_reason(result)}")
         for archive in sorted(downloads.glob("*.deb")):
             unpacked = _run("dpkg-deb", "--extract", str(archive), str(root))
             if unpacked.returncode:
-                raise NotToBeHad(f"{archive.name}: {_reason(unpacked)}")
+                raise PackageUnavailable(f"{archive.name}: {_reason(unpacked)}")
         root.rename(target)
 
 
@@ -148,7 +148,7 @@ def _reason(result: subprocess.CompletedProcess[str]) -> str:
 def main(packages: Sequence[str]) -> int:
     try:
         print(unpack(packages, say))
-    except NotToBeHad as error:
+    except PackageUnavailable as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
     return 0

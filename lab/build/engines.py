@@ -54,7 +54,7 @@ class Engine:
 
 
 def find_engine(progress: Progress) -> Engine:
-    """Raises NotToBeHad."""
+    """Raises PackageUnavailable."""
     for name, probe in (("buildah", "info"), ("podman", "info"), ("docker", "info")):
         if shutil.which(name) and _ends_well([name, probe]):
             return Engine(name, (name,), ("--layers",) if name == "buildah" else ())
@@ -80,7 +80,7 @@ def _unpacked_buildah(progress: Progress) -> Engine:
 
 
 def make_base(engine: Engine, progress: Progress) -> str:
-    """The name of a base that needs no registry, only Debian's packages. Raises NotToBeHad, BuildFailed."""
+    """The name of a base that needs no registry, only Debian's packages. Raises PackageUnavailable, BuildFailed."""
     if engine.has(BASE):
         return BASE
     if os.geteuid() != 0:

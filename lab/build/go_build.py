@@ -32,7 +32,7 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overlay-net"
 
 
-def said_by(command: Sequence[str], timeout: float = 10.0) -> str:
+def read_output(command: Sequence[str], timeout: float = 10.0) -> str:
     """The stdout of a command; nothing of one that cannot be run or takes too long."""
     try:
         return subprocess.run(
@@ -86,7 +86,7 @@ def watch(command: list[str], folder: Path, environment: Mapping[str, str], what
 def _go_environment(module: Path, progress: Progress) -> dict[str, str]:
     """What PATH needs so that `go` is as recent as the module asks for."""
     desired = _version((module / "go.mod").read_text(), r"^go (\d+)\.(\d+)\.(\d+)$")
-    if _version(said_by(["go", "env", "GOVERSION"]), r"go(\d+)\.(\d+)\.(\d+)") >= desired:
+    if _version(read_output(["go", "env", "GOVERSION"]), r"go(\d+)\.(\d+)\.(\d+)") >= desired:
         return {}
     folder = cache_directory() / GO_PACKAGE
     if not (folder / "bin" / "go").exists():

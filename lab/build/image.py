@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.build.debian import NotToBeHad
+from lab.build.debian import PackageUnavailable
 from lab.build.engines import find_engine, make_base
 from lab.build.go_build import BuildFailed, Progress, cache_directory, say
 from lab.net.private import is_private
@@ -50,7 +50,7 @@ def _content_size(layer: Path) -> int:
 
 
 def find_image(progress: Progress = lambda text: None, options: Sequence[str] = ()) -> Image:
-    """Builds it if it is not there for the sources as they are. Raises BuildFailed, NotToBeHad."""
+    """Builds it if it is not there for the sources as they are. Raises BuildFailed, PackageUnavailable."""
     tag = _key(options)
     archive = cache_directory() / "images" / f"overlay-net-{tag}.tar"
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _build(tag: str, archive: Path, options: Sequence[str], progress: Progress) 
 def main(options: Sequence[str]) -> int:
     try:
         image = find_image(say, options)
-    except (BuildFailed, NotToBeHad) as error:
+    except (BuildFailed, PackageUnavailable) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
     size, archive = image.uncompressed_size() / MEBIBYTE, image.archive.stat().st_size / MEBIBYTE

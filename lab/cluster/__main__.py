@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from lab.build.assets import BuildFailed
-from lab.build.debian import NotToBeHad
+from lab.build.debian import PackageUnavailable
 from lab.build.image import find_image
 from lab.cluster.cluster import Cluster
 from lab.cluster.programs import find_cluster_programs
@@ -18,7 +18,7 @@ from lab.net import vlan
 from lab.net.enter import write_script
 from lab.net.private import EXIT_USAGE, enter, is_private
 from lab.net.traffic import serve
-from lab.processes import CommandFailed, ConditionTimeout, end_asked
+from lab.processes import CommandFailed, ConditionTimeout, stop_requested
 
 BEGAN = time.monotonic()
 
@@ -33,10 +33,14 @@ def stay(cluster: Cluster, directory: Path) -> None:
     machines = {name: node.machine for name, node in cluster.nodes.items()}
     others = {"gateway": cluster.vlan.gateway, "on-premise": cluster.vlan.on_premise}
     write_script(
-        script, {**machines, **others}, cluster.plane.admin(), cluster.programs.assets.kubectl.parent, commands={}
+        script,
+        {**machines, **others},
+        cluster.control_plane.admin(),
+        cluster.programs.assets.kubectl.parent,
+        commands={},
     )
-    asked = end_asked()
-    print(f"export KUBECONFIG={cluster.plane.admin()}")
+    asked = stop_requested()
+    print(f"export KUBECONFIG={cluster.control_plane.admin()}")
     print(f"{script}                     # a shell where the API server is reached")
     print(f"{script} kubectl get nodes")
     for name in (*machines, *others):
@@ -61,7 +65,7 @@ def main() -> int:
             find_image(tell)
             return enter([sys.executable, "-m", "lab.cluster", *sys.argv[1:]])
         programs, image = find_cluster_programs(), find_image()
-    except (BuildFailed, NotToBeHad) as error:
+    except (BuildFailed, PackageUnavailable) as error:
         print(f"cluster: {error}", file=sys.stderr)
         return EXIT_USAGE
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

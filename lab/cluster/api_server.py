@@ -26,7 +26,7 @@ def free_port() -> int:
         return port
 
 
-class ControlPlane:
+class ApiServer:
     """One API server with its store, everything of it below one directory."""
 
     # No controller manager runs beside it that would make each namespace's default account.
@@ -49,7 +49,7 @@ class ControlPlane:
         self._etcd_port = free_port()
         self.etcd = Process("etcd", self._etcd_command(), log=directory / "etcd.log")
         command = self._api_server_command(sorted(set(hosts)))
-        self.api_server = Process("kube-apiserver", command, log=directory / "kube-apiserver.log")
+        self.kube_apiserver = Process("kube-apiserver", command, log=directory / "kube-apiserver.log")
 
     @classmethod
     def start(
@@ -57,13 +57,13 @@ class ControlPlane:
     ) -> Self:
         """Start both and wait until the server is ready. The first of ``addresses`` is the one in kubeconfigs."""
         directory.mkdir(parents=True, exist_ok=True)
-        plane = cls(directory, assets, addresses, port)
+        api_server = cls(directory, assets, addresses, port)
         try:
-            plane.wait_ready()
+            api_server.wait_ready()
         except BaseException:
-            plane.stop()
+            api_server.stop()
             raise
-        return plane
+        return api_server
 
     def _etcd_command(self) -> list[str]:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
@@ -102,7 +102,7 @@ class ControlPlane:
         ]
 
     def wait_ready(self) -> None:
-        self.api_server.wait_for(self._is_ready, "the API server is ready", timeout=90)
+        self.kube_apiserver.wait_for(self._is_ready, "the API server is ready", timeout=90)
 
     def _is_ready(self) -> bool:
         try:
@@ -202,18 +202,18 @@ class ControlPlane:
 
     def pause(self) -> None:
         """The server answers nothing, with its connections left open."""
-        self.api_server.send(signal.SIGSTOP)
+        self.kube_apiserver.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self.api_server.send(signal.SIGCONT)
+        self.kube_apiserver.send(signal.SIGCONT)
 
-    def restart_api_server(self) -> None:
-        self.api_server.restart()
+    def restart(self) -> None:
+        self.kube_apiserver.restart()
         self.wait_ready()
 
     def stop(self) -> None:
         """End both at once; what they stored goes."""
-        self.api_server.kill9()
+        self.kube_apiserver.kill9()
         self.etcd.kill9()
         shutil.rmtree(self.directory / "etcd", ignore_errors=True)
 

@@ -13,7 +13,7 @@ CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 """What a kubelet asks for; of version 1 it asks for `devices` too."""
 
 
-class NoCgroups(Exception):
+class CgroupsUnavailable(Exception):
     """Control groups cannot be made here; the text is one line that says what is missing."""
 
 
@@ -40,12 +40,12 @@ class Cgroups:
         self.name = name
 
     def make(self, node: str) -> str:
-        """The `cgroupRoot` for a kubelet. Raises NoCgroups."""
+        """The `cgroupRoot` for a kubelet. Raises CgroupsUnavailable."""
         desired = {*CONTROLLERS, *(() if is_version_2() else ("devices",))}
         available = hierarchies()
         lacking = sorted(desired - set().union(*available.values()))
         if lacking:
-            raise NoCgroups(f"no control group of the kind {', '.join(lacking)}")
+            raise CgroupsUnavailable(f"no control group of the kind {', '.join(lacking)}")
         for hierarchy, controllers in available.items():
             folder = hierarchy
             for part in (self.name, node):
@@ -55,7 +55,7 @@ class Cgroups:
                     folder.mkdir(exist_ok=True)
                     _inherit_cpuset(folder)
                 except OSError as error:
-                    raise NoCgroups(f"no control group can be made at {folder}: {error.strerror}") from None
+                    raise CgroupsUnavailable(f"no control group can be made at {folder}: {error.strerror}") from None
         return f"/{self.name}/{node}"
 
     def remove(self, node: str = "") -> None:

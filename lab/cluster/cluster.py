@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lab.cluster.cgroups import Cgroups
-from lab.cluster.control_plane import API_PORT, SERVICE_ADDRESS, WholeControlPlane
+from lab.cluster.control_plane import API_PORT, SERVICE_ADDRESS, ControlPlane
 from lab.cluster.images import write_pause_image
 from lab.cluster.machine import Machine
 from lab.cluster.node import ClusterNode
@@ -38,7 +38,7 @@ class Cluster:
         self.programs = programs
         self.nodes: dict[str, ClusterNode] = {}
         self.vlan: Vlan
-        self.plane: WholeControlPlane
+        self.control_plane: ControlPlane
         self._tell = tell
         self._disks = directory / "disks"
         self._images = [directory / "pause.tar", *images]
@@ -58,14 +58,14 @@ class Cluster:
         run(["ip", "address", "add", *service])
         self._open.callback(run, ["ip", "address", "delete", *service])
         self._tell("starting the control plane")
-        self.plane = WholeControlPlane.start(
+        self.control_plane = ControlPlane.start(
             self.directory / "control-plane",
             self.programs.assets,
             addresses=(vlan.CONTROL_PLANE_ADDRESS,),
             port=API_PORT,
         )
-        self._open.callback(self.plane.stop)
-        self.plane.start_controllers(self.programs)
+        self._open.callback(self.control_plane.stop)
+        self.control_plane.start_controllers(self.programs)
         self._tell("starting the nodes")
         self.add_nodes(*names)
         self.wait_ready(*names)
@@ -85,8 +85,8 @@ class Cluster:
             folder = self.directory / "nodes" / name
             subnet = f"10.244.{self._joined}.0/24"
             disk = self._disks / name
-            self.nodes[name] = ClusterNode(name, subnet, LABELS, self.plane, self.programs, folder, disk)
-        self.plane.apply(*(self.nodes[name].manifest() for name in names))
+            self.nodes[name] = ClusterNode(name, subnet, LABELS, self.control_plane, self.programs, folder, disk)
+        self.control_plane.apply(*(self.nodes[name].manifest() for name in names))
         self.power_on(*names)
 
     def power_on(self, *names: str) -> None:
@@ -104,7 +104,7 @@ class Cluster:
     def remove_node(self, name: str) -> None:
         """The machine goes for good, and its Node is deleted."""
         self.power_off(name)
-        self.plane.kubectl("delete", "node", name)
+        self.control_plane.kubectl("delete", "node", name)
         self.nodes.pop(name).discard()
 
     def wait_ready(self, *names: str) -> None:
@@ -116,7 +116,7 @@ class Cluster:
             )
 
     def ready_nodes(self) -> set[str]:
-        return {item["metadata"]["name"] for item in self.plane.get("nodes")["items"] if _is_ready(item)}
+        return {item["metadata"]["name"] for item in self.control_plane.get("nodes")["items"] if _is_ready(item)}
 
     def _make_machine(self, name: str, port: str) -> Machine:
         return self.nodes[name].make_machine(port, self._cgroups)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.cluster.programs import Programs
 from lab.processes import Process
 
@@ -13,7 +13,7 @@ API_PORT = 443
 NODE_GRACE = "20s"
 
 
-class WholeControlPlane(ControlPlane):
+class ControlPlane(ApiServer):
     ALONE: ClassVar[tuple[str, ...]] = ("--enable-admission-plugins=NodeRestriction",)
 
     def _api_server_command(self, hosts: Sequence[str]) -> list[str]:

@@ -43,7 +43,7 @@ class Life:
     def __init__(self, cluster: Cluster, release: Release, tell: Teller) -> None:
         self._cluster = cluster
         self._release = release
-        self._plane = cluster.plane
+        self._api_server = cluster.control_plane
         self.tell = tell
         self.rows: list[Row] = []
 
@@ -95,7 +95,7 @@ class Life:
     def kill_the_leader(self) -> None:
         with self._step("the leading controller is killed", self._cluster.nodes):
             leader = self._leader()
-            self._plane.kubectl(
+            self._api_server.kubectl(
                 "delete", "pod", leader, f"--namespace={NAMESPACE}", "--grace-period=0", "--force", "--wait=false"
             )
             wait_until(lambda: self._leader() not in ("", leader), "another one leads", timeout=60)
@@ -140,14 +140,14 @@ class Life:
                 state = node.machine.run("ls", "/var/lib/overlay-net")
                 expect(not state.strip(), f"{node.name} keeps a state still: {state}")
             for kind in ("nodeoverlayips", "overlayaddresses", "overlaypools"):
-                left = self._plane.get(kind)["items"]
+                left = self._api_server.get(kind)["items"]
                 expect(not left, f"{kind} are left: {left}")
-            (route,) = self._plane.get("staticroutes")["items"]
+            (route,) = self._api_server.get("staticroutes")["items"]
             expect(not route["metadata"].get("finalizers"), f"a finalizer is left: {route['metadata']}")
             owned = "app.kubernetes.io/name=overlay-net"
             kinds = "clusterroles,clusterrolebindings,roles,rolebindings,validatingadmissionpolicies,"
             kinds += "validatingadmissionpolicybindings,deployments,daemonsets,jobs,pods,configmaps,serviceaccounts"
-            left = self._plane.get(kinds, "--all-namespaces", f"--selector={owned}")["items"]
+            left = self._api_server.get(kinds, "--all-namespaces", f"--selector={owned}")["items"]
             names = [f"{each['kind']} {each['metadata']['name']}" for each in left]
             expect(not left, f"objects are left: {', '.join(names)}")
 
@@ -180,11 +180,11 @@ class Life:
 
     def _show(self, kind: str) -> None:
         wait_until(self._all_ready, "every NodeOverlayIp is Ready", timeout=60)
-        for line in self._plane.kubectl("get", kind).splitlines():
+        for line in self._api_server.kubectl("get", kind).splitlines():
             self.tell.fact(line)
 
     def _all_ready(self) -> bool:
-        items = self._plane.get("nodeoverlayips")["items"]
+        items = self._api_server.get("nodeoverlayips")["items"]
         ready = [
             each["type"] == "Ready" and each["status"] == "True"
             for item in items
@@ -194,7 +194,7 @@ class Life:
 
     def _wait_programmed(self) -> None:
         def programmed() -> bool:
-            route = self._plane.get("staticroute", ROUTE)
+            route = self._api_server.get("staticroute", ROUTE)
             status, generation = route.get("status", {}), route["metadata"]["generation"]
             return bool(
                 status.get("observedGeneration") == generation and status.get("ready") == len(self._cluster.nodes)
@@ -210,11 +210,11 @@ class Life:
 
     def _leader(self) -> str:
         """Name of the pod that holds the lease; empty while nobody does."""
-        spec = self._plane.get("lease", f"{NAME}-controller", f"--namespace={NAMESPACE}")["spec"]
+        spec = self._api_server.get("lease", f"{NAME}-controller", f"--namespace={NAMESPACE}")["spec"]
         return str(spec.get("holderIdentity") or "").partition("_")[0]
 
     def _description(self) -> str:
-        return _description(self._plane.get("crd", CRD))
+        return _description(self._api_server.get("crd", CRD))
 
 
 def earlier_chart(directory: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from lab.cluster.cgroups import Cgroups
 from lab.net.vlan import Node
-from lab.processes import children_of, run
+from lab.processes import child_pids, run
 
 # What belongs to one node and would else be shared with the machine below.
 OWN_FOLDERS = ("lib/containerd", "lib/kubelet", "lib/overlay-net", "log")
@@ -75,7 +75,7 @@ class Machine(Node):
     @property
     def pid(self) -> int:
         if not self._first_process:
-            self._first_process = children_of(self._pause.pid)[0]
+            self._first_process = child_pids(self._pause.pid)[0]
         return self._first_process
 
     def _kill(self) -> None:

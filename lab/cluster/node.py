@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from lab.cluster.api_server import SERVICE_RANGE, ControlPlane
+from lab.cluster.api_server import SERVICE_RANGE, ApiServer
 from lab.cluster.cgroups import Cgroups
 from lab.cluster.images import PAUSE_IMAGE
 from lab.cluster.machine import Machine
 from lab.cluster.programs import Programs
 from lab.net.vlan import CONTROL_PLANE_ADDRESS
-from lab.processes import CommandFailed, Process, children_of
+from lab.processes import CommandFailed, Process, child_pids
 
 HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10248/healthz', timeout=2).read())"
 SOCKET = "/run/containerd/containerd.sock"
@@ -58,7 +58,7 @@ class NodeProcess(Process):
 
     def send(self, number: signal.Signals) -> None:
         with suppress(OSError):
-            for child in children_of(self.pid):
+            for child in child_pids(self.pid):
                 os.kill(child, number)
 
 
@@ -70,7 +70,7 @@ class ClusterNode:
         name: str,
         pod_subnet: str,
         labels: dict[str, str],
-        plane: ControlPlane,
+        api_server: ApiServer,
         programs: Programs,
         folder: Path,
         disk: Path,
@@ -79,7 +79,7 @@ class ClusterNode:
         self.name = name
         self.pod_subnet = pod_subnet
         self.labels = labels
-        self._plane = plane
+        self._api_server = api_server
         self._programs = programs
         self._folder = folder
         self._disk = disk
@@ -112,7 +112,7 @@ class ClusterNode:
         command = [
             str(self._programs.kubelet),
             f"--config={self._folder / 'kubelet.yaml'}",
-            f"--kubeconfig={self._plane.kubeconfig(f'system:node:{self.name}', ('system:nodes',))}",
+            f"--kubeconfig={self._api_server.kubeconfig(f'system:node:{self.name}', ('system:nodes',))}",
             f"--hostname-override={self.name}",
             f"--node-ip={self.name}",
             f"--node-labels={','.join(f'{key}={value}' for key, value in self.labels.items())}",
@@ -200,7 +200,7 @@ class ClusterNode:
         return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
 
     def _kubelet_yaml(self) -> None:
-        authority = self._plane.authority
+        authority = self._api_server.authority
         serving = authority.issue_server(f"kubelet-{self.name}", [self.name])
         settings = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",

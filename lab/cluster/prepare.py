@@ -1,6 +1,6 @@
 """`python -m lab.cluster.prepare`: what a cluster of kubelets needs, built and fetched while there is a network."""
 
-from lab.build.debian import NotToBeHad
+from lab.build.debian import PackageUnavailable
 from lab.build.go_build import Progress, say
 from lab.build.image import find_image
 from lab.cluster.programs import find_cluster_programs
@@ -14,7 +14,7 @@ def prepare(progress: Progress = lambda text: None) -> str:
     try:
         find_cluster_programs(progress)
         find_image(progress)
-    except NotToBeHad as error:
+    except PackageUnavailable as error:
         return " ".join(str(error).split())
     return ""
 

@@ -31,7 +31,7 @@ class Programs:
 
 
 def find_cluster_programs(progress: Progress = lambda text: None) -> Programs:
-    """Builds and fetches what is missing. Raises BuildFailed, NotToBeHad."""
+    """Builds and fetches what is missing. Raises BuildFailed, PackageUnavailable."""
     assets = find_assets(progress)
     names = ("kube-controller-manager", "kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
     found = find_programs(names, progress)

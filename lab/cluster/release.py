@@ -8,7 +8,7 @@ from typing import Any
 from lab.build.image import Image
 from lab.cluster.cluster import Cluster
 from lab.net import vlan
-from lab.net.traffic import Unreachable, seen_source
+from lab.net.traffic import Unreachable, observed_source
 from lab.processes import wait_until
 from lab.product import CHART, NAMESPACE
 
@@ -39,16 +39,18 @@ class Release:
 
     def roll_back(self) -> None:
         """`helm rollback` to the release before."""
-        self.cluster.plane.helm("rollback", NAME, f"--namespace={NAMESPACE}", "--wait", f"--timeout={ROLL_OUT}")
+        self.cluster.control_plane.helm("rollback", NAME, f"--namespace={NAMESPACE}", "--wait", f"--timeout={ROLL_OUT}")
         self._wait_old_pods_gone()
 
     def test(self) -> None:
         """`helm test`; raises CommandFailed with what its pod said."""
-        self.cluster.plane.helm("test", NAME, f"--namespace={NAMESPACE}", f"--timeout={ROLL_OUT}")
+        self.cluster.control_plane.helm("test", NAME, f"--namespace={NAMESPACE}", f"--timeout={ROLL_OUT}")
 
     def uninstall(self) -> None:
         """`helm uninstall`; returns when the pods have ended."""
-        self.cluster.plane.helm("uninstall", NAME, f"--namespace={NAMESPACE}", "--wait", f"--timeout={ROLL_OUT}")
+        self.cluster.control_plane.helm(
+            "uninstall", NAME, f"--namespace={NAMESPACE}", "--wait", f"--timeout={ROLL_OUT}"
+        )
         wait_until(lambda: not self.pods(), "the pods have ended", timeout=60)
 
     def _helm(self, command: str, chart: Path, tag: str, values: Mapping[str, Any], *options: str) -> None:
@@ -56,7 +58,7 @@ class Release:
         file = self.cluster.directory / "values.json"
         file.write_text(json.dumps({"image": image, "pools": POOLS, **values}))
         words = (f"--namespace={NAMESPACE}", f"--values={file}", "--wait", f"--timeout={ROLL_OUT}")
-        self.cluster.plane.helm(command, NAME, str(chart), *words, *options)
+        self.cluster.control_plane.helm(command, NAME, str(chart), *words, *options)
 
     def _name(self, tag: str) -> str:
         return f"{self._image.repository}:{tag}"
@@ -70,10 +72,10 @@ class Release:
     def add_route(self, subnets: Sequence[str] = (vlan.ON_PREMISE_SUBNET,)) -> None:
         """The StaticRoute to the on-premise subnet, and to others where they are given."""
         kind = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute"}
-        self.cluster.plane.apply({**kind, "metadata": {"name": ROUTE}, "spec": {"subnets": list(subnets)}})
+        self.cluster.control_plane.apply({**kind, "metadata": {"name": ROUTE}, "spec": {"subnets": list(subnets)}})
 
     def pods(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.cluster.plane.get("pods", f"--namespace={NAMESPACE}")["items"]
+        found: list[dict[str, Any]] = self.cluster.control_plane.get("pods", f"--namespace={NAMESPACE}")["items"]
         return found
 
     def controller(self) -> dict[str, Any]:
@@ -82,7 +84,7 @@ class Release:
 
     def addresses(self) -> dict[str, str]:
         """Node -> its overlay address, as its object says."""
-        items = self.cluster.plane.get("nodeoverlayips")["items"]
+        items = self.cluster.control_plane.get("nodeoverlayips")["items"]
         return {
             item["metadata"]["name"]: item["status"]["ipAddr"].partition("/")[0]
             for item in items
@@ -91,7 +93,7 @@ class Release:
 
     def reserved(self) -> dict[str, str]:
         """Node -> the address that the pool holds for it."""
-        items = self.cluster.plane.get("overlayaddresses")["items"]
+        items = self.cluster.control_plane.get("overlayaddresses")["items"]
         return {item["spec"]["node"]: item["spec"]["address"] for item in items}
 
     def wait_source(self, node: str) -> str:
@@ -100,7 +102,7 @@ class Release:
 
         def answered() -> bool:
             try:
-                seen.append(seen_source(self.cluster.nodes[node].machine, vlan.ON_PREMISE_HOST, timeout=1))
+                seen.append(observed_source(self.cluster.nodes[node].machine, vlan.ON_PREMISE_HOST, timeout=1))
             except Unreachable:
                 return False
             return True

@@ -4,7 +4,7 @@ import os
 import subprocess
 import uuid
 
-from lab.cluster.cgroups import Cgroups, NoCgroups
+from lab.cluster.cgroups import Cgroups, CgroupsUnavailable
 from lab.net.private import Missing, check
 
 OVERLAY_PROBE = """
@@ -24,7 +24,7 @@ def missing() -> str:
     groups = Cgroups(f"overlay-net-probe-{uuid.uuid4().hex[:8]}")
     try:
         groups.make("node")
-    except NoCgroups as error:
+    except CgroupsUnavailable as error:
         return f"kubelets need control groups: {error}"
     finally:
         groups.remove()

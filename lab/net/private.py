@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.processes import children_of
+from lab.processes import child_pids
 
 INSIDE = "LAB_PRIVATE"
 OUTER_PID = "LAB_OUTER_PID"
@@ -98,7 +98,7 @@ def enter(argv: Sequence[str]) -> int:
     child = subprocess.Popen(command_line(argv), env={**os.environ, **outer})
 
     def pass_on(number: int, _: object) -> None:
-        for pid in children_of(child.pid):
+        for pid in child_pids(child.pid):
             os.kill(pid, number)
 
     # The terminal sends a Ctrl-C to the command itself; what is left to do here is to wait for its end.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.net.namespaces import Namespace
-from lab.processes import CommandFailed, Process, children_of
+from lab.processes import CommandFailed, Process, child_pids
 
 PORT = 7000
 # Echoes that are still on their way when the sender stops.
@@ -45,7 +45,7 @@ def serve(host: Namespace, log: Path) -> Process:
     return server
 
 
-def seen_source(node: Namespace, host: str, timeout: float = 3.0) -> str:
+def observed_source(node: Namespace, host: str, timeout: float = 3.0) -> str:
     """The source address that ``host`` saw of a TCP connection from ``node``. Raises Unreachable."""
     try:
         return node.run(sys.executable, "-m", "lab.net.traffic", "ask", host, f"--timeout={timeout}").strip()
@@ -66,7 +66,7 @@ class Stream:
 
     def stop(self) -> Count:
         # `nsenter` forks to enter a process namespace: the signal is meant for its child.
-        os.kill(next(iter(children_of(self._sender.pid)), self._sender.pid), signal.SIGTERM)
+        os.kill(next(iter(child_pids(self._sender.pid)), self._sender.pid), signal.SIGTERM)
         output, errors = self._sender.communicate(timeout=30)
         if self._sender.returncode:
             raise CommandFailed(f"stream: {errors.strip()}")

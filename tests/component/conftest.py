@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab.build.assets import Assets, find_assets
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.errors import NotFound
@@ -22,17 +22,17 @@ def assets() -> Assets:
 
 
 @pytest.fixture(scope="session")
-def control_plane(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def api_server(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     directory = tmp_path_factory.mktemp("control-plane")
-    with ControlPlane.start(directory, assets) as plane:
-        Product(plane, directory).install({})
-        yield plane
+    with ApiServer.start(directory, assets) as api_server:
+        Product(api_server, directory).install({})
+        yield api_server
 
 
 @pytest.fixture
-async def admin(control_plane: ControlPlane) -> AsyncIterator[KubeApi]:
+async def admin(api_server: ApiServer) -> AsyncIterator[KubeApi]:
     """The administrator's client of an empty cluster."""
-    async with connect_agent(str(control_plane.admin())) as connection:
+    async with connect_agent(str(api_server.admin())) as connection:
         api = KubeApi(connection)
         await empty(api)
         yield api
@@ -50,17 +50,17 @@ async def empty(api: KubeApi) -> None:
 
 
 @pytest.fixture(scope="module")
-def granted(control_plane: ControlPlane) -> Iterator[None]:
+def granted(api_server: ApiServer) -> Iterator[None]:
     """The controller may make and delete pools while a module with phpIPAM runs."""
-    grant_pools(control_plane)
+    grant_pools(api_server)
     yield
-    take_back_pools(control_plane)
+    take_back_pools(api_server)
 
 
 @pytest.fixture
-async def lab(admin: KubeApi, granted: None, control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(admin: KubeApi, granted: None, api_server: ApiServer, tmp_path: Path) -> AsyncIterator[Lab]:
     """phpIPAM with a subnet beside an empty cluster; served until the test ends."""
-    made = Lab.make(control_plane, tmp_path)
+    made = Lab.make(api_server, tmp_path)
     await made.serve()
     yield made
     await made.stop()

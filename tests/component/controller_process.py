@@ -5,25 +5,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import Process
 from lab.product import NAMESPACE
 
 
 @asynccontextmanager
-async def controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
+async def controller(api_server: ApiServer, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
     """The controller mode as a process of its own, as its service account; killed (-9) when the context ends.
 
     Not elected: a killed one would leave a lease that the next has to wait for.
     """
-    with start_controller(plane, config, leader_election__enabled="false", **settings) as process:
+    with start_controller(api_server, config, leader_election__enabled="false", **settings) as process:
         yield process
         assert process.alive, process.tail()
 
 
-def start_controller(plane: ControlPlane, config: Path | None = None, **settings: str) -> Process:
+def start_controller(api_server: ApiServer, config: Path | None = None, **settings: str) -> Process:
     chosen = {
-        "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
+        "kubeconfig": str(api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")),
         "http__bind": "127.0.0.1:0",
         "status_batch": "50ms",
         "release_after": "0s",
@@ -33,6 +33,6 @@ def start_controller(plane: ControlPlane, config: Path | None = None, **settings
     return Process(
         "controller",
         [sys.executable, "-m", "overlay_net", "controller", *((f"--config={config}",) if config else ())],
-        log=plane.directory / f"{settings.get('leader_election__identity', 'controller')}.log",
+        log=api_server.directory / f"{settings.get('leader_election__identity', 'controller')}.log",
         env={f"OVERLAY_{name.upper()}": value for name, value in chosen.items()},
     )

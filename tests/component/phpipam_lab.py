@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.phpipam import PhpIpam, serve
 from lab.processes import Process
 from lab.product import CHART, NAMESPACE
@@ -22,7 +22,7 @@ USER, PASSWORD = "operator", "correct horse"
 
 @dataclass
 class Lab:
-    plane: ControlPlane
+    api_server: ApiServer
     directory: Path
     ipam: PhpIpam
     subnet: int
@@ -32,7 +32,7 @@ class Lab:
     _serving: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @classmethod
-    def make(cls, plane: ControlPlane, directory: Path, seed: int = 0, cidr: str = "192.168.100.0/24") -> "Lab":
+    def make(cls, api_server: ApiServer, directory: Path, seed: int = 0, cidr: str = "192.168.100.0/24") -> "Lab":
         ipam = PhpIpam(seed=seed)
         ipam.add_app("overlay", security="none", permission=2)
         ipam.add_user(USER, PASSWORD)
@@ -43,7 +43,7 @@ class Lab:
         # The same range in another section: other people's addresses, which look like ours.
         other = ipam.add_subnet(ipam.add_section("Elsewhere"), cidr)
         ipam.add_address(other, f"{network}.3", hostname="node-001")
-        lab = cls(plane, directory, ipam, subnet)
+        lab = cls(api_server, directory, ipam, subnet)
         lab.foreign = ipam.rows()
         lab.write_secret(PASSWORD)
         return lab
@@ -81,7 +81,7 @@ class Lab:
     async def controller(self, config: dict[str, Any] | None = None, **settings: str) -> AsyncIterator[Process]:
         defaults = {"lock_wait": "200ms", "timeout": "2s", "credentials_dir": str(self.directory / "secret")}
         path = self.config(**{**defaults, **(config or {})})
-        async with controller(self.plane, path, **settings) as process:
+        async with controller(self.api_server, path, **settings) as process:
             yield process
 
     def ours(self) -> dict[str, list[str]]:
@@ -98,15 +98,17 @@ class Lab:
         assert [row for row in self.ipam.rows() if row["id"] in theirs] == self.foreign
 
 
-def grant_pools(plane: ControlPlane) -> None:
+def grant_pools(api_server: ApiServer) -> None:
     """The chart as it is installed with phpIPAM: its controller keeps the pools of the subnet map."""
-    values = plane.directory / "phpipam-values.json"
+    values = api_server.directory / "phpipam-values.json"
     values.write_text(json.dumps({"phpIPAM": {"url": "http://127.0.0.1:1", "appID": "overlay"}}))
-    plane.helm("upgrade", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--no-hooks", f"--values={values}")
+    api_server.helm(
+        "upgrade", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--no-hooks", f"--values={values}"
+    )
 
 
-def take_back_pools(plane: ControlPlane) -> None:
-    plane.helm("rollback", "overlay-net", f"--namespace={NAMESPACE}")
+def take_back_pools(api_server: ApiServer) -> None:
+    api_server.helm("rollback", "overlay-net", f"--namespace={NAMESPACE}")
 
 
 async def statuses(api: KubeApi) -> dict[str, dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.build.debian import NotToBeHad, program, unpack
-from lab.cluster.api_server import ControlPlane
+from lab.build.debian import PackageUnavailable, program, unpack
+from lab.cluster.api_server import ApiServer
 from lab.processes import run
 from tests.component.test_chart import rendered
 
@@ -31,13 +31,13 @@ ALL_ON = {
 def promtool() -> str:
     try:
         return str(program(unpack(["prometheus"], print), "promtool"))
-    except NotToBeHad as error:
+    except PackageUnavailable as error:
         pytest.skip(f"no promtool: {error}")
 
 
 @pytest.fixture
-def objects(control_plane: ControlPlane, tmp_path: Path) -> dict[tuple[str, str], Any]:
-    return rendered(control_plane, tmp_path, ALL_ON)
+def objects(api_server: ApiServer, tmp_path: Path) -> dict[tuple[str, str], Any]:
+    return rendered(api_server, tmp_path, ALL_ON)
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_each_alert_is_tested_and_has_a_runbook(objects: dict[tuple[str, str], A
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
 
 
-def test_nothing_of_it_is_there_unless_it_is_asked_for(control_plane: ControlPlane, tmp_path: Path) -> None:
-    without = rendered(control_plane, tmp_path, {}).keys()
-    more = rendered(control_plane, tmp_path, ALL_ON).keys() - without
+def test_nothing_of_it_is_there_unless_it_is_asked_for(api_server: ApiServer, tmp_path: Path) -> None:
+    without = rendered(api_server, tmp_path, {}).keys()
+    more = rendered(api_server, tmp_path, ALL_ON).keys() - without
     assert more == {
         ("PodMonitor", "overlay-net"),
         ("PrometheusRule", "overlay-net"),
@@ -111,18 +111,18 @@ def test_both_modes_are_scraped_at_the_port_that_they_serve(objects: dict[tuple[
 
 
 def test_the_policy_is_one_of_kubernetes_and_for_the_controllers(
-    control_plane: ControlPlane, objects: dict[tuple[str, str], Any]
+    api_server: ApiServer, objects: dict[tuple[str, str], Any]
 ) -> None:
     policy = objects["NetworkPolicy", "overlay-net-controller"]
     assert policy["spec"]["podSelector"] == objects["Deployment", "overlay-net-controller"]["spec"]["selector"]
     ask = ("apply", "--dry-run=server", "-f", "-")
-    assert "created" in control_plane.kubectl(*ask, stdin=json.dumps(policy))
+    assert "created" in api_server.kubectl(*ask, stdin=json.dumps(policy))
 
 
-def test_probes_follow_the_address_that_an_agent_listens_on(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_probes_follow_the_address_that_an_agent_listens_on(api_server: ApiServer, tmp_path: Path) -> None:
     for bind, host in ((":9477", None), ("127.0.0.1:9477", "127.0.0.1"), ("[::1]:9477", "::1")):
         values = {"agent": {"settings": {"http": {"bind": bind}}}}
-        daemons = rendered(control_plane, tmp_path, values)["DaemonSet", "overlay-net-agent"]
+        daemons = rendered(api_server, tmp_path, values)["DaemonSet", "overlay-net-agent"]
         container = daemons["spec"]["template"]["spec"]["containers"][0]
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert container[probe]["httpGet"].get("host") == host

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
@@ -83,10 +83,10 @@ async def may(admin: KubeApi, *question: str) -> bool:
     return bool(answer["status"]["allowed"])
 
 
-async def served(control_plane: ControlPlane) -> set[tuple[str, str]]:
+async def served(api_server: ApiServer) -> set[tuple[str, str]]:
     """Group and name of every resource and subresource that the API server has."""
     found = set()
-    async with connect_agent(str(control_plane.admin())) as connection:
+    async with connect_agent(str(api_server.admin())) as connection:
 
         async def get(path: str) -> Any:
             async with connection.session.get(connection.server + path) as answer:
@@ -102,10 +102,8 @@ async def served(control_plane: ControlPlane) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("account", NEEDED)
-async def test_everything_that_is_not_needed_is_denied(
-    admin: KubeApi, control_plane: ControlPlane, account: str
-) -> None:
-    resources = await served(control_plane)
+async def test_everything_that_is_not_needed_is_denied(admin: KubeApi, api_server: ApiServer, account: str) -> None:
+    resources = await served(api_server)
     assert len(resources) > 80
     questions = [(group, resource, verb) for group, resource in resources for verb in VERBS]
     answers: dict[Grant, bool] = {}
@@ -126,9 +124,9 @@ async def test_what_is_granted_for_one_object_is_for_no_other(
 
 
 @asynccontextmanager
-async def agent(control_plane: ControlPlane, node: str) -> AsyncIterator[KubeApi]:
+async def agent(api_server: ApiServer, node: str) -> AsyncIterator[KubeApi]:
     """With the token of a pod on the node, as the kubelet gets it."""
-    kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-agent", node)
+    kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent", node)
     async with connect_agent(str(kubeconfig)) as connection:
         yield KubeApi(connection)
 
@@ -164,22 +162,22 @@ async def write(api: KubeApi, name: str, status: JsonObject, manager: str = AGEN
     return await api.apply(NODE_OVERLAY_IPS, name, body, field_manager=manager, subresource="status")
 
 
-async def test_an_agent_writes_the_status_of_its_own_node(objects: KubeApi, control_plane: ControlPlane) -> None:
-    async with agent(control_plane, OURS) as api:
+async def test_an_agent_writes_the_status_of_its_own_node(objects: KubeApi, api_server: ApiServer) -> None:
+    async with agent(api_server, OURS) as api:
         await write(api, OURS, {"interface": "eth0", "configuredIpAddr": "192.168.100.4/24"})
     status = (await objects.get(NODE_OVERLAY_IPS, OURS))["status"]
     assert (status["ipAddr"], status["configuredIpAddr"]) == ("192.168.100.4/24", "192.168.100.4/24")
 
 
-async def test_an_agent_writes_no_other_nodes_object(objects: KubeApi, control_plane: ControlPlane) -> None:
-    async with agent(control_plane, OURS) as api:
+async def test_an_agent_writes_no_other_nodes_object(objects: KubeApi, api_server: ApiServer) -> None:
+    async with agent(api_server, OURS) as api:
         with pytest.raises(Refused, match=f"runs on node {OURS}; it may write .* not of {OTHERS}"):
             await write(api, OTHERS, {"interface": "eth0"})
     assert "interface" not in (await objects.get(NODE_OVERLAY_IPS, OTHERS))["status"]
 
 
-async def test_a_token_of_no_node_writes_nothing(objects: KubeApi, control_plane: ControlPlane) -> None:
-    kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-agent")
+async def test_a_token_of_no_node_writes_nothing(objects: KubeApi, api_server: ApiServer) -> None:
+    kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent")
     async with connect_agent(str(kubeconfig)) as connection:
         with pytest.raises(Refused, match="this token names no node"):
             await write(KubeApi(connection), OURS, {"interface": "eth0"})
@@ -199,24 +197,24 @@ async def test_a_token_of_no_node_writes_nothing(objects: KubeApi, control_plane
     ],
 )
 async def test_an_agent_writes_nothing_of_the_controllers(
-    objects: KubeApi, control_plane: ControlPlane, field: str, value: object
+    objects: KubeApi, api_server: ApiServer, field: str, value: object
 ) -> None:
-    async with agent(control_plane, OURS) as api:
+    async with agent(api_server, OURS) as api:
         with pytest.raises(Refused, match=rf"status\.{field} is written by the controller only"):
             await write(api, OURS, {field: value})
 
 
-async def test_an_agent_does_not_say_what_is_reserved(objects: KubeApi, control_plane: ControlPlane) -> None:
+async def test_an_agent_does_not_say_what_is_reserved(objects: KubeApi, api_server: ApiServer) -> None:
     claim = {"type": "Reserved", "status": "False", "reason": "Mine", "message": "", "lastTransitionTime": None}
-    async with agent(control_plane, OURS) as api:
+    async with agent(api_server, OURS) as api:
         with pytest.raises(Refused, match="the condition Reserved is written by the controller only"):
             await write(api, OURS, {"conditions": [claim | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]})
 
 
 async def test_an_agent_changes_neither_spec_nor_metadata_nor_existence(
-    objects: KubeApi, control_plane: ControlPlane
+    objects: KubeApi, api_server: ApiServer
 ) -> None:
-    async with agent(control_plane, OURS) as api:
+    async with agent(api_server, OURS) as api:
         changes: tuple[JsonObject, ...] = ({"spec": {"ipAddr": "192.168.100.9"}}, {"metadata": {"finalizers": []}})
         for change in changes:
             with pytest.raises(Refused, match="cannot patch resource"):
@@ -235,15 +233,15 @@ async def test_an_agent_changes_neither_spec_nor_metadata_nor_existence(
     assert after["status"]["interface"] == "eth1"
 
 
-async def test_an_agent_reads_no_secret(objects: KubeApi, control_plane: ControlPlane) -> None:
-    async with agent(control_plane, OURS) as api:
+async def test_an_agent_reads_no_secret(objects: KubeApi, api_server: ApiServer) -> None:
+    async with agent(api_server, OURS) as api:
         with pytest.raises(Refused, match="cannot list resource"):
             await api.list(Resource("", "v1", "secrets", "Secret", namespaced=True))
 
 
-async def test_the_metrics_port_of_the_api_server_is_closed_to_both(control_plane: ControlPlane) -> None:
+async def test_the_metrics_port_of_the_api_server_is_closed_to_both(api_server: ApiServer) -> None:
     for account in NEEDED:
-        kubeconfig = control_plane.service_account_kubeconfig(NAMESPACE, f"overlay-net-{account}")
+        kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, f"overlay-net-{account}")
         async with connect_agent(str(kubeconfig)) as connection:
             headers = {"Authorization": await connection.authorization(False) or ""}
             url = f"{connection.server}/metrics"

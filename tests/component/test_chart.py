@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from lab.product import CHART, NAMESPACE
 from overlay_net.settings import AgentSettings, ControllerSettings, load
@@ -16,8 +16,8 @@ PHPIPAM = {"url": "https://ipam.example.com", "appID": "overlay", "subnetMap": {
 USER = {"username": "overlay-net", "password": "secret"}
 
 
-def test_lint(control_plane: ControlPlane) -> None:
-    assert "0 chart(s) failed" in control_plane.helm("lint", "--strict", str(CHART))
+def test_lint(api_server: ApiServer) -> None:
+    assert "0 chart(s) failed" in api_server.helm("lint", "--strict", str(CHART))
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,17 @@ def test_lint(control_plane: ControlPlane) -> None:
         ),
     ],
 )
-def test_wrong_values_are_refused_by_name(
-    control_plane: ControlPlane, values: object, part: str, tmp_path: Path
-) -> None:
+def test_wrong_values_are_refused_by_name(api_server: ApiServer, values: object, part: str, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed) as refusal:
-        rendered(control_plane, tmp_path, values)
+        rendered(api_server, tmp_path, values)
     assert part in str(refusal.value)
 
 
-def rendered(control_plane: ControlPlane, folder: Path, values: object) -> dict[tuple[str, str], Any]:
+def rendered(api_server: ApiServer, folder: Path, values: object) -> dict[tuple[str, str], Any]:
     """The chart's objects by kind and name."""
     file = folder / "values.json"
     file.write_text(json.dumps(values))
-    shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
     return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
 
 
@@ -84,9 +82,9 @@ def settings_file(objects: dict[tuple[str, str], Any], mode: str, folder: Path) 
 
 
 def test_the_installed_settings_are_settings_of_the_product(
-    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objects = rendered(control_plane, tmp_path, {})
+    objects = rendered(api_server, tmp_path, {})
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     assert controller.log.format == "json"
     assert controller.phpipam is None
@@ -98,9 +96,9 @@ def test_the_installed_settings_are_settings_of_the_product(
 # --- phpIPAM ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_values_of_phpipam_are_settings_of_the_product(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_the_values_of_phpipam_are_settings_of_the_product(api_server: ApiServer, tmp_path: Path) -> None:
     values = PHPIPAM | {"caConfigMap": "company-ca", "settings": {"timeout": "20s", "concurrency": 4}}
-    objects = rendered(control_plane, tmp_path, {"phpIPAM": values})
+    objects = rendered(api_server, tmp_path, {"phpIPAM": values})
     phpipam = load(ControllerSettings, settings_file(objects, "controller", tmp_path)).phpipam
     assert phpipam is not None
     assert (phpipam.url, phpipam.app_id, phpipam.auth) == ("https://ipam.example.com", "overlay", "token")
@@ -134,9 +132,9 @@ def mounts_of(objects: dict[tuple[str, str], Any]) -> dict[str, Any]:
     ],
 )
 def test_the_secret_is_a_named_one_or_made(
-    control_plane: ControlPlane, tmp_path: Path, values: dict[str, Any], secret: str, keys: list[str]
+    api_server: ApiServer, tmp_path: Path, values: dict[str, Any], secret: str, keys: list[str]
 ) -> None:
-    objects = rendered(control_plane, tmp_path, {"phpIPAM": PHPIPAM | values})
+    objects = rendered(api_server, tmp_path, {"phpIPAM": PHPIPAM | values})
     mounted = mounts_of(objects)["/etc/overlay-net-phpipam"]["secret"]
     assert mounted["secretName"] == secret
     assert [item["key"] for item in mounted["items"]] == keys
@@ -148,9 +146,9 @@ def test_the_secret_is_a_named_one_or_made(
     ("values", "writes"), [({}, set()), ({"phpIPAM": PHPIPAM}, {"create", "patch", "delete"})], ids=["without", "with"]
 )
 def test_pools_are_written_only_for_a_subnet_map(
-    control_plane: ControlPlane, tmp_path: Path, values: object, writes: set[str]
+    api_server: ApiServer, tmp_path: Path, values: object, writes: set[str]
 ) -> None:
-    objects = rendered(control_plane, tmp_path, values)
+    objects = rendered(api_server, tmp_path, values)
     granted = [
         set(rule["verbs"])
         for rule in objects["ClusterRole", "overlay-net-controller"]["rules"]
@@ -161,18 +159,18 @@ def test_pools_are_written_only_for_a_subnet_map(
     assert not any("secrets" in rule["resources"] for rule in rules), "secrets are mounted, not read"
 
 
-def test_another_phpipam_restarts_the_controller(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_another_phpipam_restarts_the_controller(api_server: ApiServer, tmp_path: Path) -> None:
     seen = {
-        rendered(control_plane, tmp_path, {"phpIPAM": PHPIPAM | change})["Deployment", "overlay-net-controller"][
-            "spec"
-        ]["template"]["metadata"]["annotations"]["checksum/settings"]
+        rendered(api_server, tmp_path, {"phpIPAM": PHPIPAM | change})["Deployment", "overlay-net-controller"]["spec"][
+            "template"
+        ]["metadata"]["annotations"]["checksum/settings"]
         for change in ({}, {"appID": "other"}, {"subnetMap": {"dal10": [8]}})
     }
     assert len(seen) == 3
 
 
-def test_two_controllers_of_which_one_leads(control_plane: ControlPlane, tmp_path: Path) -> None:
-    objects = rendered(control_plane, tmp_path, {})
+def test_two_controllers_of_which_one_leads(api_server: ApiServer, tmp_path: Path) -> None:
+    objects = rendered(api_server, tmp_path, {})
     deployment = objects["Deployment", "overlay-net-controller"]["spec"]
     assert deployment["replicas"] == 2
     assert deployment["strategy"] == {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
@@ -190,24 +188,24 @@ def test_two_controllers_of_which_one_leads(control_plane: ControlPlane, tmp_pat
 
 
 def test_a_controller_that_is_alone_is_replaced_before_the_next_one_starts(
-    control_plane: ControlPlane, tmp_path: Path
+    api_server: ApiServer, tmp_path: Path
 ) -> None:
     alone = {"controller": {"replicas": 1, "settings": {"leader_election": {"enabled": False}}}}
-    objects = rendered(control_plane, tmp_path, alone)
+    objects = rendered(api_server, tmp_path, alone)
     deployment = objects["Deployment", "overlay-net-controller"]["spec"]
     assert deployment["strategy"] == {"type": "Recreate"}
     assert "topologySpreadConstraints" not in deployment["template"]["spec"]
 
 
-def test_the_controllers_pod_is_let_into_a_restricted_namespace(control_plane: ControlPlane, tmp_path: Path) -> None:
-    objects = rendered(control_plane, tmp_path, {"phpIPAM": PHPIPAM})
+def test_the_controllers_pod_is_let_into_a_restricted_namespace(api_server: ApiServer, tmp_path: Path) -> None:
+    objects = rendered(api_server, tmp_path, {"phpIPAM": PHPIPAM})
     template = objects["Deployment", "overlay-net-controller"]["spec"]["template"]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
+    api_server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "restricted"}}
     ask = ("create", "--dry-run=server", "-f", "-")
-    assert "created" in control_plane.kubectl(*ask, stdin=json.dumps(pod | {"spec": template["spec"]}))
+    assert "created" in api_server.kubectl(*ask, stdin=json.dumps(pod | {"spec": template["spec"]}))
     privileged = json.loads(json.dumps(template["spec"]))
     privileged["containers"][0]["securityContext"]["capabilities"] = {}
     with pytest.raises(CommandFailed, match="violates PodSecurity"):
-        control_plane.kubectl(*ask, stdin=json.dumps(pod | {"spec": privileged}))
+        api_server.kubectl(*ask, stdin=json.dumps(pod | {"spec": privileged}))

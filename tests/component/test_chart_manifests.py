@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab.build.assets import find_programs
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed, run
 from lab.product import CHART, NAMESPACE
 from lab.schemas import write_schemas
@@ -42,17 +42,17 @@ OTHERS = {"PodMonitor", "PrometheusRule"}
 
 
 @pytest.fixture(scope="module")
-def kubeconform(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+def kubeconform(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     (program,) = find_programs(["kubeconform"]).values()
-    location = write_schemas(control_plane, tmp_path_factory.mktemp("schemas"))
+    location = write_schemas(api_server, tmp_path_factory.mktemp("schemas"))
     yield (str(program), "-strict", "-summary", f"-skip={','.join(sorted(OTHERS))}", f"-schema-location={location}")
 
 
 @pytest.fixture(params=VALUES)
-def manifest(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> list[dict[str, Any]]:
+def manifest(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> list[dict[str, Any]]:
     file = tmp_path / "values.json"
     file.write_text(json.dumps(VALUES[request.param]))
-    shown = control_plane.helm("template", "other", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
+    shown = api_server.helm("template", "other", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
     return [each for each in yaml.safe_load_all(shown) if each]
 
 
@@ -72,10 +72,10 @@ def test_a_field_that_does_not_exist_does_not_conform(kubeconform: tuple[str, ..
         run([*kubeconform, str(file)])
 
 
-def test_the_api_server_takes_it(control_plane: ControlPlane, manifest: list[dict[str, Any]]) -> None:
+def test_the_api_server_takes_it(api_server: ApiServer, manifest: list[dict[str, Any]]) -> None:
     items = [each for each in manifest if each["kind"] not in OTHERS]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    shown = control_plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=body)
+    shown = api_server.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=body)
     assert len(shown.splitlines()) == len(items)
 
 

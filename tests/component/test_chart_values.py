@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from lab.product import CHART
 from overlay_net.settings import AgentSettings, ControllerSettings, load
@@ -31,24 +31,24 @@ NAMESPACE = "default"
     ids=["on", "off", "off and said twice"],
 )
 def test_one_switch_sets_both_parts(
-    control_plane: ControlPlane,
+    api_server: ApiServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     values: object,
     addresses: bool,
     link_mode: str,
 ) -> None:
-    objects = rendered(control_plane, tmp_path, values)
+    objects = rendered(api_server, tmp_path, values)
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
     agent = load(AgentSettings, settings_file(objects, "agent", tmp_path))
     assert (controller.overlay_addresses, agent.link_mode) == (addresses, link_mode)
 
 
-def test_the_switch_rolls_controller_and_agents(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_the_switch_rolls_controller_and_agents(api_server: ApiServer, tmp_path: Path) -> None:
     for kind, name in (("Deployment", "overlay-net-controller"), ("DaemonSet", "overlay-net-agent")):
         on, off = (
-            rendered(control_plane, tmp_path, values)[kind, name]["spec"]["template"]["metadata"]["annotations"]
+            rendered(api_server, tmp_path, values)[kind, name]["spec"]["template"]["metadata"]["annotations"]
             for values in ({}, OFF)
         )
         assert on != off
@@ -78,19 +78,17 @@ def test_the_switch_rolls_controller_and_agents(control_plane: ControlPlane, tmp
     ],
 )
 def test_values_that_contradict_the_switch_are_refused(
-    control_plane: ControlPlane, tmp_path: Path, values: object, part: str
+    api_server: ApiServer, tmp_path: Path, values: object, part: str
 ) -> None:
     with pytest.raises(CommandFailed) as refusal:
-        rendered(control_plane, tmp_path, values)
+        rendered(api_server, tmp_path, values)
     assert part in " ".join(str(refusal.value).split())
 
 
-def test_phpipam_stays_connected_without_a_map(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_phpipam_stays_connected_without_a_map(api_server: ApiServer, tmp_path: Path) -> None:
     """So that addresses from it can be given back."""
     values = OFF | {"phpIPAM": PHPIPAM | {"subnetMap": None}}
-    controller = load(
-        ControllerSettings, settings_file(rendered(control_plane, tmp_path, values), "controller", tmp_path)
-    )
+    controller = load(ControllerSettings, settings_file(rendered(api_server, tmp_path, values), "controller", tmp_path))
     assert controller.phpipam is not None
     assert controller.phpipam.url == PHPIPAM["url"]
 
@@ -122,9 +120,9 @@ def test_phpipam_stays_connected_without_a_map(control_plane: ControlPlane, tmp_
     ],
 )
 def test_a_value_that_is_missing_means_its_default(
-    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+    api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    shown = control_plane.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null")
+    shown = api_server.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null")
     objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     environment = variables(objects)
@@ -149,32 +147,30 @@ def variables(objects: dict[tuple[str, str], Any]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in given if "value" in each}
 
 
-def test_no_state_directory_is_a_choice_that_stays(control_plane: ControlPlane, tmp_path: Path) -> None:
-    objects = rendered(control_plane, tmp_path, {"agent": {"settings": {"state_dir": ""}}})
+def test_no_state_directory_is_a_choice_that_stays(api_server: ApiServer, tmp_path: Path) -> None:
+    objects = rendered(api_server, tmp_path, {"agent": {"settings": {"state_dir": ""}}})
     mounts = container(objects, "DaemonSet", "overlay-net-agent")["volumeMounts"]
     assert "state" not in {mount["name"] for mount in mounts}
 
 
 @pytest.fixture
-def earlier_release(control_plane: ControlPlane, tmp_path: Path) -> str:
+def earlier_release(api_server: ApiServer, tmp_path: Path) -> str:
     """A release of a chart that knew neither phpIPAM nor overlay, nor most settings of today."""
     chart = tmp_path / "earlier"
     (chart / "templates").mkdir(parents=True)
     shutil.copy(CHART / "Chart.yaml", chart)
     values = {"image": {"repository": "overlay-net"}, "pools": {}, "agent": {"settings": {"link_mode": "macvlan"}}}
     (chart / "values.yaml").write_text(yaml.safe_dump(values))
-    control_plane.helm("upgrade", "--install", "earlier", str(chart), f"--namespace={NAMESPACE}")
+    api_server.helm("upgrade", "--install", "earlier", str(chart), f"--namespace={NAMESPACE}")
     return "earlier"
 
 
-def test_an_upgrade_that_reuses_the_values_of_an_earlier_release(
-    control_plane: ControlPlane, earlier_release: str
-) -> None:
+def test_an_upgrade_that_reuses_the_values_of_an_earlier_release(api_server: ApiServer, earlier_release: str) -> None:
     command = ("upgrade", earlier_release, str(CHART), f"--namespace={NAMESPACE}", "--reuse-values", "--dry-run=server")
-    shown = control_plane.helm(*command)
+    shown = api_server.helm(*command)
     assert "overlay_addresses: true" in shown
     assert "link_mode: macvlan" in shown
     with pytest.raises(CommandFailed, match=r"agent\.settings\.link_mode"):
-        control_plane.helm(*command, "--set", "overlay.enabled=false")
-    shown = control_plane.helm(*command, "--set", "overlay.enabled=false,agent.settings.link_mode=none")
+        api_server.helm(*command, "--set", "overlay.enabled=false")
+    shown = api_server.helm(*command, "--set", "overlay.enabled=false,agent.settings.link_mode=none")
     assert "overlay_addresses: false" in shown

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from lab.cluster.api_server import ControlPlane
-from lab.story import node_object
+from lab.cluster.api_server import ApiServer
+from lab.manifests import node_manifest
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound
@@ -33,7 +33,7 @@ async def add_pool(api: KubeApi, name: str = "p1", cidr: str = "192.168.100.0/24
 
 
 async def join(api: KubeApi, *names: str) -> None:
-    await asyncio.gather(*(api.create(NODES, node_object(name)) for name in names))
+    await asyncio.gather(*(api.create(NODES, node_manifest(name)) for name in names))
 
 
 async def addresses(api: KubeApi) -> dict[str, str]:
@@ -103,10 +103,10 @@ NAMES = [f"node-{number:03}" for number in range(100)]
 
 
 async def test_a_hundred_nodes_at_once_get_a_hundred_addresses_and_give_them_back(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
-    async with controller(control_plane):
+    async with controller(api_server):
         await join(admin, *NAMES)
         await have_addresses(admin, 100)
         await consistent(admin)
@@ -118,9 +118,9 @@ async def test_a_hundred_nodes_at_once_get_a_hundred_addresses_and_give_them_bac
         await eventually(nothing_left, "every address is given back")
 
 
-async def test_two_controllers_at_once_do_no_harm(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_two_controllers_at_once_do_no_harm(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
-    async with controller(control_plane), controller(control_plane):
+    async with controller(api_server), controller(api_server):
         await join(admin, *NAMES[:40])
         await have_addresses(admin, 40)
 
@@ -133,7 +133,7 @@ async def test_two_controllers_at_once_do_no_harm(admin: KubeApi, control_plane:
 
 
 async def test_a_controller_that_is_cut_off_again_and_again_ends_in_the_same_state(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, *NAMES[:30])
@@ -142,18 +142,18 @@ async def test_a_controller_that_is_cut_off_again_and_again_ends_in_the_same_sta
         async def some(enough: int = enough) -> bool:
             return len(await records(admin)) >= enough
 
-        async with controller(control_plane):
+        async with controller(api_server):
             await eventually(some, f"{enough} addresses are reserved")
-    async with controller(control_plane):
+    async with controller(api_server):
         await have_addresses(admin, 30)
     await consistent(admin)
 
 
 async def test_a_full_pool_is_a_condition_and_an_event_and_ends_when_there_is_room(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin, "small", "10.1.0.0/29")
-    async with controller(control_plane):
+    async with controller(api_server):
         await join(admin, *NAMES[:6])
         await have_addresses(admin, 5)
 
@@ -163,7 +163,7 @@ async def test_a_full_pool_is_a_condition_and_an_event_and_ends_when_there_is_ro
         await eventually(one_waits, "one node says that the pool is exhausted")
 
         async def announced() -> bool:
-            return "Exhausted" in control_plane.kubectl("get", "events", "-n", "default")
+            return "Exhausted" in api_server.kubectl("get", "events", "-n", "default")
 
         await eventually(announced, "an event says so too")
 
@@ -182,9 +182,9 @@ async def test_a_full_pool_is_a_condition_and_an_event_and_ends_when_there_is_ro
         await eventually(served_now, "the waiting node gets the address that came free")
 
 
-async def test_an_address_is_released_only_after_the_agent_let_go(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_an_address_is_released_only_after_the_agent_let_go(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
-    async with controller(control_plane, fence_after="1h"):
+    async with controller(api_server, fence_after="1h"):
         await join(admin, "n1", "n2")
         await have_addresses(admin, 2)
         address = (await addresses(admin))["n1"]
@@ -210,9 +210,9 @@ async def test_an_address_is_released_only_after_the_agent_let_go(admin: KubeApi
         await eventually(free, "the address is free")
 
 
-async def test_a_reloaded_node_gets_its_address_back(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_a_reloaded_node_gets_its_address_back(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
-    async with controller(control_plane, release_after="1h"):
+    async with controller(api_server, release_after="1h"):
         await join(admin, "n0", "n1")
         await have_addresses(admin, 2)
         before = await addresses(admin)
@@ -233,7 +233,7 @@ async def test_a_reloaded_node_gets_its_address_back(admin: KubeApi, control_pla
         assert await addresses(admin) == before
 
 
-async def test_other_peoples_finalizers_and_labels_stay(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_other_peoples_finalizers_and_labels_stay(admin: KubeApi, api_server: ApiServer) -> None:
     """Objects as the earlier operator left them."""
     await add_pool(admin)
     finalizers = [FINALIZER, "example.com/theirs"]
@@ -242,7 +242,7 @@ async def test_other_peoples_finalizers_and_labels_stay(admin: KubeApi, control_
     await agent_reports(admin, "n1", **status)
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "192.168.0.0/24"}, finalizers=finalizers)
     await join(admin, "n1")
-    async with controller(control_plane):
+    async with controller(api_server):
 
         async def adopted() -> bool:
             return await records(admin) == {"192.168.100.44": "n1"}
@@ -260,13 +260,13 @@ async def test_other_peoples_finalizers_and_labels_stay(admin: KubeApi, control_
 
 
 async def test_a_record_without_owner_is_released_by_the_audit_and_others_are_not(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     orphan = {"address": "192.168.100.200", "pool": "p1", "node": "ghost", "nodeUID": "x"}
     await create(admin, OVERLAY_ADDRESSES, "192.168.100.200", orphan)
-    async with controller(control_plane, audit_interval="100ms", audit_grace="200ms"):
+    async with controller(api_server, audit_interval="100ms", audit_grace="200ms"):
         await have_addresses(admin, 1)
 
         async def swept() -> bool:
@@ -276,10 +276,10 @@ async def test_a_record_without_owner_is_released_by_the_audit_and_others_are_no
     await consistent(admin)
 
 
-async def test_a_record_that_somebody_deleted_is_made_again(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_a_record_that_somebody_deleted_is_made_again(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1", "n2")
-    async with controller(control_plane):
+    async with controller(api_server):
         await have_addresses(admin, 2)
         before = await records(admin)
         uids = {item["metadata"]["uid"] for item in (await admin.list(OVERLAY_ADDRESSES)).items}
@@ -295,11 +295,11 @@ async def test_a_record_that_somebody_deleted_is_made_again(admin: KubeApi, cont
 
 
 async def test_routes_are_compiled_into_the_nodes_and_reports_folded_back(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1", "n2")
-    async with controller(control_plane):
+    async with controller(api_server):
         await have_addresses(admin, 2)
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "192.168.0.0/24"})
 

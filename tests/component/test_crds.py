@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 
 KINDS = {"noip": "NodeOverlayIp", "sroute": "StaticRoute", "opool": "OverlayPool", "oaddr": "OverlayAddress"}
@@ -186,30 +186,30 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("text", ACCEPTED)
-def test_accepted(control_plane: ControlPlane, text: str) -> None:
-    assert "created" in control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+def test_accepted(api_server: ApiServer, text: str) -> None:
+    assert "created" in api_server.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
 
 
 @pytest.mark.parametrize(("text", "part"), REFUSED)
-def test_refused_with_a_reason(control_plane: ControlPlane, text: str, part: str) -> None:
+def test_refused_with_a_reason(api_server: ApiServer, text: str, part: str) -> None:
     with pytest.raises(CommandFailed) as refusal:
-        control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+        api_server.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
     assert part in str(refusal.value)
 
 
-def test_the_identity_of_pools_and_addresses_cannot_be_changed(control_plane: ControlPlane) -> None:
-    control_plane.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(), "fixed"))
+def test_the_identity_of_pools_and_addresses_cannot_be_changed(api_server: ApiServer) -> None:
+    api_server.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(), "fixed"))
     for spec in (pool(cidr="192.168.100.0/25"), {"phpIPAM": {"subnetID": 3}}):
         with pytest.raises(CommandFailed, match="create another pool"):
-            control_plane.kubectl("replace", "-f", "-", stdin=manifest("opool", spec, "fixed"))
-    control_plane.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(priority=7), "fixed"))
-    control_plane.kubectl("delete", "opool", "fixed")
+            api_server.kubectl("replace", "-f", "-", stdin=manifest("opool", spec, "fixed"))
+    api_server.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(priority=7), "fixed"))
+    api_server.kubectl("delete", "opool", "fixed")
 
 
-def test_people_find_their_way(control_plane: ControlPlane) -> None:
-    assert "Pins the overlay address" in control_plane.kubectl("explain", "noip.spec.ipAddr")
-    assert "Next hop" in control_plane.kubectl("explain", "staticroute.spec.gateway")
-    names = control_plane.kubectl("api-resources", "--categories=overlay-net", "-o", "name").split()
+def test_people_find_their_way(api_server: ApiServer) -> None:
+    assert "Pins the overlay address" in api_server.kubectl("explain", "noip.spec.ipAddr")
+    assert "Next hop" in api_server.kubectl("explain", "staticroute.spec.gateway")
+    names = api_server.kubectl("api-resources", "--categories=overlay-net", "-o", "name").split()
     assert sorted(name.split(".")[0] for name in names) == [
         "nodeoverlayips",
         "overlayaddresses",

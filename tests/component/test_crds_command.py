@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import OVERLAY_POOLS
@@ -24,18 +24,18 @@ POOL = {
 
 
 @pytest.fixture
-def account(control_plane: ControlPlane) -> Iterator[str]:
+def account(api_server: ApiServer) -> Iterator[str]:
     """The kubeconfig of the hook's service account, with the rights that the hook has."""
-    shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
     hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in str(each["metadata"])]
     assert {each["kind"] for each in hooks} >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
     desired = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap") and "-crds" in str(each["metadata"])]
-    control_plane.apply(*desired)
-    yield str(control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-crds"))
+    api_server.apply(*desired)
+    yield str(api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-crds"))
     for each in desired:
-        control_plane.kubectl("delete", each["kind"], each["metadata"]["name"], f"--namespace={NAMESPACE}")
+        api_server.kubectl("delete", each["kind"], each["metadata"]["name"], f"--namespace={NAMESPACE}")
     # Others' tests go on with these definitions.
-    assert crds(CHART / "crds", str(control_plane.admin())).returncode == 0
+    assert crds(CHART / "crds", str(api_server.admin())).returncode == 0
 
 
 def crds(directory: Path, kubeconfig: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -53,25 +53,23 @@ def newer(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_a_newer_schema_is_served_and_no_object_is_lost(
-    control_plane: ControlPlane, account: str, tmp_path: Path
-) -> None:
-    control_plane.apply(POOL)
+def test_a_newer_schema_is_served_and_no_object_is_lost(api_server: ApiServer, account: str, tmp_path: Path) -> None:
+    api_server.apply(POOL)
     done = crds(newer(tmp_path, "newer than before"), account)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{NAME} is up to date" in done.stdout
-    crd = control_plane.get("crd", NAME)
+    crd = api_server.get("crd", NAME)
     assert crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] == "newer than before"
-    assert control_plane.get("opool", "kept")["spec"]["cidr"] == "192.168.100.0/24"
+    assert api_server.get("opool", "kept")["spec"]["cidr"] == "192.168.100.0/24"
 
 
-def test_it_makes_what_is_missing(control_plane: ControlPlane, account: str) -> None:
-    control_plane.kubectl("delete", "crd", NAME)
+def test_it_makes_what_is_missing(api_server: ApiServer, account: str) -> None:
+    api_server.kubectl("delete", "crd", NAME)
     assert crds(CHART / "crds", account).returncode == 0
-    control_plane.apply(POOL)
+    api_server.apply(POOL)
 
 
-def test_a_schema_that_the_server_refuses_is_told(control_plane: ControlPlane, account: str, tmp_path: Path) -> None:
+def test_a_schema_that_the_server_refuses_is_told(api_server: ApiServer, account: str, tmp_path: Path) -> None:
     folder = newer(tmp_path, "broken")
     file = folder / "overlaypools.yaml"
     body = yaml.safe_load(file.read_text())
@@ -93,27 +91,27 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, account: str) -> None:
 
 
 async def test_they_are_removed_with_their_objects_where_that_is_chosen(
-    admin: KubeApi, control_plane: ControlPlane, account: str
+    admin: KubeApi, api_server: ApiServer, account: str
 ) -> None:
     """``admin``: the cluster is empty, as nobody would take the finalizers of others' objects off."""
     assert (await remove(account)).returncode == 1, "the account of an upgrade may not"
     await admin.create(OVERLAY_POOLS, POOL)
-    done = await remove(str(control_plane.admin()))
+    done = await remove(str(api_server.admin()))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{NAME} is gone" in done.stdout
-    assert control_plane.get("crds")["items"] == []
-    assert (await remove(str(control_plane.admin()))).returncode == 0
+    assert api_server.get("crds")["items"] == []
+    assert (await remove(str(api_server.admin()))).returncode == 0
 
 
 async def remove(kubeconfig: str) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(crds, CHART / "crds", kubeconfig, "--remove", "--timeout=40s")
 
 
-def test_a_server_that_is_away_is_waited_for_and_named(control_plane: ControlPlane, account: str) -> None:
-    control_plane.pause()
+def test_a_server_that_is_away_is_waited_for_and_named(api_server: ApiServer, account: str) -> None:
+    api_server.pause()
     try:
         done = crds(CHART / "crds", account, "--timeout=1s")
     finally:
-        control_plane.resume()
+        api_server.resume()
     assert done.returncode == 1
     assert "not within 1 s: the API server does not answer" in done.stderr

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
@@ -22,23 +22,23 @@ ELECTION = {"leader_election__namespace": NAMESPACE, "leader_election__lease_nam
 
 
 @pytest.fixture
-def hook(control_plane: ControlPlane) -> Iterator[None]:
+def hook(api_server: ApiServer) -> Iterator[None]:
     """The rights of the hook; the Deployment is as the chart has it afterwards."""
-    shown = control_plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
     desired = [
         each
         for each in yaml.safe_load_all(shown)
         if each and each["metadata"]["name"] == "overlay-net-uninstall" and each["kind"] != "Job"
     ]
     assert {each["kind"] for each in desired} == {"Role", "RoleBinding"}
-    control_plane.apply(*desired)
+    api_server.apply(*desired)
     yield
-    control_plane.kubectl("scale", "deployment", NAME, f"--namespace={NAMESPACE}", "--replicas=2")
+    api_server.kubectl("scale", "deployment", NAME, f"--namespace={NAMESPACE}", "--replicas=2")
 
 
-def drain(plane: ControlPlane, timeout: str) -> "subprocess.Popen[str]":
+def drain(api_server: ApiServer, timeout: str) -> "subprocess.Popen[str]":
     settings = {
-        "kubeconfig": str(plane.service_account_kubeconfig(NAMESPACE, NAME)),
+        "kubeconfig": str(api_server.service_account_kubeconfig(NAMESPACE, NAME)),
         "http__bind": "127.0.0.1:0",
         "status_batch": "50ms",
         **ELECTION,
@@ -74,14 +74,14 @@ async def deleting(api: KubeApi) -> bool:
 
 
 @pytest.mark.usefixtures("hook")
-async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     forgotten = {"address": "192.168.100.77", "pool": "p1", "node": "long-gone", "nodeUID": "x"}
     await create(admin, OVERLAY_ADDRESSES, "192.168.100.77", forgotten, labels={"node": "long-gone"})
-    with start_controller(control_plane, None, **ELECTION) as controller:
+    with start_controller(api_server, None, **ELECTION) as controller:
         await join(admin, "n1", "n2")
         await have_addresses(admin, 2)
-        leaving = drain(control_plane, "60s")
+        leaving = drain(api_server, "60s")
 
         async def alone() -> bool:
             return await replicas(admin) == 0
@@ -106,16 +106,16 @@ async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, 
 
 @pytest.mark.usefixtures("hook")
 async def test_an_agent_that_does_not_let_go_is_named_and_nothing_is_lost(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
-    with start_controller(control_plane, None, **ELECTION) as controller:
+    with start_controller(api_server, None, **ELECTION) as controller:
         await join(admin, "n1")
         await have_addresses(admin, 1)
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
         await agent_reports(admin, "n1", configuredIpAddr="192.168.100.2/24", observedGeneration=generation)
         assert controller.terminate() == 0
-    leaving = drain(control_plane, "6s")
+    leaving = drain(api_server, "6s")
     said, complaint = await asyncio.to_thread(leaving.communicate)
     assert (leaving.returncode, "n1" in said) == (1, True)
     assert "not within 6 s: still waiting for 1 NodeOverlayIps to go: n1 (deleted; waiting for the agent" in complaint
@@ -123,7 +123,7 @@ async def test_an_agent_that_does_not_let_go_is_named_and_nothing_is_lost(
     assert await replicas(admin) == 2, "the nodes stay, so they are served again"
 
 
-def test_what_it_cannot_scale_is_refused_at_once(control_plane: ControlPlane) -> None:
+def test_what_it_cannot_scale_is_refused_at_once(api_server: ApiServer) -> None:
     command = [sys.executable, "-m", "overlay_net", "controller", "--drain", "--scale-down=nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "'nothing': a namespace and a name" in done.stderr) == (2, True)

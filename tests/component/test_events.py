@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi
@@ -18,10 +18,10 @@ from tests.component.test_controller import add_pool, addresses, agent_reports, 
 MAC = "52:54:00:00:00:09"
 
 
-def events_of(plane: ControlPlane, uid: str) -> list[tuple[str, str, str]]:
+def events_of(api_server: ApiServer, uid: str) -> list[tuple[str, str, str]]:
     """Type, reason and words of the events of one object, as `kubectl get events` has them."""
-    shown = plane.kubectl("get", "events", "-n", "default", f"--field-selector=involvedObject.uid={uid}", "-o", "json")
-    return [(each["type"], each["reason"], each["message"]) for each in json.loads(shown)["items"]]
+    shown = api_server.get("events", "-n", "default", f"--field-selector=involvedObject.uid={uid}")
+    return [(each["type"], each["reason"], each["message"]) for each in shown["items"]]
 
 
 def condition(status: str, reason: str, message: str) -> dict[str, str]:
@@ -45,71 +45,71 @@ async def begin(api: KubeApi) -> tuple[str, str]:
     return str((await api.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["uid"]), address
 
 
-async def hear(plane: ControlPlane, uid: str, kind: str, reason: str, message: str) -> None:
+async def hear(api_server: ApiServer, uid: str, kind: str, reason: str, message: str) -> None:
     async def there() -> bool:
-        return any(each[:2] == (kind, reason) and message in each[2] for each in events_of(plane, uid))
+        return any(each[:2] == (kind, reason) and message in each[2] for each in events_of(api_server, uid))
 
     await eventually(there, f"an event {reason} says {message!r}")
 
 
-async def test_duplicate_quarantine_and_new_address_are_told(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_duplicate_quarantine_and_new_address_are_told(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
-    async with controller(control_plane):
+    async with controller(api_server):
         uid, address = await begin(admin)
-        await hear(control_plane, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
+        await hear(api_server, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
         found = f"{address} is in use by {MAC} and was not set"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
         )
-        await hear(control_plane, uid, "Warning", "AddressConflict", found)
-        await hear(control_plane, uid, "Warning", "AddressQuarantined", f"{address} is in use by {MAC}")
+        await hear(api_server, uid, "Warning", "AddressConflict", found)
+        await hear(api_server, uid, "Warning", "AddressQuarantined", f"{address} is in use by {MAC}")
 
         async def moved() -> bool:
             return (await addresses(admin)).get("n1") not in (None, address)
 
         await eventually(moved, "the node gets another address")
         fresh = (await addresses(admin))["n1"]
-        await hear(control_plane, uid, "Normal", "Reserved", f"{fresh} is reserved from pool p1")
+        await hear(api_server, uid, "Normal", "Reserved", f"{fresh} is reserved from pool p1")
 
 
 async def test_a_pinned_address_that_somebody_uses_is_told_though_it_stays(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1")
-    async with controller(control_plane):
+    async with controller(api_server):
         uid, address = await begin(admin)
         await admin.merge_patch(NODE_OVERLAY_IPS, "n1", {"spec": {"ipAddr": address}})
         found = f"{address} is in use by {MAC} and was not set"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
         )
-        await hear(control_plane, uid, "Warning", "AddressConflict", found)
+        await hear(api_server, uid, "Warning", "AddressConflict", found)
         assert (await addresses(admin))["n1"] == address
 
 
-async def test_an_address_in_use_that_another_host_claims_is_told(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_an_address_in_use_that_another_host_claims_is_told(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
-    async with controller(control_plane):
+    async with controller(api_server):
         uid, address = await begin(admin)
         claimed = f"{address}/24 is on the link and defended; {MAC} claims it too"
         configured = {"configuredIpAddr": f"{address}/24"}
         await agent_reports(admin, "n1", **configured, conditions=[condition("True", "AddressClaimed", claimed)])
-        await hear(control_plane, uid, "Warning", "AddressClaimed", claimed)
+        await hear(api_server, uid, "Warning", "AddressClaimed", claimed)
         well = condition("True", "Configured", f"{address}/24 is on the link")
         await agent_reports(admin, "n1", **configured, conditions=[well])
-        await hear(control_plane, uid, "Normal", "Configured", f"over: {claimed}")
+        await hear(api_server, uid, "Normal", "Configured", f"over: {claimed}")
 
 
 async def test_gateways_and_routes_are_told_on_change_and_the_same_again_counts_up(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16"})
     await join(admin, "n1")
-    async with controller(control_plane):
+    async with controller(api_server):
         uid, _ = await begin(admin)
 
         async def routed() -> bool:
@@ -121,22 +121,22 @@ async def test_gateways_and_routes_are_told_on_change_and_the_same_again_counts_
             for generation in (1, 2):
                 # The second report says the same.
                 await agent_reports(admin, "n1", observedGeneration=generation, gateways=down)
-            await hear(control_plane, uid, "Warning", "GatewayDown", "192.168.100.1: no answer to ARP on tmp0")
+            await hear(api_server, uid, "Warning", "GatewayDown", "192.168.100.1: no answer to ARP on tmp0")
             await agent_reports(admin, "n1", observedGeneration=2)
-            await hear(control_plane, uid, "Normal", "GatewayUp", "192.168.100.1 answers again")
+            await hear(api_server, uid, "Normal", "GatewayUp", "192.168.100.1 answers again")
         foreign = {"subnet": "10.5.0.0/16", "staticRoute": "r1", "state": "ForeignRoute", "message": "it has another"}
         await agent_reports(admin, "n1", routesDesired=1, routesFailed=1, routes=[foreign])
-        await hear(control_plane, uid, "Warning", "RoutesFailing", "10.5.0.0/16: it has another")
+        await hear(api_server, uid, "Warning", "RoutesFailing", "10.5.0.0/16: it has another")
         await agent_reports(admin, "n1", routesDesired=1, routesReady=1)
-        await hear(control_plane, uid, "Normal", "RoutesInPlace", "1 routes are in place")
+        await hear(api_server, uid, "Normal", "RoutesInPlace", "1 routes are in place")
 
         async def counted() -> bool:
-            shown = json.loads(control_plane.kubectl("get", "events.events.k8s.io", "-n", "default", "-o", "json"))
+            shown = json.loads(api_server.kubectl("get", "events.events.k8s.io", "-n", "default", "-o", "json"))
             series = [each.get("series", {}) for each in of(shown["items"], uid, "GatewayDown")]
             return [each.get("count") for each in series] == [2]
 
         await eventually(counted, "one event, seen twice")
-        described = control_plane.kubectl("describe", "noip", "n1")
+        described = api_server.kubectl("describe", "noip", "n1")
         assert "GatewayDown" in described
         assert "RoutesFailing" in described
 
@@ -145,8 +145,8 @@ def of(items: list[dict[str, Any]], uid: str, reason: str) -> list[dict[str, Any
     return [each for each in items if (each["regarding"]["uid"], each["reason"]) == (uid, reason)]
 
 
-def test_agents_may_write_no_event(control_plane: ControlPlane) -> None:
+def test_agents_may_write_no_event(api_server: ApiServer) -> None:
     agent = f"--as=system:serviceaccount:{NAMESPACE}:overlay-net-agent"
     for verb in ("create", "patch"):
         with pytest.raises(CommandFailed):
-            control_plane.kubectl("auth", "can-i", verb, "events.events.k8s.io", agent, "-n", "default")
+            api_server.kubectl("auth", "can-i", verb, "events.events.k8s.io", agent, "-n", "default")

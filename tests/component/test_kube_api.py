@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connect_controller
 from overlay_net.model.api import JsonObject
@@ -29,9 +29,9 @@ def route(name: str, subnet: str = "10.1.0.0/16", **metadata: Any) -> JsonObject
 
 
 @pytest.fixture(params=["agent", "controller"])
-async def api(request: pytest.FixtureRequest, admin: KubeApi, control_plane: ControlPlane) -> AsyncIterator[KubeApi]:
+async def api(request: pytest.FixtureRequest, admin: KubeApi, api_server: ApiServer) -> AsyncIterator[KubeApi]:
     connect = connect_agent if request.param == "agent" else connect_controller
-    async with connect(str(control_plane.admin())) as connection:
+    async with connect(str(api_server.admin())) as connection:
         yield KubeApi(connection)
 
 
@@ -52,15 +52,13 @@ async def test_create_read_delete(api: KubeApi) -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "update", "apply", "merge_patch", "delete"])
-async def test_whoever_leads_no_more_reads_and_writes_nothing(
-    admin: KubeApi, control_plane: ControlPlane, verb: str
-) -> None:
+async def test_whoever_leads_no_more_reads_and_writes_nothing(admin: KubeApi, api_server: ApiServer, verb: str) -> None:
     made = await admin.create(STATIC_ROUTES, route("r1"))
 
     def fence() -> float:
         raise NotLeader("another one leads")
 
-    async with connect_agent(str(control_plane.admin())) as connection:
+    async with connect_agent(str(api_server.admin())) as connection:
         api = KubeApi(connection, fence=fence)
         writes: dict[str, Coroutine[Any, Any, Any]] = {
             "create": api.create(STATIC_ROUTES, route("r2")),
@@ -78,19 +76,19 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing(
     assert await admin.get(STATIC_ROUTES, "r1") == made
 
 
-async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, api_server: ApiServer) -> None:
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before = open_files()
-    async with connect_agent(str(control_plane.admin())) as connection:
+    async with connect_agent(str(api_server.admin())) as connection:
         await KubeApi(connection).list(STATIC_ROUTES)
-        control_plane.pause()
+        api_server.pause()
         try:
             with pytest.raises(Unavailable):
                 await asyncio.wait_for(KubeApi(connection, fence=lambda: 0.2).create(STATIC_ROUTES, route("r1")), 20)
         finally:
-            control_plane.resume()
+            api_server.resume()
 
     async def closed() -> bool:
         return open_files() <= before
@@ -175,8 +173,8 @@ async def test_a_watch_from_the_distant_past_says_so(api: KubeApi) -> None:
             raise AssertionError("nothing of that age is left")
 
 
-async def test_a_service_account_is_who_it_is(admin: KubeApi, control_plane: ControlPlane) -> None:
-    kubeconfig = str(control_plane.service_account_kubeconfig(NAMESPACE, "overlay-net-agent"))
+async def test_a_service_account_is_who_it_is(admin: KubeApi, api_server: ApiServer) -> None:
+    kubeconfig = str(api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent"))
     for connect in (connect_agent, connect_controller):
         async with connect(kubeconfig) as connection:
             with pytest.raises(Refused, match="overlay-net:overlay-net-agent"):

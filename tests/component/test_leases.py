@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import AlreadyExists, Conflict, NotFound
@@ -26,12 +26,12 @@ RECORD = {
 
 
 @pytest.fixture(params=["fake", "real"])
-async def leases(request: pytest.FixtureRequest, control_plane: ControlPlane) -> AsyncIterator[LeaseApi]:
+async def leases(request: pytest.FixtureRequest, api_server: ApiServer) -> AsyncIterator[LeaseApi]:
     if request.param == "fake":
         yield Leases()
         return
-    control_plane.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}", "--ignore-not-found")
-    async with connect_agent(str(control_plane.admin())) as connection:
+    api_server.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}", "--ignore-not-found")
+    async with connect_agent(str(api_server.admin())) as connection:
         yield KubeApi(connection)
 
 
@@ -68,13 +68,13 @@ async def test_a_lease_may_be_nobodys(leases: LeaseApi) -> None:
 
 
 async def test_a_lease_that_was_deleted_is_not_made_again_by_its_holder(
-    leases: LeaseApi, control_plane: ControlPlane
+    leases: LeaseApi, api_server: ApiServer
 ) -> None:
     """Although the API server makes a Lease by an update where there is none."""
     made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
     if isinstance(leases, Leases):
         leases.objects.clear()
     else:
-        control_plane.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}")
+        api_server.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}")
     with pytest.raises(Conflict):
         await leases.update(LEASES, NAME, made, namespace=NAMESPACE)

@@ -69,7 +69,7 @@ async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeAp
         assert secret not in shown, "whoever reads metrics has not logged in"
     lab.foreign_untouched()
     assert lab.ipam.logins == 1
-    secret = "".join(path.read_text(errors="replace") for path in lab.plane.directory.glob("controller.log"))
+    secret = "".join(path.read_text(errors="replace") for path in lab.api_server.directory.glob("controller.log"))
     assert PASSWORD not in secret
 
 
@@ -231,7 +231,7 @@ async def test_rows_that_people_edit_remove_or_take_are_told_and_not_fought_over
         lab.ipam.edit(rows["stolen"], note="mine now", hostname="scanner")
 
         async def settled() -> bool:
-            events = lab.plane.kubectl("get", "events", "-n", "default")
+            events = lab.api_server.kubectl("get", "events", "-n", "default")
             return (
                 set(lab.ours()) == {"edited", "removed"}
                 and "RecordEdited" in events

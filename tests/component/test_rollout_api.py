@@ -5,7 +5,7 @@ The reports are written as the nodes' agents would, through their field manager.
 
 from typing import Any
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
 from tests.component.controller_process import controller
@@ -58,11 +58,11 @@ async def start(api: KubeApi, **spec: Any) -> None:
 
 
 async def test_a_change_reaches_one_node_after_the_other_and_stops_where_it_fails(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, *NODES)
-    async with controller(control_plane):
+    async with controller(api_server):
         await start(admin)
         await become(admin, "1", "1", "1", "1")
         assert "generations" not in (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]
@@ -82,7 +82,7 @@ async def test_a_change_reaches_one_node_after_the_other_and_stops_where_it_fail
         assert (status["updated"], status["ready"], status["failed"], status["desired"]) == (2, 1, 1, 4)
     # Another controller finds it where it stood, tells what was reported meanwhile, and changes only what it may.
     await report(admin, "n2", routes=[failure | {"message": "still no such device"}], routesFailed=1)
-    async with controller(control_plane):
+    async with controller(api_server):
         await says(admin, "RolloutStopped", "still no such device")
         await join(admin, "n5")
         await have_addresses(admin, 5)
@@ -112,11 +112,11 @@ async def test_a_change_reaches_one_node_after_the_other_and_stops_where_it_fail
 
 
 async def test_what_agents_took_back_is_a_condition_of_the_route_and_stops_its_roll_out(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, *NODES)
-    async with controller(control_plane):
+    async with controller(api_server):
         probe = {"tcp": "10.5.0.9:443"}
         await start(admin, probe=probe)
         await become(admin, "1", "1", "1", "1")
@@ -143,7 +143,7 @@ async def test_what_agents_took_back_is_a_condition_of_the_route_and_stops_its_r
         ]
 
         async def announced() -> bool:
-            return "RolledBack" in control_plane.kubectl("get", "events", "-n", "default")
+            return "RolledBack" in api_server.kubectl("get", "events", "-n", "default")
 
         await eventually(announced, "an event says so too")
         await admin.merge_patch(
@@ -160,15 +160,15 @@ async def test_what_agents_took_back_is_a_condition_of_the_route_and_stops_its_r
 
 
 async def test_a_deleted_route_that_no_agent_confirms_is_named_with_its_node(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, *NODES)
-    async with controller(control_plane):
+    async with controller(api_server):
         await start(admin)
         await become(admin, "1", "1", "1", "1")
         await in_place(admin, *NODES)
-        control_plane.kubectl("delete", "staticroute", "r1", "--timeout=10s")
+        api_server.kubectl("delete", "staticroute", "r1", "--timeout=10s")
         await become(admin, "", "", "", "")
         await in_place(admin, "n1", "n2", "n3")
         (withdrawn,) = (await admin.get(NODE_OVERLAY_IPS, "n4"))["spec"]["withdrawn"]
@@ -190,7 +190,7 @@ async def test_a_deleted_route_that_no_agent_confirms_is_named_with_its_node(
         await eventually(named, "the node's object says what its kernel may still have")
 
         async def announced() -> bool:
-            events = control_plane.kubectl("get", "events", "-n", "default")
+            events = api_server.kubectl("get", "events", "-n", "default")
             return any("RoutesNotConfirmedGone" in line and "n4" in line for line in events.splitlines())
 
         await eventually(announced, "an event says so too")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
@@ -53,10 +53,10 @@ async def nothing_left(api: KubeApi, name: str) -> None:
     await eventually(there, "every record is released and forgotten")
 
 
-async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, api_server: ApiServer) -> None:
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16"})
     await create(admin, STATIC_ROUTES, "r2", {"subnet": "10.6.0.0/16", "gateway": "10.176.162.190"})
-    async with controller(control_plane, overlay_addresses="false"):
+    async with controller(api_server, overlay_addresses="false"):
         await join(admin, "n1")
         await has_reason(admin, "n1", "RoutesOnly")
         generation = await told_routes_only(admin, "n1")
@@ -73,20 +73,20 @@ async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, control_pl
 
         await eventually(folded, "the StaticRoute names the gateway that the agent found")
         assert await records(admin) == {}
-        assert "RoutesOnly" in control_plane.kubectl("get", "noip", "n1")
-        assert "10.176.162.129" in control_plane.kubectl("get", "noip", "n1", "-o", "wide")
+        assert "RoutesOnly" in api_server.kubectl("get", "noip", "n1")
+        assert "10.176.162.129" in api_server.kubectl("get", "noip", "n1", "-o", "wide")
 
 
 async def test_an_address_is_released_after_the_agent_let_go_and_comes_back_when_wanted(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
-    async with controller(control_plane):
+    async with controller(api_server):
         await join(admin, "n1")
         await have_addresses(admin, 1)
         await all_agents_use_their_address(admin)
         held = (await addresses(admin))["n1"]
-    async with controller(control_plane, overlay_addresses="false"):
+    async with controller(api_server, overlay_addresses="false"):
         generation = await told_routes_only(admin, "n1")
         await has_reason(admin, "n1", "WaitingForAgent")
         # Heard, and still at work.
@@ -100,7 +100,7 @@ async def test_an_address_is_released_after_the_agent_let_go_and_comes_back_when
         await nothing_left(admin, "n1")
         assert await addresses(admin) == {}
         assert not {"gateway", "pool", "nodeUID"} & (await overlay(admin, "n1"))["status"].keys()
-    async with controller(control_plane):
+    async with controller(api_server):
         await have_addresses(admin, 2)
         await has_reason(admin, "n1", "Reserved")
 
@@ -110,15 +110,13 @@ async def test_an_address_is_released_after_the_agent_let_go_and_comes_back_when
         await eventually(told, "the agent is told that there is an address again")
 
 
-async def test_a_controller_that_died_between_release_and_status_goes_on(
-    admin: KubeApi, control_plane: ControlPlane
-) -> None:
+async def test_a_controller_that_died_between_release_and_status_goes_on(admin: KubeApi, api_server: ApiServer) -> None:
     """What the node's object lists as being released is looked for again, whatever became of it."""
     await add_pool(admin)
-    async with controller(control_plane):
+    async with controller(api_server):
         await join(admin, "n1")
         await have_addresses(admin, 1)
-    async with controller(control_plane, overlay_addresses="false"):
+    async with controller(api_server, overlay_addresses="false"):
         generation = await told_routes_only(admin, "n1")
     body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": NODE_OVERLAY_IPS.kind, "metadata": {"name": "n1"}}
     left = {"releasing": list(await records(admin))}
@@ -126,6 +124,6 @@ async def test_a_controller_that_died_between_release_and_status_goes_on(
         NODE_OVERLAY_IPS, "n1", body | {"status": left}, field_manager="overlay-net-controller", subresource="status"
     )
     await agent_reports(admin, "n1", observedGeneration=generation)
-    async with controller(control_plane, overlay_addresses="false"):
+    async with controller(api_server, overlay_addresses="false"):
         await has_reason(admin, "n1", "RoutesOnly")
         await nothing_left(admin, "n1")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lab.cluster.api_server import ControlPlane
-from lab.story import node_object
+from lab.cluster.api_server import ApiServer
+from lab.manifests import node_manifest
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.ipam import QUARANTINE
@@ -31,13 +31,13 @@ async def parse_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
 
 
 async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_there(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     status = {"addresses": [{"type": "InternalIP", "address": "10.55.0.7"}]}
     body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2"}, "status": status}
-    await admin.create(NODES, node_object("n2"))
+    await admin.create(NODES, node_manifest("n2"))
     await admin.apply(NODES, "n2", body, field_manager="kubelet", subresource="status")
     for name, subnet in (
         ("node", "10.55.0.0/24"),
@@ -47,7 +47,7 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
         ("fine", "10.5.0.0/16"),
     ):
         await create(admin, STATIC_ROUTES, name, {"subnet": subnet})
-    async with controller(control_plane, protected_subnets='["10.77.0.0/16"]'):
+    async with controller(api_server, protected_subnets='["10.77.0.0/16"]'):
         await have_addresses(admin, 2)
 
         async def decided() -> bool:
@@ -78,7 +78,7 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
 
 
 async def test_weights_standbys_tables_and_checks_reach_the_node_as_they_are(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1")
@@ -91,7 +91,7 @@ async def test_weights_standbys_tables_and_checks_reach_the_node_as_they_are(
     check = {"type": "tcp", "port": 179, "intervalMilliseconds": 500, "failureThreshold": 3, "successThreshold": 2}
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16", **spec, "healthCheck": check})
     await create(admin, STATIC_ROUTES, "r2", {"subnet": "10.6.0.0/16", "type": "blackhole"})
-    async with controller(control_plane):
+    async with controller(api_server):
 
         async def told() -> bool:
             return len(await parse_routes(admin, "n1")) == 2
@@ -103,12 +103,12 @@ async def test_weights_standbys_tables_and_checks_reach_the_node_as_they_are(
 
 
 async def test_a_gateway_that_is_silent_on_a_node_is_a_condition_of_the_route(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1", "n2")
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16"})
-    async with controller(control_plane):
+    async with controller(api_server):
         await have_addresses(admin, 2)
         silent = [{"address": "192.168.100.1", "message": "no answer to ARP", "since": "2026-01-01T00:00:00Z"}]
         await agent_reports(admin, "n2", observedGeneration=99, gateways=silent)
@@ -127,11 +127,11 @@ async def test_a_gateway_that_is_silent_on_a_node_is_a_condition_of_the_route(
 
 
 async def test_an_address_in_use_by_something_unknown_is_quarantined_and_released_in_the_end(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1")
-    async with controller(control_plane, audit_interval="100ms"):
+    async with controller(api_server, audit_interval="100ms"):
         await have_addresses(admin, 1)
         address = (await addresses(admin))["n1"]
         await agent_reports(admin, "n1", observedGeneration=99, conflictingIpAddr=address)
@@ -146,7 +146,7 @@ async def test_an_address_in_use_by_something_unknown_is_quarantined_and_release
         assert address not in (await addresses(admin)).values(), "nobody gets it meanwhile"
 
         async def announced() -> bool:
-            return "AddressQuarantined" in control_plane.kubectl("get", "events", "-n", "default")
+            return "AddressQuarantined" in api_server.kubectl("get", "events", "-n", "default")
 
         await eventually(announced, "an event says so")
         await admin.merge_patch(OVERLAY_ADDRESSES, address, {"spec": {"nodeUID": "2026-01-01T00:00:00Z"}})

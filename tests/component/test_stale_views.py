@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
-from lab.story import node_object
+from lab.cluster.api_server import ApiServer
+from lab.manifests import node_manifest
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
@@ -83,7 +83,7 @@ async def test_an_object_that_was_not_seen_yet_keeps_its_routes(
 
 
 async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
-    admin: KubeApi, control_plane: ControlPlane
+    admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     old = {f"old-{last}": f"192.168.100.{last}" for last in range(2, 8)}
@@ -96,8 +96,8 @@ async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
         )
     # Newcomers first: their names come before those of the nodes that were there.
     for name in ("new-1", "new-2", *old):
-        await admin.create(NODES, node_object(name))
-    async with controller(control_plane):
+        await admin.create(NODES, node_manifest(name))
+    async with controller(api_server):
 
         async def settled() -> bool:
             return len(await records(admin)) == 8 == len(await addresses(admin))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
+from lab.manifests import node_manifest
 from lab.product import CHART, NAMESPACE
-from lab.story import node_object
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 from tests.component.controller_process import controller
@@ -18,8 +18,8 @@ TAINT = "overlay-net.example.com/not-ready"
 OTHER = {"key": "node.example.com/maintenance", "value": "yes", "effect": "NoExecute"}
 
 
-def roles(plane: ControlPlane, *values: str) -> list[object]:
-    shown = plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", *values)
+def roles(api_server: ApiServer, *values: str) -> list[object]:
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", *values)
     return [
         each
         for each in yaml.safe_load_all(shown)
@@ -28,11 +28,11 @@ def roles(plane: ControlPlane, *values: str) -> list[object]:
 
 
 @pytest.fixture
-def may_untaint(control_plane: ControlPlane) -> Iterator[None]:
+def may_untaint(api_server: ApiServer) -> Iterator[None]:
     """The rights of a release that has the setting."""
-    control_plane.apply(*roles(control_plane, "--set", f"controller.settings.startup_taint={TAINT}"))  # type: ignore[arg-type]
+    api_server.apply(*roles(api_server, "--set", f"controller.settings.startup_taint={TAINT}"))  # type: ignore[arg-type]
     yield
-    control_plane.apply(*roles(control_plane))  # type: ignore[arg-type]
+    api_server.apply(*roles(api_server))  # type: ignore[arg-type]
 
 
 async def taints(api: KubeApi, name: str) -> set[str]:
@@ -41,13 +41,11 @@ async def taints(api: KubeApi, name: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("may_untaint")
-async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(
-    admin: KubeApi, control_plane: ControlPlane
-) -> None:
+async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
-    async with controller(control_plane, startup_taint=TAINT):
+    async with controller(api_server, startup_taint=TAINT):
         await admin.create(
-            NODES, node_object("n1") | {"spec": {"taints": [{"key": TAINT, "effect": "NoSchedule"}, OTHER]}}
+            NODES, node_manifest("n1") | {"spec": {"taints": [{"key": TAINT, "effect": "NoSchedule"}, OTHER]}}
         )
         await have_addresses(admin, 1)
         metadata = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
@@ -66,7 +64,7 @@ async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(
         await eventually(free, "the startup taint is gone, and nothing else")
 
 
-def test_without_the_setting_the_controller_may_not_write_nodes(control_plane: ControlPlane) -> None:
-    (role,) = roles(control_plane)
+def test_without_the_setting_the_controller_may_not_write_nodes(api_server: ApiServer) -> None:
+    (role,) = roles(api_server)
     (nodes,) = [rule for rule in role["rules"] if rule["resources"] == ["nodes"]]  # type: ignore[index]
     assert "patch" not in nodes["verbs"]

@@ -5,28 +5,28 @@ import socket
 import subprocess
 import sys
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from tests.component.controller_process import controller
 from tests.component.test_controller import add_pool, agent_reports, have_addresses, join, stands
 
 
-def shown(plane: ControlPlane, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "overlay_net", "status", f"--kubeconfig={plane.admin()}", *arguments]
+def shown(api_server: ApiServer, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "overlay_net", "status", f"--kubeconfig={api_server.admin()}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-async def test_it_says_what_is_wrong_and_when_all_is_well(admin: KubeApi, control_plane: ControlPlane) -> None:
+async def test_it_says_what_is_wrong_and_when_all_is_well(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
-    async with controller(control_plane):
+    async with controller(api_server):
         await join(admin, "n1")
         await have_addresses(admin, 1)
-        ill = await asyncio.to_thread(shown, control_plane)
+        ill = await asyncio.to_thread(shown, api_server)
         assert ill.returncode == 1
         assert "node  n1  no agent has reported" in ill.stdout
         # It waits for as long as it is told to.
-        waiting = asyncio.create_task(asyncio.to_thread(shown, control_plane, "--wait=30s"))
+        waiting = asyncio.create_task(asyncio.to_thread(shown, api_server, "--wait=30s"))
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
         ready = stands("Ready", "True", "Ready")
         await agent_reports(admin, "n1", observedGeneration=generation, conditions=[ready])
@@ -36,23 +36,23 @@ async def test_it_says_what_is_wrong_and_when_all_is_well(admin: KubeApi, contro
         assert well.stdout.endswith("all is well\n")
 
 
-def test_a_target_is_connected_and_the_source_shown(control_plane: ControlPlane) -> None:
+def test_a_target_is_connected_and_the_source_shown(api_server: ApiServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        answer = shown(control_plane, f"--connect=127.0.0.1:{port}")
+        answer = shown(api_server, f"--connect=127.0.0.1:{port}")
         assert f"connected to 127.0.0.1:{port} from 127.0.0.1" in answer.stdout
-    answer = shown(control_plane, f"--connect=127.0.0.1:{port}")
+    answer = shown(api_server, f"--connect=127.0.0.1:{port}")
     assert answer.returncode == 1
     assert f"no connection to 127.0.0.1:{port}: " in answer.stdout
 
 
-def test_what_is_not_known_is_not_called_ill_or_well(control_plane: ControlPlane) -> None:
-    control_plane.api_server.kill9()
+def test_what_is_not_known_is_not_called_ill_or_well(api_server: ApiServer) -> None:
+    api_server.kube_apiserver.kill9()
     try:
-        answer = shown(control_plane)
+        answer = shown(api_server)
     finally:
-        control_plane.restart_api_server()
+        api_server.restart()
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr.startswith("overlay-net status: not known: ")
-    answer = shown(control_plane, "--connect=nowhere")
+    answer = shown(api_server, "--connect=nowhere")
     assert (answer.returncode, "'nowhere': a host and a port" in answer.stderr) == (2, True)

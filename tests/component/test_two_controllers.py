@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.cluster.api_server import ControlPlane
+from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed, Process
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi
@@ -35,38 +35,36 @@ Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(control_plane: ControlPlane) -> Iterator[Start]:
+def start(api_server: ApiServer) -> Iterator[Start]:
     """Starts a replica of a name; all of them are killed in the end, and the Lease is gone before and after."""
     with ExitStack() as running:
 
         def begin(name: str, **settings: str) -> Process:
-            (control_plane.directory / f"{name}.log").unlink(missing_ok=True)
+            (api_server.directory / f"{name}.log").unlink(missing_ok=True)
             chosen = TIMES | settings
-            return running.enter_context(
-                start_controller(control_plane, None, leader_election__identity=name, **chosen)
-            )
+            return running.enter_context(start_controller(api_server, None, leader_election__identity=name, **chosen))
 
-        forget(control_plane)
+        forget(api_server)
         yield begin
-    forget(control_plane)
+    forget(api_server)
 
 
-def forget(plane: ControlPlane) -> None:
-    plane.kubectl("delete", "lease", LEASE, f"--namespace={NAMESPACE}", "--ignore-not-found")
+def forget(api_server: ApiServer) -> None:
+    api_server.kubectl("delete", "lease", LEASE, f"--namespace={NAMESPACE}", "--ignore-not-found")
 
 
-def lease(plane: ControlPlane) -> dict[str, Any]:
+def lease(api_server: ApiServer) -> dict[str, Any]:
     """The Lease's spec; empty while there is none."""
     try:
-        spec: dict[str, Any] = plane.get("lease", LEASE, f"--namespace={NAMESPACE}")["spec"]
+        spec: dict[str, Any] = api_server.get("lease", LEASE, f"--namespace={NAMESPACE}")["spec"]
     except CommandFailed:
         return {}
     return spec
 
 
-async def leads(plane: ControlPlane, name: str) -> None:
+async def leads(api_server: ApiServer, name: str) -> None:
     async def holds() -> bool:
-        return str(lease(plane).get("holderIdentity", "")).startswith(f"{name}_")
+        return str(lease(api_server).get("holderIdentity", "")).startswith(f"{name}_")
 
     await eventually(holds, f"{name} leads")
 
@@ -79,11 +77,11 @@ async def stands_by(process: Process) -> None:
 
 
 async def test_a_killed_leader_is_followed_by_one_that_finishes_what_it_began(
-    admin: KubeApi, control_plane: ControlPlane, start: Start
+    admin: KubeApi, api_server: ApiServer, start: Start
 ) -> None:
     await add_pool(admin)
     first = start("one")
-    await leads(control_plane, "one")
+    await leads(api_server, "one")
     second = start("two")
     await stands_by(second)
     await join(admin, *NAMES[:40])
@@ -96,14 +94,14 @@ async def test_a_killed_leader_is_followed_by_one_that_finishes_what_it_began(
     assert len(await addresses(admin)) < 40, "it was killed on the way"
     await have_addresses(admin, 40)
     await consistent(admin)
-    assert lease(control_plane)["leaseTransitions"] == 1
+    assert lease(api_server)["leaseTransitions"] == 1
     assert "controller works" in second.log.read_text()
 
 
-async def test_one_that_stands_by_reconciles_nothing(admin: KubeApi, control_plane: ControlPlane, start: Start) -> None:
+async def test_one_that_stands_by_reconciles_nothing(admin: KubeApi, api_server: ApiServer, start: Start) -> None:
     await add_pool(admin)
     start("one")
-    await leads(control_plane, "one")
+    await leads(api_server, "one")
     second = start("two")
     await stands_by(second)
     await join(admin, *NAMES[:10])
@@ -113,12 +111,12 @@ async def test_one_that_stands_by_reconciles_nothing(admin: KubeApi, control_pla
 
 
 async def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on(
-    admin: KubeApi, control_plane: ControlPlane, start: Start
+    admin: KubeApi, api_server: ApiServer, start: Start
 ) -> None:
     """It missed that nodes left, that the new leader gave their addresses away, and that they came back."""
     await add_pool(admin)
     first = start("one")
-    await leads(control_plane, "one")
+    await leads(api_server, "one")
     second = start("two")
     await stands_by(second)
     await join(admin, *NAMES[:20])
@@ -128,7 +126,7 @@ async def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on(
     for name in NAMES[:10]:
         await admin.delete(NODES, name)
     await join(admin, *NAMES[20:30])
-    await leads(control_plane, "two")
+    await leads(api_server, "two")
 
     async def settled() -> bool:
         return sorted((await records(admin)).values()) == NAMES[10:30]
@@ -153,31 +151,31 @@ def versions(listing: Any) -> set[str]:
 
 
 async def test_a_leader_that_ends_in_order_gives_its_lease_up(
-    admin: KubeApi, control_plane: ControlPlane, start: Start
+    admin: KubeApi, api_server: ApiServer, start: Start
 ) -> None:
     await add_pool(admin)
     # Whoever had to wait for the end of this lease would wait for an hour.
     long = {"leader_election__lease_duration": "1h", "leader_election__renew_deadline": "50m"}
     first = start("one", **long)
-    await leads(control_plane, "one")
+    await leads(api_server, "one")
     second = start("two", **long)
     await stands_by(second)
     assert first.terminate() == 0
-    await leads(control_plane, "two")
+    await leads(api_server, "two")
     await join(admin, "n1")
     await have_addresses(admin, 1)
     assert second.terminate() == 0
-    assert lease(control_plane).get("holderIdentity", "") == ""
+    assert lease(api_server).get("holderIdentity", "") == ""
 
 
 async def test_a_short_outage_of_the_api_does_not_end_the_leader(
-    admin: KubeApi, control_plane: ControlPlane, start: Start
+    admin: KubeApi, api_server: ApiServer, start: Start
 ) -> None:
     await add_pool(admin)
     deadline = {"leader_election__lease_duration": "30s", "leader_election__renew_deadline": "12s"}
     first = start("one", **deadline)
-    await leads(control_plane, "one")
-    control_plane.pause()
+    await leads(api_server, "one")
+    api_server.pause()
     try:
 
         async def noticed() -> bool:
@@ -186,20 +184,18 @@ async def test_a_short_outage_of_the_api_does_not_end_the_leader(
         # A renewal has failed, which takes half a deadline.
         await eventually(noticed, "the leader could not renew")
     finally:
-        control_plane.resume()
+        api_server.resume()
     await join(admin, "n1")
     await have_addresses(admin, 1)
     assert first.alive
-    assert lease(control_plane)["leaseTransitions"] == 0
+    assert lease(api_server)["leaseTransitions"] == 0
 
 
-async def test_a_long_outage_of_the_api_ends_the_leader(
-    admin: KubeApi, control_plane: ControlPlane, start: Start
-) -> None:
+async def test_a_long_outage_of_the_api_ends_the_leader(admin: KubeApi, api_server: ApiServer, start: Start) -> None:
     first = start("one")
-    await leads(control_plane, "one")
-    control_plane.pause()
+    await leads(api_server, "one")
+    api_server.pause()
     try:
         assert first.wait(20) == 1
     finally:
-        control_plane.resume()
+        api_server.resume()

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from lab.net import vlan
-from lab.net.traffic import seen_source
+from lab.net.traffic import observed_source
 from lab.net.vlan import Node
 from lab.processes import CommandFailed, wait_until
 from lab.product import NAMESPACE
@@ -106,16 +106,16 @@ class Chaos:
 
     def api(self, _: Node) -> None:
         """Away, killed or without an answer, for the next few steps."""
-        plane = self.story.plane
+        api_server = self.story.api_server
         if self._away > 0:
             return
         self._away = self.chance.randint(2, 6)
         if self.chance.random() < 0.3:
-            plane.api_server.kill9()
-            self._back = plane.api_server.start
+            api_server.kube_apiserver.kill9()
+            self._back = api_server.kube_apiserver.start
         else:
-            plane.pause()
-            self._back = plane.resume
+            api_server.pause()
+            self._back = api_server.resume
 
     def static_route(self, _: Node) -> None:
         name = self.chance.choice((ROUTE, *MORE_ROUTES))
@@ -141,7 +141,7 @@ class Chaos:
         return spec | self.chance.choice(({}, one, other, both))
 
     def ask(self, *words: str, body: dict[str, Any] | None = None) -> None:
-        self.story.plane.kubectl(*words, "--request-timeout=3s", stdin=json.dumps(body) if body else None)
+        self.story.api_server.kubectl(*words, "--request-timeout=3s", stdin=json.dumps(body) if body else None)
 
 
 def static_route(name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def in_place(route: dict[str, Any]) -> bool:
 def amiss(story: Story, foreign: dict[str, str]) -> list[str]:
     """Everything that is not as the objects, and the people who share the nodes, want it."""
     found = [f"{name} is not Ready" for name in NODES if not story.is_ready(name)]
-    static_routes = story.plane.get("staticroutes")["items"]
+    static_routes = story.api_server.get("staticroutes")["items"]
     found += [f"{item['metadata']['name']}: {item.get('status')}" for item in static_routes if not in_place(item)]
     addresses = story.addresses()
     if story.reserved() != {address: node for node, address in addresses.items()} or len(addresses) != len(NODES):
@@ -208,7 +208,7 @@ def amiss(story: Story, foreign: dict[str, str]) -> list[str]:
 
 def begin(story: Story) -> None:
     story.build(NODES)
-    config_map = story.plane.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
+    config_map = story.api_server.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
     # Of some changes of a sysctl the kernel tells nobody: they are found at the next look.
     settings = yaml.safe_load(config_map["data"]["config.yaml"]) | {"resync_interval": "5s"}
     (story.directory / "agent.yaml").write_text(yaml.safe_dump(settings))
@@ -229,7 +229,7 @@ def test_whatever_happened_everything_ends_as_the_objects_say(story: Story, seed
         wait_until(lambda node=node: "tentative" not in node.ip("-6", "address"), "it has settled")  # type: ignore[misc]
     foreign = {name: story.foreign_state(node) for name, node in story.vlan.nodes.items()}
     chaos.run()
-    story.plane.wait_ready()
+    story.api_server.wait_ready()
     story.apply_route()
     left: list[str] = []
 
@@ -243,7 +243,7 @@ def test_whatever_happened_everything_ends_as_the_objects_say(story: Story, seed
         logs = "\n".join(process.tail(40) for process in story.processes().values())
         raise AssertionError("\n".join([str(error), *left, *chaos.told, logs])) from None
     for name, address in story.addresses().items():
-        assert seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST) == address
+        assert observed_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST) == address
     assert not amiss(story, foreign), "it does not stay so"
     written = {name: process.log.read_text() for name, process in story.processes().items()}
     assert [name for name, log in written.items() if "Traceback" in log] == []

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from lab.manifests import node_manifest
 from lab.net import vlan
 from lab.net.namespaces import Namespace, join_bridge
-from lab.net.traffic import Unreachable, seen_source
+from lab.net.traffic import Unreachable, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
-from lab.story import Story, node_object
+from lab.story import Story
 from overlay_net.adapters.neighbours.packet import ArpPacket
 from overlay_net.model.ipam import QUARANTINE
 
@@ -91,7 +92,7 @@ def listening(*nodes: Node) -> Iterator[Ears]:
 def watching(story: Story) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Every state that a NodeOverlayIp goes through meanwhile: conditions come and go within a second."""
     seen = story.directory / "watched.json"
-    command = [str(story.assets.kubectl), f"--kubeconfig={story.plane.admin()}", "get", "nodeoverlayips"]
+    command = [str(story.assets.kubectl), f"--kubeconfig={story.api_server.admin()}", "get", "nodeoverlayips"]
     jsonpath = '-o=jsonpath={.status.conditions}{"\\n"}'
     with Process("watch", [*command, "--watch", jsonpath], log=seen):
         yield lambda: [one for line in seen.read_text().splitlines() if line for one in json.loads(line)]
@@ -121,7 +122,7 @@ def begin(story: Story, nodes: tuple[str, ...]) -> None:
 def settle(story: Story, *names: str) -> dict[str, str]:
     """Nodes join one after the other and end Ready by themselves, with the route; their addresses."""
     for name in names:
-        story.plane.apply(node_object(name))
+        story.api_server.apply(node_manifest(name))
         wait_until(lambda name=name: story.is_ready(name), f"{name} is Ready")  # type: ignore[misc]
     addresses = story.addresses()
 
@@ -141,12 +142,14 @@ def who_has(story: Story, address: str) -> str:
 
 
 def reaches(story: Story, name: str) -> str:
-    return seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST)
+    return observed_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST)
 
 
 def expect_events(story: Story, address: str, *macs: str) -> None:
     def told() -> bool:
-        lines = [line for line in story.plane.kubectl("get", "events", "-A").splitlines() if "AddressConflict" in line]
+        lines = [
+            line for line in story.api_server.kubectl("get", "events", "-A").splitlines() if "AddressConflict" in line
+        ]
         return any(f"{address} is in use by {mac}" in line for line in lines for mac in macs)
 
     wait_until(told, f"an event says that {' or '.join(macs)} uses {address}")
@@ -205,7 +208,7 @@ def test_an_address_that_a_node_with_a_dead_agent_never_let_go_of_is_not_used_tw
     address = settle(story, FIRST)[FIRST]
     owner = link_mac(old, "tmp0")
     story.product.agents[FIRST].kill9()
-    story.plane.kubectl("delete", "node", FIRST)
+    story.api_server.kubectl("delete", "node", FIRST)
     wait_until(lambda: address not in story.reserved(), "the address is free after the fence time")
     with listening(new) as ears:
         addresses = settle(story, SECOND)
@@ -238,7 +241,7 @@ def test_an_address_in_use_is_defended_against_a_stranger_who_takes_it(
         return (status, reason) == ("True", "AddressClaimed") and STRANGER_MAC in message
 
     wait_until(told, "the condition names the stranger")
-    said = story.plane.kubectl("get", "events", "-A")
+    said = story.api_server.kubectl("get", "events", "-A")
     assert any("AddressClaimed" in line and STRANGER_MAC in line for line in said.splitlines())
     assert (story.addresses(), story.reserved()) == ({FIRST: address}, {address: FIRST})
     assert story.is_ready(FIRST)
@@ -247,5 +250,5 @@ def test_an_address_in_use_is_defended_against_a_stranger_who_takes_it(
 def neighbour(story: Story, address: str) -> str:
     """What the gateway believes, after it had a reason to ask."""
     with suppress(Unreachable):
-        seen_source(story.a_node, vlan.ON_PREMISE_HOST, timeout=0.5)
+        observed_source(story.a_node, vlan.ON_PREMISE_HOST, timeout=0.5)
     return story.vlan.gateway.ip("neighbour", "show", address)

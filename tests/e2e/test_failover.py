@@ -8,7 +8,7 @@ import pytest
 
 from lab.net import vlan
 from lab.net.namespaces import Namespace
-from lab.net.traffic import Stream, Unreachable, seen_source
+from lab.net.traffic import Stream, Unreachable, observed_source
 from lab.net.vlan import Node
 from lab.processes import wait_until
 from lab.story import ROUTE, Story
@@ -69,14 +69,14 @@ class Edge:
 
     def wait_event(self, reason: str, gateway: str) -> None:
         def told() -> bool:
-            lines = self.story.plane.kubectl("get", "events", "-n", "default").splitlines()
+            lines = self.story.api_server.kubectl("get", "events", "-n", "default").splitlines()
             return any(reason in line and f"nodeoverlayip/{NAME} " in line and gateway in line for line in lines)
 
         wait_until(told, f"an event {reason} names {gateway}")
 
     def reachable(self) -> tuple[str, str]:
         """Status and message of the StaticRoute's GatewayReachable."""
-        conditions = self.story.plane.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        conditions = self.story.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
         found = {each["type"]: each for each in conditions}.get("GatewayReachable", {})
         return found.get("status", ""), found.get("message", "")
 
@@ -133,7 +133,7 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
 def expect_no_loss(edge: Edge) -> None:
     address = edge.story.addresses()[NAME]
     stream = Stream(edge.node, vlan.ON_PREMISE_HOST)
-    seen = [seen_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
+    seen = [observed_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
     assert stream.stop().lost == 0
     assert seen == [address] * 3
 
@@ -160,16 +160,16 @@ def test_when_all_gateways_are_down_the_kernel_has_what_the_route_says(
     edge.route_through((FIRST, 0), (SECOND, 1), onAllDown=choice)
     assert edge.hops() == {FIRST}
     edge.answer_through(FIRST)
-    assert seen_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
+    assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
     edge.dies(FIRST)
     edge.dies(SECOND)
     edge.wait_named(FIRST, SECOND)
     wait_until(lambda: as_chosen(edge), f"the kernel has the route as onAllDown: {choice} says")
     with pytest.raises(Unreachable):
-        seen_source(edge.node, vlan.ON_PREMISE_HOST, timeout=0.5)
+        observed_source(edge.node, vlan.ON_PREMISE_HOST, timeout=0.5)
     edge.comes_back(FIRST)
     edge.comes_back(SECOND)
     edge.wait_named()
     wait_until(lambda: edge.hops() == {FIRST} and edge.kind() == "unicast", "the route is what it was")
-    assert seen_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
+    assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
     assert edge.story.is_ready(NAME)

@@ -51,7 +51,7 @@ def test_metrics_health_logs_and_events(story: Story) -> None:
         "overlay_net_converge_seconds_count",
     ):
         assert line in agent
-    events = story.plane.kubectl("get", "events", "-n", "default")
+    events = story.api_server.kubectl("get", "events", "-n", "default")
     for address in story.addresses().values():
         assert f"{address} is reserved from pool onprem" in events
     assert "Warning" not in events, "a story without trouble"

@@ -10,7 +10,7 @@ import pytest
 from lab.build import debian
 from lab.net import vlan
 from lab.net.namespaces import Namespace, connect
-from lab.net.traffic import Unreachable, seen_source
+from lab.net.traffic import Unreachable, observed_source
 from lab.processes import wait_until
 from lab.story import Story
 
@@ -54,7 +54,7 @@ def overlay_address(story: Story) -> str:
 def nft() -> list[str]:
     try:
         return debian.command("nft", "nftables")
-    except debian.NotToBeHad as reason:
+    except debian.PackageUnavailable as reason:
         pytest.skip(f"needs `nft`: {reason}")
 
 
@@ -62,11 +62,11 @@ def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_
     story: Story, pod: Namespace
 ) -> None:
     with pytest.raises(Unreachable):
-        seen_source(pod, vlan.ON_PREMISE_HOST, timeout=1)
+        observed_source(pod, vlan.ON_PREMISE_HOST, timeout=1)
     story.vlan.on_premise.ip("route", "add", NODE_PODS, "via", vlan.ON_PREMISE_GATEWAY)
     story.vlan.gateway.ip("route", "add", NODE_PODS, "via", overlay_address(story))
-    assert seen_source(pod, vlan.ON_PREMISE_HOST) == POD
-    assert seen_source(story.a_node, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(pod, vlan.ON_PREMISE_HOST) == POD
+    assert observed_source(story.a_node, vlan.ON_PREMISE_HOST) == overlay_address(story)
 
 
 def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(
@@ -74,8 +74,8 @@ def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(
 ) -> None:
     node = story.a_node
     node.run(*nft, "-f", "-", stdin=NFT_RULES)
-    assert seen_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
     node.ip("link", "delete", "tmp0")
     wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "link, address and route are back")
-    assert seen_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
-    assert seen_source(node, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(node, vlan.ON_PREMISE_HOST) == overlay_address(story)

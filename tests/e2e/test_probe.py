@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lab.net import vlan
-from lab.net.traffic import PORT, Stream, seen_source
+from lab.net.traffic import PORT, Stream, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.story import ROUTE, Story
@@ -24,7 +24,7 @@ class Edge:
         story.vlan.add_gateway("black-hole", BLACK_HOLE).sysctl("net.ipv4.ip_forward", 0)
         spec = {"subnet": OTHER, "gateway": GOOD}
         other = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": "other"}}
-        story.plane.apply(other | {"spec": spec})
+        story.api_server.apply(other | {"spec": spec})
         self.change(GOOD)
         story.wait_route(1)
 
@@ -44,12 +44,12 @@ class Edge:
 
     def programmed(self) -> tuple[str, str, int]:
         """Reason, message and generation of the condition Programmed."""
-        found = self.story.plane.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        found = self.story.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
         (condition,) = [each for each in found if each["type"] == "Programmed"]
         return condition["reason"], condition["message"], condition["observedGeneration"]
 
     def generation(self) -> int:
-        return int(self.story.plane.get("staticroute", ROUTE)["metadata"]["generation"])
+        return int(self.story.api_server.get("staticroute", ROUTE)["metadata"]["generation"])
 
     def wait_rolled_back(self) -> str:
         desired = ("RolledBack", self.generation())
@@ -64,7 +64,7 @@ class Edge:
         self.agent.start()
 
     def works(self) -> bool:
-        return seen_source(self.node, vlan.ON_PREMISE_HOST) == self.story.addresses()[NAME]
+        return observed_source(self.node, vlan.ON_PREMISE_HOST) == self.story.addresses()[NAME]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def edge(story: Story) -> Edge:
 
 
 def overlay_status(edge: Edge) -> dict[str, Any]:
-    return dict(edge.story.plane.get("nodeoverlayip", NAME)["status"])
+    return dict(edge.story.api_server.get("nodeoverlayip", NAME)["status"])
 
 
 def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_is_tried(edge: Edge) -> None:
@@ -94,7 +94,7 @@ def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_
     (tried,) = overlay_status(edge)["probes"]
     assert (tried["staticRoute"], tried["state"]) == (ROUTE, "RolledBack")
     assert [route["gateways"] for route in tried["routes"]] == [[{"address": GOOD}]]
-    assert "RolledBack" in edge.story.plane.kubectl("get", "events", "-n", "default")
+    assert "RolledBack" in edge.story.api_server.kubectl("get", "events", "-n", "default")
     # Neither a new agent nor another look tries the same again.
     after = Stream(edge.node, vlan.ON_PREMISE_HOST)
     edge.agent.kill9()
@@ -116,7 +116,7 @@ def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_wit
     edge.change(BLACK_HOLE)
     wait_until(lambda: edge.leads_through(BLACK_HOLE), "the kernel has the change", every=0.01)
     edge.agent.kill9()
-    edge.story.plane.api_server.kill9()
+    edge.story.api_server.kube_apiserver.kill9()
     assert edge.leads_through(BLACK_HOLE)
     assert edge.rollbacks() == 0
     edge.start_agent()
@@ -128,8 +128,8 @@ def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_wit
     edge.start_agent()
     wait_until(lambda: edge.leads_through(GOOD), "the route of before is brought back", timeout=30)
     assert edge.rollbacks() == 1
-    edge.story.plane.api_server.start()
-    edge.story.plane.wait_ready()
+    edge.story.api_server.kube_apiserver.start()
+    edge.story.api_server.wait_ready()
     # A new controller does not wait for its turn to try the API server again.
     assert edge.story.product.controller is not None
     edge.story.product.controller.kill9()
@@ -141,7 +141,7 @@ def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_wit
 
 
 def test_a_new_route_whose_target_does_not_answer_is_withdrawn(edge: Edge) -> None:
-    edge.story.plane.kubectl("delete", "staticroute", ROUTE)
+    edge.story.api_server.kubectl("delete", "staticroute", ROUTE)
     edge.story.wait_no_route(edge.node)
     edge.change(BLACK_HOLE)
     assert "withdrawn" in edge.wait_rolled_back()

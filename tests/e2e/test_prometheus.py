@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.build.debian import NotToBeHad
+from lab.build.debian import PackageUnavailable
 from lab.net import vlan
 from lab.processes import wait_until
 from lab.product import CHART, CONTROLLER_BIND, NAMESPACE
@@ -28,14 +28,16 @@ def test_a_server_that_scrapes_both_modes(story: Story, tmp_path: Path) -> None:
     values = tmp_path / "metrics.json"
     on = {"enabled": True}
     values.write_text(json.dumps({"metrics": {"prometheusRule": on, "dashboard": on}}))
-    shown = story.plane.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}")
+    shown = story.api_server.helm(
+        "template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}"
+    )
     objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(objects["PrometheusRule", "overlay-net"]["spec"]))
     dashboard = json.loads(objects["ConfigMap", "overlay-net-dashboard"]["data"]["overlay-net.json"])
     try:
         server = Prometheus.start_in(tmp_path / "prometheus", [CONTROLLER_BIND, *AGENTS], rules)
-    except NotToBeHad as error:
+    except PackageUnavailable as error:
         pytest.skip(f"no prometheus: {error}")
     with server:
         wait_until(lambda: server.targets() == dict.fromkeys([CONTROLLER_BIND, *AGENTS], "up"), "all are scraped")

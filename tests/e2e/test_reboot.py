@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab.net import vlan
-from lab.net.traffic import Stream, seen_source
+from lab.net.traffic import Stream, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.product import NAMESPACE
@@ -27,7 +27,7 @@ def begin(story: Story) -> Begin:
     def run(*, fence_after: str = "10m", **settings: Any) -> None:
         story.build(NODES)
         story.product.fence_after = fence_after
-        config_map = story.plane.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
+        config_map = story.api_server.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
         installed = yaml.safe_load(config_map["data"]["config.yaml"])
         usual = {"state_dir": str(story.directory / "state")}
         (story.directory / "agent.yaml").write_text(yaml.safe_dump(installed | usual | settings))
@@ -74,7 +74,7 @@ def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_
     wait_until(lambda: f"{NAME}.state" in files(story), "the state is on the disk")
     mac = story.vlan.nodes[NAME].ip("-br", "link", "show", "tmp0").split()[2]
     other = Stream(story.vlan.nodes[NODES[1]], vlan.ON_PREMISE_HOST)
-    story.plane.api_server.kill9()
+    story.api_server.kube_apiserver.kill9()
     node = power_cycle(story)
     assert not parse_route(node)
     log = boot(story, node)
@@ -82,14 +82,14 @@ def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_
         lambda: f"src {address}" in parse_route(node), "link, address and route are back without the API", timeout=15
     )
     assert "the last state is used" in log.read_text()
-    assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+    assert observed_source(node, vlan.ON_PREMISE_HOST) == address
     assert node.ip("-br", "link", "show", "tmp0").split()[2] == mac
     # Drift is repaired in this state too.
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     wait_until(lambda: f"src {address}" in parse_route(node), "the route is repaired")
     stream = Stream(node, vlan.ON_PREMISE_HOST)
-    story.plane.api_server.start()
-    story.plane.wait_ready()
+    story.api_server.kube_apiserver.start()
+    story.api_server.wait_ready()
     story.product.wait_agent(node)
     wait_until(lambda: story.is_ready(NAME), "it is Ready again")
     assert (stream.stop().lost, other.stop().lost) == (0, 0)
@@ -98,14 +98,14 @@ def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_
 def test_what_the_api_says_overrules_what_was_kept(story: Story, begin: Begin) -> None:
     begin()
     story.product.agents[NAME].kill9()
-    story.plane.kubectl("delete", "staticroute", "--all", "--wait=false")
+    story.api_server.kubectl("delete", "staticroute", "--all", "--wait=false")
     wait_until(lambda: not parse_route(story.vlan.nodes[NODES[1]]), "the route is gone where an agent runs")
-    story.plane.api_server.kill9()
+    story.api_server.kube_apiserver.kill9()
     node = power_cycle(story)
     boot(story, node)
     wait_until(lambda: bool(parse_route(node)), "the kept route is back while nobody says otherwise", timeout=15)
-    story.plane.api_server.start()
-    story.plane.wait_ready()
+    story.api_server.kube_apiserver.start()
+    story.api_server.wait_ready()
     wait_until(lambda: not parse_route(node), "the route is gone once the API was read")
     assert "tmp0" in node.ip("link")
 
@@ -113,10 +113,10 @@ def test_what_the_api_says_overrules_what_was_kept(story: Story, begin: Begin) -
 def test_a_deleted_node_is_not_brought_back(story: Story, begin: Begin) -> None:
     begin()
     address = story.addresses()[NAME]
-    story.plane.kubectl("delete", "node", NAME)
+    story.api_server.kubectl("delete", "node", NAME)
     wait_until(lambda: address not in story.reserved(), "its address is free")
     assert [name for name in files(story) if NAME in name] == []
-    story.plane.api_server.kill9()
+    story.api_server.kube_apiserver.kill9()
     node = power_cycle(story)
     log = boot(story, node)
     wait_told(log, "no earlier state is kept")
@@ -127,13 +127,13 @@ def test_a_deleted_node_is_not_brought_back(story: Story, begin: Begin) -> None:
 def test_after_the_fence_time_nothing_comes_back_and_what_is_there_stays(story: Story, begin: Begin) -> None:
     begin(fence_after="3s")
     address = story.addresses()[NAME]
-    story.plane.api_server.kill9()
+    story.api_server.kube_apiserver.kill9()
     time.sleep(3)
     # The agent alone starts again: nobody takes the node's address away.
     node = story.vlan.nodes[NAME]
     story.product.agents[NAME].kill9()
     wait_told(boot(story, node), "may be somebody else's")
-    assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+    assert observed_source(node, vlan.ON_PREMISE_HOST) == address
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     time.sleep(1.5)
     assert not parse_route(node), "what is gone is not brought back"
@@ -141,15 +141,15 @@ def test_after_the_fence_time_nothing_comes_back_and_what_is_there_stays(story: 
     wait_told(boot(story, node), "may be somebody else's")
     time.sleep(1)
     assert "tmp0" not in node.ip("link")
-    story.plane.api_server.start()
-    story.plane.wait_ready()
+    story.api_server.kube_apiserver.start()
+    story.api_server.wait_ready()
     wait_until(lambda: f"src {address}" in parse_route(node), "all is back once the API was read")
 
 
 def test_a_broken_file_is_told_once_and_does_no_harm(story: Story, begin: Begin) -> None:
     begin()
     (story.directory / "state" / f"{NAME}.state").write_bytes(b"\x00" * 4096)
-    story.plane.api_server.kill9()
+    story.api_server.kube_apiserver.kill9()
     node = story.vlan.nodes[NAME]
     story.product.agents[NAME].kill9()
     log = boot(story, node)
@@ -157,8 +157,8 @@ def test_a_broken_file_is_told_once_and_does_no_harm(story: Story, begin: Begin)
     time.sleep(2.5)
     assert log.read_text().count("the kept state is not one of ours") == 1
     assert parse_route(node)
-    story.plane.api_server.start()
-    story.plane.wait_ready()
+    story.api_server.kube_apiserver.start()
+    story.api_server.wait_ready()
     story.product.wait_agent(node)
     state = story.directory / "state" / f"{NAME}.state"
     wait_until(lambda: b"overlay-net last state" in state.read_bytes(), "the file is a good one again")

@@ -2,11 +2,12 @@
 
 import ipaddress
 
+from lab.manifests import node_manifest
 from lab.net import vlan
-from lab.net.traffic import Unreachable, seen_source
+from lab.net.traffic import Unreachable, observed_source
 from lab.processes import wait_until
-from lab.product import conditions_of
-from lab.story import ROUTE, Story, node_object
+from lab.product import condition_statuses
+from lab.story import ROUTE, Story
 
 FIRST, SECOND = vlan.NODE_NAMES[:2]
 PRIVATE_SUBNET = str(ipaddress.ip_interface(f"{FIRST}/{vlan.PRIVATE_PREFIX}").network)
@@ -37,7 +38,7 @@ def restart_agents(story: Story) -> None:
 
 def source_of(story: Story, name: str) -> str:
     try:
-        return seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST, timeout=1)
+        return observed_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST, timeout=1)
     except Unreachable:
         return "unreachable"
 
@@ -83,7 +84,7 @@ def test_an_installation_is_switched_to_routes_only_and_back(story: Story) -> No
     restart_agents(story)
 
     # A node that joins now needs no pool.
-    story.plane.apply(node_object(SECOND))
+    story.api_server.apply(node_manifest(SECOND))
     story.wait_route(2)
     for name in (FIRST, SECOND):
         assert source_of(story, name) == name
@@ -94,7 +95,7 @@ def test_an_installation_is_switched_to_routes_only_and_back(story: Story) -> No
         assert (shown["ADDRESS"], shown["IN-PLACE"], shown["READY"]) == ("", "1", "True")
         assert shown["REASON"] == "RoutesOnly"
     assert not story.reserved()
-    told = story.plane.get("staticroute", ROUTE)["status"]["nodeStatus"]
+    told = story.api_server.get("staticroute", ROUTE)["status"]["nodeStatus"]
     assert {(each["hostname"], each["gateway"], each["device"]) for each in told} == {
         (name, vlan.PRIVATE_GATEWAY, "eth0") for name in (FIRST, SECOND)
     }
@@ -113,6 +114,6 @@ def test_an_installation_is_switched_to_routes_only_and_back(story: Story) -> No
     for reserved, name in story.reserved().items():
         wait_source(story, name, reserved)
     wait_until(
-        lambda: all(conditions_of(each).get("Ready") == "True" for each in story.overlays()), "every node is Ready"
+        lambda: all(condition_statuses(each).get("Ready") == "True" for each in story.overlays()), "every node is Ready"
     )
     assert {address: name for name, address in story.addresses().items()} == story.reserved()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from lab.net import vlan
-from lab.net.traffic import Stream, seen_source
+from lab.net.traffic import Stream, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.product import NAMESPACE
@@ -37,7 +37,7 @@ def test_the_story(story: Story) -> None:
     story.delete_node(NODES[0])
     assert set(story.reserved().values()) == set(NODES[1:])
     for name in NODES[1:]:
-        story.plane.kubectl("delete", "node", name)
+        story.api_server.kubectl("delete", "node", name)
     wait_until(lambda: not story.reserved() and not story.overlays(), "every address is given back")
     assert story.others() == others
     for name, node in story.vlan.nodes.items():
@@ -70,7 +70,7 @@ def killing(story: Story, seed: int) -> Iterator[list[str]]:
             if process is story.product.controller:
                 # Its lease goes with it: else kills that come faster than leases end would let nobody lead.
                 lease = ("lease", "overlay-net-controller", f"--namespace={NAMESPACE}")
-                story.plane.kubectl("delete", *lease, "--ignore-not-found")
+                story.api_server.kubectl("delete", *lease, "--ignore-not-found")
             process.start()
             killed.append(name)
 
@@ -100,7 +100,7 @@ def test_killed_at_any_time_it_ends_in_the_same_state(story: Story, seed: int) -
         story.apply_route(gateway=vlan.OTHER_OVERLAY_GATEWAY)
         story.wait_route(len(NODES))
         story.remove_route_by_hand()
-        story.plane.kubectl("delete", "node", NODES[0])
+        story.api_server.kubectl("delete", "node", NODES[0])
         gone = "the deleted node's object is gone"
         wait_until(lambda: set(story.addresses()) == set(NODES[1:]), gone, timeout=story.patience)
     assert killed, "nothing was killed"
@@ -112,7 +112,7 @@ def test_killed_at_any_time_it_ends_in_the_same_state(story: Story, seed: int) -
         "each address has one record, of its node, and there is no other",
     )
     for name in NODES[1:]:
-        assert seen_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST) == addresses[name]
+        assert observed_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST) == addresses[name]
     assert story.others() == others
     wait_no_link(story.vlan.nodes[NODES[0]])
     for name, node in story.vlan.nodes.items():
@@ -154,7 +154,7 @@ def _wait_back(story: Story, process: Process) -> None:
 def test_an_api_server_that_is_away_changes_nothing_in_the_kernel(running: Story) -> None:
     node = running.a_node
     stream = Stream(node, vlan.ON_PREMISE_HOST)
-    running.plane.api_server.kill9()
+    running.api_server.kube_apiserver.kill9()
     agent = running.product.agents[node.name]
     # With nobody to ask, an agent that is up repairs what it knows, and one that starts leaves all as it is.
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
@@ -162,14 +162,14 @@ def test_an_api_server_that_is_away_changes_nothing_in_the_kernel(running: Story
     agent.restart()
     other = list(running.vlan.nodes.values())[1]
     running.product.agents[other.name].kill9()
-    running.plane.api_server.start()
-    running.plane.wait_ready()
+    running.api_server.kube_apiserver.start()
+    running.api_server.wait_ready()
     running.product.wait_agent(node)
     assert node.ip("route", "show", vlan.ON_PREMISE_SUBNET)
     assert other.ip("route", "show", vlan.ON_PREMISE_SUBNET)
     count = stream.stop()
     assert count.received > 0
-    assert seen_source(node, vlan.ON_PREMISE_HOST) == running.addresses()[node.name]
+    assert observed_source(node, vlan.ON_PREMISE_HOST) == running.addresses()[node.name]
 
 
 def test_a_link_that_went_down_or_away_comes_back_with_everything_on_it(running: Story) -> None:
@@ -190,7 +190,7 @@ def test_a_link_that_went_down_or_away_comes_back_with_everything_on_it(running:
             return f"src {address}" in node.ip("route", "show", vlan.ON_PREMISE_SUBNET)
 
         wait_until(works, f"the route is back after {' '.join(damage)}")
-        assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+        assert observed_source(node, vlan.ON_PREMISE_HOST) == address
 
 
 def test_a_dead_node_is_fenced_and_its_address_given_to_another(running: Story) -> None:
@@ -199,14 +199,14 @@ def test_a_dead_node_is_fenced_and_its_address_given_to_another(running: Story) 
     address = running.addresses()[name]
     running.product.agents[name].kill9()
     running.vlan.remove_node(name)
-    running.plane.kubectl("delete", "node", name)
+    running.api_server.kubectl("delete", "node", name)
     wait_until(lambda: address not in running.reserved(), "the address is free after the fence time")
     newcomer = "10.176.162.154"
     running.product.start_agent(running.vlan.add_node(newcomer))
     running.register_nodes([newcomer])
     assert running.addresses()[newcomer] == address, "the lowest free address is the one that was given back"
     running.vlan.gateway.ip("neighbour", "flush", "all")
-    assert seen_source(running.vlan.nodes[newcomer], vlan.ON_PREMISE_HOST) == address
+    assert observed_source(running.vlan.nodes[newcomer], vlan.ON_PREMISE_HOST) == address
 
 
 def test_only_the_overlay_link_answers_arp_for_the_overlay_address(running: Story) -> None:
@@ -217,7 +217,7 @@ def test_only_the_overlay_link_answers_arp_for_the_overlay_address(running: Stor
     mac = _mac(node.ip("-o", "link", "show", "tmp0"))
     for _ in range(5):
         running.vlan.gateway.ip("neighbour", "flush", "all")
-        assert seen_source(node, vlan.ON_PREMISE_HOST) == address
+        assert observed_source(node, vlan.ON_PREMISE_HOST) == address
         neighbours = running.vlan.gateway.ip("neighbour", "show", address)
         assert mac in neighbours, f"tmp0 has {mac}, the gateway learnt {neighbours}"
 
