@@ -148,12 +148,11 @@ class ClusterIpam:
 
     async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:
         """The reservation, or None where the address is in use."""
-        body: JsonObject = {
-            "apiVersion": OVERLAY_ADDRESSES.api_version,
-            "kind": OVERLAY_ADDRESSES.kind,
-            "metadata": {"name": object_name(address), "labels": {NODE_LABEL: label_value(owner.node)}},
-            "spec": {"address": str(address), "pool": pool.name, "node": owner.node, "nodeUID": owner.uid},
-        }
+        body = OVERLAY_ADDRESSES.manifest(
+            object_name(address),
+            labels={NODE_LABEL: label_value(owner.node)},
+            spec={"address": str(address), "pool": pool.name, "node": owner.node, "nodeUID": owner.uid},
+        )
         self._in_flight.add(address)
         try:
             return self._reservation(await self._api.create(OVERLAY_ADDRESSES, body))

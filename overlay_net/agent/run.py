@@ -18,7 +18,6 @@ from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.kernel.checkpoint import Checkpoint, Unusable
 from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
-from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.names import AGENT_FIELD_MANAGER, LINK_ALIAS, NODE_OVERLAY_IPS
@@ -182,12 +181,7 @@ def publisher(api: KubeApi) -> Publish:
     """Writes a report as the agent's part of the object's status."""
 
     async def publish(overlay: NodeOverlay, report: Report) -> None:
-        body: JsonObject = {
-            "apiVersion": NODE_OVERLAY_IPS.api_version,
-            "kind": NODE_OVERLAY_IPS.kind,
-            "metadata": {"name": overlay.name, "uid": overlay.uid},
-            "status": report.to_json(),
-        }
+        body = NODE_OVERLAY_IPS.manifest(overlay.name, uid=overlay.uid, status=report.to_json())
         try:
             await api.apply(
                 NODE_OVERLAY_IPS, overlay.name, body, field_manager=AGENT_FIELD_MANAGER, subresource="status"

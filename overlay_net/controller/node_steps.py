@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.ipam import Ipam
@@ -31,7 +32,6 @@ from overlay_net.model.node_actions import (
     RemoveTaint,
     Reserve,
 )
-from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import find_object, find_objects
 from overlay_net.model.route_spec import encode_route
 from overlay_net.ops.events import EventRecorder
@@ -71,6 +71,17 @@ def _spec(action: ApplyOverlay) -> JsonObject:
     return spec
 
 
+def _conditional_manifest(view: NodeView, **fields: Any) -> JsonObject:
+    """The object of ``view``, for a write that the API server refuses for any other object and any later version.
+
+    A controller that was paused must not write what it decided before.
+    """
+    overlay = view.overlay
+    if overlay is not None:
+        fields |= {"uid": overlay.uid, "resource_version": overlay.resource_version}
+    return NODE_OVERLAY_IPS.manifest(view.name, **fields)
+
+
 class NodeSteps:
     def __init__(self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder) -> None:
         self._api = api
@@ -84,13 +95,11 @@ class NodeSteps:
             case ApplyOverlay(labels) if view.overlay is None:
                 await self._create(view.name, labels)
             case ApplyOverlay(labels):
-                body = self._body(view.overlay, view.name)
-                body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                body["spec"] = _spec(action)
+                body = _conditional_manifest(view, labels=labels, finalizers=[FINALIZER], spec=_spec(action))
                 await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
                 log.info("object applied", extra={"node": view.name, "routes": len(action.routes)})
             case ApplyAssignment(assignment):
-                body = self._body(view.overlay, view.name) | {"status": assignment.to_json()}
+                body = _conditional_manifest(view, status=assignment.to_json())
                 await self._api.apply(
                     NODE_OVERLAY_IPS,
                     view.name,
@@ -133,8 +142,7 @@ class NodeSteps:
 
     async def _create(self, name: str, labels: Mapping[str, str]) -> None:
         """Never an apply: the object may be there already, unseen as yet, and an apply would empty its routes."""
-        body = self._body(None, name) | {"spec": {}}
-        body["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
+        body = NODE_OVERLAY_IPS.manifest(name, labels=labels, finalizers=[FINALIZER], spec={})
         await self._api.create(NODE_OVERLAY_IPS, body)
         log.info("object created", extra={"node": name})
 
@@ -147,19 +155,6 @@ class NodeSteps:
         except NotFound:
             return
         raise Conflict(f"Node {view.name} is there, which its watch has not told yet")
-
-    @staticmethod
-    def _body(overlay: NodeOverlay | None, name: str) -> JsonObject:
-        metadata: JsonObject = {"name": name}
-        if overlay is not None:
-            # What was planned for this object as it was seen is for no other one, and for no later state of it: a
-            # controller that was paused meanwhile must not write what it once decided.
-            metadata |= {"uid": overlay.uid, "resourceVersion": overlay.resource_version}
-        return {
-            "apiVersion": NODE_OVERLAY_IPS.api_version,
-            "kind": NODE_OVERLAY_IPS.kind,
-            "metadata": metadata,
-        }
 
     async def _reserve(self, view: NodeView, action: Reserve) -> Reservation:
         full = Exhausted("no pool was given")

@@ -59,12 +59,7 @@ class PoolReconciler:
         return pool_status(pool, facts, now), later
 
     async def _write(self, pool: Pool, status: JsonObject) -> None:
-        body: JsonObject = {
-            "apiVersion": OVERLAY_POOLS.api_version,
-            "kind": OVERLAY_POOLS.kind,
-            "metadata": {"name": pool.name, "uid": pool.uid},
-            "status": status,
-        }
+        body = OVERLAY_POOLS.manifest(pool.name, uid=pool.uid, status=status)
         try:
             await self._api.apply(
                 OVERLAY_POOLS, pool.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"

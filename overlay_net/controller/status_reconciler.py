@@ -99,12 +99,7 @@ class StatusReconciler:
             return
         if status == route.status:
             return
-        body: JsonObject = {
-            "apiVersion": STATIC_ROUTES.api_version,
-            "kind": STATIC_ROUTES.kind,
-            "metadata": {"name": route.name, "uid": route.uid},
-            "status": status,
-        }
+        body = STATIC_ROUTES.manifest(route.name, uid=route.uid, status=status)
         await self._api.apply(
             STATIC_ROUTES, route.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
         )

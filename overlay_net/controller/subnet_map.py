@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.domain.allocation.subnet_map import MappedPool, plan_pools
-from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, NotFound
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS, SUBNET_MAP_LABEL
 from overlay_net.model.pool import Pool
@@ -33,16 +32,15 @@ class SubnetMapReconciler:
         return None
 
     async def _apply(self, desired: MappedPool) -> None:
-        body: JsonObject = {
-            "apiVersion": OVERLAY_POOLS.api_version,
-            "kind": OVERLAY_POOLS.kind,
-            "metadata": {"name": desired.name, "labels": {SUBNET_MAP_LABEL: "true"}},
-            "spec": {
+        body = OVERLAY_POOLS.manifest(
+            desired.name,
+            labels={SUBNET_MAP_LABEL: "true"},
+            spec={
                 "zones": [desired.zone],
                 "priority": desired.priority,
                 "phpIPAM": {"subnetID": desired.subnet_id},
             },
-        }
+        )
         await self._api.apply(OVERLAY_POOLS, desired.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
         log.info("pool of the subnet map applied", extra={"pool": desired.name})
 

@@ -3,9 +3,12 @@
 Those of the earlier operator (group, kinds, finalizer, labels) never change: existing objects carry them.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
+
+from overlay_net.model.api import JsonObject
 
 GROUP: Final = "iks.ibm.com"
 VERSION: Final = "v1alpha1"
@@ -32,7 +35,7 @@ LINK_ALIAS: Final = "overlay-net"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of object as the API serves it: enough to build every URL of it."""
+    """One kind of object as the API serves it: enough to build each URL and each body."""
 
     group: str
     version: str
@@ -51,6 +54,33 @@ class Resource:
             parts += ["namespaces", namespace]
         parts += [part for part in (self.plural, name, subresource) if part is not None]
         return "/" + "/".join(parts)
+
+    def manifest(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        finalizers: Sequence[str] | None = None,
+        **fields: object,
+    ) -> JsonObject:
+        """The body of one object. ``fields`` are its top-level fields, such as ``spec`` and ``status``.
+
+        ``uid`` and ``resource_version`` make a write conditional: the API server refuses it for any other object or
+        version.
+        """
+        metadata: JsonObject = {"name": name}
+        optional = {
+            "namespace": namespace,
+            "uid": uid,
+            "resourceVersion": resource_version,
+            "labels": None if labels is None else dict(labels),
+            "finalizers": None if finalizers is None else list(finalizers),
+        }
+        metadata |= {key: value for key, value in optional.items() if value is not None}
+        return {"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata, **fields}
 
 
 NODES: Final = Resource("", "v1", "nodes", "Node")

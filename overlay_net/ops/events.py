@@ -67,19 +67,18 @@ class EventRecorder:
         if len(self._waiting) >= QUEUE_LENGTH:
             log.warning("event dropped, too many are waiting", extra={"object": name, "reason": reason})
             return
-        body: JsonObject = {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {"name": event, "namespace": NAMESPACE},
-            "eventTime": now,
-            "type": "Warning" if warning else "Normal",
-            "reason": reason,
-            "action": "Reconcile",
-            "note": message[:1024],
-            "reportingController": self._controller,
-            "reportingInstance": self._instance[:128],
-            "regarding": {"apiVersion": resource.api_version, "kind": resource.kind, "name": name, "uid": uid},
-        }
+        body = EVENTS.manifest(
+            event,
+            namespace=NAMESPACE,
+            eventTime=now,
+            type="Warning" if warning else "Normal",
+            reason=reason,
+            action="Reconcile",
+            note=message[:1024],
+            reportingController=self._controller,
+            reportingInstance=self._instance[:128],
+            regarding={"apiVersion": resource.api_version, "kind": resource.kind, "name": name, "uid": uid},
+        )
         self._waiting[event] = _Waiting(body, 1, now)
         if event not in self._resting:
             self._queue.put_nowait(event)

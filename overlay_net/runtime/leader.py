@@ -145,12 +145,8 @@ class Elector:
         try:
             await self._read()
         except NotFound:
-            body = {
-                "apiVersion": LEASES.api_version,
-                "kind": LEASES.kind,
-                "metadata": {"name": self._name, "namespace": self._namespace},
-                "spec": LeaseRecord().held_by(self._identity, self._times.duration, self._now()).to_json(),
-            }
+            spec = LeaseRecord().held_by(self._identity, self._times.duration, self._now()).to_json()
+            body = LEASES.manifest(self._name, namespace=self._namespace, spec=spec)
             try:
                 self._see(await self._api.create(LEASES, body, namespace=self._namespace))
             except AlreadyExists:

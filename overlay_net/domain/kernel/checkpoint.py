@@ -75,13 +75,7 @@ def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]
         status["probes"] = [route_probe.to_json() for route_probe in route_probes]
     if overlay.generations:
         spec["generations"] = [each.to_json() for each in overlay.generations]
-    body = {
-        "apiVersion": NODE_OVERLAY_IPS.api_version,
-        "kind": NODE_OVERLAY_IPS.kind,
-        "metadata": {"name": overlay.name, "uid": overlay.uid},
-        "spec": spec,
-        "status": status,
-    }
+    body = NODE_OVERLAY_IPS.manifest(overlay.name, uid=overlay.uid, spec=spec, status=status)
     # Each route becomes text on its own: all of them as JSON objects would take many times the memory of the text.
     before, _, after = _compact(body).partition(_NO_ROUTES)
     routes = b",".join(_compact(encode_route(route)) for route in overlay.routes)
