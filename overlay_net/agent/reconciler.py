@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Protocol
 
-from overlay_net.adapters.netlink import describe
+from overlay_net.adapters.netlink import action_fields
 from overlay_net.agent.address_guard import Duplicate, Surroundings
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
@@ -271,9 +271,8 @@ class NodeAgent:
         peace = not self._repairs.pause(now)
         self._repairs = self._repairs.one_more(now)
         if peace and self._repairs.pause(now):
-            last = outcome.repaired[-1] if outcome.repaired else None
-            what = describe(last) if last is not None else "nothing"
-            log.warning("somebody changes again and again what is ours, repairs are paced; the last one: %s", what)
+            last = action_fields(outcome.repaired[-1]) if outcome.repaired else {}
+            log.warning("another process keeps reverting our changes; backing off", extra=last)
 
     @property
     def pause(self) -> float:
@@ -308,7 +307,7 @@ class NodeAgent:
                         # Addresses and routes work without; the report says what is missing.
                         continue
                     return errors
-                log.info("kernel changed: %s", describe(action))
+                log.info("kernel changed", extra=action_fields(action))
         return errors
 
     async def _apply_routes(self, look: Look, routes: Sequence[RouteAction]) -> dict[DesiredRoute | None, str]:

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from overlay_net.adapters.checkpoint_file import CheckpointFile
-from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink.describe import describe
+from overlay_net.adapters.netlink import Kernel, describe
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark

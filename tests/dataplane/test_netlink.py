@@ -217,7 +217,7 @@ async def test_a_parent_that_vanishes_and_returns(kernel: Kernel) -> None:
 
 
 async def test_refusals_carry_errno_and_the_kernels_words(kernel: Kernel) -> None:
-    with pytest.raises(KernelError, match=r"add macvlan tmp0 over eth9: no link eth9") as missing:
+    with pytest.raises(KernelError, match=r"add link tmp0 type macvlan on eth9: no link eth9") as missing:
         await kernel.apply(AddLink("tmp0", "eth9"))
     assert missing.value.code == errno.ENODEV
     index = shown("link", "show", "eth0")[0]["ifindex"]
@@ -227,7 +227,7 @@ async def test_refusals_carry_errno_and_the_kernels_words(kernel: Kernel) -> Non
     assert unreachable.value.code == errno.ENETUNREACH
     with pytest.raises(KernelError, match=r"net\.ipv4\.conf\.eth9\.rp_filter"):
         await kernel.apply(SetSysctl("eth9", "rp_filter", "2"))
-    with pytest.raises(KernelError, match="set link eth9 up"):
+    with pytest.raises(KernelError, match="bring up link eth9"):
         await kernel.apply(SetLinkUp("eth9"))
     await kernel.apply(DeleteLink(4711, "eth9"))
     await kernel.apply(DeleteRoute(bad))

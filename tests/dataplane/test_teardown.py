@@ -106,9 +106,9 @@ async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode
     lines = done.stdout.splitlines()
     assert f"delete {tmp_path}/n1.state" in lines
     assert "delete route 192.168.0.0/24 via 192.168.100.1" in lines
-    assert "delete rule 11701: from 192.168.100.4/32 lookup 117" in lines
+    assert "delete policy rule 11701 from 192.168.100.4/32 table 117" in lines
     assert "delete route 0.0.0.0/0 via 192.168.100.1 table 117" in lines
-    assert ("delete link tmp0" if mode == "macvlan" else "delete address 192.168.100.4/24 from eth0") in lines
+    assert ("delete link tmp0" if mode == "macvlan" else "delete address 192.168.100.4/24 on eth0") in lines
     assert seen() == before
     assert files_in(tmp_path) == []
     again = tear_down(tmp_path)

@@ -1,7 +1,9 @@
-"""Actions in the words of a person, for errors and logs."""
+"""Kernel actions for people: the fields of a log line, and one phrase for an error message."""
+
+from typing import Final, TypeAlias
 
 from overlay_net.adapters.netlink.sysctl import split_key
-from overlay_net.model.kernel import MAIN_TABLE
+from overlay_net.model.kernel import MAIN_TABLE, Route
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -17,39 +19,70 @@ from overlay_net.model.kernel_actions import (
     SetMtu,
     SetSysctl,
 )
-from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
+
+Fields: TypeAlias = dict[str, str | int]
+
+_WORDS: Final = {"gateway": "via", "kind": "type", "link": "on", "parent": "on", "source": "from", "value": "to"}
+"""Words of the phrase for fields whose name does not read as one."""
+
+
+def action_fields(action: KernelAction) -> Fields:
+    """Fields for ``extra=`` of a log line: ``action``, then its object, then the details."""
+    match action:
+        case AddRoute(route):
+            return _route_fields("add route", route)
+        case ReplaceRoute(route):
+            return _route_fields("replace route", route)
+        case DeleteRoute(route):
+            return _route_fields("delete route", route)
+        case AddPolicyRule(rule):
+            return _rule_fields("add policy rule", rule)
+        case DeletePolicyRule(rule):
+            return _rule_fields("delete policy rule", rule)
+        case AddLink(name, parent, kind):
+            return {"action": "add link", "link": name, "kind": kind, "parent": parent}
+        case AdoptLink(name):
+            return {"action": "adopt link", "link": name}
+        case SetLinkUp(name):
+            return {"action": "bring up link", "link": name}
+        case SetMtu(name, mtu):
+            return {"action": "set mtu", "mtu": mtu, "link": name}
+        case SetMacvlanMode(name, mode):
+            return {"action": "set macvlan mode", "mode": mode, "link": name}
+        case DeleteLink(_, name):
+            return {"action": "delete link", "link": name}
+        case AddAddress(link, interface):
+            return {"action": "add address", "address": str(interface), "link": link}
+        case DeleteAddress(link, interface):
+            return {"action": "delete address", "address": str(interface), "link": link}
+        case SetSysctl(link, key, value):
+            family, key = split_key(key)
+            return {"action": "set sysctl", "sysctl": f"net.{family}.conf.{link}.{key}", "value": value}
 
 
 def describe(action: KernelAction) -> str:
-    """The action as a person would type it."""
-    match action:
-        case AddRoute(route) | ReplaceRoute(route) | DeleteRoute(route):
-            verb = {AddRoute: "add", ReplaceRoute: "replace", DeleteRoute: "delete"}[type(action)]
-            hops = ", ".join(str(hop.gateway or f"link {hop.link}") for hop in route.next_hops)
-            kind = f"{route.kind} " if route.kind not in ("unicast", None) else ""
-            table = f" table {route.table}" if route.table != MAIN_TABLE else ""
-            way = f" via {hops or 'nothing'}" if not kind else ""
-            return f"{verb} {kind}route {route.subnet}{way}{table}"
-        case AddPolicyRule(rule) | DeletePolicyRule(rule):
-            verb = "add" if isinstance(action, AddPolicyRule) else "delete"
-            limit = f" suppress_prefixlength {rule.suppress}" if rule.suppress is not None else ""
-            return f"{verb} rule {rule.priority}: from {rule.source or 'all'} lookup {rule.table}{limit}"
-        case AddLink(name, parent, kind):
-            return f"add {kind} {name} over {parent}"
-        case AdoptLink(name):
-            return f"mark link {name}"
-        case SetLinkUp(name):
-            return f"set link {name} up"
-        case SetMtu(name, mtu):
-            return f"set link {name} mtu {mtu}"
-        case SetMacvlanMode(name, mode):
-            return f"set link {name} type macvlan mode {mode}"
-        case DeleteLink(_, name):
-            return f"delete link {name}"
-        case AddAddress(link, interface):
-            return f"add address {interface} to {link}"
-        case DeleteAddress(link, interface):
-            return f"delete address {interface} from {link}"
-        case SetSysctl(link, key, value):
-            family, key = split_key(key)
-            return f"set net.{family}.conf.{link}.{key} = {value}"
+    """The same as one phrase, e.g. ``add route 10.1.0.0/16 via 192.168.100.1 metric 50``."""
+    (_, verb), (_, target), *details = action_fields(action).items()
+    return " ".join([f"{verb} {target}", *(f"{_WORDS.get(key, key)} {value}" for key, value in details)])
+
+
+def _route_fields(verb: str, route: Route) -> Fields:
+    fields: Fields = {"action": verb, "subnet": str(route.subnet)}
+    if route.next_hops:
+        fields["gateway"] = ",".join(str(hop.gateway or f"link {hop.link}") for hop in route.next_hops)
+    if route.kind not in ("unicast", None):
+        fields["kind"] = route.kind
+    if route.metric:
+        fields["metric"] = route.metric
+    if route.table != MAIN_TABLE:
+        fields["table"] = route.table
+    return fields
+
+
+def _rule_fields(verb: str, rule: PolicyRule) -> Fields:
+    fields: Fields = {"action": verb, "priority": rule.priority, "source": str(rule.source or "all")}
+    fields["table"] = rule.table
+    if rule.suppress is not None:
+        fields["suppress_prefixlength"] = rule.suppress
+    return fields
