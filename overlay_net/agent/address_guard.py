@@ -32,7 +32,7 @@ ASK_AGAIN = 20.0
 class Neighbours(Protocol):
     """The other hosts on the links; every method but ``conflicts`` raises KernelError: not known."""
 
-    async def duplicate_of(self, link: str, address: IpAddress) -> str | None: ...
+    async def find_conflict(self, link: str, address: IpAddress) -> str | None: ...
     def announce(self, link: str, address: IpAddress) -> None: ...
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None: ...
     def take_gateway_change(self) -> bool: ...
@@ -137,7 +137,7 @@ class Surroundings:
             return
         if self._duplicate is not None and self._duplicate.address == address and now < self._ask_again:
             raise self._duplicate
-        mac = await self._neighbours.duplicate_of(action.link, address) if self._detect else None
+        mac = await self._neighbours.find_conflict(action.link, address) if self._detect else None
         if mac is None:
             self._duplicate = None
             return
@@ -146,7 +146,7 @@ class Surroundings:
     async def _who_has(self, link: str, address: IpAddress) -> str:
         """A MAC, or an empty text where nobody can be asked, or answers any more."""
         try:
-            return await self._neighbours.duplicate_of(link, address) or ""
+            return await self._neighbours.find_conflict(link, address) or ""
         except KernelError:
             return ""
 

@@ -55,7 +55,7 @@ class Neighbours:
         self._deaf: dict[str, str] = {}
         self._gateway_changed = False
 
-    async def duplicate_of(self, link: str, address: IpAddress) -> Mac | None:
+    async def find_conflict(self, link: str, address: IpAddress) -> Mac | None:
         """The MAC of another host that has the address, or takes it now. Raises KernelError: not known.
 
         For IPv6 None says little: the kernel asks itself, and flags the address.

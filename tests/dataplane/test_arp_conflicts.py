@@ -204,7 +204,7 @@ async def test_the_neighbourhood_reports_a_conflict_once_until_the_address_goes(
         for _ in range(3):
             host1.claim(OURS)
         await until(lambda: neighbours.conflicts, "the conflict is known")
-        assert await neighbours.duplicate_of("tmp0", OURS + 7) is None
+        assert await neighbours.find_conflict("tmp0", OURS + 7) is None
         (conflict,) = neighbours.conflicts
         assert (conflict.address, conflict.mac, conflict.link) == (OURS, HOST_MAC, "tmp0")
         assert changes == [1]
