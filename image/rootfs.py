@@ -1,8 +1,8 @@
-"""Collects the file system of the image while it is built: `python3 rootfs.py ENVIRONMENT TARGET`.
+"""Assembles the root file system of the image during its build: `python3 rootfs.py ENVIRONMENT TARGET`.
 
-What goes in: the interpreter that runs this, its standard library without what a service never uses, the virtual
-environment ENVIRONMENT, the shared libraries that those need, and the certificates that the base trusts. Everything
-keeps its place, so that any base of a Debian kind will do.
+It copies the running interpreter, its standard library without the modules that a service never uses, the virtual
+environment ENVIRONMENT, the shared libraries that these need, and the CA certificates of the base image. All paths stay
+the same, so any Debian-based image can be the base.
 """
 
 import os
@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-# Tools for people and for building, and what else needs libraries that nothing here uses.
+# Interactive and build tools, and modules that need shared libraries that nothing else needs.
 UNUSED = (
     "EXTERNALLY-MANAGED", "__pycache__", "config-*", "curses", "dbm", "dist-packages", "distutils", "ensurepip",
     "idlelib", "lib2to3", "pydoc_data", "site-packages", "sitecustomize.py", "sqlite3", "test", "tkinter", "turtle.py",
@@ -22,28 +22,28 @@ UNUSED = (
     "_ctypes_test.*", "_curses*.so", "_dbm.*", "_gdbm.*", "_sqlite3.*", "_test*.so", "_tkinter.*", "nis.*",
     "readline.*", "xxlimited*",
 )  # fmt: skip
-# Of the environment: scripts for a shell, and what is read when something is compiled or tested.
-SOURCES = ("__pycache__", "[Aa]ctivate*", "tests", "*.c", "*.h", "*.pxd", "*.pyi", "*.pyx")
+# Files of the environment that are not needed at run time: shell scripts, sources and tests.
+BUILD_ONLY = ("__pycache__", "[Aa]ctivate*", "tests", "*.c", "*.h", "*.pxd", "*.pyi", "*.pyx")
 FILES = {
     "etc/passwd": "root:x:0:0:root:/:/sbin/nologin\noverlay-net:x:65532:65532:overlay-net:/:/sbin/nologin\n",
     "etc/group": "root:x:0:\noverlay-net:x:65532:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-# "libz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x00007f...)", and the loader without an arrow.
+# Output of ldd: "libz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x00007f...)"; the line of the loader has no arrow.
 LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 
 
 def main(environment: Path, target: Path) -> None:
     interpreter = Path(sys.executable).resolve()
     standard_library = Path(sysconfig.get_path("stdlib"))
-    for folder, ignored in ((standard_library, UNUSED), (environment, SOURCES)):
+    for folder, ignored in ((standard_library, UNUSED), (environment, BUILD_ONLY)):
         shutil.copytree(
             folder, target / folder.relative_to("/"), symlinks=True, ignore=shutil.ignore_patterns(*ignored)
         )
     copy(interpreter, target)
     for name in ("python3", "python"):
-        # The environment's own interpreter is a link to one of these.
+        # The interpreter of the virtual environment is a symbolic link to one of these.
         link = target / interpreter.relative_to("/").with_name(name)
         link.symlink_to(interpreter.name)
     for library in sorted(libraries([interpreter, *target.rglob("*.so")], target)):
@@ -64,18 +64,18 @@ def main(environment: Path, target: Path) -> None:
 
 
 def libraries(programs: list[Path], target: Path) -> Iterator[Path]:
-    """What the loader would load for ``programs``, as far as it does not lie in their own folders."""
+    """Shared libraries that the dynamic loader loads for ``programs``, except those inside ``target``."""
     for program in programs:
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
         if "not found" in listed:
             sys.exit(f"{program}: {listed}")
         yield from (path for path in map(Path, LIBRARY.findall(listed)) if not path.is_relative_to(target))
-    # glibc loads it by itself when a thread ends early.
+    # Not listed by ldd: glibc loads libgcc_s with dlopen when a thread exits early or is cancelled.
     yield from Path("/usr/lib").glob(f"{sysconfig.get_config_var('MULTIARCH')}/libgcc_s.so.1")
 
 
 def copy(file: Path, target: Path) -> None:
-    """The file behind a path, at that path; a link in the folder part is followed."""
+    """Copies ``file`` to the same path below ``target``; symbolic links in its directory are resolved."""
     place = target / os.path.relpath(file.parent.resolve() / file.name, "/")
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(file, place)

@@ -1,4 +1,4 @@
-"""The chart's alerts, by Prometheus' own tool: they parse, come and go as they should, and each has its runbook."""
+"""The alerts of the chart, checked with promtool: valid rules, when they fire and resolve, and a runbook for each."""
 
 import json
 import re
@@ -51,11 +51,11 @@ def alerts(objects: dict[tuple[str, str], Any]) -> list[dict[str, Any]]:
     return [rule for group in objects["PrometheusRule", "overlay-net"]["spec"]["groups"] for rule in group["rules"]]
 
 
-def test_the_rules_are_valid(promtool: str, rules: Path, objects: dict[tuple[str, str], Any]) -> None:
+def test_alert_rules_are_valid(promtool: str, rules: Path, objects: dict[tuple[str, str], Any]) -> None:
     assert f"SUCCESS: {len(alerts(objects))} rules found" in run([promtool, "check", "rules", str(rules)])
 
 
-def test_each_alert_comes_when_it_should_and_only_then(promtool: str, rules: Path) -> None:
+def test_each_alert_fires_only_under_its_condition(promtool: str, rules: Path) -> None:
     tests = rules.parent / "alerts.yaml"
     shutil.copy(HERE / "alerts.yaml", tests)
     assert "SUCCESS" in run([promtool, "test", "rules", str(tests)])
@@ -71,12 +71,12 @@ def test_each_alert_is_tested_and_has_a_runbook(objects: dict[tuple[str, str], A
     sections = re.findall(r"^## (\w+)$", (DOCS / "runbooks.md").read_text(), re.MULTILINE)
     names = [rule["alert"] for rule in alerts(objects)]
     assert sorted(tested) == sorted(names)
-    assert sections == names, "one section for each, in their order"
+    assert sections == names, "the runbooks must have one section per alert, in the same order"
     for rule in alerts(objects):
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
 
 
-def test_nothing_of_it_is_there_unless_it_is_asked_for(api_server: ApiServer, tmp_path: Path) -> None:
+def test_monitoring_objects_are_created_only_if_enabled(api_server: ApiServer, tmp_path: Path) -> None:
     without = rendered(api_server, tmp_path, {}).keys()
     more = rendered(api_server, tmp_path, ALL_ON).keys() - without
     assert more == {
@@ -87,7 +87,7 @@ def test_nothing_of_it_is_there_unless_it_is_asked_for(api_server: ApiServer, tm
     }
 
 
-def test_what_prometheus_and_grafana_find_it_by(objects: dict[tuple[str, str], Any]) -> None:
+def test_monitoring_objects_have_the_labels_for_discovery(objects: dict[tuple[str, str], Any]) -> None:
     for key in (
         ("PodMonitor", "overlay-net"),
         ("PrometheusRule", "overlay-net"),
@@ -98,7 +98,7 @@ def test_what_prometheus_and_grafana_find_it_by(objects: dict[tuple[str, str], A
     json.loads(objects["ConfigMap", "overlay-net-dashboard"]["data"]["overlay-net.json"])
 
 
-def test_both_modes_are_scraped_at_the_port_that_they_serve(objects: dict[tuple[str, str], Any]) -> None:
+def test_pod_monitor_selects_the_metrics_port_of_both_modes(objects: dict[tuple[str, str], Any]) -> None:
     monitor = objects["PodMonitor", "overlay-net"]["spec"]
     (expression,) = monitor["selector"]["matchExpressions"]
     (endpoint,) = monitor["podMetricsEndpoints"]
@@ -110,16 +110,16 @@ def test_both_modes_are_scraped_at_the_port_that_they_serve(objects: dict[tuple[
         assert endpoint["port"] in {port["name"] for port in template["spec"]["containers"][0]["ports"]}
 
 
-def test_the_policy_is_one_of_kubernetes_and_for_the_controllers(
+def test_network_policy_is_valid_and_selects_the_controllers(
     api_server: ApiServer, objects: dict[tuple[str, str], Any]
 ) -> None:
     policy = objects["NetworkPolicy", "overlay-net-controller"]
     assert policy["spec"]["podSelector"] == objects["Deployment", "overlay-net-controller"]["spec"]["selector"]
-    ask = ("apply", "--dry-run=server", "-f", "-")
-    assert "created" in api_server.kubectl(*ask, stdin=json.dumps(policy))
+    dry_run = ("apply", "--dry-run=server", "-f", "-")
+    assert "created" in api_server.kubectl(*dry_run, stdin=json.dumps(policy))
 
 
-def test_probes_follow_the_address_that_an_agent_listens_on(api_server: ApiServer, tmp_path: Path) -> None:
+def test_agent_probes_use_the_bind_address(api_server: ApiServer, tmp_path: Path) -> None:
     for bind, host in ((":9477", None), ("127.0.0.1:9477", "127.0.0.1"), ("[::1]:9477", "::1")):
         values = {"agent": {"settings": {"http": {"bind": bind}}}}
         daemons = rendered(api_server, tmp_path, values)["DaemonSet", "overlay-net-agent"]

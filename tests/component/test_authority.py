@@ -1,4 +1,4 @@
-"""Who may do what: the real authorizer and the real admission, asked about everything that the API server serves."""
+"""RBAC and admission policy of the chart, checked with a real API server for every resource that it serves."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,13 +16,13 @@ from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGE
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
-OURS, OTHERS = "10.176.162.151", "10.176.162.152"
+OWN_NODE, OTHER_NODE = "10.176.162.151", "10.176.162.152"
 
 Grant = tuple[str, str, str]
 """Group, resource with its subresource, verb."""
 
-# What every authenticated user may do (system:basic-user).
-EVERYBODY: set[Grant] = {
+# Granted to every authenticated user (system:basic-user).
+BASIC_USER: set[Grant] = {
     ("authorization.k8s.io", "selfsubjectaccessreviews", "create"),
     ("authorization.k8s.io", "selfsubjectrulesreviews", "create"),
     ("authentication.k8s.io", "selfsubjectreviews", "create"),
@@ -34,12 +34,12 @@ def grants(group: str, resource: str, *verbs: str) -> set[Grant]:
     return {(group, resource, verb) for verb in verbs}
 
 
-# In every namespace and for every name; what is for one name or one namespace only follows below.
+# Grants for all namespaces and names; grants for a single name or namespace are in NAMED.
 NEEDED: dict[str, set[Grant]] = {
-    "agent": EVERYBODY
+    "agent": BASIC_USER
     | grants(IKS, "nodeoverlayips", "get", "list", "watch")
     | grants(IKS, "nodeoverlayips/status", "patch"),
-    "controller": EVERYBODY
+    "controller": BASIC_USER
     | grants("", "nodes", "get", "list", "watch")
     | grants(IKS, "nodeoverlayips", "get", "list", "watch", "create", "patch", "delete")
     | grants(IKS, "nodeoverlayips/status", "patch")
@@ -84,7 +84,7 @@ async def may(admin: KubeApi, *question: str) -> bool:
 
 
 async def served(api_server: ApiServer) -> set[tuple[str, str]]:
-    """Group and name of every resource and subresource that the API server has."""
+    """Group and name of every resource and subresource that the API server serves."""
     found = set()
     async with connect_agent(str(api_server.admin())) as connection:
 
@@ -102,7 +102,7 @@ async def served(api_server: ApiServer) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("account", NEEDED)
-async def test_everything_that_is_not_needed_is_denied(admin: KubeApi, api_server: ApiServer, account: str) -> None:
+async def test_only_the_needed_permissions_are_granted(admin: KubeApi, api_server: ApiServer, account: str) -> None:
     resources = await served(api_server)
     assert len(resources) > 80
     questions = [(group, resource, verb) for group, resource in resources for verb in VERBS]
@@ -114,18 +114,18 @@ async def test_everything_that_is_not_needed_is_denied(admin: KubeApi, api_serve
 
 
 @pytest.mark.parametrize(("account", "group", "resource", "verb", "namespace", "name", "allowed"), NAMED)
-async def test_what_is_granted_for_one_object_is_for_no_other(
+async def test_permission_for_a_named_object_covers_no_other_object(
     admin: KubeApi, account: str, group: str, resource: str, verb: str, namespace: str, name: str, allowed: bool
 ) -> None:
     assert await may(admin, account, group, resource, verb, namespace, name) is allowed
 
 
-# --- An agent's own token -------------------------------------------------------------------------------------------
+# --- Token of an agent ----------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def agent(api_server: ApiServer, node: str) -> AsyncIterator[KubeApi]:
-    """With the token of a pod on the node, as the kubelet gets it."""
+    """A client with the token that the kubelet requests for an agent pod on ``node``."""
     kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent", node)
     async with connect_agent(str(kubeconfig)) as connection:
         yield KubeApi(connection)
@@ -133,7 +133,7 @@ async def agent(api_server: ApiServer, node: str) -> AsyncIterator[KubeApi]:
 
 @pytest.fixture
 async def objects(admin: KubeApi) -> KubeApi:
-    """Two nodes' objects, with what the controller wrote."""
+    """The NodeOverlayIps of two nodes, with the status that the controller writes."""
     reserved = {
         "type": "Reserved",
         "status": "True",
@@ -141,7 +141,7 @@ async def objects(admin: KubeApi) -> KubeApi:
         "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    for name in (OURS, OTHERS):
+    for name in (OWN_NODE, OTHER_NODE):
         body = named(name)
         await admin.apply(NODE_OVERLAY_IPS, name, body | {"spec": {}}, field_manager=CONTROLLER_FIELD_MANAGER)
         status = {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1", "conditions": [reserved]}
@@ -162,25 +162,25 @@ async def write(api: KubeApi, name: str, status: JsonObject, manager: str = AGEN
     return await api.apply(NODE_OVERLAY_IPS, name, body, field_manager=manager, subresource="status")
 
 
-async def test_an_agent_writes_the_status_of_its_own_node(objects: KubeApi, api_server: ApiServer) -> None:
-    async with agent(api_server, OURS) as api:
-        await write(api, OURS, {"interface": "eth0", "configuredIpAddr": "192.168.100.4/24"})
-    status = (await objects.get(NODE_OVERLAY_IPS, OURS))["status"]
+async def test_agent_can_write_the_status_of_its_own_node(objects: KubeApi, api_server: ApiServer) -> None:
+    async with agent(api_server, OWN_NODE) as api:
+        await write(api, OWN_NODE, {"interface": "eth0", "configuredIpAddr": "192.168.100.4/24"})
+    status = (await objects.get(NODE_OVERLAY_IPS, OWN_NODE))["status"]
     assert (status["ipAddr"], status["configuredIpAddr"]) == ("192.168.100.4/24", "192.168.100.4/24")
 
 
-async def test_an_agent_writes_no_other_nodes_object(objects: KubeApi, api_server: ApiServer) -> None:
-    async with agent(api_server, OURS) as api:
-        with pytest.raises(Refused, match=f"runs on node {OURS}; it may write .* not of {OTHERS}"):
-            await write(api, OTHERS, {"interface": "eth0"})
-    assert "interface" not in (await objects.get(NODE_OVERLAY_IPS, OTHERS))["status"]
+async def test_agent_cannot_write_the_status_of_another_node(objects: KubeApi, api_server: ApiServer) -> None:
+    async with agent(api_server, OWN_NODE) as api:
+        with pytest.raises(Refused, match=f"runs on node {OWN_NODE}; it may not write .* {OTHER_NODE}"):
+            await write(api, OTHER_NODE, {"interface": "eth0"})
+    assert "interface" not in (await objects.get(NODE_OVERLAY_IPS, OTHER_NODE))["status"]
 
 
-async def test_a_token_of_no_node_writes_nothing(objects: KubeApi, api_server: ApiServer) -> None:
+async def test_agent_token_that_is_not_bound_to_a_node_cannot_write(objects: KubeApi, api_server: ApiServer) -> None:
     kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent")
     async with connect_agent(str(kubeconfig)) as connection:
-        with pytest.raises(Refused, match="this token names no node"):
-            await write(KubeApi(connection), OURS, {"interface": "eth0"})
+        with pytest.raises(Refused, match="the token of this agent is not bound to a node"):
+            await write(KubeApi(connection), OWN_NODE, {"interface": "eth0"})
 
 
 @pytest.mark.parametrize(
@@ -196,50 +196,50 @@ async def test_a_token_of_no_node_writes_nothing(objects: KubeApi, api_server: A
         ("nodeGoneSince", "2026-01-01T00:00:00Z"),
     ],
 )
-async def test_an_agent_writes_nothing_of_the_controllers(
+async def test_agent_cannot_write_status_fields_of_the_controller(
     objects: KubeApi, api_server: ApiServer, field: str, value: object
 ) -> None:
-    async with agent(api_server, OURS) as api:
-        with pytest.raises(Refused, match=rf"status\.{field} is written by the controller only"):
-            await write(api, OURS, {field: value})
+    async with agent(api_server, OWN_NODE) as api:
+        with pytest.raises(Refused, match=rf"only the controller may write status\.{field}"):
+            await write(api, OWN_NODE, {field: value})
 
 
-async def test_an_agent_does_not_say_what_is_reserved(objects: KubeApi, api_server: ApiServer) -> None:
+async def test_agent_cannot_write_the_reserved_condition(objects: KubeApi, api_server: ApiServer) -> None:
     claim = {"type": "Reserved", "status": "False", "reason": "Mine", "message": "", "lastTransitionTime": None}
-    async with agent(api_server, OURS) as api:
-        with pytest.raises(Refused, match="the condition Reserved is written by the controller only"):
-            await write(api, OURS, {"conditions": [claim | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+    async with agent(api_server, OWN_NODE) as api:
+        with pytest.raises(Refused, match="only the controller may write the condition Reserved"):
+            await write(api, OWN_NODE, {"conditions": [claim | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]})
 
 
-async def test_an_agent_changes_neither_spec_nor_metadata_nor_existence(
+async def test_agent_cannot_change_spec_or_metadata_or_create_or_delete(
     objects: KubeApi, api_server: ApiServer
 ) -> None:
-    async with agent(api_server, OURS) as api:
+    async with agent(api_server, OWN_NODE) as api:
         changes: tuple[JsonObject, ...] = ({"spec": {"ipAddr": "192.168.100.9"}}, {"metadata": {"finalizers": []}})
         for change in changes:
             with pytest.raises(Refused, match="cannot patch resource"):
-                await api.merge_patch(NODE_OVERLAY_IPS, OURS, change)
+                await api.merge_patch(NODE_OVERLAY_IPS, OWN_NODE, change)
         with pytest.raises(Refused, match="cannot delete resource"):
-            await api.delete(NODE_OVERLAY_IPS, OURS)
+            await api.delete(NODE_OVERLAY_IPS, OWN_NODE)
         with pytest.raises(Refused, match="cannot create resource"):
             await api.create(NODE_OVERLAY_IPS, named("new"))
-        # What a write of the status carries besides is not taken.
-        body = named(OURS) | {"spec": {"ipAddr": "192.168.100.9"}, "status": {"interface": "eth1"}}
+        # The status subresource ignores changes of other fields.
+        body = named(OWN_NODE) | {"spec": {"ipAddr": "192.168.100.9"}, "status": {"interface": "eth1"}}
         body["metadata"]["labels"] = {"zone": "elsewhere"}
-        await api.apply(NODE_OVERLAY_IPS, OURS, body, field_manager="x", subresource="status")
-    after = await objects.get(NODE_OVERLAY_IPS, OURS)
+        await api.apply(NODE_OVERLAY_IPS, OWN_NODE, body, field_manager="x", subresource="status")
+    after = await objects.get(NODE_OVERLAY_IPS, OWN_NODE)
     assert after["spec"] == {}
     assert "labels" not in after["metadata"]
     assert after["status"]["interface"] == "eth1"
 
 
-async def test_an_agent_reads_no_secret(objects: KubeApi, api_server: ApiServer) -> None:
-    async with agent(api_server, OURS) as api:
+async def test_agent_cannot_list_secrets(objects: KubeApi, api_server: ApiServer) -> None:
+    async with agent(api_server, OWN_NODE) as api:
         with pytest.raises(Refused, match="cannot list resource"):
             await api.list(Resource("", "v1", "secrets", "Secret", namespaced=True))
 
 
-async def test_the_metrics_port_of_the_api_server_is_closed_to_both(api_server: ApiServer) -> None:
+async def test_metrics_of_the_api_server_are_denied_to_both(api_server: ApiServer) -> None:
     for account in NEEDED:
         kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, f"overlay-net-{account}")
         async with connect_agent(str(kubeconfig)) as connection:

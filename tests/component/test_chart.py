@@ -1,4 +1,4 @@
-"""The chart: what it refuses, and that its settings are those of the product."""
+"""The chart: invalid values are rejected, and the settings that it renders are valid for controller and agent."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ PHPIPAM = {"url": "https://ipam.example.com", "appID": "overlay", "subnetMap": {
 USER = {"username": "overlay-net", "password": "secret"}
 
 
-def test_lint(api_server: ApiServer) -> None:
+def test_chart_passes_helm_lint(api_server: ApiServer) -> None:
     assert "0 chart(s) failed" in api_server.helm("lint", "--strict", str(CHART))
 
 
@@ -36,16 +36,16 @@ def test_lint(api_server: ApiServer) -> None:
         ({"controller": {"settings": {"leader_election": {"retry_period": "fast"}}}}, "retry_period"),
         (
             {"controller": {"settings": {"leader_election": {"enabled": False}}}},
-            "controller.replicas: more than 1 needs controller.settings.leader_election.enabled",
+            "controller.replicas: more than 1 requires controller.settings.leader_election.enabled=true",
         ),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"pools": {"a": {"cdir": "10.0.0.0/24"}}}, "cdir"),
         ({"pools": {"a": {"phpIPAM": {"subnetID": 0}}}, "phpIPAM": PHPIPAM}, "/pools/a/phpIPAM/subnetID"),
-        ({"pools": {"a": {"phpIPAM": {"subnetID": 7}}}}, "pools.a.phpIPAM needs phpIPAM.url"),
+        ({"pools": {"a": {"phpIPAM": {"subnetID": 7}}}}, "pools.a.phpIPAM requires phpIPAM.url"),
         ({"phpIPAM": PHPIPAM | {"url": "ipam.example.com"}}, "/phpIPAM/url"),
         ({"phpIPAM": PHPIPAM | {"url": "https://me:secret@ipam.example.com"}}, "/phpIPAM/url"),
         ({"phpIPAM": PHPIPAM | {"appID": ""}}, "/phpIPAM/appID"),
-        ({"phpIPAM": {"appID": "overlay"}}, "phpIPAM.appID is set, but not phpIPAM.url"),
+        ({"phpIPAM": {"appID": "overlay"}}, "phpIPAM.appID requires phpIPAM.url"),
         ({"phpIPAM": PHPIPAM | {"appId": "overlay"}}, "appId"),
         ({"phpIPAM": PHPIPAM | {"subnetMap": {"dal10": [0]}}}, "/phpIPAM/subnetMap/dal10/0"),
         ({"phpIPAM": PHPIPAM | {"subnetMap": {"dal10": 7}}}, "/phpIPAM/subnetMap/dal10"),
@@ -54,21 +54,24 @@ def test_lint(api_server: ApiServer) -> None:
         ({"phpIPAM": PHPIPAM | {"auth": "basic"}}, "/phpIPAM/auth"),
         ({"phpIPAM": PHPIPAM | {"auth": "code", "url": "http://ipam.example.com"}}, "/phpIPAM/url"),
         ({"phpIPAM": PHPIPAM | {"settings": {"concurency": 4}}}, "concurency"),
-        ({"phpIPAM": PHPIPAM | {"credentials": {"username": "u"}}}, "with auth token it has username and password"),
+        (
+            {"phpIPAM": PHPIPAM | {"credentials": {"username": "u"}}},
+            "auth token requires the keys username and password",
+        ),
         (
             {"phpIPAM": PHPIPAM | {"credentials": USER, "existingSecret": "s"}},
-            "existingSecret or credentials, not both",
+            "set either existingSecret or credentials, not both",
         ),
     ],
 )
-def test_wrong_values_are_refused_by_name(api_server: ApiServer, values: object, part: str, tmp_path: Path) -> None:
+def test_invalid_value_is_rejected_by_name(api_server: ApiServer, values: object, part: str, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed) as refusal:
         rendered(api_server, tmp_path, values)
     assert part in str(refusal.value)
 
 
 def rendered(api_server: ApiServer, folder: Path, values: object) -> dict[tuple[str, str], Any]:
-    """The chart's objects by kind and name."""
+    """Renders the chart; returns its objects by kind and name."""
     file = folder / "values.json"
     file.write_text(json.dumps(values))
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
@@ -81,9 +84,7 @@ def settings_file(objects: dict[tuple[str, str], Any], mode: str, folder: Path) 
     return file
 
 
-def test_the_installed_settings_are_settings_of_the_product(
-    api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rendered_settings_are_valid(api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = rendered(api_server, tmp_path, {})
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     assert controller.log.format == "json"
@@ -96,7 +97,7 @@ def test_the_installed_settings_are_settings_of_the_product(
 # --- phpIPAM ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_values_of_phpipam_are_settings_of_the_product(api_server: ApiServer, tmp_path: Path) -> None:
+def test_phpipam_values_become_controller_settings(api_server: ApiServer, tmp_path: Path) -> None:
     values = PHPIPAM | {"caConfigMap": "company-ca", "settings": {"timeout": "20s", "concurrency": 4}}
     objects = rendered(api_server, tmp_path, {"phpIPAM": values})
     phpipam = load(ControllerSettings, settings_file(objects, "controller", tmp_path)).phpipam
@@ -104,7 +105,7 @@ def test_the_values_of_phpipam_are_settings_of_the_product(api_server: ApiServer
     assert (phpipam.url, phpipam.app_id, phpipam.auth) == ("https://ipam.example.com", "overlay", "token")
     assert phpipam.subnet_map == {"dal10": [7, 12345678]}
     assert (phpipam.timeout.total_seconds(), phpipam.concurrency) == (20, 4)
-    mounts = mounts_of(objects)
+    mounts = find_mounts(objects)
     assert mounts[str(phpipam.credentials_dir)]["secret"] == {
         "secretName": "phpipam-secret",
         "items": [{"key": key, "path": key} for key in ("username", "password")],
@@ -113,8 +114,8 @@ def test_the_values_of_phpipam_are_settings_of_the_product(api_server: ApiServer
     assert mounts[str(phpipam.ca_file.parent)]["configMap"]["name"] == "company-ca"
 
 
-def mounts_of(objects: dict[tuple[str, str], Any]) -> dict[str, Any]:
-    """Mount path -> volume of the controller; all are whole directories that it may only read, but for /tmp."""
+def find_mounts(objects: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    """Mount path -> volume of the controller, without /tmp. Each is a whole directory, mounted read-only."""
     pod = objects["Deployment", "overlay-net-controller"]["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["mountPath"] != "/tmp"]
@@ -131,11 +132,11 @@ def mounts_of(objects: dict[tuple[str, str], Any]) -> dict[str, Any]:
         ({"credentials": {"code": "c"}, "auth": "code"}, "overlay-net-phpipam", ["code"]),
     ],
 )
-def test_the_secret_is_a_named_one_or_made(
+def test_phpipam_secret_is_an_existing_one_or_created_by_the_chart(
     api_server: ApiServer, tmp_path: Path, values: dict[str, Any], secret: str, keys: list[str]
 ) -> None:
     objects = rendered(api_server, tmp_path, {"phpIPAM": PHPIPAM | values})
-    mounted = mounts_of(objects)["/etc/overlay-net-phpipam"]["secret"]
+    mounted = find_mounts(objects)["/etc/overlay-net-phpipam"]["secret"]
     assert mounted["secretName"] == secret
     assert [item["key"] for item in mounted["items"]] == keys
     made = {name: set(each["data"]) for (kind, name), each in objects.items() if kind == "Secret"}
@@ -145,7 +146,7 @@ def test_the_secret_is_a_named_one_or_made(
 @pytest.mark.parametrize(
     ("values", "writes"), [({}, set()), ({"phpIPAM": PHPIPAM}, {"create", "patch", "delete"})], ids=["without", "with"]
 )
-def test_pools_are_written_only_for_a_subnet_map(
+def test_controller_may_write_pools_only_with_phpipam(
     api_server: ApiServer, tmp_path: Path, values: object, writes: set[str]
 ) -> None:
     objects = rendered(api_server, tmp_path, values)
@@ -156,20 +157,22 @@ def test_pools_are_written_only_for_a_subnet_map(
     ]
     assert granted == [{"get", "list", "watch"} | writes]
     rules = [rule for each in objects.values() for rule in each.get("rules", [])]
-    assert not any("secrets" in rule["resources"] for rule in rules), "secrets are mounted, not read"
+    assert not any("secrets" in rule["resources"] for rule in rules), (
+        "secrets must be mounted, not read through the API"
+    )
 
 
-def test_another_phpipam_restarts_the_controller(api_server: ApiServer, tmp_path: Path) -> None:
-    seen = {
+def test_changed_phpipam_settings_restart_the_controller(api_server: ApiServer, tmp_path: Path) -> None:
+    checksums = {
         rendered(api_server, tmp_path, {"phpIPAM": PHPIPAM | change})["Deployment", "overlay-net-controller"]["spec"][
             "template"
         ]["metadata"]["annotations"]["checksum/settings"]
         for change in ({}, {"appID": "other"}, {"subnetMap": {"dal10": [8]}})
     }
-    assert len(seen) == 3
+    assert len(checksums) == 3
 
 
-def test_two_controllers_of_which_one_leads(api_server: ApiServer, tmp_path: Path) -> None:
+def test_default_is_two_controllers_with_leader_election(api_server: ApiServer, tmp_path: Path) -> None:
     objects = rendered(api_server, tmp_path, {})
     deployment = objects["Deployment", "overlay-net-controller"]["spec"]
     assert deployment["replicas"] == 2
@@ -187,9 +190,7 @@ def test_two_controllers_of_which_one_leads(api_server: ApiServer, tmp_path: Pat
     assert settings.lease_name == "overlay-net-controller"
 
 
-def test_a_controller_that_is_alone_is_replaced_before_the_next_one_starts(
-    api_server: ApiServer, tmp_path: Path
-) -> None:
+def test_controller_without_leader_election_uses_the_recreate_strategy(api_server: ApiServer, tmp_path: Path) -> None:
     alone = {"controller": {"replicas": 1, "settings": {"leader_election": {"enabled": False}}}}
     objects = rendered(api_server, tmp_path, alone)
     deployment = objects["Deployment", "overlay-net-controller"]["spec"]
@@ -197,15 +198,15 @@ def test_a_controller_that_is_alone_is_replaced_before_the_next_one_starts(
     assert "topologySpreadConstraints" not in deployment["template"]["spec"]
 
 
-def test_the_controllers_pod_is_let_into_a_restricted_namespace(api_server: ApiServer, tmp_path: Path) -> None:
+def test_controller_pod_meets_the_restricted_pod_security_standard(api_server: ApiServer, tmp_path: Path) -> None:
     objects = rendered(api_server, tmp_path, {"phpIPAM": PHPIPAM})
     template = objects["Deployment", "overlay-net-controller"]["spec"]["template"]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api_server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "restricted"}}
-    ask = ("create", "--dry-run=server", "-f", "-")
-    assert "created" in api_server.kubectl(*ask, stdin=json.dumps(pod | {"spec": template["spec"]}))
+    dry_run = ("create", "--dry-run=server", "-f", "-")
+    assert "created" in api_server.kubectl(*dry_run, stdin=json.dumps(pod | {"spec": template["spec"]}))
     privileged = json.loads(json.dumps(template["spec"]))
     privileged["containers"][0]["securityContext"]["capabilities"] = {}
     with pytest.raises(CommandFailed, match="violates PodSecurity"):
-        api_server.kubectl(*ask, stdin=json.dumps(pod | {"spec": privileged}))
+        api_server.kubectl(*dry_run, stdin=json.dumps(pod | {"spec": privileged}))

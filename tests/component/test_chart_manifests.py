@@ -1,4 +1,4 @@
-"""What the chart renders, checked against the schemas of a real API server, and by the server itself."""
+"""Rendered manifests, validated against the schemas of a real API server and with a server-side dry run."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from lab.schemas import write_schemas
 from lab.values_reference import README, page
 
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
-# Everything that can be switched on.
+# Every optional feature enabled.
 EVERYTHING = {
     "phpIPAM": {
         "url": "https://ipam.example.com",
@@ -37,15 +37,21 @@ EVERYTHING = {
     },
 }
 VALUES = {"default": {}, "everything": EVERYTHING, **{file.stem: yaml.safe_load(file.read_text()) for file in EXAMPLES}}
-# Their definitions come with the Prometheus operator.
-OTHERS = {"PodMonitor", "PrometheusRule"}
+# Kinds whose CRDs are part of the Prometheus operator.
+UNKNOWN_KINDS = {"PodMonitor", "PrometheusRule"}
 
 
 @pytest.fixture(scope="module")
 def kubeconform(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     (program,) = find_programs(["kubeconform"]).values()
     location = write_schemas(api_server, tmp_path_factory.mktemp("schemas"))
-    yield (str(program), "-strict", "-summary", f"-skip={','.join(sorted(OTHERS))}", f"-schema-location={location}")
+    yield (
+        str(program),
+        "-strict",
+        "-summary",
+        f"-skip={','.join(sorted(UNKNOWN_KINDS))}",
+        f"-schema-location={location}",
+    )
 
 
 @pytest.fixture(params=VALUES)
@@ -56,14 +62,16 @@ def manifest(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Pa
     return [each for each in yaml.safe_load_all(shown) if each]
 
 
-def test_it_conforms(kubeconform: tuple[str, ...], manifest: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_manifests_conform_to_the_schemas(
+    kubeconform: tuple[str, ...], manifest: list[dict[str, Any]], tmp_path: Path
+) -> None:
     file = tmp_path / "manifest.yaml"
     file.write_text(yaml.safe_dump_all(manifest))
-    known = sum(each["kind"] not in OTHERS for each in manifest)
+    known = sum(each["kind"] not in UNKNOWN_KINDS for each in manifest)
     assert f"Valid: {known}, Invalid: 0, Errors: 0" in run([*kubeconform, str(file)])
 
 
-def test_a_field_that_does_not_exist_does_not_conform(kubeconform: tuple[str, ...], tmp_path: Path) -> None:
+def test_unknown_field_does_not_conform(kubeconform: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "manifest.yaml"
     spec = {"cidr": "192.168.100.0/24", "gatway": "192.168.100.1"}
     pool = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "OverlayPool", "metadata": {"name": "a"}, "spec": spec}
@@ -72,13 +80,13 @@ def test_a_field_that_does_not_exist_does_not_conform(kubeconform: tuple[str, ..
         run([*kubeconform, str(file)])
 
 
-def test_the_api_server_takes_it(api_server: ApiServer, manifest: list[dict[str, Any]]) -> None:
-    items = [each for each in manifest if each["kind"] not in OTHERS]
+def test_api_server_accepts_the_manifests(api_server: ApiServer, manifest: list[dict[str, Any]]) -> None:
+    items = [each for each in manifest if each["kind"] not in UNKNOWN_KINDS]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     shown = api_server.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=body)
     assert len(shown.splitlines()) == len(items)
 
 
-def test_the_table_of_values_is_that_of_the_values() -> None:
+def test_values_table_in_the_readme_is_up_to_date() -> None:
     text = README.read_text()
-    assert text == page(text), "python -m lab.values_reference writes it anew"
+    assert text == page(text), "run python -m lab.values_reference to update it"

@@ -1,4 +1,4 @@
-"""The chart's one switch for overlay addresses, and values that an earlier release did not have."""
+"""The chart value overlay.enabled, and values that are missing in an earlier release."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ OFF: dict[str, Any] = {"overlay": {"enabled": False}}
 NAMESPACE = "default"
 
 
-# --- The switch ------------------------------------------------------------------------------------------------------
+# --- overlay.enabled -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ NAMESPACE = "default"
         (OFF, False, "none"),
         (OFF | {"agent": {"settings": {"link_mode": "none"}}}, False, "none"),
     ],
-    ids=["on", "off", "off and said twice"],
+    ids=["on", "off", "off, with link_mode none"],
 )
-def test_one_switch_sets_both_parts(
+def test_overlay_enabled_configures_controller_and_agent(
     api_server: ApiServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -45,7 +45,7 @@ def test_one_switch_sets_both_parts(
     assert (controller.overlay_addresses, agent.link_mode) == (addresses, link_mode)
 
 
-def test_the_switch_rolls_controller_and_agents(api_server: ApiServer, tmp_path: Path) -> None:
+def test_changing_overlay_enabled_restarts_controller_and_agents(api_server: ApiServer, tmp_path: Path) -> None:
     for kind, name in (("Deployment", "overlay-net-controller"), ("DaemonSet", "overlay-net-agent")):
         on, off = (
             rendered(api_server, tmp_path, values)[kind, name]["spec"]["template"]["metadata"]["annotations"]
@@ -59,25 +59,25 @@ def test_the_switch_rolls_controller_and_agents(api_server: ApiServer, tmp_path:
     [
         (
             OFF | {"pools": {"b": POOL, "a": POOL}},
-            "pools: overlay.enabled is false, so no node gets an overlay address: remove a, b",
+            "pools: not allowed with overlay.enabled=false: remove a, b",
         ),
         (
             OFF | {"phpIPAM": PHPIPAM},
-            "phpIPAM.subnetMap: overlay.enabled is false, so no node gets an overlay address: remove the map",
+            "phpIPAM.subnetMap: not allowed with overlay.enabled=false: remove the map",
         ),
         (
             OFF | {"agent": {"settings": {"link_mode": "ipvlan"}}},
-            "agent.settings.link_mode: overlay.enabled is false, so no node gets an overlay address: leave ipvlan out",
+            "agent.settings.link_mode: ipvlan not allowed with overlay.enabled=false: remove it, or set none",
         ),
         (
             {"agent": {"settings": {"link_mode": "none"}}},
-            "agent.settings.link_mode: none means that no node gets an overlay address: set overlay.enabled=false",
+            "agent.settings.link_mode: none disables overlay addresses: set overlay.enabled=false instead",
         ),
         ({"overlay": {"enabled": "no"}}, "/overlay/enabled"),
         ({"overlay": {"enable": False}}, "enable"),
     ],
 )
-def test_values_that_contradict_the_switch_are_refused(
+def test_value_that_contradicts_overlay_enabled_is_rejected(
     api_server: ApiServer, tmp_path: Path, values: object, part: str
 ) -> None:
     with pytest.raises(CommandFailed) as refusal:
@@ -85,15 +85,15 @@ def test_values_that_contradict_the_switch_are_refused(
     assert part in " ".join(str(refusal.value).split())
 
 
-def test_phpipam_stays_connected_without_a_map(api_server: ApiServer, tmp_path: Path) -> None:
-    """So that addresses from it can be given back."""
+def test_phpipam_connection_is_allowed_without_overlay_addresses(api_server: ApiServer, tmp_path: Path) -> None:
+    """It is needed until the addresses reserved there are released."""
     values = OFF | {"phpIPAM": PHPIPAM | {"subnetMap": None}}
     controller = load(ControllerSettings, settings_file(rendered(api_server, tmp_path, values), "controller", tmp_path))
     assert controller.phpipam is not None
     assert controller.phpipam.url == PHPIPAM["url"]
 
 
-# --- Values that are not there ---------------------------------------------------------------------------------------
+# --- Missing values --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_phpipam_stays_connected_without_a_map(api_server: ApiServer, tmp_path: 
         "controller.settings.fence_after",
     ],
 )
-def test_a_value_that_is_missing_means_its_default(
+def test_missing_value_has_its_default(
     api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     shown = api_server.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null")
@@ -147,7 +147,7 @@ def variables(objects: dict[tuple[str, str], Any]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in given if "value" in each}
 
 
-def test_no_state_directory_is_a_choice_that_stays(api_server: ApiServer, tmp_path: Path) -> None:
+def test_empty_state_dir_disables_the_checkpoint(api_server: ApiServer, tmp_path: Path) -> None:
     objects = rendered(api_server, tmp_path, {"agent": {"settings": {"state_dir": ""}}})
     mounts = container(objects, "DaemonSet", "overlay-net-agent")["volumeMounts"]
     assert "state" not in {mount["name"] for mount in mounts}
@@ -155,7 +155,7 @@ def test_no_state_directory_is_a_choice_that_stays(api_server: ApiServer, tmp_pa
 
 @pytest.fixture
 def earlier_release(api_server: ApiServer, tmp_path: Path) -> str:
-    """A release of a chart that knew neither phpIPAM nor overlay, nor most settings of today."""
+    """A release of an older chart, without phpIPAM, overlay and most of the settings."""
     chart = tmp_path / "earlier"
     (chart / "templates").mkdir(parents=True)
     shutil.copy(CHART / "Chart.yaml", chart)
@@ -165,7 +165,7 @@ def earlier_release(api_server: ApiServer, tmp_path: Path) -> str:
     return "earlier"
 
 
-def test_an_upgrade_that_reuses_the_values_of_an_earlier_release(api_server: ApiServer, earlier_release: str) -> None:
+def test_upgrade_with_reused_values_of_an_earlier_release(api_server: ApiServer, earlier_release: str) -> None:
     command = ("upgrade", earlier_release, str(CHART), f"--namespace={NAMESPACE}", "--reuse-values", "--dry-run=server")
     shown = api_server.helm(*command)
     assert "overlay_addresses: true" in shown

@@ -1,4 +1,4 @@
-"""What `kubectl apply` accepts, and what it answers to everything else."""
+"""Validation of the CRDs: what `kubectl apply` accepts, and the messages with which the API server rejects the rest."""
 
 import json
 from typing import Any
@@ -21,12 +21,12 @@ def pool(**spec: Any) -> dict[str, Any]:
 
 
 ACCEPTED = [
-    # As the earlier operator's users have them.
+    # Objects of the earlier operator.
     manifest("noip", {}, "10.176.162.151", labels={"node": "10.176.162.151", "region": "us-south", "zone": "dal10"}),
     manifest("noip"),
     manifest("sroute", {"subnet": "192.168.0.0/24"}, labels={"failure-domain.beta.kubernetes.io/zone": "dal10"}),
     manifest("sroute", {"subnet": "192.168.0.0/24", "gateway": "192.168.100.254"}),
-    # What is new.
+    # Fields that the earlier operator does not have.
     manifest("noip", {"ipAddr": "192.168.100.9", "gateway": "192.168.100.254"}),
     manifest("sroute", {"subnets": ["10.1.0.0/16", "10.2.0.0/16"], "gateways": [{"address": "10.0.0.1"}]}),
     manifest("sroute", {"subnet": "fd00:1::/64", "gateway": "fd00::1", "metric": 4294967295}),
@@ -57,7 +57,7 @@ ACCEPTED = [
             {"icmp": "fd00::1", "timeout": "1500ms"},
         )
     ),
-    # Whether what must not be cut off is still there.
+    # The probe of a blackhole may check that another subnet is still reachable.
     manifest("sroute", {"subnet": "10.1.0.0/16", "type": "blackhole", "probe": {"icmp": "10.2.0.1"}}),
     *(manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}) for each in (1, 50, "10%")),
     manifest("opool", pool()),
@@ -74,7 +74,7 @@ ACCEPTED = [
 
 REFUSED = [
     (manifest("noip", {"ipAddr": "10.1.2"}), "10.1.2"),
-    (manifest("noip", {"ipAddr": "10.1.2.3/24"}), "no IP address"),
+    (manifest("noip", {"ipAddr": "10.1.2.3/24"}), "not an IP address"),
     (manifest("noip", {"gateway": "0.0.0.0"}), "cannot be a gateway"),
     (manifest("noip", {"routes": [{"subnet": "10.1.0.0"}]}), "routes[0].subnet"),
     (manifest("noip", {"routes": [{"gateways": [{"address": "10.0.0.1"}]}]}), "subnet"),
@@ -82,18 +82,18 @@ REFUSED = [
     (manifest("sroute"), "spec"),
     (manifest("sroute", {}), "exactly one of subnet and subnets"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "subnets": ["10.2.0.0/16"]}), "exactly one of subnet and subnets"),
-    (manifest("sroute", {"subnet": "10.1.0.0"}), "no subnet such as"),
+    (manifest("sroute", {"subnet": "10.1.0.0"}), "not a subnet such as"),
     (manifest("sroute", {"subnet": "10.1.0.0/33"}), "10.1.0.0/33"),
     (manifest("sroute", {"subnet": "10.1.2.3/24"}), "10.1.2.3/24 has host bits set"),
     (manifest("sroute", {"subnet": "fd00::1/64"}), "host bits"),
     (manifest("sroute", {"subnets": []}), "subnets"),
     (manifest("sroute", {"subnets": ["10.1.0.0/16", "10.1.0.0/16"]}), "Duplicate"),
     (manifest("sroute", {"subnets": ["10.1.0.0/16", "10.1.0.9/24"]}), "host bits"),
-    (manifest("sroute", {"subnets": ["10.1.0.0/16", "fd00::/64"]}), "one IP family"),
-    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "gw"}), '"gw" is no IP address'),
-    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "fd00::1"}), "one IP family"),
-    (manifest("sroute", {"subnets": ["10.1.0.0/16"], "gateway": "fd00::1"}), "one IP family"),
-    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateways": [{"address": "fd00::1"}]}), "one IP family"),
+    (manifest("sroute", {"subnets": ["10.1.0.0/16", "fd00::/64"]}), "the same IP family"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "gw"}), '"gw" is not an IP address'),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "fd00::1"}), "the same IP family"),
+    (manifest("sroute", {"subnets": ["10.1.0.0/16"], "gateway": "fd00::1"}), "the same IP family"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "gateways": [{"address": "fd00::1"}]}), "the same IP family"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "0.0.0.0"}), "cannot be a gateway"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "127.0.0.1"}), "cannot be a gateway"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "gateway": "224.0.0.1"}), "cannot be a gateway"),
@@ -110,19 +110,19 @@ REFUSED = [
             "sroute",
             {"subnet": "10.1.0.0/16", "nodeSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
         ),
-        "need values",
+        "require values",
     ),
     (
         manifest("sroute", {"subnet": "10.1.0.0/16", "type": "blackhole", "gateway": "10.0.0.1"}),
-        "type blackhole has no",
+        "type blackhole cannot have",
     ),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "type": "throw"}), "type"),
-    (manifest("sroute", {"subnet": "10.1.0.0/16", "table": 255}), "kernel's own table"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "table": 255}), "managed by the kernel"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "table": 0}), "table"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "mtu": 60}), "mtu"),
     (manifest("sroute", {"subnet": "fd00::/64", "mtu": 1000}), "at least 1280"),
-    (manifest("sroute", {"subnet": "10.1.0.0/16", "healthCheck": {"type": "tcp"}}), "port goes with type tcp"),
-    (manifest("sroute", {"subnet": "10.1.0.0/16", "healthCheck": {"port": 80}}), "port goes with type tcp"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "healthCheck": {"type": "tcp"}}), "port is required with type tcp"),
+    (manifest("sroute", {"subnet": "10.1.0.0/16", "healthCheck": {"port": 80}}), "port is required with type tcp"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "healthCheck": {"intervalMilliseconds": 5}}), "intervalMilliseconds"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "onAllDown": "explode"}), "onAllDown"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "gateways": [{"address": "10.0.0.1", "weight": 0}]}), "weight"),
@@ -137,12 +137,12 @@ REFUSED = [
         for probe, part in (
             ({}, "exactly one of tcp and icmp"),
             ({"tcp": "10.1.0.9:443", "icmp": "10.1.0.9"}, "exactly one of tcp and icmp"),
-            ({"icmp": "example.com"}, "names are not looked up"),
-            ({"tcp": "example.com:443"}, "names are not looked up"),
-            ({"tcp": "10.1.0.9"}, "no IP address with a port"),
-            ({"tcp": "10.1.0.9:0"}, "no IP address with a port"),
-            ({"tcp": "10.1.0.9:65536"}, "no IP address with a port"),
-            ({"tcp": "fd00::1:443"}, "no IP address with a port"),
+            ({"icmp": "example.com"}, "host names are not resolved"),
+            ({"tcp": "example.com:443"}, "host names are not resolved"),
+            ({"tcp": "10.1.0.9"}, "not an IP address with a port"),
+            ({"tcp": "10.1.0.9:0"}, "not an IP address with a port"),
+            ({"tcp": "10.1.0.9:65536"}, "not an IP address with a port"),
+            ({"tcp": "fd00::1:443"}, "not an IP address with a port"),
             ({"tcp": "127.0.0.1:443"}, "can never answer"),
             ({"icmp": "0.0.0.0"}, "can never answer"),
             ({"icmp": "239.1.1.1"}, "can never answer"),
@@ -151,17 +151,17 @@ REFUSED = [
             ({"tcp": "[ff02::1]:443"}, "can never answer"),
             ({"icmp": "::1"}, "can never answer"),
             ({"icmp": "10.1.0.9", "timeout": "5"}, "timeout"),
-            ({"icmp": "10.1.0.9", "timeout": "999ms"}, "not from 1s to 60s"),
-            ({"icmp": "10.1.0.9", "timeout": "61s"}, "not from 1s to 60s"),
+            ({"icmp": "10.1.0.9", "timeout": "999ms"}, "not between 1s and 60s"),
+            ({"icmp": "10.1.0.9", "timeout": "61s"}, "not between 1s and 60s"),
         )
     ),
     (
         manifest("sroute", {"subnet": "10.1.0.0/16", "type": "blackhole", "probe": {"icmp": "10.1.2.3"}}),
-        "the probe can never answer",
+        "the probe can never succeed",
     ),
     (
         manifest("sroute", {"subnet": "10.1.0.0/16", "type": "prohibit", "probe": {"tcp": "10.1.2.3:80"}}),
-        "the probe can never answer",
+        "the probe can never succeed",
     ),
     *(
         (manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}), "maxUnavailable")
@@ -175,10 +175,10 @@ REFUSED = [
     (manifest("opool", pool(gateway="192.168.100.0")), "network address"),
     (manifest("opool", pool(cidr="192.168.100.1/24")), "host bits"),
     (manifest("opool", {"cidr": "10.0.0.0/31", "gateway": "10.0.0.1"}), "8 to 30"),
-    (manifest("opool", pool(exclude=["10.9.9.9"])), "must lie in 192.168.100.0/24"),
-    (manifest("opool", pool(exclude=["192.168.100.9-192.168.101.1"])), "must lie in 192.168.100.0/24"),
-    (manifest("opool", pool(exclude=["192.168.100.30-192.168.100.20"])), "descends"),
-    (manifest("opool", pool(exclude=["all"])), '"all" is no address, subnet, or range'),
+    (manifest("opool", pool(exclude=["10.9.9.9"])), "must be in 192.168.100.0/24"),
+    (manifest("opool", pool(exclude=["192.168.100.9-192.168.101.1"])), "must be in 192.168.100.0/24"),
+    (manifest("opool", pool(exclude=["192.168.100.30-192.168.100.20"])), "is higher than the last one"),
+    (manifest("opool", pool(exclude=["all"])), '"all" is not an address, a subnet or a range'),
     (manifest("opool", pool(priority=-1)), "priority"),
     (manifest("opool", {"phpIPAM": {"subnetID": 0}}), "subnetID"),
     (manifest("oaddr", {"address": "10.1.0.9", "pool": "p", "node": "n", "nodeUID": "u"}), "the name must be"),
@@ -186,18 +186,18 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("text", ACCEPTED)
-def test_accepted(api_server: ApiServer, text: str) -> None:
+def test_valid_object_is_accepted(api_server: ApiServer, text: str) -> None:
     assert "created" in api_server.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
 
 
 @pytest.mark.parametrize(("text", "part"), REFUSED)
-def test_refused_with_a_reason(api_server: ApiServer, text: str, part: str) -> None:
+def test_invalid_object_is_rejected_with_a_reason(api_server: ApiServer, text: str, part: str) -> None:
     with pytest.raises(CommandFailed) as refusal:
         api_server.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
     assert part in str(refusal.value)
 
 
-def test_the_identity_of_pools_and_addresses_cannot_be_changed(api_server: ApiServer) -> None:
+def test_subnet_of_a_pool_is_immutable(api_server: ApiServer) -> None:
     api_server.kubectl("apply", "-f", "-", stdin=manifest("opool", pool(), "fixed"))
     for spec in (pool(cidr="192.168.100.0/25"), {"phpIPAM": {"subnetID": 3}}):
         with pytest.raises(CommandFailed, match="create another pool"):
@@ -206,7 +206,7 @@ def test_the_identity_of_pools_and_addresses_cannot_be_changed(api_server: ApiSe
     api_server.kubectl("delete", "opool", "fixed")
 
 
-def test_people_find_their_way(api_server: ApiServer) -> None:
+def test_kubectl_explains_the_fields_and_lists_the_category(api_server: ApiServer) -> None:
     assert "Pins the overlay address" in api_server.kubectl("explain", "noip.spec.ipAddr")
     assert "Next hop" in api_server.kubectl("explain", "staticroute.spec.gateway")
     names = api_server.kubectl("api-resources", "--categories=overlay-net", "-o", "name").split()

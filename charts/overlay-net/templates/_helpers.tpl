@@ -8,9 +8,9 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* Fills in what the templates rely on and the values may lack: `helm upgrade --reuse-values` brings those of the
-earlier chart, and `--set NAME=null` removes one. Every template begins with it. */ -}}
-{{- define "overlay-net.fill" -}}
+{{- /* Sets the defaults of values that the templates rely on and that may be missing: `helm upgrade --reuse-values` uses
+the values of the previous chart, and `--set NAME=null` removes a value. Every template starts with it. */ -}}
+{{- define "overlay-net.defaults" -}}
 {{- range $name := list "image" "crds" "admissionPolicy" "uninstall" "overlay" "phpIPAM" "pools" "controller" "agent" "test" -}}
 {{- $_ := set $.Values $name (index $.Values $name | default dict) -}}
 {{- end -}}
@@ -26,7 +26,7 @@ earlier chart, and `--set NAME=null` removes one. Every template begins with it.
 {{- $_ := set $image "pullPolicy" ($image.pullPolicy | default "IfNotPresent") -}}
 {{- $_ := set .Values.controller "replicas" (.Values.controller.replicas | default 2) -}}
 {{- $_ := set .Values.controller.settings "fence_after" (.Values.controller.settings.fence_after | default "10m") -}}
-{{- /* An empty directory is a choice. */ -}}
+{{- /* An empty directory disables the checkpoint, so only a missing value gets the default. */ -}}
 {{- if kindIs "invalid" .Values.agent.settings.state_dir -}}
 {{- $_ := set .Values.agent.settings "state_dir" "/var/lib/overlay-net" -}}
 {{- end -}}
@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- regexFind "[0-9]+$" . -}}
 {{- end -}}
 
-{{- /* The host of a bind setting, for probes of a pod in the node's network; empty: the pod's own address. */ -}}
+{{- /* The host of a bind setting, for probes of a pod in the host network; empty means the address of the pod. */ -}}
 {{- define "overlay-net.host" -}}
 {{- regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
 {{- end -}}
@@ -90,12 +90,12 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 
-{{- /* The keys of the secret, as JSON. */ -}}
+{{- /* The keys of the phpIPAM secret, as JSON. */ -}}
 {{- define "overlay-net.phpipamKeys" -}}
 {{- eq .Values.phpIPAM.auth "code" | ternary (list "code") (list "username" "password") | toJson -}}
 {{- end -}}
 
-{{- /* The controller's settings file. */ -}}
+{{- /* The settings file of the controller. */ -}}
 {{- define "overlay-net.controllerSettings" -}}
 {{- include "overlay-net.checkPhpipam" . -}}
 {{- include "overlay-net.checkOverlay" . -}}
@@ -117,7 +117,7 @@ readinessProbe:
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{- /* The agents' settings file. */ -}}
+{{- /* The settings file of the agents. */ -}}
 {{- define "overlay-net.agentSettings" -}}
 {{- $settings := deepCopy .Values.agent.settings -}}
 {{- if not .Values.overlay.enabled -}}
@@ -126,15 +126,15 @@ readinessProbe:
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{- /* One switch says whether nodes get addresses; nothing else may say otherwise. */ -}}
+{{- /* overlay.enabled alone decides whether nodes get addresses; values that contradict it are rejected. */ -}}
 {{- define "overlay-net.checkOverlay" -}}
 {{- $mode := .Values.agent.settings.link_mode -}}
 {{- if .Values.overlay.enabled -}}
 {{- if eq ($mode | default "") "none" -}}
-{{- fail "agent.settings.link_mode: none means that no node gets an overlay address: set overlay.enabled=false" -}}
+{{- fail "agent.settings.link_mode: none disables overlay addresses: set overlay.enabled=false instead" -}}
 {{- end -}}
 {{- else -}}
-{{- $why := "overlay.enabled is false, so no node gets an overlay address" -}}
+{{- $why := "not allowed with overlay.enabled=false" -}}
 {{- if .Values.pools -}}
 {{- fail (printf "pools: %s: remove %s" $why (keys .Values.pools | sortAlpha | join ", ")) -}}
 {{- end -}}
@@ -142,7 +142,7 @@ readinessProbe:
 {{- fail (printf "phpIPAM.subnetMap: %s: remove the map" $why) -}}
 {{- end -}}
 {{- if and $mode (ne $mode "none") -}}
-{{- fail (printf "agent.settings.link_mode: %s: leave %s out, or write none" $why $mode) -}}
+{{- fail (printf "agent.settings.link_mode: %s %s: remove it, or set none" $mode $why) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -154,40 +154,40 @@ readinessProbe:
 {{- define "overlay-net.checkElection" -}}
 {{- $election := .Values.controller.settings.leader_election | default dict -}}
 {{- if and (gt (int .Values.controller.replicas) 1) (eq (toString $election.enabled) "false") -}}
-{{- fail "controller.replicas: more than 1 needs controller.settings.leader_election.enabled" -}}
+{{- fail "controller.replicas: more than 1 requires controller.settings.leader_election.enabled=true" -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* What the schema cannot say in words that help. */ -}}
+{{- /* Checks for which the schema has no helpful message. */ -}}
 {{- define "overlay-net.checkPhpipam" -}}
 {{- $given := .Values.phpIPAM -}}
 {{- if $given.url -}}
 {{- if and $given.existingSecret $given.credentials -}}
-{{- fail "phpIPAM: set existingSecret or credentials, not both" -}}
+{{- fail "phpIPAM: set either existingSecret or credentials, not both" -}}
 {{- end -}}
 {{- if $given.credentials -}}
 {{- $keys := include "overlay-net.phpipamKeys" . | fromJsonArray -}}
 {{- if ne ($keys | sortAlpha | toJson) (keys $given.credentials | sortAlpha | toJson) -}}
-{{- fail (printf "phpIPAM.credentials: with auth %s it has %s" $given.auth (join " and " $keys)) -}}
+{{- fail (printf "phpIPAM.credentials: auth %s requires the keys %s" $given.auth (join " and " $keys)) -}}
 {{- end -}}
 {{- end -}}
 {{- else -}}
 {{- range $name := list "appID" "subnetMap" "existingSecret" "credentials" "caConfigMap" "settings" -}}
 {{- if get $given $name -}}
-{{- fail (printf "phpIPAM.%s is set, but not phpIPAM.url" $name) -}}
+{{- fail (printf "phpIPAM.%s requires phpIPAM.url" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $pool := .Values.pools -}}
 {{- if $pool.phpIPAM -}}
-{{- fail (printf "pools.%s.phpIPAM needs phpIPAM.url" $name) -}}
+{{- fail (printf "pools.%s.phpIPAM requires phpIPAM.url" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* What the pods share that need no node of their own: the controllers', and those of the jobs. */ -}}
+{{- /* Common part of the pods of the controllers and of the jobs, which are not bound to a node. */ -}}
 {{- define "overlay-net.plainPod" -}}
-# Service links would put variables named OVERLAY_... into the environment.
+# Service links would add OVERLAY_... variables to the environment, which are read as settings.
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
@@ -204,7 +204,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* Their containers, but for what these may use. */ -}}
+{{- /* Common part of their containers, without resources. */ -}}
 {{- define "overlay-net.plainContainer" -}}
 image: {{ include "overlay-net.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -221,7 +221,7 @@ resources:
   limits: {memory: 256Mi}
 {{- end -}}
 
-{{- /* Labels and annotations of a hook's objects: a dict of root, component, hook and weight. */ -}}
+{{- /* Labels and annotations of the objects of a hook. Argument: a dict of root, component, hook and weight. */ -}}
 {{- define "overlay-net.hook" -}}
 labels:
   {{- include "overlay-net.labels" .root | nindent 2 }}
@@ -229,12 +229,12 @@ labels:
 annotations:
   helm.sh/hook: {{ .hook }}
   helm.sh/hook-weight: {{ .weight | quote }}
-  # A failed one stays, so that its log can be read; helm shows it as well.
+  # A failed job is kept, so that its log can be read; helm prints the log as well.
   helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
   helm.sh/hook-output-log-policy: hook-failed
 {{- end -}}
 
-{{- /* A service account with one ClusterRole, for a hook: a dict as above, and rules. */ -}}
+{{- /* A service account with one ClusterRole, for a hook. Argument: the dict of overlay-net.hook, plus rules. */ -}}
 {{- define "overlay-net.hookAccount" -}}
 {{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
 apiVersion: v1
@@ -279,7 +279,7 @@ subjects:
 - {name: tmp, mountPath: /tmp}
 {{- with .Values.phpIPAM }}
 {{- if .url }}
-# Whole directories: a single file (subPath) would not follow the secret's changes.
+# Mount whole directories: a single file (subPath) is not updated when the secret changes.
 - {name: phpipam, mountPath: /etc/overlay-net-phpipam, readOnly: true}
 {{- if .caConfigMap }}
 - {name: phpipam-ca, mountPath: /etc/overlay-net-phpipam-ca, readOnly: true}
