@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi, connect_controller
-from overlay_net.adapters.phpipam import CircuitBreaker, Client, Credentials, PhpIpam, Secret, connect_phpipam
+from overlay_net.adapters.phpipam import (
+    ApiSession,
+    CircuitBreaker,
+    Client,
+    Credentials,
+    PhpIpam,
+    Secret,
+    connect_phpipam,
+)
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import EventRoutes, Queues
@@ -215,7 +223,7 @@ async def phpipam_client(
         timeout=timeout,
         connections=2 * settings.concurrency,
     ) as session:
-        client = Client(
+        api = ApiSession(
             session,
             settings.url,
             settings.app_id,
@@ -226,9 +234,9 @@ async def phpipam_client(
             concurrency=settings.concurrency,
             fence=fence,
         )
-        watch = asyncio.ensure_future(credentials.watch(client.renew_credentials))
+        watch = asyncio.ensure_future(credentials.watch(api.renew_credentials))
         try:
-            yield client
+            yield Client(api)
         finally:
             watch.cancel()
 

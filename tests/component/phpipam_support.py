@@ -14,7 +14,15 @@ import pytest
 
 from lab.phpipam import PhpIpam as Server
 from lab.phpipam import serve
-from overlay_net.adapters.phpipam import CircuitBreaker, Client, Credentials, PhpIpam, Secret, connect_phpipam
+from overlay_net.adapters.phpipam import (
+    ApiSession,
+    CircuitBreaker,
+    Client,
+    Credentials,
+    PhpIpam,
+    Secret,
+    connect_phpipam,
+)
 from overlay_net.model.ipam import Owner
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
@@ -62,6 +70,7 @@ class Bench:
     session: aiohttp.ClientSession
     credentials: Credentials
     breaker: CircuitBreaker
+    api: ApiSession
     client: Client
     observed: Observed
     reopened: list[float]
@@ -153,10 +162,10 @@ async def bench(
         ) as session,
     ):
         where = url or served
-        client = Client(
+        api = ApiSession(
             session, where, app, credentials, breaker, observed, code=code, concurrency=concurrency, fence=fence
         )
-        yield Bench(server, clock, where, session, credentials, breaker, client, observed, reopened, 1)
+        yield Bench(server, clock, where, session, credentials, breaker, api, Client(api), observed, reopened, 1)
 
 
 def assert_nothing_secret(

@@ -180,7 +180,7 @@ async def test_a_read_only_app_is_said_to_be_one(admin: KubeApi, lab: Lab) -> No
 
         await eventually(told, "the node's object says that the app may only read")
         found = (await statuses(admin))["n1"]["conditions"]
-        assert "may only read" in next(each["message"] for each in found if each["type"] == "Reserved")
+        assert "read-only" in next(each["message"] for each in found if each["type"] == "Reserved")
     assert not lab.ours()
 
 

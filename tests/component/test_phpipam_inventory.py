@@ -40,7 +40,7 @@ async def test_a_row_that_nobody_uses_any_more_and_one_outside_the_pool_are_in_i
 async def test_pools_that_share_a_subnet_are_read_once_and_both_complete() -> None:
     async with bench() as lab:
         pools = (lab.pool(name="one"), lab.pool(name="two"))
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         asked = lab.asked()
         assert (await lab.backend(*pools).inventory(pools)).pools == {"one", "two"}
         assert lab.asked() == asked + 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.phpipam.ipam import PREFIX
+from overlay_net.adapters.phpipam.rows import RECORD_PREFIX
 from overlay_net.model.errors import Exhausted
 from overlay_net.model.ipam import Reservation
 from tests.component.phpipam_support import bench, mark, owner, pool
@@ -16,7 +16,7 @@ WANTED = ip_address("192.168.100.50")
 
 
 def reservation(record: int, address: str = "192.168.100.50/24", node: str = "worker-1") -> Reservation:
-    return Reservation(ip_interface(address), "pool-1", owner(node), f"{PREFIX}{record}")
+    return Reservation(ip_interface(address), "pool-1", owner(node), f"{RECORD_PREFIX}{record}")
 
 
 # --- Any free address --------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ async def test_a_row_carries_what_people_and_we_need_to_know_it_again() -> None:
         assert (row["hostname"], row["tag"], row["ip"]) == ("worker-1", 2, "192.168.100.2")
         assert row["note"] == mark()
         assert "Kubernetes" in row["description"]
-        assert made == Reservation(ip_interface("192.168.100.2/24"), "pool-1", owner(), f"{PREFIX}{row['id']}")
+        assert made == Reservation(ip_interface("192.168.100.2/24"), "pool-1", owner(), f"{RECORD_PREFIX}{row['id']}")
 
 
 async def test_a_reservation_costs_two_calls() -> None:
@@ -156,7 +156,7 @@ async def test_a_row_is_given_back_once_and_by_its_id_only() -> None:
         kept = await backend.reserve(owner("worker-2"), lab.pool())
         await backend.release(made)
         await backend.release(made)
-        assert [f"{PREFIX}{row['id']}" for row in lab.rows()] == [kept.record]
+        assert [f"{RECORD_PREFIX}{row['id']}" for row in lab.rows()] == [kept.record]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from lab.phpipam import Faults
 from overlay_net.adapters.phpipam import PhpIpam
-from overlay_net.adapters.phpipam.responses import AnswerLost
+from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.model.errors import Unavailable
 from overlay_net.model.ipam import Reservation
 from tests.component.eventually import eventually
@@ -17,7 +17,7 @@ MINUTE = 60.0
 
 async def begun(lab: Bench) -> PhpIpam:
     """A backend that has logged in."""
-    await lab.client.subnet(lab.subnet)
+    await lab.client.read_subnet(lab.subnet)
     return lab.backend()
 
 
@@ -36,7 +36,7 @@ async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(re
         backend, subject = await begun(lab), lab.pool()
         address = ip_address("192.168.100.50") if requested else None
         lab.server.faults.lose_answer = 1
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ResponseLost):
             await backend.reserve(owner(), subject, address)
         lab.server.faults.lose_answer = 0
         (found,) = await backend.find(owner(), None)
@@ -60,7 +60,7 @@ async def test_after_a_failure_nobody_reserves_again_while_a_row_may_still_appea
     async with bench() as lab:
         backend = await begun(lab)
         lab.server.faults = faults
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ResponseLost):
             await backend.reserve(owner(), lab.pool())
         lab.server.faults = Faults()
         assert await backend.find(owner(), None) == ()
@@ -81,7 +81,7 @@ async def test_a_request_that_waits_for_the_servers_lock_is_found_when_it_is_don
     async with bench(timeout=0.5) as lab:
         backend = await begun(lab)
         async with lab.server.hold_lock():
-            with pytest.raises(AnswerLost):
+            with pytest.raises(ResponseLost):
                 await backend.reserve(owner(), lab.pool())
             for _ in range(5):
                 assert await as_a_node_does(lab, backend) is None
@@ -140,17 +140,17 @@ async def test_a_release_whose_answer_was_lost_is_done_by_the_next_one() -> None
 async def test_a_lost_answer_never_leaves_a_node_with_the_gateways_address(lost: Faults) -> None:
     """The gateway of this pool has no row in phpIPAM, and is the lowest free address there."""
     async with bench(timeout=0.5) as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         bare = lab.server.add_subnet(1, "10.0.0.0/24")
         subject = pool(bare, "10.0.0.0/24", "10.0.0.1")
         backend = lab.backend(subject)
         lab.server.faults = lost
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ResponseLost):
             await backend.reserve(owner(), subject)
         assert [row["ip"] for row in lab.rows(bare)] == ["10.0.0.1"]
         # It cannot be removed at once either.
         lab.server.faults = Faults(lock_timeout=1)
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ResponseLost):
             await backend.find(owner(), None)
         lab.server.faults = Faults()
         assert await backend.find(owner(), None) == ()
@@ -164,7 +164,7 @@ async def test_an_address_that_a_node_has_stays_though_it_would_not_be_handed_ou
         made = await backend.reserve(owner(), lab.pool())
         narrowed = lab.backend(lab.pool(exclude=["192.168.100.2"]))
         lab.server.faults.lose_answer = 1
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ResponseLost):
             await narrowed.reserve(owner(uid="uid-2"), lab.pool(), made.address.ip)
         lab.server.faults.lose_answer = 0
         (found,) = await narrowed.find(owner(uid="uid-2"), made.address.ip)

@@ -11,7 +11,7 @@ from aiohttp import web
 from lab.phpipam import Faults
 from lab.phpipam import PhpIpam as Server
 from overlay_net.adapters.phpipam import Secret
-from overlay_net.adapters.phpipam.responses import AnswerLost
+from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError, Unavailable
 from tests.component.phpipam_support import (
     CODE,
@@ -65,22 +65,22 @@ async def test_each_failure_says_nothing_about_a_row_and_only_a_write_may_have_b
     break_it: Fault, perhaps_done: bool
 ) -> None:
     async with bench(timeout=0.5) as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         break_it(lab.server)
         with pytest.raises(Unavailable) as read:
-            await lab.client.by_hostname("worker-1")
+            await lab.client.search_hostname("worker-1")
         assert not isinstance(read.value, CredentialsRefused)
         with pytest.raises(Unavailable) as write:
-            await lab.client.first_free(lab.subnet, {"hostname": "worker-1"})
-        assert isinstance(write.value, AnswerLost) == perhaps_done
+            await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
+        assert isinstance(write.value, ResponseLost) == perhaps_done
 
 
 async def test_a_write_lock_that_was_waited_for_in_vain_is_a_failure_although_the_status_is_200() -> None:
     async with bench() as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         lab.server.faults.lock_timeout = 1
-        with pytest.raises(AnswerLost, match="Cannot obtain lock"):
-            await lab.client.first_free(lab.subnet, {"hostname": "worker-1"})
+        with pytest.raises(ResponseLost, match="Cannot obtain lock"):
+            await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
         assert lab.rows() == []
 
 
@@ -92,7 +92,7 @@ async def test_a_log_in_that_fails_keeps_nobody_waiting_once_phpipam_is_back(bre
         backend = lab.backend()
         with pytest.raises(Unavailable) as failed:
             await backend.reserve(owner(), lab.pool())
-        assert not isinstance(failed.value, AnswerLost)
+        assert not isinstance(failed.value, ResponseLost)
         lab.server.faults = Faults()
         lab.server.backend_up = lab.server.database_up = lab.server.api_enabled = True
         lab.clock.forward(failed.value.retry_after or 0)
@@ -102,9 +102,9 @@ async def test_a_log_in_that_fails_keeps_nobody_waiting_once_phpipam_is_back(bre
 
 async def test_a_server_that_is_not_there_is_unavailable_and_nothing_was_asked() -> None:
     async with bench(url="http://127.0.0.1:9") as lab:
-        with pytest.raises(Unavailable, match="cannot be reached") as refused:
-            await lab.client.first_free(lab.subnet, {"hostname": "worker-1"})
-        assert not isinstance(refused.value, AnswerLost)
+        with pytest.raises(Unavailable, match="phpIPAM is unreachable") as refused:
+            await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
+        assert not isinstance(refused.value, ResponseLost)
 
 
 @asynccontextmanager
@@ -134,8 +134,8 @@ async def test_a_redirect_is_not_followed_with_our_password() -> None:
             return web.Response(status=302, headers={"Location": f"{trap}{request.path}"})
 
         async with another_server(redirect) as (url, asked), bench(url=url) as lab:
-            with pytest.raises(CredentialsRefused, match="the URL leads elsewhere"):
-                await lab.client.subnet(lab.subnet)
+            with pytest.raises(CredentialsRefused, match=r"redirect; set phpipam\.url"):
+                await lab.client.read_subnet(lab.subnet)
             assert len(asked) == 1
             assert trapped == []
 
@@ -147,7 +147,7 @@ async def test_a_redirect_is_not_followed_with_our_password() -> None:
 async def test_an_answer_that_phpipam_never_gives_is_a_failure_and_no_crash(body: str) -> None:
     async with another_server(lambda _: web.Response(text=body)) as (url, _), bench(url=url) as lab:
         with pytest.raises(Unavailable):
-            await lab.client.subnet(lab.subnet)
+            await lab.client.read_subnet(lab.subnet)
 
 
 # --- The gate ----------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ async def test_an_answer_that_phpipam_never_gives_is_a_failure_and_no_crash(body
 
 async def failing(lab: Bench, number: int = 1) -> list[Unavailable]:
     """What so many calls at the same time are told."""
-    calls = (lab.client.subnet(lab.subnet) for _ in range(number))
+    calls = (lab.client.read_subnet(lab.subnet) for _ in range(number))
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, Unavailable) for answer in answers)
     return [answer for answer in answers if isinstance(answer, Unavailable)]
@@ -163,7 +163,7 @@ async def failing(lab: Bench, number: int = 1) -> list[Unavailable]:
 
 async def test_after_three_failures_in_a_row_callers_are_refused_at_once() -> None:
     async with bench() as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         backend_down(lab.server)
         for _ in range(3):
             await failing(lab)
@@ -180,13 +180,13 @@ async def test_failures_that_are_not_in_a_row_close_nothing() -> None:
             await failing(lab)
             await failing(lab)
             lab.server.backend_up = True
-            await lab.client.subnet(lab.subnet)
+            await lab.client.read_subnet(lab.subnet)
         assert lab.breaker.error is None
 
 
 async def test_an_outage_is_probed_by_one_caller_at_a_time_after_growing_pauses_and_ends_by_itself() -> None:
     async with bench() as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         backend_down(lab.server)
         for _ in range(3):
             await failing(lab)
@@ -208,14 +208,14 @@ async def test_an_outage_is_probed_by_one_caller_at_a_time_after_growing_pauses_
         lab.server.backend_up = True
         lab.clock.forward(31)
         assert lab.reopened == []
-        assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet
+        assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
         assert lab.reopened == [lab.clock()]
         assert lab.breaker.error is None
 
 
 async def test_callers_that_queue_behind_a_dead_server_are_told_without_asking_it() -> None:
     async with bench(timeout=0.5, concurrency=4) as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         lab.server.faults.hang = 1
         asked = lab.asked()
         await failing(lab, 60)
@@ -235,19 +235,19 @@ async def test_no_password_and_no_token_is_in_any_error_or_log(caplog: pytest.Lo
         for before in (True, False):
             async with bench(timeout=0.5) as lab:
                 if before:
-                    await lab.client.subnet(lab.subnet)
+                    await lab.client.read_subnet(lab.subnet)
                     tokens.add(lab.server.users[USER].token or "")
                 assert callable(break_it)
                 break_it(lab.server)
                 answers = await asyncio.gather(
-                    *(lab.client.first_free(lab.subnet, {"hostname": "worker-1"}) for _ in range(5)),
+                    *(lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"}) for _ in range(5)),
                     return_exceptions=True,
                 )
                 errors += [answer for answer in answers if isinstance(answer, BaseException)]
     for settings in ({"permission": 0}, {"permission": 1}, {"security": "ssl_token"}, {"app": "none"}):
         async with bench(**settings) as lab:
             try:
-                await lab.client.first_free(lab.subnet, {"hostname": "worker-1"})
+                await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
             except OverlayNetError as error:
                 errors.append(error)
     async with bench(url="http://127.0.0.1:9") as lab:

@@ -11,9 +11,9 @@ from tests.component.phpipam_support import APP, bench, owner
 
 async def test_an_app_that_may_only_read_says_so_and_nobody_logs_in_again() -> None:
     async with bench(permission=1) as lab:
-        await lab.client.subnet(lab.subnet)
+        await lab.client.read_subnet(lab.subnet)
         for _ in range(5):
-            with pytest.raises(Refused, match=r"may only read.*permission to write"):
+            with pytest.raises(Refused, match=r"read-only; set its permissions to Read / Write"):
                 await lab.backend().reserve(owner(), lab.pool())
         assert lab.server.logins == 1
         assert lab.breaker.error is None
@@ -33,11 +33,11 @@ async def test_an_app_that_lets_nobody_in_is_refused_with_what_to_set(
 ) -> None:
     async with bench(app=app, **settings) as lab:
         with pytest.raises(CredentialsRefused, match=named):
-            await lab.client.subnet(lab.subnet)
+            await lab.client.read_subnet(lab.subnet)
         asked = lab.asked()
         for _ in range(20):
             with pytest.raises(CredentialsRefused):
-                await lab.client.subnet(lab.subnet)
+                await lab.client.read_subnet(lab.subnet)
         assert lab.asked() == asked == 1
 
 
@@ -65,16 +65,16 @@ async def test_a_life_of_an_address_on_every_version(version: str, stringify: bo
 async def test_a_list_of_nothing_is_empty_but_an_unknown_subnet_is_an_error(version: str) -> None:
     async with bench(version=version) as lab:
         bare = lab.server.add_subnet(1, "10.9.0.0/24")
-        assert await lab.client.rows(bare) == []
+        assert await lab.client.list_rows(bare) == []
         query = {"filter_by": "note", "filter_value": "nothing", "filter_match": "partial"}
-        assert await lab.client.rows(lab.subnet, query) == []
-        assert await lab.client.by_hostname("nobody") == []
-        assert await lab.client.by_ip("192.168.100.77") == []
-        assert await lab.client.children(lab.subnet) == []
+        assert await lab.client.list_rows(lab.subnet, query) == []
+        assert await lab.client.search_hostname("nobody") == []
+        assert await lab.client.search_address("192.168.100.77") == []
+        assert await lab.client.list_children(lab.subnet) == []
         with pytest.raises(NotFound):
-            await lab.client.rows(999)
+            await lab.client.list_rows(999)
         with pytest.raises(OverlayNetError):
-            await lab.client.subnet(999)
+            await lab.client.read_subnet(999)
         assert lab.breaker.error is None
 
 
@@ -88,5 +88,5 @@ async def test_proxies_and_netrc_of_the_environment_are_not_used(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     async with bench() as lab:
-        assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet
+        assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
         assert lab.server.failed_logins == []

@@ -52,7 +52,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_named_and_the_code_is_no
     tls = served_as(authority, "127.0.0.1")
     async with bench(tls=tls, ca_file=others.certificate, secret=Secret(code=CODE), **WITH_CODE) as lab:
         with pytest.raises(Unavailable, match="certificate") as refused:
-            await lab.client.subnet(lab.subnet)
+            await lab.client.read_subnet(lab.subnet)
         assert lab.asked() == 0
         assert_nothing_secret(caplog, [refused.value], [CODE])
 
@@ -61,14 +61,14 @@ async def test_a_certificate_of_another_host_is_refused(authority: Authority) ->
     tls = served_as(authority, "phpipam.example.com")
     async with bench(tls=tls, ca_file=authority.certificate, secret=Secret(code=CODE), **WITH_CODE) as lab:
         with pytest.raises(Unavailable, match="certificate"):
-            await lab.client.subnet(lab.subnet)
+            await lab.client.read_subnet(lab.subnet)
         assert lab.asked() == 0
 
 
 async def test_without_verification_any_certificate_will_do(authority: Authority) -> None:
     tls = served_as(authority, "phpipam.example.com")
     async with bench(tls=tls, insecure=True, secret=Secret(code=CODE), **WITH_CODE) as lab:
-        assert (await lab.client.subnet(lab.subnet))["id"] == lab.subnet
+        assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["a code of no app", "the code of another app"])
@@ -81,11 +81,11 @@ async def test_a_wrong_code_is_refused_once_and_not_told(
     async with bench(tls=tls, ca_file=authority.certificate, secret=Secret(code=wrong), **WITH_CODE) as lab:
         if other:
             lab.server.add_app("other", "ssl_code", code=wrong)
-        with pytest.raises(CredentialsRefused, match="refuses the code") as refused:
-            await lab.client.subnet(lab.subnet)
+        with pytest.raises(CredentialsRefused, match="rejected the app code") as refused:
+            await lab.client.read_subnet(lab.subnet)
         for _ in range(20):
             with pytest.raises(CredentialsRefused):
-                await lab.client.subnet(lab.subnet)
+                await lab.client.read_subnet(lab.subnet)
         assert lab.asked() == 1
         assert_nothing_secret(caplog, [refused.value], [wrong, CODE])
 

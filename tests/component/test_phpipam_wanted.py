@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.phpipam.ipam import PREFIX
+from overlay_net.adapters.phpipam.rows import RECORD_PREFIX
 from overlay_net.model.errors import AddressTaken
 from overlay_net.model.ipam import Reservation
 from tests.component.phpipam_support import bench, mark, owner
@@ -48,7 +48,7 @@ async def test_a_row_of_the_nodes_earlier_life_is_taken_over_with_what_people_wr
         record = lab.server.add_address(lab.subnet, str(WANTED), hostname="worker-1", note=note, tag=4)
         made = await lab.backend().reserve(owner(uid="uid-new"), lab.pool(), WANTED, adopt=adopt)
         (row,) = lab.rows()
-        assert made.record == f"{PREFIX}{record}"
+        assert made.record == f"{RECORD_PREFIX}{record}"
         assert made.owner.uid == "uid-new"
         assert (row["note"], row["tag"]) == (f"asked for by Bob\n{mark(uid='uid-new')}\nticket 7", 4)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.adapters.phpipam.owner_tag import encode_owner, find_owner, marked, sign_of
-from overlay_net.adapters.phpipam.responses import AnswerLost, NothingFound, TokenRefused, data_of
+from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, find_owner, with_owner_tag
+from overlay_net.adapters.phpipam.responses import NothingFound, ResponseLost, TokenRefused, parse_response
 from overlay_net.adapters.phpipam.rows import Row
 from overlay_net.model.errors import Conflict, CredentialsRefused, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner
@@ -39,7 +39,7 @@ TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too 
         (403, "Please provide token", TokenRefused),
         (401, "invalid permissions", Refused),
         (500, "Your IP has been blocked for 5 minutes because of excessive login failures", Unavailable),
-        (500, "Invalid username or password", AnswerLost),
+        (500, "Invalid username or password", ResponseLost),
         (400, "Invalid controller", Refused),
         (415, "Invalid Content type application/octet-stream", Refused),
         (400, "Invalid JSON: Syntax error", Refused),
@@ -67,7 +67,7 @@ TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too 
         (400, "Tag does not exist", Refused),
         (400, "IP address cannot be changed", Refused),
         (500, TOO_LONG, Refused),
-        (500, "Error: Missing primary key", AnswerLost),
+        (500, "Error: Missing primary key", ResponseLost),
         (503, "Transaction timed out after 30 seconds because of transaction lock", Unavailable),
     ],
 )
@@ -75,7 +75,7 @@ def test_each_failure_of_the_api_is_one_of_ours_and_repeats_its_words(
     status: int, message: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error) as raised:
-        data_of(status, failure(status, message), WHAT)
+        parse_response(status, failure(status, message), WHAT)
     assert type(raised.value) is error
     assert WHAT in str(raised.value)
     assert message in str(raised.value)
@@ -92,42 +92,44 @@ def test_each_failure_of_the_api_is_one_of_ours_and_repeats_its_words(
 )
 def test_up_to_1_4_a_failure_comes_with_status_200(message: str, error: type[Exception]) -> None:
     with pytest.raises(error) as raised:
-        data_of(200, failure(200, message), WHAT)
+        parse_response(200, failure(200, message), WHAT)
     assert type(raised.value) is error
 
 
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        pytest.param(200, failure(500, "Cannot obtain lock for /tmp/x after 30.0 seconds"), AnswerLost, id="lock"),
-        pytest.param(200, failure(500, "MySQL wait timeout exceeded after 30 seconds"), AnswerLost, id="mysql lock"),
+        pytest.param(200, failure(500, "Cannot obtain lock for /tmp/x after 30.0 seconds"), ResponseLost, id="lock"),
+        pytest.param(200, failure(500, "MySQL wait timeout exceeded after 30 seconds"), ResponseLost, id="mysql lock"),
         pytest.param(
             501, b'{"code":501,"success":true,"message":"Method not implemented"}', Refused, id="success of nothing"
         ),
-        pytest.param(500, b"", AnswerLost, id="a fatal PHP error"),
-        pytest.param(502, b"<html><h1>502 Bad Gateway</h1></html>", AnswerLost, id="nginx"),
-        pytest.param(200, b"<div class='alert'>Invalid ping path</div>", AnswerLost, id="HTML with 200"),
-        pytest.param(404, b'<div></div>{"code":404,"success":false}', AnswerLost, id="HTML before JSON"),
-        pytest.param(200, b"\xff\xfe", AnswerLost, id="no text"),
-        pytest.param(200, b"[]", AnswerLost, id="a list"),
-        pytest.param(200, b"{}", AnswerLost, id="another API"),
+        pytest.param(500, b"", ResponseLost, id="a fatal PHP error"),
+        pytest.param(502, b"<html><h1>502 Bad Gateway</h1></html>", ResponseLost, id="nginx"),
+        pytest.param(200, b"<div class='alert'>Invalid ping path</div>", ResponseLost, id="HTML with 200"),
+        pytest.param(404, b'<div></div>{"code":404,"success":false}', ResponseLost, id="HTML before JSON"),
+        pytest.param(200, b"\xff\xfe", ResponseLost, id="no text"),
+        pytest.param(200, b"[]", ResponseLost, id="a list"),
+        pytest.param(200, b"{}", ResponseLost, id="another API"),
         pytest.param(500, b'{"success": true, "code": 200}', NotFound, id="a success that contradicts its status"),
     ],
 )
 def test_what_is_no_success_in_every_respect_is_a_failure(status: int, body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
-        data_of(status, body, WHAT)
+        parse_response(status, body, WHAT)
 
 
 def test_a_success_gives_what_is_in_it() -> None:
     body = b'{"code":201,"success":true,"message":"Address created","id":"12","data":"192.168.100.2","time":0.004}'
-    assert data_of(201, body, WHAT)["id"] == "12"
-    assert data_of(200, b'{"code":200,"success":true,"message":"Address deleted"}', WHAT).get("data") is None
+    assert parse_response(201, body, WHAT)["id"] == "12"
+    assert parse_response(200, b'{"code":200,"success":true,"message":"Address deleted"}', WHAT).get("data") is None
 
 
 def test_a_lock_out_says_for_how_long() -> None:
     with pytest.raises(Unavailable) as raised:
-        data_of(500, failure(500, "Your IP has been blocked for 5 minutes because of excessive login failures"), WHAT)
+        parse_response(
+            500, failure(500, "Your IP has been blocked for 5 minutes because of excessive login failures"), WHAT
+        )
     assert raised.value.retry_after == 300
 
 
@@ -140,18 +142,18 @@ words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80).fil
 
 @given(owners, words)
 def test_a_mark_is_read_back_after_whatever_people_wrote(owner: Owner, before: str) -> None:
-    text = marked(before, owner)
+    text = with_owner_tag(before, owner)
     assert find_owner(text) == owner
     assert before.strip() in text
-    assert sign_of(owner.cluster) in text
-    assert marked(text, owner) == text
+    assert cluster_filter(owner.cluster) in text
+    assert with_owner_tag(text, owner) == text
 
 
 @given(owners, owners, words, words)
 def test_an_earlier_mark_is_replaced_in_place_and_the_words_around_it_stay(
     old: Owner, new: Owner, before: str, behind: str
 ) -> None:
-    text = marked(f"{before}\n{encode_owner(old)}\n{behind}", new)
+    text = with_owner_tag(f"{before}\n{encode_owner(old)}\n{behind}", new)
     assert text == f"{before}\n{encode_owner(new)}\n{behind}"
     assert find_owner(text) == new
 

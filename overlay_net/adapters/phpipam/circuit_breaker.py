@@ -1,7 +1,8 @@
-"""When phpIPAM is not asked: while it does not answer, while it has locked us out, while it refuses who we are.
+"""A circuit breaker for phpIPAM: no requests during an outage, while our address is blocked, or with bad credentials.
 
-A server in trouble is asked by one caller at a time, after growing pauses; everybody else is told at once what is wrong
-and for how long, and waits in a queue instead of in a connection.
+Closed, it admits every call. Open, it fails each call at once with the error that opened it, so that callers wait in
+their queue instead of in a connection. Half-open, it admits one call at a time, whose result closes or reopens it; the
+pauses between these calls grow.
 """
 
 import logging
@@ -12,15 +13,18 @@ from overlay_net.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-TOLERATED = 3
-"""Failures in a row, with nothing good in between, that are taken for an outage."""
+FAILURE_THRESHOLD = 3
+"""Consecutive failures that open the breaker."""
 
 REFUSED_SECONDS = 300.0
-"""Between two tries with credentials that were refused: eleven failures would lock out everybody behind our address."""
+"""Between two attempts with rejected credentials: phpIPAM blocks a source address after eleven failed logins."""
 
 
 class CircuitBreaker:
-    """``clock`` gives seconds that only grow; ``on_recovery`` is called when phpIPAM answers again."""
+    """``clock`` is monotonic, in seconds; ``probe_seconds`` is how long a half-open breaker waits for its one call.
+
+    ``on_recovery`` is called when phpIPAM answers again.
+    """
 
     def __init__(
         self,
@@ -35,60 +39,64 @@ class CircuitBreaker:
         self._backoff = backoff or Backoff(base=0.5, cap=30.0)
         self._failures = 0
         self._error: Unavailable | None = None
-        self._until = 0.0
-        self._closings = 0
+        self._next_probe = 0.0
+        self._openings = 0
 
     @property
     def error(self) -> Unavailable | None:
-        """What keeps it closed."""
+        """The error that opened the breaker; None while it is closed."""
         return self._error
 
-    def enter(self) -> int:
-        """A ticket to ask. Raises what is wrong, with the seconds until the next try, while nobody may."""
+    def admit(self) -> int:
+        """Admit a call or raise the error that opened the breaker, with the seconds until the next probe.
+
+        Returns how often the breaker has opened so far, for ``recheck``.
+        """
         if self._error is not None:
-            left = self._until - self._clock()
-            if left > 0:
-                raise self._told(left)
-            # This caller goes ahead; the others wait for what it finds.
-            self._until = self._clock() + self._probe_seconds
-        return self._closings
+            remaining = self._next_probe - self._clock()
+            if remaining > 0:
+                raise self._error_for_caller(remaining)
+            # Half-open: this call is the probe, and the others fail until its result is known.
+            self._next_probe = self._clock() + self._probe_seconds
+        return self._openings
 
-    def recheck(self, ticket: int) -> None:
-        """For a caller that had to wait since it entered: raises what went wrong meanwhile."""
-        if self._error is not None and ticket != self._closings:
-            raise self._told(max(0.0, self._until - self._clock()))
+    def recheck(self, openings: int) -> None:
+        """For a call that has waited since it was admitted: raise the error if the breaker has opened meanwhile."""
+        if self._error is not None and openings != self._openings:
+            raise self._error_for_caller(max(0.0, self._next_probe - self._clock()))
 
-    def failed(self, error: Unavailable) -> None:
-        """A call ended so. Closes the gate for credentials, for a lock-out, and for failures in a row."""
+    def record_failure(self, error: Unavailable) -> None:
+        """Open the breaker for rejected credentials, a blocked address, or consecutive failures."""
         self._failures += 1
         if isinstance(error, CredentialsRefused):
-            self._close(error, REFUSED_SECONDS)
+            self._open(error, REFUSED_SECONDS)
         elif error.retry_after is not None:
-            self._close(error, error.retry_after)
-        elif self._failures >= TOLERATED or self._error is not None:
-            self._close(error, self._backoff.delay(max(1, self._failures - TOLERATED + 1)))
+            self._open(error, error.retry_after)
+        elif self._failures >= FAILURE_THRESHOLD or self._error is not None:
+            self._open(error, self._backoff.delay(max(1, self._failures - FAILURE_THRESHOLD + 1)))
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
+        """Close the breaker."""
         self._failures = 0
         if self._error is not None:
-            log.info("phpIPAM answers again")
+            log.info("phpIPAM is reachable again")
             self._error = None
             self._on_recovery()
 
-    def reset(self) -> None:
-        """What closed it may be over: let the next caller try."""
+    def allow_probe(self) -> None:
+        """The cause may be gone: make an open breaker half-open now."""
         self._failures = 0
         if self._error is not None:
-            self._until = self._clock()
+            self._next_probe = self._clock()
             self._on_recovery()
 
-    def _close(self, error: Unavailable, seconds: float) -> None:
+    def _open(self, error: Unavailable, seconds: float) -> None:
         if self._error is None or str(self._error) != str(error):
-            log.warning("phpIPAM is not asked for %.1f s: %s", seconds, error)
+            log.warning("pausing requests to phpIPAM", extra={"seconds": round(seconds, 1), "error": str(error)})
         self._error = error
-        self._until = self._clock() + seconds
-        self._closings += 1
+        self._next_probe = self._clock() + seconds
+        self._openings += 1
 
-    def _told(self, seconds: float) -> Unavailable:
+    def _error_for_caller(self, retry_after: float) -> Unavailable:
         assert self._error is not None
-        return type(self._error)(str(self._error), retry_after=seconds)
+        return type(self._error)(str(self._error), retry_after=retry_after)

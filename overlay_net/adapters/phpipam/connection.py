@@ -1,4 +1,4 @@
-"""Where phpIPAM is and how its certificate is trusted: one HTTP session for all calls."""
+"""The HTTP session to phpIPAM: trusted certificates, proxy, time-outs and the number of connections."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -16,18 +16,20 @@ CONNECT_SECONDS = 5.0
 async def connect_phpipam(
     *, ca_file: Path | None, insecure: bool, proxy: str | None, timeout: float, connections: int
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session without cookies, without netrc and without the environment's proxies. Raises ConfigurationError."""
+    """A session that ignores cookies, .netrc and the proxy variables of the environment.
+
+    ``timeout`` is that of a whole request, in seconds. Raises ConfigurationError for an unusable ``ca_file``."""
     try:
         tls = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"phpipam.ca_file: {str(ca_file)!r} holds no usable certificates: {error}") from None
+        raise ConfigurationError(f"phpipam.ca_file: {str(ca_file)!r} has no usable certificates: {error}") from None
     if insecure:
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=tls),
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
-        # phpIPAM takes a cookie for a PHP session, and serialises the calls of one session.
+        # A cookie selects a PHP session, and phpIPAM serialises the requests of one session.
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         proxy=proxy,

@@ -1,4 +1,4 @@
-"""User and password, or app code: from a mounted secret that may change at any moment, or from the environment."""
+"""phpIPAM credentials, username and password or app code: from a mounted Secret, which may change, or from settings."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from overlay_net.model.errors import ConfigurationError, CredentialsRefused
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the files. The kubelet swaps a link when a secret changes, which no file notices."""
+POLL_SECONDS = 1.0
+"""Between two reads of the files. The kubelet updates a Secret by replacing a symbolic link, so they are polled."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """What is shown to phpIPAM; ``code`` alone, or ``username`` and ``password``."""
+    """What authenticates us: ``code`` alone, or ``username`` and ``password``."""
 
     username: str = ""
     password: str = ""
@@ -21,7 +21,7 @@ class Secret:
 
 
 class Credentials:
-    """``directory`` holds the files ``username`` and ``password``, or ``code``; ``fixed`` is used without one."""
+    """``directory`` contains the files ``username`` and ``password``, or ``code``; without it ``fixed`` is used."""
 
     def __init__(self, directory: Path | None, fixed: Secret, *, code: bool) -> None:
         self._directory = directory
@@ -29,20 +29,22 @@ class Credentials:
         self._names = ("code",) if code else ("username", "password")
 
     def read(self) -> Secret:
-        """The secret as it is now. Raises CredentialsRefused, which names what is missing and never what is there."""
+        """The current secret. Raises CredentialsRefused, whose message names the field and never its value."""
         if self._directory is None:
-            found = {name: getattr(self._fixed, name) for name in self._names}
+            values = {name: getattr(self._fixed, name) for name in self._names}
         else:
-            found = {name: self._file(self._directory / name) for name in self._names}
-        for name, value in found.items():
+            values = {name: _read_file(self._directory / name) for name in self._names}
+        for name, value in values.items():
             if not value:
-                raise CredentialsRefused(f"phpIPAM credentials: {name} is empty")
+                raise CredentialsRefused(f"phpIPAM credentials: {name} is empty; set it in the Secret")
             if not value.isprintable():
-                raise CredentialsRefused(f"phpIPAM credentials: {name} has a line break or another control character")
-        return Secret(**found)
+                raise CredentialsRefused(
+                    f"phpIPAM credentials: {name} contains a line break or control character; remove it"
+                )
+        return Secret(**values)
 
     def check(self) -> None:
-        """Raises ConfigurationError where a directory was named that does not hold the files."""
+        """Raise ConfigurationError if the credentials are missing or unusable."""
         try:
             self.read()
         except CredentialsRefused as error:
@@ -50,24 +52,24 @@ class Credentials:
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Await ``changed`` after each change of the files, until cancelled."""
-        before = self._content()
+        last = self._read_or_none()
         while self._directory is not None:
-            await asyncio.sleep(LOOK_EVERY)
-            now = self._content()
-            if now != before:
-                before = now
+            await asyncio.sleep(POLL_SECONDS)
+            current = self._read_or_none()
+            if current != last:
+                last = current
                 await changed()
 
-    def _content(self) -> Secret | None:
+    def _read_or_none(self) -> Secret | None:
         try:
             return self.read()
         except CredentialsRefused:
             return None
 
-    @staticmethod
-    def _file(path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is no text"
-            raise CredentialsRefused(f"phpIPAM credentials: {path}: {reason}") from None
+
+def _read_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not valid UTF-8 text"
+        raise CredentialsRefused(f"phpIPAM credentials: {path}: {reason}") from None

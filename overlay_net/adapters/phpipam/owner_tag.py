@@ -1,32 +1,34 @@
-"""Our mark on a row: which cluster, node and Node object it belongs to, as one line of text in a field for people.
+"""The owner tag: one line in a text field of a phpIPAM row that names the cluster, node and Node object it belongs to.
 
-A row without this line is somebody else's. The line may stand among other text: people write into the same field.
+A row without this line was not made by overlay_net. People edit the same field, so other text may surround the line.
 """
 
 import re
 
 from overlay_net.model.ipam import Owner
 
-_MARK = re.compile(r"overlay-net cluster=(\S+) node=(\S+) uid=(\S*)")
+_OWNER_TAG = re.compile(r"overlay-net cluster=(\S+) node=(\S+) uid=(\S*)")
 
 
 def encode_owner(owner: Owner) -> str:
-    return f"overlay-net cluster={owner.cluster} node={owner.node} uid={owner.uid}"
+    return f"{cluster_filter(owner.cluster)} node={owner.node} uid={owner.uid}"
 
 
-def sign_of(cluster: str) -> str:
-    """The part of a mark that every row of a cluster has: what a server-side filter looks for."""
-    return f"overlay-net cluster={cluster} "
+def cluster_filter(cluster: str) -> str:
+    """The text that the tags of all rows of a cluster contain, for a filter on the server.
+
+    Clusters whose id starts with ``cluster`` match as well: check the owner of each row."""
+    return f"overlay-net cluster={cluster}"
 
 
 def find_owner(text: str) -> Owner | None:
-    found = _MARK.search(text)
+    found = _OWNER_TAG.search(text)
     return Owner(*found.groups()) if found else None
 
 
-def marked(text: str, owner: Owner) -> str:
-    """``text`` with the mark of ``owner`` in place of an earlier one, or after whatever people wrote."""
-    mark = encode_owner(owner)
-    if _MARK.search(text):
-        return _MARK.sub(lambda _: mark, text, count=1)
-    return f"{text.rstrip()}\n{mark}" if text.strip() else mark
+def with_owner_tag(text: str, owner: Owner) -> str:
+    """``text`` with the tag of ``owner`` replacing an earlier one, or appended on a line of its own."""
+    tag = encode_owner(owner)
+    if _OWNER_TAG.search(text):
+        return _OWNER_TAG.sub(lambda _: tag, text, count=1)
+    return f"{text.rstrip()}\n{tag}" if text.strip() else tag

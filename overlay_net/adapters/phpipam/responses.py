@@ -1,8 +1,8 @@
-"""What an answer of phpIPAM means: its data, or one of the errors of model.errors.
+"""A response of phpIPAM, parsed: the envelope of a success, or one of the errors of model.errors.
 
-An answer is judged by HTTP status, by whether it is JSON, and by ``success`` and ``code`` in it: failures come with
-status 200, successes of nothing with ``success`` true, and a dead backend answers in HTML or not at all. Versions up to
-1.4 say "not found" with status 200.
+A success needs a good HTTP status, a JSON body, and good ``success`` and ``code`` in it: phpIPAM reports failures with
+status 200 and unimplemented methods with ``success`` true, and a failed backend returns HTML or nothing. Versions up to
+1.4 report "not found" with status 200.
 """
 
 import json
@@ -20,18 +20,18 @@ from overlay_net.model.errors import (
 )
 
 BLOCKED_SECONDS = 300.0
-"""How long a locked-out source address stays so; whoever calls meanwhile is refused, with valid tokens too."""
+"""How long phpIPAM blocks a source address after failed logins; it then rejects valid tokens from there as well."""
 
-_SECURITY = "choose 'SSL with User token' (auth: token) or 'SSL with App code token' (auth: code)"
-_APP = {
+_SECURITY = "set it to 'SSL with User token' (auth: token) or 'SSL with App code token' (auth: code)"
+_APP_ERRORS = {
     "Invalid application id": "set app_id to the App id of an API app",
-    "SSL connection is required for API": "the app demands https, or 'none' is not allowed on the server",
-    "Application disabled": "the app is disabled",
-    # An app with encrypted requests says so of every request that is not (recording 654).
-    "Invalid enc_request": f"the app's security is 'crypt', which is not spoken here: {_SECURITY}",
-    "Invalid app security": f"the app's security is one that phpIPAM does not know any more: {_SECURITY}",
+    "SSL connection is required for API": "use an https URL; security 'none' needs api_allow_unsafe on the server",
+    "Application disabled": "the API app is disabled; enable it in phpIPAM",
+    # The response of an app with encrypted requests to any other request (recording 654).
+    "Invalid enc_request": f"the API app has the security 'Encrypted' (crypt), which is not supported; {_SECURITY}",
+    "Invalid app security": f"the API app has a security that phpIPAM no longer supports; {_SECURITY}",
 }
-_NONE_IN_LIST = (
+_EMPTY_LIST = (
     "No addresses found",
     "No results (filter applied)",
     "No slaves",
@@ -40,8 +40,8 @@ _NONE_IN_LIST = (
 )
 
 
-class AnswerLost(Unavailable):
-    """The request may have been carried out: look before doing it again."""
+class ResponseLost(Unavailable):
+    """The request may have been carried out: check before repeating it."""
 
 
 class TokenRefused(ApiError):
@@ -49,38 +49,39 @@ class TokenRefused(ApiError):
 
 
 class NothingFound(NotFound):
-    """An empty list, which phpIPAM reports as an error; the thing that was asked about exists."""
+    """An empty list, which phpIPAM reports as an error; the object that contains the list exists."""
 
 
-def data_of(status: int, body: bytes, what: str) -> dict[str, Any]:
-    """The envelope of a successful answer: ``data``, ``id``, ``message``, as far as they are set.
+def parse_response(status: int, body: bytes, request: str) -> dict[str, Any]:
+    """The envelope of a success, with ``data``, ``id`` and ``message`` as far as they are set.
 
-    Raises Exhausted, NotFound, Conflict, Refused, Unavailable, AnswerLost, CredentialsRefused, TokenRefused.
+    ``request`` names the request in errors. Raises Exhausted, NotFound, Conflict, Refused, Unavailable, ResponseLost,
+    CredentialsRefused, TokenRefused.
     """
     try:
         envelope = json.loads(body)
     except ValueError:
         envelope = None
     if not isinstance(envelope, dict) or "success" not in envelope:
-        raise AnswerLost(f"{what}: {status} without an answer of phpIPAM")
+        raise ResponseLost(f"{request}: {status} without a response of the phpIPAM API")
     code = envelope.get("code")
     code = code if isinstance(code, int) else status
-    # "Method not implemented" comes with success.
+    # "Method not implemented" has success true.
     if envelope["success"] is True and 200 <= code < 300 and 200 <= status < 300:
         return envelope
     message = envelope.get("message")
-    raise _error(code, message if isinstance(message, str) else "", what)
+    raise _parse_error(code, message if isinstance(message, str) else "", request)
 
 
-def _error(code: int, message: str, what: str) -> OverlayNetError:
-    text = f"{what}: {code} {message}".rstrip()
+def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
+    text = f"{request}: {code} {message}".rstrip()
     if message.startswith("Your IP has been blocked"):
-        return Unavailable(f"{text} (nothing is asked until that is over)", retry_after=BLOCKED_SECONDS)
-    if message in _APP:
-        return CredentialsRefused(f"{text}: {_APP[message]}")
+        return Unavailable(f"{text} (no requests until the block expires)", retry_after=BLOCKED_SECONDS)
+    if message in _APP_ERRORS:
+        return CredentialsRefused(f"{text}: {_APP_ERRORS[message]}")
     if message.startswith("No free addresses found"):
         return Exhausted(text)
-    if message.startswith(_NONE_IN_LIST):
+    if message.startswith(_EMPTY_LIST):
         return NothingFound(text)
     if "1062 Duplicate entry" in message:
         return Conflict(text)
@@ -88,16 +89,16 @@ def _error(code: int, message: str, what: str) -> OverlayNetError:
         return NotFound(text)
     if " is not a valid address for subnet " in message or "SQLSTATE[22" in message or "SQLSTATE[01" in message:
         return Refused(text)
-    return _by_code(code, message, text)
+    return _error_of_code(code, message, text)
 
 
-def _by_code(code: int, message: str, text: str) -> OverlayNetError:
+def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:
     match code:
         case 401 if message == "invalid permissions":
-            return Refused(f"{text}: the app may only read, give it the permission to write")
+            return Refused(f"{text}: the API app is read-only; set its permissions to Read / Write")
         case 401 | 403:
             return TokenRefused(text)
-        # Up to 1.4 what is not there is told with status 200.
+        # Versions up to 1.4 report a missing object with status 200.
         case 404 | 200:
             return NotFound(text)
         case 409:
@@ -107,5 +108,5 @@ def _by_code(code: int, message: str, text: str) -> OverlayNetError:
         case 503:
             return Unavailable(text)
         case _:
-            # Also a write lock that was waited for in vain: status 200, code 500.
-            return AnswerLost(text)
+            # Includes a time-out waiting for the write lock: status 200, code 500.
+            return ResponseLost(text)

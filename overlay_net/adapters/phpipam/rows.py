@@ -1,28 +1,31 @@
-"""A row of phpIPAM's table of addresses, parsed: servers give numbers as text, and custom fields flat or nested."""
+"""A row of phpIPAM's address table, parsed: numbers may be sent as text, and custom fields flat or nested."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from overlay_net.adapters.phpipam import owner_tag
-from overlay_net.model.ipam import Owner
+from overlay_net.adapters.phpipam.owner_tag import find_owner
+from overlay_net.model.ipam import Owner, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.pool import Pool
 
 TAG_USED = 2
+RECORD_PREFIX = "phpipam:"
+"""Begins ``Reservation.record``; the id of the row follows."""
 
 
-def number_of(value: object) -> int:
-    """phpIPAM gives ids as numbers or as text, by call, by version and by setting; 0 for anything else."""
+def parse_number(value: object) -> int:
+    """phpIPAM sends ids as numbers or as text, depending on call, version and settings; 0 for anything else."""
     try:
         return int(str(value))
     except ValueError:
         return 0
 
 
-def _address_in(raw: Mapping[str, Any]) -> IpAddress | None:
-    """``ip``, which of all rows but the first is a decimal number where rows are searched by host name."""
+def _parse_address(raw: Mapping[str, Any]) -> IpAddress | None:
+    """``ip``; a search by hostname returns it as a decimal number in all rows but the first."""
     text = str(raw.get("ip"))
     try:
         return ip_address(int(text) if text.isdecimal() else text)
@@ -38,34 +41,45 @@ class Row:
     hostname: str
     description: str
     tag: int
+    """phpIPAM's own tag of an address: Offline, Used, Reserved, DHCP, or one added by an administrator."""
     last_seen: str
-    marked: str
-    """The text of the field that holds our owner_tag."""
+    owner_text: str
+    """The text of the field that holds the owner tag."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], owner_tag_field: str) -> "Row":
         nested = find_object(raw, "custom_fields")
         return cls(
-            id=number_of(raw.get("id")),
-            subnet=number_of(raw.get("subnetId")),
-            address=_address_in(raw),
+            id=parse_number(raw.get("id")),
+            subnet=parse_number(raw.get("subnetId")),
+            address=_parse_address(raw),
             hostname=parse_text(raw.get("hostname")),
             description=parse_text(raw.get("description")),
-            tag=number_of(raw.get("tag")) or TAG_USED,
+            tag=parse_number(raw.get("tag")) or TAG_USED,
             last_seen=parse_text(raw.get("lastSeen")),
-            marked=parse_text(raw.get(owner_tag_field)) or parse_text(nested.get(owner_tag_field)),
+            owner_text=parse_text(raw.get(owner_tag_field)) or parse_text(nested.get(owner_tag_field)),
         )
 
     @property
     def owner(self) -> Owner | None:
-        """Whose mark the row carries; None for a row that no overlay_net made."""
-        return owner_tag.find_owner(self.marked)
+        """The owner that the row's tag names; None for a row that overlay_net did not make."""
+        return find_owner(self.owner_text)
 
     def belongs_to(self, owner: Owner) -> bool:
-        """Whether the node, in whichever incarnation, made it."""
+        """Whether the owner tag names the same cluster and node; the uid may be that of an earlier Node object."""
         return self.owner is not None and (self.owner.cluster, self.owner.node) == (owner.cluster, owner.node)
 
     @property
     def holder(self) -> str:
-        """What people call it."""
+        """What people call the row."""
         return self.hostname or self.description or f"row {self.id}"
+
+    def to_reservation(self, pool: Pool | None) -> Reservation | None:
+        """``pool`` is the pool of the row's subnet, if any. None for a row without an owner tag or a valid address."""
+        owner, address = self.owner, self.address
+        if owner is None or address is None:
+            return None
+        prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
+        edited = "" if self.hostname.lower() == owner.node.lower() else f"hostname was changed to {self.hostname!r}"
+        name = pool.name if pool else ""
+        return Reservation(ip_interface((address, prefix)), name, owner, f"{RECORD_PREFIX}{self.id}", edited=edited)

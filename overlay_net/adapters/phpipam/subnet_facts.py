@@ -1,40 +1,62 @@
-"""What phpIPAM says of a subnet: its range, the gateway in it, how full it is, and why no address can come from it."""
+"""A subnet as phpIPAM has it: its range, its gateway, its usage, and why no address can be allocated from it."""
+
+from typing import Any
 
 from overlay_net.adapters.phpipam.client import Client
-from overlay_net.adapters.phpipam.rows import number_of
+from overlay_net.adapters.phpipam.rows import parse_number
 from overlay_net.model.errors import NotFound, PoolUnusable
 from overlay_net.model.ipam import PoolFacts, PoolUsage
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.parse import find_object, parse_address, parse_network, parse_text
 from overlay_net.model.pool import Pool
 
+_FOLDER = "is a folder and has no addresses; use the id of a subnet"
+
 
 async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
-    """Three calls. The gateway is the address that phpIPAM marks as one, else ``spec.gateway``; never a guess."""
+    """Three calls. The gateway is the address that phpIPAM marks as one, else ``spec.gateway``.
+
+    Raises PoolUnusable if no address can be allocated from the subnet."""
     subnet = pool.subnet_id or 0
-    try:
-        raw = await client.subnet(subnet)
-    except NotFound as error:
-        # Its words for a folder, which later versions do not show as a subnet.
-        if "No subnets found" in str(error):
-            raise PoolUnusable("Folder", f"phpIPAM subnet {subnet} is a folder, which has no addresses") from None
-        raise PoolUnusable("UnknownSubnet", f"phpIPAM has no subnet {subnet}") from None
+    raw = await _read_subnet(client, subnet)
     name = f"phpIPAM subnet {subnet} ({parse_text(raw.get('description')) or 'no description'})"
-    if number_of(raw.get("isFolder")):
-        raise PoolUnusable("Folder", f"{name} is a folder, which has no addresses")
-    cidr = parse_network(f"{raw.get('subnet')}/{raw.get('mask')}")
-    if cidr is None:
-        raise PoolUnusable("Invalid", f"{name} is no subnet: {raw.get('subnet')}/{raw.get('mask')}")
-    children = await client.children(subnet)
+    cidr = _parse_cidr(raw, name)
+    children = await client.list_children(subnet)
     if children:
-        raise PoolUnusable("HasSubnets", f"{name} is divided into {len(children)} subnets: use their ids")
+        raise PoolUnusable("HasSubnets", f"{name} is divided into {len(children)} subnets; use the id of one of them")
+    gateway = _find_gateway(raw, pool, cidr, name)
+    usage = await client.read_usage(subnet)
+    used, free, total = (parse_number(usage.get(key)) for key in ("used", "freehosts", "maxhosts"))
+    full = bool(parse_number(raw.get("isFull")))
+    closed = f"{name} is marked as full; clear the mark in phpIPAM to allocate from it" if full else ""
+    return PoolFacts(cidr, gateway, PoolUsage(used, 0 if full else max(0, free), total), closed)
+
+
+async def _read_subnet(client: Client, subnet: int) -> dict[str, Any]:
+    try:
+        return await client.read_subnet(subnet)
+    except NotFound as error:
+        # How later versions report a folder, which they do not treat as a subnet.
+        if "No subnets found" in str(error):
+            raise PoolUnusable("Folder", f"phpIPAM subnet {subnet} {_FOLDER}") from None
+        raise PoolUnusable("UnknownSubnet", f"phpIPAM has no subnet {subnet}; use the id of an existing one") from None
+
+
+def _parse_cidr(raw: dict[str, Any], name: str) -> IpNetwork:
+    if parse_number(raw.get("isFolder")):
+        raise PoolUnusable("Folder", f"{name} {_FOLDER}")
+    text = f"{raw.get('subnet')}/{raw.get('mask')}"
+    cidr = parse_network(text)
+    if cidr is None:
+        raise PoolUnusable("Invalid", f"{name} has the invalid range {text}; correct it in phpIPAM")
+    return cidr
+
+
+def _find_gateway(raw: dict[str, Any], pool: Pool, cidr: IpNetwork, name: str) -> IpAddress:
     gateway = parse_address(find_object(raw, "gateway").get("ip_addr")) or pool.spec_gateway
     if gateway is None:
-        message = f"{name} {cidr} has no address that is marked as gateway, and spec.gateway is not set"
-        raise PoolUnusable("NoGateway", message)
+        fix = "mark its gateway address in phpIPAM or set spec.gateway"
+        raise PoolUnusable("NoGateway", f"{name} {cidr} has no gateway; {fix}")
     if gateway not in cidr:
-        raise PoolUnusable("NoGateway", f"spec.gateway {gateway} is no address of {name} {cidr}")
-    usage = await client.usage(subnet)
-    used, free, total = (number_of(usage.get(key)) for key in ("used", "freehosts", "maxhosts"))
-    full = bool(number_of(raw.get("isFull")))
-    closed = f"{name} is marked as full" if full else ""
-    return PoolFacts(cidr, gateway, PoolUsage(used, 0 if full else max(0, free), total), closed)
+        raise PoolUnusable("NoGateway", f"spec.gateway {gateway} is not an address of {name} {cidr}; correct it")
+    return gateway

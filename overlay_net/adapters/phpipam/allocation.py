@@ -1,0 +1,148 @@
+"""Creating rows: at any usable address of a subnet, or at a requested one.
+
+Either way a row is created and then read back, and withdrawn if the address turns out to belong to another row or must
+not be used. phpIPAM has no transactions for its clients: a response may be lost after the row was created, and old
+versions allocate one address twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from overlay_net.adapters.phpipam.client import Client
+from overlay_net.adapters.phpipam.responses import ResponseLost
+from overlay_net.adapters.phpipam.row_table import RowTable
+from overlay_net.adapters.phpipam.rows import Row, parse_number
+from overlay_net.domain.allocation.pool_addresses import free_addresses, may_hand_out
+from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, NotFound, Unavailable
+from overlay_net.model.ipam import Owner
+from overlay_net.model.net import IpAddress
+from overlay_net.model.pool import Pool
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 10
+RETRY_SECONDS = 0.05
+"""Before the next attempt after another client was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A row as the response to its creation describes it; ``record`` is its id."""
+
+    subnet: int
+    record: int
+    address: str
+
+
+class Allocator:
+    """``used_by_others`` reports whether a node of this cluster other than the named one uses an address, with or
+    without a row."""
+
+    def __init__(self, client: Client, table: RowTable, used_by_others: Callable[[str, IpAddress], bool]) -> None:
+        self._client = client
+        self._table = table
+        self._used_by_others = used_by_others
+        # Subnets where first_free returned an address that must not be used: there we choose the address.
+        self._choosing: set[int] = set()
+        # Chosen addresses whose row is being created.
+        self._in_flight: set[tuple[int, IpAddress]] = set()
+
+    async def allocate(self, owner: Owner, pool: Pool) -> Row:
+        """A new row at any usable address. Raises Exhausted, Unavailable after ATTEMPTS lost races, ResponseLost."""
+        for _ in range(ATTEMPTS):
+            try:
+                created = await self._create(owner, pool)
+            except Conflict:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            row = await self._confirm(owner, created)
+            if row is not None and not await self.withdraw_unusable(row, owner, pool):
+                return row
+        raise Unavailable(f"phpIPAM subnet {pool.subnet_id}: lost the allocation race {ATTEMPTS} times")
+
+    async def allocate_requested(self, owner: Owner, pool: Pool, address: IpAddress, *, adopt: bool) -> Row:
+        """The row of ``address``: a new one, or an existing one of the same node; with ``adopt`` also one without an
+        owner tag. Raises AddressTaken, Unavailable, ResponseLost."""
+        subnet = pool.subnet_id or 0
+        try:
+            record = await self._table.create(owner, subnet, str(address))
+        except Conflict:
+            record = await self._take_over(owner, subnet, address, adopt)
+        row = await self._confirm(owner, Created(subnet, record, str(address)))
+        if row is None:
+            raise AddressTaken(f"{address} was recorded for another owner in phpIPAM subnet {subnet} at the same time")
+        return row
+
+    async def withdraw_unusable(self, row: Row, owner: Owner, pool: Pool) -> bool:
+        """Whether the row is at an address that must not be used, and was deleted for that reason.
+
+        Such as the network address of a subnet that phpIPAM treats as a pool, an IPv6 anycast address, a gateway
+        without a row, or the address of a node whose row was deleted. first_free would return it again and again.
+        """
+        if row.address is not None and self._may_use(owner, pool, row.address):
+            return False
+        self._choosing.add(row.subnet)
+        await self._table.delete(row, owner)
+        return True
+
+    async def _create(self, owner: Owner, pool: Pool) -> Created:
+        subnet = pool.subnet_id or 0
+        if subnet not in self._choosing:
+            return Created(subnet, *await self._table.create_at_first_free(owner, subnet))
+        address = await self._choose_address(owner, pool, subnet)
+        self._in_flight.add((subnet, address))
+        try:
+            return Created(subnet, await self._table.create(owner, subnet, str(address)), str(address))
+        finally:
+            self._in_flight.discard((subnet, address))
+
+    async def _choose_address(self, owner: Owner, pool: Pool, subnet: int) -> IpAddress:
+        # first_free refuses a subnet that is marked as full; the creation of a row at a chosen address does not.
+        if parse_number((await self._client.read_subnet(subnet)).get("isFull")):
+            raise Exhausted(f"phpIPAM subnet {subnet} is marked as full")
+        taken = {row.address for row in await self._table.in_subnet(subnet) if row.address is not None}
+        taken |= {address for each, address in self._in_flight if each == subnet}
+        address = next((each for each in free_addresses(pool, taken) if self._may_use(owner, pool, each)), None)
+        if address is None:
+            raise Exhausted(f"phpIPAM subnet {subnet} has no usable free address")
+        return address
+
+    def _may_use(self, owner: Owner, pool: Pool, address: IpAddress) -> bool:
+        return may_hand_out(pool, address) and not self._used_by_others(owner.node, address)
+
+    async def _take_over(self, owner: Owner, subnet: int, address: IpAddress, adopt: bool) -> int:
+        """Set our owner tag on the row of ``address``; returns its id."""
+        rows = await self._table.at(subnet, str(address))
+        if not rows:
+            raise Unavailable(f"{address} was just released in phpIPAM subnet {subnet}", retry_after=RETRY_SECONDS)
+        row = rows[0]
+        if not (row.belongs_to(owner) or (adopt and row.owner is None)):
+            holder = row.holder if row.owner is None else ""
+            message = f"{address} is recorded for {row.holder} in phpIPAM subnet {subnet}"
+            raise AddressTaken(message, holder=holder)
+        try:
+            await self._table.set_owner(row, owner, **({} if row.hostname else {"hostname": owner.node}))
+        except NotFound:
+            raise Unavailable(
+                f"{address} was just released in phpIPAM subnet {subnet}", retry_after=RETRY_SECONDS
+            ) from None
+        return row.id
+
+    async def _confirm(self, owner: Owner, created: Created) -> Row | None:
+        """The row as the server has it; None if an older row has the same address and ours was deleted."""
+        rows = sorted(await self._table.at(created.subnet, created.address), key=lambda row: row.id)
+        own = next((row for row in rows if row.id == created.record), None)
+        if own is None or own.address is None or not own.belongs_to(owner):
+            raise ResponseLost(
+                f"phpIPAM subnet {created.subnet}: row {created.record} for {created.address} was not found"
+            )
+        if rows[0].id != own.id:
+            log.warning(
+                "phpIPAM allocated an address twice, deleting the newer row",
+                extra={"address": created.address, "row": own.id, "older_row": rows[0].id},
+            )
+            await self._table.delete(own, owner)
+            return None
+        return own

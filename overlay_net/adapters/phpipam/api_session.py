@@ -1,0 +1,165 @@
+"""Requests to phpIPAM's REST API: one login for all of them, bounded concurrency, translated errors.
+
+Requests are not retried, with one exception: after a rejected token the session logs in and repeats the request once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import aiohttp
+
+from overlay_net.adapters.phpipam.circuit_breaker import CircuitBreaker
+from overlay_net.adapters.phpipam.credentials import Credentials, Secret
+from overlay_net.adapters.phpipam.request import Request, base_url, parse_object, send
+from overlay_net.adapters.phpipam.responses import ResponseLost, TokenRefused
+from overlay_net.model.errors import (
+    CredentialsRefused,
+    Exhausted,
+    NotLeader,
+    OverlayNetError,
+    Refused,
+    Unavailable,
+)
+
+_LOGIN = Request("POST", ("user",), {})
+_LOGIN_ERRORS = ("Invalid username or password", "User account is disabled")
+
+
+class Observer(Protocol):
+    def observe_phpipam_request(self, operation: str, outcome: str, seconds: float) -> None: ...
+    def observe_phpipam_login(self, outcome: str) -> None: ...
+
+
+class ApiSession:
+    """``url`` is that of the server, ``app`` the id of the API app. ``code``: the app has a static code, no login.
+
+    ``fence`` is called before each write; it raises NotLeader if another process may write by now.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        app: str,
+        credentials: Credentials,
+        breaker: CircuitBreaker,
+        observer: Observer,
+        *,
+        code: bool = False,
+        concurrency: int = 8,
+        fence: Callable[[], float] | None = None,
+    ) -> None:
+        self._http = http
+        self._base = base_url(url, app)
+        self._app = app
+        self._credentials = credentials
+        self._breaker = breaker
+        self._observer = observer
+        self._code = code
+        self._fence = fence
+        # The server serialises writes but not reads, so neither may hold up the other.
+        self._reads = asyncio.Semaphore(concurrency)
+        self._writes = asyncio.Semaphore(concurrency)
+        self._token = ""
+        self._login_lock = asyncio.Lock()
+        self._renewals = 0
+
+    async def call(self, operation: str, request: Request) -> dict[str, Any]:
+        """The envelope of the response; ``operation`` names the request in metrics. Raises as ``parse_response``."""
+        loop = asyncio.get_running_loop()
+        async with self._reads if request.is_read else self._writes:
+            openings = self._breaker.admit()
+            began, renewals, outcome = loop.time(), self._renewals, "error"
+            try:
+                envelope = await self._send_authorized(openings, request)
+                outcome = "ok"
+            except NotLeader:
+                # The request was not sent, which says nothing about the server.
+                raise
+            except Unavailable as error:
+                outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"
+                if outcome == "refused" and renewals != self._renewals:
+                    # The credentials have changed since: the error is about the previous ones.
+                    raise Unavailable(str(error), retry_after=0.0) from None
+                self._breaker.record_failure(error)
+                raise
+            except OverlayNetError as error:
+                # The server answered, so it is available.
+                outcome = "exhausted" if isinstance(error, Exhausted) else type(error).__name__.lower()
+                self._breaker.record_success()
+                raise
+            finally:
+                self._observer.observe_phpipam_request(operation, outcome, loop.time() - began)
+        self._breaker.record_success()
+        return envelope
+
+    async def renew_credentials(self) -> None:
+        """After the credentials have changed: discard the token and the errors of the previous ones."""
+        self._token = ""
+        self._renewals += 1
+        self._breaker.allow_probe()
+
+    async def _send_authorized(self, openings: int, request: Request) -> dict[str, Any]:
+        token = await self._get_token(openings)
+        try:
+            return await self._send(request, {"token": token})
+        except TokenRefused as error:
+            if self._code:
+                raise CredentialsRefused(
+                    f"phpIPAM API app {self._app!r} rejected the app code: {error}; update the code in the Secret"
+                ) from None
+            # Unless another call has logged in meanwhile.
+            if self._token == token:
+                self._token = ""
+        token = await self._get_token(openings)
+        try:
+            return await self._send(request, {"token": token})
+        except TokenRefused as error:
+            raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected a token just issued: {error}") from None
+
+    async def _get_token(self, openings: int) -> str:
+        """The token shared by all calls; the first call without one logs in while the others wait."""
+        if self._code:
+            return self._credentials.read().code
+        if self._token:
+            return self._token
+        async with self._login_lock:
+            if not self._token:
+                self._breaker.recheck(openings)
+                self._token = await self._log_in(self._credentials.read())
+        return self._token
+
+    async def _log_in(self, secret: Secret) -> str:
+        if ":" in secret.username:
+            raise CredentialsRefused(
+                "phpIPAM credentials: username contains a colon, which HTTP basic authentication cannot carry"
+            )
+        basic = {"Authorization": aiohttp.encode_basic_auth(secret.username, secret.password)}
+        outcome = "error"
+        try:
+            token = parse_object(await self._send(_LOGIN, basic)).get("token")
+            if not isinstance(token, str) or not token:
+                raise Unavailable(f"{_LOGIN}: phpIPAM sent no token")
+            outcome = "ok"
+        except ResponseLost as error:
+            # phpIPAM reports a wrong password and a disabled user with HTTP 500.
+            reason = next((text for text in _LOGIN_ERRORS if text in str(error)), None)
+            if reason is None:
+                # The request that needed the login was not sent, so its outcome is known.
+                raise Unavailable(str(error)) from None
+            outcome = "refused"
+            message = f"phpIPAM API app {self._app!r} rejected the username or password: {reason}; correct the Secret"
+            raise CredentialsRefused(message) from None
+        except (Refused, TokenRefused) as error:
+            outcome = "refused"
+            raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected the login: {error}") from None
+        finally:
+            self._observer.observe_phpipam_login(outcome)
+        return token
+
+    async def _send(self, request: Request, headers: dict[str, str]) -> dict[str, Any]:
+        if self._fence is not None and not request.is_read and request is not _LOGIN:
+            # Directly before the request is sent, after everything that may have taken time.
+            self._fence()
+        return await send(self._http, self._base, request, headers)

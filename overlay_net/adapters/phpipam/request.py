@@ -1,0 +1,71 @@
+"""One request to phpIPAM's REST API: how it is encoded, and the errors of the connection it is sent over."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from yarl import URL
+
+from overlay_net.adapters.phpipam.responses import ResponseLost, parse_response
+from overlay_net.model.errors import CredentialsRefused, Unavailable
+
+Fields = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    path: tuple[str | int, ...]
+    body: Fields | None = None
+    query: Mapping[str, str] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        return self.method == "GET"
+
+    @property
+    def target(self) -> str:
+        # The slash at the end matters: without it phpIPAM takes the query for a part of the last segment.
+        return "/".join(quote(str(part), safe=":") for part in self.path) + "/"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+def base_url(server: str, app: str) -> str:
+    """The URL of an API app; ``server`` may end with ``/api``."""
+    return f"{server.rstrip('/').removesuffix('/api')}/api/{quote(app, safe='')}"
+
+
+async def send(http: aiohttp.ClientSession, base: str, request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The envelope of the response. Raises as ``parse_response``; Unavailable if no connection could be made."""
+    query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
+    try:
+        async with http.request(
+            request.method,
+            # Encoded already; an encoded slash must stay encoded.
+            URL(f"{base}/{request.target}{query}", encoded=True),
+            data=None if request.body is None else json.dumps(request.body).encode(),
+            # Also without a body: 1.7 behind nginx rejects every request without a content type.
+            headers={**headers, "Content-Type": "application/json"},
+            allow_redirects=False,
+        ) as response:
+            if 300 <= response.status < 400:
+                raise CredentialsRefused(f"{request}: {response.status} is a redirect; set phpipam.url to its target")
+            return parse_response(response.status, await response.read(), str(request))
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError) as error:
+        # No connection was made, so the request was not sent.
+        raise Unavailable(f"phpIPAM is unreachable: {error}") from None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ResponseLost(f"{request}: no response ({type(error).__name__})") from None
+
+
+def parse_object(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``data`` of a response that must be an object. Raises Unavailable."""
+    data = envelope.get("data")
+    if not isinstance(data, dict):
+        raise Unavailable("phpIPAM sent a response without the requested object")
+    return data

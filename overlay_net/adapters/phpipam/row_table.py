@@ -1,0 +1,97 @@
+"""phpIPAM's table of addresses: rows read as Row, created with an owner tag, and removed only with our tag on them."""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from overlay_net.adapters.phpipam.client import Client
+from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, with_owner_tag
+from overlay_net.adapters.phpipam.rows import RECORD_PREFIX, Row, parse_number
+from overlay_net.model.errors import NotFound, Refused
+from overlay_net.model.ipam import Owner
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = "overlay address of a Kubernetes node"
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+class RowTable:
+    """``owner_tag_field`` is the column for the owner tag: ``note``, or a custom field."""
+
+    def __init__(self, client: Client, owner_tag_field: str) -> None:
+        self._client = client
+        self._owner_tag_field = owner_tag_field
+
+    async def read(self, record: str) -> Row:
+        """The row of ``Reservation.record``. Raises NotFound."""
+        return self._parse(await self._client.read_row(parse_number(record.removeprefix(RECORD_PREFIX))))
+
+    async def with_hostname(self, hostname: str) -> list[Row]:
+        return self._parse_all(await self._client.search_hostname(hostname))
+
+    async def with_address(self, address: str) -> list[Row]:
+        return self._parse_all(await self._client.search_address(address))
+
+    async def at(self, subnet: int, address: str) -> list[Row]:
+        """The rows of an address in one subnet: other subnets, sections and VRFs may contain the same address."""
+        return [row for row in await self.with_address(address) if row.subnet == subnet]
+
+    async def in_subnet(self, subnet: int) -> list[Row]:
+        return self._parse_all(await self._client.list_rows(subnet))
+
+    async def of_cluster(self, subnet: int, cluster: str) -> list[Row]:
+        """The rows of a subnet whose owner tag names ``cluster``; the server does the filtering."""
+        query = {
+            "filter_by": self._owner_tag_field,
+            "filter_value": cluster_filter(cluster),
+            "filter_match": "partial",
+        }
+        rows = self._parse_all(await self._client.list_rows(subnet, query))
+        return [row for row in rows if row.owner is not None and row.owner.cluster == cluster]
+
+    async def create_at_first_free(self, owner: Owner, subnet: int) -> tuple[int, str]:
+        """Returns the id and address of the new row. Raises Exhausted, Conflict, ResponseLost."""
+        return await self._client.create_at_first_free(subnet, self._fields(owner))
+
+    async def create(self, owner: Owner, subnet: int, address: str) -> int:
+        """Returns the id of the new row. Raises Conflict if the subnet has a row for ``address``; ResponseLost."""
+        return await self._client.create(subnet, address, self._fields(owner))
+
+    async def set_owner(self, row: Row, owner: Owner, **changes: str) -> None:
+        """Replace the owner tag and the fields in ``changes``. Raises NotFound."""
+        owner_tag = with_owner_tag(row.owner_text, owner)
+        await self._client.update(row.id, {self._owner_tag_field: owner_tag, **changes, "tag": row.tag})
+
+    async def refresh_last_seen(self, rows: Iterable[Row], max_age: timedelta) -> None:
+        """Set ``lastSeen`` to now in all ``rows`` where it is older than ``max_age``."""
+        now = datetime.now(UTC)
+        oldest = (now - max_age).strftime(TIME_FORMAT)
+        for row in rows:
+            if row.last_seen < oldest:
+                try:
+                    await self._client.update(row.id, {"lastSeen": now.strftime(TIME_FORMAT), "tag": row.tag})
+                except (NotFound, Refused):
+                    continue
+
+    async def delete(self, row: Row, owner: Owner) -> None:
+        """Delete a row that belongs to ``owner``; leave any other, and one that is gone is no error."""
+        if not row.belongs_to(owner):
+            log.warning(
+                "row no longer carries our owner tag, not deleting it",
+                extra={"row": row.id, "address": row.address, "holder": row.holder},
+            )
+            return
+        try:
+            await self._client.delete(row.id)
+        except NotFound:
+            return
+
+    def _fields(self, owner: Owner) -> dict[str, str | int]:
+        return {"hostname": owner.node, "description": DESCRIPTION, self._owner_tag_field: encode_owner(owner)}
+
+    def _parse(self, raw: dict[str, object]) -> Row:
+        return Row.parse(raw, self._owner_tag_field)
+
+    def _parse_all(self, raws: Iterable[dict[str, object]]) -> list[Row]:
+        return [self._parse(raw) for raw in raws]
