@@ -149,8 +149,8 @@ class Caches:
 
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """The routes of a node with this object and that overlay gateway."""
-        kept = find_held_back(self.routes.values(), node, overlay, self.admitted)
-        return compile_routes(self.routes.values(), node, gateway, self.protection, kept)
+        held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)
+        return compile_routes(self.routes.values(), node, gateway, self.protection, held_back)
 
     @property
     def protection(self) -> Protection:

@@ -1,6 +1,5 @@
-"""One OverlayPool: what its IPAM says of it, written into its status."""
+"""Reconciles the status of an OverlayPool with its IPAM."""
 
-import logging
 from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi
@@ -16,11 +15,9 @@ from overlay_net.model.pool import Pool
 from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
-log = logging.getLogger(__name__)
-
 
 class PoolReconciler:
-    """``refresh`` is how often a pool of an external IPAM is looked at: nobody tells when it changes there."""
+    """``refresh``: how often a pool of an external IPAM is read, which sends no notification of changes."""
 
     def __init__(
         self, api: KubeApi, ipam: Ipam, caches: Caches, refresh: timedelta, metrics: ControllerMetrics
@@ -45,7 +42,7 @@ class PoolReconciler:
         return again
 
     async def _status(self, pool: Pool) -> tuple[JsonObject, Requeue | None]:
-        """The status, and when to look again."""
+        """The status, and when to read the pool again."""
         now = datetime.now(UTC)
         later = None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
         try:
@@ -65,5 +62,5 @@ class PoolReconciler:
                 OVERLAY_POOLS, pool.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
             )
         except NotFound:
-            # It was deleted meanwhile; the watch says so too.
+            # Deleted meanwhile; the watch reports that too.
             return

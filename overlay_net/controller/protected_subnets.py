@@ -1,4 +1,4 @@
-"""What no route may touch besides the nodes' own addresses: services, API servers, phpIPAM, what the settings name."""
+"""Protected subnets other than those of nodes: services, API servers, phpIPAM and the configured ones."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ REFRESH = timedelta(minutes=5)
 
 
 class ProtectedSubnets:
-    """``hosts`` are (URL, what is there); ``configured`` is what the settings name."""
+    """``hosts``: pairs of URL and description. ``configured``: the subnets from the settings."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ProtectedSubnets:
         self._known: dict[str, tuple[ProtectedSubnet, ...]] = {}
 
     async def refresh(self) -> bool:
-        """Look at everything once; whether anything has changed. What cannot be read now stays as it was known."""
+        """Read every source once; True if anything has changed. A source that cannot be read keeps its last result."""
         before = dict(self._known)
         for source, read in (
             ("services", self._services),
@@ -51,13 +51,16 @@ class ProtectedSubnets:
             try:
                 self._known[source] = tuple(await read())
             except (OverlayNetError, OSError) as error:
-                log.warning("protected subnets: %s cannot be read, what was known stays: %s", source, error)
+                log.warning(
+                    "cannot read protected subnets; keeping the last result",
+                    extra={"source": source, "error": str(error)},
+                )
         found = [subnet for each in self._known.values() for subnet in each]
         self._caches.protect((*self._configured, *found), allow_default=self._allow_default)
         return before != self._known
 
     async def follow(self, wake: Callable[[], None]) -> None:
-        """Look again now and then, until cancelled."""
+        """Refresh periodically until cancelled; ``wake`` is called after a change."""
         while True:
             await asyncio.sleep(REFRESH.total_seconds() * random.uniform(0.9, 1.1))
             if await self.refresh():
@@ -67,14 +70,14 @@ class ProtectedSubnets:
         try:
             listing = await self._api.list(SERVICE_CIDRS)
         except NotFound:
-            # Before Kubernetes 1.33 nobody tells: protected_subnets has to name it.
+            # Kubernetes before 1.33 has no ServiceCIDRs: protected_subnets must name the range.
             return ()
         texts = (text for item in listing.items for text in find_texts(find_object(item, "spec"), "cidrs"))
         return [ProtectedSubnet(subnet, "services") for text in texts if (subnet := parse_network(text)) is not None]
 
     async def _api_servers(self) -> Iterable[ProtectedSubnet]:
         try:
-            # Every API server keeps itself in there (endpoint reconciler of kube-apiserver).
+            # Every API server keeps its own address there (endpoint reconciler of kube-apiserver).
             found = await self._api.get(ENDPOINT_SLICES, "kubernetes", namespace="default")
         except NotFound:
             return ()
@@ -83,15 +86,15 @@ class ProtectedSubnets:
 
     async def _resolve(self) -> Iterable[ProtectedSubnet]:
         found = []
-        for url, what in self._hosts:
+        for url, description in self._hosts:
             parts = urlsplit(url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
             for *_, address in await asyncio.get_running_loop().getaddrinfo(parts.hostname, port):
                 text = str(address[0]).partition("%")[0]
                 if parse_address(text) is not None:
-                    found.append(_host(text, what))
+                    found.append(_host(text, description))
         return sorted(set(found), key=str)
 
 
-def _host(address: str, what: str) -> ProtectedSubnet:
-    return ProtectedSubnet(ip_network(address), what)
+def _host(address: str, description: str) -> ProtectedSubnet:
+    return ProtectedSubnet(ip_network(address), description)

@@ -1,4 +1,4 @@
-"""Events for what the agents report (the rules are in domain.report_events); agents have no right to write any."""
+"""Writes events for agents' reports (rules: domain/status/events); agents themselves have no permission to."""
 
 from overlay_net.domain.status.events import report_events
 from overlay_net.model.names import NODE_OVERLAY_IPS
@@ -8,7 +8,7 @@ from overlay_net.runtime.store import Store
 
 
 class ReportEvents:
-    """Follows the store; what it finds there first is no change."""
+    """Subscribes to the store; objects of the first list are not changes."""
 
     def __init__(self, overlays: Store[NodeOverlay], events: EventRecorder) -> None:
         self._events = events
@@ -17,5 +17,5 @@ class ReportEvents:
     def _overlay(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         if old is None or new is None:
             return
-        for what in report_events(old, new):
-            self._events.emit(NODE_OVERLAY_IPS, name, new.uid, what.reason, what.message, warning=what.warning)
+        for event in report_events(old, new):
+            self._events.emit(NODE_OVERLAY_IPS, name, new.uid, event.reason, event.message, warning=event.warning)

@@ -1,17 +1,17 @@
-"""The status of StaticRoutes: folded from the reports of all nodes, written in batches and only on change.
+"""Reconciles the status of StaticRoutes: aggregated from the reports of all nodes, in batches, written only on change.
 
-The same look at all nodes decides who is next in a staged roll-out.
+The same pass over all nodes admits the next nodes of staged rollouts.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
+from overlay_net.domain.routes.node_status import NodeTable, rollout_progress
 from overlay_net.domain.routes.rollout import admit
-from overlay_net.domain.routes.status import NodeTable, rollout_progress, route_status
+from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.cluster_counts import count_cluster
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import PROGRAMMED, Condition, find, parse_conditions
@@ -22,19 +22,17 @@ from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
-log = logging.getLogger(__name__)
-
 ROUTES = "routes"
-"""The one key of this reconciler: a batch covers every StaticRoute."""
+"""The only key of this reconciler: one batch covers every StaticRoute."""
 
 PARALLEL_WRITES = 8
 
-TOLD_BY_EVENT = frozenset({"RolledBack", "ProbeFailed", "RolloutStopped"})
-"""Reasons of Programmed=False that wait for a person."""
+ANNOUNCED = frozenset({"RolledBack", "ProbeFailed", "RolloutStopped"})
+"""Reasons of Programmed=False that need intervention, so they are announced by an event too."""
 
 
 class StatusReconciler:
-    """``wake`` is called with the name of each node whose turn has come."""
+    """``wake`` is called with the name of each node that a rollout has admitted."""
 
     def __init__(
         self,
@@ -51,16 +49,13 @@ class StatusReconciler:
         self._wake = wake
 
     async def reconcile(self, _: str) -> Requeue | None:
-        """Write the status of every StaticRoute that differs from what it must be.
-
-        Raises the first error after every object had its turn.
-        """
+        """Update the status of every StaticRoute. Raises the first error once all of them were processed."""
         if not self._caches.synced:
             return Requeue(1)
-        await self._routes()
+        await self._update_all()
         return None
 
-    async def _routes(self) -> None:
+    async def _update_all(self) -> None:
         overlays = self._caches.overlays
         tables = [
             NodeTable.index(node, overlay)
@@ -69,15 +64,15 @@ class StatusReconciler:
         ]
         counts = count_cluster(self._caches.nodes.values(), overlays.values())
         since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
-        self._metrics.set_cluster(counts.nodes, counts.routes, counts.duplicates, since)
+        self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
         self._admit(tables)
         now, protection = datetime.now(UTC), self._caches.protection
-        await _all(
-            self._route(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()
+        await _run_all(
+            self._update(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()
         )
 
     def _admit(self, tables: Sequence[NodeTable]) -> None:
-        """Let the next nodes have the generations that are rolled out in stages."""
+        """Admit the next nodes of each staged rollout."""
         before, admitted = self._caches.admitted, {}
         for route in self._caches.routes.values():
             if route.rollout is None or route.deleting:
@@ -89,12 +84,12 @@ class StatusReconciler:
         for name in {name for key, names in admitted.items() for name in names - before.get(key, frozenset())}:
             self._wake(name)
 
-    async def _route(self, route: StaticRoute, status: JsonObject) -> None:
+    async def _update(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:
             if FINALIZER in route.finalizers:
-                # Left by the earlier operator. Nodes drop the route as soon as their own object lacks it.
-                rest = [finalizer for finalizer in route.finalizers if finalizer != FINALIZER]
-                change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": rest}}
+                # Set by the previous operator. Nodes remove the route once their NodeOverlayIp lacks it.
+                others = [finalizer for finalizer in route.finalizers if finalizer != FINALIZER]
+                change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": others}}
                 await self._api.merge_patch(STATIC_ROUTES, route.name, change)
             return
         if status == route.status:
@@ -107,20 +102,22 @@ class StatusReconciler:
 
     def _announce(self, route: StaticRoute, programmed: Condition | None) -> None:
         before = find(route.conditions, PROGRAMMED)
-        if programmed is None or programmed.reason not in TOLD_BY_EVENT:
+        if programmed is None or programmed.reason not in ANNOUNCED:
             return
-        told = (programmed.reason, programmed.observed_generation)
-        if before is None or (before.reason, before.observed_generation) != told:
-            name, uid = route.name, route.uid
-            self._events.emit(STATIC_ROUTES, name, uid, programmed.reason, programmed.message, warning=True)
+        if before is None or _identity(before) != _identity(programmed):
+            self._events.emit(STATIC_ROUTES, route.name, route.uid, programmed.reason, programmed.message, warning=True)
 
 
-async def _all(steps: Iterable[Awaitable[None]]) -> None:
-    """Run every step, a few at a time; one object's failure does not keep the others from their turn."""
-    turn = asyncio.Semaphore(PARALLEL_WRITES)
+def _identity(condition: Condition) -> tuple[str, int]:
+    return condition.reason, condition.observed_generation
+
+
+async def _run_all(steps: Iterable[Awaitable[None]]) -> None:
+    """Run every step, PARALLEL_WRITES at a time; a failed step does not stop the others."""
+    slots = asyncio.Semaphore(PARALLEL_WRITES)
 
     async def guarded(step: Awaitable[None]) -> OverlayNetError | None:
-        async with turn:
+        async with slots:
             try:
                 await step
             except NotFound:

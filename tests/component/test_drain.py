@@ -98,7 +98,7 @@ async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, 
             await agent_reports(admin, name, observedGeneration=generation, conditions=[gone])
         said, complaint = await asyncio.to_thread(leaving.communicate)
     assert leaving.returncode == 0, complaint
-    assert "2 NodeOverlayIps to go" in said
+    assert "2 NodeOverlayIps: " in said
     assert said.endswith("everything is given back\n")
     assert (await names(admin), await records(admin)) == ([], {})
     assert len((await admin.list(NODES)).items) == 2
@@ -118,7 +118,7 @@ async def test_an_agent_that_does_not_let_go_is_named_and_nothing_is_lost(
     leaving = drain(api_server, "6s")
     said, complaint = await asyncio.to_thread(leaving.communicate)
     assert (leaving.returncode, "n1" in said) == (1, True)
-    assert "not within 6 s: still waiting for 1 NodeOverlayIps to go: n1 (deleted; waiting for the agent" in complaint
+    assert "not within 6 s: still waiting for 1 NodeOverlayIp: n1 (deleted; waiting for the agent" in complaint
     assert await records(admin) == {"192.168.100.2": "n1"}
     assert await replicas(admin) == 2, "the nodes stay, so they are served again"
 

@@ -1,4 +1,4 @@
-"""Events as people read them with kubectl: the controller writes them for what the agents report."""
+"""Events as kubectl shows them: the controller writes them for what agents report."""
 
 import json
 from datetime import UTC, datetime
@@ -18,8 +18,8 @@ from tests.component.test_controller import add_pool, addresses, agent_reports, 
 MAC = "52:54:00:00:00:09"
 
 
-def events_of(api_server: ApiServer, uid: str) -> list[tuple[str, str, str]]:
-    """Type, reason and words of the events of one object, as `kubectl get events` has them."""
+def find_events(api_server: ApiServer, uid: str) -> list[tuple[str, str, str]]:
+    """Type, reason and message of the events of one object, as `kubectl get events` shows them."""
     shown = api_server.get("events", "-n", "default", f"--field-selector=involvedObject.uid={uid}")
     return [(each["type"], each["reason"], each["message"]) for each in shown["items"]]
 
@@ -35,8 +35,8 @@ def condition(status: str, reason: str, message: str) -> dict[str, str]:
     }
 
 
-async def begin(api: KubeApi) -> tuple[str, str]:
-    """The uid of the object of a node that is as it must be, and its address."""
+async def start_node(api: KubeApi) -> tuple[str, str]:
+    """Uid of the NodeOverlayIp of a configured node, and its address."""
     await have_addresses(api, 1)
     address = (await addresses(api))["n1"]
     await agent_reports(
@@ -45,72 +45,72 @@ async def begin(api: KubeApi) -> tuple[str, str]:
     return str((await api.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["uid"]), address
 
 
-async def hear(api_server: ApiServer, uid: str, kind: str, reason: str, message: str) -> None:
-    async def there() -> bool:
-        return any(each[:2] == (kind, reason) and message in each[2] for each in events_of(api_server, uid))
+async def expect_event(api_server: ApiServer, uid: str, kind: str, reason: str, message: str) -> None:
+    async def found() -> bool:
+        return any(each[:2] == (kind, reason) and message in each[2] for each in find_events(api_server, uid))
 
-    await eventually(there, f"an event {reason} says {message!r}")
+    await eventually(found, f"an event {reason} with message {message!r}")
 
 
-async def test_duplicate_quarantine_and_new_address_are_told(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_address_conflict_quarantine_and_new_address_are_announced(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     async with controller(api_server):
-        uid, address = await begin(admin)
-        await hear(api_server, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
+        uid, address = await start_node(admin)
+        await expect_event(api_server, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
         found = f"{address} is in use by {MAC} and was not set"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
         )
-        await hear(api_server, uid, "Warning", "AddressConflict", found)
-        await hear(api_server, uid, "Warning", "AddressQuarantined", f"{address} is in use by {MAC}")
+        await expect_event(api_server, uid, "Warning", "AddressConflict", found)
+        await expect_event(api_server, uid, "Warning", "AddressQuarantined", f"{address} is in use by {MAC}")
 
         async def moved() -> bool:
             return (await addresses(admin)).get("n1") not in (None, address)
 
         await eventually(moved, "the node gets another address")
-        fresh = (await addresses(admin))["n1"]
-        await hear(api_server, uid, "Normal", "Reserved", f"{fresh} is reserved from pool p1")
+        new = (await addresses(admin))["n1"]
+        await expect_event(api_server, uid, "Normal", "Reserved", f"{new} is reserved from pool p1")
 
 
-async def test_a_pinned_address_that_somebody_uses_is_told_though_it_stays(
+async def test_a_conflict_of_a_pinned_address_is_announced_and_the_address_kept(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     async with controller(api_server):
-        uid, address = await begin(admin)
+        uid, address = await start_node(admin)
         await admin.merge_patch(NODE_OVERLAY_IPS, "n1", {"spec": {"ipAddr": address}})
         found = f"{address} is in use by {MAC} and was not set"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
         )
-        await hear(api_server, uid, "Warning", "AddressConflict", found)
+        await expect_event(api_server, uid, "Warning", "AddressConflict", found)
         assert (await addresses(admin))["n1"] == address
 
 
-async def test_an_address_in_use_that_another_host_claims_is_told(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_another_host_that_claims_an_address_in_use_is_announced(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     async with controller(api_server):
-        uid, address = await begin(admin)
+        uid, address = await start_node(admin)
         claimed = f"{address}/24 is on the link and defended; {MAC} claims it too"
         configured = {"configuredIpAddr": f"{address}/24"}
         await agent_reports(admin, "n1", **configured, conditions=[condition("True", "AddressClaimed", claimed)])
-        await hear(api_server, uid, "Warning", "AddressClaimed", claimed)
-        well = condition("True", "Configured", f"{address}/24 is on the link")
-        await agent_reports(admin, "n1", **configured, conditions=[well])
-        await hear(api_server, uid, "Normal", "Configured", f"over: {claimed}")
+        await expect_event(api_server, uid, "Warning", "AddressClaimed", claimed)
+        resolved = condition("True", "Configured", f"{address}/24 is on the link")
+        await agent_reports(admin, "n1", **configured, conditions=[resolved])
+        await expect_event(api_server, uid, "Normal", "Configured", f"resolved: {claimed}")
 
 
-async def test_gateways_and_routes_are_told_on_change_and_the_same_again_counts_up(
+async def test_gateway_and_route_changes_are_announced_and_repeated_events_are_counted(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16"})
     await join(admin, "n1")
     async with controller(api_server):
-        uid, _ = await begin(admin)
+        uid, _ = await start_node(admin)
 
         async def routed() -> bool:
             return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
@@ -119,33 +119,33 @@ async def test_gateways_and_routes_are_told_on_change_and_the_same_again_counts_
         down = [{"address": "192.168.100.1", "message": "no answer to ARP on tmp0"}]
         for _ in range(2):
             for generation in (1, 2):
-                # The second report says the same.
+                # The second report repeats the first.
                 await agent_reports(admin, "n1", observedGeneration=generation, gateways=down)
-            await hear(api_server, uid, "Warning", "GatewayDown", "192.168.100.1: no answer to ARP on tmp0")
+            await expect_event(api_server, uid, "Warning", "GatewayDown", "192.168.100.1: no answer to ARP on tmp0")
             await agent_reports(admin, "n1", observedGeneration=2)
-            await hear(api_server, uid, "Normal", "GatewayUp", "192.168.100.1 answers again")
+            await expect_event(api_server, uid, "Normal", "GatewayUp", "192.168.100.1 answers again")
         foreign = {"subnet": "10.5.0.0/16", "staticRoute": "r1", "state": "ForeignRoute", "message": "it has another"}
         await agent_reports(admin, "n1", routesDesired=1, routesFailed=1, routes=[foreign])
-        await hear(api_server, uid, "Warning", "RoutesFailing", "10.5.0.0/16: it has another")
+        await expect_event(api_server, uid, "Warning", "RoutesFailing", "10.5.0.0/16: it has another")
         await agent_reports(admin, "n1", routesDesired=1, routesReady=1)
-        await hear(api_server, uid, "Normal", "RoutesInPlace", "1 routes are in place")
+        await expect_event(api_server, uid, "Normal", "RoutesInPlace", "1 route is in place")
 
         async def counted() -> bool:
             shown = json.loads(api_server.kubectl("get", "events.events.k8s.io", "-n", "default", "-o", "json"))
-            series = [each.get("series", {}) for each in of(shown["items"], uid, "GatewayDown")]
+            series = [each.get("series", {}) for each in find_series(shown["items"], uid, "GatewayDown")]
             return [each.get("count") for each in series] == [2]
 
-        await eventually(counted, "one event, seen twice")
+        await eventually(counted, "one event, counted twice")
         described = api_server.kubectl("describe", "noip", "n1")
         assert "GatewayDown" in described
         assert "RoutesFailing" in described
 
 
-def of(items: list[dict[str, Any]], uid: str, reason: str) -> list[dict[str, Any]]:
+def find_series(items: list[dict[str, Any]], uid: str, reason: str) -> list[dict[str, Any]]:
     return [each for each in items if (each["regarding"]["uid"], each["reason"]) == (uid, reason)]
 
 
-def test_agents_may_write_no_event(api_server: ApiServer) -> None:
+def test_agents_may_not_write_events(api_server: ApiServer) -> None:
     agent = f"--as=system:serviceaccount:{NAMESPACE}:overlay-net-agent"
     for verb in ("create", "patch"):
         with pytest.raises(CommandFailed):

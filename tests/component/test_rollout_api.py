@@ -72,12 +72,12 @@ async def test_a_change_reaches_one_node_after_the_other_and_stops_where_it_fail
             STATIC_ROUTES, "r1", {"spec": {"gateway": "192.168.100.2", "rollout": {"maxUnavailable": "20%"}}}
         )
         await become(admin, "2", "1", "1", "1")
-        await says(admin, "RollingOut", "1 of 4 nodes", "waits for n1")
+        await says(admin, "RollingOut", "1 of 4 nodes updated", "waiting for n1")
         await in_place(admin, "n1")
         await become(admin, "2", "2", "1", "1")
         failure = {"subnet": SUBNET, "staticRoute": "r1", "state": "KernelRefused", "message": "no such device"}
         await report(admin, "n2", routes=[failure], routesFailed=1)
-        await says(admin, "RolloutStopped", "2 of 4 nodes", "not in place on n2", "no such device")
+        await says(admin, "RolloutStopped", "2 of 4 nodes updated", "not in place on n2", "no such device")
         status = (await admin.get(STATIC_ROUTES, "r1"))["status"]
         assert (status["updated"], status["ready"], status["failed"], status["desired"]) == (2, 1, 1, 4)
     # Another controller finds it where it stood, tells what was reported meanwhile, and changes only what it may.
@@ -150,7 +150,7 @@ async def test_what_agents_took_back_is_a_condition_of_the_route_and_stops_its_r
             STATIC_ROUTES, "r1", {"spec": {"gateway": "192.168.100.2", "rollout": {"maxUnavailable": 1}}}
         )
         # The node that took the last change back has the least to lose.
-        await says(admin, "RollingOut", "1 of 4 nodes")
+        await says(admin, "RollingOut", "1 of 4 nodes updated")
         first = (await ways(admin)).index("2")
         assert NODES[first] in ("n3", "n4")
         again = {**probing, "generation": 2, "state": "RolledBack", "message": "did not answer again"}

@@ -56,7 +56,7 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
         await eventually(decided, "every StaticRoute says whether it is accepted")
         assert (await condition(admin, "fine", "Accepted"))[0] == "True"
         for name, part in (
-            ("node", "10.55.0.7/32, address of node n2"),
+            ("node", "10.55.0.7/32 (address of node n2)"),
             ("service", "services"),
             ("default", "default route"),
             ("configured", "protected_subnets"),
@@ -115,7 +115,7 @@ async def test_a_gateway_that_is_silent_on_a_node_is_a_condition_of_the_route(
 
         async def said() -> bool:
             status, reason, message = await condition(admin, "r1", "GatewayReachable")
-            return (status, reason) == ("False", "GatewayDown") and "192.168.100.1 on 1 nodes (n2)" in message
+            return (status, reason) == ("False", "GatewayDown") and "192.168.100.1 on 1 node (n2)" in message
 
         await eventually(said, "the StaticRoute says which gateway is silent, and where")
         await agent_reports(admin, "n2", observedGeneration=99, gateways=[])

@@ -85,7 +85,7 @@ class Edge:
 
         def told() -> bool:
             status, message = self.reachable()
-            silent = {address for address in self.gateways if f"{address} on 1 nodes ({NAME})" in message}
+            silent = {address for address in self.gateways if f"{address} on 1 node ({NAME})" in message}
             return status == ("False" if gateways else "True") and silent == set(gateways)
 
         wait_until(told, f"GatewayReachable names {gateways or 'nobody'}", timeout=STOPPING)

@@ -1,4 +1,4 @@
-"""What a dashboard shows of all nodes."""
+"""Counts over all nodes, as metrics show them."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from overlay_net.domain.status.cluster_counts import count_cluster
 from overlay_net.model.node import Node
 from tests.unit.factories import overlay
 
-LONG_AGO, LATELY = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+EARLIER, LATER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 ADDRESS = {"ipAddr": "192.168.100.4/24"}
 
 
@@ -18,7 +18,7 @@ def reserved(status: str, since: str = "2026-01-01T00:00:00Z") -> dict[str, str]
     return {"type": "Reserved", "status": status, "reason": "X", "lastTransitionTime": since}
 
 
-def test_each_node_is_in_one_state() -> None:
+def test_each_node_is_counted_in_exactly_one_state() -> None:
     ready = {"type": "Ready", "status": "True", "reason": "Ready"}
     counts = count_cluster(
         [node("a"), node("b"), node("c"), node("d")],
@@ -32,10 +32,10 @@ def test_each_node_is_in_one_state() -> None:
         ],
     )
     assert counts.nodes == {"ready": 1, "not_ready": 1, "without_address": 2, "gone": 1}
-    assert counts.duplicates == 1
+    assert counts.address_conflicts == 1
 
 
-def test_routes_of_all_nodes_together() -> None:
+def test_routes_are_summed_over_nodes_that_exist() -> None:
     routes = [{"subnet": f"10.{number}.0.0/16", "staticRoute": "r"} for number in range(3)]
     counts = count_cluster(
         [node("a"), node("b")],
@@ -48,10 +48,10 @@ def test_routes_of_all_nodes_together() -> None:
     assert counts.routes == {"desired": 6, "programmed": 2, "failed": 1}
 
 
-def test_since_when_the_one_that_waits_longest_waits() -> None:
+def test_waiting_since_is_that_of_the_node_that_has_waited_longest() -> None:
     assert count_cluster([], []).waiting_since is None
     assert count_cluster([node("a")], [overlay("a", status=ADDRESS)]).waiting_since is None
-    assert count_cluster([node("a")], []).waiting_since == LATELY, "without an object, since there is the node"
-    told = overlay("a", status={"conditions": [reserved("False")]})
-    assert count_cluster([node("a"), node("b")], [told]).waiting_since == LONG_AGO
-    assert count_cluster([node("a")], [overlay("a")]).waiting_since == LATELY
+    assert count_cluster([node("a")], []).waiting_since == LATER, "without an object: since the Node was created"
+    unreserved = overlay("a", status={"conditions": [reserved("False")]})
+    assert count_cluster([node("a"), node("b")], [unreserved]).waiting_since == EARLIER
+    assert count_cluster([node("a")], [overlay("a")]).waiting_since == LATER

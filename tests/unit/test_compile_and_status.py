@@ -1,11 +1,12 @@
-"""StaticRoutes on their way to nodes and back: who gets which route, who wins, and what the object then says."""
+"""Compiling StaticRoutes into routes of nodes, conflicts between them, and the status that results."""
 
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
 from overlay_net.domain.routes.compile import compile_routes
-from overlay_net.domain.routes.status import MAX_NODES, NodeTable, route_status
+from overlay_net.domain.routes.node_status import MAX_NODES, NodeTable
+from overlay_net.domain.routes.status import route_status
 from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, overlay, static_route
@@ -21,7 +22,7 @@ def compiled(*routes: StaticRoute, **options: Any) -> list[tuple[str, list[str],
     ]
 
 
-def test_without_a_gateway_of_its_own_a_route_goes_through_the_overlay_gateway() -> None:
+def test_a_route_without_gateway_uses_the_overlay_gateway() -> None:
     assert compiled(static_route()) == [("192.168.0.0/24", ["192.168.100.1"], "r1")]
     assert compiled(static_route(gateway="10.0.0.9")) == [("192.168.0.0/24", ["10.0.0.9"], "r1")]
     several = [{"address": "10.0.0.9"}, {"address": "10.0.0.8"}]
@@ -29,7 +30,7 @@ def test_without_a_gateway_of_its_own_a_route_goes_through_the_overlay_gateway()
     assert compile_routes([static_route()], node(), None).routes[0].gateways == ()
 
 
-def test_zone_labels_and_selectors_choose_the_nodes() -> None:
+def test_zone_labels_and_selectors_select_nodes() -> None:
     for label in ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"):
         assert compiled(static_route(labels={label: "dal10"}))
         assert not compiled(static_route(labels={label: "wdc04"}))
@@ -44,16 +45,16 @@ def test_zone_labels_and_selectors_choose_the_nodes() -> None:
         assert bool(compiled(route, tier="a")) is matches, expression
 
 
-def test_of_two_objects_with_one_subnet_the_older_wins_whatever_the_order() -> None:
+def test_the_older_of_two_objects_with_the_same_subnet_wins_in_any_order() -> None:
     old = static_route("z-old", gateway="10.0.0.1", created="2025-01-01T00:00:00Z")
     new = static_route("a-new", gateway="10.0.0.2")
     for pair in ((old, new), (new, old)):
         assert compiled(*pair) == [("192.168.0.0/24", ["10.0.0.1"], "z-old")]
     other_metric = static_route("a-new", gateway="10.0.0.2", metric=50)
-    assert len(compiled(old, other_metric)) == 2, "another metric is another route to the kernel"
+    assert len(compiled(old, other_metric)) == 2, "another metric makes another route"
 
 
-def test_broken_and_deleted_objects_give_no_routes_and_disturb_nobody() -> None:
+def test_invalid_and_deleted_objects_have_no_routes_and_do_not_affect_others() -> None:
     broken = [
         static_route("b1", "10.1.2.3/24"),
         static_route("b2", "nonsense"),
@@ -69,7 +70,12 @@ def test_broken_and_deleted_objects_give_no_routes_and_disturb_nobody() -> None:
 
 
 def table(
-    name: str, *routes: StaticRoute, seen: int = 1, generation: int = 1, failures: Any = (), failed: int | None = None
+    name: str,
+    *routes: StaticRoute,
+    observed: int = 1,
+    generation: int = 1,
+    failures: Any = (),
+    failed: int | None = None,
 ) -> NodeTable:
     entries = [encode_route(each) for each in compile_routes(routes, node(name), GATEWAY).routes]
     status = {
@@ -77,7 +83,7 @@ def table(
         "gateway": "192.168.100.1",
         "interface": "eth0",
         "interfaceLabel": "tmp0",
-        "observedGeneration": seen,
+        "observedGeneration": observed,
         "routes": list(failures),
         "routesFailed": len(failures) if failed is None else failed,
     }
@@ -89,7 +95,7 @@ def condition(status: dict[str, Any], type_: str) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
-def test_a_route_in_place_everywhere() -> None:
+def test_a_route_in_place_on_all_nodes_is_programmed() -> None:
     route = static_route()
     status = route_status(route, [table("n1", route), table("n2", route)], NOW)
     assert status["nodeStatus"] == [
@@ -99,15 +105,15 @@ def test_a_route_in_place_everywhere() -> None:
     assert condition(status, "Accepted") == ("True", "Accepted")
     assert condition(status, "Programmed") == ("True", "Programmed")
     again = route_status(static_route(status=status), [table("n1", route), table("n2", route)], NOW.replace(year=2027))
-    assert again == status, "an unchanged status is written as it is"
+    assert again == status, "an unchanged status stays equal"
 
 
-def test_a_gateway_outside_the_overlay_goes_through_the_interface_below() -> None:
+def test_a_gateway_outside_the_overlay_uses_the_parent_interface() -> None:
     route = static_route(gateway="10.176.162.129")
     assert route_status(route, [table("n1", route)], NOW)["nodeStatus"][0]["device"] == "eth0"
 
 
-def test_failing_nodes_come_first_and_say_why() -> None:
+def test_failing_nodes_are_listed_first_with_their_cause() -> None:
     route = static_route()
     failure = {"subnet": "192.168.0.0/24", "state": "GatewayNotOnLink", "message": "no such subnet"}
     tables = [table("n1", route), table("n2", route, failures=[failure]), table("n3", route, generation=2)]
@@ -119,7 +125,7 @@ def test_failing_nodes_come_first_and_say_why() -> None:
     assert condition(status, "Programmed") == ("False", "Failing")
 
 
-def test_while_a_node_catches_up_its_last_verdict_on_an_unchanged_route_stands() -> None:
+def test_an_unchanged_route_keeps_its_last_state_until_the_agent_has_observed_the_spec() -> None:
     route = static_route()
     known = route_status(route, [table("n1", route)], NOW)
     behind = table("n1", route, generation=2)
@@ -128,14 +134,14 @@ def test_while_a_node_catches_up_its_last_verdict_on_an_unchanged_route_stands()
     assert route_status(moved, [table("n1", moved, generation=2)], NOW)["ready"] == 0
 
 
-def test_a_changed_subnet_is_pending_until_the_agent_has_seen_it() -> None:
+def test_a_changed_subnet_is_pending_until_the_agent_has_observed_it() -> None:
     known = route_status(static_route(), [table("n1", static_route())], NOW)
     changed = static_route(subnet="10.7.0.0/16", status=known, generation=2)
     status = route_status(changed, [table("n1", changed, generation=2)], NOW)
     assert (status["ready"], condition(status, "Programmed")) == (0, ("False", "Pending"))
 
 
-def test_a_node_with_more_failures_than_it_can_name_is_not_called_ready() -> None:
+def test_a_node_with_more_failures_than_it_can_list_is_not_ready() -> None:
     route = static_route()
     failures = [{"subnet": "10.0.0.0/24", "state": "KernelRefused", "message": "no"}]
     crowded = table("n1", route, failures=failures, failed=2)
@@ -143,7 +149,7 @@ def test_a_node_with_more_failures_than_it_can_name_is_not_called_ready() -> Non
     assert route_status(route, [table("n1", route, failures=failures, failed=1)], NOW)["ready"] == 1
 
 
-def test_nodes_beyond_the_lists_end_do_not_flicker_while_they_catch_up() -> None:
+def test_nodes_that_the_list_has_no_room_for_stay_ready_while_agents_catch_up() -> None:
     route = static_route()
     names = [f"n{number:04}" for number in range(1200)]
     known = route_status(route, [table(name, route) for name in names], NOW)
@@ -151,7 +157,7 @@ def test_nodes_beyond_the_lists_end_do_not_flicker_while_they_catch_up() -> None
     assert route_status(static_route(status=known), behind, NOW)["ready"] == 1200
 
 
-def test_the_loser_of_a_conflict_names_the_winner_and_the_winner_is_undisturbed() -> None:
+def test_a_conflict_is_reported_on_the_younger_object_only() -> None:
     old = static_route("old", gateway="10.0.0.1", created="2025-01-01T00:00:00Z")
     new = static_route("new", gateway="10.0.0.2")
     both = [table("n1", old, new)]
@@ -161,28 +167,28 @@ def test_the_loser_of_a_conflict_names_the_winner_and_the_winner_is_undisturbed(
     assert condition(route_status(old, both, NOW), "Programmed") == ("True", "Programmed")
 
 
-def test_identical_routes_are_merged_and_both_are_ready() -> None:
+def test_identical_routes_share_an_entry_and_both_are_ready() -> None:
     old, new = static_route("old", created="2025-01-01T00:00:00Z"), static_route("new")
     assert route_status(new, [table("n1", old, new)], NOW)["ready"] == 1
 
 
-def test_a_broken_spec_and_no_node_are_conditions() -> None:
+def test_an_invalid_spec_and_a_selector_without_nodes_are_reported() -> None:
     status = route_status(static_route(subnet="10.1.2.3/24"), [], NOW)
     assert condition(status, "Accepted") == ("False", "Invalid")
     assert condition(route_status(static_route(), [], NOW), "Programmed") == ("False", "NoNodes")
 
 
-def test_the_list_is_bounded_and_the_counts_are_not() -> None:
+def test_the_node_list_is_limited_and_the_counts_cover_all_nodes() -> None:
     route = static_route()
     status = route_status(route, [table(f"n{number:04}", route) for number in range(1200)], NOW)
     assert len(status["nodeStatus"]) == 1000
     assert status["ready"] == 1200
 
 
-def test_a_node_that_found_no_room_in_the_list_was_ready_only_where_others_in_it_are() -> None:
+def test_an_unlisted_node_counts_as_ready_only_if_the_list_ends_with_ready_nodes() -> None:
     route = static_route()
     for state, then in (("Pending", "Pending"), ("Ready", "Ready")):
         listed = [{"hostname": f"m{number:04}", "state": state} for number in range(MAX_NODES)]
         status = {"observedGeneration": 1, "nodeStatus": listed}
-        found = route_status(static_route(status=status), [table("n1", route, seen=1, generation=2)], NOW)
+        found = route_status(static_route(status=status), [table("n1", route, observed=1, generation=2)], NOW)
         assert [each["state"] for each in found["nodeStatus"]] == [then]

@@ -1,4 +1,4 @@
-"""What people hear of an agent's report: every trouble once, its end once, and nothing of a node that just joins."""
+"""Events for agents' reports: each problem once, its resolution once, and none while a node joins."""
 
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ def reported(configured: tuple[str, str, str] | None = None, **status: Any) -> N
     return overlay(spec=ROUTES, status={"conditions": conditions, **status})
 
 
-def heard(before: NodeOverlay, after: NodeOverlay) -> list[tuple[str, str, str]]:
+def announced(before: NodeOverlay, after: NodeOverlay) -> list[tuple[str, str, str]]:
     events = report_events(before, after)
     return [("Warning" if each.warning else "Normal", each.reason, each.message) for each in events]
 
@@ -32,72 +32,72 @@ NONE_YET = ("False", "NoAddress", "no overlay address is assigned yet")
 PARENT = ("False", "ParentMissing", "no interface eth0")
 
 
-def test_a_node_that_joins_without_trouble_is_no_news() -> None:
+def test_a_node_that_joins_without_problems_causes_no_event() -> None:
     steps = [reported(), reported(NONE_YET), reported(WAITING), reported(FINE, routesReady=1), reported(FINE)]
-    assert [heard(before, after) for before, after in pairwise(steps)] == [[]] * 4
+    assert [announced(before, after) for before, after in pairwise(steps)] == [[]] * 4
 
 
-@pytest.mark.parametrize("trouble", [CLAIMED, DUPLICATE, PARENT])
+@pytest.mark.parametrize("problem", [CLAIMED, DUPLICATE, PARENT])
 @pytest.mark.parametrize("before", [None, WAITING, FINE])
-def test_trouble_with_the_address_is_told_once(
-    before: tuple[str, str, str] | None, trouble: tuple[str, str, str]
+def test_an_address_problem_is_announced_once(
+    before: tuple[str, str, str] | None, problem: tuple[str, str, str]
 ) -> None:
-    assert heard(reported(before), reported(trouble)) == [("Warning", trouble[1], trouble[2])]
-    assert heard(reported(trouble), reported(trouble, observedGeneration=2)) == []
+    assert announced(reported(before), reported(problem)) == [("Warning", problem[1], problem[2])]
+    assert announced(reported(problem), reported(problem, observedGeneration=2)) == []
 
 
-def test_and_its_end_too() -> None:
-    over = "10.9.0.4/24 is on the link; over: no interface eth0"
-    assert heard(reported(PARENT), reported(FINE)) == [("Normal", "Configured", over)]
-    assert heard(reported(CLAIMED), reported(WAITING)) == [], "on its way"
+def test_a_resolved_address_problem_is_announced() -> None:
+    resolved = "10.9.0.4/24 is on the link; resolved: no interface eth0"
+    assert announced(reported(PARENT), reported(FINE)) == [("Normal", "Configured", resolved)]
+    assert announced(reported(CLAIMED), reported(WAITING)) == [], "not resolved yet"
 
 
-def test_another_host_that_claims_the_address_is_another_trouble() -> None:
+def test_a_claim_by_another_host_is_a_new_problem() -> None:
     other = (CLAIMED[0], CLAIMED[1], CLAIMED[2].replace(":09", ":10"))
-    assert heard(reported(CLAIMED), reported(other)) == [("Warning", *other[1:])]
+    assert announced(reported(CLAIMED), reported(other)) == [("Warning", *other[1:])]
 
 
 def silent(*addresses: str) -> list[dict[str, str]]:
     return [{"address": address, "message": "no answer to ARP on tmp0"} for address in addresses]
 
 
-def test_gateways_are_told_when_they_change_and_then_only() -> None:
-    well, one, both = (reported(FINE, gateways=silent(*each)) for each in ((), ("10.1.0.1",), ("10.1.0.1", "10.1.0.2")))
-    assert heard(well, one) == [("Warning", "GatewayDown", "10.1.0.1: no answer to ARP on tmp0")]
-    assert heard(one, reported(FINE, gateways=silent("10.1.0.1"), observedGeneration=5)) == []
-    assert heard(one, both) == [("Warning", "GatewayDown", "10.1.0.2: no answer to ARP on tmp0")]
-    assert heard(both, well) == [("Normal", "GatewayUp", "10.1.0.1, 10.1.0.2 answers again")]
+def test_gateways_are_announced_only_when_they_go_down_or_recover() -> None:
+    fine, one, both = (reported(FINE, gateways=silent(*each)) for each in ((), ("10.1.0.1",), ("10.1.0.1", "10.1.0.2")))
+    assert announced(fine, one) == [("Warning", "GatewayDown", "10.1.0.1: no answer to ARP on tmp0")]
+    assert announced(one, reported(FINE, gateways=silent("10.1.0.1"), observedGeneration=5)) == []
+    assert announced(one, both) == [("Warning", "GatewayDown", "10.1.0.2: no answer to ARP on tmp0")]
+    assert announced(both, fine) == [("Normal", "GatewayUp", "10.1.0.1, 10.1.0.2 answer again")]
 
 
-def test_a_gateway_that_no_route_has_any_more_does_not_answer_again() -> None:
-    assert heard(reported(FINE, gateways=silent("10.7.0.1")), reported(FINE)) == []
+def test_a_gateway_that_no_route_uses_any_more_has_not_recovered() -> None:
+    assert announced(reported(FINE, gateways=silent("10.7.0.1")), reported(FINE)) == []
 
 
 def failing(*subnets: str, state: str = "ForeignRoute") -> dict[str, Any]:
-    routes = [{"subnet": subnet, "state": state, "message": "somebody else has it"} for subnet in subnets]
+    routes = [{"subnet": subnet, "state": state, "message": "another program has it"} for subnet in subnets]
     return {"routes": routes, "routesFailed": len(subnets), "routesDesired": 6}
 
 
-def test_routes_are_told_when_they_fail_and_when_none_does_any_more() -> None:
+def test_routes_are_announced_when_they_fail_and_when_all_are_in_place_again() -> None:
     fails = reported(FINE, **failing("10.5.0.0/16"))
-    assert heard(reported(FINE), fails) == [("Warning", "RoutesFailing", "10.5.0.0/16: somebody else has it")]
+    assert announced(reported(FINE), fails) == [("Warning", "RoutesFailing", "10.5.0.0/16: another program has it")]
     more = reported(FINE, **failing("10.5.0.0/16", "10.6.0.0/16"))
-    assert heard(fails, more) == [("Warning", "RoutesFailing", "10.6.0.0/16: somebody else has it")]
-    assert heard(more, fails) == []
-    assert heard(fails, reported(FINE, **failing())) == [("Normal", "RoutesInPlace", "6 routes are in place")]
+    assert announced(fails, more) == [("Warning", "RoutesFailing", "10.6.0.0/16: another program has it")]
+    assert announced(more, fails) == []
+    assert announced(fails, reported(FINE, **failing())) == [("Normal", "RoutesInPlace", "6 routes are in place")]
 
 
-def test_routes_that_are_on_their_way_are_no_news() -> None:
-    assert heard(reported(FINE), reported(FINE, **failing("10.5.0.0/16", state="Pending"))) == []
+def test_pending_routes_cause_no_event() -> None:
+    assert announced(reported(FINE), reported(FINE, **failing("10.5.0.0/16", state="Pending"))) == []
 
 
-def test_many_routes_are_one_event() -> None:
-    ((_, _, message),) = heard(reported(FINE), reported(FINE, **failing(*(f"10.{n}.0.0/16" for n in range(200)))))
+def test_many_failing_routes_are_one_event() -> None:
+    ((_, _, message),) = announced(reported(FINE), reported(FINE, **failing(*(f"10.{n}.0.0/16" for n in range(200)))))
     assert message.endswith("; and 197 more")
 
 
-def test_an_object_that_goes_or_that_is_another_one_says_nothing() -> None:
-    gone = overlay(status={"gateways": silent("10.1.0.1")}, deleting=True)
-    assert heard(reported(FINE), gone) == []
+def test_a_deleted_or_replaced_object_causes_no_event() -> None:
+    deleted = overlay(status={"gateways": silent("10.1.0.1")}, deleting=True)
+    assert announced(reported(FINE), deleted) == []
     other = overlay("n2", status={"gateways": silent("10.1.0.1")})
-    assert heard(reported(FINE), other) == []
+    assert announced(reported(FINE), other) == []

@@ -16,7 +16,8 @@ from overlay_net.domain.kernel.checkpoint import (
 )
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.parent_interface import interface_selector
-from overlay_net.domain.routes.status import NodeTable, route_status
+from overlay_net.domain.routes.node_status import NodeTable
+from overlay_net.domain.routes.status import route_status
 from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.overlay import NodeOverlay
 from tests.fakes.cluster import NAME, Cluster

@@ -1,4 +1,4 @@
-"""What the one screen says, and what it does not trouble anybody with."""
+"""The summary of `overlay-net status`: what is reported as not ready, and what is not."""
 
 from typing import Any
 
@@ -21,53 +21,55 @@ CLAIMED = condition("Configured", True, "AddressClaimed", "52:54:00:00:00:01 cla
 
 
 @pytest.mark.parametrize(
-    ("conditions", "generation", "said"),
+    ("conditions", "generation", "message"),
     [
         (READY, 1, ""),
-        (READY, 0, "its agent has not seen the latest change"),
-        ([FULL], 0, "no address: Exhausted: no free address in p1; no agent has reported: does one run on it?"),
-        ([], 0, "no agent has reported: does one run on it?"),
+        (READY, 0, "its agent has not observed the latest change"),
+        ([FULL], 0, "no address: Exhausted: no free address in p1; no report from its agent; is it running?"),
+        ([], 0, "no report from its agent; is it running?"),
         ([FULL, WAITING], 1, "no address: Exhausted: no free address in p1"),
         ([READY[0], DUPLICATE, WAITING], 1, "AddressConflict: 192.168.100.4 is in use by 52:54:00:00:00:01"),
         ([READY[0], WAITING], 1, "NotConfigured: the overlay address is not in use"),
         ([READY[0], CLAIMED, READY[2]], 1, "AddressClaimed: 52:54:00:00:00:01 claims it too"),
     ],
 )
-def test_a_node_says_what_is_wrong_and_nothing_where_nothing_is(
-    conditions: list[dict[str, Any]], generation: int, said: str
+def test_a_node_is_reported_with_its_cause_only_if_it_is_not_ready(
+    conditions: list[dict[str, Any]], generation: int, message: str
 ) -> None:
     status = {"ipAddr": "192.168.100.4/24", "observedGeneration": generation, "conditions": conditions}
-    seen = overview(["n1"], [overlay(status=status)], [], [])
-    assert seen.findings == ((Finding("node", "n1", said),) if said else ())
-    assert seen.counts[0] == f"nodes   {0 if said else 1} of 1 ready"
+    found = overview(["n1"], [overlay(status=status)], [], [])
+    assert found.findings == ((Finding("node", "n1", message),) if message else ())
+    assert found.counts[0] == f"nodes   {0 if message else 1} of 1 ready"
 
 
 @pytest.mark.parametrize(
-    ("conditions", "said"),
+    ("conditions", "message"),
     [
-        ([], "no agent has reported: does one run on it?"),
+        ([], "no report from its agent; is it running?"),
         ([condition("Ready", False, "RoutesFailing", "1 of 2 routes")], "RoutesFailing: 1 of 2 routes"),
         ([READY[2]], ""),
     ],
 )
-def test_a_node_with_routes_only_does_not_lack_an_address(conditions: list[dict[str, Any]], said: str) -> None:
+def test_a_routes_only_node_is_not_reported_as_lacking_an_address(
+    conditions: list[dict[str, Any]], message: str
+) -> None:
     conditions = [condition("Reserved", False, "RoutesOnly", "switched off"), *conditions]
-    there = overlay(spec={"routesOnly": True}, status={"observedGeneration": 1, "conditions": conditions})
-    seen = overview(["n1"], [there], [], [])
-    assert seen.findings == ((Finding("node", "n1", said),) if said else ())
+    routes_only = overlay(spec={"routesOnly": True}, status={"observedGeneration": 1, "conditions": conditions})
+    found = overview(["n1"], [routes_only], [], [])
+    assert found.findings == ((Finding("node", "n1", message),) if message else ())
 
 
-def test_what_is_absent_is_told_on_either_side() -> None:
-    seen = overview(["n1"], [overlay("n2"), overlay("n3", deleting=True)], [], [])
-    assert [(each.name, each.message) for each in seen.findings] == [
-        ("n1", "no NodeOverlayIp yet: does a controller run?"),
-        ("n2", "its Node is gone; the address is kept for a while"),
-        ("n3", "is being deleted; no controller has answered yet"),
+def test_nodes_without_object_and_objects_without_node_are_reported() -> None:
+    found = overview(["n1"], [overlay("n2"), overlay("n3", deleting=True)], [], [])
+    assert [(each.name, each.message) for each in found.findings] == [
+        ("n1", "no NodeOverlayIp yet; is the controller running?"),
+        ("n2", "the Node is deleted; its address is released after release_after"),
+        ("n3", "is being deleted; not reconciled yet; is the controller running?"),
     ]
-    assert seen.counts[0] == "nodes   0 of 1 ready"
+    assert found.counts[0] == "nodes   0 of 1 ready"
 
 
-def test_pools_come_first_and_routes_last() -> None:
+def test_pools_are_listed_first_and_routes_last() -> None:
     failing = [condition("Accepted", True, "Accepted"), condition("Programmed", False, "Failing", "1 of 3 nodes fail")]
     routes = [
         static_route("a", status={"conditions": failing}),
@@ -75,14 +77,14 @@ def test_pools_come_first_and_routes_last() -> None:
         static_route("c"),
     ]
     full = pool()
-    looked = {"used": 250, "free": 0, "conditions": [condition("Ready", False, "Exhausted", "all are in use")]}
-    seen = overview([], [], routes, [type(full).parse({"metadata": {"name": "p1"}, "status": looked})])
-    assert [(each.kind, each.name, each.message) for each in seen.findings] == [
+    status = {"used": 250, "free": 0, "conditions": [condition("Ready", False, "Exhausted", "all are in use")]}
+    found = overview([], [], routes, [type(full).parse({"metadata": {"name": "p1"}, "status": status})])
+    assert [(each.kind, each.name, each.message) for each in found.findings] == [
         ("pool", "p1", "Exhausted: all are in use"),
         ("route", "a", "Failing: 1 of 3 nodes fail"),
-        ("route", "c", "nobody has looked at it yet: does a controller run?"),
+        ("route", "c", "not reconciled yet; is the controller running?"),
     ]
-    assert seen.counts == (
+    assert found.counts == (
         "nodes   0 of 0 ready",
         "routes  1 of 3 in place",
         "pools   0 of 1 usable, 250 addresses used, 0 free",

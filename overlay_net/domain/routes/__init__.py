@@ -1,1 +1,1 @@
-"""Which StaticRoutes apply to which nodes, and what their status is."""
+"""StaticRoutes: which nodes get which routes, staged rollout, and status."""

@@ -1,7 +1,7 @@
-"""StaticRoutes x node -> the routes of that node.
+"""Compiles StaticRoutes into the routes of one node.
 
-Two objects with the same subnet, metric and table: the older one wins; the younger one is shown as refused, unless both
-say the same, then the entry serves both.
+If several StaticRoutes have the same subnet, metric and table, the oldest one wins and the others report a conflict.
+An entry that is the same in all of them is shared, without a conflict.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +13,7 @@ from overlay_net.domain.routes.rollout import PreviousGeneration
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
+from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.model.static_route import StaticRoute
 
@@ -28,7 +29,7 @@ class NodeRoutes:
 
 
 def refusal(route: StaticRoute, protection: Protection) -> tuple[str, str] | None:
-    """Reason and message of a StaticRoute that applies to no node at all."""
+    """Reason and message if ``route`` is rejected on every node."""
     if route.problem:
         return "Invalid", route.problem
     for subnet in route.subnets:
@@ -43,41 +44,45 @@ def compile_routes(
     node: Node,
     overlay_gateway: IpAddress | None,
     protection: Protection = NOTHING,
-    kept: Mapping[str, PreviousGeneration] = NONE_HELD_BACK,
+    held_back: Mapping[str, PreviousGeneration] = NONE_HELD_BACK,
 ) -> NodeRoutes:
-    """The routes of ``node``, sorted, one entry for each (subnet, metric, table), and of which generation they are.
+    """The routes of ``node``, sorted, with one entry for each key, and the generations that they come from.
 
-    A route without a gateway of its own goes through ``overlay_gateway``; while the node has none, or one of the other
-    IP family, the entry has no gateways and the agent reports it as waiting. ``kept``: StaticRoutes, by name, whose
-    present generation is not for this node yet.
+    A route without a gateway of its own uses ``overlay_gateway``. If the node has none, or one of the other IP family,
+    the entry has no gateways and the agent reports it as pending. ``held_back``: by name, the StaticRoutes whose
+    current generation is not rolled out to this node yet.
     """
-    chosen: dict[tuple[int, int, int, int, int], DesiredRoute] = {}
+    chosen: dict[RouteKey, DesiredRoute] = {}
     generations = []
     for route in sorted(static_routes, key=lambda route: route.age_key):
         if route.deleting or not route.selects(node) or refusal(route, protection):
             continue
-        old = kept.get(route.name)
-        if old is not None:
-            entries: Iterable[DesiredRoute] = (each for each in old.routes if not protection.refusal(each.subnet))
-        else:
-            entries = (route.route_to(subnet, overlay_gateway) for subnet in route.subnets)
-        own = False
-        for entry in entries:
-            subnet = entry.subnet
-            key = (subnet.version, int(subnet.network_address), subnet.prefixlen, entry.metric, entry.table)
-            own |= chosen.setdefault(key, entry) is entry
-        generation = _generation(route, old, own=own)
+        previous = held_back.get(route.name)
+        entries = _entries(route, previous, overlay_gateway, protection)
+        won = [chosen.setdefault(entry.key, entry) is entry for entry in entries]
+        generation = _generation(route, previous, has_entries=any(won))
         if generation is not None:
             generations.append(generation)
-    generations.sort(key=lambda each: each.static_route)
-    return NodeRoutes(tuple(chosen[key] for key in sorted(chosen)), tuple(generations))
+    routes = sorted(chosen.values(), key=lambda entry: (entry.subnet.version, entry.key))
+    return NodeRoutes(tuple(routes), tuple(sorted(generations, key=lambda each: each.static_route)))
 
 
-def _generation(route: StaticRoute, old: PreviousGeneration | None, *, own: bool) -> RouteGeneration | None:
-    """``own``: some routes of the node are its; without any there is nothing to prove."""
-    if old is not None:
-        return old.generation
-    probe = route.probe if own else None
+def _entries(
+    route: StaticRoute, previous: PreviousGeneration | None, overlay_gateway: IpAddress | None, protection: Protection
+) -> Iterable[DesiredRoute]:
+    """The entries of one StaticRoute, before conflicts are resolved."""
+    if previous is not None:
+        return (entry for entry in previous.routes if not protection.refusal(entry.subnet))
+    return (route.route_to(subnet, overlay_gateway) for subnet in route.subnets)
+
+
+def _generation(
+    route: StaticRoute, previous: PreviousGeneration | None, *, has_entries: bool
+) -> RouteGeneration | None:
+    """A StaticRoute without entries on the node has nothing to probe."""
+    if previous is not None:
+        return previous.generation
+    probe = route.probe if has_entries else None
     if probe is None and route.rollout is None:
         return None
     return RouteGeneration(route.name, route.uid, route.generation, probe)

@@ -1,9 +1,8 @@
-"""Staged roll-out: which nodes may get the present generation of a StaticRoute now, and what the others keep.
+"""Staged rollout: which nodes get the current generation of a StaticRoute now, and which stay on the previous one.
 
-What a node has is read from its NodeOverlayIp, so a controller that starts anew goes on where it stood. A node that
-has not reported the generation in place, or cannot have it, counts as unavailable: a generation that fails stops there.
-Only nodes that are told something are staged: a route that goes, with its object or because a node is no longer meant,
-cannot fail.
+Progress is read from the NodeOverlayIps, so a restarted controller continues where it stopped. A node that has not
+reported the generation in place, for any cause, counts as unavailable: a generation that fails stops the rollout.
+Removals are not staged: deleting a StaticRoute, or no longer selecting a node, cannot fail on the node.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,33 +18,33 @@ from overlay_net.model.static_route import StaticRoute
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """How far one node is with the present generation of one StaticRoute."""
+    """How far one node is with the current generation of one StaticRoute."""
 
     node: str
-    reached: bool
-    """The node's object has this generation."""
+    updated: bool
+    """The node's NodeOverlayIp has this generation."""
     in_place: bool
-    """And its agent has reported it in place."""
+    """The agent has reported this generation in place."""
     failing: bool = False
-    """Not reached yet, and what the node has instead is not in place: nothing can be lost there."""
+    """Not updated yet, and its previous routes are not in place either: an update cannot make it worse."""
 
 
 def admit(progress: Collection[NodeProgress], admitted: Collection[str], limit: int) -> frozenset[str]:
-    """The nodes that may get the generation now, ``admitted`` ones included as far as they are still meant.
+    """The nodes that may have the generation now, including those of ``admitted`` that are still selected.
 
-    At most ``limit`` of them are without it: failing nodes come first, then by name.
+    At most ``limit`` of them are unavailable. Failing nodes are updated first, then the others by name.
     """
-    told = {each.node for each in progress if each.reached or each.node in admitted}
-    unavailable = sum(each.node in told and not each.in_place for each in progress)
+    updating = {each.node for each in progress if each.updated or each.node in admitted}
+    unavailable = sum(each.node in updating and not each.in_place for each in progress)
     waiting = sorted(
-        (each for each in progress if each.node not in told), key=lambda each: (not each.failing, each.node)
+        (each for each in progress if each.node not in updating), key=lambda each: (not each.failing, each.node)
     )
-    return frozenset(told | {each.node for each in waiting[: max(0, limit - unavailable)]})
+    return frozenset(updating | {each.node for each in waiting[: max(0, limit - unavailable)]})
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousGeneration:
-    """What a node has of a StaticRoute whose present generation is not for it yet."""
+    """What a node has of a StaticRoute whose current generation is not rolled out to it yet."""
 
     routes: tuple[DesiredRoute, ...]
     generation: RouteGeneration | None
@@ -57,31 +56,40 @@ def find_held_back(
     overlay: NodeOverlay | None,
     admitted: Mapping[Revision, Collection[str]],
 ) -> Mapping[str, PreviousGeneration]:
-    """StaticRoutes, by name, of which the node keeps what it has. ``admitted``: nodes by revision.
+    """By name, the StaticRoutes of which ``node`` stays on its previous generation. ``admitted``: nodes by revision."""
+    generations = {each.static_route: each for each in overlay.generations} if overlay is not None else {}
+    held_back = {}
+    for route in static_routes:
+        if route.rollout is None or route.deleting:
+            continue
+        present = generations.get(route.name)
+        if _is_admitted(route, node, present, admitted):
+            continue
+        previous = PreviousGeneration(_routes_from(route, overlay), present)
+        if not _has_nothing_to_lose(route, node, previous):
+            held_back[route.name] = previous
+    return held_back
 
-    A node that joined after the StaticRoute was made and has nothing of it gets the newest at once: there is nothing
-    to lose, and a roll-out that stands still must not leave new nodes without routes.
-    """
-    staged = [route for route in static_routes if route.rollout is not None and not route.deleting]
-    if not staged:
-        return {}
-    has = {each.static_route: each for each in overlay.generations} if overlay is not None else {}
-    kept = {}
-    for route in staged:
-        told = has.get(route.name)
-        if told is not None and told.revision == route.revision:
-            continue
-        if node.name in admitted.get(route.revision, ()):
-            continue
-        routes = (
-            tuple(each for each in overlay.routes if each.static_route == route.name) if overlay is not None else ()
-        )
-        if told is None and not routes and _is_younger(node, route):
-            continue
-        kept[route.name] = PreviousGeneration(routes, told)
-    return kept
+
+def _is_admitted(
+    route: StaticRoute, node: Node, present: RouteGeneration | None, admitted: Mapping[Revision, Collection[str]]
+) -> bool:
+    if present is not None and present.revision == route.revision:
+        return True
+    return node.name in admitted.get(route.revision, ())
+
+
+def _routes_from(route: StaticRoute, overlay: NodeOverlay | None) -> tuple[DesiredRoute, ...]:
+    if overlay is None:
+        return ()
+    return tuple(each for each in overlay.routes if each.static_route == route.name)
+
+
+def _has_nothing_to_lose(route: StaticRoute, node: Node, previous: PreviousGeneration) -> bool:
+    """A node that joined later gets the current generation at once: a stopped rollout must not leave it without."""
+    return previous.generation is None and not previous.routes and _is_younger(node, route)
 
 
 def _is_younger(node: Node, route: StaticRoute) -> bool:
-    made = parse_time(route.created)
-    return node.created is not None and made is not None and node.created > made
+    created = parse_time(route.created)
+    return node.created is not None and created is not None and node.created > created

@@ -1,1 +1,1 @@
-"""What people see of the whole cluster: counts, events, one screen."""
+"""Summaries of the whole cluster for people: counts, events, and the output of `overlay-net status`."""

@@ -1,4 +1,4 @@
-"""All nodes and their objects, counted: what a dashboard shows of the whole cluster."""
+"""Counts over all nodes and their NodeOverlayIps, for metrics."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ class ClusterCounts:
     nodes: Mapping[str, int]
     """By each of NODE_STATES."""
     routes: Mapping[str, int]
-    """desired, programmed, failed; of all nodes together."""
-    duplicates: int
-    """Nodes whose agent says that another host uses the assigned address."""
+    """desired, programmed and failed routes, summed over all nodes."""
+    address_conflicts: int
+    """Nodes whose agent reports that another host uses the assigned address."""
     waiting_since: datetime | None
-    """Since when the node that waits longest has no address."""
+    """When the node that has waited longest for an address started to wait."""
 
 
 def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> ClusterCounts:
@@ -29,7 +29,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
     states: Counter[str] = Counter()
     routes: Counter[str] = Counter()
     waiting: list[datetime] = []
-    duplicates = 0
+    address_conflicts = 0
     for node in nodes:
         overlay = by_name.pop(node.name, None)
         states[_state(overlay)] += 1
@@ -37,7 +37,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
         if since is not None:
             waiting.append(since)
         if overlay is not None:
-            duplicates += overlay.report.conflict is not None
+            address_conflicts += overlay.report.conflict is not None
             routes["desired"] += len(overlay.routes)
             routes["programmed"] += overlay.report.routes_ready
             routes["failed"] += overlay.report.routes_failed
@@ -45,7 +45,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
     return ClusterCounts(
         {state: states[state] for state in NODE_STATES},
         {state: routes[state] for state in ("desired", "programmed", "failed")},
-        duplicates,
+        address_conflicts,
         min(waiting, default=None),
     )
 
@@ -63,5 +63,5 @@ def _waiting_since(node: Node, overlay: NodeOverlay | None) -> datetime | None:
     if overlay.assignment.address is not None:
         return None
     reserved = overlay.assignment.reserved
-    told = reserved.last_transition_time if reserved is not None and not reserved.status else None
-    return told or node.created
+    unreserved_since = reserved.last_transition_time if reserved is not None and not reserved.status else None
+    return unreserved_since or node.created

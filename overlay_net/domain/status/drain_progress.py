@@ -1,4 +1,4 @@
-"""What an uninstall waits for, in words for the person who waits too."""
+"""What a drain still waits for, as one line for the person who uninstalls the product."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,19 @@ NAMED = 5
 
 
 def describe_remaining(overlays: Sequence[NodeOverlay]) -> str:
-    """An empty text once no object is left."""
+    """The remaining NodeOverlayIps and what each waits for; an empty string if there are none."""
     if not overlays:
         return ""
-    told = [f"{overlay.name} ({_why(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)[:NAMED]]
+    named = [f"{overlay.name} ({_cause(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)[:NAMED]]
     more = f", and {len(overlays) - NAMED} more" if len(overlays) > NAMED else ""
-    return f"{len(overlays)} NodeOverlayIps to go: {', '.join(told)}{more}"
+    noun = "NodeOverlayIp" if len(overlays) == 1 else "NodeOverlayIps"
+    return f"{len(overlays)} {noun}: {', '.join(named)}{more}"
 
 
-def _why(overlay: NodeOverlay) -> str:
+def _cause(overlay: NodeOverlay) -> str:
     if not overlay.deleting:
         return "not deleted yet"
     if not overlay.has_finalizer:
-        return f"held by the finalizers of others: {', '.join(overlay.finalizers)}"
+        return f"held by foreign finalizers: {', '.join(overlay.finalizers)}"
     reserved = overlay.assignment.reserved
     return reserved.message if reserved is not None and reserved.message else "its address is being released"

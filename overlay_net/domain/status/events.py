@@ -1,7 +1,6 @@
-"""Two states of a node's object -> what people should hear of the change that its agent reported.
+"""Events for changes that an agent reports: address conflicts, gateways, failing routes, a link that cannot be set up.
 
-Only what is worth a look: an address that somebody else uses, gateways, routes that are not in place, a link that
-cannot be made. What every node goes through when it joins is no news.
+The normal steps of a node that joins are not announced.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,71 +10,72 @@ from overlay_net.model.node_actions import Announce
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.route_key import RouteKey
 
-ON_THE_WAY = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
-"""Reasons of ``Configured=False`` that pass by themselves."""
+TRANSIENT = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
+"""Reasons of ``Configured=False`` that resolve without intervention."""
 
 NAMED = 3
-"""Gateways and routes that one event names at the most."""
+"""Limit of the gateways and routes that one event names."""
 
 
 def report_events(before: NodeOverlay, after: NodeOverlay) -> tuple[Announce, ...]:
-    """The events of a change; none where another object took the place of the first one, or while it goes."""
+    """The events of one change of a NodeOverlayIp; none if it was replaced by another object or is being deleted."""
     if before.uid != after.uid or after.deleting or before.report == after.report:
         return ()
-    return (*_address(before, after), *_gateways(before, after), *_routes(before, after))
+    return (*_address_events(before, after), *_gateway_events(before, after), *_route_events(before, after))
 
 
-def _address(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
-    was, now = _trouble(before), _trouble(after)
+def _address_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
+    was, now = _address_problem(before), _address_problem(after)
     if now is not None:
-        # With its words: another address, or another host that uses it, is another trouble.
+        # The message counts too: another address, or another conflicting host, is a new problem.
         if was is None or (was.reason, was.message) != (now.reason, now.message):
             yield Announce(now.reason, now.message, warning=True)
         return
     configured = find(after.report.conditions, CONFIGURED)
     if was is not None and configured is not None and configured.status:
-        yield Announce(configured.reason, f"{configured.message}; over: {was.message}", warning=False)
+        yield Announce(configured.reason, f"{configured.message}; resolved: {was.message}", warning=False)
 
 
-def _trouble(overlay: NodeOverlay) -> Condition | None:
+def _address_problem(overlay: NodeOverlay) -> Condition | None:
     configured = find(overlay.report.conditions, CONFIGURED)
-    if configured is None or configured.reason in ON_THE_WAY:
+    if configured is None or configured.reason in TRANSIENT:
         return None
     return configured if not configured.status or configured.reason == ADDRESS_CLAIMED else None
 
 
-def _gateways(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
+def _gateway_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
     was = {each.address for each in before.report.silent_gateways}
     now = {each.address for each in after.report.silent_gateways}
-    fresh = [f"{each.address}: {each.message}" for each in after.report.silent_gateways if each.address not in was]
-    if fresh:
-        yield Announce("GatewayDown", _some(fresh, "; "), warning=True)
-    gone = was - now
-    if gone:
-        # A gateway that no route has any more is not asked any more, which says nothing about it.
-        used = {gateway.address for route in after.routes for gateway in route.gateways}
-        again = sorted(map(str, gone & used))
-        if again:
-            yield Announce("GatewayUp", f"{_some(again, ', ')} answers again", warning=False)
+    down = [f"{each.address}: {each.message}" for each in after.report.silent_gateways if each.address not in was]
+    if down:
+        yield Announce("GatewayDown", _shorten(down, "; "), warning=True)
+    # A gateway that no route uses any more is not probed any more, so it has not recovered.
+    used = {gateway.address for route in after.routes for gateway in route.gateways} if was - now else set()
+    up = sorted(map(str, (was - now) & used))
+    if up:
+        verb = "answers" if len(up) == 1 else "answer"
+        yield Announce("GatewayUp", f"{_shorten(up, ', ')} {verb} again", warning=False)
 
 
-def _routes(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
-    was, now = _failing(before), _failing(after)
-    fresh = [
+def _route_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
+    was, now = _failing_routes(before), _failing_routes(after)
+    new = [
         f"{failure.subnet}: {failure.message}"
         for key, failure in now.items()
         if key not in was or was[key].reason != failure.reason
     ]
-    if fresh:
-        yield Announce("RoutesFailing", _some(fresh, "; "), warning=True)
+    if new:
+        yield Announce("RoutesFailing", _shorten(new, "; "), warning=True)
     elif was and not after.report.routes_failed:
-        yield Announce("RoutesInPlace", f"{after.report.routes_desired} routes are in place", warning=False)
+        desired = after.report.routes_desired
+        message = "1 route is in place" if desired == 1 else f"{desired} routes are in place"
+        yield Announce("RoutesInPlace", message, warning=False)
 
 
-def _failing(overlay: NodeOverlay) -> Mapping[RouteKey, RouteFailure]:
+def _failing_routes(overlay: NodeOverlay) -> Mapping[RouteKey, RouteFailure]:
     return {failure.key: failure for failure in overlay.report.failures if failure.reason != "Pending"}
 
 
-def _some(texts: list[str], separator: str) -> str:
+def _shorten(texts: list[str], separator: str) -> str:
     shown = separator.join(texts[:NAMED])
     return shown if len(texts) <= NAMED else f"{shown}{separator}and {len(texts) - NAMED} more"

@@ -1,4 +1,4 @@
-"""All objects -> one screen: how much is as it should be, and what is wrong, the most pressing first."""
+"""The summary that `overlay-net status` prints: how many objects are ready, and what is wrong, pools first."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 
+NOT_RECONCILED = "not reconciled yet; is the controller running?"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One object that is not ready, and why."""
 
     kind: str
     """``pool``, ``node`` or ``route``."""
@@ -23,21 +25,20 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Overview:
     counts: tuple[str, ...]
-    """How much there is and how much of it is well, a line a kind."""
+    """How many objects there are and how many of them are ready, one line for each kind."""
     findings: tuple[Finding, ...]
 
 
 def overview(
     nodes: Iterable[str], overlays: Iterable[NodeOverlay], routes: Iterable[StaticRoute], pools: Iterable[Pool]
 ) -> Overview:
-    """``nodes`` are the names of the Nodes. Pools come first: what is wrong there shows at their nodes, too."""
+    """``nodes`` are the names of the Nodes. Pools come first: a problem there causes problems on nodes."""
     names, objects, static_routes, sources = set(nodes), list(overlays), list(routes), list(pools)
-    at_pools = [finding for pool in sources for finding in _of_pool(pool)]
-    absent = names - {overlay.name for overlay in objects}
-    missing = "no NodeOverlayIp yet: does a controller run?"
-    at_nodes = [Finding("node", name, missing) for name in sorted(absent)]
-    at_nodes += [finding for overlay in objects for finding in _of_node(overlay, present=overlay.name in names)]
-    at_routes = [finding for route in static_routes for finding in _of_route(route)]
+    at_pools = [finding for pool in sources for finding in _check_pool(pool)]
+    missing = sorted(names - {overlay.name for overlay in objects})
+    at_nodes = [Finding("node", name, "no NodeOverlayIp yet; is the controller running?") for name in missing]
+    at_nodes += [finding for overlay in objects for finding in _check_node(overlay, present=overlay.name in names)]
+    at_routes = [finding for route in static_routes for finding in _check_route(route)]
     used, free = (sum(parse_int(pool.status.get(key)) for pool in sources) for key in ("used", "free"))
     return Overview(
         counts=(
@@ -49,47 +50,56 @@ def overview(
     )
 
 
-def _of_pool(pool: Pool) -> list[Finding]:
+def _check_pool(pool: Pool) -> list[Finding]:
     ready = find(pool.conditions, READY)
     if ready is None:
-        return [Finding("pool", pool.name, "nobody has looked at it yet: does a controller run?")]
-    return [] if ready.status else [Finding("pool", pool.name, _said(ready))]
+        return [Finding("pool", pool.name, NOT_RECONCILED)]
+    return [] if ready.status else [Finding("pool", pool.name, _describe(ready))]
 
 
-def _of_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
-    conditions = overlay.report.conditions
-    reserved, configured, ready = overlay.assignment.reserved, find(conditions, CONFIGURED), find(conditions, READY)
-    if overlay.routes_only and overlay.assignment.address is None:
-        # That there is no address is as it should be.
-        reserved = None
-    said = []
+def _check_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
     if overlay.deleting:
-        said.append(f"is being deleted; {reserved.message if reserved else 'no controller has answered yet'}")
+        reserved = overlay.assignment.reserved
+        problems = [f"is being deleted; {reserved.message if reserved else NOT_RECONCILED}"]
     elif not present:
-        said.append("its Node is gone; the address is kept for a while")
-    elif ready is None:
-        said += [_said(reserved)] if reserved is not None and not reserved.status else []
-        said.append("no agent has reported: does one run on it?")
-    elif overlay.is_ready:
-        # It works, though perhaps not for long.
-        said += [_said(configured)] if configured is not None and configured.reason == ADDRESS_CLAIMED else []
+        problems = ["the Node is deleted; its address is released after release_after"]
     else:
-        causes = [each for each in (reserved, configured) if each is not None and not each.status]
-        said += [_said(each) for each in causes or [ready] if not each.status]
-        if not overlay.current:
-            said.append("its agent has not seen the latest change")
-    return [Finding("node", overlay.name, "; ".join(said))] if said else []
+        problems = _node_problems(overlay)
+    return [Finding("node", overlay.name, "; ".join(problems))] if problems else []
 
 
-def _of_route(route: StaticRoute) -> list[Finding]:
+def _node_problems(overlay: NodeOverlay) -> list[str]:
+    reserved = _failed_reservation(overlay)
+    configured, ready = (find(overlay.report.conditions, kind) for kind in (CONFIGURED, READY))
+    if ready is None:
+        unreported = "no report from its agent; is it running?"
+        return [_describe(reserved), unreported] if reserved is not None else [unreported]
+    if overlay.is_ready:
+        # In use, but another host claims the address too.
+        claimed = configured is not None and configured.reason == ADDRESS_CLAIMED
+        return [_describe(configured)] if configured is not None and claimed else []
+    causes = [each for each in (reserved, configured) if each is not None and not each.status]
+    problems = [_describe(each) for each in causes or [ready] if not each.status]
+    return problems if overlay.current else [*problems, "its agent has not observed the latest change"]
+
+
+def _failed_reservation(overlay: NodeOverlay) -> Condition | None:
+    reserved = overlay.assignment.reserved
+    if overlay.routes_only and overlay.assignment.address is None:
+        # Without an address on purpose.
+        return None
+    return reserved if reserved is not None and not reserved.status else None
+
+
+def _check_route(route: StaticRoute) -> list[Finding]:
     if route.deleting:
         return [Finding("route", route.name, "is being deleted")]
     if not route.conditions:
-        return [Finding("route", route.name, "nobody has looked at it yet: does a controller run?")]
-    said = [_said(each) for each in route.conditions if not each.status]
-    return [Finding("route", route.name, "; ".join(said))] if said else []
+        return [Finding("route", route.name, NOT_RECONCILED)]
+    problems = [_describe(each) for each in route.conditions if not each.status]
+    return [Finding("route", route.name, "; ".join(problems))] if problems else []
 
 
-def _said(condition: Condition) -> str:
+def _describe(condition: Condition) -> str:
     prefix = "no address: " if condition.type == RESERVED else ""
     return f"{prefix}{condition.reason}: {condition.message}" if condition.message else f"{prefix}{condition.reason}"

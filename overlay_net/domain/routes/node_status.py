@@ -1,0 +1,237 @@
+"""The status of one StaticRoute on one node, from the node's NodeOverlayIp and its agent's report.
+
+A report lists only the routes that are not in place, so any other route that the agent has observed is in place. Until
+the agent has observed the latest spec, an unchanged route keeps its last status: otherwise each edit of one StaticRoute
+would make all others flap.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from overlay_net.domain.routes.compile import refusal
+from overlay_net.domain.routes.protected_subnets import Protection
+from overlay_net.domain.routes.rollout import NodeProgress
+from overlay_net.model.api import JsonObject
+from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.net import IpAddress, IpNetwork
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay, RouteFailure
+from overlay_net.model.parse import find_objects, parse_int, parse_text
+from overlay_net.model.route_key import RouteKey, route_key
+from overlay_net.model.route_probe import RouteGeneration, RouteProbe
+from overlay_net.model.static_route import StaticRoute
+
+MAX_NODES = 1000
+"""Limit of nodeStatus entries, failing nodes first. The counts cover all nodes."""
+
+READY, PENDING, FAILED = "Ready", "Pending", "Failed"
+
+ROLLING_OUT = "RollingOut"
+"""Reason on a node that stays on its previous generation for now."""
+
+
+class Conflict(NamedTuple):
+    static_route: str
+    """The older StaticRoute that has the same route."""
+    subnet: IpNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTable:
+    """One node's routes, indexed once for all StaticRoutes."""
+
+    node: Node
+    overlay: NodeOverlay
+    routes: Mapping[RouteKey, DesiredRoute]
+    failures: Mapping[RouteKey, RouteFailure]
+    generations: Mapping[str, RouteGeneration]
+    route_probes: Mapping[str, RouteProbe]
+
+    @classmethod
+    def index(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
+        return cls(
+            node,
+            overlay,
+            {route.key: route for route in overlay.routes},
+            {failure.key: failure for failure in overlay.report.failures},
+            {each.static_route: each for each in overlay.generations},
+            {route_probe.static_route: route_probe for route_probe in overlay.report.route_probes},
+        )
+
+    @property
+    def has_unlisted_failures(self) -> bool:
+        """Whether more routes fail than the report can list."""
+        return self.overlay.report.routes_failed > len(self.overlay.report.failures)
+
+    @property
+    def default_gateway(self) -> IpAddress | None:
+        """The gateway of routes that specify none."""
+        overlay = self.overlay
+        return overlay.report.fallback if overlay.routes_only else overlay.assignment.gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    state: str
+    message: str = ""
+    reason: str = ""
+    """Reason of the condition ``Programmed`` while a probe or a rollout keeps this node from being ready."""
+    conflict: Conflict | None = None
+
+
+IN_PLACE = Outcome(READY)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One entry of nodeStatus."""
+
+    hostname: str
+    gateway: str
+    device: str
+    outcome: Outcome
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {"hostname": self.hostname, "gateway": self.gateway, "device": self.device}
+        raw["state"] = self.outcome.state
+        if self.outcome.message:
+            raw["message"] = self.outcome.message
+        return raw
+
+
+def select_tables(route: StaticRoute, tables: Iterable[NodeTable]) -> Iterator[NodeTable]:
+    return (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
+
+
+def rollout_progress(
+    route: StaticRoute, tables: Iterable[NodeTable], protection: Protection
+) -> tuple[NodeProgress, ...]:
+    """How far each selected node is with the current generation; empty if ``route`` is rejected."""
+    if refusal(route, protection) is not None:
+        return ()
+    last = find_last_entries(route)
+    return tuple(_progress(route, table, last) for table in select_tables(route, tables))
+
+
+def _progress(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeProgress:
+    present = table.generations.get(route.name)
+    updated = present is not None and present.revision == route.revision
+    in_place = updated and node_status(route, table, last).outcome.state == READY
+    failing = route.name in table.route_probes or any(
+        failure.static_route == route.name for failure in table.overlay.report.failures
+    )
+    return NodeProgress(table.node.name, updated, in_place, failing and not updated)
+
+
+def find_last_entries(route: StaticRoute) -> Mapping[str, JsonObject] | None:
+    """The present nodeStatus entries by node; None if they describe an earlier generation."""
+    if parse_int(route.status.get("observedGeneration")) != route.generation:
+        return None
+    return {parse_text(raw.get("hostname")): raw for raw in find_objects(route.status, "nodeStatus")}
+
+
+def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeStatus:
+    """``last``: the entries from ``find_last_entries``."""
+    hostname, gateway, device = table.node.name, _gateway(route, table), _device(route, table)
+    outcome = _generation_outcome(route, table) or _entries_outcome(route, table) or _report_outcome(table)
+    if outcome is None and last is not None:
+        outcome = _last_outcome(last, hostname, gateway, device)
+    return NodeStatus(hostname, gateway, device, outcome or Outcome(PENDING, "the agent has not reported yet"))
+
+
+def _gateway(route: StaticRoute, table: NodeTable) -> str:
+    if not route.gateways and route.kind == "unicast":
+        return str(table.default_gateway or "")
+    return ", ".join(str(gateway.address) for gateway in route.gateways)
+
+
+def _device(route: StaticRoute, table: NodeTable) -> str:
+    """The overlay link if the gateway is in the overlay subnet, else its parent interface."""
+    report = table.overlay.report
+    if table.overlay.routes_only:
+        return report.interface
+    address = table.overlay.assignment.address
+    direct = bool(route.gateways) and (address is None or route.gateways[0].address not in address.network)
+    return report.interface if direct else report.link
+
+
+def _generation_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
+    """If the node does not have the current generation yet, or its route probe has not succeeded."""
+    present = table.generations.get(route.name)
+    if present is None or present.revision != route.revision:
+        return _outdated(route, table, present)
+    route_probe = table.route_probes.get(route.name)
+    if route_probe is None or not route_probe.is_of(present):
+        return None
+    return Outcome(PENDING if route_probe.state == "Probing" else FAILED, route_probe.message, route_probe.state)
+
+
+def _outdated(route: StaticRoute, table: NodeTable, present: RouteGeneration | None) -> Outcome | None:
+    if route.rollout is not None:
+        has = f"generation {present.generation}" if present is not None else "its previous routes"
+        return Outcome(PENDING, f"still has {has}; waiting for its turn in the rollout", ROLLING_OUT)
+    if present is not None or (route.probe is not None and _has_entries(route, table)):
+        return Outcome(PENDING, "the NodeOverlayIp still has an earlier generation")
+    return None
+
+
+def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
+    entries = (table.routes.get(route_key(subnet, route.metric, route.table)) for subnet in route.subnets)
+    return any(entry is not None and entry.static_route == route.name for entry in entries)
+
+
+def _entries_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
+    """The first conflict or failure of an entry, else whether one is missing; None if all are there."""
+    missing = False
+    for subnet in route.subnets:
+        key = route_key(subnet, route.metric, route.table)
+        entry = table.routes.get(key)
+        if entry is None:
+            missing = True
+            continue
+        problem = _conflict(route, subnet, entry, table) or _failure(subnet, table.failures.get(key), table)
+        if problem is not None:
+            return problem
+    return Outcome(PENDING, "not in the NodeOverlayIp yet") if missing else None
+
+
+def _conflict(route: StaticRoute, subnet: IpNetwork, entry: DesiredRoute, table: NodeTable) -> Outcome | None:
+    """If the entry is that of an older StaticRoute and differs from this one's."""
+    if entry.static_route == route.name:
+        return None
+    gateway = None if table.overlay.routes_only else table.overlay.assignment.gateway
+    if replace(route.route_to(entry.subnet, gateway), static_route=entry.static_route) == entry:
+        return None
+    message = f"{subnet} is already routed by the older StaticRoute {entry.static_route}"
+    return Outcome(FAILED, message, conflict=Conflict(entry.static_route, subnet))
+
+
+def _failure(subnet: IpNetwork, failure: RouteFailure | None, table: NodeTable) -> Outcome | None:
+    if failure is None or not table.overlay.current:
+        return None
+    return Outcome(PENDING if failure.reason == "Pending" else FAILED, f"{subnet}: {failure.message}")
+
+
+def _report_outcome(table: NodeTable) -> Outcome | None:
+    """None while the agent has not observed the latest spec."""
+    if not table.overlay.current:
+        return None
+    if table.has_unlisted_failures:
+        return Outcome(PENDING, "more routes fail on this node than its report lists")
+    return IN_PLACE
+
+
+def _last_outcome(last: Mapping[str, JsonObject], hostname: str, gateway: str, device: str) -> Outcome | None:
+    """The last outcome on this node, if the route still takes the same way."""
+    entry = last.get(hostname)
+    if entry is None:
+        # Failing nodes are listed first: if the list is full and ends with ready nodes, those left out were ready.
+        return IN_PLACE if len(last) >= MAX_NODES and _ends_ready(last) else None
+    if (parse_text(entry.get("gateway")), parse_text(entry.get("device"))) != (gateway, device):
+        return None
+    return Outcome(parse_text(entry.get("state")), parse_text(entry.get("message")))
+
+
+def _ends_ready(last: Mapping[str, JsonObject]) -> bool:
+    return parse_text(list(last.values())[-1].get("state")) == READY
