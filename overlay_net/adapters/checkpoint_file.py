@@ -1,6 +1,6 @@
-"""The node's last desired state in a directory of the host: written so that a power failure leaves the old or the new.
+"""The checkpoint of a node in a directory of the host; a power failure leaves the old content or the new one.
 
-What is in the files, and whether it is believed, is decided in domain.last_state.
+domain.kernel.checkpoint decides what is in the files, and whether it is still used.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
@@ -28,13 +29,13 @@ from overlay_net.model.route_probe import RouteProbe
 
 log = logging.getLogger(__name__)
 
-STAMP_EVERY = 60.0
-"""Seconds between two confirmations of one state that are written."""
+CONFIRM_INTERVAL: Final = 60.0
+"""Seconds, at the least, between two confirmations of the same state that are written."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-MAX_BYTES = 64 * 2**20
+MAX_BYTES: Final = 64 * 2**20
 
 
-def moment() -> Moment:
+def current_moment() -> Moment:
     """Now, on both clocks."""
     try:
         boot = BOOT_ID.read_text(encoding="ascii").strip()
@@ -44,7 +45,7 @@ def moment() -> Moment:
 
 
 class CheckpointFile:
-    """One node's files in ``directory``. No failure to write ends anything: the dataplane does not depend on it."""
+    """One node's files in ``directory``. A failure to write is logged and ends nothing."""
 
     def __init__(self, directory: Path, node: str) -> None:
         name = label_value(node)
@@ -53,27 +54,25 @@ class CheckpointFile:
         self.state = directory / f"{name}.state"
         self.stamp = directory / f"{name}.confirmed"
         self._written = ""
-        """Digest of the state that is in the file for certain, of this process's own writing."""
+        """Digest of the state that this process is certain to have written; empty: none."""
         self._overlay: NodeOverlay | None = None
-        self._trials: tuple[RouteProbe, ...] = ()
+        self._route_probes: tuple[RouteProbe, ...] = ()
         self._stamped: Moment | None = None
-        self._complaint = ""
-        # Files are written in a thread, as a disk may take its time: one at a time.
-        self._turn = asyncio.Lock()
+        self._logged_error = ""
+        # Files are written in a thread, as a disk may be slow: one at a time.
+        self._lock = asyncio.Lock()
 
-    def recall(self) -> Checkpoint | Unusable:
-        """What an earlier run left."""
+    def load(self) -> Checkpoint | Unusable:
+        """What an earlier run saved."""
         try:
             return decode_checkpoint(_read(self.state), _read(self.stamp), self._node)
         except OSError as error:
-            return Unusable("Unreadable", f"{self.state}: {error.strerror}")
+            return Unusable("Unreadable", f"cannot read {self.state}: {error.strerror}")
 
-    async def remember(
-        self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()
-    ) -> None:
-        """Keep what the node must have, before it is acted on. Costs nothing while that is the same."""
-        async with self._turn:
-            if is_same(overlay, self._overlay) and route_probes == self._trials:
+    async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
+        """Save what the node must have, before it is applied. Costs nothing while that is the same."""
+        async with self._lock:
+            if is_same(overlay, self._overlay) and route_probes == self._route_probes:
                 self._overlay = overlay
                 return
             # In a thread: a tenth of a second for ten thousand routes.
@@ -81,75 +80,78 @@ class CheckpointFile:
             written = digest(content)
             if written != self._written:
                 self._written = ""
-                if not await self._attempt(self._keep, content, confirmed):
-                    # An older state is worse than none: it may name an address that this node gives back now.
-                    await self._attempt(self._remove)
+                if not await self._attempt(self._write_both, content, confirmed):
+                    # An older state is worse than none: it may name an address that this node releases now.
+                    await self._attempt(self._delete)
                     return
-                self._written, self._stamped, self._complaint = written, confirmed, ""
-            self._overlay, self._trials = overlay, route_probes
+                self._written, self._stamped, self._logged_error = written, confirmed, ""
+            self._overlay, self._route_probes = overlay, route_probes
 
     async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
-        """The API said again that ``overlay`` is what the node must have; written once a minute at the most."""
-        async with self._turn:
+        """The API server still has ``overlay``; written if that is the saved state, and once a minute at most."""
+        async with self._lock:
             if overlay is None or overlay is not self._overlay or not self._written:
                 return
-            if self._stamped is not None and confirmed.uptime - self._stamped.uptime < STAMP_EVERY:
+            if self._stamped is not None and confirmed.uptime - self._stamped.uptime < CONFIRM_INTERVAL:
                 return
             if await self._attempt(self._write, self.stamp, stamp_bytes(self._written, confirmed)):
                 self._stamped = confirmed
 
-    async def forget(self) -> str:
-        """Remove what is kept: an empty text, or why it could not be removed."""
-        async with self._turn:
+    async def delete(self) -> str:
+        """Delete the checkpoint: an empty text, or why that failed."""
+        async with self._lock:
             self._written, self._overlay, self._stamped = "", None, None
-            return "" if await self._attempt(self._remove) else self._complaint
+            if await self._attempt(self._delete):
+                return ""
+            return f"cannot delete the checkpoint in {self._directory}: {self._logged_error}"
 
-    def remove(self) -> list[Path]:
-        """Remove the files at once; those that were there. Raises OSError."""
-        there = [file for file in (self.state, self.stamp) if file.exists()]
-        self._remove()
-        return there
+    def delete_files(self) -> list[Path]:
+        """Delete the files at once, and return those that existed. Raises OSError."""
+        existing = [file for file in (self.state, self.stamp) if file.exists()]
+        self._delete()
+        return existing
 
     async def _attempt(self, step: Callable[..., None], *arguments: object) -> bool:
+        """Run a step in a thread; a failure is logged once."""
         try:
             await asyncio.to_thread(step, *arguments)
         except OSError as error:
-            complaint = f"last state in {self._directory}: {error.strerror or error}"
-            if complaint != self._complaint:
-                log.warning("%s", complaint)
-            self._complaint = complaint
+            text = error.strerror or str(error)
+            if text != self._logged_error:
+                log.warning("cannot update the checkpoint", extra={"directory": str(self._directory), "error": text})
+            self._logged_error = text
             return False
         return True
 
-    def _keep(self, state: bytes, confirmed: Moment) -> None:
+    def _write_both(self, state: bytes, confirmed: Moment) -> None:
         # A crash in between leaves a confirmation of another state, which confirms nothing.
         if _read(self.state) != state:
             self._write(self.state, state)
         self._write(self.stamp, stamp_bytes(digest(state), confirmed))
 
     def _write(self, file: Path, content: bytes) -> None:
-        """Replace a file as a whole, and make it last (rename(2), fsync(2): the directory needs one of its own)."""
+        """Replace a file atomically and durably (rename(2), fsync(2): the directory needs one of its own)."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = _unfinished(file)
+        temporary = _temporary(file)
         with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
+            temporary.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(unfinished, flags, 0o600), "wb") as stream:
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        unfinished.replace(file)
-        self._settle()
+        temporary.replace(file)
+        self._sync_directory()
 
-    def _remove(self) -> None:
+    def _delete(self) -> None:
         files = (self.state, self.stamp)
-        there = [file for file in (*files, *map(_unfinished, files)) if file.exists()]
-        for file in there:
+        existing = [file for file in (*files, *map(_temporary, files)) if file.exists()]
+        for file in existing:
             file.unlink()
-        if there:
-            self._settle()
+        if existing:
+            self._sync_directory()
 
-    def _settle(self) -> None:
+    def _sync_directory(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -157,8 +159,24 @@ class CheckpointFile:
             os.close(directory)
 
 
-def _unfinished(file: Path) -> Path:
-    """Where the content is until it is whole."""
+class NoCheckpointFile:
+    """Stands in for the file where no state_dir is set: nothing is kept, so nothing is found."""
+
+    def load(self) -> Checkpoint | Unusable:
+        return Unusable("Off", "no state_dir is set")
+
+    async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
+        return
+
+    async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
+        return
+
+    async def delete(self) -> str:
+        return ""
+
+
+def _temporary(file: Path) -> Path:
+    """Where the content is until all of it is written."""
     return file.with_name(f".{file.name}.new")
 
 

@@ -1,32 +1,29 @@
-"""What goes on around this node's overlay address: is it free, who else claims it, which gateways answer.
+"""Admits, announces and defends this node's overlay address (RFC 5227).
 
-An address is asked for on its link before it is used (RFC 5227, 2.1), announced once it is there, and defended. One
-that this node used a moment ago is set again without asking: the neighbours still take it for ours, and asking would
-cost a second of traffic.
+An address is probed on its link before it is configured (section 2.1.1), announced once it is there (2.3), and
+defended (2.4). One that this node had a moment ago is configured again without a probe: the neighbours' caches still
+point here, and the probe would cost a second of traffic.
 """
 
 import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
-from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.domain.kernel.address import is_ours
-from overlay_net.domain.kernel.gateway_health import Target, probe_targets
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.net import IpAddress
-from overlay_net.model.overlay import SilentGateway
 
 log = logging.getLogger(__name__)
 
-HELD_LATELY = 10.0
-"""Seconds for which an address that was in use counts as ours still."""
+RECENTLY: Final = 10.0
+"""Seconds after its last use for which an address is configured again without a probe."""
 
-ASK_AGAIN = 20.0
-"""Seconds, at the least, between two questions whether an address that somebody uses has become free."""
+PROBE_AGAIN: Final = 20.0
+"""Seconds, at the least, between two probes of an address that another host uses."""
 
 
 class Neighbours(Protocol):
@@ -37,11 +34,11 @@ class Neighbours(Protocol):
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None: ...
     def take_gateway_change(self) -> bool: ...
     @property
-    def conflicts(self) -> "tuple[Claim, ...]": ...
+    def conflicts(self) -> "tuple[Conflict, ...]": ...
 
 
-class Claim(Protocol):
-    """Another host uses a configured address of ours."""
+class Conflict(Protocol):
+    """Another host uses an address that is configured here."""
 
     @property
     def address(self) -> IpAddress: ...
@@ -49,16 +46,8 @@ class Claim(Protocol):
     def mac(self) -> str: ...
 
 
-class Prober(Protocol):
-    def watch(self, wanted: Iterable[Target]) -> None: ...
-    @property
-    def down(self) -> frozenset[IpAddress]: ...
-    @property
-    def reports(self) -> tuple[GatewayDown, ...]: ...
-
-
-class Duplicate(Exception):
-    """Somebody else uses an address that this node was given and does not use yet."""
+class AddressInUse(Exception):
+    """Another host uses an address that is assigned to this node and not configured yet; ``mac`` may be empty."""
 
     def __init__(self, address: IpAddress, mac: str) -> None:
         super().__init__(f"{address} is in use by {mac or 'another host'}")
@@ -66,13 +55,12 @@ class Duplicate(Exception):
         self.mac = mac
 
 
-class Surroundings:
-    """``detect``: ask before an address is used; ``announce_every`` seconds it is announced again, 0: never."""
+class AddressGuard:
+    """``detect``: probe an address before it is configured; ``announce_every``: seconds, 0: only on changes."""
 
     def __init__(
         self,
         neighbours: Neighbours,
-        prober: Prober,
         mark: OwnershipMark,
         clock: Callable[[], float],
         *,
@@ -80,111 +68,106 @@ class Surroundings:
         announce_every: float = 0.0,
     ) -> None:
         self._neighbours = neighbours
+        self._mark = mark
+        self._clock = clock
         self._detect = detect
         self._announce_every = announce_every
-        self._announced = clock()
-        self._prober = prober
-        self._marks = mark
-        self._clock = clock
-        self._held: dict[IpAddress, float] = {}
-        self._up: dict[str, frozenset[IpAddress]] = {}
-        self._duplicate: Duplicate | None = None
-        self._ask_again = 0.0
-        self._asked: frozenset[IpAddress] = frozenset()
+        self._announced_at = clock()
+        self._announced: dict[str, frozenset[IpAddress]] = {}
+        """By link that is up."""
+        self._last_used: dict[IpAddress, float] = {}
+        self._rejected: AddressInUse | None = None
+        self._probe_again_at = 0.0
 
     @property
-    def down(self) -> frozenset[IpAddress]:
-        """Gateways that do not answer."""
-        return self._prober.down
+    def rejected(self) -> AddressInUse | None:
+        """The assigned address that is not configured, because another host uses it."""
+        return self._rejected
 
-    @property
-    def gateways(self) -> Mapping[IpAddress, bool]:
-        """Those that are asked, and whether they answer."""
-        return {address: address not in self.down for address in self._asked}
-
-    @property
-    def silent(self) -> tuple[SilentGateway, ...]:
-        return tuple(SilentGateway(each.address, each.since, each.reason) for each in self._prober.reports)
-
-    @property
-    def duplicate(self) -> Duplicate | None:
-        """The address that is not used because somebody else does."""
-        return self._duplicate
-
-    @property
-    def claims(self) -> Mapping[IpAddress, str]:
-        """Addresses in use here that another host claims as well, and its MAC."""
-        return {claim.address: claim.mac for claim in self._neighbours.conflicts}
+    def conflicting_mac(self, address: IpAddress) -> str:
+        """MAC of another host that uses an address which is configured here; empty: none does."""
+        return next((each.mac for each in self._neighbours.conflicts if each.address == address), "")
 
     @property
     def wait(self) -> float | None:
-        """Seconds until a duplicate is asked about again, or addresses are announced again."""
-        due = [self._ask_again] if self._duplicate is not None else []
+        """Seconds until a rejected address is probed again, or addresses are announced again; None: neither."""
+        due = [self._probe_again_at] if self._rejected is not None else []
         if self._announce_every:
-            due.append(self._announced + self._announce_every)
+            due.append(self._announced_at + self._announce_every)
         return max(0.1, min(due) - self._clock()) if due else None
 
     async def admit(self, action: AddAddress, observed: Observed) -> None:
-        """Whether the address may be set. Raises Duplicate, and KernelError: not known, so it may not."""
+        """Return if the address may be configured. Raises AddressInUse, and KernelError: not known, so it may not."""
         address = action.interface.ip
         present = [each for each in observed.addresses if each.interface.ip == address]
         if any(each.dad_failed for each in present):
-            # The kernel has asked, and somebody answered.
-            self._refuse(action, await self._who_has(action.link, address))
-        now = self._clock()
-        if present or now - self._held.get(address, float("-inf")) < HELD_LATELY:
-            # Only its mark or its prefix length is missing; or it was ours a moment ago.
+            # The kernel's own duplicate address detection got an answer.
+            self._reject(action, await self._find_mac(action.link, address))
+        if present or self._was_used_recently(address):
+            # Only its ownership mark or prefix length is missing, or the neighbours' caches still point here.
             return
-        if self._duplicate is not None and self._duplicate.address == address and now < self._ask_again:
-            raise self._duplicate
+        if self._rejected is not None and self._rejected.address == address and self._clock() < self._probe_again_at:
+            raise self._rejected
         mac = await self._neighbours.find_conflict(action.link, address) if self._detect else None
-        if mac is None:
-            self._duplicate = None
-            return
-        self._refuse(action, mac)
+        if mac is not None:
+            self._reject(action, mac)
+        self._rejected = None
 
-    async def _who_has(self, link: str, address: IpAddress) -> str:
-        """A MAC, or an empty text where nobody can be asked, or answers any more."""
+    def follow(self, desired: Desired, observed: Observed) -> None:
+        """Defend the addresses that the kernel has now, and announce those that are new."""
+        if self._rejected is not None and (desired.address is None or desired.address.ip != self._rejected.address):
+            self._rejected = None
+        configured = self._configured(observed)
+        self._record_use(configured)
+        self._neighbours.watch(configured)
+        running = {link.name for link in observed.links if link.up}
+        self._announce_new({link: addresses for link, addresses in configured.items() if link in running})
+
+    def _was_used_recently(self, address: IpAddress) -> bool:
+        return self._clock() - self._last_used.get(address, float("-inf")) < RECENTLY
+
+    async def _find_mac(self, link: str, address: IpAddress) -> str:
+        """A MAC; empty where the link cannot be probed, or the other host does not answer any more."""
         try:
             return await self._neighbours.find_conflict(link, address) or ""
         except KernelError:
             return ""
 
-    def _refuse(self, action: AddAddress, mac: str) -> NoReturn:
-        self._duplicate = Duplicate(action.interface.ip, mac)
-        # Two nodes that were given one address at the same moment must not ask in step for ever.
-        self._ask_again = self._clock() + ASK_AGAIN * random.uniform(1, 1.5)
-        log.warning("the address is not used: %s", self._duplicate, extra={"link": action.link})
-        raise self._duplicate
+    def _reject(self, action: AddAddress, mac: str) -> NoReturn:
+        self._rejected = AddressInUse(action.interface.ip, mac)
+        # Two nodes that were assigned one address at the same moment must not probe in step for ever.
+        self._probe_again_at = self._clock() + PROBE_AGAIN * random.uniform(1, 1.5)
+        log.warning(
+            "address conflict; not configuring the address",
+            extra={"address": str(action.interface.ip), "mac": mac, "link": action.link},
+        )
+        raise self._rejected
 
-    def settle(self, desired: Desired, observed: Observed) -> None:
-        """After the last look: defend and announce what is there, probe the gateways of what is wished."""
-        if self._duplicate is not None and (desired.address is None or desired.address.ip != self._duplicate.address):
-            self._duplicate = None
+    def _configured(self, observed: Observed) -> dict[str, frozenset[IpAddress]]:
+        """Our addresses that are in use, by link."""
         names = {link.index: link.name for link in observed.links}
-        running = {link.name for link in observed.links if link.up}
-        configured: dict[str, set[IpAddress]] = {}
+        configured: dict[str, frozenset[IpAddress]] = {}
         for each in observed.addresses:
-            if each.link in names and each.in_use and is_ours(each, observed, self._marks):
-                configured.setdefault(names[each.link], set()).add(each.interface.ip)
-        now = self._clock()
-        for address in (address for addresses in configured.values() for address in addresses):
-            self._held[address] = now
-        self._held = {address: when for address, when in self._held.items() if now - when < HELD_LATELY}
-        self._neighbours.watch(configured)
-        again = self._announce_every and now - self._announced >= self._announce_every
-        if self._neighbours.take_gateway_change() or again:
-            self._up, self._announced = {}, now
-        up = {link: frozenset(addresses) for link, addresses in configured.items() if link in running}
-        for link, addresses in up.items():
-            self._announce(link, addresses - self._up.get(link, frozenset()))
-        self._up = up
-        targets = probe_targets(desired.routes, observed, desired.link.name if desired.link else desired.interface)
-        self._asked = frozenset(target.address for target in targets if target.check.kind != "none")
-        self._prober.watch(targets)
+            if each.link in names and each.in_use and is_ours(each, observed, self._mark):
+                link = names[each.link]
+                configured[link] = configured.get(link, frozenset()) | {each.interface.ip}
+        return configured
 
-    def _announce(self, link: str, addresses: Iterable[IpAddress]) -> None:
-        for address in addresses:
-            # No carrier yet: the link's coming up is looked at again.
-            with contextlib.suppress(KernelError):
-                self._neighbours.announce(link, address)
+    def _record_use(self, configured: Mapping[str, frozenset[IpAddress]]) -> None:
+        now = self._clock()
+        for addresses in configured.values():
+            self._last_used.update(dict.fromkeys(addresses, now))
+        self._last_used = {address: at for address, at in self._last_used.items() if now - at < RECENTLY}
+
+    def _announce_new(self, up: dict[str, frozenset[IpAddress]]) -> None:
+        """Announce what was not announced yet; all of it for a gateway with another MAC, and at each interval."""
+        now = self._clock()
+        is_due = self._announce_every > 0 and now - self._announced_at >= self._announce_every
+        if self._neighbours.take_gateway_change() or is_due:
+            self._announced, self._announced_at = {}, now
+        for link, addresses in up.items():
+            for address in addresses - self._announced.get(link, frozenset()):
+                # No carrier yet: the link's coming up wakes the agent again.
+                with contextlib.suppress(KernelError):
+                    self._neighbours.announce(link, address)
+        self._announced = up

@@ -1,95 +1,166 @@
-"""The last desired state of an earlier run, for the time in which the API server has not answered this one yet."""
+"""The checkpoint: what this node must have, kept on disk, and when the agent acts on it after a restart.
 
+It is used only while the API server is known to be unreachable, and only for as long as no other node can have been
+given the address (domain.kernel.checkpoint).
+"""
+
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import timedelta
+from typing import Final, Protocol
 
 from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable, distrust
 from overlay_net.model.api import Listing, WatchEvent
 from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_probe import RouteProbe
 from overlay_net.runtime.reflector import Source
+from overlay_net.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
+CONFIRM_INTERVAL: Final = 15.0
+"""Seconds between two checks for a newer confirmation to save."""
 
-class Recall:
-    """What is kept is believed only while the API server is known to be out of reach, and only for a while."""
+
+class Storage(Protocol):
+    """Where the checkpoint is kept. No method raises: the dataplane does not depend on a disk."""
+
+    def load(self) -> Checkpoint | Unusable: ...
+    async def save(
+        self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()
+    ) -> None: ...
+    async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None: ...
+    async def delete(self) -> str: ...
+
+
+class NodeCheckpoint:
+    """``unreachable`` is called when the API server turns out not to answer before it ever did."""
 
     def __init__(
-        self, kept: Callable[[], Checkpoint | Unusable], resurrect_for: timedelta, moment: Callable[[], Moment]
+        self,
+        storage: Storage,
+        trusted_for: timedelta,
+        clock: Callable[[], Moment],
+        unreachable: Callable[[], None] = lambda: None,
     ) -> None:
-        """``kept`` reads it, once, when it is needed."""
-        self._read = kept
-        self._kept: Checkpoint | Unusable | None = None
-        self._resurrect_for = resurrect_for
-        self._moment = moment
-        self._unreachable = False
-        self._told = ""
-
-    def begin(self) -> None:
-        """The API server does not answer."""
-        self._unreachable = True
-
-    def end(self) -> None:
-        """The API server told how things are: what was kept is not needed any more."""
-        self._kept = Unusable("Over", "the API server has answered since")
+        self._storage = storage
+        self._trusted_for = trusted_for
+        self._clock = clock
+        self._unreachable = unreachable
+        self._loaded: Checkpoint | Unusable | None = None
+        """What an earlier run left, read once, when it is first needed."""
+        self._is_unreachable = False
+        self._is_synced = False
+        self._confirmed: Moment | None = None
+        self._logged = ""
 
     @property
     def confirmed(self) -> Moment | None:
-        """When the state that is brought back was confirmed; None: none is."""
-        return self._kept.confirmed if isinstance(self._kept, Checkpoint) else None
+        """When the API server last confirmed the object to this process."""
+        return self._confirmed
 
-    def overlay(self) -> NodeOverlay | None:
-        """What the node must have; None: nobody knows, so all that is in the kernel stays as it is."""
-        if not self._unreachable:
+    def now(self) -> Moment:
+        return self._clock()
+
+    def api_confirmed(self, at: Moment) -> None:
+        """The API server answered: the object was as it sent it at this moment."""
+        self._confirmed = at
+
+    def api_failed(self) -> None:
+        """The API server did not answer."""
+        if not self._is_synced:
+            self._is_unreachable = True
+            self._unreachable()
+
+    def api_synced(self) -> None:
+        """The object, or its absence, was read: an earlier run's checkpoint is not needed any more."""
+        self._is_synced = True
+        self._loaded = None
+
+    def usable(self) -> NodeOverlay | None:
+        """What to act on before the API server has answered; None: not known, so the kernel must stay as it is."""
+        if not self._is_unreachable or self._is_synced:
             return None
-        usable = self._usable()
-        if isinstance(usable, Unusable):
-            text = f"nothing is brought back and nothing removed: {usable.message}"
-            self._tell(logging.WARNING, usable.reason, text)
-            return None
-        self._tell(logging.INFO, "Used", f"the last state is used, confirmed at {usable.confirmed.wall:%F %T}")
-        return usable.overlay
+        found = self._load()
+        if isinstance(found, Checkpoint):
+            found = distrust(found.confirmed, self._clock(), self._trusted_for) or found
+        self._log(found)
+        return found.overlay if isinstance(found, Checkpoint) else None
 
-    def _usable(self) -> Checkpoint | Unusable:
-        if self._kept is None:
-            self._kept = self._read()
-        if isinstance(self._kept, Unusable):
-            return self._kept
-        return distrust(self._kept.confirmed, self._moment(), self._resurrect_for) or self._kept
+    def last_applied(self) -> NodeOverlay | None:
+        """The object that an earlier run acted on last, however long ago; None: not known."""
+        found = self._storage.load()
+        return found.overlay if isinstance(found, Checkpoint) else None
 
-    def _tell(self, level: int, reason: str, text: str) -> None:
-        if reason != self._told:
-            log.log(level, "no answer from the API server; %s", text, extra={"reason": reason})
-            self._told = reason
+    async def update(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> str:
+        """Save the object, or delete the checkpoint once the node must have nothing: why that failed, else empty.
+
+        To be called before anything is changed or reported: an address that the controller releases must not come back
+        from here, and a change that is cut off must be known as one that is not proven.
+        """
+        if overlay is None or overlay.deleting:
+            return await self._storage.delete()
+        # An object from the API server has its confirmation; one from the checkpoint keeps its earlier one.
+        confirmed = self._confirmed or (self._loaded.confirmed if isinstance(self._loaded, Checkpoint) else None)
+        if confirmed is not None:
+            await self._storage.save(overlay, confirmed, route_probes)
+        return ""
+
+    async def keep_confirming(self, store: Store[NodeOverlay], name: str) -> None:
+        """Save now and then that the API server still has the same object; until cancelled."""
+        while True:
+            await asyncio.sleep(CONFIRM_INTERVAL)
+            if self._confirmed is not None:
+                await self._storage.confirm(store.get(name), self._confirmed)
+
+    def _load(self) -> Checkpoint | Unusable:
+        if self._loaded is None:
+            self._loaded = self._storage.load()
+        return self._loaded
+
+    def _log(self, found: Checkpoint | Unusable) -> None:
+        """Each outcome once."""
+        reason = "Used" if isinstance(found, Checkpoint) else found.reason
+        if reason == self._logged:
+            return
+        self._logged = reason
+        if isinstance(found, Checkpoint):
+            log.info(
+                "no answer from the API server; using the checkpoint",
+                extra={"node": found.overlay.name, "confirmed": found.confirmed.wall.isoformat(timespec="seconds")},
+            )
+        else:
+            log.warning(
+                "no answer from the API server; leaving the kernel as it is",
+                extra={"reason": found.reason, "error": found.message},
+            )
 
 
-class Listened:
-    """A source that knows when the API server last said how things are, and whether it failed to."""
+class ConfirmingSource:
+    """A source that notifies the checkpoint of when the API server answered, and when it did not."""
 
-    def __init__(self, source: Source, moment: Callable[[], Moment], failed: Callable[[], None]) -> None:
+    def __init__(self, source: Source, checkpoint: NodeCheckpoint) -> None:
         self._source = source
-        self._moment = moment
-        self._failed = failed
-        self.confirmed: Moment | None = None
+        self._checkpoint = checkpoint
 
     async def list(self) -> Listing:
-        asked = self._moment()
+        requested = self._checkpoint.now()
         try:
             listing = await self._source.list()
         except OverlayNetError:
-            self._failed()
+            self._checkpoint.api_failed()
             raise
-        self.confirmed = asked
+        self._checkpoint.api_confirmed(requested)
         return listing
 
     async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         async with aclosing(self._source.watch(resource_version)) as events:
             async for event in events:
-                heard = self._moment()
+                received = self._checkpoint.now()
                 yield event
                 del event
                 # Bookmarks count as well: nothing changed up to here.
-                self.confirmed = heard
+                self._checkpoint.api_confirmed(received)

@@ -1,7 +1,7 @@
-"""Asks the gateways, each at its own pace, and knows which are down; domain.gateway_health decides.
+"""Probes the gateways, each at its own interval, and knows which are down; domain.kernel.gateway_health decides.
 
-A gateway that dies just after it answered is found ``failures`` intervals and one time-out later: 2.4 s by default.
-Where the kernel gives a gateway up, it is asked at once instead of at its next time.
+A gateway that dies just after it answered is found after ``failures`` intervals and one timeout: 2.4 s by default.
+When the kernel finds a gateway unreachable, it is probed at once instead of at its next time.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ TIMEOUT_SHARE: Final = 0.4
 SHORTEST_TIMEOUT: Final = 0.1
 LONGEST_TIMEOUT: Final = 2.0
 JITTER: Final = 0.1
-"""Share of the interval by which a probe may come too early. Never too late: the time to find a failure is promised."""
+"""Share of the interval by which a probe may be early. Never late: the time to detect a failure is promised."""
 
 
 class Resolve(Protocol):
@@ -35,16 +35,16 @@ class Resolve(Protocol):
     async def __call__(self, link: str, target: IpAddress, source: IpAddress, timeout: float) -> Mac | None: ...
 
 
-class Ask(Protocol):
+class GatewayProbe(Protocol):
     """Whether the gateway answered; raises KernelError: not known, because of this node itself."""
 
     async def __call__(self, target: Target, timeout: float) -> bool: ...
 
 
-def asking(resolve: Resolve) -> Ask:
-    """By ARP (IPv6: neighbour solicitation), ICMP echo or TCP connect, as the target's check says."""
+def gateway_probe(resolve: Resolve) -> GatewayProbe:
+    """A probe by ARP (IPv6: neighbour solicitation), ICMP echo or TCP connect, according to the target's check."""
 
-    async def ask(target: Target, timeout: float) -> bool:
+    async def probe(target: Target, timeout: float) -> bool:
         require_running(target.link)
         match target.check.kind:
             case "arp":
@@ -60,10 +60,11 @@ def asking(resolve: Resolve) -> Ask:
             require_running(target.link)
         return answered
 
-    return ask
+    return probe
 
 
 def require_running(link: str) -> None:
+    """Raises KernelError unless the link is up and has a carrier."""
     if not is_running(link):
         raise KernelError(f"{link} is down or has no carrier")
 
@@ -79,20 +80,20 @@ class GatewayDown:
 class _Probing:
     health: GatewayHealth = field(default_factory=GatewayHealth)
     report: GatewayDown | None = None
-    unknown: str = ""
-    """Why the gateway cannot be asked now, as logged."""
+    logged_error: str = ""
+    """Why the gateway cannot be probed now."""
     task: "asyncio.Task[None] | None" = None
     pause: "asyncio.Future[None] | None" = None
-    """While it waits for its next time."""
-    hurried: float = float("-inf")
-    """When it was last asked before its time, on the event loop's clock."""
+    """Until the next probe is due."""
+    early_at: float = float("-inf")
+    """When it was last probed before its time, on the event loop's clock."""
 
 
 class GatewayProber:
     """``changed`` is called on each change of ``down``. An async context manager, which ends its tasks."""
 
-    def __init__(self, ask: Ask, changed: Callable[[], None]) -> None:
-        self._ask = ask
+    def __init__(self, probe: GatewayProbe, changed: Callable[[], None]) -> None:
+        self._send_probe = probe
         self._changed = changed
         self._probings: dict[Target, _Probing] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -111,7 +112,7 @@ class GatewayProber:
 
     @property
     def down(self) -> frozenset[IpAddress]:
-        """Gateways that do not answer: to one of their checks, where routes have different ones for it."""
+        """Gateways that fail a check; one of them is enough where routes check the same gateway differently."""
         return self._down
 
     @property
@@ -119,44 +120,45 @@ class GatewayProber:
         reports = [probing.report for probing in self._probings.values() if probing.report is not None]
         return tuple(sorted(reports, key=lambda report: (report.address.version, int(report.address), report.reason)))
 
-    def watch(self, desired: Iterable[Target]) -> None:
-        """Ask these from now on, and no others; idempotent.
+    def watch(self, targets: Iterable[Target]) -> None:
+        """Probe these from now on, and no others; idempotent.
 
-        A gateway that is down stays so when only its check, our address or its link changes.
+        A gateway that is down stays down when only its check, our address or its link changes.
         """
-        targets = {target for target in desired if target.check.kind != "none"}
-        gone = {target: self._probings.pop(target) for target in self._probings.keys() - targets}
-        for probing in gone.values():
+        probed = {target for target in targets if target.check.kind != "none"}
+        removed = {target: self._probings.pop(target) for target in self._probings.keys() - probed}
+        for probing in removed.values():
             self._end(probing)
-        for target in targets - self._probings.keys():
-            before = next((old for each, old in gone.items() if each.address == target.address and old.report), None)
+        down = {target.address: probing for target, probing in removed.items() if probing.report is not None}
+        for target in probed - self._probings.keys():
+            before = down.get(target.address)
             probing = _Probing(before.health, before.report) if before else _Probing()
             probing.task = asyncio.create_task(self._run(target, probing))
             self._probings[target] = probing
-        self._tell()
+        self._update_down()
 
-    def hurry(self, address: IpAddress) -> None:
-        """Ask a gateway that counts as up at once, as the kernel gave it up.
+    def probe_now(self, address: IpAddress) -> None:
+        """Probe a gateway at once, unless it counts as down: the kernel found it unreachable.
 
-        That is one probe like any other: it takes as many failures as ever. Once in an interval at the most, and not
-        for checks by ICMP or TCP: those go through the kernel's neighbours, so a probe would bring on the next one.
+        This is one probe like any other: as many failures as ever are needed. At most once in an interval, and not for
+        checks by ICMP or TCP: these use the kernel's neighbour table, so a probe would trigger the next one.
         """
         now = asyncio.get_running_loop().time()
         for target, probing in self._probings.items():
             if target.address != address or target.check.kind != "arp" or probing.health.down:
                 continue
-            if probing.pause is not None and now - probing.hurried >= target.check.interval:
-                probing.hurried = now
+            if probing.pause is not None and now - probing.early_at >= target.check.interval:
+                probing.early_at = now
                 _end_pause(probing.pause)
 
     async def _run(self, target: Target, probing: _Probing) -> None:
         loop = asyncio.get_running_loop()
-        # Nodes that start together must not ask together for ever.
+        # Nodes that start together must not probe in step for ever.
         await asyncio.sleep(random.uniform(0, target.check.interval))
         due = loop.time()
         while True:
-            await self._once(target, probing)
-            # After a pause of the whole process, probes are not made up for: that would be failures in a row at once.
+            await self._probe(target, probing)
+            # After a pause of the whole process, missed probes are not made up for: they would fail in a row at once.
             due = max(loop.time(), due + target.check.interval * random.uniform(1 - JITTER, 1))
             await self._pause(probing, due - loop.time())
             due = min(due, loop.time())
@@ -171,30 +173,34 @@ class GatewayProber:
             timer.cancel()
             probing.pause = None
 
-    async def _once(self, target: Target, probing: _Probing) -> None:
+    async def _probe(self, target: Target, probing: _Probing) -> None:
         try:
-            alive = await self._ask(target, timeout_of(target.check))
+            alive = await self._send_probe(target, probe_timeout(target.check))
         except Exception as error:
-            if probing.unknown != str(error):
-                unexpected = not isinstance(error, KernelError)
-                log.warning("gateway %s cannot be asked: %s", target.address, error, exc_info=unexpected)
-            probing.unknown = str(error)
+            if probing.logged_error != str(error):
+                log.warning(
+                    "cannot probe a gateway",
+                    extra={**_log_fields(target), "error": str(error)},
+                    exc_info=not isinstance(error, KernelError),
+                )
+            probing.logged_error = str(error)
             return
-        probing.unknown = ""
+        probing.logged_error = ""
         was_down = probing.health.down
         probing.health = after(probing.health, target.check, alive, asyncio.get_running_loop().time())
-        if probing.health.down == was_down:
-            return
-        where = {"gateway": str(target.address), "link": target.link}
+        if probing.health.down != was_down:
+            self._report_change(target, probing)
+
+    def _report_change(self, target: Target, probing: _Probing) -> None:
         if probing.health.down:
-            probing.report = GatewayDown(target.address, datetime.now(UTC), reason_of(target))
-            log.warning("gateway is down: %s", probing.report.reason, extra=where)
+            probing.report = GatewayDown(target.address, datetime.now(UTC), describe_failure(target))
+            log.warning("gateway is down", extra={**_log_fields(target), "reason": probing.report.reason})
         else:
             probing.report = None
-            log.info("gateway is up again", extra=where)
-        self._tell()
+            log.info("gateway is up again", extra=_log_fields(target))
+        self._update_down()
 
-    def _tell(self) -> None:
+    def _update_down(self) -> None:
         down = frozenset(target.address for target, probing in self._probings.items() if probing.health.down)
         if down != self._down:
             self._down = down
@@ -212,11 +218,16 @@ def _end_pause(pause: "asyncio.Future[None]") -> None:
         pause.set_result(None)
 
 
-def timeout_of(check: HealthCheck) -> float:
+def _log_fields(target: Target) -> dict[str, object]:
+    return {"gateway": str(target.address), "link": target.link}
+
+
+def probe_timeout(check: HealthCheck) -> float:
+    """Seconds."""
     return min(max(check.interval * TIMEOUT_SHARE, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
 
 
-def reason_of(target: Target) -> str:
+def describe_failure(target: Target) -> str:
     match target.check.kind:
         case "tcp":
             return f"no TCP connection to port {target.check.port} on {target.link}"

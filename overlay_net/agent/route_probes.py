@@ -1,6 +1,7 @@
-"""Proves changes of StaticRoutes that have a probe: asks the target once the kernel has the new routes.
+"""Proves changes of StaticRoutes that have a probe: probes the target once the kernel has the new routes.
 
-domain.trials decides what is tried and what an answer means; here are the questions, one task for each change.
+domain.kernel.probe_rollback decides what has to be proven and what a result means; here are the probes themselves, one
+task for each change.
 """
 
 import asyncio
@@ -22,64 +23,78 @@ from overlay_net.model.route_probe import Probe, RouteProbe
 log = logging.getLogger(__name__)
 
 ATTEMPT: Final = 1.0
-"""Seconds that one question waits: a packet may be lost while neighbours are looked for."""
+"""Seconds that one attempt waits for an answer: a packet may be lost while neighbours are resolved."""
 PAUSE: Final = 0.2
+"""Seconds between two attempts."""
 
 
-class Ask(Protocol):
-    """An empty text once the target answers, or why it did not within the probe's time."""
+class ProbeTarget(Protocol):
+    """An empty text once the target answers, or why it did not within the probe's timeout."""
 
     async def __call__(self, probe: Probe, source: IpAddress | None) -> str: ...
 
 
-async def ask(probe: Probe, source: IpAddress | None) -> str:
-    """From ``source`` where that is an address of the target's family, on the way that the kernel's routes lead."""
+async def probe_target(probe: Probe, source: IpAddress | None) -> str:
+    """From ``source`` if that is an address of the target's family, along the kernel's routes."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + probe.timeout
+    deadline = loop.time() + probe.timeout
     own = source if source is not None and source.version == probe.target.version else None
-    refused = ""
-    while (left := until - loop.time()) > 0:
-        wait = min(left, ATTEMPT)
+    kernel_error = ""
+    while (left := deadline - loop.time()) > 0:
         try:
-            if await (connects(probe.target, probe.port, own, "", wait) if probe.port else _echo(probe, own, wait)):
+            if await _attempt(probe, own, min(left, ATTEMPT)):
                 return ""
-            refused = ""
+            kernel_error = ""
         except KernelError as error:
-            refused = f" ({error})"
-        await asyncio.sleep(min(PAUSE, max(0.0, until - loop.time())))
-    return f"{probe} did not answer within {probe.timeout:g} s{refused}"
+            kernel_error = f" ({error})"
+        await asyncio.sleep(min(PAUSE, max(0.0, deadline - loop.time())))
+    return f"{probe} did not answer within {probe.timeout:g} s{kernel_error}"
 
 
-async def _echo(probe: Probe, source: IpAddress | None, wait: float) -> bool:
-    return await echo(probe.target, source, "", wait)
+async def _attempt(probe: Probe, source: IpAddress | None, timeout: float) -> bool:
+    if probe.port:
+        return await connects(probe.target, probe.port, source, "", timeout)
+    return await echo(probe.target, source, "", timeout)
 
 
-@dataclass(slots=True)
-class _Question:
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A probe under way."""
+
     route_probe: RouteProbe
     routes: frozenset[DesiredRoute]
-    """Those that the kernel had."""
+    """Those that the kernel had when it started."""
     complete: bool
-    """Whether they are all of the change's."""
+    """Whether they are all routes of the change."""
     task: "asyncio.Task[str]"
 
 
 class RouteProbes:
-    """``changed`` is called when a question was answered. An async context manager, which ends its tasks.
+    """``changed`` is called when a probe has ended. An async context manager, which ends its tasks.
 
-    ``kept`` reads the object that an earlier run acted on last, with its trials, once, and only if there is something
-    to prove; None: nobody knows.
+    ``last_applied`` reads the object that an earlier run acted on last, with its route probes; it is called once, and
+    only if there is something to prove. None: not known.
     """
 
-    def __init__(self, changed: Callable[[], None], kept: Callable[[], NodeOverlay | None], ask: Ask = ask) -> None:
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        last_applied: Callable[[], NodeOverlay | None],
+        probe: ProbeTarget = probe_target,
+    ) -> None:
         self._changed = changed
-        self._ask = ask
-        self._kept: Callable[[], NodeOverlay | None] | None = kept
-        self._known = False
+        self._probe_target = probe
+        self._last_applied: Callable[[], NodeOverlay | None] | None = last_applied
+        """None: not needed any more."""
         self._last: NodeOverlay | None = None
-        self._trials: tuple[RouteProbe, ...] = ()
-        self._questions: dict[str, _Question] = {}
+        """The object of the last ``follow``."""
+        self._known = False
+        """Whether ``_route_probes`` are those of ``_last``."""
+        self._route_probes: tuple[RouteProbe, ...] = ()
+        self._running: dict[str, _Running] = {}
+        """By StaticRoute."""
         self._in_force: tuple[NodeOverlay, tuple[RouteProbe, ...], NodeOverlay] | None = None
+        """The last arguments and result of ``in_force``."""
 
     async def __aenter__(self) -> "RouteProbes":
         return self
@@ -87,73 +102,85 @@ class RouteProbes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [question.task for question in self._questions.values()]
+        tasks = [running.task for running in self._running.values()]
         for task in tasks:
             task.cancel()
-        self._questions.clear()
+        self._running.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self, overlay: NodeOverlay | None) -> tuple[RouteProbe, ...]:
-        """The trials now that the node must have this (None: it must have nothing, and that is certain)."""
-        self._conclude()
+        """The route probes for this desired state; None: the node must have nothing, and that is certain."""
+        self._conclude_ended()
         if overlay is None or overlay.deleting:
-            self._trials, self._last, self._known, self._kept = (), None, True, None
+            self._route_probes, self._last, self._known, self._last_applied = (), None, True, None
             return ()
-        if self._kept is not None and any(each.probe is not None for each in overlay.generations):
-            self._last = self._kept()
-            self._known = self._last is not None
-            self._trials = self._last.report.route_probes if self._last is not None else ()
-        self._kept = None
-        route_probes = self._trials if self._known else overlay.report.route_probes
-        self._trials = follow(route_probes, self._last, overlay, known=self._known)
+        self._restore(overlay)
+        before = self._route_probes if self._known else overlay.report.route_probes
+        self._route_probes = follow(before, self._last, overlay, known=self._known)
         self._last, self._known = overlay, True
-        return self._trials
+        return self._route_probes
 
     def in_force(self, overlay: NodeOverlay) -> NodeOverlay:
         """``overlay`` with the routes that the node has for now: the same value while nothing changes."""
-        if self._in_force is None or self._in_force[0] is not overlay or self._in_force[1] != self._trials:
-            routes = in_force(overlay.routes, self._trials)
-            standing = overlay if routes is overlay.routes else replace(overlay, routes=routes)
-            self._in_force = (overlay, self._trials, standing)
+        if self._in_force is None or self._in_force[0] is not overlay or self._in_force[1] != self._route_probes:
+            routes = in_force(overlay.routes, self._route_probes)
+            result = overlay if routes is overlay.routes else replace(overlay, routes=routes)
+            self._in_force = (overlay, self._route_probes, result)
         return self._in_force[2]
 
     def settle(self, plan: KernelPlan, source: IpAddress | None) -> None:
-        """After the last look at the kernel, which left ``plan``: ask about what it has. ``source``: our address."""
-        open_trials = {
-            route_probe.static_route: route_probe for route_probe in self._trials if route_probe.state == "Probing"
-        }
-        for name in self._questions.keys() - open_trials.keys():
-            self._questions.pop(name).task.cancel()
-        for name, route_probe in open_trials.items():
+        """Probe what the kernel has. ``plan`` is what is left to do there, ``source`` the overlay address."""
+        to_prove = {each.static_route: each for each in self._route_probes if each.state == "Probing"}
+        for name in self._running.keys() - to_prove.keys():
+            self._cancel(name)
+        for name, route_probe in to_prove.items():
             routes = acted_on(name, plan)
-            told = (
-                next((each for each in self._last.generations if route_probe.is_of(each)), None) if self._last else None
-            )
-            before = self._questions.get(name)
-            if before is not None and before.route_probe == route_probe and routes <= before.routes:
-                # A route that is lost for a moment is repaired, and no reason to begin anew.
-                continue
-            if before is not None:
-                self._questions.pop(name).task.cancel()
-            if told is None or told.probe is None or not routes:
-                continue
-            task = asyncio.create_task(self._ask(told.probe, source))
-            task.add_done_callback(lambda task: None if task.cancelled() else self._changed())
-            complete = routes == frozenset(routes_by_owner(self._last).get(name, ()))
-            self._questions[name] = _Question(route_probe, routes, complete, task)
+            running = self._running.get(name)
+            # A route that is missing for a moment is repaired, and no reason to start again.
+            if running is None or running.route_probe != route_probe or not routes <= running.routes:
+                self._cancel(name)
+                self._start(route_probe, routes, source)
 
-    def _conclude(self) -> None:
-        for question in self._questions.values():
-            if not question.task.done() or question.route_probe not in self._trials:
+    def _restore(self, overlay: NodeOverlay) -> None:
+        """At the first object: go on from what an earlier run acted on, if there is something to prove."""
+        last_applied, self._last_applied = self._last_applied, None
+        if last_applied is not None and any(each.probe is not None for each in overlay.generations):
+            self._last = last_applied()
+            self._known = self._last is not None
+            self._route_probes = self._last.report.route_probes if self._last is not None else ()
+
+    def _start(self, route_probe: RouteProbe, routes: frozenset[DesiredRoute], source: IpAddress | None) -> None:
+        """Probe, unless the kernel has none of the routes yet or the object has no such generation any more."""
+        generations = self._last.generations if self._last is not None else ()
+        generation = next((each for each in generations if route_probe.is_of(each)), None)
+        if generation is None or generation.probe is None or not routes:
+            return
+        task = asyncio.create_task(self._probe_target(generation.probe, source))
+        task.add_done_callback(lambda task: None if task.cancelled() else self._changed())
+        name = route_probe.static_route
+        complete = routes == frozenset(routes_by_owner(self._last).get(name, ()))
+        self._running[name] = _Running(route_probe, routes, complete, task)
+
+    def _cancel(self, name: str) -> None:
+        running = self._running.pop(name, None)
+        if running is not None:
+            running.task.cancel()
+
+    def _conclude_ended(self) -> None:
+        for running in self._running.values():
+            if not running.task.done() or running.route_probe not in self._route_probes:
                 continue
-            error = question.task.exception()
-            failure = f"the target could not be asked: {error}" if error else question.task.result()
-            if not failure and not question.complete:
-                # The rest is asked about when the kernel has it.
+            error = running.task.exception()
+            failure = f"the target could not be probed: {error}" if error else running.task.result()
+            if not failure and not running.complete:
+                # The other routes are probed when the kernel has them.
                 continue
-            told = {"static_route": question.route_probe.static_route, "generation": question.route_probe.generation}
-            self._trials = conclude(self._trials, question.route_probe, failure)
+            self._route_probes = conclude(self._route_probes, running.route_probe, failure)
+            fields = {
+                "static_route": running.route_probe.static_route,
+                "generation": running.route_probe.generation,
+            }
             if failure:
-                log.warning("a change is rolled back: %s", failure, extra=told)
+                log.warning("route probe failed", extra={**fields, "error": failure})
             else:
-                log.info("a change is proven", extra=told)
+                log.info("route probe succeeded", extra=fields)

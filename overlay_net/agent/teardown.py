@@ -1,52 +1,39 @@
-"""Takes down what is ours on this node, and nothing else; it needs no API server."""
+"""Removes everything that the agent manages on this node, and nothing else; needs no API server."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from overlay_net.adapters.checkpoint_file import CheckpointFile
 from overlay_net.adapters.netlink import Kernel, describe
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import DeleteLink, KernelAction, KernelPlan
+from overlay_net.model.kernel_actions import DeleteLink, KernelAction
 from overlay_net.model.names import LINK_ALIAS
 from overlay_net.settings import AgentSettings
 
-MAX_PASSES = 4
+MAX_PASSES: Final = 4
 
 
-async def teardown(settings: AgentSettings, tell: Callable[[str], None]) -> list[str]:
-    """Remove routes, addresses and links of ours and the state file, each of which is told; what could not be removed.
+async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> list[str]:
+    """Remove the checkpoint and our routes, policy rules, addresses and links: what could not be removed, and why.
 
-    The state goes first: an agent that starts in between must not bring back what is taken down here. The agent of this
-    node must not run, or it makes everything anew.
+    ``report`` gets one line for each removal. The checkpoint is deleted first: an agent that starts in between must not
+    restore from it what is removed here. No agent may run on this node meanwhile: it would restore everything.
     """
-    failures = _forget(settings.state_dir, settings.node_name, tell) if settings.state_dir else []
+    failures = _delete_checkpoint(settings.state_dir, settings.node_name, report) if settings.state_dir else []
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
     async with Kernel(mark, settings.proc_sys_net) as kernel:
-        refused: dict[str, str] = {}
-        carriers: frozenset[str] = frozenset()
-        for _ in range(MAX_PASSES):
-            try:
-                observed = await kernel.observe(carriers)
-                if not carriers:
-                    # Whether an address can be deleted depends on promote_secondaries of its link.
-                    carriers = _carriers(observed, mark)
-                    observed = await kernel.observe(carriers)
-            except KernelError as error:
-                return [*failures, str(error)]
-            plan = plan_kernel(Desired(), observed, mark)
-            actions = (*plan.actions, *unfinished(settings.link, observed))
-            left = [action for action in actions if describe(action) not in refused]
-            if not left:
-                break
-            for action in left:
-                await _remove(kernel, action, tell, refused)
-    return [*failures, *refused.values(), *_blocked(plan)]
+        try:
+            failures += await _remove_all(kernel, mark, settings.link, report)
+        except KernelError as error:
+            failures.append(str(error))
+    return failures
 
 
-def unfinished(link: str, observed: Observed) -> tuple[DeleteLink, ...]:
-    """A link of ours whose making was cut off before it was named and marked."""
+def find_unfinished_link(link: str, observed: Observed) -> tuple[DeleteLink, ...]:
+    """The overlay link whose creation was interrupted before it got its name and alias."""
     name = f"{link[:11]}.new"
     return tuple(
         DeleteLink(each.index, each.name)
@@ -55,29 +42,42 @@ def unfinished(link: str, observed: Observed) -> tuple[DeleteLink, ...]:
     )
 
 
-async def _remove(kernel: Kernel, action: KernelAction, tell: Callable[[str], None], refused: dict[str, str]) -> None:
+async def _remove_all(kernel: Kernel, mark: OwnershipMark, link: str, report: Callable[[str], None]) -> list[str]:
+    """What was refused. Raises KernelError where the kernel cannot be read."""
+    # Whether an address can be deleted depends on promote_secondaries of its link.
+    sysctl_links = _links_with_marked_addresses(await kernel.observe(), mark)
+    refused: dict[str, str] = {}
+    for _ in range(MAX_PASSES):
+        observed = await kernel.observe(sysctl_links)
+        plan = plan_kernel(Desired(), observed, mark)
+        actions = (*plan.actions, *find_unfinished_link(link, observed))
+        left = [action for action in actions if describe(action) not in refused]
+        if not left:
+            break
+        for action in left:
+            await _remove(kernel, action, report, refused)
+    return [*refused.values(), *(problem.message for problem in plan.problems)]
+
+
+async def _remove(kernel: Kernel, action: KernelAction, report: Callable[[str], None], refused: dict[str, str]) -> None:
     try:
         await kernel.apply(action)
     except KernelError as error:
         refused[describe(action)] = str(error)
     else:
-        tell(describe(action))
+        report(describe(action))
 
 
-def _carriers(observed: Observed, mark: OwnershipMark) -> frozenset[str]:
+def _links_with_marked_addresses(observed: Observed, mark: OwnershipMark) -> frozenset[str]:
     names = {link.index: link.name for link in observed.links}
     marked = (each.link for each in observed.addresses if each.protocol == mark.protocol)
     return frozenset(names[link] for link in marked if link in names)
 
 
-def _blocked(plan: KernelPlan) -> list[str]:
-    return [problem.message for problem in plan.problems]
-
-
-def _forget(directory: Path, node: str, tell: Callable[[str], None]) -> list[str]:
+def _delete_checkpoint(directory: Path, node: str, report: Callable[[str], None]) -> list[str]:
     try:
-        for file in CheckpointFile(directory, node).remove():
-            tell(f"delete {file}")
+        for file in CheckpointFile(directory, node).delete_files():
+            report(f"delete {file}")
     except OSError as error:
-        return [f"last state in {directory}: {error.strerror}"]
+        return [f"cannot delete the checkpoint in {directory}: {error.strerror}"]
     return []

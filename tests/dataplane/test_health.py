@@ -13,7 +13,7 @@ import uvloop
 
 from lab.net.namespaces import Namespace
 from overlay_net.adapters.ping import checksum, echo_request, is_reply
-from overlay_net.agent.gateway_prober import Ask, GatewayProber, asking
+from overlay_net.agent.gateway_prober import GatewayProbe, GatewayProber, gateway_probe
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.errors import KernelError
@@ -34,12 +34,12 @@ while True:
 
 
 @pytest.fixture
-async def ask(lan: Lan) -> AsyncIterator[Ask]:
+async def ask(lan: Lan) -> AsyncIterator[GatewayProbe]:
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "fd00:7::4/64", "dev", "tmp0", "nodad")
     neighbours = Neighbours(lambda: None, own_macs=lambda: OWN_MACS)
     await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
-    yield asking(neighbours.resolve)
+    yield gateway_probe(neighbours.resolve)
     neighbours.close()
 
 
@@ -75,7 +75,7 @@ CASES: list[tuple[CheckKind, str, bool]] = [
 
 
 @pytest.mark.parametrize(("kind", "address", "ping_sockets"), CASES)
-async def test_one_answer(lan: Lan, ask: Ask, kind: CheckKind, address: str, ping_sockets: bool) -> None:
+async def test_one_answer(lan: Lan, ask: GatewayProbe, kind: CheckKind, address: str, ping_sockets: bool) -> None:
     allow_ping_sockets(ping_sockets)
     gateway = lan.machine("gateway", "192.168.100.1/24", "fd00:7::1/64")
     if kind == "tcp":
@@ -87,7 +87,7 @@ async def test_one_answer(lan: Lan, ask: Ask, kind: CheckKind, address: str, pin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_our_own_link_says_nothing_about_the_gateway(lan: Lan, ask: Ask, kind: CheckKind) -> None:
+async def test_our_own_link_says_nothing_about_the_gateway(lan: Lan, ask: GatewayProbe, kind: CheckKind) -> None:
     lan.machine("gateway", "192.168.100.1/24")
     ip("link", "set", "port0", "down")
     await until(lambda: "LOWER_UP" not in ip("link", "show", "tmp0"), "tmp0 has lost its carrier")
@@ -103,7 +103,7 @@ async def test_our_own_link_says_nothing_about_the_gateway(lan: Lan, ask: Ask, k
 
 
 @pytest.mark.parametrize("kind", ["arp", "icmp"])
-async def test_a_gateway_goes_down_and_comes_up(lan: Lan, ask: Ask, kind: CheckKind) -> None:
+async def test_a_gateway_goes_down_and_comes_up(lan: Lan, ask: GatewayProbe, kind: CheckKind) -> None:
     gateway = lan.machine("gateway", "192.168.100.1/24")
     lan.machine("second", "192.168.100.2/24")
     changes: list[set[str]] = []
@@ -122,14 +122,16 @@ async def test_a_gateway_goes_down_and_comes_up(lan: Lan, ask: Ask, kind: CheckK
     assert changes == [{"192.168.100.1"}, set()]
 
 
-async def test_our_own_link_that_is_down_changes_nothing(lan: Lan, ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
+async def test_our_own_link_that_is_down_changes_nothing(
+    lan: Lan, ask: GatewayProbe, caplog: pytest.LogCaptureFixture
+) -> None:
     lan.machine("gateway", "192.168.100.1/24")
     with caplog.at_level(logging.WARNING):
         async with GatewayProber(ask, lambda: None) as prober:
             prober.watch([target(), target(address="192.168.100.2")])
             await until(lambda: prober.down, "nobody is down")
             ip("link", "set", "tmp0", "down")
-            await until(lambda: caplog.text.count("cannot be asked") == 2, "both cannot be asked")
+            await until(lambda: caplog.text.count("cannot probe a gateway") == 2, "neither gateway can be probed")
             before = prober.reports
             ip("link", "set", "tmp0", "up")
             prober.watch([target()])
@@ -155,7 +157,7 @@ def test_the_same_under_uvloop(lan: Lan) -> None:
 
     async def main() -> None:
         neighbours = Neighbours(lambda: None)
-        ask = asking(neighbours.resolve)
+        ask = gateway_probe(neighbours.resolve)
         await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
         for kind in KINDS:
             assert await ask(target(kind), 5)

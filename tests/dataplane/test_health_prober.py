@@ -103,7 +103,7 @@ def test_what_cannot_be_asked_stays_as_it_is_and_is_logged_once(
             world.broken = broken
             await asyncio.sleep(600)
             assert (world.changes, prober.down) == (1, frozenset({OTHER.address}))
-            assert caplog.text.count("cannot be asked") == 2
+            assert caplog.text.count("cannot probe a gateway") == 2
             world.broken = None
             await asyncio.sleep(4)
             assert prober.down == {OTHER.address}
@@ -177,7 +177,7 @@ def test_a_gateway_that_the_kernel_gave_up_is_asked_at_once_and_then_at_its_own_
             world.silent.add(SLOW)
             world.asked.clear()
             now = asyncio.get_running_loop().time()
-            prober.hurry(SLOW.address)
+            prober.probe_now(SLOW.address)
             await asyncio.sleep(40)
             first, second = (moment - now for asked, moment in world.asked if asked == SLOW)
             assert first < 0.1
@@ -195,7 +195,7 @@ def test_however_often_the_kernel_gives_up_probes_do_not_double_nor_touch_what_i
             async def storm(seconds: int) -> int:
                 world.asked.clear()
                 for _ in range(seconds * 10):
-                    prober.hurry(SLOW.address)
+                    prober.probe_now(SLOW.address)
                     await asyncio.sleep(0.1)
                 return len(world.asked)
 
@@ -207,7 +207,7 @@ def test_however_often_the_kernel_gives_up_probes_do_not_double_nor_touch_what_i
             await asyncio.sleep(100)
             assert prober.down == {SLOW.address}
             world.silent.clear()
-            prober.hurry(SLOW.address)
+            prober.probe_now(SLOW.address)
             assert await storm(20) <= 1, "a gateway that is down comes back at its own pace"
 
     run(main())
@@ -223,7 +223,7 @@ def test_checks_that_use_the_kernels_neighbours_are_not_hurried(kind: CheckKind)
             await asyncio.sleep(100)
             world.asked.clear()
             for _ in range(200):
-                prober.hurry(target.address)
+                prober.probe_now(target.address)
                 await asyncio.sleep(0.1)
             assert len(world.asked) <= 1
 

@@ -10,8 +10,9 @@ import pytest
 
 from overlay_net.adapters.neighbours import link_local
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.agent.address_guard import Surroundings
-from overlay_net.agent.gateway_prober import GatewayProber, asking
+from overlay_net.agent.address_guard import AddressGuard
+from overlay_net.agent.gateway_prober import GatewayProber, gateway_probe
+from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.domain.allocation.conflict import in_conflict
@@ -23,10 +24,10 @@ from overlay_net.model.kernel import Address
 from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.policy_rule import SourceTable
-from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, until
+from tests.fakes.agent import make_agent
 from tests.fakes.netns import ip
 
 __all__ = ["lan"]
@@ -42,7 +43,7 @@ class Node:
     agent: NodeAgent
     kernel: Kernel
     store: Store[NodeOverlay]
-    surroundings: Surroundings
+    guard: AddressGuard
     reports: list[Report]
 
     def assign(self, address: str) -> None:
@@ -76,20 +77,16 @@ class Node:
 async def node(lan: Lan) -> AsyncIterator[Node]:
     ip("link", "delete", "tmp0")
     reports: list[Report] = []
-
-    async def publish(overlay: NodeOverlay, report: Report) -> None:
-        reports.append(report)
-
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     neighbours = Neighbours(lambda: None, own_macs=lambda: {MACHINE_MAC, OVERLAY_MAC})
     async with (
         Kernel(MARKS) as kernel,
-        GatewayProber(asking(neighbours.resolve), lambda: None) as prober,
+        GatewayProber(gateway_probe(neighbours.resolve), lambda: None) as prober,
     ):
-        surroundings = Surroundings(neighbours, prober, MARKS, asyncio.get_running_loop().time)
+        guard = AddressGuard(neighbours, MARKS, asyncio.get_running_loop().time)
         rules = LinkConfig(interface_selector("eth0", None), mac=OVERLAY_MAC, source=SourceTable(117, 11700, 8))
-        agent = NodeAgent(kernel, store, publish, rules, MARKS, AgentMetrics(), lambda: 60.0, surroundings=surroundings)
-        yield Node(agent, kernel, store, surroundings, reports)
+        agent = make_agent(kernel, store, reports, rules, MARKS, guard=guard, gateways=GatewayWatch(prober))
+        yield Node(agent, kernel, store, guard, reports)
     neighbours.close()
 
 
@@ -157,8 +154,8 @@ async def test_who_has_it_is_told_once_the_link_can_ask(lan: Lan, node: Node) ->
     node.assign(OURS)
     report = await node.work()
     assert report.conflict == ip_address("fd00:7::4")
-    assert node.surroundings.duplicate is not None
-    assert node.surroundings.duplicate.mac == lan.mac(other)
+    assert node.guard.rejected is not None
+    assert node.guard.rejected.mac == lan.mac(other)
     assert await node.address(OURS) is None, "the kernel was spared the attempt"
 
 
@@ -174,6 +171,6 @@ async def test_a_failed_address_on_the_link_is_no_configured_one(lan: Lan, node:
     node.assign(OURS)
     report = await node.work()
     assert report.conflict == ip_address("fd00:7::4")
-    assert node.surroundings.duplicate is not None
-    assert node.surroundings.duplicate.mac == lan.mac(other)
+    assert node.guard.rejected is not None
+    assert node.guard.rejected.mac == lan.mac(other)
     assert await node.address(OURS) is None

@@ -15,7 +15,7 @@ import pytest
 from lab.net.namespaces import Namespace
 from lab.net.traffic import PORT, serve
 from overlay_net.adapters.netlink import Kernel, Monitor
-from overlay_net.agent.reconciler import NodeAgent, NodeKernel
+from overlay_net.agent.apply import NodeKernel
 from overlay_net.agent.run import link_config
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
 from overlay_net.domain.kernel.plan import plan_kernel
@@ -25,12 +25,12 @@ from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
 from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan, RouteAction
 from overlay_net.model.overlay import NodeOverlay, Report
-from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
 from overlay_net.settings import AgentSettings
 from tests.dataplane.conftest import LINKS, MARKS
+from tests.fakes.agent import make_agent
 from tests.fakes.netns import ip, netns, sysctl, try_ip
 
 __all__ = ["netns"]
@@ -285,11 +285,7 @@ async def running(kernel: NodeKernel, how: LinkConfig) -> AsyncIterator[list[Rep
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     store.replace(Listing((raw(str(OVERLAY), ROUTE),), "7"))
     reports: list[Report] = []
-
-    async def publish(overlay: NodeOverlay, report: Report) -> None:
-        reports.append(report)
-
-    agent = NodeAgent(kernel, store, publish, how, MARKS, AgentMetrics(), lambda: 60.0)
+    agent = make_agent(kernel, store, reports, how, MARKS)
     queue = WorkQueue()
     monitor = Monitor(MARKS.protocol, lambda: queue.add_after("n1", 0.005))
     tasks = [
@@ -350,14 +346,10 @@ async def test_what_takes_more_passes_is_gone_on_with_before_the_next_resync(edg
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     store.replace(Listing((raw(str(OVERLAY), *({**ROUTE, "subnet": f"172.16.{n}.0/24"} for n in range(6))),), "7"))
     reports: list[Report] = []
-
-    async def publish(overlay: NodeOverlay, report: Report) -> None:
-        reports.append(report)
-
     async with Kernel(MARKS) as kernel:
         how = rules("macvlan", "eth0")
-        agent = NodeAgent(OneAtATime(kernel), store, publish, how, MARKS, AgentMetrics(), lambda: 60.0)
-        waits = [again.after for again in [await agent.reconcile("n1") for _ in range(3)] if again is not None]
+        agent = make_agent(OneAtATime(kernel), store, reports, how, MARKS)
+        waits = [(await agent.reconcile("n1")).after for _ in range(3)]
     assert waits[0] == 1.0
     assert waits[-1] == 60.0
     assert reports[-1].routes_ready == 6

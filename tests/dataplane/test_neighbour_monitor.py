@@ -11,7 +11,7 @@ import pytest
 
 from overlay_net.adapters.netlink import NeighbourMonitor
 from overlay_net.adapters.netlink.neighbour_monitor import given_up
-from overlay_net.agent.gateway_prober import GatewayProber, asking
+from overlay_net.agent.gateway_prober import GatewayProber, gateway_probe
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.kernel import HealthCheck
@@ -74,7 +74,7 @@ async def test_our_own_probes_do_not_touch_the_kernels_neighbours(lost: list[IpA
     """Or a silent gateway would be asked because it was asked."""
     neighbours = Neighbours(lambda: None, own_macs=lambda: OWN_MACS)
     target = Target(ip_address(gateway), HealthCheck(interval=0.25, failures=5), ip_address(SOURCES[gateway]), "tmp0")
-    async with GatewayProber(asking(neighbours.resolve), lambda: None) as prober:
+    async with GatewayProber(gateway_probe(neighbours.resolve), lambda: None) as prober:
         prober.watch([target])
         await until(lambda: prober.down, "five probes were in vain")
         # Whatever they made the kernel say is heard before this.

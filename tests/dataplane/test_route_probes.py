@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from lab.net.namespaces import Namespace
-from overlay_net.agent.route_probes import ask
+from overlay_net.agent.route_probes import probe_target
 from overlay_net.model.route_probe import Probe
 from tests.dataplane.neighbours import Lan, lan, until
 from tests.dataplane.test_health import PORT, serving
@@ -32,19 +32,19 @@ async def gateway(lan: Lan) -> AsyncIterator[Namespace]:
 @pytest.mark.parametrize("version", [None, 4, 6])
 async def test_icmp(gateway: Namespace, target: str, version: int | None) -> None:
     source = OURS[version] if version else None
-    assert await ask(Probe(ip_address(target), timeout=5), source) == ""
+    assert await probe_target(Probe(ip_address(target), timeout=5), source) == ""
 
 
 async def test_tcp_is_answered_where_somebody_listens_and_not_elsewhere(gateway: Namespace) -> None:
     probe = Probe(ip_address("192.168.100.1"), PORT, timeout=1)
-    assert await ask(probe, OURS[4]) == f"tcp 192.168.100.1:{PORT} did not answer within 1 s"
+    assert await probe_target(probe, OURS[4]) == f"tcp 192.168.100.1:{PORT} did not answer within 1 s"
     with serving(gateway):
-        assert await ask(Probe(ip_address("192.168.100.1"), PORT, timeout=5), OURS[4]) == ""
+        assert await probe_target(Probe(ip_address("192.168.100.1"), PORT, timeout=5), OURS[4]) == ""
 
 
 async def test_what_is_out_of_reach_is_told_with_the_kernels_words(gateway: Namespace) -> None:
-    told = await ask(Probe(ip_address("10.6.0.9"), timeout=1), OURS[4])
+    told = await probe_target(Probe(ip_address("10.6.0.9"), timeout=1), OURS[4])
     assert told.startswith("icmp 10.6.0.9 did not answer within 1 s (")
     assert "unreachable" in told
     ip("route", "replace", "blackhole", "10.5.0.0/16")
-    assert "did not answer" in await ask(Probe(ip_address("10.5.0.9"), timeout=1), OURS[4])
+    assert "did not answer" in await probe_target(Probe(ip_address("10.5.0.9"), timeout=1), OURS[4])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay_net.adapters.checkpoint_file import CheckpointFile, moment
+from overlay_net.adapters.checkpoint_file import CheckpointFile, current_moment
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
 from overlay_net.domain.kernel.parent_interface import interface_selector
@@ -99,7 +99,7 @@ async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode
     plant()
     before = seen()
     await bring_up(mode)
-    await CheckpointFile(tmp_path, "n1").remember(OBJECT, moment())
+    await CheckpointFile(tmp_path, "n1").save(OBJECT, current_moment())
     assert seen() != before
     done = tear_down(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -57,7 +57,7 @@ class Edge:
         return self.programmed()[1]
 
     def rollbacks(self) -> int:
-        return self.agent.log.read_text().count("a change is rolled back")
+        return self.agent.log.read_text().count("route probe failed")
 
     def start_agent(self) -> None:
         """Without waiting for the API server. Its log goes on."""

@@ -81,7 +81,7 @@ def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_
     wait_until(
         lambda: f"src {address}" in parse_route(node), "link, address and route are back without the API", timeout=15
     )
-    assert "the last state is used" in log.read_text()
+    assert "using the checkpoint" in log.read_text()
     assert observed_source(node, vlan.ON_PREMISE_HOST) == address
     assert node.ip("-br", "link", "show", "tmp0").split()[2] == mac
     # Drift is repaired in this state too.

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay_net.adapters.checkpoint_file import STAMP_EVERY, CheckpointFile
-from overlay_net.agent.checkpoint import Listened, Recall
+from overlay_net.adapters.checkpoint_file import CONFIRM_INTERVAL, CheckpointFile, NoCheckpointFile
+from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
     Moment,
@@ -33,6 +33,7 @@ from overlay_net.model.api import Listing, WatchEvent
 from overlay_net.model.errors import Unavailable
 from overlay_net.model.kernel import DesiredLink, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteKind
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
 from tests.unit.factories import overlay
 
@@ -187,13 +188,13 @@ async def test_the_files_are_private_and_complete(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path / "a" / "b", "n1")
     before = os.umask(0)
     try:
-        await file.remember(usual(), THEN)
+        await file.save(usual(), THEN)
     finally:
         os.umask(before)
     assert files_in(file.state.parent) == ["n1.confirmed", "n1.state"]
     assert {stat.S_IMODE(each.stat().st_mode) for each in file.state.parent.iterdir()} == {0o600}
     assert stat.S_IMODE(file.state.parent.stat().st_mode) == 0o700
-    found = CheckpointFile(tmp_path / "a" / "b", "n1").recall()
+    found = CheckpointFile(tmp_path / "a" / "b", "n1").load()
     assert isinstance(found, Checkpoint)
     assert found.confirmed == THEN
 
@@ -201,42 +202,42 @@ async def test_the_files_are_private_and_complete(tmp_path: Path) -> None:
 async def test_only_a_change_is_written_and_confirmations_once_a_minute(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
     first = usual()
-    await file.remember(first, at(0))
+    await file.save(first, at(0))
     written = (file.state.stat().st_ino, file.stamp.stat().st_ino)
-    await file.remember(first, at(100))
+    await file.save(first, at(100))
     same = usual()
-    await file.remember(same, at(100))
-    await file.confirm(same, at(STAMP_EVERY - 1))
+    await file.save(same, at(100))
+    await file.confirm(same, at(CONFIRM_INTERVAL - 1))
     assert (file.state.stat().st_ino, file.stamp.stat().st_ino) == written
-    await file.confirm(same, at(STAMP_EVERY))
+    await file.confirm(same, at(CONFIRM_INTERVAL))
     assert file.state.stat().st_ino == written[0]
-    found = file.recall()
+    found = file.load()
     assert isinstance(found, Checkpoint)
-    assert found.confirmed == at(STAMP_EVERY)
+    assert found.confirmed == at(CONFIRM_INTERVAL)
     # A new process finds its state already there.
-    await CheckpointFile(tmp_path, "n1").remember(usual(), at(200))
+    await CheckpointFile(tmp_path, "n1").save(usual(), at(200))
     assert file.state.stat().st_ino == written[0]
 
 
 async def test_a_confirmation_is_only_of_the_object_that_is_kept(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
-    await file.remember(usual(), at(0))
+    await file.save(usual(), at(0))
     await file.confirm(overlay(deleting=True), at(500))
     await file.confirm(None, at(500))
-    found = file.recall()
+    found = file.load()
     assert isinstance(found, Checkpoint)
     assert found.confirmed == at(0)
-    assert await file.forget() == ""
+    assert await file.delete() == ""
     await file.confirm(usual(), at(500))
     assert files_in(tmp_path) == []
-    assert await file.forget() == "", "twice is no error"
+    assert await file.delete() == "", "twice is no error"
 
 
 async def test_a_crash_between_the_two_files_confirms_nothing(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
-    await file.remember(usual(), at(0))
+    await file.save(usual(), at(0))
     file.state.write_bytes(encode_checkpoint(overlay(status={"ipAddr": "192.168.100.9/24"})))
-    found = file.recall()
+    found = file.load()
     assert isinstance(found, Unusable)
     assert found.reason == "Unconfirmed"
 
@@ -247,42 +248,85 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(
     (tmp_path / "blocked").write_text("a file where the directory should be")
     file = CheckpointFile(tmp_path / "blocked", "n1")
     for _ in range(3):
-        await file.remember(usual(), at(0))
-    assert await file.forget() == ""
-    assert len([each for each in caplog.records if "blocked" in each.getMessage()]) == 1
-    assert isinstance(file.recall(), Unusable)
+        await file.save(usual(), at(0))
+    assert await file.delete() == ""
+    assert len([each for each in caplog.records if "blocked" in vars(each).get("directory", "")]) == 1
+    assert isinstance(file.load(), Unusable)
 
 
 async def test_a_new_state_that_cannot_be_written_takes_the_old_one_along(tmp_path: Path) -> None:
     """The old one may name an address that the node gives back now."""
     file = CheckpointFile(tmp_path, "n1")
-    await file.remember(usual(), at(0))
+    await file.save(usual(), at(0))
     # Something that cannot be replaced by a file stands where it is written first.
     unfinished = tmp_path / ".n1.confirmed.new"
     unfinished.mkdir()
-    await file.remember(overlay(status={"ipAddr": "192.168.100.9/24"}), at(10))
-    assert isinstance(file.recall(), Unusable)
+    await file.save(overlay(status={"ipAddr": "192.168.100.9/24"}), at(10))
+    assert isinstance(file.load(), Unusable)
 
 
 # --- When it is used --------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_recalled_before_the_api_is_known_to_be_away(caplog: pytest.LogCaptureFixture) -> None:
-    now = [at(10)]
-    recall = Recall(lambda: Checkpoint(usual(), THEN), NINE_MINUTES, lambda: now[0])
-    assert recall.overlay() is None
-    recall.begin()
+class Stored(NoCheckpointFile):
+    """A checkpoint on disk; what is saved to it is recorded."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[NodeOverlay, Moment]] = []
+
+    def load(self) -> Checkpoint | Unusable:
+        return Checkpoint(usual(), THEN)
+
+    async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
+        self.saved.append((overlay, confirmed))
+
+
+async def test_checkpoint_is_used_only_while_the_api_server_is_unreachable(caplog: pytest.LogCaptureFixture) -> None:
+    now, wakes, stored = [at(10)], [], Stored()
+    checkpoint = NodeCheckpoint(stored, NINE_MINUTES, lambda: now[0], lambda: wakes.append(1))
+    assert checkpoint.usable() is None
+    checkpoint.api_failed()
+    assert len(wakes) == 1
     caplog.set_level(logging.INFO)
     for _ in range(3):
-        assert recall.overlay() == usual()
+        assert checkpoint.usable() == usual()
+    await checkpoint.update(usual(), ())
+    assert stored.saved == [(usual(), THEN)], "with the confirmation that it had"
     now[0] = at(541)
     for _ in range(3):
-        assert recall.overlay() is None
-    assert [each.levelname for each in caplog.records] == ["INFO", "WARNING"], "each is told once"
-    assert "somebody else" in caplog.messages[-1]
+        assert checkpoint.usable() is None
+    assert [each.levelname for each in caplog.records] == ["INFO", "WARNING"], "each is logged once"
+    assert vars(caplog.records[-1])["reason"] == "Stale"
 
 
-async def test_the_last_word_of_the_api_is_a_list_or_an_event_and_no_error() -> None:
+async def test_checkpoint_is_not_used_any_more_once_the_api_server_has_answered() -> None:
+    wakes: list[int] = []
+    checkpoint = NodeCheckpoint(Stored(), NINE_MINUTES, lambda: at(10), lambda: wakes.append(1))
+    checkpoint.api_failed()
+    checkpoint.api_synced()
+    checkpoint.api_failed()
+    assert checkpoint.usable() is None
+    assert len(wakes) == 1
+
+
+async def test_object_without_confirmation_is_not_saved() -> None:
+    stored = Stored()
+    checkpoint = NodeCheckpoint(stored, NINE_MINUTES, lambda: at(10))
+    await checkpoint.update(usual(), ())
+    assert stored.saved == []
+    checkpoint.api_confirmed(at(9))
+    await checkpoint.update(usual(), ())
+    assert stored.saved == [(usual(), at(9))]
+
+
+def test_without_state_dir_nothing_is_found() -> None:
+    checkpoint = NodeCheckpoint(NoCheckpointFile(), NINE_MINUTES, lambda: at(10))
+    checkpoint.api_failed()
+    assert checkpoint.usable() is None
+    assert checkpoint.last_applied() is None
+
+
+async def test_confirmation_is_a_list_or_an_event_and_no_error() -> None:
     class Source:
         def __init__(self) -> None:
             self.fails = True
@@ -298,17 +342,18 @@ async def test_the_last_word_of_the_api_is_a_list_or_an_event_and_no_error() -> 
             raise Unavailable("cut")
 
     inner, clock, failures = Source(), iter(range(100)), []
-    listened = Listened(inner, lambda: at(next(clock)), lambda: failures.append(1))
+    checkpoint = NodeCheckpoint(NoCheckpointFile(), NINE_MINUTES, lambda: at(next(clock)), lambda: failures.append(1))
+    source = ConfirmingSource(inner, checkpoint)
     with pytest.raises(Unavailable):
-        await listened.list()
-    assert (listened.confirmed, len(failures)) == (None, 1)
+        await source.list()
+    assert (checkpoint.confirmed, len(failures)) == (None, 1)
     inner.fails = False
-    await listened.list()
-    assert listened.confirmed == at(1), "when it was asked, not when the answer came"
-    seen = []
+    await source.list()
+    assert checkpoint.confirmed == at(1), "when it was requested, not when the answer came"
+    confirmed = []
     with pytest.raises(Unavailable):
-        async for _ in listened.watch("1"):
-            seen.append(listened.confirmed)
+        async for _ in source.watch("1"):
+            confirmed.append(checkpoint.confirmed)
             await asyncio.sleep(0)
-    assert seen == [at(1), at(2)], "an event counts once it was taken over"
-    assert listened.confirmed == at(3)
+    assert confirmed == [at(1), at(2)], "an event counts once it was processed"
+    assert checkpoint.confirmed == at(3)

@@ -123,7 +123,7 @@ async def test_a_question_that_breaks_counts_as_no_answer(world: World) -> None:
         await world.pause()
         (route_probe,) = route_probes.follow(node)
         assert route_probe.state == "RolledBack"
-        assert "could not be asked: odd" in route_probe.message
+        assert "could not be probed: odd" in route_probe.message
 
 
 async def test_nothing_is_asked_any_more_when_the_object_goes_or_the_agent_ends(world: World) -> None:

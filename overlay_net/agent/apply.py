@@ -1,0 +1,110 @@
+"""Applies a plan to the kernel, in its order: what was refused, and why."""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Final, Protocol, TypeAlias
+
+from overlay_net.adapters.netlink import action_fields
+from overlay_net.agent.address_guard import AddressGuard, AddressInUse
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import Desired, DesiredRoute, Observed
+from overlay_net.model.kernel_actions import (
+    ROUTE_ACTIONS,
+    AddAddress,
+    AddRoute,
+    DeleteRoute,
+    KernelAction,
+    KernelPlan,
+    ReplaceRoute,
+    RouteAction,
+    SetSysctl,
+)
+from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
+from overlay_net.ops.metrics import AgentMetrics
+
+log = logging.getLogger(__name__)
+
+Refusals: TypeAlias = Mapping[DesiredRoute | None, str]
+"""What the kernel refused and why, by route; None: link, address, policy rule or sysctl."""
+
+INDEPENDENT: Final = (SetSysctl, AddPolicyRule, DeletePolicyRule)
+"""Actions without which addresses and routes still work; the report names what is missing."""
+
+
+class NodeKernel(Protocol):
+    """The kernel of this network namespace; every method raises KernelError."""
+
+    async def observe(self, sysctl_links: Collection[str]) -> Observed: ...
+    async def apply(self, action: KernelAction) -> None: ...
+    async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]: ...
+
+
+class PlanApplier:
+    def __init__(self, kernel: NodeKernel, guard: AddressGuard, metrics: AgentMetrics) -> None:
+        self._kernel = kernel
+        self._guard = guard
+        self._metrics = metrics
+
+    async def apply(self, plan: KernelPlan, desired: Desired, observed: Observed) -> Refusals:
+        """Runs of routes in bulk, everything else one by one.
+
+        A refused link or address ends it, as later actions depend on earlier ones. Raises KernelError where it is not
+        known what became of a bulk of routes.
+        """
+        refusals: dict[DesiredRoute | None, str] = {}
+        for _, run in groupby(plan.actions, key=lambda action: isinstance(action, ROUTE_ACTIONS)):
+            actions = list(run)
+            self._metrics.changed(count_kinds(actions))
+            routes = [action for action in actions if isinstance(action, ROUTE_ACTIONS)]
+            if routes:
+                refusals |= await self._apply_routes(routes, desired)
+                continue
+            for action in actions:
+                error = await self._apply_one(action, observed)
+                if error:
+                    refusals[None] = error
+                    if not isinstance(action, INDEPENDENT):
+                        return refusals
+        return refusals
+
+    async def _apply_one(self, action: KernelAction, observed: Observed) -> str:
+        """An empty text, or why the action was not applied."""
+        try:
+            if isinstance(action, AddAddress):
+                await self._guard.admit(action, observed)
+            await self._kernel.apply(action)
+        except AddressInUse as conflict:
+            return str(conflict)
+        except KernelError as error:
+            log.warning("kernel refused a change", extra={**action_fields(action), "error": str(error)})
+            return str(error)
+        log.info("kernel changed", extra=action_fields(action))
+        return ""
+
+    async def _apply_routes(self, routes: Sequence[RouteAction], desired: Desired) -> Refusals:
+        refused = await self._kernel.apply_routes(routes)
+        counts = Counter(map(type, routes))
+        log.info(
+            "routes changed",
+            extra={
+                "added": counts[AddRoute],
+                "replaced": counts[ReplaceRoute],
+                "deleted": counts[DeleteRoute],
+                "refused": len(refused),
+            },
+        )
+        desired_routes = {route.route_key: route for route in desired.routes} if refused else {}
+        for action, error in refused:
+            log.warning("kernel refused a route", extra={**action_fields(action), "error": str(error)})
+        return {
+            desired_routes[action.route.route_key]: str(error)
+            for action, error in refused
+            if action.route.route_key in desired_routes
+        }
+
+
+def count_kinds(actions: Iterable[KernelAction]) -> dict[str, int]:
+    """Kind of action -> how many."""
+    return {kind.__name__: count for kind, count in Counter(map(type, actions)).items()}

@@ -1,0 +1,117 @@
+"""Brings the kernel to what the node must have: observe, plan, apply, and again until nothing is left to do."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from overlay_net.adapters.netlink import action_fields
+from overlay_net.agent.address_guard import AddressGuard
+from overlay_net.agent.apply import NodeKernel, PlanApplier, Refusals, count_kinds
+from overlay_net.agent.gateway_watch import GatewayWatch
+from overlay_net.agent.repairs import Repairs
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
+from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
+from overlay_net.model.kernel_actions import KernelAction, KernelPlan
+from overlay_net.model.net import IpAddress
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.runtime.offload import offload
+
+MAX_PASSES: Final = 4
+"""Plans applied in one reconciliation; if work is left even then, the next one follows after a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One observation of the kernel, and what follows from it."""
+
+    observed: Observed
+    link: DesiredLink
+    """Where the address belongs: it depends on the interfaces that exist."""
+    desired: Desired
+    plan: KernelPlan
+
+    @property
+    def source(self) -> IpAddress | None:
+        """The overlay address, once the kernel has it."""
+        address = self.desired.address
+        if address is None or all(each.interface != address for each in self.observed.addresses):
+            return None
+        return address.ip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where the passes of one reconciliation ended."""
+
+    last: Pass
+    refusals: Refusals = field(default_factory=dict)
+    last_action: KernelAction | None = None
+    """The last one that was tried; None: there was nothing to do."""
+    unfinished: bool = False
+    """Each pass made progress, and there is still work left."""
+
+
+class Convergence:
+    def __init__(
+        self,
+        kernel: NodeKernel,
+        config: LinkConfig,
+        mark: OwnershipMark,
+        metrics: AgentMetrics,
+        guard: AddressGuard,
+        gateways: GatewayWatch,
+        repairs: Repairs,
+    ) -> None:
+        self._kernel = kernel
+        self._config = config
+        self._mark = mark
+        self._metrics = metrics
+        self._gateways = gateways
+        self._repairs = repairs
+        self._applier = PlanApplier(kernel, guard, metrics)
+        self._sysctl_links = {config.name}
+        """The overlay link and every parent used so far."""
+        self._settled: Desired | None = None
+        """What the kernel fully had after the last run; None: it did not."""
+
+    async def run(self, overlay: NodeOverlay | None) -> Outcome:
+        """Converge the kernel to ``overlay``; None: to nothing. Raises KernelError where the kernel cannot be read."""
+        began = asyncio.get_running_loop().time()
+        first = await self._plan(overlay)
+        if first.plan.actions and first.desired == self._settled:
+            # The desired state is that of the last run, so another process changed the kernel.
+            self._metrics.repaired(count_kinds(first.plan.actions))
+        outcome = await self._apply_until_done(overlay, first)
+        self._settled = None if outcome.last.plan.actions else outcome.last.desired
+        if outcome.last_action is not None:
+            self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
+            self._repairs.record(action_fields(outcome.last_action))
+        return outcome
+
+    async def _plan(self, overlay: NodeOverlay | None) -> Pass:
+        observed = await self._kernel.observe(self._sysctl_links)
+        link = desired_link(link_config_for(overlay, self._config), observed, self._mark)
+        if link.parent and link.parent not in self._sysctl_links:
+            self._sysctl_links.add(link.parent)
+            observed = await self._kernel.observe(self._sysctl_links)
+        desired = desired_state(overlay, link, self._config.fallback, self._config.source)
+        desired = replace(desired, down=self._gateways.down)
+        # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
+        plan = await offload(len(desired.routes), plan_kernel, desired, observed, self._mark)
+        return Pass(observed, link, desired, plan)
+
+    async def _apply_until_done(self, overlay: NodeOverlay | None, current: Pass) -> Outcome:
+        outcome = Outcome(current)
+        for _ in range(MAX_PASSES):
+            actions = outcome.last.plan.actions
+            if not actions:
+                return outcome
+            last = outcome.last
+            refusals = await self._applier.apply(last.plan, last.desired, last.observed)
+            outcome = Outcome(await self._plan(overlay), refusals, actions[-1])
+            if outcome.last.plan.actions == actions:
+                # The kernel refused them, and would refuse them again.
+                return outcome
+        return replace(outcome, unfinished=bool(outcome.last.plan.actions))

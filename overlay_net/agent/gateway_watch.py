@@ -1,0 +1,48 @@
+"""The gateways of this node's routes: which are probed, which are down, and what is reported about them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from overlay_net.agent.gateway_prober import GatewayDown
+from overlay_net.domain.kernel.gateway_health import Target, probe_targets
+from overlay_net.model.kernel import Desired, Observed
+from overlay_net.model.net import IpAddress
+from overlay_net.model.overlay import SilentGateway
+
+
+class Prober(Protocol):
+    """Probes the targets of the last ``watch`` until the next one."""
+
+    def watch(self, targets: Iterable[Target]) -> None: ...
+    @property
+    def down(self) -> frozenset[IpAddress]: ...
+    @property
+    def reports(self) -> tuple[GatewayDown, ...]: ...
+
+
+class GatewayWatch:
+    def __init__(self, prober: Prober) -> None:
+        self._prober = prober
+        self._probed: frozenset[IpAddress] = frozenset()
+
+    @property
+    def down(self) -> frozenset[IpAddress]:
+        """Gateways that do not answer."""
+        return self._prober.down
+
+    @property
+    def states(self) -> Mapping[IpAddress, bool]:
+        """Each probed gateway -> whether it is up."""
+        return {address: address not in self.down for address in self._probed}
+
+    @property
+    def failures(self) -> tuple[SilentGateway, ...]:
+        """The gateways that are down, for the report."""
+        return tuple(SilentGateway(each.address, each.since, each.reason) for each in self._prober.reports)
+
+    def follow(self, desired: Desired, observed: Observed) -> None:
+        """Probe the gateways of the desired routes, from the addresses that the kernel has now."""
+        overlay_link = desired.link.name if desired.link else desired.interface
+        targets = probe_targets(desired.routes, observed, overlay_link)
+        self._probed = frozenset(target.address for target in targets if target.check.kind != "none")
+        self._prober.watch(targets)

@@ -1,0 +1,81 @@
+"""An agent for tests of its reconciler alone: no neighbours, no gateways, no checkpoint, no API server."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from overlay_net.adapters.checkpoint_file import NoCheckpointFile, current_moment
+from overlay_net.agent.address_guard import AddressGuard
+from overlay_net.agent.apply import NodeKernel
+from overlay_net.agent.checkpoint import NodeCheckpoint
+from overlay_net.agent.gateway_prober import GatewayDown
+from overlay_net.agent.gateway_watch import GatewayWatch
+from overlay_net.agent.reconciler import NodeAgent
+from overlay_net.agent.repairs import Repairs
+from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.gateway_health import Target
+from overlay_net.model.kernel import OwnershipMark
+from overlay_net.model.net import IpAddress
+from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.runtime.store import Store
+
+
+class NoNeighbours:
+    """A link without another host: every address is free."""
+
+    conflicts = ()
+
+    async def find_conflict(self, link: str, address: IpAddress) -> None:
+        return
+
+    def announce(self, link: str, address: IpAddress) -> None:
+        return
+
+    def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
+        return
+
+    def take_gateway_change(self) -> bool:
+        return False
+
+
+class NoProber:
+    """Sends nothing: every gateway counts as up."""
+
+    down: frozenset[IpAddress] = frozenset()
+    reports: tuple[GatewayDown, ...] = ()
+
+    def watch(self, targets: Iterable[Target]) -> None:
+        return
+
+
+def make_agent(
+    kernel: NodeKernel,
+    store: Store[NodeOverlay],
+    reports: list[Report],
+    config: LinkConfig,
+    mark: OwnershipMark,
+    *,
+    guard: AddressGuard | None = None,
+    gateways: GatewayWatch | None = None,
+) -> NodeAgent:
+    """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
+
+    async def write_status(overlay: NodeOverlay, report: Report) -> None:
+        reports.append(report)
+
+    return NodeAgent(
+        kernel,
+        store,
+        write_status,
+        config,
+        mark,
+        AgentMetrics(),
+        lambda: 60.0,
+        guard=guard or AddressGuard(NoNeighbours(), mark, asyncio.get_running_loop().time),
+        gateways=gateways or GatewayWatch(NoProber()),
+        route_probes=RouteProbes(lambda: None, lambda: None),
+        checkpoint=NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
+        repairs=Repairs(lambda seconds: None),
+    )
