@@ -10,7 +10,7 @@ HEAD = """# Metrics
 
 Written by `python -m lab.metrics_reference` from `overlay_net/ops/metrics.py`; a test holds it to that. Beside these,
 both modes serve the usual `process_*` and `python_gc_*`. Alerts made of them, and what to do then:
-[runbooks.md](runbooks.md). Who may read them: [adr/0010](adr/0010-metrics-without-log-in.md).
+[runbooks.md](runbooks.md). Who may read them: [ADR 10](adr/0010-metrics-without-authentication.md).
 """
 
 
