@@ -98,7 +98,7 @@ class InPhpIpam:
         return sum(row.subnet == SUBNET_ID for row in self._server.rows())
 
     def others(self) -> list[dict[str, Any]]:
-        return self._server.others()
+        return self._server.foreign_rows()
 
     def table(self) -> tuple[str, Sequence[str], Sequence[Sequence[str]]]:
         return "addresses in phpIPAM", phpipam.HEADERS, [row.cells for row in self._server.rows()]

@@ -1,11 +1,11 @@
-"""A phpIPAM server in memory: its REST API as recorded, and the ways in which it fails.
+"""A phpIPAM simulator: its REST API in memory, as recorded from a real server, with failures on demand.
 
-Checked against the recordings of a real server by tests/contract/test_phpipam.py. What was never recorded is answered
-with HTTP 599 and logged: nothing here is invented.
+tests/contract/test_phpipam.py checks it against the recordings. A call that was never recorded gets HTTP 599 and is
+logged, so the simulator never invents behaviour.
 """
 
 from lab.phpipam.faults import Faults
-from lab.phpipam.server import serve
-from lab.phpipam.state import PhpIpam
+from lab.phpipam.frontend import serve
+from lab.phpipam.server import Server
 
-__all__ = ["Faults", "PhpIpam", "serve"]
+__all__ = ["Faults", "Server", "serve"]

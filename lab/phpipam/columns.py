@@ -1,4 +1,4 @@
-"""The columns of the two tables, what a value becomes in them, and the words of the database when it refuses one."""
+"""The columns of the two tables, the conversion of values for them, and the database errors for invalid values."""
 
 import re
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ ADDRESS = {
     "editDate": Column("timestamp"),
     "customer_id": INT,
 }
-# Names of the API for columns of the table.
+# The API names of columns.
 API_NAMES = {"switch": "deviceId", "state": "tag", "ip_addr": "ip"}
 COLUMN_NAMES = {api: column for column, api in API_NAMES.items()} | {"dns_name": "hostname"}
 
@@ -99,8 +99,8 @@ def duplicate_entry(decimal: int, subnet: int) -> Refusal:
     return sql_error("23000", f"{text} '{decimal}-{subnet}' for key 'sid_ip_unique'")
 
 
-def stored(name: str, value: Any, column: Column, table: str = "ipaddresses") -> Any:
-    """What the table holds after ``value`` is written to the column. Raises Refusal as the database does."""
+def convert_value(name: str, value: Any, column: Column, table: str = "ipaddresses") -> Any:
+    """The content of the column after ``value`` is written to it. Raises Refusal with the error of the database."""
     if value is None or value is False or value == "":
         if not column.null:
             raise sql_error("23000", f"Integrity constraint violation: 1048 Column '{name}' cannot be null")
@@ -108,7 +108,7 @@ def stored(name: str, value: Any, column: Column, table: str = "ipaddresses") ->
     if isinstance(value, dict | list):
         value = "Array"
     if isinstance(value, float):
-        raise Unrecorded(f"a fraction for {name}")
+        raise Unrecorded(f"a float for {name}")
     text = "1" if value is True else re.sub(r"</?[A-Za-z!][^>]*>", "", str(value))
     match column.kind:
         case "int" | "tinyint":

@@ -1,4 +1,4 @@
-"""The control surface under /_lab/ of a simulator that is a process of its own."""
+"""The control API under /_lab/ of a simulator that runs as a process."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -6,26 +6,26 @@ from dataclasses import asdict
 from aiohttp import web
 
 from lab.phpipam.seed import set_faults
-from lab.phpipam.state import PhpIpam
+from lab.phpipam.server import Server
 from lab.phpipam.wire import Refusal
 
 HELP = """\
-control surface, beside the API, JSON in and out:
-  GET    /_lab/rows        the addresses; ?subnet=ID for those of one subnet
-  PATCH  /_lab/rows/{id}   edits an address: fields by the names of the API
-  DELETE /_lab/rows/{id}   removes an address
+control API, with JSON requests and responses:
+  GET    /_lab/rows        all addresses; ?subnet=ID selects those of one subnet
+  PATCH  /_lab/rows/{id}   edit an address; fields have the names of the API
+  DELETE /_lab/rows/{id}   delete an address
   GET    /_lab/calls       {"calls": {"GET subnets/usage": 3, ..}, "logins": 1, "failed_logins": [seconds, ..]}
-  GET    /_lab/faults      the faults as they are
-  PATCH  /_lab/faults      sets some of latency (seconds), lose_answer, lose_request, server_error, html, lock_timeout,
+  GET    /_lab/faults      the current faults
+  PATCH  /_lab/faults      set any of latency (seconds), lose_response, lose_request, server_error, html, lock_timeout,
                            hang (probabilities), blocked, duplicates (true or false)
-  POST   /_lab/password    {"user", "password"}: a new password
+  POST   /_lab/password    {"user", "password"}: change a password
 """
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Control:
-    def __init__(self, ipam: PhpIpam) -> None:
-        self.ipam = ipam
+    def __init__(self, server: Server) -> None:
+        self.server = server
 
     @property
     def endpoints(self) -> dict[tuple[str, str], Endpoint]:
@@ -41,31 +41,31 @@ class Control:
 
     async def _rows(self, request: web.Request) -> web.Response:
         subnet = request.query.get("subnet")
-        return web.json_response(self.ipam.rows(int(subnet) if subnet else None))
+        return web.json_response(self.server.rows(int(subnet) if subnet else None))
 
     async def _edit(self, request: web.Request) -> web.Response:
         try:
-            self.ipam.edit(self._existing(request), **await request.json())
+            self.server.edit(self._existing(request), **await request.json())
         except (ValueError, TypeError, Refusal) as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         return web.Response(status=204)
 
     async def _remove(self, request: web.Request) -> web.Response:
-        self.ipam.remove(self._existing(request))
+        self.server.remove(self._existing(request))
         return web.Response(status=204)
 
     async def _calls(self, _: web.Request) -> web.Response:
-        ipam = self.ipam
+        server = self.server
         return web.json_response(
-            {"calls": dict(ipam.calls), "logins": ipam.logins, "failed_logins": ipam.failed_logins}
+            {"calls": dict(server.calls), "logins": server.logins, "failed_logins": server.failed_logins}
         )
 
     async def _faults(self, _: web.Request) -> web.Response:
-        return web.json_response(asdict(self.ipam.faults))
+        return web.json_response(asdict(self.server.faults))
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         try:
-            set_faults(self.ipam, await request.json())
+            set_faults(self.server, await request.json())
         except (ValueError, AttributeError) as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         return await self._faults(request)
@@ -73,13 +73,13 @@ class Control:
     async def _password(self, request: web.Request) -> web.Response:
         body = await request.json()
         try:
-            self.ipam.set_password(body["user"], body["password"])
+            self.server.set_password(body["user"], body["password"])
         except (KeyError, TypeError) as error:
             raise web.HTTPBadRequest(text=repr(error)) from None
         return web.Response(status=204)
 
     def _existing(self, request: web.Request) -> int:
         identifier = int(request.match_info["id"])
-        if self.ipam.find(identifier) is None:
+        if self.server.find(identifier) is None:
             raise web.HTTPNotFound
         return identifier

@@ -1,4 +1,4 @@
-"""From a call to its answer in the envelope: the order of checks, the write lock, links, nesting, text for numbers."""
+"""Handles a call: the order of checks, the write lock, the envelope, links, nested custom fields, numbers as text."""
 
 import asyncio
 import time
@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lab.phpipam import addresses, catalog, render, subnet_writes, subnets, writes
-from lab.phpipam.access import admitted_app, authorise, user_controller
-from lab.phpipam.state import App, PhpIpam
+from lab.phpipam.access import authorise, find_app, user_controller
+from lab.phpipam.server import App, Server
 from lab.phpipam.wire import (
     ABSENT,
     METHODS,
@@ -20,10 +20,10 @@ from lab.phpipam.wire import (
     Unrecorded,
     bad_gateway,
     nginx_page,
-    stringified,
+    stringify,
 )
 
-READS: dict[str, Callable[[PhpIpam, Call], Answer]] = {
+READS: dict[str, Callable[[Server, Call], Answer]] = {
     "addresses": addresses.get,
     "subnets": subnets.get,
     "folders": subnets.get_folders,
@@ -32,7 +32,7 @@ READS: dict[str, Callable[[PhpIpam, Call], Answer]] = {
     "vlans": catalog.vlans,
     "tools": catalog.tools,
 }
-WRITERS: dict[tuple[str, str], Callable[[PhpIpam, Call], Awaitable[Answer]]] = {
+WRITERS: dict[tuple[str, str], Callable[[Server, Call], Awaitable[Answer]]] = {
     ("addresses", "POST"): writes.post,
     ("addresses", "PATCH"): writes.patch,
     ("addresses", "PUT"): writes.patch,
@@ -48,22 +48,22 @@ READ_PARAMETERS = frozenset({"filter_by", "filter_value", "filter_match", "links
 CONTENT_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
 
 
-async def answered(ipam: PhpIpam, call: Call) -> tuple[int, dict[str, Any], str | None]:
+async def answer_call(server: Server, call: Call) -> tuple[int, dict[str, Any], str | None]:
     """(HTTP status, envelope, Location). Raises Raw and Unrecorded."""
     began = time.monotonic()
-    if not ipam.backend_up:
+    if not server.backend_up:
         raise bad_gateway()
     if call.method == "TRACE":
         raise Raw(405, nginx_page("405 Not Allowed"), "text/html", cookie=False)
-    if not ipam.database_up:
+    if not server.database_up:
         raise Raw(500, cookie=False)
     try:
-        answer = await _result(ipam, call)
+        answer = await _result(server, call)
     except Refusal as refusal:
         envelope: dict[str, Any] = {"code": refusal.code, "success": refusal.success, "message": refusal.message}
         status = refusal.status
-        if status == 404 and ipam.version < (1, 5):
-            # Up to 1.4 "there is none" was no error of HTTP.
+        if status == 404 and server.version < (1, 5):
+            # Versions up to 1.4 report "not found" with HTTP 200.
             status, envelope["code"] = 200, 200
         location = "/api//user/" if status == 401 else None
     else:
@@ -73,14 +73,14 @@ async def answered(ipam: PhpIpam, call: Call) -> tuple[int, dict[str, Any], str 
     return status, envelope | {"time": round(time.monotonic() - began, 3) or 0}, location
 
 
-async def _result(ipam: PhpIpam, call: Call) -> Answer:
-    app = admitted_app(ipam, call)
-    _refuse_missing_type(ipam, call)
+async def _result(server: Server, call: Call) -> Answer:
+    app = find_app(server, call)
+    _check_content_type_given(server, call)
     call.merge_body()
-    if call.method not in METHODS or (call.method == "PUT" and ipam.version < (1, 5)):
+    if call.method not in METHODS or (call.method == "PUT" and server.version < (1, 5)):
         raise Refusal(501, "Not Implemented")
     if call.controller != "user":
-        authorise(ipam, app, call)
+        authorise(server, app, call)
     if call.content_type == "application/xml":
         raise Unrecorded("XML")
     if call.content_type and call.content_type not in CONTENT_TYPES:
@@ -88,38 +88,38 @@ async def _result(ipam: PhpIpam, call: Call) -> Answer:
     if call.method == "OPTIONS":
         return catalog.options(app, call)
     if call.method in WRITES:
-        return await _locked(ipam, app, call)
+        return await _locked(server, app, call)
     if call.controller == "user":
-        return await user_controller(ipam, app, call)
+        return await user_controller(server, app, call)
     if call.controller in KNOWN_ONLY_BY_NAME:
         raise Unrecorded(f"the controller {call.controller}")
     if call.controller not in READS:
         raise Refusal(400, "Invalid controller")
-    _refuse_surplus(call)
-    return _shaped(ipam, app, call, READS[call.controller](ipam, call))
+    _reject_unknown_parameters(call)
+    return _format(server, app, call, READS[call.controller](server, call))
 
 
-def _refuse_surplus(call: Call) -> None:
-    """Of a read: deeper paths than recorded ones, and parameters that no recording has."""
+def _reject_unknown_parameters(call: Call) -> None:
+    """Raise Unrecorded for a read with a deeper path or other parameters than the recordings."""
     place = (call.controller, call.text("id"), call.text("id2"))
     deep = place[0] == "subnets" and (place[1] in subnets.FIND_WORDS or place[2] == "addresses")
     known = {*SEGMENTS[: 5 if deep or place[:2] == ("addresses", "tags") else 4], *READ_PARAMETERS}
-    if surplus := call.params.keys() - known:
-        raise Unrecorded(f"a read with {sorted(surplus)}")
+    if unknown := call.params.keys() - known:
+        raise Unrecorded(f"a read with {sorted(unknown)}")
 
 
-def _refuse_missing_type(ipam: PhpIpam, call: Call) -> None:
-    if ipam.version == (1, 7, 4) and not call.content_type:
+def _check_content_type_given(server: Server, call: Call) -> None:
+    if server.version == (1, 7, 4) and not call.content_type:
         raise Refusal(415, "Invalid Content type ")
 
 
-async def _locked(ipam: PhpIpam, app: App, call: Call) -> Answer:
-    """One write after the other among the apps that use the same kind of lock."""
+async def _locked(server: Server, app: App, call: Call) -> Answer:
+    """Serialise the writes of all apps that use the same kind of lock."""
     write = _writer(app, call)
     kind = "file" if app.lock == "auto" else app.lock
-    if kind == "off" or ipam.faults.duplicates:
-        return await write(ipam, call)
-    lock = ipam.locks[kind]
+    if kind == "off" or server.faults.duplicates:
+        return await write(server, call)
+    lock = server.locks[kind]
     began = time.monotonic()
     try:
         async with asyncio.timeout(app.lock_wait or 3600):
@@ -127,7 +127,7 @@ async def _locked(ipam: PhpIpam, app: App, call: Call) -> Answer:
     except TimeoutError:
         raise lock_timeout(kind, time.monotonic() - began) from None
     try:
-        return await write(ipam, call)
+        return await write(server, call)
     finally:
         lock.release()
 
@@ -140,11 +140,11 @@ def lock_timeout(kind: str, seconds: float) -> Refusal:
     return Refusal(500, texts[kind], status=200)
 
 
-def _writer(app: App, call: Call) -> Callable[[PhpIpam, Call], Awaitable[Answer]]:
+def _writer(app: App, call: Call) -> Callable[[Server, Call], Awaitable[Answer]]:
     if call.controller == "user":
 
-        async def user(ipam: PhpIpam, call: Call) -> Answer:
-            return await user_controller(ipam, app, call)
+        async def user(server: Server, call: Call) -> Answer:
+            return await user_controller(server, app, call)
 
         return user
     if (call.controller, call.method) == ("search", "POST"):
@@ -160,7 +160,7 @@ def _writer(app: App, call: Call) -> Callable[[PhpIpam, Call], Awaitable[Answer]
 
 
 def _unnest(app: App, call: Call) -> None:
-    """An app that nests takes custom fields nested as well."""
+    """Flatten nested custom fields, which an app that nests them accepts as well."""
     fields = call.params.get("custom_fields")
     if not app.nest or not isinstance(fields, dict):
         return
@@ -171,24 +171,24 @@ def _unnest(app: App, call: Call) -> None:
     call.params |= fields
 
 
-def _shaped(ipam: PhpIpam, app: App, call: Call, answer: Answer) -> Answer:
+def _format(server: Server, app: App, call: Call, answer: Answer) -> Answer:
     data = answer.data
     if not isinstance(data, dict | list):
         return answer
-    stringify = call.headers.get("api-stringify-results") == "1" or ipam.stringify
-    if stringify and call.text("id2") == "usage":
+    as_text = call.headers.get("api-stringify-results") == "1" or server.stringify
+    if as_text and call.text("id2") == "usage":
         raise Unrecorded("usage with numbers as text")
     if answer.fetched:
-        data = stringified(data) if stringify else data
-        data = _linked(app, call, data)
+        data = stringify(data) if as_text else data
+        data = _add_links(app, call, data)
         if app.nest:
-            data = _nested(ipam, call, data)
+            data = _nest(server, call, data)
     return Answer(answer.code, data, answer.message, answer.id, answer.location)
 
 
-def _linked(app: App, call: Call, data: Any) -> Any:
-    asked = call.text("links")
-    if asked == "false" or (asked is None and not app.links):
+def _add_links(app: App, call: Call, data: Any) -> Any:
+    requested = call.text("links")
+    if requested == "false" or (requested is None and not app.links):
         return data
     name, numbered = str(call.params["app_id"]), str(call.params.get("id", "")).isdigit()
     match call.controller, call.text("id2"):
@@ -199,11 +199,13 @@ def _linked(app: App, call: Call, data: Any) -> Any:
     raise Unrecorded("links in this answer")
 
 
-def _nested(ipam: PhpIpam, call: Call, data: Any) -> Any:
+def _nest(server: Server, call: Call, data: Any) -> Any:
     if call.text("id") == "tags":
         return data
     of_addresses = call.controller == "addresses" or call.text("id2") == "addresses"
     if not of_addresses and call.controller not in ("subnets", "sections"):
-        raise Unrecorded("custom fields nested in this answer")
+        raise Unrecorded("nested custom fields in this answer")
     table = "addresses" if of_addresses else "subnets"
-    return render.nested(data, {} if call.controller == "sections" else render.custom_fields(ipam.columns[table]))
+    return render.nest_custom_fields(
+        data, {} if call.controller == "sections" else render.custom_fields(server.columns[table])
+    )

@@ -1,27 +1,27 @@
-"""How the server, or the way to it, misbehaves."""
+"""Failures of the server and of the network in front of it."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Faults:
-    """The floats but ``latency`` are probabilities, one draw for each call. All may be changed at any time."""
+    """All floats except ``latency`` are probabilities, drawn once per call. They may be changed at any time."""
 
     latency: float = 0
-    """Seconds before a call is looked at."""
-    lose_answer: float = 0
-    """A write (not a login) is committed, then the connection is reset without an answer."""
+    """Seconds before a call is processed."""
+    lose_response: float = 0
+    """A write, other than a login, is committed, and the connection is reset without a response."""
     lose_request: float = 0
-    """The connection is reset before anything is done."""
+    """The connection is reset before the call is processed."""
     server_error: float = 0
-    """HTTP 500 with an empty body, as after a fatal PHP error; nothing is done."""
+    """HTTP 500 with an empty body, as after a fatal PHP error; the call is not processed."""
     html: float = 0
-    """HTTP 502 with the page of the web server in front; nothing is done."""
+    """HTTP 502 with an HTML page of the web server; the call is not processed."""
     lock_timeout: float = 0
-    """A write does not get the lock: HTTP 200 with code 500; nothing is done."""
+    """A write times out waiting for the lock: HTTP 200 with code 500; it is not processed."""
     hang: float = 0
-    """No answer until the client gives up; a write is committed all the same."""
+    """No response until the client disconnects; a write is committed nevertheless."""
     blocked: bool = False
-    """Every source address is locked out."""
+    """All source addresses are blocked."""
     duplicates: bool = False
-    """Neither locks nor the unique key over (ip_addr, subnetId), as in old versions: an address twice in one subnet."""
+    """No locks and no unique key (ip_addr, subnetId), as in old versions: a subnet can have an address twice."""

@@ -1,4 +1,4 @@
-"""``filter_by``, ``filter_value`` and ``filter_match`` over a list."""
+"""The query parameters ``filter_by``, ``filter_value`` and ``filter_match`` of lists."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ def requested(call: Call) -> bool:
     return "filter_by" in call.params
 
 
-def refuse(call: Call) -> None:
+def reject(call: Call) -> None:
     if requested(call):
         raise Unrecorded("a filter on this list")
 
 
-def filtered(rows: Sequence[Row], call: Call) -> list[Row]:
-    """``rows``: as they are before addresses are converted. Raises Refusal when nothing is left."""
+def apply_filter(rows: Sequence[Row], call: Call) -> list[Row]:
+    """The matching ``rows``, whose addresses are not converted yet. Raises Refusal if none match."""
     if not requested(call):
         return list(rows)
     field, value, kind = call.text("filter_by"), call.text("filter_value"), call.text("filter_match") or "full"
@@ -29,10 +29,10 @@ def filtered(rows: Sequence[Row], call: Call) -> list[Row]:
     if value == "":
         raise Refusal(400, "Empty filter_value")
     matches = _matcher(kind, value)
-    left = [row for row in rows if matches(row[field])]
-    if not left:
+    found = [row for row in rows if matches(row[field])]
+    if not found:
         raise Refusal(404, "No results (filter applied)")
-    return left
+    return found
 
 
 def _matcher(kind: str, value: str) -> Callable[[Any], bool]:
@@ -49,7 +49,7 @@ def _matcher(kind: str, value: str) -> Callable[[Any], bool]:
 
 def _text(cell: Any) -> str:
     if isinstance(cell, dict | list):
-        raise Unrecorded("a filter by a column that is no text")
+        raise Unrecorded("a filter by a column that is not text")
     return str(cell)
 
 

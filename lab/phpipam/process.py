@@ -1,6 +1,6 @@
-"""A phpIPAM server for the lab: the tests' simulator as a process, and what is in its table of addresses.
+"""Starts the simulator as a process for the lab and reads its address table.
 
-`python -m lab.phpipam.process` prints the rows of the server that runs here.
+`python -m lab.phpipam.process` prints the rows of the running simulator.
 """
 
 import json
@@ -26,7 +26,7 @@ USER = {"username": "overlay-net", "password": "not a secret"}
 SECRET = "phpipam-secret"
 
 HEADERS = ("SUBNET", "ADDRESS", "HOSTNAME", "DESCRIPTION", "NOTE")
-_MARK = re.compile(r"overlay-net cluster=\S+ node=(\S+) uid=\S*")
+_OWNER_TAG = re.compile(r"overlay-net cluster=\S+ node=(\S+) uid=\S*")
 _UID = re.compile(r"([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 JsonObject = dict[str, Any]
@@ -42,25 +42,25 @@ class Row:
 
     @property
     def node(self) -> str | None:
-        """The node that the product's mark names; None for somebody else's row."""
-        found = _MARK.search(self.note)
+        """The node in the owner tag; None for a row without one."""
+        found = _OWNER_TAG.search(self.note)
         return found[1] if found else None
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """For a table, with uids cut short."""
+        """The columns of HEADERS, with shortened uids."""
         return str(self.subnet), self.address, self.hostname, self.description, _UID.sub(r"\1…", self.note)
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
     by_kind: Mapping[str, int]
-    """Such as "POST addresses/first_free" -> 300."""
+    """For example "POST addresses/first_free" -> 300."""
     logins: int
 
 
 class PhpIpamProcess:
-    """The server; ``content`` are its sections, subnets, addresses and faults, as a seed file names them."""
+    """A running simulator; ``content`` is its seed file without apps and users."""
 
     def __init__(self, directory: Path, content: JsonObject) -> None:
         # Without TLS only an app with security "none" is served.
@@ -70,7 +70,7 @@ class PhpIpamProcess:
         command = [sys.executable, "-m", "lab.phpipam", f"--bind={BIND}", f"--seed-file={seed}"]
         self.process = Process("phpIPAM", command, log=directory / "phpipam.log")
         try:
-            self.process.wait_for(lambda: "serving on" in self.process.log.read_text(), "phpIPAM serves")
+            self.process.wait_for(lambda: "serving on" in self.process.log.read_text(), "phpIPAM is serving")
         except BaseException:
             self.close()
             raise
@@ -78,12 +78,12 @@ class PhpIpamProcess:
     def rows(self) -> list[Row]:
         return rows()
 
-    def others(self) -> list[JsonObject]:
-        """The rows without the product's mark, with every column."""
-        return [raw for raw in _asked("rows") if _parsed(raw).node is None]
+    def foreign_rows(self) -> list[JsonObject]:
+        """The rows without an owner tag, with all columns."""
+        return [raw for raw in _fetch("rows") if _parse_row(raw).node is None]
 
     def calls(self) -> Calls:
-        answer = _asked("calls")
+        answer = _fetch("calls")
         return Calls(answer["calls"], answer["logins"])
 
     def close(self) -> None:
@@ -99,27 +99,27 @@ class PhpIpamProcess:
 
 
 def chart_values(subnet_map: Mapping[str, list[int]], **settings: Any) -> JsonObject:
-    """What the chart's ``phpIPAM`` must say; ``settings``: further ones of the controller."""
+    """The chart value ``phpIPAM`` for this simulator; ``settings`` are further settings of the controller."""
     return {"url": URL, "appID": APP, "subnetMap": dict(subnet_map), "settings": settings}
 
 
 def secret(namespace: str) -> JsonObject:
-    """The secret that users make beside the chart."""
+    """The Secret that users create in addition to the chart."""
     metadata = {"name": SECRET, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": USER}
 
 
 def rows() -> list[Row]:
-    """Of the server that runs here, by subnet and address."""
-    return sorted(map(_parsed, _asked("rows")), key=lambda row: (row.subnet, int(ip_address(row.address))))
+    """All rows of the running simulator, sorted by subnet and address."""
+    return sorted(map(_parse_row, _fetch("rows")), key=lambda row: (row.subnet, int(ip_address(row.address))))
 
 
-def _asked(what: str) -> Any:
-    with urllib.request.urlopen(f"{URL}/_lab/{what}", timeout=5) as answer:
+def _fetch(name: str) -> Any:
+    with urllib.request.urlopen(f"{URL}/_lab/{name}", timeout=5) as answer:
         return json.load(answer)
 
 
-def _parsed(raw: JsonObject) -> Row:
+def _parse_row(raw: JsonObject) -> Row:
     texts = (raw[name] or "" for name in ("ip", "hostname", "description", "note"))
     return Row(raw["subnetId"], *texts)
 

@@ -1,4 +1,4 @@
-"""How rows look in answers."""
+"""The representation of rows in responses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SUBNET_LINKS = {
 }
 LINKS = {"subnets": SUBNET_LINKS, "addresses": {"ping": ["GET"]}}
 GROUPS = {"3": ("Guests", "default Guest group (viewers)"), "2": ("Operators", "default Operator group")}
-TAG_LOOKS = {
+TAG_STYLES = {
     1: (1, "#f59c99", "No"),
     2: (0, "#a9c9a4", "No"),
     3: (1, "#9ac0cd", "No"),
@@ -30,24 +30,24 @@ TAG_LOOKS = {
 
 
 def address(row: Row, number: bool = False) -> Row:
-    """By the names of the API; ``number``: the address as the table holds it."""
+    """A row with the names of the API; with ``number`` the address is the decimal number of the table."""
     result = {API_NAMES.get(name, name): value for name, value in row.items()}
     result["ip"] = str(row["ip_addr"]) if number else dotted(row["ip_addr"])
     return result
 
 
-def first_dotted(rows: Sequence[Row]) -> list[Row]:
-    """Lists whose addresses are not converted: only the first row has been, on the way (419, 515)."""
+def render_list(rows: Sequence[Row]) -> list[Row]:
+    """A list in which only the address of the first row is converted (recordings 419, 515)."""
     return [address(row, number=bool(index)) for index, row in enumerate(rows)]
 
 
 def raw_address(row: Row) -> Row:
-    """By the names of the columns, with the dotted form behind."""
+    """A row with the names of the columns, and the dotted address as last key."""
     return row | {"ip_addr": str(row["ip_addr"]), "ip": dotted(row["ip_addr"])}
 
 
 def listed_subnet(row: Row, gateway: Row | None, members: Sequence[str]) -> Row:
-    """An element of the list of all subnets; ``gateway``: of whichever subnet."""
+    """An element of the list of all subnets; ``gateway`` may be that of another subnet."""
     permissions = [
         {
             "group_id": int(group),
@@ -65,7 +65,7 @@ def listed_subnet(row: Row, gateway: Row | None, members: Sequence[str]) -> Row:
 
 
 def tag(identifier: int, name: str) -> Row:
-    show, background, compress = TAG_LOOKS[identifier]
+    show, background, compress = TAG_STYLES[identifier]
     return {
         "id": identifier,
         "type": name,
@@ -91,14 +91,14 @@ def with_self_link(row: Row, app: str, controller: str) -> Row:
     return row | {"links": [{"rel": "self", "href": f"/api/{app}/{controller}/{row['id']}/"}]}
 
 
-def nested(data: Any, custom: Mapping[str, Any]) -> Any:
-    """For an app that nests custom fields: of one object all move, in a list only those with a value."""
+def nest_custom_fields(data: Any, custom: Mapping[str, Any]) -> Any:
+    """For an app that nests custom fields: all of a single object are nested, in a list only those with a value."""
     if isinstance(data, list):
-        return [_nested(row, [name for name in custom if row.get(name) is not None], bool(custom)) for row in data]
-    return _nested(data, list(custom), False)
+        return [_nest(row, [name for name in custom if row.get(name) is not None], bool(custom)) for row in data]
+    return _nest(data, list(custom), False)
 
 
-def _nested(row: Row, names: Sequence[str], quiet: bool) -> Row:
+def _nest(row: Row, names: Sequence[str], quiet: bool) -> Row:
     if not names:
         return row if quiet else row | {"custom_fields": None}
     fields = {name: row[name] for name in names}

@@ -1,140 +1,212 @@
-"""The simulator on a socket: bodies and headers as nginx and PHP send them, and the faults."""
+"""The simulated server: its settings, its counters, and the actions of an administrator."""
 
 import asyncio
-import json
-import logging
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
 
-from aiohttp import web
+from lab.phpipam.columns import COLUMN_NAMES, Column, Row, convert_value
+from lab.phpipam.render import address
+from lab.phpipam.space import decimal
+from lab.phpipam.tables import PERMISSIONS, Tables
+from lab.phpipam.wire import Call
 
-from lab.phpipam.dispatch import answered, lock_timeout
-from lab.phpipam.state import PhpIpam
-from lab.phpipam.wire import JSON, WRITES, Call, Raw, Unrecorded, bad_gateway
-
-log = logging.getLogger(__name__)
-Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
-UNRECORDED = 599
-EXPIRED = "Thu, 19 Nov 1981 08:52:00 GMT"
+BLOCK_SECONDS, TOLERATED_FAILURES = 300, 10
 
 
 @dataclass
-class Front:
-    """What listens; ``writing`` are the calls that go on when their client has gone."""
-
-    ipam: PhpIpam
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-    writing: set[asyncio.Task[web.Response]] = field(default_factory=set)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        faults, chance = self.ipam.faults, self.ipam.chance
-        call = await received(request)
-        self.ipam.calls[call.key] += 1
-        if faults.latency:
-            await asyncio.sleep(faults.latency)
-        if chance.random() < faults.lose_request:
-            return cut(request)
-        if chance.random() < faults.html:
-            return raw(bad_gateway())
-        if chance.random() < faults.server_error:
-            return raw(Raw(500, cookie=False))
-        hang, is_write = chance.random() < faults.hang, call.method in WRITES
-        lose = is_write and call.controller != "user" and chance.random() < faults.lose_answer
-        if is_write and chance.random() < faults.lock_timeout:
-            refusal = lock_timeout("file", 30.0059)
-            envelope = {"code": refusal.code, "success": False, "message": refusal.message, "time": 30.008}
-            return web.Response(text=json.dumps(envelope), headers={"Content-Type": JSON})
-        task = asyncio.create_task(self.respond(call))
-        self.writing.add(task)
-        task.add_done_callback(self.writing.discard)
-        response = await asyncio.shield(task)
-        if hang:
-            await self._silence(request)
-        return cut(request) if hang or lose else response
-
-    async def respond(self, call: Call) -> web.Response:
-        try:
-            status, envelope, location = await answered(self.ipam, call)
-        except Unrecorded as unknown:
-            what = f"not recorded: {unknown}: {call.method} {call.target} {call.body.decode('utf-8', 'replace')}"
-            log.error("%s", what)
-            return web.Response(status=UNRECORDED, text=what)
-        except Raw as answer:
-            return raw(answer, self._cookie(call) if answer.cookie else None)
-        except Exception as error:
-            # As loud as an unknown request: a 500 would pass for one of the real server's.
-            log.exception("the simulator broke at %s %s", call.method, call.target)
-            return web.Response(status=UNRECORDED, text=f"the simulator broke: {error!r}")
-        headers = {"Content-Type": JSON, "Expires": EXPIRED, "Cache-Control": "no-cache", "Pragma": "no-cache"}
-        headers |= {"Set-Cookie": self._cookie(call)}
-        if location is not None:
-            headers["Location"] = location
-        text = "" if call.method == "HEAD" else json.dumps(envelope, ensure_ascii=False, separators=(",", ":"))
-        return web.Response(status=status, text=text, headers=headers)
-
-    def _cookie(self, call: Call) -> str:
-        cookies = dict(part.strip().partition("=")[::2] for part in call.headers.get("Cookie", "").split(";"))
-        self.ipam.sessions += "phpipam" not in cookies
-        session = cookies.get("phpipam", f"{self.ipam.sessions:026x}")
-        secure = " Secure;" if call.https else ""
-        return f"phpipam={session}; Max-Age=86400; path=/; SameSite=Lax;{secure} HttpOnly;"
-
-    async def _silence(self, request: web.Request) -> None:
-        while not self.closing.is_set() and request.transport is not None and not request.transport.is_closing():
-            await asyncio.sleep(0.02)
+class App:
+    name: str
+    security: str
+    permission: int
+    code: str | None
+    nest: bool
+    lock: str
+    lock_wait: float
+    links: bool
 
 
-async def received(request: web.Request) -> Call:
-    body = await request.read()
-    return Call(
-        request.method.upper(), request.raw_path, request.headers, body, request.secure, request.remote or "unknown"
-    )
+@dataclass
+class User:
+    name: str
+    password: str
+    enabled: bool = True
+    groups: bool = True
+    token: str | None = None
+    expires: float = 0
 
 
-def cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
+class Server(Tables):
+    """``now`` returns seconds; it determines when tokens and blocks expire, and does not affect waiting."""
+
+    def __init__(self, version: str = "1.8.2", seed: int = 0, now: Callable[[], float] | None = None) -> None:
+        super().__init__()
+        self.version = tuple(int(part) for part in version.split("."))
+        if now is not None:
+            self.now = now
+        self.chance, self.pace, self.secrets = (random.Random(f"{seed} {use}") for use in ("faults", "pace", "secrets"))
+        self.apps: dict[str, App] = {}
+        self.users: dict[str, User] = {}
+        self.sections: dict[int, Row] = {}
+        self.vrfs: dict[int, Row] = {}
+        self.vlans: dict[int, Row] = {}
+        self.nameservers: dict[int, Row] = {}
+        self.tags = {1: "Offline", 2: "Used", 3: "Reserved", 4: "DHCP"}
+        self.api_enabled, self.allow_unsafe, self.database_up, self.backend_up = True, True, True, True
+        self.link_field: str | None = None
+        self.stringify = self.version < (1, 5)
+        self.finds_only_lowest_id = self.version == (1, 8, 2)
+        """GET addresses/{ip}/{subnetId}/ finds only the row with the lowest id of each subnet."""
+
+        self.calls: Counter[str] = Counter()
+        self.logins = 0
+        self.failed_logins: list[float] = []
+        self.failures: dict[str, tuple[int, float]] = {}
+        self.locks: dict[str, asyncio.Lock] = {}
+        self.serving = 0
+        self.sessions = 0
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        self.locks = {"file": asyncio.Lock(), "mysql": asyncio.Lock()}
+
+    @asynccontextmanager
+    async def hold_lock(self, kind: str = "file") -> AsyncIterator[None]:
+        """Hold the write lock, as a long write of another client does."""
+        async with self.locks[kind]:
+            yield
+
+    # Actions of an administrator.
+
+    def add_app(
+        self,
+        name: str,
+        security: str = "none",
+        permission: int = 2,
+        code: str | None = None,
+        nest: bool = False,
+        lock: str = "file",
+        lock_wait: float = 30,
+        links: bool = False,
+    ) -> None:
+        """``security``: none, ssl_token, ssl_code, crypt or user; ``lock``: auto, file, mysql or off."""
+        if (security, lock) not in {(s, o) for s in ("none", "ssl_token", "ssl_code", "crypt", "user") for o in _LOCKS}:
+            raise ValueError(f"security {security!r} or lock {lock!r}")
+        self.apps[name.lower()] = App(name, security, permission, code, nest, lock, lock_wait, links)
+
+    def add_user(self, name: str, password: str, enabled: bool = True, groups: bool = True) -> None:
+        self.users[name] = User(name, password, enabled, groups)
+
+    def set_password(self, name: str, password: str) -> None:
+        self.users[name].password = password
+
+    def add_section(self, name: str, description: str = "") -> int:
+        identifier = max(self.sections, default=0) + 1
+        self.sections[identifier] = {
+            "id": identifier,
+            "name": name,
+            "description": description,
+            "masterSection": 0,
+            "permissions": PERMISSIONS,
+            "strictMode": "1",
+            "subnetOrdering": None,
+            "order": None,
+            "editDate": None,
+            "showSubnet": 1,
+            "showVLAN": 0,
+            "showVRF": 0,
+            "showSupernetOnly": 0,
+            "DNS": None,
+        }
+        return identifier
+
+    def add_subnet(
+        self,
+        section: int,
+        cidr: str | None,
+        gateway: str | None = None,
+        description: str = "",
+        is_full: bool = False,
+        is_folder: bool = False,
+        is_pool: bool = False,
+        vrf: int | None = None,
+        master: int | None = None,
+        **more: Any,
+    ) -> int:
+        """``more`` are values of other columns, including custom fields. A folder has no cidr."""
+        if section not in self.sections:
+            raise ValueError(f"no section {section}")
+        network = None if is_folder or cidr is None else ip_network(cidr)
+        identifier = self.insert_subnet(
+            {
+                "subnet": str(network.network_address) if network else "0.0.0.0",
+                "mask": str(network.prefixlen) if network else None,
+                "sectionId": section,
+                "description": description or None,
+                "isFull": int(is_full),
+                "isFolder": int(is_folder),
+                "isPool": int(is_pool),
+                "vrfId": vrf,
+                "masterSubnetId": master or 0,
+                **more,
+            }
+        )
+        if gateway is not None:
+            self.add_address(identifier, gateway, is_gateway=1)
+        return identifier
+
+    def add_address(self, subnet: int, ip: str, **fields: Any) -> int:
+        """``fields`` have the names of the API. Raises Refusal if the subnet has the address already."""
+        number = decimal(ip)
+        if subnet not in self.subnets or number is None:
+            raise ValueError(f"subnet {subnet}, address {ip}")
+        return self.insert({"subnetId": subnet, "ip_addr": number} | self._parse_fields(fields))
+
+    def add_custom_field(self, name: str, length: int | None = 255, table: str = "addresses", **column: Any) -> None:
+        """A text column by default; ``column`` are other attributes of Column. It is null in existing rows."""
+        if not name.startswith("custom_"):
+            raise ValueError("the column of a custom field must start with custom_")
+        self.columns[table][name] = Column(**{"length": length, **column})
+        for row in self.subnets.values() if table == "subnets" else self.addresses():
+            row[name] = None
+
+    def rows(self, subnet: int | None = None) -> list[Row]:
+        """Copies of the addresses, sorted by id, as an app without nested custom fields reads them."""
+        return [address(row) for row in sorted(self.addresses(subnet), key=lambda row: int(row["id"]))]
+
+    def edit(self, row: int | Row, **fields: Any) -> None:
+        """Edit a row as a person does in the UI; ``fields`` have the names of the API."""
+        identifier = row if isinstance(row, int) else int(row["id"])
+        if self.find(identifier) is None:
+            raise KeyError(identifier)
+        self.update(identifier, self._parse_fields(fields) | {"editDate": self.clock()})
+
+    def remove(self, row: int | Row) -> None:
+        self.delete(row if isinstance(row, int) else int(row["id"]))
+
+    def block(self, source: str = "127.0.0.1") -> None:
+        self.failures[source] = (TOLERATED_FAILURES + 1, self.now())
+
+    def unblock(self) -> None:
+        self.failures.clear()
+        self.faults.blocked = False
+
+    async def allow_race(self, call: Call) -> None:
+        """Let another write run here, unless both need the same lock."""
+        app = self.apps[str(call.params["app_id"]).lower()]
+        unlocked = app.lock == "off" or self.faults.duplicates
+        await asyncio.sleep(self.pace.random() * 0.002 if unlocked else 0)
+
+    def _parse_fields(self, fields: Row) -> Row:
+        columns = self.columns["addresses"]
+        values = {COLUMN_NAMES.get(name, name): value for name, value in fields.items()}
+        if unknown := values.keys() - columns.keys() or values.keys() & {"id", "ip_addr", "subnetId"}:
+            raise ValueError(f"unknown or read-only columns: {sorted(unknown)}")
+        return {name: convert_value(name, value, columns[name]) for name, value in values.items()}
 
 
-def raw(answer: Raw, cookie: str | None = None) -> web.Response:
-    headers = {"Content-Type": answer.content_type}
-    if cookie is not None:
-        headers |= {"Set-Cookie": cookie, "Expires": EXPIRED}
-    return web.Response(status=answer.status, body=answer.body.encode(), headers=headers)
-
-
-@asynccontextmanager
-async def serve(
-    ipam: PhpIpam,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    tls: ssl.SSLContext | None = None,
-    extra: dict[tuple[str, str], Endpoint] | None = None,
-) -> AsyncIterator[str]:
-    """The address of a server, without ``/api``. What it knows stays when it ends: serving again is a restart.
-
-    ``extra``: endpoints by (method, path) in front of the API. Writes that were begun are finished first.
-    """
-    if not ipam.serving:
-        ipam.renew_locks()
-    ipam.serving += 1
-    front = Front(ipam)
-    app = web.Application(client_max_size=2**24)
-    for (method, path), endpoint in (extra or {}).items():
-        app.router.add_route(method, path, endpoint)
-    app.router.add_route("*", "/{path:.*}", front.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.2, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
-        await site.start()
-        bound = runner.addresses[0]
-        yield f"{'https' if tls else 'http'}://{bound[0]}:{bound[1]}"
-    finally:
-        front.closing.set()
-        await asyncio.gather(*front.writing, return_exceptions=True)
-        await runner.cleanup()
-        ipam.serving -= 1
+_LOCKS = ("auto", "file", "mysql", "off")

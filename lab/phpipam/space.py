@@ -1,4 +1,4 @@
-"""Arithmetic of a subnet: which addresses it gives out, what it computes of itself, how full it is."""
+"""Arithmetic of a subnet: its usable addresses, its ``calculation`` object, its usage."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -20,7 +20,7 @@ def parse_network(subnet: Row) -> Network:
 
 
 def decimal(text: Any) -> int | None:
-    """The number of an address in any spelling, None when it is none."""
+    """The number of an address in any spelling; None for an invalid address."""
     text = str(text)
     if text.isascii() and text.isdigit():
         return int(text)
@@ -35,13 +35,13 @@ def dotted(number: int) -> str:
 
 
 def has_edges(subnet: Row) -> bool:
-    """Whether network and broadcast address are kept back."""
+    """Whether the network and broadcast addresses are reserved."""
     network = parse_network(subnet)
     return network.version == 4 and network.prefixlen < 31 and not subnet["isPool"]
 
 
 def hosts(subnet: Row) -> range:
-    """The numbers that the subnet gives out."""
+    """The usable addresses of the subnet, as numbers."""
     network, edge = parse_network(subnet), int(has_edges(subnet))
     first = int(network.network_address)
     return range(first + edge, first + network.num_addresses - edge)
@@ -56,7 +56,7 @@ def lowest_free(subnet: Row, taken: Iterable[int]) -> int | None:
 
 
 def accepts(subnet: Row, number: int, given: str) -> bool:
-    """Whether an address may be written into the subnet by hand."""
+    """Whether a row may be created at this address explicitly."""
     same_family = parse_network(subnet).version == (6 if ":" in given else 4) or given.isdigit()
     return same_family and number in hosts(subnet)
 
@@ -64,7 +64,7 @@ def accepts(subnet: Row, number: int, given: str) -> bool:
 def calculation(subnet: Row) -> dict[str, str]:
     network, inside = parse_network(subnet), hosts(subnet)
     ends = {"Min host IP": dotted(inside.start), "Max host IP": dotted(inside.stop - 1)}
-    # range has no len() beyond the word size of C.
+    # len() of a range is limited to sys.maxsize.
     count = str(inside.stop - inside.start)
     if isinstance(network, IPv6Network):
         nibbles = network.network_address.exploded.replace(":", "")[: network.prefixlen // 4]
@@ -79,7 +79,7 @@ def calculation(subnet: Row) -> dict[str, str]:
             "Number of hosts": count,
             "Address type": "NET_IPV6",
         }
-    # Of the classes only the private ones were recorded; the key is left out of other subnets.
+    # Only private classes were recorded; the key is omitted for other subnets.
     private = [("Subnet Class", name) for name, range_ in PRIVATE.items() if network.subnet_of(range_)]
     return {
         "Type": "IPv4",
@@ -101,16 +101,16 @@ def percent(part: int, whole: int) -> int | float:
 
 
 def usage(subnet: Row, rows: Sequence[Row], slaves: Sequence[Row], tags: Mapping[int, str]) -> dict[str, Any]:
-    """``rows``: of the subnet, or of its slaves when it has any; its own do not count then.
+    """``rows`` are those of the subnet, or of its slaves if it has any.
 
-    Mixed types, as recorded: a number that went through arbitrary precision arithmetic in PHP is text.
+    The types are mixed, as recorded: results of PHP's arbitrary precision arithmetic are text.
     """
     if slaves:
         subnet = subnet | {"isPool": 1}
     maximum = hosts(subnet).stop - hosts(subnet).start
     full = bool(subnet["isFull"])
     if slaves and (full or len(slaves) > 1 or slaves[0]["isFull"]):
-        raise Unrecorded("usage of a parent with other than one child, or with something full")
+        raise Unrecorded("usage of a parent that has several children or is full")
     counts: dict[str, int] = {}
     for row in [] if full else rows:
         counts[tags[row["state"] or 2]] = counts.get(tags[row["state"] or 2], 0) + 1

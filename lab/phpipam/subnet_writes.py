@@ -1,18 +1,18 @@
-"""The subnets and folders controllers: writes."""
+"""The subnets and folders controllers: write calls."""
 
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from lab.phpipam.columns import Row, stored
+from lab.phpipam.columns import Row, convert_value
+from lab.phpipam.server import Server
 from lab.phpipam.space import parse_network
-from lab.phpipam.state import PhpIpam
-from lab.phpipam.subnets import existing
+from lab.phpipam.subnets import get_subnet
 from lab.phpipam.wire import Answer, Call, Refusal, Unrecorded
 
 
-async def post(ipam: PhpIpam, call: Call) -> Answer:
+async def post(server: Server, call: Call) -> Answer:
     params = {name: value for name, value in call.params.items() if name not in ("app_id", "controller")}
-    section = ipam.sections.get(int(params["sectionId"])) if str(params.get("sectionId", "")).isdigit() else None
+    section = server.sections.get(int(params["sectionId"])) if str(params.get("sectionId", "")).isdigit() else None
     folder = str(params.get("isFolder", 0)) == "1"
     if folder:
         params |= {"subnet": "0.0.0.0", "mask": None}
@@ -20,39 +20,39 @@ async def post(ipam: PhpIpam, call: Call) -> Answer:
         _check_cidr(params)
     if section is None:
         raise Refusal(400, f"Invalid Section ({params.get('sectionId', '')})")
-    values = _stored(ipam, params)
+    values = _stored(server, params)
     if not folder:
-        _check_overlap(ipam, values, section)
-    identifier = str(ipam.insert_subnet(values))
+        _check_overlap(server, values, section)
+    identifier = str(server.insert_subnet(values))
     location = f"/api/{call.params['app_id']}/subnets/{identifier}/"
     cidr = f"{values['subnet']}/{values['mask'] or ''}"
     return Answer(201, cidr, "Subnet created", identifier, location, fetched=False)
 
 
-async def patch(ipam: PhpIpam, call: Call) -> Answer:
+async def patch(server: Server, call: Call) -> Answer:
     params = {name: value for name, value in call.params.items() if name not in ("app_id", "controller", "id")}
-    subnet = ipam.subnets.get(int(str(call.params.get("id")))) if str(call.params.get("id")).isdigit() else None
+    subnet = server.subnets.get(int(str(call.params.get("id")))) if str(call.params.get("id")).isdigit() else None
     if subnet is None or "id2" in params:
         raise Unrecorded("this PATCH of subnets/")
     if "mask" in params:
         raise Refusal(400, "To change mask use resize method")
     if params.keys() & {"subnet", "sectionId", "masterSubnetId", "vrfId", "isFolder"}:
         raise Unrecorded("a PATCH that moves a subnet")
-    subnet |= _stored(ipam, params) | {"editDate": subnet["editDate"] or ipam.clock()}
+    subnet |= _stored(server, params) | {"editDate": subnet["editDate"] or server.clock()}
     return Answer(message="Subnet updated")
 
 
-async def delete(ipam: PhpIpam, call: Call) -> Answer:
-    subnet = existing(ipam, str(call.params.get("id")))
-    if ipam.slaves(subnet["id"]):
+async def delete(server: Server, call: Call) -> Answer:
+    subnet = get_subnet(server, str(call.params.get("id")))
+    if server.slaves(subnet["id"]):
         raise Unrecorded("the deletion of a parent")
     match call.text("id2"):
         case None:
-            ipam.truncate(subnet["id"])
-            del ipam.subnets[subnet["id"]]
+            server.truncate(subnet["id"])
+            del server.subnets[subnet["id"]]
             return Answer(message="Subnet deleted")
         case "truncate":
-            ipam.truncate(subnet["id"])
+            server.truncate(subnet["id"])
             return Answer(message="Subnet truncated")
     raise Unrecorded("this DELETE of subnets/")
 
@@ -68,21 +68,21 @@ def _check_cidr(params: dict[str, Any]) -> None:
     params |= {"subnet": str(network.network_address), "mask": str(params["mask"])}
 
 
-def _stored(ipam: PhpIpam, params: dict[str, Any]) -> Row:
-    columns = ipam.columns["subnets"]
+def _stored(server: Server, params: dict[str, Any]) -> Row:
+    columns = server.columns["subnets"]
     for name in params:
         if name not in columns.keys() - {"editDate", "id"}:
             raise Refusal(400, f"Invalid request key {name}")
-    return {name: stored(name, value, columns[name], "subnets") for name, value in params.items()}
+    return {name: convert_value(name, value, columns[name], "subnets") for name, value in params.items()}
 
 
-def _check_overlap(ipam: PhpIpam, values: Row, section: Row) -> None:
-    """Within a section, a VRF and a parent: 172.30.0.0/24 may exist in each of two VRFs of one section."""
+def _check_overlap(server: Server, values: Row, section: Row) -> None:
+    """Subnets must not overlap within one section, VRF and parent."""
     network, parent = parse_network(values), values.get("masterSubnetId", 0)
-    if parent and not (parent in ipam.subnets and _inside(network, ipam.subnets[parent])):
+    if parent and not (parent in server.subnets and _inside(network, server.subnets[parent])):
         raise Unrecorded("a subnet outside its parent")
     place = (section["id"], values.get("vrfId"), parent)
-    for other in ipam.subnets.values():
+    for other in server.subnets.values():
         if other["isFolder"] or (other["sectionId"], other["vrfId"] or None, other["masterSubnetId"]) != place:
             continue
         there = parse_network(other)

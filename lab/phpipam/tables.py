@@ -1,4 +1,4 @@
-"""The tables of subnets and addresses, as SQL sees them."""
+"""The database tables of subnets and addresses."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ PERMISSIONS = '{"3":"1","2":"2"}'
 
 
 class Tables:
-    """Rows by id, with the names of the columns; the address of a row is a number."""
+    """Rows have the names of the columns and are kept by id; their addresses are numbers."""
 
     def __init__(self) -> None:
         self.now: Callable[[], float] = time.time
@@ -33,7 +33,7 @@ class Tables:
         return self._last_subnet
 
     def addresses(self, subnet: int | None = None) -> list[Row]:
-        """The rows themselves; of a subnet in the order of their addresses, of all by id."""
+        """The rows themselves, not copies: those of a subnet sorted by address, or all sorted by id."""
         if subnet is not None:
             return sorted(self._addresses.get(subnet, {}).values(), key=lambda row: (row["ip_addr"], row["id"]))
         return sorted((row for rows in self._addresses.values() for row in rows.values()), key=lambda row: row["id"])
@@ -49,7 +49,7 @@ class Tables:
         return None if home is None else self._addresses[home][identifier]
 
     def insert(self, values: Row) -> int:
-        """Raises Refusal 500 for a second row of the same address in a subnet, where the key is unique."""
+        """Raises Refusal 500 for a second row of an address in a subnet, unless the fault ``duplicates`` is set."""
         subnet, number = values["subnetId"], values["ip_addr"]
         if self.holds(subnet, number) and not self.faults.duplicates:
             raise duplicate_entry(number, subnet)

@@ -1,4 +1,4 @@
-"""One call as PHP sees it, and the four ways to answer it: an answer, a refusal, a raw body, or "never recorded"."""
+"""A call as PHP receives it, and its four outcomes: an answer, a refusal, a raw response, or "never recorded"."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ ABSENT: Any = object()
 WRITES = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 SEGMENTS = ("app_id", "controller", "id", "id2", "id3", "id4", "id5")
 METHODS = WRITES | {"GET", "HEAD", "OPTIONS"}
-# The words of a path that name something other than an object; calls are counted by them.
+# The path segments that are not ids; calls are counted by them.
 WORDS = frozenset(
     [
         "addresses",
@@ -45,7 +45,7 @@ WORDS = frozenset(
 
 
 class Refusal(Exception):
-    """An error of the API, in its envelope."""
+    """An error of the API, sent in its envelope."""
 
     def __init__(self, code: int, message: str, *, status: int | None = None, success: bool = False) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class Refusal(Exception):
 
 
 class Raw(Exception):
-    """An answer that is not the API's: a fatal PHP error or a page of the web server."""
+    """A response that does not come from the API: a fatal PHP error or a page of the web server."""
 
     def __init__(self, status: int, body: str = "", content_type: str = HTML, *, cookie: bool = True) -> None:
         super().__init__(body)
@@ -62,7 +62,7 @@ class Raw(Exception):
 
 
 class Unrecorded(Exception):
-    """What the real server does here is not known."""
+    """The behaviour of the real server is not known here."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Answer:
     id: str | None = None
     location: str | None = None
     fetched: bool = True
-    """Whether ``data`` comes from the database, and is made text by the stringify switch."""
+    """Whether ``data`` comes from the database, so that the stringify setting turns its numbers into text."""
 
 
 def bad_gateway() -> Raw:
@@ -91,7 +91,7 @@ def nginx_page(title: str) -> str:
 class Call:
     method: str
     target: str
-    """As sent: path and query, not decoded."""
+    """Path and query as sent, not decoded."""
     headers: Mapping[str, str]
     body: bytes
     https: bool
@@ -111,7 +111,7 @@ class Call:
 
     @property
     def key(self) -> str:
-        """For counting: "GET subnets/addresses"."""
+        """The kind of call in counters, such as "GET subnets/addresses"."""
         segments = [self.params.get(name) for name in ("id", "id2", "id3", "id4")]
         words = [segment for segment in segments if isinstance(segment, str) and segment in WORDS]
         return f"{self.method} {'/'.join([self.controller, *words])}"
@@ -121,7 +121,7 @@ class Call:
         return None if value is None else str(value)
 
     def merge_body(self) -> None:
-        """Adds the parameters of the body, which win over those of the path. Raises Refusal for bad JSON."""
+        """Add the parameters of the body, which override those of the path. Raises Refusal for invalid JSON."""
         body = self.body.decode("utf-8", "replace")
         if not body.strip() or self.method not in WRITES | {"GET"}:
             return
@@ -146,8 +146,8 @@ def _json_params(body: str) -> dict[str, Any]:
 def route(target: str) -> dict[str, Any]:
     """The parameters in a path and a query.
 
-    Only ``/?`` ends the path: without the slash the question mark and all behind it belong to the last segment. Empty
-    segments and ``0`` vanish; a segment is decoded after the split.
+    Only ``/?`` ends the path: without the slash, the question mark and everything after it belong to the last segment.
+    Empty segments and ``0`` are dropped; segments are decoded after the split.
     """
     path, slash_mark, query = target.partition("/?")
     params: dict[str, Any] = {}
@@ -161,10 +161,10 @@ def route(target: str) -> dict[str, Any]:
     return params | dict(parse_qsl(query, keep_blank_values=True))
 
 
-def stringified(value: Any) -> Any:
-    """With every number of the database as text."""
+def stringify(value: Any) -> Any:
+    """``value`` with all numbers as text."""
     if isinstance(value, dict):
-        return {key: stringified(each) for key, each in value.items()}
+        return {key: stringify(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [stringified(each) for each in value]
+        return [stringify(each) for each in value]
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

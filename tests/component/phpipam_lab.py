@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lab.cluster.api_server import ApiServer
-from lab.phpipam import PhpIpam, serve
+from lab.phpipam import Server, serve
 from lab.processes import Process
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
@@ -24,7 +24,7 @@ USER, PASSWORD = "operator", "correct horse"
 class Lab:
     api_server: ApiServer
     directory: Path
-    ipam: PhpIpam
+    phpipam: Server
     subnet: int
     port: int = 0
     url: str = ""
@@ -33,18 +33,18 @@ class Lab:
 
     @classmethod
     def make(cls, api_server: ApiServer, directory: Path, seed: int = 0, cidr: str = "192.168.100.0/24") -> "Lab":
-        ipam = PhpIpam(seed=seed)
-        ipam.add_app("overlay", security="none", permission=2)
-        ipam.add_user(USER, PASSWORD)
-        section = ipam.add_section("Lab")
+        phpipam = Server(seed=seed)
+        phpipam.add_app("overlay", security="none", permission=2)
+        phpipam.add_user(USER, PASSWORD)
+        section = phpipam.add_section("Lab")
         network = cidr.rsplit(".", 1)[0]
-        subnet = ipam.add_subnet(section, cidr, gateway=f"{network}.1")
-        ipam.add_address(subnet, f"{network}.2", hostname="printer")
+        subnet = phpipam.add_subnet(section, cidr, gateway=f"{network}.1")
+        phpipam.add_address(subnet, f"{network}.2", hostname="printer")
         # The same range in another section: other people's addresses, which look like ours.
-        other = ipam.add_subnet(ipam.add_section("Elsewhere"), cidr)
-        ipam.add_address(other, f"{network}.3", hostname="node-001")
-        lab = cls(api_server, directory, ipam, subnet)
-        lab.foreign = ipam.rows()
+        other = phpipam.add_subnet(phpipam.add_section("Elsewhere"), cidr)
+        phpipam.add_address(other, f"{network}.3", hostname="node-001")
+        lab = cls(api_server, directory, phpipam, subnet)
+        lab.foreign = phpipam.rows()
         lab.write_secret(PASSWORD)
         return lab
 
@@ -55,7 +55,7 @@ class Lab:
         (folder / "password").write_text(password)
 
     async def serve(self) -> None:
-        self.url = await self._serving.enter_async_context(serve(self.ipam, port=self.port))
+        self.url = await self._serving.enter_async_context(serve(self.phpipam, port=self.port))
         self.port = int(self.url.rsplit(":", 1)[1])
 
     async def stop(self) -> None:
@@ -87,7 +87,7 @@ class Lab:
     def ours(self) -> dict[str, list[str]]:
         """Node -> the addresses of the rows with its mark."""
         found: dict[str, list[str]] = {}
-        for row in self.ipam.rows():
+        for row in self.phpipam.rows():
             note = row.get("note") or ""
             if "overlay-net cluster=" in note:
                 found.setdefault(note.split("node=")[1].split()[0], []).append(row["ip"])
@@ -95,7 +95,7 @@ class Lab:
 
     def foreign_untouched(self) -> None:
         theirs = {row["id"] for row in self.foreign}
-        assert [row for row in self.ipam.rows() if row["id"] in theirs] == self.foreign
+        assert [row for row in self.phpipam.rows() if row["id"] in theirs] == self.foreign
 
 
 def grant_pools(api_server: ApiServer) -> None:

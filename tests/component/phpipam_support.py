@@ -12,8 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from lab.phpipam import PhpIpam as Server
-from lab.phpipam import serve
+from lab.phpipam import Server, serve
 from overlay_net.adapters.phpipam import (
     ApiSession,
     CircuitBreaker,

@@ -52,7 +52,7 @@ async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeAp
         assert pool["status"]["gateway"] == "192.168.100.1", "the address that phpIPAM marks as gateway"
         assert set((await addresses(admin)).values()) == {f"192.168.100.{last}" for last in range(3, 8)}
         await consistent(admin, lab)
-        row = next(row for row in lab.ipam.rows(lab.subnet) if row["ip"] == "192.168.100.3")
+        row = next(row for row in lab.phpipam.rows(lab.subnet) if row["ip"] == "192.168.100.3")
         assert row["hostname"] in NAMES[:5], "people see whose address it is"
         assert row["description"] == "overlay address of a Kubernetes node"
         await asyncio.gather(*(admin.delete(NODES, name) for name in NAMES[:5]))
@@ -64,11 +64,11 @@ async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeAp
         shown = await asyncio.to_thread(metrics_of, bind)
     assert 'overlay_net_ipam_requests_total{backend="phpipam",operation="reserve",outcome="ok"} 5.0' in shown
     assert 'overlay_net_ipam_up{backend="phpipam"} 1.0' in shown
-    for secret in (PASSWORD, USER, lab.ipam.users[USER].token or ""):
+    for secret in (PASSWORD, USER, lab.phpipam.users[USER].token or ""):
         assert secret
         assert secret not in shown, "whoever reads metrics has not logged in"
     lab.foreign_untouched()
-    assert lab.ipam.logins == 1
+    assert lab.phpipam.logins == 1
     secret = "".join(path.read_text(errors="replace") for path in lab.api_server.directory.glob("controller.log"))
     assert PASSWORD not in secret
 
@@ -138,12 +138,12 @@ async def test_a_silent_server_does_not_hold_up_what_does_not_need_it(admin: Kub
     await join(admin, "n1")
     async with lab.controller({"timeout": "30s"}, workers="2"):
         await have_addresses(admin, 1)
-        lab.ipam.faults.hang = 1
-        asked = sum(lab.ipam.calls.values())
+        lab.phpipam.faults.hang = 1
+        asked = sum(lab.phpipam.calls.values())
         await join(admin, *NAMES[:10])
 
         async def all_workers_wait() -> bool:
-            return sum(lab.ipam.calls.values()) >= asked + 2
+            return sum(lab.phpipam.calls.values()) >= asked + 2
 
         await eventually(all_workers_wait, "phpIPAM is being asked")
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
@@ -155,7 +155,7 @@ async def test_a_silent_server_does_not_hold_up_what_does_not_need_it(admin: Kub
 
 
 async def test_a_wrong_password_is_one_condition_and_ends_with_the_secrets_change(admin: KubeApi, lab: Lab) -> None:
-    lab.ipam.set_password("operator", "changed meanwhile")
+    lab.phpipam.set_password("operator", "changed meanwhile")
     await join(admin, *NAMES[:20])
     async with lab.controller():
 
@@ -163,15 +163,15 @@ async def test_a_wrong_password_is_one_condition_and_ends_with_the_secrets_chang
             return await pool_condition(admin, f"phpipam-dal10-{lab.subnet}") == "False:CredentialsRefused"
 
         await eventually(refused, "the pool says that the credentials are refused")
-        assert len(lab.ipam.failed_logins) == 1, "twenty nodes and a pool make one try"
+        assert len(lab.phpipam.failed_logins) == 1, "twenty nodes and a pool make one try"
         lab.write_secret("changed meanwhile")
         await have_addresses(admin, 20)
-    assert len(lab.ipam.failed_logins) == 1
+    assert len(lab.phpipam.failed_logins) == 1
     await consistent(admin, lab)
 
 
 async def test_a_read_only_app_is_said_to_be_one(admin: KubeApi, lab: Lab) -> None:
-    lab.ipam.add_app("readonly", security="none", permission=1)
+    lab.phpipam.add_app("readonly", security="none", permission=1)
     await join(admin, "n1")
     async with lab.controller({"appID": "readonly"}):
 
@@ -197,8 +197,8 @@ async def test_a_read_only_app_is_said_to_be_one(admin: KubeApi, lab: Lab) -> No
 async def test_a_pool_says_what_is_wrong_with_its_subnet(
     admin: KubeApi, lab: Lab, spec: dict[str, Any], subnet: dict[str, Any], told: str
 ) -> None:
-    section = lab.ipam.add_section("More")
-    made = lab.ipam.add_subnet(section, "10.77.0.0/24", **{"gateway": "10.77.0.1", **subnet})
+    section = lab.phpipam.add_section("More")
+    made = lab.phpipam.add_subnet(section, "10.77.0.0/24", **{"gateway": "10.77.0.1", **subnet})
     await create(admin, OVERLAY_POOLS, "p1", {"phpIPAM": {"subnetID": made, **spec}})
     async with lab.controller({"subnetMap": {}}):
 
@@ -209,8 +209,8 @@ async def test_a_pool_says_what_is_wrong_with_its_subnet(
 
 
 async def test_a_second_zone_subnet_is_used_when_the_first_one_is_full(admin: KubeApi, lab: Lab) -> None:
-    section = lab.ipam.add_section("More")
-    small = lab.ipam.add_subnet(section, "10.5.0.0/30", gateway="10.5.0.1")
+    section = lab.phpipam.add_section("More")
+    small = lab.phpipam.add_subnet(section, "10.5.0.0/30", gateway="10.5.0.1")
     await join(admin, "n1", "n2")
     async with lab.controller({"subnetMap": {"dal10": [small, lab.subnet]}}):
         await have_addresses(admin, 2)
@@ -225,10 +225,10 @@ async def test_rows_that_people_edit_remove_or_take_are_told_and_not_fought_over
         before = await addresses(admin)
         for name, address in before.items():
             await agent_reports(admin, name, configuredIpAddr=f"{address}/24", observedGeneration=99)
-        rows = {row["hostname"]: row["id"] for row in lab.ipam.rows(lab.subnet)}
-        lab.ipam.edit(rows["edited"], hostname="renamed")
-        lab.ipam.remove(rows["removed"])
-        lab.ipam.edit(rows["stolen"], note="mine now", hostname="scanner")
+        rows = {row["hostname"]: row["id"] for row in lab.phpipam.rows(lab.subnet)}
+        lab.phpipam.edit(rows["edited"], hostname="renamed")
+        lab.phpipam.remove(rows["removed"])
+        lab.phpipam.edit(rows["stolen"], note="mine now", hostname="scanner")
 
         async def settled() -> bool:
             events = lab.api_server.kubectl("get", "events", "-n", "default")
@@ -240,11 +240,11 @@ async def test_rows_that_people_edit_remove_or_take_are_told_and_not_fought_over
 
         await eventually(settled, "the removed row is made again, the others are told")
         assert await addresses(admin) == before, "nobody is renumbered"
-        assert [row["hostname"] for row in lab.ipam.rows(lab.subnet) if row["ip"] == before["stolen"]] == ["scanner"]
+        assert [row["hostname"] for row in lab.phpipam.rows(lab.subnet) if row["ip"] == before["stolen"]] == ["scanner"]
         await join(admin, "newcomer")
         await have_addresses(admin, 4)
         assert (await addresses(admin))["newcomer"] not in before.values()
-        lab.ipam.remove(rows["stolen"])
+        lab.phpipam.remove(rows["stolen"])
 
         async def taken_again() -> bool:
             return before["stolen"] in lab.ours().get("stolen", [])
@@ -257,7 +257,7 @@ async def test_orphaned_rows_are_released_and_those_of_other_clusters_are_not(ad
     uid = (await admin.get(NAMESPACES, "kube-system"))["metadata"]["uid"]
     for last, cluster in ((200, uid), (201, "another")):
         note = f"overlay-net cluster={cluster} node=ghost uid=x"
-        lab.ipam.add_address(lab.subnet, f"192.168.100.{last}", hostname="ghost", note=note)
+        lab.phpipam.add_address(lab.subnet, f"192.168.100.{last}", hostname="ghost", note=note)
     async with lab.controller(audit_interval="100ms", audit_grace="200ms"):
 
         async def swept() -> bool:
@@ -277,11 +277,11 @@ async def no_address_twice(api: KubeApi) -> dict[str, str]:
 @pytest.mark.timeout(240)
 async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi, lab: Lab, seed: int) -> None:
     chance = random.Random(seed)
-    lab.ipam.chance.seed(seed)
+    lab.phpipam.chance.seed(seed)
     names = [f"node-{number:03}" for number in range(200)]
     alive: set[str] = set()
-    faults = lab.ipam.faults
-    faults.latency, faults.lose_answer, faults.lose_request = 0.002, 0.08, 0.04
+    faults = lab.phpipam.faults
+    faults.latency, faults.lose_response, faults.lose_request = 0.002, 0.08, 0.04
     faults.server_error, faults.html, faults.lock_timeout = 0.05, 0.03, 0.02
     faults.duplicates = True
     async with lab.controller(audit_interval="300ms", audit_grace="1s", workers="32") as process:
@@ -301,7 +301,7 @@ async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi
             await asyncio.to_thread(process.restart)
             if chance.random() < 0.5:
                 await lab.restart()
-        faults.lose_answer = faults.lose_request = faults.server_error = faults.html = faults.lock_timeout = 0
+        faults.lose_response = faults.lose_request = faults.server_error = faults.html = faults.lock_timeout = 0
 
         async def settled() -> bool:
             await all_agents_use_their_address(admin)
@@ -310,12 +310,12 @@ async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi
 
         await eventually(settled, "each node has its one row, and nobody else has any", seconds=120)
         # Five times the audit's time: nothing of it is taken back again.
-        released = lab.ipam.calls["DELETE addresses"]
-        audits = lab.ipam.calls["GET subnets/addresses"]
+        released = lab.phpipam.calls["DELETE addresses"]
+        audits = lab.phpipam.calls["GET subnets/addresses"]
 
         async def audited() -> bool:
-            return lab.ipam.calls["GET subnets/addresses"] >= audits + 5
+            return lab.phpipam.calls["GET subnets/addresses"] >= audits + 5
 
         await eventually(audited, "five more audits")
-        assert lab.ipam.calls["DELETE addresses"] == released
+        assert lab.phpipam.calls["DELETE addresses"] == released
     await consistent(admin, lab)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from lab.phpipam import PhpIpam as Server
+from lab.phpipam import Server
 from overlay_net.model.ipam import Inventory
 from tests.component.phpipam_support import Bench, bench, mark, owner, pool
 

@@ -35,10 +35,10 @@ async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(re
     async with bench() as lab:
         backend, subject = await begun(lab), lab.pool()
         address = ip_address("192.168.100.50") if requested else None
-        lab.server.faults.lose_answer = 1
+        lab.server.faults.lose_response = 1
         with pytest.raises(ResponseLost):
             await backend.reserve(owner(), subject, address)
-        lab.server.faults.lose_answer = 0
+        lab.server.faults.lose_response = 0
         (found,) = await backend.find(owner(), None)
         assert [row["ip"] for row in lab.rows()] == [str(found.address.ip)]
         # It was found: there is nothing to wait for when the node comes again after it was given back.
@@ -113,7 +113,7 @@ async def test_on_a_line_that_loses_half_of_everything_each_node_ends_with_one_r
     async with bench() as lab:
         lab.server.chance.seed(seed)
         backend = await begun(lab)
-        lab.server.faults = Faults(lose_answer=0.3, lose_request=0.1, lock_timeout=0.5, html=0.1)
+        lab.server.faults = Faults(lose_response=0.3, lose_request=0.1, lock_timeout=0.5, html=0.1)
         made: Reservation | None = None
         for _ in range(200):
             made = await as_a_node_does(lab, backend)
@@ -128,15 +128,15 @@ async def test_a_release_whose_answer_was_lost_is_done_by_the_next_one() -> None
     async with bench() as lab:
         backend = await begun(lab)
         made = await backend.reserve(owner(), lab.pool())
-        lab.server.faults.lose_answer = 1
+        lab.server.faults.lose_response = 1
         with pytest.raises(Unavailable):
             await backend.release(made)
-        lab.server.faults.lose_answer = 0
+        lab.server.faults.lose_response = 0
         await backend.release(made)
         assert lab.rows() == []
 
 
-@pytest.mark.parametrize("lost", [Faults(lose_answer=1), Faults(hang=1)], ids=["reset", "no answer"])
+@pytest.mark.parametrize("lost", [Faults(lose_response=1), Faults(hang=1)], ids=["reset", "no answer"])
 async def test_a_lost_answer_never_leaves_a_node_with_the_gateways_address(lost: Faults) -> None:
     """The gateway of this pool has no row in phpIPAM, and is the lowest free address there."""
     async with bench(timeout=0.5) as lab:
@@ -163,9 +163,9 @@ async def test_an_address_that_a_node_has_stays_though_it_would_not_be_handed_ou
         backend = await begun(lab)
         made = await backend.reserve(owner(), lab.pool())
         narrowed = lab.backend(lab.pool(exclude=["192.168.100.2"]))
-        lab.server.faults.lose_answer = 1
+        lab.server.faults.lose_response = 1
         with pytest.raises(ResponseLost):
             await narrowed.reserve(owner(uid="uid-2"), lab.pool(), made.address.ip)
-        lab.server.faults.lose_answer = 0
+        lab.server.faults.lose_response = 0
         (found,) = await narrowed.find(owner(uid="uid-2"), made.address.ip)
         assert (found.address, found.record) == (made.address, made.record)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from lab.phpipam import Faults
-from lab.phpipam import PhpIpam as Server
+from lab.phpipam import Faults, Server
 from overlay_net.adapters.phpipam import Secret
 from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError, Unavailable

@@ -82,24 +82,24 @@ def test_every_recording_is_replayed_or_left_out_for_a_reason() -> None:
 
 
 async def test_a_lost_answer_leaves_its_row() -> None:
-    ipam = small_server()
-    async with client_of(ipam) as client:
-        ipam.faults.lose_answer = 1
+    server = small_server()
+    async with client_of(server) as client:
+        server.faults.lose_response = 1
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.claim("lost")
-        assert [row["hostname"] for row in ipam.rows(1)] == [None, "lost"]
-        ipam.faults.lose_answer = 0
+        assert [row["hostname"] for row in server.rows(1)] == [None, "lost"]
+        server.faults.lose_response = 0
         found = await client.call("GET", "addresses/search_hostname/lost/")
         assert found.envelope["data"][0]["ip"] == "192.168.100.2"
 
 
 async def test_a_client_that_gives_up_leaves_its_row() -> None:
-    ipam = small_server()
-    async with client_of(ipam) as client:
-        ipam.faults.hang = 1
+    server = small_server()
+    async with client_of(server) as client:
+        server.faults.hang = 1
         with pytest.raises(TimeoutError):
             await client.claim("abandoned", patience=0.2)
-        assert [row["hostname"] for row in ipam.rows(1)] == [None, "abandoned"]
+        assert [row["hostname"] for row in server.rows(1)] == [None, "abandoned"]
 
 
 @pytest.mark.parametrize(
@@ -112,63 +112,63 @@ async def test_a_client_that_gives_up_leaves_its_row() -> None:
     ],
 )
 async def test_a_refused_write_does_nothing(fault: str, status: int, text: str) -> None:
-    ipam = small_server()
-    async with client_of(ipam) as client:
-        setattr(ipam.faults, fault, True)
+    server = small_server()
+    async with client_of(server) as client:
+        setattr(server.faults, fault, True)
         reply = await client.claim("refused")
         assert (reply.status, text in reply.text) == (status, True)
-        assert len(ipam.rows(1)) == 1
+        assert len(server.rows(1)) == 1
 
 
 async def test_a_lost_request_does_nothing_and_the_seed_says_which_are_lost() -> None:
     outcomes = []
     for seed in (7, 7, 8):
-        ipam = small_server(seed=seed)
-        async with client_of(ipam) as client:
-            ipam.faults.lose_request = 0.5
+        server = small_server(seed=seed)
+        async with client_of(server) as client:
+            server.faults.lose_request = 0.5
             done = []
             for number in range(20):
                 try:
                     done.append((await client.claim(f"h{number}")).status)
                 except aiohttp.ClientConnectionError:
                     done.append(0)
-            assert done.count(201) == len(ipam.rows(1)) - 1
+            assert done.count(201) == len(server.rows(1)) - 1
             outcomes.append(done)
     assert outcomes[0] == outcomes[1] != outcomes[2]
 
 
 async def test_writes_that_wait_for_one_lock_all_succeed() -> None:
-    ipam = small_server()
-    async with client_of(ipam) as client:
+    server = small_server()
+    async with client_of(server) as client:
         replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
     assert [reply.status for reply in replies] == [201] * 16
-    assert len({row["ip"] for row in ipam.rows(1)}) == 17
+    assert len({row["ip"] for row in server.rows(1)}) == 17
 
 
 async def test_without_a_lock_a_race_has_one_winner() -> None:
-    ipam = small_server(lock="off")
-    async with client_of(ipam) as client:
+    server = small_server(lock="off")
+    async with client_of(server) as client:
         replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
     lost = [reply for reply in replies if reply.status != 201]
     assert lost
     for reply in lost:
         assert reply.status == 409 or "1062 Duplicate entry" in reply.envelope["message"]
-    ips = [row["ip"] for row in ipam.rows(1)]
+    ips = [row["ip"] for row in server.rows(1)]
     assert len(ips) == len(set(ips)) == 17 - len(lost)
 
 
 async def test_an_old_version_gives_an_address_to_two() -> None:
-    ipam = small_server()
-    ipam.faults.duplicates = True
-    async with client_of(ipam) as client:
+    server = small_server()
+    server.faults.duplicates = True
+    async with client_of(server) as client:
         replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
     assert [reply.status for reply in replies] == [201] * 16
-    assert len({row["ip"] for row in ipam.rows(1)}) < len(ipam.rows(1)) == 17
+    assert len({row["ip"] for row in server.rows(1)}) < len(server.rows(1)) == 17
 
 
 async def test_parallel_first_logins_without_a_lock_leave_one_token_that_works() -> None:
-    ipam = small_server(lock="off")
-    async with client_of(ipam, login=False) as client:
+    server = small_server(lock="off")
+    async with client_of(server, login=False) as client:
         tokens = {reply.envelope["data"]["token"] for reply in await asyncio.gather(*(client.login() for _ in "1234"))}
         works = []
         for client.token in tokens:
@@ -179,12 +179,12 @@ async def test_parallel_first_logins_without_a_lock_leave_one_token_that_works()
 
 async def test_the_twelfth_wrong_login_is_blocked_for_five_minutes() -> None:
     clock = [1000.0]
-    ipam = small_server(now=lambda: clock[0])
-    async with client_of(ipam) as client:
+    server = small_server(now=lambda: clock[0])
+    async with client_of(server) as client:
         answers = [(await client.login("wrong")).envelope["message"] for _ in range(13)]
         assert answers[:11] == ["Invalid username or password"] * 11
         assert all("blocked for 5 minutes" in answer for answer in answers[11:])
-        assert len(ipam.failed_logins) == 11
+        assert len(server.failed_logins) == 11
         assert (await client.call("GET", "subnets/1/")).status == 500
         clock[0] += 300
         assert (await client.call("GET", "subnets/1/")).status == 200
@@ -192,24 +192,24 @@ async def test_the_twelfth_wrong_login_is_blocked_for_five_minutes() -> None:
 
 async def test_a_token_lives_six_hours_from_its_last_use() -> None:
     clock = [1000.0]
-    ipam = small_server(now=lambda: clock[0])
-    async with client_of(ipam) as client:
+    server = small_server(now=lambda: clock[0])
+    async with client_of(server) as client:
         for hours, status in ((5, 200), (5, 200), (6, 401)):
             clock[0] += hours * 3600
             assert (await client.call("GET", "subnets/1/")).status == status
         assert (await client.login()).status == 200
-        assert ipam.logins == 2
+        assert server.logins == 2
 
 
 async def test_a_restart_keeps_rows_and_tokens() -> None:
-    ipam = small_server()
-    async with client_of(ipam) as client:
+    server = small_server()
+    async with client_of(server) as client:
         token = client.token
         assert (await client.claim("kept")).status == 201
-    async with client_of(ipam, login=False) as client:
+    async with client_of(server, login=False) as client:
         client.token = token
         assert (await client.call("GET", "addresses/search_hostname/kept/")).status == 200
-    assert ipam.calls["GET addresses/search_hostname"] == 1
+    assert server.calls["GET addresses/search_hostname"] == 1
 
 
 async def test_what_was_never_recorded_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -234,11 +234,11 @@ async def test_1_7_4_wants_a_content_type() -> None:
 
 
 async def test_somebody_else_edits_and_removes() -> None:
-    ipam = small_server()
-    row = ipam.add_address(1, "192.168.100.9", hostname="printer", tag=3)
-    ipam.edit(row, hostname="scanner", note="moved")
-    async with client_of(ipam) as client:
+    server = small_server()
+    row = server.add_address(1, "192.168.100.9", hostname="printer", tag=3)
+    server.edit(row, hostname="scanner", note="moved")
+    async with client_of(server) as client:
         read = (await client.call("GET", f"addresses/{row}/")).envelope["data"]
         assert (read["hostname"], read["note"], read["tag"]) == ("scanner", "moved", 3)
-        ipam.remove(row)
+        server.remove(row)
         assert (await client.call("GET", f"addresses/{row}/")).status == 404

@@ -75,7 +75,7 @@ class ApiSession:
                 envelope = await self._send_authorized(openings, request)
                 outcome = "ok"
             except NotLeader:
-                # The request was not sent, which says nothing about the server.
+                # The request was not sent, so nothing is known about the server.
                 raise
             except Unavailable as error:
                 outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"

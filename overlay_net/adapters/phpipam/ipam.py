@@ -73,9 +73,7 @@ class PhpIpam:
 
         One more for each row that is found, to check for an older row of the same address.
         """
-        rows = [row for row in await self._table.with_hostname(owner.node) if row.belongs_to(owner)]
-        if not rows and known is not None:
-            rows = [row for row in await self._table.with_address(str(known)) if row.belongs_to(owner)]
+        rows = await self._find_rows(owner, known)
         if rows and owner.node in self._pending:
             rows = [row for row in rows if row.address == known or not await self._withdraw_unusable(row, owner)]
             self._pending.pop(owner.node, None)
@@ -131,6 +129,12 @@ class PhpIpam:
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
         return await inspect_subnet(self._client, pool)
+
+    async def _find_rows(self, owner: Owner, known: IpAddress | None) -> list[Row]:
+        rows = [row for row in await self._table.with_hostname(owner.node) if row.belongs_to(owner)]
+        if rows or known is None:
+            return rows
+        return [row for row in await self._table.with_address(str(known)) if row.belongs_to(owner)]
 
     def _check_pending(self, owner: Owner) -> None:
         """Raise Unavailable while a row of the node may still appear."""

@@ -20,6 +20,8 @@ async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
     subnet = pool.subnet_id or 0
     raw = await _read_subnet(client, subnet)
     name = f"phpIPAM subnet {subnet} ({parse_text(raw.get('description')) or 'no description'})"
+    if parse_number(raw.get("isFolder")):
+        raise PoolUnusable("Folder", f"{name} {_FOLDER}")
     cidr = _parse_cidr(raw, name)
     children = await client.list_children(subnet)
     if children:
@@ -43,8 +45,6 @@ async def _read_subnet(client: Client, subnet: int) -> dict[str, Any]:
 
 
 def _parse_cidr(raw: dict[str, Any], name: str) -> IpNetwork:
-    if parse_number(raw.get("isFolder")):
-        raise PoolUnusable("Folder", f"{name} {_FOLDER}")
     text = f"{raw.get('subnet')}/{raw.get('mask')}"
     cidr = parse_network(text)
     if cidr is None:

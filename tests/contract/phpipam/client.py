@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from lab.phpipam import PhpIpam, serve
+from lab.phpipam import Server, serve
 from tests.contract.phpipam.replaying import basic
 
 PASSWORD = "secret"
@@ -57,18 +57,18 @@ class Client:
         return await self.call("POST", "addresses/first_free/1/", {"hostname": hostname}, patience=patience)
 
 
-def small_server(lock: str = "file", **more: Any) -> PhpIpam:
+def small_server(lock: str = "file", **more: Any) -> Server:
     """One app, one user, one section, and the subnet 1 with a gateway."""
-    ipam = PhpIpam(**more)
-    ipam.add_app("overlay", lock=lock)
-    ipam.add_user("operator", PASSWORD)
-    ipam.add_subnet(ipam.add_section("Lab"), "192.168.100.0/24", gateway="192.168.100.1")
-    return ipam
+    server = Server(**more)
+    server.add_app("overlay", lock=lock)
+    server.add_user("operator", PASSWORD)
+    server.add_subnet(server.add_section("Lab"), "192.168.100.0/24", gateway="192.168.100.1")
+    return server
 
 
 @asynccontextmanager
-async def client_of(ipam: PhpIpam, *, login: bool = True) -> AsyncIterator[Client]:
-    async with serve(ipam) as url, aiohttp.ClientSession() as session:
+async def client_of(server: Server, *, login: bool = True) -> AsyncIterator[Client]:
+    async with serve(server) as url, aiohttp.ClientSession() as session:
         client = Client(f"{url}/api/overlay/", session)
         if login:
             await client.login()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from lab.phpipam import PhpIpam, serve
+from lab.phpipam import Server, serve
 from tests.contract.phpipam.comparing import Translation
 from tests.contract.phpipam.replaying import OTHER_TOKEN, Session
 
@@ -64,26 +64,26 @@ OLD_ADDRESSES = (
 )
 
 
-def recorded_server(now: Callable[[], float]) -> PhpIpam:
+def recorded_server(now: Callable[[], float]) -> Server:
     """The server before the first recording."""
-    ipam = PhpIpam(now=now)
+    server = Server(now=now)
     for name, (security, permission, lock) in APPS.items():
         code = secrets.token_hex(16) if security == "ssl_code" else None
         wait = 0.1 if name.startswith("lk_") else 30
-        ipam.add_app(name, security, permission, code, name == "nest", lock, wait, name == "links")
+        server.add_app(name, security, permission, code, name == "nest", lock, wait, name == "links")
     for name in USERS:
-        ipam.add_user(name, secrets.token_hex(8), enabled=name != "disableduser", groups=name != "nogroups")
+        server.add_user(name, secrets.token_hex(8), enabled=name != "disableduser", groups=name != "nogroups")
     for name, description in SECTIONS.items():
-        ipam.add_section(name, description)
+        server.add_section(name, description)
     empty = {"editDate": None, "customer_id": None}
     for number, name in enumerate(("red", "blue"), 1):
         rest = {"rd": f"65000:{number}", "description": f"VRF {name}", "sections": "1;3"}
-        ipam.vrfs[number] = {"id": number, "name": name, **rest, **empty}
-    ipam.vlans[3] = {"id": 3, "domainId": 1, "name": "lab100", "number": 100, "description": "lab vlan", **empty}
+        server.vrfs[number] = {"id": number, "name": name, **rest, **empty}
+    server.vlans[3] = {"id": 3, "domainId": 1, "name": "lab100", "number": 100, "description": "lab vlan", **empty}
     servers = {"namesrv1": "192.168.100.53;192.168.100.54", "description": "lab ns", "permissions": "1;2;3"}
-    ipam.nameservers[2] = {"id": 2, "name": "LabNS", **servers, "editDate": None}
+    server.nameservers[2] = {"id": 2, "name": "LabNS", **servers, "editDate": None}
     for section, cidr, description, master, vlan, requests in OLD_SUBNETS:
-        ipam.add_subnet(
+        server.add_subnet(
             section,
             cidr,
             description=description,
@@ -95,15 +95,15 @@ def recorded_server(now: Callable[[], float]) -> PhpIpam:
             **({"mask": ""} if cidr is None else {"showName": 1}),
         )
     for subnet, ip, description, hostname, tag in OLD_ADDRESSES:
-        ipam.add_address(subnet, ip, description=description, hostname=hostname, tag=tag)
-    return ipam
+        server.add_address(subnet, ip, description=description, hostname=hostname, tag=tag)
+    return server
 
 
 @dataclass
 class Simulated:
     """``prepare`` does what an administrator, the clock or another client did before a recording."""
 
-    ipam: PhpIpam
+    server: Server
     bases: dict[str, str]
     clock: list[float]
     there: Translation = field(default_factory=Translation)
@@ -114,10 +114,10 @@ class Simulated:
         return self.bases[scheme]
 
     def code(self, app: str) -> str:
-        return self.ipam.apps[app].code or ""
+        return self.server.apps[app].code or ""
 
     def credentials(self, user: str) -> tuple[str, str]:
-        return user, self.ipam.users[user].password if user in self.ipam.users else "unknown"
+        return user, self.server.users[user].password if user in self.server.users else "unknown"
 
     async def prepare(self, number: int, session: Session) -> None:
         if action := STEPS.get(number):
@@ -132,17 +132,17 @@ def setting(**values: object) -> Step:
 
     async def step(subject: Simulated, _: Session) -> None:
         for name, value in values.items():
-            setattr(subject.ipam, name, value)
+            setattr(subject.server, name, value)
 
     return step
 
 
 async def _one_hour_left(subject: Simulated, _: Session) -> None:
-    subject.ipam.users["automation"].expires = subject.ipam.now() + 3600
+    subject.server.users["automation"].expires = subject.server.now() + 3600
 
 
 async def _expire(subject: Simulated, _: Session) -> None:
-    subject.ipam.users["automation"].expires = subject.ipam.now() - 1
+    subject.server.users["automation"].expires = subject.server.now() - 1
 
 
 async def _bad_tokens(subject: Simulated, session: Session) -> None:
@@ -161,34 +161,34 @@ async def _five_minutes(subject: Simulated, _: Session) -> None:
 
 
 async def _custom_fields(subject: Simulated, _: Session) -> None:
-    ipam = subject.ipam
-    ipam.add_custom_field("custom_cluster", 64, comment="cluster name")
-    ipam.add_custom_field("custom_count", 8, kind="int", comment="number")
-    ipam.add_custom_field("custom_expiry", kind="datetime", length=None)
-    ipam.add_custom_field("custom_flag", 1, kind="tinyint")
-    ipam.add_custom_field("custom_kind", kind="enum", choices=("vip", "node"), length=None)
-    ipam.add_custom_field("custom_note", kind="text", length=None)
-    ipam.add_custom_field("custom_env", 32, "subnets", comment="env")
+    server = subject.server
+    server.add_custom_field("custom_cluster", 64, comment="cluster name")
+    server.add_custom_field("custom_count", 8, kind="int", comment="number")
+    server.add_custom_field("custom_expiry", kind="datetime", length=None)
+    server.add_custom_field("custom_flag", 1, kind="tinyint")
+    server.add_custom_field("custom_kind", kind="enum", choices=("vip", "node"), length=None)
+    server.add_custom_field("custom_note", kind="text", length=None)
+    server.add_custom_field("custom_env", 32, "subnets", comment="env")
 
 
 async def _encrypted_write(subject: Simulated, _: Session) -> None:
     # 652 made this row through a crypt app.
-    subject.there.known["addresses", 58] = subject.ipam.add_address(11, "10.20.1.5", hostname="crypt.lab.test")
+    subject.there.known["addresses", 58] = subject.server.add_address(11, "10.20.1.5", hostname="crypt.lab.test")
 
 
 async def _load(subject: Simulated, _: Session) -> None:
     for host in range(1, 133):
-        subject.ipam.add_address(21, f"10.40.0.{host}")
+        subject.server.add_address(21, f"10.40.0.{host}")
 
 
 async def _hold_file(subject: Simulated, _: Session) -> None:
-    subject.ipam.truncate(21)
-    await subject.held.enter_async_context(subject.ipam.hold_lock("file"))
+    subject.server.truncate(21)
+    await subject.held.enter_async_context(subject.server.hold_lock("file"))
 
 
 async def _hold_mysql(subject: Simulated, _: Session) -> None:
     await subject.held.aclose()
-    await subject.held.enter_async_context(subject.ipam.hold_lock("mysql"))
+    await subject.held.enter_async_context(subject.server.hold_lock("mysql"))
 
 
 async def _abandoned_post(subject: Simulated, session: Session) -> None:
@@ -197,16 +197,16 @@ async def _abandoned_post(subject: Simulated, session: Session) -> None:
     url = f"{subject.base('http')}/api/none_rw/addresses/first_free/21/"
     headers = {"token": session.tokens["automation"][-1], "Content-Type": "application/json"}
     body = {"hostname": "abandoned.lab.test", "description": "claim abc"}
-    async with subject.ipam.hold_lock("file"), aiohttp.ClientSession() as impatient:
+    async with subject.server.hold_lock("file"), aiohttp.ClientSession() as impatient:
         request = impatient.post(url, json=body, headers=headers, timeout=aiohttp.ClientTimeout(total=0.1))
         try:
             await request
         except TimeoutError:
-            assert not subject.ipam.rows(21)
+            assert not subject.server.rows(21)
     async with asyncio.timeout(5):
-        while not subject.ipam.rows(21):
+        while not subject.server.rows(21):
             await asyncio.sleep(0.01)
-    subject.there.known["addresses", 14327] = subject.ipam.rows(21)[0]["id"]
+    subject.there.known["addresses", 14327] = subject.server.rows(21)[0]["id"]
 
 
 STEPS: dict[int, Step] = {
@@ -239,6 +239,6 @@ async def simulated(certificate: Path, key: Path) -> AsyncIterator[Simulated]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     clock = [1_795_500_000.0]
-    ipam = recorded_server(lambda: clock[0])
-    async with serve(ipam) as http, serve(ipam, tls=context) as https:
-        yield Simulated(ipam, {"http": http, "https": https}, clock)
+    server = recorded_server(lambda: clock[0])
+    async with serve(server) as http, serve(server, tls=context) as https:
+        yield Simulated(server, {"http": http, "https": https}, clock)
