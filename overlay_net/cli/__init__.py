@@ -1,1 +1,1 @@
-"""Commands that end: what a person, or a step of the chart, calls."""
+"""The command line: its arguments, and the commands that people and the chart's jobs run to completion."""

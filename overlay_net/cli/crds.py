@@ -1,4 +1,4 @@
-"""Brings CustomResourceDefinitions from files into the cluster: helm installs those of a chart once and never again."""
+"""`overlay-net crds`: applies or deletes CustomResourceDefinitions, which helm installs but never updates."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,54 +13,49 @@ from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS
 from overlay_net.model.parse import find_object, find_objects, parse_text
 
 FIELD_MANAGER = "overlay-net-crds"
-EVERY = 0.5
+INTERVAL = 0.5
+
+Step = Callable[[KubeApi, str, JsonObject], Awaitable[str]]
+"""One attempt for one definition, by name and body; what is still missing, or an empty string once it is done."""
 
 
-Bring = Callable[[KubeApi, str, JsonObject], Awaitable[str]]
-"""One step for one definition: an empty text once it is done, or what is waited for."""
+async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, write: Callable[[str], None]) -> str:
+    """Apply each definition in ``directory`` and wait until it is served; the problem, or an empty string.
 
-
-async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, tell: Callable[[str], None]) -> str:
-    """Apply each definition in ``directory`` and wait until it is served; an empty text, or what is still wrong.
-
-    Server-side apply: a definition that is there keeps its objects, and what somebody else wrote into other fields.
-    Raises ConfigurationError for a directory without definitions.
+    Server-side apply: an existing definition keeps its objects, and fields of other field managers. Raises
+    ConfigurationError for a directory without definitions.
     """
-    return await _each(directory, kubeconfig, timeout, _applied, lambda name: tell(f"{name} is up to date"))
+    return await _run(directory, kubeconfig, timeout, _apply, lambda name: write(f"{name} is up to date"))
 
 
-async def remove_crds(directory: Path, kubeconfig: Path | None, timeout: float, tell: Callable[[str], None]) -> str:
-    """Delete each definition of ``directory``, with all objects of its kind; else as `apply_crds`."""
-    return await _each(directory, kubeconfig, timeout, _removed, lambda name: tell(f"{name} is gone"))
+async def remove_crds(directory: Path, kubeconfig: Path | None, timeout: float, write: Callable[[str], None]) -> str:
+    """Delete each definition of ``directory`` with all objects of its kind; otherwise as `apply_crds`."""
+    return await _run(directory, kubeconfig, timeout, _remove, lambda name: write(f"{name} is deleted"))
 
 
-async def _each(
-    directory: Path, kubeconfig: Path | None, timeout: float, bring: Bring, done: Callable[[str], None]
+async def _run(
+    directory: Path, kubeconfig: Path | None, timeout: float, step: Step, done: Callable[[str], None]
 ) -> str:
     definitions = read_crds(directory)
-    trouble = "the API server does not answer"
+    missing = "the API server does not answer"
     async with connect_agent(str(kubeconfig) if kubeconfig else None) as connection:
         api = KubeApi(connection)
         try:
             async with asyncio.timeout(timeout):
                 for body in definitions:
                     name = parse_text(find_object(body, "metadata").get("name"))
-                    while True:
-                        waits_for = await bring(api, name, body)
-                        if not waits_for:
-                            break
-                        trouble = waits_for
-                        await asyncio.sleep(EVERY)
+                    while found := await step(api, name, body):
+                        missing = found
+                        await asyncio.sleep(INTERVAL)
                     done(name)
         except TimeoutError:
-            return f"not within {timeout:g} s: {trouble}"
+            return f"timed out after {timeout:g} s: {missing}"
         except OverlayNetError as error:
             return str(error)
     return ""
 
 
-async def _applied(api: KubeApi, name: str, body: JsonObject) -> str:
-    """An empty text, or what is waited for."""
+async def _apply(api: KubeApi, name: str, body: JsonObject) -> str:
     try:
         await api.apply(CUSTOM_RESOURCE_DEFINITIONS, name, body, field_manager=FIELD_MANAGER)
         answer = await api.get(CUSTOM_RESOURCE_DEFINITIONS, name)
@@ -73,7 +68,7 @@ async def _applied(api: KubeApi, name: str, body: JsonObject) -> str:
     return f"{name} is not served yet" + "".join(f": {message}" for message in refused)
 
 
-async def _removed(api: KubeApi, name: str, _: JsonObject) -> str:
+async def _remove(api: KubeApi, name: str, _: JsonObject) -> str:
     try:
         await api.delete(CUSTOM_RESOURCE_DEFINITIONS, name)
         answer = await api.get(CUSTOM_RESOURCE_DEFINITIONS, name)
@@ -83,21 +78,21 @@ async def _removed(api: KubeApi, name: str, _: JsonObject) -> str:
         return str(error)
     conditions = find_objects(find_object(answer, "status"), "conditions")
     held = [parse_text(each.get("message")) for each in conditions if each.get("type") == "Terminating"]
-    return f"{name} is not gone yet" + "".join(f": {message}" for message in held)
+    return f"{name} is not deleted yet" + "".join(f": {message}" for message in held)
 
 
 def read_crds(directory: Path) -> Sequence[JsonObject]:
-    """Raises ConfigurationError: no file, no YAML, or something else than a definition."""
+    """Raises ConfigurationError for a missing file, invalid YAML, or an object of another kind."""
     files = sorted(directory.glob("*.yaml"))
     if not files:
         raise ConfigurationError(f"directory {directory}: no *.yaml file in it")
-    found = []
+    definitions = []
     for file in files:
         try:
             body = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
         if not isinstance(body, dict) or body.get("kind") != CUSTOM_RESOURCE_DEFINITIONS.kind:
-            raise ConfigurationError(f"{file}: one CustomResourceDefinition is expected in it")
-        found.append(body)
-    return found
+            raise ConfigurationError(f"{file}: not a CustomResourceDefinition")
+        definitions.append(body)
+    return definitions

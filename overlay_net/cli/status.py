@@ -1,8 +1,9 @@
-"""`overlay-net status`: one screen that says how much is as it should be, and what is wrong."""
+"""`overlay-net status`: a one-screen summary of what is ready and what is not."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
@@ -14,39 +15,71 @@ from overlay_net.model.parse import find_object, parse_text
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 
-EVERY = 1.0
+INTERVAL = 1.0
 CONNECT_TIMEOUT = 5.0
 
 Target = tuple[str, int]
 """Host and port of a TCP server."""
 
 
-async def status(kubeconfig: Path | None, wait: float, targets: Sequence[Target], tell: Callable[[str], None]) -> bool:
-    """Tell how things are; whether all is well, and each target lets itself be connected from here.
+@dataclass(frozen=True, slots=True)
+class Connectivity:
+    connected: bool
+    line: str
+    """The source address, or the error."""
 
-    Looks again for up to ``wait`` seconds until it is. Raises ConfigurationError and OverlayNetError: it is not known.
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    cluster: Overview
+    targets: tuple[Connectivity, ...]
+
+    @property
+    def healthy(self) -> bool:
+        return not self.cluster.findings and all(target.connected for target in self.targets)
+
+    def lines(self) -> Iterator[str]:
+        yield from self.cluster.counts
+        yield ""
+        findings = self.cluster.findings
+        if not findings:
+            yield "healthy"
+        width = max((len(each.name) for each in findings), default=0)
+        yield from (f"{each.kind:<5} {each.name:<{width}}  {each.message}" for each in findings)
+        yield from (target.line for target in self.targets)
+
+
+async def status(kubeconfig: Path | None, wait: float, targets: Sequence[Target], write: Callable[[str], None]) -> bool:
+    """Write the summary; whether everything is ready and each target can be connected to from here.
+
+    Waits up to ``wait`` seconds until that is so. Raises ConfigurationError, and OverlayNetError if the cluster cannot
+    be read.
     """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + wait
     async with connect_controller(str(kubeconfig) if kubeconfig else None) as connection:
-        api = KubeApi(connection)
-        while True:
-            late = loop.time() >= until
-            try:
-                seen, lines = await look(api), [await reach(*target) for target in targets]
-            except OverlayNetError:
-                if late:
-                    raise
-            else:
-                well = not seen.findings and all(ok for ok, _ in lines)
-                if well or late:
-                    for line in (*screen(seen), *(text for _, text in lines)):
-                        tell(line)
-                    return well
-            await asyncio.sleep(min(EVERY, max(0.0, until - loop.time())))
+        health = await _wait_healthy(KubeApi(connection), targets, wait)
+    for line in health.lines():
+        write(line)
+    return health.healthy
 
 
-async def look(api: KubeApi) -> Overview:
+async def _wait_healthy(api: KubeApi, targets: Sequence[Target], wait: float) -> Health:
+    """The first healthy result, or the last one within ``wait`` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    while True:
+        expired = loop.time() >= deadline
+        try:
+            health = Health(await read_cluster(api), tuple([await connect(*target) for target in targets]))
+        except OverlayNetError:
+            if expired:
+                raise
+        else:
+            if expired or health.healthy:
+                return health
+        await asyncio.sleep(min(INTERVAL, max(0.0, deadline - loop.time())))
+
+
+async def read_cluster(api: KubeApi) -> Overview:
     nodes, overlays, routes, pools = await asyncio.gather(
         api.list(NODES, metadata_only=True),
         api.list(NODE_OVERLAY_IPS),
@@ -61,25 +94,17 @@ async def look(api: KubeApi) -> Overview:
     )
 
 
-def screen(seen: Overview) -> list[str]:
-    if not seen.findings:
-        return [*seen.counts, "", "all is well"]
-    width = max(len(each.name) for each in seen.findings)
-    found = [f"{each.kind:<5} {each.name:<{width}}  {each.message}" for each in seen.findings]
-    return [*seen.counts, "", *found]
-
-
-async def reach(host: str, port: int) -> tuple[bool, str]:
-    """Whether a TCP server answers, and what to say of it: from which address it was asked, or why not."""
+async def connect(host: str, port: int) -> Connectivity:
+    """Open and close a TCP connection."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return False, f"no connection to {host}:{port}: no answer within {CONNECT_TIMEOUT:g} s"
+        return Connectivity(False, f"no connection to {host}:{port}: no answer within {CONNECT_TIMEOUT:g} s")
     except OSError as error:
-        return False, f"no connection to {host}:{port}: {error.strerror or error}"
+        return Connectivity(False, f"no connection to {host}:{port}: {error.strerror or error}")
     source = writer.get_extra_info("sockname")[0]
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-    return True, f"connected to {host}:{port} from {source}"
+    return Connectivity(True, f"connected to {host}:{port} from {source}")

@@ -49,7 +49,7 @@ async def drain(
         async with asyncio.timeout(timeout), scaled_down(settings, deployment), leading(settings) as leader:
             await _give_back(leader, waiting)
     except TimeoutError:
-        return f"not within {timeout:g} s: still waiting for {waiting.state}"
+        return f"timed out after {timeout:g} s: still waiting for {waiting.state}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""`overlay-net crds`: what a chart's upgrade calls, with the rights that the chart gives it."""
+"""`overlay-net crds`, with the permissions that the chart gives to its upgrade job."""
 
 import asyncio
 import subprocess
@@ -25,7 +25,7 @@ POOL = {
 
 @pytest.fixture
 def account(api_server: ApiServer) -> Iterator[str]:
-    """The kubeconfig of the hook's service account, with the rights that the hook has."""
+    """Kubeconfig of the hook's service account, with the permissions of the hook."""
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
     hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in str(each["metadata"])]
     assert {each["kind"] for each in hooks} >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
@@ -34,7 +34,7 @@ def account(api_server: ApiServer) -> Iterator[str]:
     yield str(api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-crds"))
     for each in desired:
         api_server.kubectl("delete", each["kind"], each["metadata"]["name"], f"--namespace={NAMESPACE}")
-    # Others' tests go on with these definitions.
+    # Other tests need these definitions.
     assert crds(CHART / "crds", str(api_server.admin())).returncode == 0
 
 
@@ -63,13 +63,13 @@ def test_a_newer_schema_is_served_and_no_object_is_lost(api_server: ApiServer, a
     assert api_server.get("opool", "kept")["spec"]["cidr"] == "192.168.100.0/24"
 
 
-def test_it_makes_what_is_missing(api_server: ApiServer, account: str) -> None:
+def test_a_missing_definition_is_created(api_server: ApiServer, account: str) -> None:
     api_server.kubectl("delete", "crd", NAME)
     assert crds(CHART / "crds", account).returncode == 0
     api_server.apply(POOL)
 
 
-def test_a_schema_that_the_server_refuses_is_told(api_server: ApiServer, account: str, tmp_path: Path) -> None:
+def test_a_schema_that_the_server_rejects_is_reported(api_server: ApiServer, account: str, tmp_path: Path) -> None:
     folder = newer(tmp_path, "broken")
     file = folder / "overlaypools.yaml"
     body = yaml.safe_load(file.read_text())
@@ -80,25 +80,25 @@ def test_a_schema_that_the_server_refuses_is_told(api_server: ApiServer, account
     assert "exactly one version marked as storage version" in done.stderr
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path, account: str) -> None:
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, account: str) -> None:
     done = crds(tmp_path / "none", account)
     assert (done.returncode, "no *.yaml file" in done.stderr) == (2, True)
     (tmp_path / "a.yaml").write_text("kind: Pod")
     done = crds(tmp_path, account)
-    assert (done.returncode, "one CustomResourceDefinition is expected" in done.stderr) == (2, True)
+    assert (done.returncode, "not a CustomResourceDefinition" in done.stderr) == (2, True)
     done = crds(tmp_path, account, "--timeout=soon")
     assert (done.returncode, "'soon': a duration such as 30s" in done.stderr) == (2, True)
 
 
-async def test_they_are_removed_with_their_objects_where_that_is_chosen(
+async def test_remove_deletes_definitions_and_their_objects(
     admin: KubeApi, api_server: ApiServer, account: str
 ) -> None:
-    """``admin``: the cluster is empty, as nobody would take the finalizers of others' objects off."""
-    assert (await remove(account)).returncode == 1, "the account of an upgrade may not"
+    """``admin``: the cluster is empty, as no controller would remove finalizers of other tests' objects."""
+    assert (await remove(account)).returncode == 1, "the account of an upgrade may not delete"
     await admin.create(OVERLAY_POOLS, POOL)
     done = await remove(str(api_server.admin()))
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{NAME} is gone" in done.stdout
+    assert f"{NAME} is deleted" in done.stdout
     assert api_server.get("crds")["items"] == []
     assert (await remove(str(api_server.admin()))).returncode == 0
 
@@ -107,11 +107,11 @@ async def remove(kubeconfig: str) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(crds, CHART / "crds", kubeconfig, "--remove", "--timeout=40s")
 
 
-def test_a_server_that_is_away_is_waited_for_and_named(api_server: ApiServer, account: str) -> None:
+def test_an_unreachable_server_is_retried_until_the_timeout(api_server: ApiServer, account: str) -> None:
     api_server.pause()
     try:
         done = crds(CHART / "crds", account, "--timeout=1s")
     finally:
         api_server.resume()
     assert done.returncode == 1
-    assert "not within 1 s: the API server does not answer" in done.stderr
+    assert "timed out after 1 s: the API server does not answer" in done.stderr

@@ -99,7 +99,7 @@ async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, 
         said, complaint = await asyncio.to_thread(leaving.communicate)
     assert leaving.returncode == 0, complaint
     assert "2 NodeOverlayIps: " in said
-    assert said.endswith("everything is given back\n")
+    assert said.endswith("drain complete\n")
     assert (await names(admin), await records(admin)) == ([], {})
     assert len((await admin.list(NODES)).items) == 2
 
@@ -118,7 +118,7 @@ async def test_an_agent_that_does_not_let_go_is_named_and_nothing_is_lost(
     leaving = drain(api_server, "6s")
     said, complaint = await asyncio.to_thread(leaving.communicate)
     assert (leaving.returncode, "n1" in said) == (1, True)
-    assert "not within 6 s: still waiting for 1 NodeOverlayIp: n1 (deleted; waiting for the agent" in complaint
+    assert "timed out after 6 s: still waiting for 1 NodeOverlayIp: n1 (deleted; waiting for the agent" in complaint
     assert await records(admin) == {"192.168.100.2": "n1"}
     assert await replicas(admin) == 2, "the nodes stay, so they are served again"
 
@@ -129,4 +129,4 @@ def test_what_it_cannot_scale_is_refused_at_once(api_server: ApiServer) -> None:
     assert (done.returncode, "'nothing': a namespace and a name" in done.stderr) == (2, True)
     command = [sys.executable, "-m", "overlay_net", "controller", "--scale-down=overlay-net/overlay-net-controller"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, "--scale-down: only with --drain" in done.stderr) == (2, True)
+    assert (done.returncode, "--scale-down requires --drain" in done.stderr) == (2, True)
