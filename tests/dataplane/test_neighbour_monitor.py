@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from overlay_net.adapters.netlink import NeighbourMonitor
-from overlay_net.adapters.netlink.neighbour_monitor import given_up
+from overlay_net.adapters.netlink.neighbour_monitor import lost_neighbours
 from overlay_net.agent.gateway_prober import GatewayProber, gateway_probe
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
@@ -98,5 +98,5 @@ def test_messages_are_told_apart() -> None:
         + message(deleted, socket.AF_INET6, reachable, "fd00::3")
         + message(new, bridge, failed, "10.0.0.4")
     )
-    assert [str(each) for each in given_up(data)] == ["10.0.0.2", "fd00::3"]
-    assert not list(given_up(data[:10]))
+    assert [str(each) for each in lost_neighbours(data)] == ["10.0.0.2", "fd00::3"]
+    assert not list(lost_neighbours(data[:10]))

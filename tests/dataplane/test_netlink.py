@@ -342,7 +342,7 @@ def test_messages_are_told_apart() -> None:
     assert monitor.concerns(message(new_link, 0))
 
     def about_rule(kind: int, protocol: int) -> bytes:
-        body = rule_messages.rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
+        body = rule_messages.encode_rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
         return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
     new_rule, delete_rule = 32, 33

@@ -171,12 +171,15 @@ def test_additions_come_before_deletions(link: int) -> None:
 @pytest.mark.parametrize(
     ("route", "words"),
     [
-        (numbered(1, "fd00:7::1", 2, mtu=65521), "an MTU is at most"),
-        (Route(ip_network("fd11::/64"), (NextHop(ip_address(GATEWAY), 2),), 117), "cannot go through"),
-        (numbered(1, GATEWAY, 2).but(next_hops=()), "0 next hops do not make a route of kind unicast"),
-        (numbered(1, GATEWAY, 2).but(kind="blackhole"), "1 next hops do not make a route of kind blackhole"),
+        (numbered(1, "fd00:7::1", 2, mtu=65521), "the MTU must be at most"),
+        (Route(ip_network("fd11::/64"), (NextHop(ip_address(GATEWAY), 2),), 117), "cannot use the IPv4 gateway"),
+        (numbered(1, GATEWAY, 2).but(next_hops=()), "a route of kind unicast cannot have 0 next hops"),
+        (numbered(1, GATEWAY, 2).but(kind="blackhole"), "a route of kind blackhole cannot have 1 next hops"),
         (numbered(1, GATEWAY, 2).but(kind=None), "of kind None"),
-        (numbered(1, GATEWAY, 2).but(next_hops=(NextHop(None, 2, 257), NextHop(None, 2))), "a weight is"),
+        (
+            numbered(1, GATEWAY, 2).but(next_hops=(NextHop(None, 2, 257), NextHop(None, 2))),
+            "the weight of a next hop must",
+        ),
     ],
 )
 def test_what_no_kernel_takes_is_refused_by_itself(eth0: None, route: Route, words: str) -> None:

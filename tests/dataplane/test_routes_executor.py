@@ -1,4 +1,4 @@
-"""The request socket when the other end is slow, silent, changing or forgetful: a scripted end, and the real one."""
+"""Netlink exchanges with a slow, silent or changing kernel and with lost answers: scripted, and the real kernel."""
 
 import asyncio
 import errno
@@ -12,7 +12,7 @@ import pytest
 
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.executor import Executor
-from overlay_net.adapters.netlink.routes import joined
+from overlay_net.adapters.netlink.routes import join_siblings
 from overlay_net.adapters.netlink.socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES, NetlinkSocket, open_netlink_socket
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import NextHop, Route
@@ -32,15 +32,15 @@ def done(code: int = 0, flags: int = MULTI) -> bytes:
     return message(DONE, struct.pack("=i", -code), flags=flags)
 
 
-def refusal(code: int, sequence: int, words: bytes = b"") -> bytes:
+def refusal(code: int, sequence: int, text: bytes = b"") -> bytes:
     """NLMSG_ERROR as with NETLINK_CAP_ACK and NETLINK_EXT_ACK; a code of 0 acknowledges."""
-    text = struct.pack("=HH", 5 + len(words), 1) + words + b"\0" if words else b""
-    body = struct.pack("=iIHHII", -code, 100, NEW_ROUTE, 0, sequence, 0) + text + bytes(-len(text) & 3)
-    return message(ERROR, body, flags=CAPPED | (TLVS if words else 0), sequence=sequence)
+    attribute = struct.pack("=HH", 5 + len(text), 1) + text + b"\0" if text else b""
+    body = struct.pack("=iIHHII", -code, 100, NEW_ROUTE, 0, sequence, 0) + attribute + bytes(-len(attribute) & 3)
+    return message(ERROR, body, flags=CAPPED | (TLVS if text else 0), sequence=sequence)
 
 
 class Script:
-    """The kernel's end of the sockets of one channel; each request is answered by the next line of the script."""
+    """The kernel's end of the sockets of one executor; each request is answered by the next line of the script."""
 
     def __init__(self, *lines: list[bytes] | Callable[[bytes], list[bytes]]) -> None:
         self.lines = list(lines)
@@ -67,7 +67,7 @@ class Script:
         for datagram in line if isinstance(line, list) else line(request):
             end.send(datagram)
 
-    def say(self, datagram: bytes) -> None:
+    def send(self, datagram: bytes) -> None:
         self._ends[-1].send(datagram)
 
     def close(self) -> None:
@@ -99,49 +99,49 @@ FIRST, SECOND = message(NEW_ROUTE, b"once"), message(NEW_ROUTE, b"more")
         [FIRST, done(flags=MULTI | INTERRUPTED)],
     ],
 )
-async def test_an_interrupted_dump_is_read_again(script: Callable[..., Script], interrupted: list[bytes]) -> None:
+async def test_interrupted_dump_is_repeated(script: Callable[..., Script], interrupted: list[bytes]) -> None:
     kernel = script(interrupted, [FIRST, SECOND + done()])
-    channel = Executor(kernel.connect)
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, SECOND + done()]
+    executor = Executor(kernel.connect)
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, SECOND + done()]
     assert len(kernel.requests) == 2
-    assert kernel.opened == 1, "an interrupted dump has come to its end: the socket is good"
-    channel.close()
+    assert kernel.opened == 1, "the interrupted dump was complete, so the socket is kept"
+    executor.close()
 
 
-async def test_a_dump_that_is_always_interrupted_ends_with_an_error(script: Callable[..., Script]) -> None:
+async def test_dump_that_is_interrupted_every_time_fails(script: Callable[..., Script]) -> None:
     kernel = script(*[[FIRST, done(flags=MULTI | INTERRUPTED)]] * DUMP_TRIES, [FIRST, done()])
-    channel = Executor(kernel.connect)
-    with pytest.raises(KernelError, match="changes faster") as raised:
-        await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12))
+    executor = Executor(kernel.connect)
+    with pytest.raises(KernelError, match="changed during every dump") as raised:
+        await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert raised.value.code == errno.EINTR
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
-    channel.close()
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
+    executor.close()
 
 
-async def test_known_datagrams_do_not_hide_the_end_of_a_dump(script: Callable[..., Script]) -> None:
+async def test_dump_with_known_datagrams_is_read_to_its_end(script: Callable[..., Script]) -> None:
     kernel = script([FIRST, done()], [FIRST, SECOND, done()])
-    channel = Executor(kernel.connect)
-    known = await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12))
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12), known=known[:-1]) == [FIRST, SECOND, done()]
-    channel.close()
+    executor = Executor(kernel.connect)
+    known = await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12), known=known[:-1]) == [FIRST, SECOND, done()]
+    executor.close()
 
 
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
         ([FIRST, done(errno.EMSGSIZE)], os.strerror(errno.EMSGSIZE)),
-        ([refusal(errno.EMSGSIZE, DUMP_SEQUENCE, b"Too much")], "Too much"),
+        ([refusal(errno.EMSGSIZE, DUMP_SEQUENCE, b"Too long")], "Too long"),
         ([refusal(errno.EMSGSIZE, DUMP_SEQUENCE)], os.strerror(errno.EMSGSIZE)),
     ],
 )
-async def test_a_refused_dump(script: Callable[..., Script], answer: list[bytes], text: str) -> None:
+async def test_refused_dump_raises_its_message(script: Callable[..., Script], answer: list[bytes], text: str) -> None:
     kernel = script(answer, [done()])
-    channel = Executor(kernel.connect)
+    executor = Executor(kernel.connect)
     with pytest.raises(KernelError) as raised:
-        await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12))
+        await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert (str(raised.value), raised.value.code) == (text, errno.EMSGSIZE)
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [done()]
-    channel.close()
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [done()]
+    executor.close()
 
 
 def sequences(request: bytes) -> list[tuple[int, int]]:
@@ -154,148 +154,149 @@ def sequences(request: bytes) -> list[tuple[int, int]]:
     return found
 
 
-async def test_refusals_by_position_and_other_peoples_answers_ignored(script: Callable[..., Script]) -> None:
+async def test_refusals_are_returned_by_position_without_those_of_other_requests(
+    script: Callable[..., Script],
+) -> None:
     def answer(request: bytes) -> list[bytes]:
         (one, _), (two, _), (three, flags) = sequences(request)
-        assert flags & 0x4, "the last one asks for an acknowledgement"
+        assert flags & 0x4, "the last one requests an acknowledgement"
         late = refusal(errno.EPERM, one - 1, b"of an earlier request")
         return [late, refusal(errno.EEXIST, one) + refusal(errno.EINVAL, two, b"No"), refusal(0, three)]
 
-    channel = Executor(script(answer).connect)
-    refused = await channel.do(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))] * 3)
+    executor = Executor(script(answer).connect)
+    refused = await executor.run(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))] * 3)
     assert {position: (each.code, each.text) for position, each in refused.items()} == {
         0: (errno.EEXIST, os.strerror(errno.EEXIST)),
         1: (errno.EINVAL, "No"),
     }
-    channel.close()
+    executor.close()
 
 
-async def test_a_silent_kernel_is_given_up_and_asked_anew(script: Callable[..., Script]) -> None:
+async def test_silent_kernel_times_out_and_the_next_exchange_uses_a_new_socket(script: Callable[..., Script]) -> None:
     kernel = script([FIRST], [FIRST, done()], [])
-    channel = Executor(kernel.connect, silence=0.1)
+    executor = Executor(kernel.connect, silence=0.1)
     with pytest.raises(KernelError, match="does not answer") as raised:
-        await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12))
+        await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert raised.value.code == errno.ETIMEDOUT
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
-    assert kernel.opened == 2, "on the first socket the rest of the first answer may come at any time"
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert kernel.opened == 2, "the rest of the first answer could still arrive on the first socket"
     with pytest.raises(KernelError, match="does not answer"):
-        await channel.do(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))])
-    channel.close()
+        await executor.run(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))])
+    executor.close()
 
 
-async def test_a_cancelled_exchange_leaves_nothing_behind(script: Callable[..., Script]) -> None:
+async def test_cancelled_exchange_does_not_affect_the_next_one(script: Callable[..., Script]) -> None:
     kernel = script([FIRST], [FIRST, done()])
-    channel = Executor(kernel.connect)
-    task = asyncio.create_task(channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)))
+    executor = Executor(kernel.connect)
+    task = asyncio.create_task(executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)))
     while not kernel.requests:
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
     assert kernel.opened == 2
-    channel.close()
+    executor.close()
 
 
-async def test_a_slow_kernel_is_waited_for_as_long_as_it_goes_on(script: Callable[..., Script]) -> None:
+async def test_slow_kernel_does_not_time_out_while_datagrams_arrive(script: Callable[..., Script]) -> None:
     parts = [FIRST] * 8 + [done()]
 
-    def slowly(_: bytes) -> list[bytes]:
+    def answer_slowly(_: bytes) -> list[bytes]:
         loop = asyncio.get_running_loop()
         for number, part in enumerate(parts[1:], start=1):
-            loop.call_later(0.15 * number, kernel.say, part)
+            loop.call_later(0.15 * number, kernel.send, part)
         return parts[:1]
 
-    kernel = script(slowly)
-    channel = Executor(kernel.connect, silence=0.5)
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == parts, "1.2 s, but never 0.5 s of silence"
+    kernel = script(answer_slowly)
+    executor = Executor(kernel.connect, silence=0.5)
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == parts, "1.2 s, with gaps below 0.5 s"
     assert kernel.opened == 1
-    channel.close()
+    executor.close()
 
 
-async def test_a_cancelled_write_stops_with_what_was_sent(script: Callable[..., Script]) -> None:
+async def test_cancelled_request_sends_no_further_batches(script: Callable[..., Script]) -> None:
     def acknowledge(request: bytes) -> list[bytes]:
         return [refusal(0, sequences(request)[-1][0])]
 
     kernel = script(acknowledge, [], [FIRST, done()])
-    channel = Executor(kernel.connect)
-    task = asyncio.create_task(channel.do(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))] * (3 * BATCH)))
+    executor = Executor(kernel.connect)
+    task = asyncio.create_task(executor.run(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))] * (3 * BATCH)))
     while len(kernel.requests) < 2:
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
-    assert await channel.do(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
-    assert len(kernel.requests) == 3, "two batches, and the dump"
-    channel.close()
+    assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, done()]
+    assert len(kernel.requests) == 3, "two of three batches, and the dump"
+    executor.close()
 
 
 # --- The real kernel --------------------------------------------------------------------------------------------------
 
 
-class Forgetful(socket.socket):
+class OverflowingSocket(socket.socket):
     """A real netlink socket whose receive buffer overflows once."""
 
     overflows = 1
 
     def recvmsg(self, *arguments: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
-        if Forgetful.overflows:
-            Forgetful.overflows -= 1
+        if OverflowingSocket.overflows:
+            OverflowingSocket.overflows -= 1
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
         return super().recvmsg(*arguments)
 
 
-async def test_lost_answers_are_an_error_and_the_next_look_tells(eth0: None) -> None:
-    Forgetful.overflows = 0
+async def test_lost_answers_are_an_error_and_the_next_observation_shows_the_result(eth0: None) -> None:
+    OverflowingSocket.overflows = 0
 
     def connect() -> socket.socket:
-        return Forgetful(fileno=open_netlink_socket().detach())
+        return OverflowingSocket(fileno=open_netlink_socket().detach())
 
     link = index("eth0")
     async with Kernel(MARKS, connect=connect) as kernel:
         actions = [AddRoute(numbered(number, "10.176.162.129", link)) for number in range(10)]
-        Forgetful.overflows = 1
-        with pytest.raises(KernelError, match="write 10 routes: ") as raised:
+        OverflowingSocket.overflows = 1
+        with pytest.raises(KernelError, match="change 10 routes: ") as raised:
             await kernel.apply_routes(actions)
         assert raised.value.code == errno.ENOBUFS
         assert {action.route for action in actions} <= set((await kernel.observe()).routes)
-        Forgetful.overflows = 1
+        OverflowingSocket.overflows = 1
         with pytest.raises(KernelError, match="read links, addresses, routes and rules: ") as raised:
             await kernel.observe()
         assert raised.value.code == errno.ENOBUFS
         assert {action.route for action in actions} == shown()
 
 
-async def test_a_small_receive_buffer_means_small_batches(eth0: None) -> None:
-    """As where SO_RCVBUFFORCE is not allowed: in a user namespace, with a low net.core.rmem_max."""
+async def test_batches_fit_into_a_small_receive_buffer(eth0: None) -> None:
+    """SO_RCVBUFFORCE is not allowed in a user namespace, and net.core.rmem_max may be low."""
 
     def connect() -> socket.socket:
-        channel = open_netlink_socket()
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        return channel
+        connection = open_netlink_socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        return connection
 
     async with Kernel(MARKS, connect=connect) as kernel:
         bad = [AddRoute(numbered(number, "10.99.0.1", index("eth0"))) for number in range(500)]
         assert len(await kernel.apply_routes(bad)) == 500
 
 
-async def test_dumps_while_everything_changes(eth0: None) -> None:
-    """What was there all along is in every answer, whatever comes and goes beside it."""
+async def test_dump_during_changes_contains_every_unchanged_route(eth0: None) -> None:
     link = index("eth0")
-    lasting = [numbered(number, "10.176.162.129", link) for number in range(0, 6000, 3)]
-    passing = [AddRoute(numbered(number, "10.176.162.130", link)) for number in range(1, 6000, 3)]
+    unchanged = [numbered(number, "10.176.162.129", link) for number in range(0, 6000, 3)]
+    changing = [AddRoute(numbered(number, "10.176.162.130", link)) for number in range(1, 6000, 3)]
     async with Kernel(MARKS) as writer, Kernel(MARKS) as reader:
-        await writer.apply_routes([AddRoute(route) for route in lasting])
+        await writer.apply_routes([AddRoute(route) for route in unchanged])
 
         async def churn() -> None:
             while True:
-                await writer.apply_routes(passing)
-                await writer.apply_routes([DeleteRoute(action.route) for action in passing])
+                await writer.apply_routes(changing)
+                await writer.apply_routes([DeleteRoute(action.route) for action in changing])
 
         task = asyncio.create_task(churn())
         try:
             for _ in range(10):
-                assert set(lasting) <= set((await reader.observe()).routes)
+                assert set(unchanged) <= set((await reader.observe()).routes)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -304,7 +305,7 @@ async def test_dumps_while_everything_changes(eth0: None) -> None:
 # --- IPv6 ECMP of old kernels ----------------------------------------------------------------------------------------
 
 
-def test_next_hops_that_come_one_by_one_are_one_route() -> None:
+def test_next_hops_dumped_one_by_one_become_one_route() -> None:
     def hop(gateway: str | None, link: int = 3, weight: int = 1) -> tuple[NextHop, ...]:
         return (NextHop(ip_address(gateway) if gateway else None, link, weight),)
 
@@ -312,7 +313,7 @@ def test_next_hops_that_come_one_by_one_are_one_route() -> None:
     two = one.but(next_hops=hop("fd00:7::1"))
     three = one.but(next_hops=hop("fd00:7::2"))
     together = one.but(next_hops=(*two.next_hops, *three.next_hops, *one.next_hops))
-    assert joined([one, two, three]) == [together]
+    assert join_siblings([one, two, three]) == [together]
     for other in (
         two.but(metric=5),
         two.but(table=5),
@@ -322,4 +323,4 @@ def test_next_hops_that_come_one_by_one_are_one_route() -> None:
         two.but(kind="blackhole", next_hops=()),
         two.but(kind=None),
     ):
-        assert joined([one, other]) == [one, other]
+        assert join_siblings([one, other]) == [one, other]

@@ -16,7 +16,7 @@ import pytest
 
 from lab.net.namespaces import Namespace
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink.rule_messages import rule, rule_of
+from overlay_net.adapters.netlink.rule_messages import encode_rule, parse_rule
 from overlay_net.model.kernel import Desired, DesiredRoute
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
 from tests.dataplane.conftest import LINKS, MARKS
@@ -114,9 +114,9 @@ async def test_what_a_rule_of_ours_never_says_makes_it_another_one(kernel: Kerne
 
 
 def test_a_rule_of_another_family_is_none() -> None:
-    assert rule_of(bytes([socket.AF_INET6 + 118]) + bytes(11)) is None
+    assert parse_rule(bytes([socket.AF_INET6 + 118]) + bytes(11)) is None
     one = PolicyRule(4, 5, ip_network("10.0.0.0/8"), 300, 117, 0)
-    assert rule_of(rule(one)) == one
+    assert parse_rule(encode_rule(one)) == one
 
 
 async def test_other_peoples_rules_stay_even_where_they_say_the_same(kernel: Kernel) -> None:

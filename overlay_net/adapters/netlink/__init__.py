@@ -1,4 +1,4 @@
-"""The kernel of this network namespace: what it has, how to change it, and when it changed."""
+"""The kernel of this network namespace: observe it, change it, and be notified of changes."""
 
 from overlay_net.adapters.netlink.describe import action_fields, describe
 from overlay_net.adapters.netlink.kernel import Kernel

@@ -1,8 +1,8 @@
-"""The kernel asked from an event loop: each exchange runs in a thread, one at a time, over one netlink socket.
+"""Netlink exchanges from an event loop: each runs in a thread, one at a time, over one socket.
 
-The loop has its turn meanwhile, whatever the kernel waits for and however much there is to be read or packed: the
-thread lets go of the interpreter with every datagram. A second dump on a socket would be refused (EBUSY). Whatever ends
-an exchange early, a cancellation too, gives the socket up, so that no late answer is taken for the next one's.
+The event loop keeps running however long the kernel blocks and however much is read or encoded: the thread releases
+the GIL with every datagram. Exchanges are serial, as the kernel refuses a second dump on a socket (EBUSY). An exchange
+that ends early, also by cancellation, discards the socket, so that the next one does not receive its late answers.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SILENCE = 30.0
-"""Seconds without a datagram either way after which the kernel is not waited for any longer."""
+"""Seconds without a datagram in either direction after which an exchange times out."""
 
 
 class Executor:
-    """Opens its socket with the first exchange, and again after one that failed.
+    """Opens its socket at the first exchange, and again after one that failed.
 
-    ``opened`` is called with each new socket's port, under which the kernel names it in its notifications, and with 0
-    before it is let go of: the port may be another program's then.
+    ``opened`` is called with the port of each new socket, by which notifications identify it, and with 0 before the
+    socket is closed, as another process may get the port then.
     """
 
     def __init__(
@@ -39,50 +39,50 @@ class Executor:
         self._opened = opened
         self._silence = silence
         self._socket: NetlinkSocket | None = None
-        self._turn = asyncio.Lock()
-        # Starts its thread with the first exchange. One that was given up ends before the next one begins.
+        self._exclusive = asyncio.Lock()
+        # The thread starts at the first exchange. One that was aborted ends before the next one begins.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
 
     def close(self) -> None:
-        """Let go of the socket; the next exchange opens another one."""
+        """Discard the socket; the next exchange opens another one."""
         if self._socket is not None:
-            given_up, self._socket = self._socket, None
+            discarded, self._socket = self._socket, None
             self._opened(0)
-            given_up.give_up()
-            # A file number that is closed under a thread may be somebody else's by the time the thread uses it.
-            self._thread.submit(given_up.close)
+            discarded.abort()
+            # In the thread: a descriptor closed under it could already be another file when the thread uses it.
+            self._thread.submit(discarded.close)
 
-    async def do(self, step: Callable[Concatenate[NetlinkSocket, P], T], *args: P.args, **more: P.kwargs) -> T:
-        """Run ``step`` with the socket, in the thread. Raises KernelError, and whatever else the step raises."""
-        async with self._turn:
-            good = False
+    async def run(self, exchange: Callable[Concatenate[NetlinkSocket, P], T], *args: P.args, **more: P.kwargs) -> T:
+        """Run ``exchange`` with the socket, in the thread. Raises KernelError, and anything else that it raises."""
+        async with self._exclusive:
+            complete = False
             try:
                 if self._socket is None:
                     self._socket = NetlinkSocket(self._connect())
                     self._opened(self._socket.port)
-                result = await self._watched(self._socket, lambda using: step(using, *args, **more))
-                good = True
+                result = await self._in_thread(self._socket, lambda kernel: exchange(kernel, *args, **more))
+                complete = True
                 return result
             except OSError as error:
                 raise KernelError(error.strerror or str(error), code=error.errno or 0) from None
             except KernelError:
-                # An answer, and the last of it.
-                good = True
+                # A complete answer: the kernel's refusal.
+                complete = True
                 raise
             finally:
-                if not good:
+                if not complete:
                     self.close()
 
-    async def _watched(self, using: NetlinkSocket, step: Callable[[NetlinkSocket], T]) -> T:
-        running = asyncio.get_running_loop().run_in_executor(self._thread, step, using)
+    async def _in_thread(self, kernel: NetlinkSocket, exchange: Callable[[NetlinkSocket], T]) -> T:
+        running = asyncio.get_running_loop().run_in_executor(self._thread, exchange, kernel)
         try:
-            seen = using.datagrams
+            progress = kernel.datagrams
             while True:
                 done, _ = await asyncio.wait({running}, timeout=self._silence)
                 if done:
                     return running.result()
-                if using.datagrams == seen:
+                if kernel.datagrams == progress:
                     raise OSError(errno.ETIMEDOUT, "the kernel does not answer")
-                seen = using.datagrams
+                progress = kernel.datagrams
         finally:
             running.cancel()

@@ -1,7 +1,7 @@
-"""Observes and changes links, addresses, routes and rules through netlink, and sysctls through /proc.
+"""Observes and changes links, addresses, routes and policy rules through netlink, and sysctls through /proc.
 
-Every action can be applied twice: what exists already, or is gone already, is no error, except where the kernel says
-that something of the same key exists which may not be ours.
+Every action can be applied twice: it is no error when the object already exists or is already deleted, except where an
+object of the same key exists that may not be ours.
 """
 
 import errno
@@ -12,18 +12,18 @@ from pathlib import Path
 from types import TracebackType
 
 from overlay_net.adapters.netlink import link_messages as links
-from overlay_net.adapters.netlink import rule_messages
+from overlay_net.adapters.netlink import rule_messages as rules
 from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from overlay_net.adapters.netlink.describe import describe
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.requests import (
-    GONE,
-    ask,
-    find_index,
+    NOT_FOUND,
+    change,
     find_link,
     list_addresses,
     list_links,
     list_rules,
+    require_link,
 )
 from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
@@ -46,16 +46,16 @@ from overlay_net.model.kernel_actions import (
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 
-# The kernel keeps an address's protocol since this release (IFA_PROTO, commit 47f0bd503210).
 MARKED_ADDRESSES_SINCE = (5, 18)
-# And a rule's since this one (FRA_PROTOCOL, commit 1b71af6053af); earlier ones ignore it.
+"""The first kernel that keeps the protocol of an address (IFA_PROTO, commit 47f0bd503210)."""
 MARKED_RULES_SINCE = (4, 17)
+"""The first kernel that keeps the protocol of a policy rule (FRA_PROTOCOL, commit 1b71af6053af)."""
 
 
 class Kernel:
-    """One namespace's kernel; an async context manager.
+    """The kernel of this network namespace; an async context manager.
 
-    ``opened`` is called with the port of the socket through which changes are made from then on; 0 is none.
+    ``opened`` is called with the port of each new netlink socket, and with 0 when it is closed.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Kernel:
         connect: Callable[[], socket.socket] = open_netlink_socket,
         opened: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._marks = mark
+        self._mark = mark
         self._sysctls = Sysctls(proc_sys_net)
         self._observed_sysctls: tuple[tuple[str, ...], dict[tuple[str, str], str]] = ((), {})
         """The links of the last observation, and their sysctls; one value, as the executor's thread sets it."""
         release = kernel_release()
         self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
-        self._channel = Executor(connect, opened)
+        self._executor = Executor(connect, opened)
         self._routes = Routes()
 
     async def __aenter__(self) -> "Kernel":
@@ -80,7 +80,7 @@ class Kernel:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.close()
+        self._executor.close()
 
     async def observe(self, sysctl_links: Iterable[str] = ()) -> Observed:
         """Links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
@@ -89,18 +89,18 @@ class Kernel:
         Raises KernelError.
         """
         try:
-            return await self._channel.do(self._observe, tuple(sysctl_links))
+            return await self._executor.run(self._observe, tuple(sysctl_links))
         except KernelError as error:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
 
     def _observe(self, kernel: NetlinkSocket, sysctl_links: tuple[str, ...]) -> Observed:
-        links_there = tuple(list_links(kernel))
+        found_links = tuple(list_links(kernel))
         addresses = tuple(list_addresses(kernel))
         routes = self._routes.read(kernel)
         sysctls = self._sysctls.read(sysctl_links)
         self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(
-            links=links_there,
+            links=found_links,
             addresses=addresses,
             routes=routes,
             sysctls=sysctls,
@@ -115,67 +115,71 @@ class Kernel:
         return self._sysctls.read(links) != observed
 
     async def apply(self, action: KernelAction) -> None:
-        """Raises KernelError, whose text says what was tried and what the kernel answered."""
+        """Raises KernelError, which names the action and the kernel's answer."""
         if isinstance(action, ROUTE_ACTIONS):
             for _, error in await self.apply_routes([action]):
                 raise error
             return
         try:
-            await self._channel.do(self._change, action)
+            await self._executor.run(self._change, action)
         except KernelError as error:
             raise KernelError(f"{describe(action)}: {error}", code=error.code) from None
 
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         """Apply many, all additions and replacements before the first deletion; the refused ones, in no order.
 
-        Raises KernelError where it is not known what became of them: the next look tells.
+        Raises KernelError where the outcome is unknown: observe again.
         """
         try:
-            return await self._channel.do(self._routes.write, actions)
+            return await self._executor.run(self._routes.write, actions)
         except KernelError as error:
-            raise KernelError(f"write {len(actions)} routes: {error}", code=error.code) from None
+            raise KernelError(f"change {len(actions)} routes: {error}", code=error.code) from None
 
     def _change(self, kernel: NetlinkSocket, action: KernelAction) -> None:
         match action:
             case AddLink():
                 self._add_link(kernel, action)
             case AdoptLink(name):
-                ask(kernel, links.RTM_NEWLINK, links.mark_link(find_index(kernel, name), self._marks.alias))
+                self._change_link(kernel, links.set_alias(require_link(kernel, name), self._mark.alias))
             case SetLinkUp(name):
-                ask(kernel, links.RTM_NEWLINK, links.raise_link(find_index(kernel, name)))
+                self._change_link(kernel, links.set_up(require_link(kernel, name)))
             case SetMtu(name, mtu):
-                ask(kernel, links.RTM_NEWLINK, links.set_mtu(find_index(kernel, name), mtu))
+                self._change_link(kernel, links.set_mtu(require_link(kernel, name), mtu))
             case SetMacvlanMode(name, mode):
-                ask(kernel, links.RTM_NEWLINK, links.set_macvlan_mode(find_index(kernel, name), mode))
+                self._change_link(kernel, links.set_macvlan_mode(require_link(kernel, name), mode))
             case DeleteLink(index, _):
-                ask(kernel, links.RTM_DELLINK, links.link(index), unless=GONE)
+                change(kernel, links.RTM_DELLINK, links.encode_link(index), ignored=NOT_FOUND)
             case AddAddress(name, interface):
-                # "replace" marks an address that is there without our protocol number.
-                body = links.address(interface, find_index(kernel, name), self._marks.protocol)
-                ask(kernel, links.RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE)
+                # "replace" also sets the protocol of an address that exists without it.
+                body = links.encode_address(interface, require_link(kernel, name), self._mark.protocol)
+                change(kernel, links.RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE)
             case DeleteAddress(name, interface):
-                ask(kernel, links.RTM_DELADDR, links.address(interface, find_index(kernel, name)), unless=GONE)
+                body = links.encode_address(interface, require_link(kernel, name))
+                change(kernel, links.RTM_DELADDR, body, ignored=NOT_FOUND)
             case AddPolicyRule(rule):
-                # Without NLM_F_EXCL the kernel would keep the same rule twice; one of another protocol is no hindrance.
+                # Without NLM_F_EXCL the kernel adds duplicates; with it, a rule of another protocol does not conflict.
                 flags = NLM_F_CREATE | NLM_F_EXCL
-                ask(kernel, rule_messages.RTM_NEWRULE, rule_messages.rule(rule), flags, unless={errno.EEXIST})
+                change(kernel, rules.RTM_NEWRULE, rules.encode_rule(rule), flags, ignored={errno.EEXIST})
             case DeletePolicyRule(rule):
-                ask(kernel, rule_messages.RTM_DELRULE, rule_messages.rule(rule), unless=GONE)
+                change(kernel, rules.RTM_DELRULE, rules.encode_rule(rule), ignored=NOT_FOUND)
             case SetSysctl(name, key, value):
                 self._sysctls.write(name, key, value)
 
-    def _add_link(self, kernel: NetlinkSocket, action: AddLink) -> None:
-        """Make the link, then name and mark it in one message: no crash leaves a link of that name unmarked.
+    def _change_link(self, kernel: NetlinkSocket, body: bytes, flags: int = 0) -> None:
+        change(kernel, links.RTM_NEWLINK, body, flags)
 
-        The kernel takes an alias only from a change of a link (do_setlink), not at its creation.
+    def _add_link(self, kernel: NetlinkSocket, action: AddLink) -> None:
+        """Create the link, then set its name and alias in one message: no crash leaves a link of that name unmarked.
+
+        The kernel accepts an alias only when a link is changed (do_setlink), not when it is created.
         """
         unfinished = f"{action.name[:11]}.new"
         if find_link(kernel, unfinished) is None:
-            parent = find_index(kernel, action.parent)
-            body = links.new_link(unfinished, parent, action.kind, action.mode, action.mac)
-            ask(kernel, links.RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
-        index = find_index(kernel, unfinished)
-        ask(kernel, links.RTM_NEWLINK, links.mark_link(index, self._marks.alias, action.name))
+            parent = require_link(kernel, action.parent)
+            body = links.add_link(unfinished, parent, action.kind, action.mode, action.mac)
+            self._change_link(kernel, body, NLM_F_CREATE | NLM_F_EXCL)
+        index = require_link(kernel, unfinished)
+        self._change_link(kernel, links.set_alias(index, self._mark.alias, action.name))
 
 
 def kernel_release() -> tuple[int, int]:

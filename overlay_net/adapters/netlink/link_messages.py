@@ -4,7 +4,14 @@ import socket
 import struct
 from ipaddress import IPv4Interface, IPv6Interface
 
-from overlay_net.adapters.netlink.codec import U32, attribute, attributes
+from overlay_net.adapters.netlink.codec import (
+    attribute,
+    attribute_text,
+    attribute_u32,
+    attributes,
+    parse_text,
+    parse_u32,
+)
 from overlay_net.model.kernel import Address, Link
 from overlay_net.model.net import IpInterface
 
@@ -23,7 +30,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE = 1, 2, 1, 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
 MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
 IPVLAN_MODE_L2 = 0
-"""The link answers ARP; the kernel's own default, L3, does not (networking/ipvlan.rst)."""
+"""The link answers ARP; in the kernel's default mode, L3, it does not (networking/ipvlan.rst)."""
 RTEXT_FILTER_SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_PROTO = 1, 2, 8, 11
 IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
@@ -31,7 +38,7 @@ IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
 
 def dump_links() -> bytes:
     """The body of RTM_GETLINK for all links, without their counters."""
-    return IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
+    return encode_link(0) + attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 
 def dump_addresses() -> bytes:
@@ -42,99 +49,94 @@ def dump_addresses() -> bytes:
 def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
     found = dict(attributes(body, IFINFOMSG.size))
-    nature = dict(attributes(found.get(IFLA_LINKINFO, b""), 0))
-    kind = _text(nature[IFLA_INFO_KIND]) if IFLA_INFO_KIND in nature else None
+    link_info = dict(attributes(found.get(IFLA_LINKINFO, b"")))
+    kind = parse_text(link_info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in link_info else None
     return Link(
         index=index,
-        name=_text(found[IFLA_IFNAME]),
+        name=parse_text(found[IFLA_IFNAME]),
         kind=kind,
-        parent=U32.unpack(found[IFLA_LINK])[0] if IFLA_LINK in found else None,
-        alias=_text(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else None,
+        parent=parse_u32(found, IFLA_LINK, 0) if IFLA_LINK in found else None,
+        alias=parse_text(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else None,
         up=bool(flags & IFF_UP),
-        mtu=U32.unpack(found[IFLA_MTU])[0] if IFLA_MTU in found else 0,
+        mtu=parse_u32(found, IFLA_MTU, 0),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
-        mode=_macvlan_mode(nature.get(IFLA_INFO_DATA, b"")) if kind == "macvlan" else "",
+        mode=_macvlan_mode(link_info.get(IFLA_INFO_DATA, b"")) if kind == "macvlan" else "",
     )
 
 
 def _macvlan_mode(data: bytes) -> str:
-    number = dict(attributes(data, 0)).get(IFLA_MACVLAN_MODE)
-    return MACVLAN_MODE_NAMES.get(U32.unpack(number)[0], "") if number else ""
+    return MACVLAN_MODE_NAMES.get(parse_u32(dict(attributes(data)), IFLA_MACVLAN_MODE, 0), "")
 
 
 def parse_address(body: bytes) -> Address | None:
-    """None for an address of another family than IPv4 and IPv6."""
+    """None for a family other than IPv4 and IPv6."""
     family, prefix, flags, scope, link = IFADDRMSG.unpack_from(body)
     found = dict(attributes(body, IFADDRMSG.size))
-    if IFA_FLAGS in found:
-        (flags,) = U32.unpack(found[IFA_FLAGS])
+    flags = parse_u32(found, IFA_FLAGS, flags)
     # IFA_LOCAL is the address itself; IFA_ADDRESS is the peer's on a point-to-point link (linux/if_addr.h).
     own = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
     if own is None or family not in (socket.AF_INET, socket.AF_INET6):
         return None
     interface = IPv4Interface((own, prefix)) if family == socket.AF_INET else IPv6Interface((own, prefix))
     protocol = found.get(IFA_PROTO, b"\0")[0]
-    # The kernel leaves a failed one tentative (addrconf_dad_stop), and uses an optimistic one meanwhile (RFC 4429).
+    # A failed address stays tentative (addrconf_dad_stop); an optimistic one is in use during DAD (RFC 4429).
     failed = interface.version == 6 and bool(flags & IFA_F_DADFAILED)
-    asking = interface.version == 6 and bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC
+    tentative = interface.version == 6 and bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC
     return Address(
         link,
         interface,
         protocol or None,
         link_local=scope >= RT_SCOPE_LINK,
-        tentative=asking and not failed,
+        tentative=tentative and not failed,
         dad_failed=failed,
     )
 
 
-def new_link(name: str, parent: int, kind: str, mode: str, mac: str) -> bytes:
-    """The body of RTM_NEWLINK for a macvlan or an ipvlan over a link."""
+def add_link(name: str, parent: int, kind: str, mode: str, mac: str) -> bytes:
+    """The body of RTM_NEWLINK that creates a macvlan or an ipvlan on the parent link."""
     if kind == "macvlan":
-        data = attribute(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODES[mode]))
+        data = attribute_u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])
     else:
         data = attribute(IFLA_IPVLAN_MODE, struct.pack("=H", IPVLAN_MODE_L2))
-    own = attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac and kind == "macvlan" else b""
-    named = attribute(IFLA_IFNAME, name.encode() + b"\0") + attribute(IFLA_LINK, U32.pack(parent))
-    return link(0) + named + own + _nature(kind, data)
+    own_mac = attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac and kind == "macvlan" else b""
+    name_and_parent = attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_LINK, parent)
+    return encode_link(0) + name_and_parent + own_mac + _link_info(kind, data)
 
 
 def set_macvlan_mode(index: int, mode: str) -> bytes:
     """The body of RTM_NEWLINK that changes the mode of a macvlan."""
-    return link(index) + _nature("macvlan", attribute(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODES[mode])))
+    return encode_link(index) + _link_info("macvlan", attribute_u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode]))
 
 
 def set_mtu(index: int, mtu: int) -> bytes:
     """The body of RTM_NEWLINK that changes a link's MTU."""
-    return link(index) + attribute(IFLA_MTU, U32.pack(mtu))
+    return encode_link(index) + attribute_u32(IFLA_MTU, mtu)
 
 
-def _nature(kind: str, data: bytes) -> bytes:
+def _link_info(kind: str, data: bytes) -> bytes:
     return attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()) + attribute(IFLA_INFO_DATA, data))
 
 
-def mark_link(index: int, alias: str, name: str | None = None) -> bytes:
-    """The body of RTM_NEWLINK that gives a link its alias, and its name in the same step."""
-    named = attribute(IFLA_IFNAME, name.encode() + b"\0") if name is not None else b""
-    return link(index) + named + attribute(IFLA_IFALIAS, alias.encode())
+def set_alias(index: int, alias: str, name: str | None = None) -> bytes:
+    """The body of RTM_NEWLINK that sets the alias of a link, and with ``name`` renames it in the same step."""
+    rename = attribute_text(IFLA_IFNAME, name) if name is not None else b""
+    return encode_link(index) + rename + attribute(IFLA_IFALIAS, alias.encode())
 
 
-def raise_link(index: int) -> bytes:
-    """The body of RTM_NEWLINK that sets a link up."""
+def set_up(index: int) -> bytes:
+    """The body of RTM_NEWLINK that brings a link up."""
     return IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP)
 
 
-def link(index: int) -> bytes:
+def encode_link(index: int) -> bytes:
+    """The body of RTM_DELLINK, and the beginning of RTM_NEWLINK."""
     return IFINFOMSG.pack(0, 0, index, 0, 0)
 
 
-def address(interface: IpInterface, on: int, protocol: int | None = None) -> bytes:
+def encode_address(interface: IpInterface, link: int, protocol: int | None = None) -> bytes:
     """The body of RTM_NEWADDR and RTM_DELADDR."""
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
-    head = IFADDRMSG.pack(family, interface.network.prefixlen, 0, 0, on)
+    head = IFADDRMSG.pack(family, interface.network.prefixlen, 0, 0, link)
     mark = attribute(IFA_PROTO, bytes([protocol])) if protocol is not None else b""
     own = interface.ip.packed
     return head + attribute(IFA_LOCAL, own) + attribute(IFA_ADDRESS, own) + mark
-
-
-def _text(payload: bytes) -> str:
-    return payload.rstrip(b"\0").decode(errors="replace")

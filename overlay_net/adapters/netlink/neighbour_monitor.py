@@ -1,6 +1,6 @@
-"""Tells of neighbours that the kernel gave up: nobody answered for them (NUD_FAILED), or their entry was removed.
+"""Reports neighbours that the kernel could not resolve (NUD_FAILED), or whose entry was removed.
 
-On a socket of its own: a burst of these must not drown what the other monitor hears, and one that is lost is no loss.
+It has a socket of its own: a burst of these must not crowd out the messages for Monitor, and losing one is harmless.
 """
 
 import socket
@@ -23,7 +23,7 @@ RECEIVE_BUFFER = 2**20
 
 
 class NeighbourMonitor:
-    """``lost`` is called on the event loop with each address that the kernel gave up."""
+    """``lost`` is called on the event loop with the address of each neighbour that was lost."""
 
     def __init__(self, lost: Callable[[IpAddress], None]) -> None:
         self._lost = lost
@@ -31,24 +31,24 @@ class NeighbourMonitor:
     async def run(self) -> None:
         """Listen until cancelled."""
 
-        def heard(data: bytes) -> bool:
-            for address in given_up(data):
+        def received(data: bytes) -> bool:
+            for address in lost_neighbours(data):
                 self._lost(address)
             return False
 
-        await Notifications(RTMGRP_NEIGH, RECEIVE_BUFFER, heard, lambda: None).run()
+        await Notifications(RTMGRP_NEIGH, RECEIVE_BUFFER, received, lambda: None).run()
 
 
-def given_up(data: bytes) -> Iterator[IpAddress]:
+def lost_neighbours(data: bytes) -> Iterator[IpAddress]:
     for kind, _, _, start, end in messages(data):
         if kind not in (RTM_NEWNEIGH, RTM_DELNEIGH):
             continue
         family, _, state, _, _ = NDMSG.unpack_from(data, start)
         if kind == RTM_NEWNEIGH and not state & NUD_FAILED:
             continue
-        packed = dict(attributes(data, start + NDMSG.size, end)).get(NDA_DST, b"")
-        # Entries of a bridge are of another family.
-        if family == socket.AF_INET and len(packed) == 4:
-            yield IPv4Address(packed)
-        elif family == socket.AF_INET6 and len(packed) == 16:
-            yield IPv6Address(packed)
+        address = dict(attributes(data, start + NDMSG.size, end)).get(NDA_DST, b"")
+        # Entries of a bridge have another family.
+        if family == socket.AF_INET and len(address) == 4:
+            yield IPv4Address(address)
+        elif family == socket.AF_INET6 and len(address) == 16:
+            yield IPv6Address(address)

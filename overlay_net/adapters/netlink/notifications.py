@@ -1,4 +1,4 @@
-"""A socket for what the kernel announces by itself (rtnetlink multicast), and for nothing else."""
+"""A socket for the notifications of the kernel (rtnetlink multicast)."""
 
 import array
 import asyncio
@@ -14,41 +14,43 @@ from overlay_net.adapters.netlink.socket import set_receive_buffer
 
 log = logging.getLogger(__name__)
 
-MESSAGES_IN_A_ROW = 256
-"""Some milliseconds of reading before others have their turn on the event loop."""
+DATAGRAMS_AT_ONCE = 256
+"""Some milliseconds of reading before the event loop runs other tasks."""
+DATAGRAM = 64 * 1024
 PAUSE = 1.0
 """Seconds before a broken socket is replaced."""
 
 SO_ATTACH_FILTER: Final = 26
-# linux/bpf_common.h: load a word (as big-endian), jump if equal, return; struct nlmsghdr has the port at this offset.
+# linux/bpf_common.h: load a word (as big-endian), jump if equal, return.
 BPF_LD_W_ABS, BPF_JEQ, BPF_RET = 0x20, 0x15, 0x06
-PORT_OFFSET: Final = 12
-WHOLE: Final = 0xFFFFFFFF
+NLMSG_PORT: Final = 12
+"""Offset of the port in struct nlmsghdr."""
+WHOLE_PACKET: Final = 0xFFFFFFFF
 
-Heard = Callable[[bytes], bool]
-"""Given a datagram, whether the kernel itself will be looked at: then what was announced by now needs no reading."""
+OnDatagram = Callable[[bytes], bool]
+"""Returns whether the kernel will be observed because of the datagram: then the pending ones need no reading."""
 
 
 class Notifications:
-    """Gives each datagram to ``heard``; a broken socket is replaced.
+    """Passes each datagram to ``received``; a broken socket is replaced.
 
-    ``groups`` is a bit mask of RTMGRP_*. ``missed`` is called when something may have been announced that was not
-    heard: at the beginning, after a break, when the kernel dropped messages (ENOBUFS), and for what was passed over.
+    ``groups`` is a bit mask of RTMGRP_*. ``missed`` is called when notifications may have been missed: at the start,
+    after an interruption, when the kernel dropped messages (ENOBUFS), and when pending ones were discarded.
     """
 
-    def __init__(self, groups: int, receive_buffer: int, heard: Heard, missed: Callable[[], None]) -> None:
+    def __init__(self, groups: int, receive_buffer: int, received: OnDatagram, missed: Callable[[], None]) -> None:
         self._groups = groups
         self._receive_buffer = receive_buffer
-        self._heard = heard
+        self._received = received
         self._missed = missed
-        self._ignored = 0
+        self._ignored_port = 0
         self._socket: socket.socket | None = None
 
     def ignore(self, port: int) -> None:
-        """From now on not to hear of what the netlink socket of this port asked for; 0 is none."""
-        self._ignored = port
+        """Do not receive notifications of changes made through the netlink socket of this port; 0: of no socket."""
+        self._ignored_port = port
         if self._socket is not None:
-            _deafen(self._socket, port)
+            _filter_out(self._socket, port)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -56,7 +58,7 @@ class Notifications:
             try:
                 await self._listen()
             except OSError as error:
-                log.warning("the kernel's notifications were interrupted: %s", error)
+                log.warning("kernel notifications interrupted", extra={"error": str(error)})
             finally:
                 self._socket = None
             self._missed()
@@ -64,48 +66,49 @@ class Notifications:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as channel:
-            set_receive_buffer(channel, self._receive_buffer)
-            _deafen(channel, self._ignored)
-            channel.bind((0, self._groups))
-            self._socket = channel
-            # What changed before the socket listened was not heard.
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+        with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as connection:
+            set_receive_buffer(connection, self._receive_buffer)
+            _filter_out(connection, self._ignored_port)
+            connection.bind((0, self._groups))
+            self._socket = connection
+            # Changes before the bind were not announced to this socket.
             self._missed()
             while True:
                 try:
-                    if self._heard(await loop.sock_recv(channel, 65536)):
-                        await self._pass_over(channel)
+                    if self._received(await loop.sock_recv(connection, DATAGRAM)):
+                        await self._discard_pending(connection)
                 except OSError as error:
                     if error.errno != errno.ENOBUFS:
                         raise
-                    # Messages were dropped; the socket goes on.
+                    # Messages were dropped; the socket keeps working.
                     self._missed()
 
-    async def _pass_over(self, channel: socket.socket) -> None:
-        """Take all that waits: a thousand routes announce themselves in a thousand messages."""
+    async def _discard_pending(self, connection: socket.socket) -> None:
+        """A thousand changed routes are a thousand datagrams."""
         while True:
-            taken = 0
+            discarded = 0
             with contextlib.suppress(BlockingIOError):
-                while taken < MESSAGES_IN_A_ROW:
-                    channel.recv(65536)
-                    taken += 1
-            if taken:
-                # A look that has begun meanwhile was too early for these.
+                while discarded < DATAGRAMS_AT_ONCE:
+                    connection.recv(DATAGRAM)
+                    discarded += 1
+            if discarded:
+                # An observation that has started since may not include these changes.
                 self._missed()
-            if taken < MESSAGES_IN_A_ROW:
+            if discarded < DATAGRAMS_AT_ONCE:
                 return
             await asyncio.sleep(0)
 
 
-def _deafen(channel: socket.socket, port: int) -> None:
-    """Let the kernel drop what the socket of that port caused, before it wakes anybody.
+def _filter_out(connection: socket.socket, port: int) -> None:
+    """Let the kernel drop notifications of changes made through that port before they wake this process.
 
-    A message says on whose request something changed (nlmsg_pid), and 0 for what the kernel did by itself.
+    The header has the port of the socket that requested the change (nlmsg_pid), or 0 for the kernel's own changes.
     """
     (as_loaded,) = struct.unpack(">I", struct.pack("=I", port))
-    asked = ((BPF_LD_W_ABS, 0, 0, PORT_OFFSET), (BPF_JEQ, 0, 1, as_loaded), (BPF_RET, 0, 0, 0))
-    program = (*(asked if port else ()), (BPF_RET, 0, 0, WHOLE))
-    # struct sock_filter; the kernel copies them while it is told where they are (struct sock_fprog).
-    steps = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
-    address, _ = steps.buffer_info()
-    channel.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))
+    drop = ((BPF_LD_W_ABS, 0, 0, NLMSG_PORT), (BPF_JEQ, 0, 1, as_loaded), (BPF_RET, 0, 0, 0))
+    program = (*(drop if port else ()), (BPF_RET, 0, 0, WHOLE_PACKET))
+    # An array of struct sock_filter; the kernel copies it during the call (struct sock_fprog has its address).
+    instructions = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
+    address, _ = instructions.buffer_info()
+    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))

@@ -1,25 +1,26 @@
-"""What a kernel is asked over its socket: one change, or all its links, addresses or rules."""
+"""Requests to the kernel over a netlink socket: one change, or a dump of all links, addresses or policy rules."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from overlay_net.adapters.netlink import link_messages as links
-from overlay_net.adapters.netlink import rule_messages
+from overlay_net.adapters.netlink import rule_messages as rules
 from overlay_net.adapters.netlink.codec import messages
 from overlay_net.adapters.netlink.socket import NetlinkSocket
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link
 from overlay_net.model.policy_rule import PolicyRule
 
-GONE = {errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT}
-"""What a deletion of something that is not there is refused with."""
-NO_RULES = {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}
-"""What a kernel says that was built without policy routing."""
+NOT_FOUND = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
+"""How the kernel refuses to delete what does not exist."""
+NO_POLICY_ROUTING = frozenset({errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
+"""The answer of a kernel that was built without policy routing."""
 
 
-def ask(kernel: NetlinkSocket, kind: int, body: bytes, flags: int = 0, unless: Iterable[int] = ()) -> None:
+def change(kernel: NetlinkSocket, kind: int, body: bytes, flags: int = 0, ignored: Container[int] = ()) -> None:
+    """Raises KernelError, except for the error numbers in ``ignored``."""
     for refusal in kernel.request([(kind, flags, body)]).values():
-        if refusal.code not in unless:
+        if refusal.code not in ignored:
             raise KernelError(refusal.text, code=refusal.code)
 
 
@@ -29,14 +30,16 @@ def list_links(kernel: NetlinkSocket) -> list[Link]:
 
 
 def find_link(kernel: NetlinkSocket, name: str) -> int | None:
+    """The index of a link."""
     return next((link.index for link in list_links(kernel) if link.name == name), None)
 
 
-def find_index(kernel: NetlinkSocket, name: str) -> int:
-    found = find_link(kernel, name)
-    if found is None:
+def require_link(kernel: NetlinkSocket, name: str) -> int:
+    """The index of a link. Raises KernelError where there is none of that name."""
+    index = find_link(kernel, name)
+    if index is None:
         raise KernelError(f"no link {name}", code=errno.ENODEV)
-    return found
+    return index
 
 
 def list_addresses(kernel: NetlinkSocket) -> list[Address]:
@@ -46,20 +49,21 @@ def list_addresses(kernel: NetlinkSocket) -> list[Address]:
 
 
 def list_rules(kernel: NetlinkSocket) -> list[PolicyRule]:
+    """None on a kernel without policy routing."""
     try:
-        answer = kernel.dump(rule_messages.RTM_GETRULE, rule_messages.dump_rules())
+        answer = kernel.dump(rules.RTM_GETRULE, rules.dump_rules())
     except KernelError as error:
-        if error.code in NO_RULES:
+        if error.code in NO_POLICY_ROUTING:
             return []
         raise
-    found = (rule_messages.rule_of(body) for body in _bodies(answer, rule_messages.RTM_NEWRULE))
+    found = (rules.parse_rule(body) for body in _bodies(answer, rules.RTM_NEWRULE))
     return [rule for rule in found if rule is not None]
 
 
-def _bodies(datagrams: Iterable[bytes], desired: int) -> list[bytes]:
+def _bodies(datagrams: Iterable[bytes], message_type: int) -> list[bytes]:
     return [
         datagram[start:end]
         for datagram in datagrams
         for kind, _, _, start, end in messages(datagram)
-        if kind == desired
+        if kind == message_type
     ]

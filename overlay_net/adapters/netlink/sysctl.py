@@ -7,7 +7,7 @@ from pathlib import Path
 from overlay_net.model.errors import KernelError
 
 KEYS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries", "ipv6.accept_ra", "ipv6.accept_dad")
-"""Of ``net.ipv4.conf.<link>``, unless they say ``ipv6.``."""
+"""Below ``net.ipv4.conf.<link>``; those with ``ipv6.`` below ``net.ipv6.conf.<link>``."""
 
 
 class Sysctls:
@@ -20,41 +20,38 @@ class Sysctls:
         for link in links:
             for key in KEYS:
                 try:
-                    values[link, key] = _content(f"{self._base}/{_place(link, key)}")
+                    values[link, key] = _read_file(f"{self._base}/{_path_below_base(link, key)}")
                 except OSError:
-                    # The link is not there, or went away between two reads: its values are not known.
+                    # The link does not exist, or was deleted between two reads: its values are unknown.
                     continue
         return values
 
     def write(self, link: str, key: str, value: str) -> None:
-        """Raises KernelError. A kernel without IPv6 has nothing of it to be set."""
+        """Raises KernelError. IPv6 sysctls are skipped on a kernel without IPv6."""
         family, _ = split_key(key)
         if family == "ipv6" and not (self._base / family).exists():
             return
         try:
-            self._path(link, key).write_text(value, encoding="ascii")
+            (self._base / _path_below_base(link, key)).write_text(value, encoding="ascii")
         except OSError as error:
             raise KernelError(error.strerror or str(error), code=error.errno or 0) from None
 
-    def _path(self, link: str, key: str) -> Path:
-        return self._base / _place(link, key)
 
-
-def _place(link: str, key: str) -> str:
+def _path_below_base(link: str, key: str) -> str:
     family, name = split_key(key)
     return f"{family}/conf/{link}/{name}"
 
 
-def _content(path: str) -> str:
-    # Read every second: through pathlib it takes several times as long.
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _read_file(path: str) -> str:
+    # Called for every sysctl each second: pathlib takes several times as long.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(number, 64).decode("ascii", "replace").strip()
+        return os.read(descriptor, 64).decode("ascii", "replace").strip()
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """("ipv4", "rp_filter") of ``rp_filter``, ("ipv6", "accept_ra") of ``ipv6.accept_ra``."""
+    """``rp_filter`` -> ("ipv4", "rp_filter"), ``ipv6.accept_ra`` -> ("ipv6", "accept_ra")."""
     family, _, name = key.rpartition(".")
     return family or "ipv4", name

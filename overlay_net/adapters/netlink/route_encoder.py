@@ -1,0 +1,141 @@
+"""model.kernel.Route -> the bodies of RTM_NEWROUTE and RTM_DELROUTE."""
+
+import socket
+import struct
+
+from overlay_net.adapters.netlink.codec import attribute, attribute_u32
+from overlay_net.adapters.netlink.route_messages import (
+    ADDRESS_SIZES,
+    DST_HEADERS,
+    KINDS,
+    RT_SCOPE_LINK,
+    RT_SCOPE_NOWHERE,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_COMPAT,
+    RTA_GATEWAY,
+    RTA_METRICS,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+    RTA_TABLE,
+    RTA_VIA,
+    RTAX_ADVMSS,
+    RTAX_MTU,
+    RTMSG,
+    RTNEXTHOP,
+    RTNH_F_ONLINK,
+    kernel_metric,
+    route_family,
+)
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import NextHop, Route, RouteInfo, RouteKind
+from overlay_net.model.route_key import number_of, prefix_of, version_of
+
+MTU_LIMIT, ADVMSS_LIMIT = 65520, 65495
+"""The kernel silently lowers higher values (ip_metrics_convert), so the route would never be as desired."""
+
+KIND_NUMBERS: dict[RouteKind | None, int] = {kind: number for number, kind in KINDS.items()}
+
+_ALL_BUT_SUBNET = (1 << 80) - 1
+"""Of a route key: prefix length, IP version, metric and table."""
+
+
+class RouteEncoder:
+    """Encodes many routes; they must stay alive as long as the encoder.
+
+    Thousands of routes differ in little but their subnet: everything else is packed once for each set of values. The
+    subnet's bytes come last, as the order of attributes does not matter.
+    """
+
+    def __init__(self) -> None:
+        self._templates: dict[tuple[int, int], tuple[bytes, int]] = {}
+        """(id of the RouteInfo, or protocol; key without the subnet) -> the bytes before the subnet, and its size."""
+
+    def new(self, route: Route) -> bytes:
+        """Raises KernelError for a route that no kernel accepts."""
+        route_key = route.route_key
+        # By identity, as hashing an address is slow: at worst the same is packed twice.
+        key = (id(route.info), route_key & _ALL_BUT_SUBNET)
+        found = self._templates.get(key)
+        if found is None:
+            found = self._templates[key] = (_new_route(route), ADDRESS_SIZES[version_of(route_key)])
+        template, size = found
+        return template + number_of(route_key).to_bytes(size, "big")
+
+    def delete(self, route: Route) -> bytes:
+        """For the route of this table, metric, subnet and protocol, whatever its next hops.
+
+        The kernel takes an IPv4 metric of 0 as "any" (fib_nh_match), and deletes the lowest one of that protocol.
+        """
+        route_key = route.route_key
+        key = (route.info.protocol, route_key & _ALL_BUT_SUBNET)
+        found = self._templates.get(key)
+        if found is None:
+            version = version_of(route_key)
+            # A scope of "nowhere" and a type of 0 match any (fib_table_delete).
+            head = _head(route, RT_SCOPE_NOWHERE, 0, 0)
+            template = head + attribute_u32(RTA_PRIORITY, kernel_metric(route)) + DST_HEADERS[version]
+            found = self._templates[key] = (template, ADDRESS_SIZES[version])
+        template, size = found
+        return template + number_of(route_key).to_bytes(size, "big")
+
+
+def _new_route(route: Route) -> bytes:
+    """All of RTM_NEWROUTE but the bytes of the subnet."""
+    hops = route.next_hops
+    if route.kind is None or (route.kind == "unicast") != bool(hops):
+        raise KernelError(f"a route of kind {route.kind} cannot have {len(hops)} next hops")
+    # Scope "link": the destination itself is on the link. The kernel checks gateways against the scope.
+    scope = RT_SCOPE_LINK if hops and all(hop.gateway is None for hop in hops) else RT_SCOPE_UNIVERSE
+    flags = RTNH_F_ONLINK if len(hops) == 1 and hops[0].on_link else 0
+    parts = [_head(route, scope, KIND_NUMBERS[route.kind], flags)]
+    if route.metric:
+        parts.append(attribute_u32(RTA_PRIORITY, route.metric))
+    if route.source is not None:
+        parts.append(attribute(RTA_PREFSRC, route.source.packed))
+    version = version_of(route.route_key)
+    parts += (_metrics(route.info), _next_hops(hops, version), DST_HEADERS[version])
+    return b"".join(parts)
+
+
+def _head(route: Route, scope: int, kind: int, flags: int) -> bytes:
+    table = route.table if route.table < 256 else RT_TABLE_COMPAT
+    prefix = prefix_of(route.route_key)
+    head = RTMSG.pack(route_family(route), prefix, 0, 0, table, route.protocol, scope, kind, flags)
+    return head + attribute_u32(RTA_TABLE, route.table)
+
+
+def _metrics(info: RouteInfo) -> bytes:
+    if not (info.mtu or info.advmss):
+        return b""
+    if info.mtu > MTU_LIMIT or info.advmss > ADVMSS_LIMIT:
+        raise KernelError(f"the MTU must be at most {MTU_LIMIT}, the advertised MSS at most {ADVMSS_LIMIT}")
+    metrics = ((RTAX_MTU, info.mtu), (RTAX_ADVMSS, info.advmss))
+    return attribute(RTA_METRICS, b"".join(attribute_u32(kind, value) for kind, value in metrics if value))
+
+
+def _next_hops(hops: tuple[NextHop, ...], version: int) -> bytes:
+    if len(hops) > 1:
+        return attribute(RTA_MULTIPATH, b"".join(_rtnexthop(hop, version) for hop in hops))
+    return b"".join(_gateway(hop, version) + attribute_u32(RTA_OIF, hop.link) for hop in hops)
+
+
+def _gateway(hop: NextHop, version: int) -> bytes:
+    gateway = hop.gateway
+    if gateway is None:
+        return b""
+    if gateway.version == version:
+        return attribute(RTA_GATEWAY, gateway.packed)
+    if gateway.version == 4:
+        raise KernelError(f"an IPv6 route cannot use the IPv4 gateway {gateway}")
+    # struct rtvia: the family of the gateway, then its address (RFC 5549; Linux 5.2).
+    return attribute(RTA_VIA, struct.pack("=H", socket.AF_INET6) + gateway.packed)
+
+
+def _rtnexthop(hop: NextHop, version: int) -> bytes:
+    if not 1 <= hop.weight <= 256:
+        raise KernelError(f"the weight of a next hop must be 1 to 256, not {hop.weight}")
+    gateway = _gateway(hop, version)
+    flags = RTNH_F_ONLINK if hop.on_link else 0
+    return RTNEXTHOP.pack(RTNEXTHOP.size + len(gateway), flags, hop.weight - 1, hop.link) + gateway
