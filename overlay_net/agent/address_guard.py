@@ -135,7 +135,7 @@ class AddressGuard:
 
     def _reject(self, action: AddAddress, mac: str) -> NoReturn:
         self._rejected = AddressInUse(action.interface.ip, mac)
-        # Two nodes that were assigned one address at the same moment must not probe in step for ever.
+        # Two nodes that were assigned one address at the same moment must not probe in step indefinitely.
         self._probe_again_at = self._clock() + PROBE_AGAIN * random.uniform(1, 1.5)
         log.warning(
             "address conflict; not configuring the address",

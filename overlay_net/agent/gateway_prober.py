@@ -11,62 +11,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
-from overlay_net.adapters.neighbours import Mac, is_running
-from overlay_net.adapters.ping import connects, echo
+from overlay_net.agent.gateway_probe import GatewayProbe, describe_failure, probe_timeout
 from overlay_net.domain.kernel.gateway_health import GatewayHealth, Target, after
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import HealthCheck
 from overlay_net.model.net import IpAddress
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_SHARE: Final = 0.4
-SHORTEST_TIMEOUT: Final = 0.1
-LONGEST_TIMEOUT: Final = 2.0
 JITTER: Final = 0.1
 """Share of the interval by which a probe may be early. Never late: the time to detect a failure is promised."""
-
-
-class Resolve(Protocol):
-    """The MAC that answers for ``target`` on the link, or None; raises KernelError: not known."""
-
-    async def __call__(self, link: str, target: IpAddress, source: IpAddress, timeout: float) -> Mac | None: ...
-
-
-class GatewayProbe(Protocol):
-    """Whether the gateway answered; raises KernelError: not known, because of this node itself."""
-
-    async def __call__(self, target: Target, timeout: float) -> bool: ...
-
-
-def gateway_probe(resolve: Resolve) -> GatewayProbe:
-    """A probe by ARP (IPv6: neighbour solicitation), ICMP echo or TCP connect, according to the target's check."""
-
-    async def probe(target: Target, timeout: float) -> bool:
-        require_running(target.link)
-        match target.check.kind:
-            case "arp":
-                answered = await resolve(target.link, target.address, target.source, timeout) is not None
-            case "icmp":
-                answered = await echo(target.address, target.source, target.link, timeout)
-            case "tcp":
-                answered = await connects(target.address, target.check.port, target.source, target.link, timeout)
-            case "none":
-                return True
-        if not answered:
-            # The link may have gone down meanwhile, which is not the gateway's fault.
-            require_running(target.link)
-        return answered
-
-    return probe
-
-
-def require_running(link: str) -> None:
-    """Raises KernelError unless the link is up and has a carrier."""
-    if not is_running(link):
-        raise KernelError(f"{link} is down or has no carrier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +108,7 @@ class GatewayProber:
 
     async def _run(self, target: Target, probing: _Probing) -> None:
         loop = asyncio.get_running_loop()
-        # Nodes that start together must not probe in step for ever.
+        # Nodes that start together must not probe in step indefinitely.
         await asyncio.sleep(random.uniform(0, target.check.interval))
         due = loop.time()
         while True:
@@ -220,18 +175,3 @@ def _end_pause(pause: "asyncio.Future[None]") -> None:
 
 def _log_fields(target: Target) -> dict[str, object]:
     return {"gateway": str(target.address), "link": target.link}
-
-
-def probe_timeout(check: HealthCheck) -> float:
-    """Seconds."""
-    return min(max(check.interval * TIMEOUT_SHARE, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-
-
-def describe_failure(target: Target) -> str:
-    match target.check.kind:
-        case "tcp":
-            return f"no TCP connection to port {target.check.port} on {target.link}"
-        case "icmp":
-            return f"no answer to ICMP echo on {target.link}"
-        case _:
-            return f"no answer to {'ARP' if target.address.version == 4 else 'neighbour solicitation'} on {target.link}"

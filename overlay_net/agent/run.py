@@ -13,7 +13,8 @@ from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint, Storage
-from overlay_net.agent.gateway_prober import GatewayProber, gateway_probe
+from overlay_net.agent.gateway_probe import gateway_probe
+from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent

@@ -13,7 +13,8 @@ import uvloop
 
 from lab.net.namespaces import Namespace
 from overlay_net.adapters.ping import checksum, echo_request, is_reply
-from overlay_net.agent.gateway_prober import GatewayProbe, GatewayProber, gateway_probe
+from overlay_net.agent.gateway_probe import GatewayProbe, gateway_probe
+from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.errors import KernelError

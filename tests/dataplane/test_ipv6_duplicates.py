@@ -11,7 +11,8 @@ import pytest
 from overlay_net.adapters.neighbours import link_local
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.agent.address_guard import AddressGuard
-from overlay_net.agent.gateway_prober import GatewayProber, gateway_probe
+from overlay_net.agent.gateway_probe import gateway_probe
+from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent

@@ -11,7 +11,8 @@ import pytest
 
 from overlay_net.adapters.netlink import NeighbourMonitor
 from overlay_net.adapters.netlink.neighbour_monitor import lost_neighbours
-from overlay_net.agent.gateway_prober import GatewayProber, gateway_probe
+from overlay_net.agent.gateway_probe import gateway_probe
+from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.kernel import HealthCheck
