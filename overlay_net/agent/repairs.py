@@ -1,6 +1,5 @@
 """When the agent reacts to a change of the kernel: at once, and later while another process keeps reverting it."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -14,19 +13,20 @@ SETTLE: Final = 0.001
 
 
 class Repairs:
-    """``wake_after`` starts a reconciliation after so many seconds, unless one is due earlier."""
+    """``wake_after`` starts a reconciliation after so many seconds, unless one is due earlier; ``clock``: monotonic."""
 
-    def __init__(self, wake_after: Callable[[float], None]) -> None:
+    def __init__(self, wake_after: Callable[[float], None], clock: Callable[[], float]) -> None:
         self._wake_after = wake_after
+        self._clock = clock
         self._damping = RepairDamping()
 
     def schedule(self) -> None:
         """The kernel was changed by another process."""
-        self._wake_after(SETTLE + self._damping.pause(_now()))
+        self._wake_after(SETTLE + self._damping.pause(self._clock()))
 
     def record(self, action: Mapping[str, object]) -> None:
         """The kernel was changed by this agent; ``action``: the log fields of its last change."""
-        now = _now()
+        now = self._clock()
         was_immediate = not self._damping.pause(now)
         self._damping = self._damping.one_more(now)
         delay = self._damping.pause(now)
@@ -34,7 +34,3 @@ class Repairs:
             log.warning(
                 "another process keeps reverting our changes; backing off", extra={**action, "delay_seconds": delay}
             )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

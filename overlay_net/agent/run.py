@@ -51,7 +51,8 @@ async def run(settings: AgentSettings) -> None:
     metrics.watch_queue("agent", queue)
     store.subscribe(lambda key, _, __: queue.add(key))
     wake = partial(queue.add, name)
-    repairs = Repairs(partial(queue.add_after, name))
+    clock = asyncio.get_running_loop().time
+    repairs = Repairs(partial(queue.add_after, name), clock)
     monitor = Monitor(settings.route_protocol, repairs.schedule)
     checkpoint = NodeCheckpoint(
         checkpoint_storage(settings), settings.checkpoint_max_age, current_moment, unreachable=wake
@@ -77,7 +78,7 @@ async def run(settings: AgentSettings) -> None:
                 guard=AddressGuard(
                     neighbours,
                     mark,
-                    asyncio.get_running_loop().time,
+                    clock,
                     detect=settings.duplicate_detection,
                     announce_every=settings.announce_interval.total_seconds(),
                 ),

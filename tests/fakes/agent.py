@@ -65,6 +65,7 @@ def make_agent(
     async def write_status(overlay: NodeOverlay, report: Report) -> None:
         reports.append(report)
 
+    clock = asyncio.get_running_loop().time
     return NodeAgent(
         kernel,
         store,
@@ -73,9 +74,9 @@ def make_agent(
         mark,
         AgentMetrics(),
         lambda: 60.0,
-        guard=guard or AddressGuard(NoNeighbours(), mark, asyncio.get_running_loop().time),
+        guard=guard or AddressGuard(NoNeighbours(), mark, clock),
         gateways=gateways or GatewayWatch(NoProber()),
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
-        repairs=Repairs(lambda seconds: None),
+        repairs=Repairs(lambda seconds: None, clock),
     )

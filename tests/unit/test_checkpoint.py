@@ -1,4 +1,4 @@
-"""The last desired state: what is kept comes back as it was, and only where it can be believed."""
+"""The checkpoint: it is restored unchanged, and only where it can be trusted."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ STATE = encode_checkpoint(usual())
 STAMP = stamp_bytes(digest(STATE), THEN)
 
 
-def test_what_is_kept_comes_back() -> None:
+def test_saved_checkpoint_is_restored_unchanged() -> None:
     found = decode_checkpoint(STATE, STAMP, "n1")
     assert isinstance(found, Checkpoint)
     assert found.confirmed == THEN
@@ -89,7 +89,7 @@ def test_what_is_kept_comes_back() -> None:
         (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": NOON.isoformat()}), "n1", "Broken"),
     ],
 )
-def test_what_is_not_whole_or_not_ours_is_not_used(
+def test_damaged_foreign_or_unconfirmed_checkpoint_is_unusable(
     state: bytes | None, stamp: bytes | None, node: str, reason: str
 ) -> None:
     found = decode_checkpoint(state, stamp, node)
@@ -108,16 +108,16 @@ def test_what_is_not_whole_or_not_ours_is_not_used(
         pytest.param(30, "boot-1", 5030, None, id="the agent alone was restarted"),
         pytest.param(-1, "boot-2", 20, "ClockJumped", id="a clock without battery"),
         pytest.param(-1, "boot-1", 5001, "ClockJumped", id="the clock was set back"),
-        pytest.param(60, "boot-2", 700, "Stale", id="set back after a boot that is itself too long ago"),
-        pytest.param(60, "boot-1", 5700, "Stale", id="set back within one boot"),
-        pytest.param(86400, "boot-1", 5001, "Stale", id="set forward: cannot be told from a day's sleep"),
+        pytest.param(60, "boot-2", 700, "Stale", id="the clock was set back after a boot too long ago"),
+        pytest.param(60, "boot-1", 5700, "Stale", id="the clock was set back within one boot"),
+        pytest.param(
+            86400, "boot-1", 5001, "Stale", id="the clock was set forward: indistinguishable from a day of suspend"
+        ),
     ],
 )
-def test_what_is_old_or_from_the_future_is_not_trusted(
-    later: float, boot: str, uptime: float, reason: str | None
-) -> None:
-    doubt = distrust(THEN, Moment(NOON + timedelta(seconds=later), boot, uptime), NINE_MINUTES)
-    assert (doubt.reason if doubt else None) == reason
+def test_checkpoint_is_trusted_for_a_limited_time(later: float, boot: str, uptime: float, reason: str | None) -> None:
+    unusable = distrust(THEN, Moment(NOON + timedelta(seconds=later), boot, uptime), NINE_MINUTES)
+    assert (unusable.reason if unusable else None) == reason
 
 
 gateways = st.builds(
@@ -144,7 +144,7 @@ some_routes = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(some_routes, max_size=4), st.sampled_from([None, "192.168.100.4/24", "2001:db8::4/64"]), st.booleans())
-def test_whatever_the_agent_acts_on_survives_the_file(
+def test_desired_state_survives_encoding_and_decoding(
     routes: list[DesiredRoute], address: str | None, reported_only: bool
 ) -> None:
     status = {} if address is None else {"configuredIpAddr" if reported_only else "ipAddr": address}
@@ -158,7 +158,7 @@ def test_whatever_the_agent_acts_on_survives_the_file(
 
 @settings(deadline=None)
 @given(st.integers(0, len(STATE) - 1), st.integers(1, 255), st.integers(0, len(STATE)))
-def test_no_damage_goes_unnoticed(position: int, change: int, end: int) -> None:
+def test_any_damage_is_detected(position: int, change: int, end: int) -> None:
     damaged = bytearray(STATE)
     damaged[position] ^= change
     for content in (bytes(damaged), STATE[:end]):
@@ -167,7 +167,7 @@ def test_no_damage_goes_unnoticed(position: int, change: int, end: int) -> None:
             assert isinstance(found, Unusable)
 
 
-def test_reports_and_versions_of_the_object_do_not_change_what_is_kept() -> None:
+def test_reports_and_object_versions_do_not_change_the_checkpoint() -> None:
     status = {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1", "configuredIpAddr": "192.168.100.4/24"}
     later = replace(overlay(status=status, generation=7), resource_version="99", routes=usual().routes)
     assert encode_checkpoint(later) == STATE
@@ -184,7 +184,7 @@ def at(seconds: float) -> Moment:
     return Moment(NOON + timedelta(seconds=seconds), "boot-1", 5000 + seconds)
 
 
-async def test_the_files_are_private_and_complete(tmp_path: Path) -> None:
+async def test_files_are_private_and_complete(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path / "a" / "b", "n1")
     before = os.umask(0)
     try:
@@ -199,7 +199,7 @@ async def test_the_files_are_private_and_complete(tmp_path: Path) -> None:
     assert found.confirmed == THEN
 
 
-async def test_only_a_change_is_written_and_confirmations_once_a_minute(tmp_path: Path) -> None:
+async def test_only_changes_are_written_and_confirmations_once_a_minute(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
     first = usual()
     await file.save(first, at(0))
@@ -214,12 +214,12 @@ async def test_only_a_change_is_written_and_confirmations_once_a_minute(tmp_path
     found = file.load()
     assert isinstance(found, Checkpoint)
     assert found.confirmed == at(CONFIRM_INTERVAL)
-    # A new process finds its state already there.
+    # A new process finds the same state on disk.
     await CheckpointFile(tmp_path, "n1").save(usual(), at(200))
     assert file.state.stat().st_ino == written[0]
 
 
-async def test_a_confirmation_is_only_of_the_object_that_is_kept(tmp_path: Path) -> None:
+async def test_confirmation_of_another_object_is_not_written(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
     await file.save(usual(), at(0))
     await file.confirm(overlay(deleting=True), at(500))
@@ -230,10 +230,10 @@ async def test_a_confirmation_is_only_of_the_object_that_is_kept(tmp_path: Path)
     assert await file.delete() == ""
     await file.confirm(usual(), at(500))
     assert files_in(tmp_path) == []
-    assert await file.delete() == "", "twice is no error"
+    assert await file.delete() == "", "deleting twice is no error"
 
 
-async def test_a_crash_between_the_two_files_confirms_nothing(tmp_path: Path) -> None:
+async def test_crash_between_the_two_files_leaves_an_unconfirmed_state(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
     await file.save(usual(), at(0))
     file.state.write_bytes(encode_checkpoint(overlay(status={"ipAddr": "192.168.100.9/24"})))
@@ -242,7 +242,7 @@ async def test_a_crash_between_the_two_files_confirms_nothing(tmp_path: Path) ->
     assert found.reason == "Unconfirmed"
 
 
-async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(
+async def test_unwritable_directory_is_logged_once_and_raises_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "blocked").write_text("a file where the directory should be")
@@ -254,13 +254,13 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(
     assert isinstance(file.load(), Unusable)
 
 
-async def test_a_new_state_that_cannot_be_written_takes_the_old_one_along(tmp_path: Path) -> None:
-    """The old one may name an address that the node gives back now."""
+async def test_old_state_is_deleted_if_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    """The old one may name an address that the node releases now."""
     file = CheckpointFile(tmp_path, "n1")
     await file.save(usual(), at(0))
-    # Something that cannot be replaced by a file stands where it is written first.
-    unfinished = tmp_path / ".n1.confirmed.new"
-    unfinished.mkdir()
+    # The temporary file cannot be created: a directory has its name.
+    temporary = tmp_path / ".n1.confirmed.new"
+    temporary.mkdir()
     await file.save(overlay(status={"ipAddr": "192.168.100.9/24"}), at(10))
     assert isinstance(file.load(), Unusable)
 
@@ -333,7 +333,7 @@ async def test_confirmation_is_a_list_or_an_event_and_no_error() -> None:
 
         async def list(self) -> Listing:
             if self.fails:
-                raise Unavailable("away")
+                raise Unavailable("down")
             return Listing((), "1")
 
         async def watch(self, resource_version: str):  # type: ignore[no-untyped-def]

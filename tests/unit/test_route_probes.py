@@ -1,4 +1,4 @@
-"""Which questions an agent asks about a change, when, and what becomes of their answers."""
+"""When an agent probes the target of a change, and what becomes of the result."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ from tests.unit.factories import overlay
 NOTHING = KernelPlan()
 
 
-def told(generation: int, *gateways: int) -> NodeOverlay:
+def node_at(generation: int, *gateways: int) -> NodeOverlay:
     routes = [
         {"subnet": f"10.{place}.0.0/16", "staticRoute": "r1", "gateways": [{"address": f"192.168.100.{gateway}"}]}
         for place, gateway in enumerate(gateways, 1)
@@ -25,29 +25,29 @@ def told(generation: int, *gateways: int) -> NodeOverlay:
     return overlay(spec={"routes": routes, "generations": generations}, generation=generation)
 
 
-def having(node: NodeOverlay, count: int | None = None) -> KernelPlan:
+def kernel_with(node: NodeOverlay, count: int | None = None) -> KernelPlan:
     return KernelPlan(placed=tuple((route, "tmp0") for route in node.routes[:count]))
 
 
-class World:
-    """Answers when it is told to."""
+class Target:
+    """A target that answers when the test lets it."""
 
     def __init__(self) -> None:
-        self.asked: list[asyncio.Future[str]] = []
-        self.woken = 0
+        self.probes: list[asyncio.Future[str]] = []
+        self.wakes = 0
 
-    async def ask(self, probe: Probe, source: IpAddress | None) -> str:
-        self.asked.append(asyncio.get_running_loop().create_future())
-        return await self.asked[-1]
+    async def probe(self, probe: Probe, source: IpAddress | None) -> str:
+        self.probes.append(asyncio.get_running_loop().create_future())
+        return await self.probes[-1]
 
     def wake(self) -> None:
-        self.woken += 1
+        self.wakes += 1
 
     async def answer(self, failure: str = "") -> None:
-        """The last question ends, and the agent is woken."""
-        before = self.woken
-        self.asked[-1].set_result(failure)
-        while self.woken == before:
+        """The last probe ends, and the agent is woken."""
+        before = self.wakes
+        self.probes[-1].set_result(failure)
+        while self.wakes == before:
             await asyncio.sleep(0)
 
     async def pause(self) -> None:
@@ -56,93 +56,93 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def target() -> Target:
+    return Target()
 
 
 def states(route_probes: RouteProbes, node: NodeOverlay) -> list[str]:
     return [route_probe.state for route_probe in route_probes.follow(node)]
 
 
-async def test_it_is_asked_once_the_kernel_has_the_routes_and_not_before(world: World) -> None:
-    async with RouteProbes(world.wake, overlay, world.ask) as route_probes:
-        node = told(1, 1)
+async def test_target_is_probed_once_and_only_after_the_kernel_has_the_routes(target: Target) -> None:
+    async with RouteProbes(target.wake, overlay, target.probe) as route_probes:
+        node = node_at(1, 1)
         assert states(route_probes, node) == ["Probing"]
         route_probes.settle(NOTHING, None)
-        await world.pause()
-        assert not world.asked
+        await target.pause()
+        assert not target.probes
         for _ in range(3):
-            route_probes.settle(having(node), None)
-            await world.pause()
-        assert len(world.asked) == 1
-        await world.answer()
+            route_probes.settle(kernel_with(node), None)
+            await target.pause()
+        assert len(target.probes) == 1
+        await target.answer()
         assert states(route_probes, node) == []
         assert route_probes.in_force(node) is node
 
 
-async def test_a_route_that_is_lost_for_a_moment_does_not_begin_it_anew_and_another_one_does(world: World) -> None:
-    async with RouteProbes(world.wake, overlay, world.ask) as route_probes:
-        node = told(1, 1, 2)
+async def test_missing_route_does_not_restart_the_probe_and_an_additional_one_does(target: Target) -> None:
+    async with RouteProbes(target.wake, overlay, target.probe) as route_probes:
+        node = node_at(1, 1, 2)
         route_probes.follow(node)
-        route_probes.settle(having(node, 1), None)
-        await world.pause()
+        route_probes.settle(kernel_with(node, 1), None)
+        await target.pause()
         route_probes.settle(NOTHING, None)
-        await world.pause()
-        assert len(world.asked) == 1
-        await world.answer()
+        await target.pause()
+        assert len(target.probes) == 1
+        await target.answer()
         assert states(route_probes, node) == ["Probing"], "the second route is not there yet"
-        route_probes.settle(having(node), None)
-        await world.pause()
-        assert len(world.asked) == 2
-        await world.answer("no answer")
+        route_probes.settle(kernel_with(node), None)
+        await target.pause()
+        assert len(target.probes) == 2
+        await target.answer("no answer")
         assert states(route_probes, node) == ["RolledBack"]
         assert route_probes.in_force(node).routes == ()
         assert route_probes.in_force(node) is route_probes.in_force(node), "the same value while nothing changes"
 
 
-async def test_a_newer_change_ends_the_question_about_the_older_one(world: World) -> None:
-    async with RouteProbes(world.wake, overlay, world.ask) as route_probes:
+async def test_newer_change_cancels_the_probe_of_the_older_one(target: Target) -> None:
+    async with RouteProbes(target.wake, overlay, target.probe) as route_probes:
         for generation in (1, 2):
-            node = told(generation, generation)
+            node = node_at(generation, generation)
             route_probes.follow(node)
-            route_probes.settle(having(node), None)
-            await world.pause()
-        first, second = world.asked
+            route_probes.settle(kernel_with(node), None)
+            await target.pause()
+        first, second = target.probes
         assert first.cancelled()
         assert not second.done()
-        assert states(route_probes, told(2, 2)) == ["Probing"]
+        assert states(route_probes, node_at(2, 2)) == ["Probing"]
 
 
-async def test_a_question_that_breaks_counts_as_no_answer(world: World) -> None:
-    async with RouteProbes(world.wake, overlay, world.ask) as route_probes:
-        node = told(1, 1)
+async def test_probe_that_raises_counts_as_no_answer(target: Target) -> None:
+    async with RouteProbes(target.wake, overlay, target.probe) as route_probes:
+        node = node_at(1, 1)
         route_probes.follow(node)
-        route_probes.settle(having(node), None)
-        await world.pause()
-        world.asked[-1].set_exception(ValueError("odd"))
-        await world.pause()
+        route_probes.settle(kernel_with(node), None)
+        await target.pause()
+        target.probes[-1].set_exception(ValueError("odd"))
+        await target.pause()
         (route_probe,) = route_probes.follow(node)
         assert route_probe.state == "RolledBack"
         assert "could not be probed: odd" in route_probe.message
 
 
-async def test_nothing_is_asked_any_more_when_the_object_goes_or_the_agent_ends(world: World) -> None:
+async def test_probe_is_cancelled_when_the_object_is_deleted_or_the_agent_stops(target: Target) -> None:
     gone: list[Any] = [None, overlay(deleting=True)]
     for last in gone:
-        async with RouteProbes(world.wake, overlay, world.ask) as route_probes:
-            node = told(1, 1)
+        async with RouteProbes(target.wake, overlay, target.probe) as route_probes:
+            node = node_at(1, 1)
             route_probes.follow(node)
-            route_probes.settle(having(node), None)
-            await world.pause()
+            route_probes.settle(kernel_with(node), None)
+            await target.pause()
             assert route_probes.follow(last) == ()
             route_probes.settle(NOTHING, None)
-            await world.pause()
-            assert world.asked[-1].cancelled()
-            # What comes now is new: nothing was before.
-            (route_probe,) = route_probes.follow(told(1, 1))
+            await target.pause()
+            assert target.probes[-1].cancelled()
+            # A later object is new: no routes came before it.
+            (route_probe,) = route_probes.follow(node_at(1, 1))
             assert route_probe.previous == ()
-    async with RouteProbes(world.wake, overlay, world.ask) as route_probes:
+    async with RouteProbes(target.wake, overlay, target.probe) as route_probes:
         route_probes.follow(node)
-        route_probes.settle(having(node), None)
-        await world.pause()
-    assert world.asked[-1].cancelled()
+        route_probes.settle(kernel_with(node), None)
+        await target.pause()
+    assert target.probes[-1].cancelled()
