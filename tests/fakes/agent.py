@@ -59,6 +59,7 @@ def make_agent(
     *,
     guard: AddressGuard | None = None,
     gateways: GatewayWatch | None = None,
+    checkpoint: NodeCheckpoint | None = None,
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
 
@@ -77,6 +78,6 @@ def make_agent(
         guard=guard or AddressGuard(NoNeighbours(), mark, clock),
         gateways=gateways or GatewayWatch(NoProber()),
         route_probes=RouteProbes(lambda: None, lambda: None),
-        checkpoint=NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
+        checkpoint=checkpoint or NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),
     )

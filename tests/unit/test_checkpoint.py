@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from overlay_net.adapters.checkpoint_file import CONFIRM_INTERVAL, CheckpointFile, NoCheckpointFile
 from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
 from overlay_net.domain.kernel.checkpoint import (
+    FORMAT,
     Checkpoint,
     Moment,
     Unusable,
@@ -50,7 +51,7 @@ def usual() -> NodeOverlay:
 
 def sealed(version: object, body: object) -> bytes:
     text = json.dumps(body).encode()
-    header = {"format": "overlay-net last state", "version": version, "sha256": sha256(text).hexdigest()}
+    header = {"format": FORMAT, "version": version, "sha256": sha256(text).hexdigest()}
     return json.dumps(header).encode() + b"\n" + text
 
 

@@ -1,0 +1,229 @@
+"""The agent's reconciliations on a kernel in memory: what it changes, what it reports, and when the next one is due."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_interface
+from typing import Any
+
+import pytest
+
+from overlay_net.adapters.checkpoint_file import NoCheckpointFile
+from overlay_net.agent.address_guard import AddressGuard
+from overlay_net.agent.checkpoint import NodeCheckpoint
+from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import interface_selector
+from overlay_net.model.api import Listing
+from overlay_net.model.conditions import find
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
+from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, RouteAction, SetSysctl
+from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.route_probe import RouteProbe
+from overlay_net.runtime.store import Store
+from tests.fakes.agent import NoNeighbours, make_agent
+from tests.fakes.kernel import FakeKernel
+from tests.unit.factories import overlay
+
+MARK = OwnershipMark(117, "overlay-net")
+MACHINE = Observed(
+    links=(Link(2, "eth0", "veth", None, None, up=True),),
+    addresses=(Address(2, ip_interface("10.176.162.151/26"), None),),
+)
+OURS = ip_interface("192.168.100.4/24")
+NOW = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot-1", 5000.0)
+
+
+def assigned(**metadata: Any) -> NodeOverlay:
+    routes = [{"subnet": "10.1.0.0/16", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}]
+    status = {"ipAddr": str(OURS), "gateway": "192.168.100.1"}
+    return overlay(spec={"routes": routes}, status=status, **metadata)
+
+
+class Kernel:
+    """The fake kernel as the agent uses it; ``refused``: kinds of action that fail."""
+
+    def __init__(self) -> None:
+        self.fake = FakeKernel(MARK, MACHINE)
+        self.refused: tuple[type[object], ...] = ()
+        self.changes: list[KernelAction] = []
+
+    async def observe(self, sysctl_links: Collection[str]) -> Observed:
+        return self.fake.observe()
+
+    async def apply(self, action: KernelAction) -> None:
+        if isinstance(action, self.refused):
+            raise KernelError("refused by the test")
+        self.fake.apply(action)
+        self.changes.append(action)
+
+    async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+        refused = []
+        for action in actions:
+            try:
+                await self.apply(action)
+            except KernelError as error:
+                refused.append((action, error))
+        return refused
+
+
+class Disk(NoCheckpointFile):
+    """Holds one checkpoint, which cannot be deleted while ``error`` is set."""
+
+    def __init__(self, kept: NodeOverlay | None = None) -> None:
+        self.kept = kept
+        self.error = ""
+
+    def load(self) -> Checkpoint | Unusable:
+        return Checkpoint(self.kept, NOW) if self.kept is not None else Unusable("Absent", "no checkpoint")
+
+    async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
+        self.kept = overlay
+
+    async def delete(self) -> str:
+        self.kept = None if not self.error else self.kept
+        return self.error
+
+
+class Node:
+    """One agent, its kernel, its disk, and the API server's answers."""
+
+    def __init__(self, kept: NodeOverlay | None = None) -> None:
+        self.kernel = Kernel()
+        self.disk = Disk(kept)
+        self.store: Store[NodeOverlay] = Store(lambda raw: raw["object"])
+        self.reports: list[Report] = []
+        self.neighbours = NoNeighbours()
+        self.checkpoint = NodeCheckpoint(self.disk, timedelta(minutes=9), lambda: NOW)
+        self.agent = make_agent(
+            self.kernel,
+            self.store,
+            self.reports,
+            LinkConfig(interface_selector("eth0", None)),
+            MARK,
+            guard=AddressGuard(self.neighbours, MARK, lambda: 0.0),
+            checkpoint=self.checkpoint,
+        )
+
+    def answer(self, found: NodeOverlay | None) -> None:
+        """The API server lists the node's object, or none."""
+        self.checkpoint.api_confirmed(NOW)
+        self.checkpoint.api_synced()
+        version = str(id(found))
+        raw = {"metadata": {"name": "n1", "resourceVersion": version}, "object": found}
+        self.store.replace(Listing((raw,) if found is not None else (), "1"))
+
+    async def reconcile(self) -> float | None:
+        return (await self.agent.reconcile("n1")).after
+
+    @property
+    def addresses(self) -> set[Any]:
+        return {each.interface for each in self.kernel.fake.addresses} - {MACHINE.addresses[0].interface}
+
+
+def ready(report: Report) -> tuple[bool, str]:
+    found = find(report.conditions, "Ready")
+    assert found is not None
+    return found.status, found.reason
+
+
+async def test_assigned_object_is_applied_saved_and_reported_once() -> None:
+    node = Node()
+    node.answer(assigned())
+    assert await node.reconcile() == 60
+    assert node.addresses == {OURS}
+    assert node.disk.kept == assigned()
+    assert [ready(report) for report in node.reports] == [(True, "Ready")]
+    node.answer(replace(assigned(), report=node.reports[-1]))
+    changes = len(node.kernel.changes)
+    await node.reconcile()
+    assert (len(node.reports), len(node.kernel.changes)) == (1, changes), "nothing is left to do"
+
+
+async def test_nothing_is_changed_before_the_api_server_answers_or_is_known_to_be_unreachable() -> None:
+    node = Node(kept=assigned())
+    assert await node.reconcile() == 1
+    assert node.kernel.changes == []
+    node.checkpoint.api_failed()
+    assert await node.reconcile() == 60
+    assert node.addresses == {OURS}
+    assert node.reports == [], "there is no API server to report to"
+
+
+async def test_confirmed_absence_removes_everything_and_the_checkpoint() -> None:
+    node = Node(kept=assigned())
+    node.checkpoint.api_failed()
+    await node.reconcile()
+    node.answer(None)
+    await node.reconcile()
+    left = node.kernel.fake.observe()
+    assert (left.links, left.addresses, left.routes) == (MACHINE.links, MACHINE.addresses, ())
+    assert node.disk.kept is None
+    assert node.reports == []
+
+
+async def test_deleted_object_is_not_reported_as_released_while_its_checkpoint_remains() -> None:
+    node = Node(kept=assigned())
+    node.disk.error = "cannot delete the checkpoint in /state: Read-only file system"
+    node.answer(assigned(deleting=True))
+    await node.reconcile()
+    condition = find(node.reports[-1].conditions, "Configured")
+    assert condition is not None
+    assert (condition.reason, condition.message) == ("Releasing", node.disk.error)
+    node.disk.error = ""
+    await node.reconcile()
+    condition = find(node.reports[-1].conditions, "Configured")
+    assert condition is not None
+    assert condition.reason == "Released"
+
+
+async def test_address_of_another_host_is_not_configured_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node()
+
+    async def find_conflict(link: str, address: object) -> str:
+        return "52:54:00:00:00:09"
+
+    monkeypatch.setattr(node.neighbours, "find_conflict", find_conflict)
+    node.answer(assigned())
+    wait = await node.reconcile()
+    assert wait is not None
+    assert 20 <= wait <= 30, "the address is probed again before the resync"
+    assert node.addresses == set()
+    assert node.reports[-1].conflict == OURS.ip
+    condition = find(node.reports[-1].conditions, "Configured")
+    assert condition is not None
+    assert condition.reason == "AddressConflict"
+
+
+async def test_refused_sysctl_is_logged_and_does_not_end_the_plan(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    node.answer(assigned())
+    node.kernel.refused = (SetSysctl,)
+    await node.reconcile()
+    assert node.addresses == {OURS}
+    assert any(isinstance(action, AddRoute) for action in node.kernel.changes)
+    refusal = next(record for record in caplog.records if record.getMessage() == "kernel refused a change")
+    assert vars(refusal)["action"] == "set sysctl"
+
+
+async def test_refused_address_ends_the_plan_and_is_reported() -> None:
+    node = Node()
+    node.answer(assigned())
+    node.kernel.refused = (AddAddress,)
+    await node.reconcile()
+    assert not any(isinstance(action, AddRoute) for action in node.kernel.changes)
+    condition = find(node.reports[-1].conditions, "Configured")
+    assert condition is not None
+    assert condition.reason == "KernelRefused"
+
+
+async def test_refused_route_is_reported_and_the_address_stays() -> None:
+    node = Node()
+    node.answer(assigned())
+    node.kernel.refused = (AddRoute,)
+    await node.reconcile()
+    assert node.addresses == {OURS}
+    (failure,) = node.reports[-1].failures
+    assert (failure.reason, failure.message) == ("KernelRefused", "refused by the test")
+    assert ready(node.reports[-1]) == (False, "RoutesFailing")
