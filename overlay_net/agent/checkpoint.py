@@ -1,7 +1,7 @@
-"""The checkpoint: what this node must have, kept on disk, and when the agent acts on it after a restart.
+"""The checkpoint: the last desired state of this node on disk, and when the agent acts on it after a restart.
 
-It is used only while the API server is known to be unreachable, and only for as long as no other node can have been
-given the address (domain.kernel.checkpoint).
+It is used only while the API server is known to be unreachable, and only as long as no other node can have got the
+address (domain.kernel.checkpoint).
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Storage(Protocol):
 
 
 class NodeCheckpoint:
-    """``unreachable`` is called when the API server turns out not to answer before it ever did."""
+    """``unreachable`` is called if the API server does not answer after a start."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class NodeCheckpoint:
         return self._clock()
 
     def api_confirmed(self, at: Moment) -> None:
-        """The API server answered: the object was as it sent it at this moment."""
+        """The API server confirmed the object as of ``at``."""
         self._confirmed = at
 
     def api_failed(self) -> None:
@@ -76,12 +76,12 @@ class NodeCheckpoint:
             self._unreachable()
 
     def api_synced(self) -> None:
-        """The object, or its absence, was read: an earlier run's checkpoint is not needed any more."""
+        """The object, or its absence, was read: the checkpoint of an earlier run is no longer needed."""
         self._is_synced = True
         self._loaded = None
 
     def usable(self) -> NodeOverlay | None:
-        """What to act on before the API server has answered; None: not known, so the kernel must stay as it is."""
+        """The desired state before the API server has answered; None: not known, so the kernel must stay as it is."""
         if not self._is_unreachable or self._is_synced:
             return None
         found = self._load()
@@ -91,15 +91,15 @@ class NodeCheckpoint:
         return found.overlay if isinstance(found, Checkpoint) else None
 
     def last_applied(self) -> NodeOverlay | None:
-        """The object that an earlier run acted on last, however long ago; None: not known."""
+        """The object that an earlier run applied last, however long ago; None: not known."""
         found = self._storage.load()
         return found.overlay if isinstance(found, Checkpoint) else None
 
     async def update(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> str:
-        """Save the object, or delete the checkpoint once the node must have nothing: why that failed, else empty.
+        """Save the object, or delete the checkpoint once nothing is desired. Returns why deleting failed, else "".
 
-        To be called before anything is changed or reported: an address that the controller releases must not come back
-        from here, and a change that is cut off must be known as one that is not proven.
+        Call it before anything is changed or reported: an address that the controller releases must not be restored
+        from here, and after a crash a change must be known as one that is not proven.
         """
         if overlay is None or overlay.deleting:
             return await self._storage.delete()
@@ -110,7 +110,7 @@ class NodeCheckpoint:
         return ""
 
     async def keep_confirming(self, store: Store[NodeOverlay], name: str) -> None:
-        """Save now and then that the API server still has the same object; until cancelled."""
+        """Periodically save that the API server still has the same object; until cancelled."""
         while True:
             await asyncio.sleep(CONFIRM_INTERVAL)
             if self._confirmed is not None:
@@ -122,7 +122,7 @@ class NodeCheckpoint:
         return self._loaded
 
     def _log(self, found: Checkpoint | Unusable) -> None:
-        """Each outcome once."""
+        """Log each outcome once."""
         reason = "Used" if isinstance(found, Checkpoint) else found.reason
         if reason == self._logged:
             return

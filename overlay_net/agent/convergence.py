@@ -1,4 +1,4 @@
-"""Brings the kernel to what the node must have: observe, plan, apply, and again until nothing is left to do."""
+"""Converges the kernel to the desired state: observe, plan, apply, and again until nothing is left to do."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.offload import offload
 
 MAX_PASSES: Final = 4
-"""Plans applied in one reconciliation; if work is left even then, the next one follows after a moment."""
+"""Plans applied in one reconciliation; if work is left after them, the next reconciliation follows soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Outcome:
     last: Pass
     refusals: Refusals = field(default_factory=dict)
     last_action: KernelAction | None = None
-    """The last one that was tried; None: there was nothing to do."""
+    """The last action that was attempted; None: there was nothing to do."""
     unfinished: bool = False
     """Each pass made progress, and there is still work left."""
 
@@ -74,7 +74,7 @@ class Convergence:
         self._sysctl_links = {config.name}
         """The overlay link and every parent used so far."""
         self._settled: Desired | None = None
-        """What the kernel fully had after the last run; None: it did not."""
+        """The desired state that the last run reached; None: it did not finish."""
 
     async def run(self, overlay: NodeOverlay | None) -> Outcome:
         """Converge the kernel to ``overlay``; None: to nothing. Raises KernelError where the kernel cannot be read."""

@@ -26,13 +26,13 @@ UNFINISHED_RETRY: Final = 1.0
 """Seconds until the next reconciliation where this one made progress and did not finish."""
 
 UNKNOWN_RETRY: Final = 1.0
-"""Seconds until the next one while it is not known what the node must have."""
+"""Seconds until the next one while the desired state is not known."""
 
 WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
 
 
 class NodeAgent:
-    """``resync``: seconds until the next reconciliation that no event asks for."""
+    """``resync``: seconds until the next reconciliation without an event."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class NodeAgent:
         return fallback_gateway(outcome.last.observed, towards, self._mark) if towards is not None else None
 
     def _wait(self, outcome: Outcome) -> float:
-        """Seconds until the next reconciliation that no event asks for."""
+        """Seconds until the next reconciliation without an event."""
         if outcome.unfinished:
             return UNFINISHED_RETRY
         sooner = self._guard.wait

@@ -72,8 +72,8 @@ class _Running:
 class RouteProbes:
     """``changed`` is called when a probe has ended. An async context manager, which ends its tasks.
 
-    ``last_applied`` reads the object that an earlier run acted on last, with its route probes; it is called once, and
-    only if there is something to prove. None: not known.
+    ``last_applied`` reads the object that an earlier run applied last, with its route probes; None: not known. It is
+    called at most once, and only if there is something to prove.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RouteProbes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self, overlay: NodeOverlay | None) -> tuple[RouteProbe, ...]:
-        """The route probes for this desired state; None: the node must have nothing, and that is certain."""
+        """The route probes for this desired state; None: the object is confirmed absent."""
         self._conclude_ended()
         if overlay is None or overlay.deleting:
             self._route_probes, self._last, self._known, self._last_applied = (), None, True, None
@@ -142,7 +142,7 @@ class RouteProbes:
                 self._start(route_probe, routes, source)
 
     def _restore(self, overlay: NodeOverlay) -> None:
-        """At the first object: go on from what an earlier run acted on, if there is something to prove."""
+        """At the first object: resume from what an earlier run applied, if there is something to prove."""
         last_applied, self._last_applied = self._last_applied, None
         if last_applied is not None and any(each.probe is not None for each in overlay.generations):
             self._last = last_applied()
