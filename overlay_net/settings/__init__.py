@@ -1,4 +1,4 @@
-"""The settings of both modes: read once at start, from the command line, the environment and one YAML file."""
+"""Settings of both modes, read once at start from the environment and a YAML file."""
 
 from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
 from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings

@@ -1,20 +1,17 @@
-"""From the environment and one YAML file to the settings of a mode, or to one line that says what is wrong.
+"""Loads the settings of a mode from the environment and one YAML file; the environment takes precedence.
 
-The environment wins over the file. A name that means nothing, a file that is not there and an impossible value all end
-as one ConfigurationError each: nothing that an operator wrote is silently ignored.
+Unknown names, missing files and invalid values are ConfigurationErrors: nothing that is configured is silently ignored.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -25,14 +22,14 @@ from overlay_net.settings.sections import Section
 CONFIG_VARIABLE = "OVERLAY_CONFIG"
 SECRETS = ("username", "password", "code")
 
-_EARLIER_NAMES = {
+_LEGACY_NAMES = {
     "phpIPAM": "phpipam",
     "appID": "app_id",
     "subnetMap": "subnet_map",
     "insecureSkipTLSVerify": "insecure_skip_tls_verify",
 }
 
-# Kubernetes adds these for each Service of the namespace, one named "overlay-..." included (docker-links variables).
+# Kubernetes sets these for each Service of the namespace, including one named "overlay-..." (docker-links variables).
 _SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
 
 SettingsT = TypeVar("SettingsT", bound=_Settings)
@@ -41,11 +38,11 @@ SettingsT = TypeVar("SettingsT", bound=_Settings)
 def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
     """The settings of one mode.
 
-    Raises ConfigurationError, one line: which setting, which value, what is allowed.
+    Raises ConfigurationError with one line: the setting, its value, and which values are valid.
     """
     environ = os.environ
-    named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    values = _todays_names(_read(named)) if named else {}
+    file = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    values = _rename_legacy(_read(file)) if file else {}
     _refuse_unknown_variables(settings, environ)
     _take_phpipam_variables(values, environ)
     if "leader_election" in settings.model_fields:
@@ -53,7 +50,7 @@ def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
     try:
         return settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(_one_line(error, str(named or "settings"), environ)) from None
+        raise ConfigurationError(_format(error, str(file or "settings"), environ)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -62,7 +59,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"config file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"config file {path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(f"config file {path}: invalid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -70,19 +67,19 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _todays_names(values: dict[str, Any]) -> dict[str, Any]:
-    """The earlier operator's file, ``phpIPAM: {url, appID, subnetMap, insecureSkipTLSVerify}``, is read as it is."""
-    renamed = {_EARLIER_NAMES.get(name, name): value for name, value in values.items()}
+def _rename_legacy(values: dict[str, Any]) -> dict[str, Any]:
+    """Accept the file of the previous operator: ``phpIPAM: {url, appID, subnetMap, insecureSkipTLSVerify}``."""
+    renamed = {_LEGACY_NAMES.get(name, name): value for name, value in values.items()}
     section = renamed.get("phpipam")
     if isinstance(section, dict):
-        renamed["phpipam"] = {_EARLIER_NAMES.get(name, name): value for name, value in section.items()}
+        renamed["phpipam"] = {_LEGACY_NAMES.get(name, name): value for name, value in section.items()}
     return renamed
 
 
 def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """PHPIPAM_USERNAME and PHPIPAM_PASSWORD, as the secret of the earlier operator was mounted."""
+    """Accept PHPIPAM_USERNAME, PHPIPAM_PASSWORD and PHPIPAM_CODE, as the previous operator did."""
     if any(variable.upper().startswith(f"{ENV_PREFIX}PHPIPAM__") for variable in environ):
-        # The whole section may stand in the environment.
+        # The whole section may be set in the environment.
         values.setdefault("phpipam", {})
     section = values.get("phpipam")
     if isinstance(section, dict):
@@ -92,7 +89,7 @@ def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) 
 
 
 def _take_pod_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """POD_NAME and POD_NAMESPACE, as the downward API gives them, where nothing else is said."""
+    """Use POD_NAME and POD_NAMESPACE of the downward API as defaults."""
     section = values.setdefault("leader_election", {})
     if isinstance(section, dict):
         for name, variable in (("identity", "POD_NAME"), ("namespace", "POD_NAMESPACE")):
@@ -109,28 +106,29 @@ def _refuse_unknown_variables(settings: type[_Settings], environ: Mapping[str, s
             continue
         name, nested, _ = upper.partition("__")
         if name not in known or (nested and name not in sections):
-            raise ConfigurationError(f"environment {variable}: no such setting; known are {', '.join(known)}")
+            raise ConfigurationError(f"environment {variable}: no such setting; valid names: {', '.join(known)}")
 
 
-def _one_line(error: ValidationError, source: str, environ: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        variable = ENV_PREFIX + "__".join(path).upper()
-        where = f"environment {variable}" if variable in environ else f"{source}: {'.'.join(path)}"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: no such setting")
-        elif problem["type"] == "missing":
-            lines.append(f"{where}: missing; set it in the config file or as {variable}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            shown = "" if _may_hold_secret(problem) else f"{problem['input']!r} "
-            lines.append(f"{where}: {shown}is not allowed: {message}" if shown else f"{where}: {message}")
-    return "; ".join(lines)
+def _format(error: ValidationError, source: str, environ: Mapping[str, str]) -> str:
+    return "; ".join(_format_problem(problem, source, environ) for problem in error.errors())
+
+
+def _format_problem(problem: ErrorDetails, source: str, environ: Mapping[str, str]) -> str:
+    path = [str(part) for part in problem["loc"]]
+    variable = ENV_PREFIX + "__".join(path).upper()
+    where = f"environment {variable}" if variable in environ else f"{source}: {'.'.join(path)}"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: no such setting"
+    if problem["type"] == "missing":
+        return f"{where}: missing; set it in the config file or as {variable}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if _may_hold_secret(problem):
+        return f"{where}: {message}"
+    return f"{where}: invalid value {problem['input']!r}: {message}"
 
 
 def _may_hold_secret(problem: ErrorDetails) -> bool:
-    """Whether the value is not to be shown: a secret, a section or what stands in its place, a URL with a password."""
+    """Whether to hide the value: a secret, a section or a value in its place, or a URL with a password."""
     value = problem["input"]
     where = str(problem["loc"][-1])
     section = isinstance(value, dict) or problem["type"].startswith("model_")
@@ -138,29 +136,33 @@ def _may_hold_secret(problem: ErrorDetails) -> bool:
 
 
 def describe(settings: type[_Settings]) -> str:
-    """The settings of a mode as help text: name, default, meaning, and the variable that sets each."""
-    lines = [f"settings (in the file, or as {ENV_PREFIX}NAME; nested ones as {ENV_PREFIX}SECTION__NAME):"]
+    """Help text for the settings of a mode: name, meaning and default of each."""
+    fields = dict(_flatten(settings))
+    width = max(map(len, fields))
+    lines = (f"  {name:<{width}}  {field.description} ({_default(field)})" for name, field in fields.items())
+    head = f"settings (in the config file, or as {ENV_PREFIX}NAME; nested ones as {ENV_PREFIX}SECTION__NAME):"
+    return "\n".join((head, *lines))
+
+
+def _flatten(settings: type[_Settings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in settings.model_fields.items():
         section = _section(field)
-        if section is not None:
-            lines += [_entry(f"{name}.{inner}", each) for inner, each in section.model_fields.items()]
+        if section is None:
+            yield name, field
         else:
-            lines.append(_entry(name, field))
-    return "\n".join(lines)
+            yield from ((f"{name}.{inner}", each) for inner, each in section.model_fields.items())
 
 
 def _section(field: FieldInfo) -> type[Section] | None:
-    """The section that a field holds, be it optional."""
+    """The type of the section that a field holds, optional or not; None for a plain setting."""
     candidates = (field.annotation, *get_args(field.annotation))
     return next((each for each in candidates if isinstance(each, type) and issubclass(each, Section)), None)
 
 
-def _entry(name: str, field: FieldInfo) -> str:
+def _default(field: FieldInfo) -> str:
     default = field.default
     if field.is_required():
-        shown = "required"
-    elif isinstance(default, timedelta):
-        shown = f"default {default.total_seconds():g}s"
-    else:
-        shown = f"default {default}" if default not in (None, "") else "no default"
-    return f"  {name:<18} {field.description} ({shown})"
+        return "required"
+    if isinstance(default, timedelta):
+        return f"default {default.total_seconds():g}s"
+    return f"default {default}" if default not in (None, "") else "no default"

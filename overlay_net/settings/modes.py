@@ -1,4 +1,4 @@
-"""What can be set: ControllerSettings and AgentSettings."""
+"""The settings of each mode: ControllerSettings and AgentSettings."""
 
 from datetime import timedelta
 from ipaddress import IPv4Network
@@ -47,9 +47,7 @@ class _Settings(BaseSettings):
     )
 
     log: LogSettings = LogSettings()
-    kubeconfig: Path | None = Field(
-        default=None, description="kubeconfig file; without it the pod's service account is used"
-    )
+    kubeconfig: Path | None = Field(default=None, description="kubeconfig file; default: the pod's service account")
 
     @classmethod
     def settings_customise_sources(
@@ -60,145 +58,157 @@ class _Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The file's content comes in as init values, yet the environment must win over it.
+        # The content of the file is passed as init values; the environment must take precedence over it.
         return env_settings, init_settings
 
 
 class ControllerSettings(_Settings):
     http: ControllerHttp = ControllerHttp()
     cluster_id: str = Field(
-        default="", max_length=63, description="mark of this cluster in the IPAM; default: kube-system's uid"
+        default="",
+        max_length=63,
+        description="id of this cluster in IPAM records; default: the UID of the namespace kube-system",
     )
     release_after: Duration = Field(
-        default=timedelta(minutes=10), description="how long a node that is gone keeps its address"
+        default=timedelta(minutes=10), description="how long a deleted node keeps its address"
     )
     fence_after: Duration = Field(
-        default=timedelta(minutes=10), description="how long the silent agent of a node that is gone is waited for"
+        default=timedelta(minutes=10), description="how long to wait for an unresponsive agent of a deleted node"
     )
-    overlay_addresses: bool = Field(
-        default=True, description="whether nodes get overlay addresses; false: they have routes only"
-    )
+    overlay_addresses: bool = Field(default=True, description="whether nodes get overlay addresses; false: routes only")
     startup_taint: TaintKey = Field(
-        default="", description="taint that is taken off a node once its address and routes are in place; empty: none"
+        default="",
+        description="key of a taint that is removed from a node once its address and routes are in place; empty: none",
     )
     leader_election: LeaderElectionSettings = LeaderElectionSettings()
-    workers: int = Field(default=16, ge=1, le=256, description="nodes that are reconciled at the same time")
+    workers: int = Field(default=16, ge=1, le=256, description="number of nodes that are reconciled concurrently")
     status_batch: Interval = Field(
         timedelta(seconds=1),
-        description="how long reports are gathered before the status of routes and pools is written",
+        description="how long to collect reports before the status of StaticRoutes and OverlayPools is updated",
     )
     audit_interval: Interval = Field(
         default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
     )
     phpipam: PhpIpamSettings | None = None
     protected_subnets: list[Subnet] = Field(
-        default=[], description="no StaticRoute may touch these, nor nodes, pods, services, API servers, phpIPAM"
+        default=[],
+        description="subnets that no StaticRoute may overlap, in addition to those of nodes, pods, services, API "
+        "servers and phpIPAM",
     )
-    allow_default_route: bool = Field(default=False, description="whether a StaticRoute may be a default route")
+    allow_default_route: bool = Field(default=False, description="whether StaticRoutes may be default routes")
     audit_grace: Duration = Field(
-        default=timedelta(minutes=10), description="how long a reservation without owner is kept before it is released"
+        default=timedelta(minutes=10), description="how long a reservation without a node is kept before it is released"
     )
 
     @model_validator(mode="after")
     def _no_pools_without_addresses(self) -> "ControllerSettings":
         if not self.overlay_addresses and self.phpipam is not None and self.phpipam.subnet_map:
-            raise ValueError("overlay_addresses is false, so no address is taken from phpipam.subnet_map: remove one")
+            raise ValueError("overlay_addresses is false, so phpipam.subnet_map has no effect: remove one of them")
         return self
 
 
 class AgentSettings(_Settings):
     http: AgentHttp = AgentHttp()
-    node_name: str = Field(min_length=1, max_length=253, description="name of the Node this agent runs on")
-    node_ip: OptionalAddress = Field(default=None, description="the node's InternalIP, for interface: node-ip")
+    node_name: str = Field(min_length=1, max_length=253, description="name of the Node that this agent runs on")
+    node_ip: OptionalAddress = Field(default=None, description="InternalIP of the node; required for interface node-ip")
     interface: str = Field(
         default="eth0",
-        description="the node's private interface, below the overlay link: a name, or names and patterns of which the "
-        "first that fits is taken (eth1,bond*,en*), or route:ADDRESS for the interface of the route to an address, or "
-        "node-ip for the one that has the address node_ip",
+        description="private interface of the node, parent of the overlay link: a name, or names and patterns in order "
+        "of preference (eth1,bond*,en*), or route:ADDRESS for the interface of the route to ADDRESS, or node-ip for "
+        "the interface that has the address node_ip",
     )
     link: LinkName = Field(default="tmp0", description="name of the overlay link")
     link_mode: LinkMode = Field(
         default="macvlan",
-        description="macvlan or ipvlan: a link of its own; address: on the interface itself; none: routes only",
+        description="macvlan or ipvlan: a separate link; address: the address is set on the private interface itself; "
+        "none: routes only",
     )
-    macvlan_mode: MacvlanMode = Field(default="bridge", description="bridge, private or vepa (ip-link(8))")
+    macvlan_mode: MacvlanMode = Field(
+        default="bridge", description="mode of the macvlan link: bridge, private or vepa (ip-link(8))"
+    )
     fallback_subnet: Network = Field(
         default=IPv4Network("10.0.0.0/8"),
-        description="with link_mode none, routes without a gateway take the one that the node uses for this subnet",
+        description="with link_mode none, routes without a gateway use the gateway of the node's route to this subnet",
     )
     duplicate_detection: bool = Field(
         default=True,
-        description="ask on the link whether an address is free before it is used; false where a router answers for "
+        description="probe the link for address conflicts before an address is used; false if a router answers for "
         "every address of the overlay subnet (proxy ARP)",
     )
     announce_interval: Duration = Field(
-        default=timedelta(), description="how often the address is announced besides on changes; 0: not"
+        default=timedelta(),
+        description="how often the address is announced, in addition to announcements on changes; 0: never",
     )
-    # The kernel and its tools name 0-18, 42, 99 and 186-192 (rt_protos); the default is in nobody's list.
+    # 0-18, 42, 99 and 186-192 are assigned in the rt_protos of iproute2; the default is unassigned.
     route_protocol: int = Field(
-        default=117, ge=5, le=255, description="protocol number that marks our routes and addresses"
+        default=117,
+        ge=5,
+        le=255,
+        description="protocol number of the routes and addresses that the agent manages",
     )
     source_routing: bool = Field(
-        default=False, description="whether traffic from the overlay address leaves through the overlay gateway"
+        default=False, description="whether to route traffic from the overlay address through the overlay gateway"
     )
     source_table: int = Field(
-        default=117, ge=1, le=2**32 - 1, description="routing table of source_routing, of its own; not 253 to 255"
+        default=117, ge=1, le=2**32 - 1, description="dedicated routing table of source_routing; not 253 to 255"
     )
     source_priority: int = Field(
         default=11700,
         ge=1,
         le=32764,
-        description="priority of the first of the two rules of source_routing; the other one has the next number",
+        description="priority of the first policy rule of source_routing; the second one has the next number",
     )
     source_main_prefix: int = Field(
         default=8,
         ge=0,
         le=128,
-        description="with source_routing, only routes of the main table with a longer prefix than this count for "
-        "traffic from the overlay address",
+        description="with source_routing, routes of the main table take precedence if their prefix is longer than this",
     )
     resync_interval: Interval = Field(
-        default=timedelta(seconds=60), description="how often the kernel is compared in full, besides on every change"
+        default=timedelta(seconds=60),
+        description="how often to compare the whole kernel state, in addition to reacting to changes",
     )
     proc_sys_net: Path = Field(
-        default=Path("/proc/sys/net"), description="where the node's writable net sysctls are mounted"
+        default=Path("/proc/sys/net"), description="mount point of the node's writable net sysctls"
     )
     state_dir: OptionalDirectory = Field(
         default=Path("/var/lib/overlay-net"),
-        description="directory of the node for the last desired state, which is used while the API server cannot be "
-        "reached after a start; empty: off",
+        description="directory on the node for the checkpoint, which is used if the API server is unreachable when the "
+        "agent starts; empty: disabled",
     )
     fence_after: Duration = Field(
         default=timedelta(minutes=10),
-        description="the controller's fence_after: after that time the address may be somebody else's",
+        description="fence_after of the controller: after this time the address may belong to another node",
     )
     resurrect_for: Duration | None = Field(
         default=None,
-        description="how old the last confirmation by the API may be for the last state to be brought back; less than "
-        "fence_after, and by default nine tenths of it",
+        description="how long a checkpoint is valid after the API server last confirmed it; less than fence_after, by "
+        "default 90% of it",
     )
 
     @field_validator("source_table")
     @classmethod
-    def _table_of_its_own(cls, value: int) -> int:
+    def _is_dedicated_table(cls, value: int) -> int:
         if value in (253, 254, 255):
-            raise ValueError("a table of its own: 253 to 255 are the kernel's default, main and local")
+            raise ValueError("must be a dedicated table: 253 to 255 are default, main and local of the kernel")
         return value
 
     @field_validator("interface")
     @classmethod
-    def _known_interface(cls, value: str, info: ValidationInfo) -> str:
+    def _is_interface_selector(cls, value: str, info: ValidationInfo) -> str:
         if "node_ip" in info.data:
-            # Without it something is wrong there, which is said in its own place.
+            # Absent if node_ip itself is invalid, which is reported separately.
             interface_selector(value, info.data["node_ip"])
         return value
 
     @field_validator("resurrect_for")
     @classmethod
-    def _before_the_fence(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+    def _is_below_fence_after(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
         fence = info.data.get("fence_after")
         if value is not None and fence is not None and value >= fence:
-            raise ValueError(f"less than fence_after ({fence.total_seconds():g}s), when others may get the address")
+            raise ValueError(
+                f"must be less than fence_after ({fence.total_seconds():g}s), when another node may get the address"
+            )
         return value
 
     @property
@@ -213,5 +223,5 @@ class AgentSettings(_Settings):
 
     @property
     def checkpoint_max_age(self) -> timedelta:
-        """How old a confirmation of the last state may be."""
+        """How long a checkpoint is valid after its last confirmation."""
         return self.fence_after * (1 - MARGIN) if self.resurrect_for is None else self.resurrect_for

@@ -1,4 +1,4 @@
-"""The types of single settings: what is allowed, in the words that an error shows."""
+"""Types of settings, with the error messages for invalid values."""
 
 import re
 from datetime import timedelta
@@ -13,9 +13,8 @@ from pydantic import (
     Field,
 )
 
+from overlay_net.model import parse
 from overlay_net.model.net import IpAddress, IpNetwork
-from overlay_net.model.parse import parse_address as address_of
-from overlay_net.model.parse import parse_network as network_of
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
@@ -30,72 +29,72 @@ def parse_duration(value: object) -> object:
     try:
         return float(str(value))
     except ValueError:
-        raise ValueError("a duration such as 30s, 10m or 1h30m") from None
+        raise ValueError("must be a duration such as 30s, 10m or 1h30m") from None
 
 
 def parse_bind(value: str) -> str:
     """``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
     host, colon, port = value.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
-        raise ValueError("an address and port such as :8080, 127.0.0.1:8080 or [::1]:8080")
+        raise ValueError("must be an address and port such as :8080, 127.0.0.1:8080 or [::1]:8080")
     return value
 
 
 def parse_link_name(value: str) -> str:
     """A network interface name as the kernel accepts it (dev_valid_name in net/core/dev.c)."""
     if not 0 < len(value) < 16 or value in {".", ".."} or re.search(r"[/:\s]", value):
-        raise ValueError("an interface name of 1 to 15 characters without slash, colon or blank")
+        raise ValueError("must be an interface name of 1 to 15 characters without slash, colon or space")
     return value
 
 
 def parse_network(value: object) -> object:
     """A subnet without host bits."""
-    network = network_of(value) if isinstance(value, str) else value
+    network = parse.parse_network(value) if isinstance(value, str) else value
     if not isinstance(network, IPv4Network | IPv6Network):
-        raise ValueError("a subnet without host bits, such as 10.0.0.0/8")
+        raise ValueError("must be a subnet without host bits, such as 10.0.0.0/8")
     return network
 
 
 def parse_address(value: object) -> object:
-    """An address; an empty text is none."""
-    found = address_of(value) if isinstance(value, str) else value
+    """An IP address; None for an empty string."""
+    found = parse.parse_address(value) if isinstance(value, str) else value
     if value not in ("", None) and not isinstance(found, IPv4Address | IPv6Address):
-        raise ValueError("an address, such as 10.176.162.151")
+        raise ValueError("must be an IP address, such as 10.176.162.151")
     return found
 
 
 def parse_directory(value: object) -> object:
-    """An absolute path; an empty text is none."""
+    """An absolute path; None for an empty string."""
     if value in ("", None):
         return None
     if not str(value).startswith("/"):
-        raise ValueError("an absolute path, or an empty text for none")
+        raise ValueError("must be an absolute path, or empty for none")
     return Path(str(value))
 
 
 def parse_subnet(value: str) -> str:
     """A subnet without host bits."""
-    if network_of(value) is None:
-        raise ValueError("a subnet without host bits, such as 10.1.0.0/16")
+    if parse.parse_network(value) is None:
+        raise ValueError("must be a subnet without host bits, such as 10.1.0.0/16")
     return value
 
 
 def parse_url(value: str) -> str:
-    """An http(s) URL of a server, with or without a path; no query, no credentials in it."""
+    """An http(s) URL with an optional path, without query and credentials."""
     parts = urlsplit(value)
     try:
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("a URL such as https://phpipam.example.com, without user, password and query")
+        valid = False
+    if not valid or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be a URL such as https://phpipam.example.com, without user, password and query")
     return value
 
 
 def parse_taint_key(value: str) -> str:
-    """A key as labels and taints have it; an empty text is none."""
+    """The key of a taint (same syntax as label keys), or an empty string for none."""
     if value and not re.fullmatch(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value):
-        raise ValueError("the key of a taint, such as overlay-net.example.com/not-ready")
+        raise ValueError("must be the key of a taint, such as overlay-net.example.com/not-ready")
     return value
 
 

@@ -87,7 +87,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, account: str) -> No
     done = crds(tmp_path, account)
     assert (done.returncode, "not a CustomResourceDefinition" in done.stderr) == (2, True)
     done = crds(tmp_path, account, "--timeout=soon")
-    assert (done.returncode, "'soon': a duration such as 30s" in done.stderr) == (2, True)
+    assert (done.returncode, "'soon': must be a duration such as 30s" in done.stderr) == (2, True)
 
 
 async def test_remove_deletes_definitions_and_their_objects(

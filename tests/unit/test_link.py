@@ -473,10 +473,10 @@ def test_any_walk_through_modes_parents_and_crashes_converges_and_touches_nothin
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("interface: a/b", "interface: 'a/b'"),
+        ("interface: a/b", "interface: invalid value 'a/b'"),
         ("interface: 'route:eth0'", "an address after route:"),
         ("interface: node-ip", "node_ip"),
-        ("node_ip: 1.2.3", "node_ip: '1.2.3'"),
+        ("node_ip: 1.2.3", "node_ip: invalid value '1.2.3'"),
         ("link_mode: tap", "'macvlan', 'ipvlan', 'address' or 'none'"),
         ("macvlan_mode: passthru", "'bridge', 'private' or 'vepa'"),
         ("fallback_subnet: 10.0.0.1/8", "without host bits"),

@@ -1,4 +1,4 @@
-"""Settings: what wins, and the one line that a person reads when something is wrong."""
+"""Settings: their sources and precedence, and the one-line error for an invalid configuration."""
 
 import subprocess
 import sys
@@ -13,16 +13,16 @@ from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSetti
 from overlay_net.settings.values import parse_duration
 
 
-def written(tmp_path: Path, text: str) -> Path:
+def write_config(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     return file
 
 
-def test_the_environment_wins_over_the_file_also_inside_a_section(
+def test_the_environment_takes_precedence_over_the_file_also_within_a_section(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = written(tmp_path, "log: {level: debug, format: json}\nrelease_after: 1h30m\nworkers: 4\n")
+    file = write_config(tmp_path, "log: {level: debug, format: json}\nrelease_after: 1h30m\nworkers: 4\n")
     monkeypatch.setenv("OVERLAY_LOG__LEVEL", "error")
     monkeypatch.setenv("OVERLAY_WORKERS", "8")
     settings = load(ControllerSettings, file)
@@ -30,23 +30,23 @@ def test_the_environment_wins_over_the_file_also_inside_a_section(
     assert settings.release_after == timedelta(minutes=90)
 
 
-def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OVERLAY_CONFIG", str(written(tmp_path, "node_name: n1")))
+def test_the_config_file_can_be_set_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLAY_CONFIG", str(write_config(tmp_path, "node_name: n1")))
     assert load(AgentSettings, None).node_name == "n1"
 
 
-def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OVERLAY_NET_SERVICE_HOST", "OVERLAY_NET_PORT_80_TCP_ADDR", "OVERLAY_NET_SERVICE_PORT_HTTP"):
         monkeypatch.setenv(name, "10.96.0.7")
     load(ControllerSettings, None)
 
 
-def test_the_pod_says_who_a_replica_is_and_where_its_lease_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_and_namespace_of_the_lease_default_to_those_of_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POD_NAME", "overlay-net-controller-abc")
     monkeypatch.setenv("POD_NAMESPACE", "overlay-net")
     election = load(ControllerSettings, None).leader_election
     assert (election.identity, election.namespace) == ("overlay-net-controller-abc", "overlay-net")
-    assert election.lease_duration == timedelta(seconds=15), "the rest is as it was"
+    assert election.lease_duration == timedelta(seconds=15), "other settings keep their defaults"
     monkeypatch.setenv("OVERLAY_LEADER_ELECTION__NAMESPACE", "elsewhere")
     assert load(ControllerSettings, None).leader_election.namespace == "elsewhere"
 
@@ -55,7 +55,7 @@ def test_the_pod_says_who_a_replica_is_and_where_its_lease_is(monkeypatch: pytes
     ("text", "seconds"),
     [("90s", 90), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), ("2d", 172800), ("7", 7), ("0.5", 0.5)],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_durations_are_parsed_as_kubernetes_writes_them(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
@@ -69,11 +69,15 @@ def test_durations(text: str, seconds: float) -> None:
         ("release_after: -5s", ("release_after", "'-5s'")),
         (
             "leader_election: {renew_deadline: 15s}",
-            ("leader_election.renew_deadline", "'15s'", "less than lease_duration (15s), when others may lead"),
+            (
+                "leader_election.renew_deadline",
+                "'15s'",
+                "must be less than lease_duration (15s), when another replica may take over",
+            ),
         ),
         (
             "leader_election: {retry_period: 9s}",
-            ("leader_election.retry_period", "'9s'", "less than five sixths of renew_deadline (10s)"),
+            ("leader_election.retry_period", "'9s'", "must be less than five sixths of renew_deadline (10s)"),
         ),
         ("leader_election: {lease_duration: 100ms}", ("leader_election.lease_duration", "'100ms'", "at least 1s")),
         ("leader_election: {lease_name: A_b}", ("leader_election.lease_name", "'A_b'")),
@@ -82,12 +86,12 @@ def test_durations(text: str, seconds: float) -> None:
         ("http: {bind: '8080'}", ("http.bind", "'8080'", ":8080")),
         ("http: {bind: ':99999'}", ("http.bind", "':99999'")),
         ("[1, 2]", ("mapping", "list")),
-        ("a: [", ("not YAML",)),
+        ("a: [", ("invalid YAML",)),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError) as error:
-        load(ControllerSettings, written(tmp_path, text))
+        load(ControllerSettings, write_config(tmp_path, text))
     message = str(error.value)
     assert "\n" not in message
     for part in parts:
@@ -98,24 +102,22 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, parts: tu
     ("variable", "value", "part"),
     [
         ("OVERLAY_LINKK", "tmp0", "OVERLAY_LINKK"),
-        ("OVERLAY_LINK", "a/b", "OVERLAY_LINK: 'a/b'"),
+        ("OVERLAY_LINK", "a/b", "OVERLAY_LINK: invalid value 'a/b'"),
         ("OVERLAY_LINK", "sixteen-letters-", "1 to 15 characters"),
         ("OVERLAY_ROUTE_PROTOCOL", "2", "OVERLAY_ROUTE_PROTOCOL"),
-        ("OVERLAY_SOURCE_TABLE", "254", "a table of its own: 253 to 255"),
+        ("OVERLAY_SOURCE_TABLE", "254", "must be a dedicated table: 253 to 255"),
         ("OVERLAY_SOURCE_PRIORITY", "32766", "OVERLAY_SOURCE_PRIORITY"),
         ("OVERLAY_LOG__LEVL", "info", "OVERLAY_LOG__LEVL: no such setting"),
     ],
 )
-def test_the_variable_that_is_wrong_is_named(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str
-) -> None:
+def test_an_invalid_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str) -> None:
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError, match=part):
         load(AgentSettings, None)
 
 
-def test_source_routing_is_off_until_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_routing_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
     assert load(AgentSettings, None).source is None
     monkeypatch.setenv("OVERLAY_SOURCE_ROUTING", "true")
@@ -123,7 +125,7 @@ def test_source_routing_is_off_until_it_is_asked_for(monkeypatch: pytest.MonkeyP
     assert load(AgentSettings, None).source == SourceTable(200, 11700, 8)
 
 
-def test_the_help_names_every_setting() -> None:
+def test_the_help_lists_every_setting() -> None:
     for settings in (ControllerSettings, AgentSettings):
         text = describe(settings)
         for name, field in settings.model_fields.items():
@@ -140,18 +142,18 @@ def test_the_help_names_every_setting() -> None:
         (["controler"], "invalid choice"),
     ],
 )
-def test_the_command_line_ends_with_2_and_one_line(arguments: list[str], part: str) -> None:
+def test_invalid_arguments_and_settings_exit_with_2_and_without_traceback(arguments: list[str], part: str) -> None:
     environment = {"PATH": "/usr/bin:/bin", "OVERLAY_HTTP__BIND": "127.0.0.1:0"}
     command = [sys.executable, "-m", "overlay_net", *arguments]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 2
-    assert part in ended.stderr
-    assert "Traceback" not in ended.stderr
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert part in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 # --- phpIPAM -----------------------------------------------------------------------------------------------------
 
-EARLIER = """\
+LEGACY = """\
 phpIPAM:
   url: https://phpipam.example.com
   appID: overlay
@@ -170,46 +172,47 @@ def with_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHPIPAM_PASSWORD", SECRET)
 
 
-def phpipam_of(file: Path | None) -> PhpIpamSettings:
+def load_phpipam(file: Path | None) -> PhpIpamSettings:
     section = load(ControllerSettings, file).phpipam
     assert section is not None
     return section
 
 
-def secret_of(section: PhpIpamSettings) -> list[str]:
+def show_secrets(section: PhpIpamSettings) -> list[str]:
     return [each.get_secret_value() if each else "" for each in section.fixed_secret]
 
 
 @pytest.mark.usefixtures("with_secret")
-def test_the_earlier_operators_file_and_secret_are_read_as_they_are(tmp_path: Path) -> None:
-    section = phpipam_of(written(tmp_path, EARLIER))
+def test_file_and_secret_of_the_previous_operator_are_accepted(tmp_path: Path) -> None:
+    section = load_phpipam(write_config(tmp_path, LEGACY))
     assert (section.url, section.app_id) == ("https://phpipam.example.com", "overlay")
     assert section.subnet_map == {"dal10": [7, 9], "dal12": [11]}
     assert section.insecure_skip_tls_verify
-    assert secret_of(section) == ["operator", SECRET, ""]
+    assert show_secrets(section) == ["operator", SECRET, ""]
 
 
-def test_without_a_section_there_is_no_phpipam() -> None:
+def test_phpipam_is_off_without_its_section() -> None:
     assert load(ControllerSettings, None).phpipam is None
 
 
 @pytest.mark.usefixtures("with_secret")
-def test_phpipam_can_be_set_by_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phpipam_can_be_configured_by_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERLAY_PHPIPAM__URL", "https://phpipam.example.com/ipam")
     monkeypatch.setenv("OVERLAY_PHPIPAM__APP_ID", "overlay")
-    section = phpipam_of(None)
+    section = load_phpipam(None)
     assert section.url == "https://phpipam.example.com/ipam"
-    assert secret_of(section) == ["operator", SECRET, ""]
+    assert show_secrets(section) == ["operator", SECRET, ""]
 
 
 @pytest.mark.usefixtures("with_secret")
-def test_the_secret_of_the_environment_wins_over_that_of_the_file(tmp_path: Path) -> None:
-    section = phpipam_of(written(tmp_path, f"{PHPIPAM}, username: old, password: old}}"))
-    assert secret_of(section) == ["operator", SECRET, ""]
+def test_the_secret_of_the_environment_takes_precedence_over_the_file(tmp_path: Path) -> None:
+    section = load_phpipam(write_config(tmp_path, f"{PHPIPAM}, username: old, password: old}}"))
+    assert show_secrets(section) == ["operator", SECRET, ""]
 
 
-def test_a_mounted_secret_needs_no_variables(tmp_path: Path) -> None:
-    assert phpipam_of(written(tmp_path, f"{PHPIPAM}, credentials_dir: /secret}}")).credentials_dir == Path("/secret")
+def test_a_mounted_secret_requires_no_variables(tmp_path: Path) -> None:
+    config = write_config(tmp_path, f"{PHPIPAM}, credentials_dir: /secret}}")
+    assert load_phpipam(config).credentials_dir == Path("/secret")
 
 
 @pytest.mark.parametrize(
@@ -222,9 +225,11 @@ def test_a_mounted_secret_needs_no_variables(tmp_path: Path) -> None:
         (", auth: basic, username: x, password: y}", ("phpipam.auth", "'basic'", "'token' or 'code'")),
     ],
 )
-def test_credentials_that_cannot_do_are_told_in_one_line(tmp_path: Path, rest: str, parts: tuple[str, ...]) -> None:
+def test_missing_or_unusable_credentials_are_reported_in_one_line(
+    tmp_path: Path, rest: str, parts: tuple[str, ...]
+) -> None:
     with pytest.raises(ConfigurationError) as error:
-        load(ControllerSettings, written(tmp_path, PHPIPAM + rest))
+        load(ControllerSettings, write_config(tmp_path, PHPIPAM + rest))
     message = str(error.value)
     assert "\n" not in message
     for part in parts:
@@ -249,9 +254,9 @@ def test_credentials_that_cannot_do_are_told_in_one_line(tmp_path: Path, rest: s
         (", timeout: soon}", ("phpipam.timeout", "'soon'", "30s")),
     ],
 )
-def test_what_is_wrong_with_phpipam_is_named_in_one_line(tmp_path: Path, rest: str, parts: tuple[str, ...]) -> None:
+def test_an_invalid_phpipam_setting_is_reported_in_one_line(tmp_path: Path, rest: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError) as error:
-        load(ControllerSettings, written(tmp_path, PHPIPAM + rest))
+        load(ControllerSettings, write_config(tmp_path, PHPIPAM + rest))
     message = str(error.value)
     assert "\n" not in message
     assert SECRET not in message
@@ -274,15 +279,15 @@ def test_what_is_wrong_with_phpipam_is_named_in_one_line(tmp_path: Path, rest: s
     ],
     ids=["in the url", "typing error", "list", "mapping", "code", "code over http", "incomplete", "a list", "a text"],
 )
-def test_no_secret_is_ever_shown(tmp_path: Path, text: str) -> None:
+def test_no_error_shows_a_secret(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigurationError) as error:
-        load(ControllerSettings, written(tmp_path, text))
+        load(ControllerSettings, write_config(tmp_path, text))
     assert SECRET not in str(error.value)
     assert "phpipam" in str(error.value)
 
 
 @pytest.mark.usefixtures("with_secret")
-def test_a_secret_is_not_in_the_settings_as_they_are_printed(tmp_path: Path) -> None:
-    settings = load(ControllerSettings, written(tmp_path, EARLIER))
+def test_printed_settings_do_not_show_secrets(tmp_path: Path) -> None:
+    settings = load(ControllerSettings, write_config(tmp_path, LEGACY))
     assert SECRET not in repr(settings)
     assert SECRET not in str(settings)

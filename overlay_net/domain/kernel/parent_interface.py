@@ -60,14 +60,14 @@ def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelecto
         try:
             return ByRoute(ip_address(text.removeprefix("route:")))
         except ValueError:
-            raise ValueError("an address after route:, such as route:10.0.0.1") from None
+            raise ValueError("must be an address after route:, such as route:10.0.0.1") from None
     patterns = tuple(part.strip() for part in text.split(","))
     for pattern in patterns:
         # What the kernel takes as a name (dev_valid_name in net/core/dev.c), and the characters of patterns.
         if pattern in {".", ".."} or not re.fullmatch(r"[^/:\s]{1,15}", pattern):
             raise ValueError(
-                "interface names of 1 to 15 characters without slash, colon or blank, or patterns such as bond*, "
-                "separated by commas; or route:ADDRESS; or node-ip"
+                "must be interface names of 1 to 15 characters without slash, colon or space, or patterns such as "
+                "bond*, separated by commas; or route:ADDRESS; or node-ip"
             )
     return ByName(patterns)
 
