@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Auditor:
-    """``doubt`` is called with the name of each node whose records do not agree with its object."""
+    """``request_check`` is called with the name of each node whose records do not agree with its object."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Auditor:
         ipam: Ipam,
         caches: Caches,
         grace: timedelta,
-        doubt: Callable[[str], None],
+        request_check: Callable[[str], None],
         events: EventRecorder,
         metrics: ControllerMetrics,
     ) -> None:
@@ -36,7 +36,7 @@ class Auditor:
         self._ipam = ipam
         self._caches = caches
         self._grace = grace
-        self._doubt = doubt
+        self._request_check = request_check
         self._events = events
         self._metrics = metrics
         self._suspects: Mapping[str, datetime] = {}
@@ -62,7 +62,7 @@ class Auditor:
         self._suspects = result.suspects
         for name in result.doubtful:
             log.info("the records of a node do not agree with its object: looking again", extra={"node": name})
-            self._doubt(name)
+            self._request_check(name)
         self._metrics.records_edited.set(len(result.edited))
         for reservation in result.edited:
             overlay = overlays[reservation.owner.node]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
-from overlay_net.domain.routes.compile import NodeRoutes, compile_routes
+from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
 from overlay_net.domain.routes.rollout import find_held_back
 from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
+from overlay_net.model.node_actions import NodeRoutes
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.route_probe import Revision
@@ -138,14 +139,17 @@ class Caches:
         """Lower priority numbers first, then by name."""
         return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
 
-    def has_unexpected_records(self, overlay: NodeOverlay) -> bool:
-        """Whether the node has other records than that of its address, as far as the watch has come."""
+    def has_unexpected_records(self, name: str) -> bool:
+        """Whether the watch shows other OverlayAddresses of the node than the one that its object shows."""
+        overlay = self.overlays.get(name)
+        if overlay is None:
+            return False
         address = overlay.assignment.address
         pool = self.pools.get(overlay.assignment.pool)
         if pool is not None and pool.subnet_id is not None:
-            # Its record is elsewhere, and this feed does not tell of it.
+            # The record is in phpIPAM, which this watch does not cover.
             address = None
-        return self.known_addresses.recorded_for(overlay.name) != ({address.ip} if address else set())
+        return self.known_addresses.recorded_for(name) != ({address.ip} if address else set())
 
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """The routes of a node with this object and that overlay gateway."""

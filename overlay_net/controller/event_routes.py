@@ -1,4 +1,4 @@
-"""Which change wakes which key of which queue; nothing is decided here."""
+"""Which change enqueues which key of which queue; nothing is decided here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +14,9 @@ from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.workqueue import WorkQueue
 
+SUBNET_MAP = "subnetMap"
+"""The one key of the subnet map's queue: all its pools are reconciled together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queues:
@@ -27,7 +30,7 @@ class Queues:
 
     @property
     def by_name(self) -> dict[str, WorkQueue]:
-        """As logs and metrics call them: the name is that of the reconciler that works on it."""
+        """Under the names of their reconcilers, as in logs and metrics."""
         return {
             "node": self.nodes,
             "address": self.addresses,
@@ -37,13 +40,22 @@ class Queues:
         }
 
     def ipam_recovered(self) -> None:
-        """An IPAM that was away is back: what waits for it need not wait longer."""
+        """Retry at once whatever waits for an IPAM."""
         self.addresses.wake_delayed()
         self.pools.wake_delayed()
 
 
+def enqueue_all(caches: Caches, queues: Queues) -> None:
+    """Every node, every object, also of a node that is gone, and every pool: after a start nothing else wakes them."""
+    for name in {*caches.nodes.names(), *caches.overlays.names()}:
+        queues.nodes.add(name)
+    for name in caches.pools.names():
+        queues.pools.add(name)
+    queues.status.add(ROUTES)
+
+
 class EventRoutes:
-    """``batch`` is the time in seconds that changes gather before a status is folded from them."""
+    """``batch`` is the time in seconds for which changes are collected before a status is computed from them."""
 
     def __init__(self, caches: Caches, queues: Queues, batch: float) -> None:
         self._caches = caches
@@ -63,11 +75,10 @@ class EventRoutes:
             self._queues.status.add_after(ROUTES, self._batch)
 
     def _protection_changed(self, old: Node | None, new: Node | None) -> None:
-        """Another node's address may lie in a subnet that was routed until now, or no longer does."""
+        """Another node's address may have appeared in a subnet that is routed, or disappeared from it."""
         changed = set(old.protected if old else ()) ^ set(new.protected if new else ())
         if any(overlap(subnet, each) for each in changed for subnet in self._routed()):
-            for name in self._caches.nodes.names():
-                self._queues.nodes.add(name)
+            self._wake_nodes()
 
     def _routed(self) -> Iterator[IpNetwork]:
         return (subnet for route in self._caches.routes.values() for subnet in route.subnets)
@@ -76,7 +87,7 @@ class EventRoutes:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
-            self._wake_waiting()
+            self._address_freed()
 
     def _route(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._queues.status.add_after(ROUTES, self._batch)
@@ -89,10 +100,12 @@ class EventRoutes:
     def _pool(self, name: str, old: Pool | None, new: Pool | None) -> None:
         if old is None or new is None or old.generation != new.generation:
             self._queues.pools.add(name)
-            self._queues.subnet_map.add("subnetMap")
-        if old is None or new is None or old.offer != new.offer:
-            for node in self._caches.nodes.names():
-                self._queues.nodes.add(node)
+            self._queues.subnet_map.add(SUBNET_MAP)
+        if old is None or new is None or old.definition != new.definition:
+            # Nodes with an address take over its gateway.
+            self._wake_nodes()
+        elif new.has_room and not old.has_room:
+            self._address_freed()
 
     def _record(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         for record in (old, new):
@@ -100,10 +113,18 @@ class EventRoutes:
                 self._queues.pools.add_after(record.pool, self._batch)
                 self._queues.nodes.add(record.node)
         if new is None:
-            self._wake_waiting()
+            self._address_freed()
 
-    def _wake_waiting(self) -> None:
-        """An address came free."""
+    def _wake_nodes(self) -> None:
+        for name in self._caches.nodes.names():
+            self._queues.nodes.add(name)
+
+    def _address_freed(self) -> None:
+        """Wake the nodes without a reservation: one of them may get an address now.
+
+        Called whenever an address may have become free: its record or its node's object was deleted, or its pool has
+        room again.
+        """
         for overlay in self._caches.overlays.values():
             reserved = overlay.assignment.reserved
             if reserved is not None and not reserved.status:

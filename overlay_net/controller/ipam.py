@@ -1,12 +1,13 @@
-"""What the controller needs of an IPAM, whichever system answers.
+"""The port to an IPAM: what the controller needs of it, whichever system is behind it.
 
-Every method raises Unavailable when the IPAM cannot answer, which says nothing about any reservation, and Refused when
-it never will as things are set up.
+Every method raises Unavailable if the IPAM cannot answer, which implies nothing about any reservation, and Refused if
+it never will with the present configuration.
 """
 
 from datetime import datetime
 from typing import Protocol
 
+from overlay_net.model.errors import ApiError, CredentialsRefused, Unavailable
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
@@ -14,52 +15,68 @@ from overlay_net.model.pool import Pool
 
 class Ipam(Protocol):
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
-        """Every reservation that carries the mark of this cluster and node; the uid may be an earlier one.
+        """Every reservation with the owner tag of this cluster and node; the uid may be an earlier one.
 
-        ``known`` is the address that the node's object shows: there the record is looked for as well.
+        ``known`` is the address that the node's object shows: a record of that address is considered as well.
         """
         ...
 
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
-        """Reserve ``wanted`` or any free address; take over a record of the same node, or with ``adopt`` one that
-        carries nobody's mark. The answer is what the IPAM has after the write. Raises Exhausted, AddressTaken."""
+        """Reserve ``requested`` or any free address, and return what the IPAM has after the write.
+
+        Takes over a record of the same node, and with ``adopt`` one without an owner tag. Raises Exhausted and
+        AddressTaken.
+        """
         ...
 
     async def release(self, reservation: Reservation) -> None:
-        """Free exactly this record; one that is gone already, or no longer ours, is no error.
+        """Free exactly this record. A record that is gone, or belongs to another owner by now, is no error.
 
-        Raises Conflict where the record was written since it was read, and the backend can tell."""
+        Raises Conflict if the record was written since it was read, where the backend can detect that.
+        """
         ...
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Keep the address from everybody: its record is QUARANTINE's from now on, until the audit releases it.
+        """Hold the address back: its owner becomes QUARANTINE, until the audit releases the record.
 
-        Raises Conflict like ``release``."""
+        Raises Conflict like ``release``.
+        """
         ...
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
-        """Every reservation of this cluster in those of ``pools`` that it serves."""
+        """Every reservation of this cluster in those of ``pools`` that the IPAM serves."""
         ...
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
-        """Subnet, gateway and usage. Raises PoolUnusable where no address can come from the pool as it is."""
+        """Subnet, gateway and usage. Raises PoolUnusable if the pool cannot provide addresses as it is."""
         ...
 
 
 class IpamBackend(Ipam, Protocol):
-    """One of the systems behind it."""
+    """One of several systems behind the port."""
 
     @property
     def name(self) -> str:
-        """What metrics call it."""
+        """The value of the metric label ``backend``."""
         ...
 
     def serves(self, pool: Pool) -> bool:
-        """Whether this backend is the one that keeps ``pool``."""
+        """Whether the addresses of ``pool`` are recorded in this backend."""
         ...
 
     def keeps(self, reservation: Reservation) -> bool:
-        """Whether this backend made ``reservation``."""
+        """Whether the record of ``reservation`` is in this backend."""
         ...
+
+
+def describe_failure(error: ApiError) -> tuple[str, str]:
+    """Reason and message of a condition for an IPAM that fails or refuses requests."""
+    match error:
+        case CredentialsRefused():
+            return "CredentialsRefused", str(error)
+        case Unavailable():
+            return "IpamUnavailable", str(error)
+        case _:
+            return "IpamRefused", str(error)

@@ -1,68 +1,49 @@
-"""One node: look, plan, apply. The decisions are in domain.node_plan; here is only what touches the world."""
+"""Reconciles one node: observe, plan, apply. All decisions are in domain.allocation.node_plan."""
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches, UsedElsewhere
-from overlay_net.controller.ipam import Ipam
-from overlay_net.controller.node_steps import IpamFailed, NodeSteps, asking, make_owner
+from overlay_net.controller.ipam import Ipam, describe_failure
+from overlay_net.controller.ipam_checks import IpamChecks
+from overlay_net.controller.node_steps import IpamFailed, NodeSteps
 from overlay_net.domain.allocation.node_plan import plan_node
-from overlay_net.domain.routes.compile import NodeRoutes
-from overlay_net.model.errors import (
-    AddressTaken,
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    CredentialsRefused,
-    Exhausted,
-    Refused,
-    Unavailable,
-)
+from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, Refused, Unavailable
+from overlay_net.model.ipam import Reservation
+from overlay_net.model.node import Node
 from overlay_net.model.node_actions import (
     DropFinalizer,
     FindReservations,
     LifecyclePolicy,
     NodePlan,
+    NodeRoutes,
     NodeView,
     Quarantine,
     Release,
     Reserve,
 )
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
 
-MAX_LOOKS = 8
-"""Looks in one reconciliation; a node that needs more is put back into the queue."""
+MAX_PASSES = 8
+"""Plans in one reconciliation; a node that needs more is put back into the queue."""
 
 SPREAD = 1.0
-"""Seconds over which the nodes that wait for one IPAM come back."""
-
-
-def _wait(plan: NodePlan) -> Requeue | None:
-    return Requeue(plan.requeue_after.total_seconds()) if plan.requeue_after is not None else None
-
-
-def describe_failure(error: ApiError) -> tuple[str, str]:
-    """Reason and message of a condition for an IPAM that does not answer as it should."""
-    match error:
-        case CredentialsRefused():
-            return "CredentialsRefused", str(error)
-        case Unavailable():
-            return "IpamUnavailable", str(error)
-        case _:
-            return "IpamRefused", str(error)
+"""Seconds over which the retries of nodes that wait for the same IPAM are spread."""
 
 
 class NodeReconciler:
-    """Two entrances for one plan: ``reconcile`` never waits for an IPAM; what needs one goes to ``reconcile_address``.
+    """Two entry points for one plan: ``reconcile`` never waits for an IPAM, ``reconcile_address`` asks it.
 
-    So nodes whose address stands are served at once however slow the IPAM is.
+    So nodes whose address is settled are served at once, however slow the IPAM is.
     """
 
     def __init__(
@@ -73,130 +54,126 @@ class NodeReconciler:
         cluster: str,
         policy: LifecyclePolicy,
         events: EventRecorder,
-        hand_over: Callable[[str], None],
+        checks: IpamChecks,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._steps = NodeSteps(api, ipam, cluster, events)
-        self._ipam = ipam
         self._caches = caches
-        self._cluster = cluster
         self._policy = policy
-        self._hand_over = hand_over
+        self._checks = checks
         self._now = now
-        # Nodes whose object may not show what the IPAM has: a plan for them ended on the way, or the audit says so.
-        self._unsure: set[str] = set()
-
-    def doubt(self, name: str) -> None:
-        """Ask the IPAM about this node at its next turn, though its object looks settled."""
-        self._unsure.add(name)
-        self._hand_over(name)
 
     async def reconcile(self, name: str) -> Requeue | None:
-        """Everything of node ``name`` that needs no IPAM."""
+        """All of node ``name`` that needs no IPAM."""
         if not self._caches.synced:
             return Requeue(1)
-        view = self._look(name)
+        view = self._view(name)
         plan = plan_node(view, self._policy)
         try:
             for action in plan.actions:
                 if isinstance(action, FindReservations):
-                    self._hand_over(name)
+                    self._checks.enqueue(name)
                 else:
                     await self._steps.apply(view, action)
         except (Conflict, AlreadyExists) as error:
-            # Somebody was faster, and the watch will tell what.
-            log.debug("looked too early: %s", error, extra={"node": name})
+            # Another writer was faster, and its change is not in the cache yet.
+            log.debug("stale view", extra={"node": name, "error": str(error)})
             return Requeue()
-        return _wait(plan)
+        return _requeue(plan)
 
     async def reconcile_address(self, name: str) -> Requeue | None:
-        """What needs the IPAM: bring the reservations of node ``name`` and its object together.
+        """All that needs the IPAM: bring the reservations of node ``name`` and its object together.
 
-        Raises Refused, and Unavailable where it came without a time to wait.
+        Raises Refused; raises Unavailable unless the IPAM asked for a certain delay.
         """
         if not self._caches.synced:
             return Requeue(1)
         try:
-            again = await self._converge(name)
+            with self._checks.attempt(name):
+                return await self._converge(name)
         except Conflict as error:
-            log.debug("looked too early: %s", error, extra={"node": name})
-            self._unsure.add(name)
+            log.debug("stale view", extra={"node": name, "error": str(error)})
             return Requeue()
         except IpamFailed as failure:
-            self._unsure.add(name)
-            await self._tell(name, failure.error)
+            await self._report_failure(name, failure.error)
             wait = failure.error.retry_after if isinstance(failure.error, Unavailable) else None
             if wait is None:
                 raise failure.error from None
             return Requeue(wait + random.uniform(0, SPREAD))
-        except BaseException:
-            self._unsure.add(name)
-            raise
-        self._unsure.discard(name)
-        return again
 
-    async def _tell(self, name: str, error: Unavailable | Refused) -> None:
-        view = replace(self._look(name), ipam_failure=describe_failure(error))
+    async def _report_failure(self, name: str, error: Unavailable | Refused) -> None:
+        view = replace(self._view(name), ipam_failure=describe_failure(error))
         try:
             for action in plan_node(view, self._policy).actions:
                 await self._steps.apply(view, action)
         except Conflict:
-            # The next try says it.
+            # The next attempt reports it.
             return
 
     async def _converge(self, name: str) -> Requeue | None:
-        view = self._look(name)
-        for _ in range(MAX_LOOKS):
+        view = self._view(name)
+        for _ in range(MAX_PASSES):
             plan = plan_node(view, self._policy)
-            if FindReservations() in plan.actions:
-                view = await self._look_up(view)
-                continue
-            try:
-                if any(isinstance(action, DropFinalizer) for action in plan.actions):
-                    await self._steps.confirm_gone(view)
-                reserved = [await self._steps.apply(view, action) for action in plan.actions]
-            except Exhausted:
-                view = replace(view, exhausted=True)
-                continue
-            except AddressTaken as error:
-                requested = {
-                    action.requested for action in plan.actions if isinstance(action, Reserve) and action.requested
-                }
-                holders = dict.fromkeys(requested, error.holder) if error.holder else {}
-                view = replace(view, taken=view.taken | requested, holders={**view.holders, **holders})
-                continue
-            if any(isinstance(action, DropFinalizer) for action in plan.actions):
-                return None
-            fresh = tuple(replace(reservation, fresh=True) for reservation in reserved if reservation is not None)
-            if fresh:
-                # What the IPAM has after the write: it was read back there.
-                records = {reservation.record for reservation in fresh}
-                others = tuple(each for each in view.reservations or () if each.record not in records)
-                view = replace(self._look(name), reservations=(*others, *fresh))
-            elif any(isinstance(action, Release | Quarantine) for action in plan.actions):
-                view = await self._look_up(self._look(name))
-            else:
-                return _wait(plan)
+            following = await self._carry_out(view, plan)
+            if following is None:
+                return _requeue(plan)
+            view = following
         return Requeue(1)
 
-    async def _look_up(self, view: NodeView) -> NodeView:
-        address = view.overlay.assignment.address if view.overlay else None
-        with asking():
-            found = await self._ipam.find(make_owner(view, self._cluster), address.ip if address else None)
-        return replace(self._look(view.name), reservations=found)
+    async def _carry_out(self, view: NodeView, plan: NodePlan) -> NodeView | None:
+        """Apply the plan; the view to plan again with, or None where the IPAM has nothing new for this node."""
+        if FindReservations() in plan.actions:
+            # The object's own steps in this plan are carried out by ``reconcile``.
+            return await self._find(view)
+        try:
+            results = [await self._steps.apply(view, action) for action in plan.actions]
+        except Exhausted:
+            return replace(view, exhausted=True)
+        except AddressTaken as error:
+            return _exclude_requested(view, plan, error)
+        if DropFinalizer() in plan.actions:
+            return None
+        written = [reservation for reservation in results if reservation is not None]
+        if written:
+            return self._with_written(view, written)
+        if any(isinstance(action, Release | Quarantine) for action in plan.actions):
+            return await self._find(self._view(view.name))
+        return None
 
-    def _look(self, name: str) -> NodeView:
+    async def _find(self, view: NodeView) -> NodeView:
+        found = await self._steps.find(view)
+        return replace(self._view(view.name), reservations=found)
+
+    def _with_written(self, view: NodeView, written: Iterable[Reservation]) -> NodeView:
+        """The answer to the write is what the IPAM has now: it need not be asked again."""
+        fresh = {reservation.record: replace(reservation, fresh=True) for reservation in written}
+        others = (each for each in view.reservations or () if each.record not in fresh)
+        return replace(self._view(view.name), reservations=(*others, *fresh.values()))
+
+    def _view(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
-        gateway = overlay.assignment.gateway if overlay and self._policy.overlay_addresses else None
-        compiled = self._caches.compile_routes_for(node, overlay, gateway) if node else NodeRoutes()
         return NodeView(
             name=name,
             node=node,
             overlay=overlay,
+            compile_routes=partial(self._compile_routes, node, overlay),
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
-            routes=compiled.routes,
-            generations=compiled.generations,
             pools=self._caches.pools_in_order(),
             now=self._now(),
-            check_ipam=name in self._unsure or (overlay is not None and self._caches.has_unexpected_records(overlay)),
+            check_ipam=self._checks.needed(name),
         )
+
+    def _compile_routes(self, node: Node | None, overlay: NodeOverlay | None) -> NodeRoutes:
+        gateway = overlay.assignment.gateway if overlay and self._policy.overlay_addresses else None
+        return self._caches.compile_routes_for(node, overlay, gateway) if node else NodeRoutes()
+
+
+def _requeue(plan: NodePlan) -> Requeue | None:
+    return Requeue(plan.requeue_after.total_seconds()) if plan.requeue_after is not None else None
+
+
+def _exclude_requested(view: NodeView, plan: NodePlan, error: AddressTaken) -> NodeView:
+    """The view after the IPAM refused the address that the plan requested."""
+    requested = {action.requested for action in plan.actions if isinstance(action, Reserve) and action.requested}
+    holders = dict.fromkeys(requested, error.holder) if error.holder else {}
+    return replace(view, taken=view.taken | requested, holders={**view.holders, **holders})

@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.ipam import Ipam
-from overlay_net.controller.node_reconciler import describe_failure
+from overlay_net.controller.ipam import Ipam, describe_failure
 from overlay_net.domain.allocation.pool_status import pool_status, unknown_status, unusable_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable

@@ -20,15 +20,16 @@ from overlay_net.adapters.phpipam import (
 )
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.controller.event_routes import SUBNET_MAP, EventRoutes, Queues, enqueue_all
 from overlay_net.controller.ipam import IpamBackend
+from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.leader_election import leadership, make_elector
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.controller.pool_reconciler import PoolReconciler
 from overlay_net.controller.protected_subnets import ProtectedSubnets
 from overlay_net.controller.report_events import ReportEvents
-from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
+from overlay_net.controller.status_reconciler import StatusReconciler
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.model.errors import CredentialsRefused, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
@@ -113,6 +114,7 @@ class Serving:
     cluster: str
     ipam: IpamRouter
     events: EventRecorder
+    checks: IpamChecks
     node: NodeReconciler
     status: StatusReconciler
 
@@ -121,7 +123,7 @@ class Serving:
         leader, queues = self.leader, self.leader.queues
         # From here on every change adds its keys; what was before is added here.
         EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
-        wake_all(leader.caches, queues)
+        enqueue_all(leader.caches, queues)
         workers = leader.settings.workers
         return [
             group.create_task(self.events.run()),
@@ -136,9 +138,10 @@ async def serve_nodes(leader: Leader, policy: LifecyclePolicy) -> Serving:
     cluster = settings.cluster_id or await fetch_cluster_uid(api)
     ipam = IpamRouter(backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
-    node = NodeReconciler(api, ipam, caches, cluster, policy, events, queues.addresses.add)
+    checks = IpamChecks(caches, queues.addresses.add)
+    node = NodeReconciler(api, ipam, caches, cluster, policy, events, checks)
     status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
-    return Serving(leader, cluster, ipam, events, node, status)
+    return Serving(leader, cluster, ipam, events, checks, node, status)
 
 
 async def work(leader: Leader) -> None:
@@ -158,17 +161,17 @@ async def work(leader: Leader) -> None:
     metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     refresh = outside.refresh_interval if outside else settings.audit_interval
     pool = PoolReconciler(api, ipam, caches, refresh, metrics)
-    auditor = Auditor(api, ipam, caches, settings.audit_grace, serving.node.doubt, serving.events, metrics)
+    auditor = Auditor(api, ipam, caches, settings.audit_grace, serving.checks.request, serving.events, metrics)
     hosts = [(leader.server, "API server"), *([(outside.url, "phpIPAM")] if outside else [])]
     subnets = [subnet for text in settings.protected_subnets if (subnet := parse_network(text)) is not None]
     protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
     await protected.refresh()
     log.info("controller works", extra={"cluster": serving.cluster})
     async with asyncio.TaskGroup() as group:
-        group.create_task(protected.follow(lambda: wake_all(caches, queues)))
+        group.create_task(protected.follow(lambda: enqueue_all(caches, queues)))
         if outside is not None and outside.subnet_map is not None:
             subnet_map = SubnetMapReconciler(api, caches, outside.subnet_map)
-            queues.subnet_map.add("subnetMap")
+            queues.subnet_map.add(SUBNET_MAP)
             leader.start(group, "subnet-map", subnet_map.reconcile, 1)
         ReportEvents(caches.overlays, serving.events)
         serving.start(group)
@@ -239,15 +242,6 @@ async def phpipam_client(
             yield Client(api)
         finally:
             watch.cancel()
-
-
-def wake_all(caches: Caches, queues: Queues) -> None:
-    """Every node, pool, status, and object whose node is gone: a restart must not wait for something to change."""
-    for name in {*caches.nodes.names(), *caches.overlays.names()}:
-        queues.nodes.add(name)
-    for name in caches.pools.names():
-        queues.pools.add(name)
-    queues.status.add(ROUTES)
 
 
 async def fetch_cluster_uid(api: KubeApi) -> str:

@@ -1,9 +1,9 @@
-"""What the controller knows of one node, and the closed set of steps that a plan for it may ask for.
+"""What the controller knows about one node, and the closed set of steps that a plan for it consists of.
 
 Each step can be applied twice.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -20,46 +20,58 @@ from overlay_net.model.route_probe import RouteGeneration
 @dataclass(frozen=True, slots=True)
 class LifecyclePolicy:
     release_after: timedelta
+    """How long the object of a deleted Node is kept, so that a node of the same name gets its address back."""
     fence_after: timedelta
+    """How long to wait for an unresponsive agent of a deleted Node before its address is released."""
     overlay_addresses: bool = True
-    """Whether nodes get overlay addresses; if not, they have routes only."""
+    """Whether nodes get overlay addresses; otherwise they have routes only."""
     startup_taint: str = ""
-    """Key of the taint that keeps pods from a node until its overlay address works."""
+    """Key of the taint that keeps pods off a node until its overlay address and routes are in place."""
     draining: bool = False
-    """Every node gives back what it has, as if it were gone."""
+    """Every node is handled as if its Node were deleted and ``release_after`` over."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRoutes:
+    """``spec.routes`` and ``spec.generations`` of one node."""
+
+    routes: tuple[DesiredRoute, ...] = ()
+    generations: tuple[RouteGeneration, ...] = ()
+    """Which generations of StaticRoutes with a probe or a staged rollout ``routes`` are from."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """All that is known of one node at one moment. ``None`` for ``node`` and ``overlay`` is a confirmed absence."""
+    """What is known about one node at one moment. ``None`` for ``node`` and ``overlay`` is a confirmed absence."""
 
     name: str
     node: Node | None
     overlay: NodeOverlay | None
-    routes: tuple[DesiredRoute, ...]
-    """Compiled for this node with its present overlay gateway; with none where nodes have routes only."""
+    compile_routes: Callable[[], NodeRoutes]
+    """The routes of this node with its present overlay gateway (none where nodes have routes only).
+
+    A pure function of the StaticRoutes. It is expensive, so only a plan that decides the object's spec calls it.
+    """
     pools: tuple[Pool, ...]
     """Every pool, in the order in which they are tried."""
     now: datetime
-    generations: tuple[RouteGeneration, ...] = ()
-    """Of which generations ``routes`` are, of StaticRoutes with a probe or a staged roll-out."""
     reservations: tuple[Reservation, ...] | None = None
-    """What the IPAM has for this node; None: nobody asked yet."""
+    """What the IPAM has for this node; None: not asked yet."""
     check_ipam: bool = False
-    """The IPAM's change feed, where it has one, shows other records of this node than that of its address."""
+    """The IPAM must be asked although the object looks settled: see controller.ipam_checks."""
     exhausted: bool = False
-    """A reservation was just refused: every pool that serves the node is full."""
+    """A reservation was just refused: every pool that matches the node is full."""
     taken: frozenset[IpAddress] = frozenset()
-    """Wanted addresses that were just refused: somebody else has them."""
+    """Requested addresses that the IPAM just refused, or that must not be used."""
     holders: Mapping[IpAddress, str] = field(default_factory=dict)
-    """Those of ``taken`` whose record is a person's entry, and what it is called."""
+    """Those of ``taken`` whose record was entered by a person, and the name on that record."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses that the objects of other nodes show, with or without a record in the IPAM."""
     ipam_failure: tuple[str, str] | None = None
-    """Reason and message where the IPAM was just asked and could not answer; this says nothing about reservations."""
+    """Reason and message if the IPAM was just asked and could not answer. Implies nothing about reservations."""
 
 
-# --- Actions -------------------------------------------------------------------------------------------------------
+# --- Actions ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +81,12 @@ class FindReservations:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Take ``wanted``, or the first free address of the first pool with room; then plan again."""
+    """Reserve ``requested``, or the first free address of the first pool with room; then plan again."""
 
     pools: tuple[Pool, ...]
     requested: IpAddress | None = None
     adopt: bool = False
-    """The earlier operator assigned ``wanted``: its record, which carries nobody's mark, is taken over."""
+    """The earlier operator assigned ``requested``: its record, which has no owner tag, is taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Somebody unknown uses the address: its record is kept from everybody until then; then plan again."""
+    """Another host uses the address: nothing gets it until then. Afterwards, plan again."""
 
     reservation: Reservation
     until: datetime
@@ -92,7 +104,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOverlay:
-    """Create or update the node's object: labels, finalizer, the routes, and whether they are all that the node has."""
+    """Create the node's object, or update its labels, finalizer and spec."""
 
     labels: Mapping[str, str]
     routes: tuple[DesiredRoute, ...]
@@ -109,6 +121,11 @@ class ApplyAssignment:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmNodeGone:
+    """Read the Node from the API server; if it exists, the rest of the plan is not carried out."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteOverlay:
     pass
 
@@ -120,7 +137,7 @@ class DropFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """An event on the node's object, for people."""
+    """An Event on the node's object."""
 
     reason: str
     message: str
@@ -129,7 +146,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class RemoveTaint:
-    """Take the taint of this key off the Node."""
+    """Remove the taint with this key from the Node."""
 
     key: str
 
@@ -141,6 +158,7 @@ ClusterAction: TypeAlias = (
     | Quarantine
     | ApplyOverlay
     | ApplyAssignment
+    | ConfirmNodeGone
     | DeleteOverlay
     | DropFinalizer
     | RemoveTaint
@@ -151,5 +169,6 @@ ClusterAction: TypeAlias = (
 @dataclass(frozen=True, slots=True)
 class NodePlan:
     actions: tuple[ClusterAction, ...] = ()
+    """Carried out in this order; an error ends the plan."""
     requeue_after: timedelta | None = None
-    """When to look again though nothing has changed."""
+    """When to plan again although nothing has changed."""

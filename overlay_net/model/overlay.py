@@ -297,7 +297,7 @@ class NodeOverlay:
         return FINALIZER in self.finalizers
 
     @property
-    def current(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the agent has reported on the spec as it is now."""
         return self.report.observed_generation >= self.generation
 
@@ -305,7 +305,7 @@ class NodeOverlay:
     def is_ready(self) -> bool:
         """The agent saw this very generation, and has all of it in its kernel."""
         ready = find(self.report.conditions, READY)
-        return ready is not None and ready.status and self.current
+        return ready is not None and ready.status and self.is_current
 
     @property
     def is_without_address(self) -> bool:
@@ -320,4 +320,4 @@ class NodeOverlay:
     def is_released(self) -> bool:
         """The agent saw this deletion and has nothing of the overlay left in its kernel."""
         configured = find(self.report.conditions, CONFIGURED)
-        return configured is not None and not configured.status and configured.reason == RELEASED and self.current
+        return configured is not None and not configured.status and configured.reason == RELEASED and self.is_current

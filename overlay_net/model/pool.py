@@ -33,17 +33,17 @@ class Pool:
     priority: int
     cidr: IpNetwork | None
     gateway: IpAddress | None
-    """Of a phpIPAM pool both are what the server said last: they stand in its status, through outage and restart."""
+    """Of a phpIPAM pool, both are what the server reported last. They are in its status, so they survive an outage."""
     subnet_id: int | None
-    """Id of the subnet in phpIPAM; None for a pool that is kept in the cluster."""
+    """Id of the subnet in phpIPAM; None for a pool of the in-cluster IPAM."""
     spec_gateway: IpAddress | None
-    """spec.gateway: of a phpIPAM pool the one to use where the server marks none."""
+    """spec.gateway: of a phpIPAM pool, the gateway to use if the server has none marked for the subnet."""
     exclude: tuple[tuple[int, int], ...]
     """Inclusive ranges of addresses, as integers of the pool's family."""
     from_subnet_map: bool
-    """Made by the controller from phpIPAM.subnetMap."""
+    """Created by the controller from phpIPAM.subnetMap."""
     problem: str
-    """Why no address can come from it, or an empty string."""
+    """Why it cannot provide addresses; empty if it can."""
     status: Mapping[str, object]
     conditions: tuple[Condition, ...]
 
@@ -54,22 +54,12 @@ class Pool:
         subnet_id = parse_int(find_object(spec, "phpIPAM").get("subnetID")) if "phpIPAM" in spec else None
         source = spec if subnet_id is None else status
         cidr, gateway = parse_network(source.get("cidr")), find_address(source, "gateway")
-        ranges = [(text, parse_range(text)) for text in find_texts(spec, "exclude")]
-        problem = ""
+        exclude = {text: parse_range(text) for text in find_texts(spec, "exclude")}
         if subnet_id is not None:
-            if cidr is None or gateway is None:
-                ready = find(conditions, READY)
-                problem = ready.message if ready else f"phpIPAM subnet {subnet_id} was not looked at yet"
-        elif cidr is None:
-            problem = f"spec.cidr {spec.get('cidr')!r} is no subnet such as 192.168.100.0/24"
-        elif gateway is None or gateway not in cidr:
-            problem = f"spec.gateway {spec.get('gateway')!r} is no address of {cidr}"
+            known = cidr is not None and gateway is not None
+            problem = "" if known else _unread_problem(subnet_id, conditions)
         else:
-            broken = next((text for text, found in ranges if found is None), None)
-            if broken is not None:
-                problem = (
-                    f"spec.exclude {broken!r} is no address, subnet or range such as 192.168.100.10-192.168.100.20"
-                )
+            problem = _spec_problem(spec, cidr, gateway, exclude)
         return cls(
             name=parse_text(metadata.get("name")),
             uid=parse_text(metadata.get("uid")),
@@ -82,7 +72,7 @@ class Pool:
             gateway=gateway,
             subnet_id=subnet_id,
             spec_gateway=find_address(spec, "gateway"),
-            exclude=tuple(found for _, found in ranges if found is not None),
+            exclude=tuple(each for each in exclude.values() if each is not None),
             from_subnet_map=SUBNET_MAP_LABEL in find_object(metadata, "labels"),
             problem=problem,
             status=status,
@@ -90,16 +80,42 @@ class Pool:
         )
 
     @property
-    def offer(self) -> tuple[object, ...]:
-        """What counts for a node that waits for an address; when it changes, waiting nodes are looked at again."""
-        return self.generation, self.deleting, self.cidr, self.gateway, self.problem, self.status.get("free") == 0
+    def definition(self) -> tuple[object, ...]:
+        """All that matters to nodes; how full the pool is does not belong to it."""
+        return self.generation, self.deleting, self.cidr, self.gateway, self.problem
+
+    @property
+    def has_room(self) -> bool:
+        """Whether addresses are free, as far as its status shows."""
+        return self.status.get("free") != 0
 
     def serves(self, node: Node) -> bool:
         return (not self.zones or node.zone in self.zones) and self.selector.matches(node.labels)
 
 
+def _unread_problem(subnet_id: int, conditions: tuple[Condition, ...]) -> str:
+    ready = find(conditions, READY)
+    return ready.message if ready else f"phpIPAM subnet {subnet_id} has not been read yet"
+
+
+def _spec_problem(
+    spec: JsonObject,
+    cidr: IpNetwork | None,
+    gateway: IpAddress | None,
+    exclude: Mapping[str, tuple[int, int] | None],
+) -> str:
+    if cidr is None:
+        return f"spec.cidr {spec.get('cidr')!r} is not a subnet such as 192.168.100.0/24"
+    if gateway is None or gateway not in cidr:
+        return f"spec.gateway {spec.get('gateway')!r} is not an address in {cidr}"
+    invalid = next((text for text, found in exclude.items() if found is None), None)
+    if invalid is not None:
+        return f"spec.exclude {invalid!r} is not an address, subnet or range such as 192.168.100.10-192.168.100.20"
+    return ""
+
+
 def parse_range(text: str) -> tuple[int, int] | None:
-    """The inclusive range that one entry of ``exclude`` means: an address, a subnet, or ``first-last``."""
+    """The inclusive range that one entry of ``exclude`` stands for: an address, a subnet, or ``first-last``."""
     first_text, dash, last_text = text.partition("-")
     if dash:
         first, last = parse_address(first_text.strip()), parse_address(last_text.strip())

@@ -11,6 +11,7 @@ from lab.manifests import node_manifest
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
+from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.model.api import Listing
@@ -40,7 +41,7 @@ def reconciler(admin: KubeApi, caches: Caches) -> Callable[[], NodeReconciler]:
     def make() -> NodeReconciler:
         ipam = IpamRouter([ClusterIpam(admin, "c", caches.known_addresses, caches.pools.get)])
         events = EventRecorder(admin, CONTROLLER_FIELD_MANAGER, "test")
-        return NodeReconciler(admin, ipam, caches, "c", POLICY, events, lambda _: None)
+        return NodeReconciler(admin, ipam, caches, "c", POLICY, events, IpamChecks(caches, lambda _: None))
 
     return make
 

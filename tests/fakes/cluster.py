@@ -20,11 +20,13 @@ from overlay_net.model.node_actions import (
     ApplyAssignment,
     ApplyOverlay,
     ClusterAction,
+    ConfirmNodeGone,
     DeleteOverlay,
     DropFinalizer,
     FindReservations,
     LifecyclePolicy,
     NodePlan,
+    NodeRoutes,
     NodeView,
     Quarantine,
     Release,
@@ -38,6 +40,7 @@ from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import StaticRoute
 
 NAME = "n1"
+ASKS_IPAM = FindReservations | Reserve | Release | Quarantine
 STATUS_NAMES = {
     "address": "ipAddr",
     "node_uid": "nodeUID",
@@ -167,7 +170,7 @@ class Cluster:
             name=NAME,
             node=self.node,
             overlay=overlay,
-            routes=compile_routes(self.routes, self.node, gateway).routes if self.node else (),
+            compile_routes=lambda: compile_routes(self.routes, self.node, gateway) if self.node else NodeRoutes(),
             pools=tuple(self.pools),
             now=self.now,
             check_ipam=self.feed
@@ -207,9 +210,7 @@ class Cluster:
                     holders={refused.taken: refused.holder} if refused.taken and refused.holder else {},
                 )
                 continue
-            looked = any(
-                isinstance(action, FindReservations | Reserve | Release | Quarantine) for action in plan.actions
-            )
+            looked = any(isinstance(action, ASKS_IPAM) for action in plan.actions)
             view = self.view(reservations=self.found()) if looked else self.view()
             if any(isinstance(action, Reserve) for action in plan.actions):
                 # The last one that was written.
@@ -223,41 +224,19 @@ class Cluster:
         return tuple(record for record in self.records.values() if record.owner.node == NAME)
 
     def apply(self, action: ClusterAction) -> None:
-        if self.away and isinstance(action, FindReservations | Reserve | Release | Quarantine):
+        if self.away and isinstance(action, ASKS_IPAM):
             raise Away
         match action:
-            case ApplyOverlay(labels, routes, routes_only):
-                if self.overlay is None:
-                    self.serial += 1
-                    metadata = {"name": NAME, "uid": f"o{self.serial}", "generation": 1, "resourceVersion": "1"}
-                    self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
-                self.overlay["metadata"] |= {"labels": dict(labels), "finalizers": [FINALIZER]}
-                self.overlay["spec"] |= {
-                    "routes": [encode_route(route) for route in routes],
-                    "routesOnly": routes_only,
-                }
-                self.overlay["metadata"]["generation"] += 1
-            case ApplyAssignment(assignment):
-                assert self.overlay is not None
-                status = self.overlay["status"]
-                mine = assignment.to_json()
-                others = [each for each in status.get("conditions", []) if each["type"] != "Reserved"]
-                for name in fields(Assignment):
-                    status.pop(STATUS_NAMES.get(name.name, name.name), None)
-                status |= mine
-                status["conditions"] = [*others, *mine.get("conditions", [])]
+            case ApplyOverlay():
+                self._apply_overlay(action)
+            case ApplyAssignment():
+                self._apply_assignment(action)
             case Reserve(pools, requested, adopt):
                 self._reserve(pools, requested, adopt)
-            case Release(reservation):
-                assert reservation.owner.node == NAME, "somebody else's record was released"
-                present = self.records.get(reservation.address.ip)
-                seen = (reservation.record, reservation.version)
-                if present is not None and (present.record, present.version) == seen:
-                    del self.records[reservation.address.ip]
-            case Quarantine(reservation, until):
-                assert reservation.owner.node == NAME, "somebody else's record was put into quarantine"
-                owner = Owner(reservation.owner.cluster, QUARANTINE, encode_time(until))
-                self.records[reservation.address.ip] = replace(reservation, owner=owner)
+            case Release() | Quarantine():
+                self._give_up(action)
+            case ConfirmNodeGone():
+                assert self.node is None
             case DeleteOverlay():
                 assert self.overlay is not None
                 self.delete_overlay()
@@ -271,6 +250,38 @@ class Cluster:
                 self.announced.append(reason)
             case FindReservations():
                 pass
+
+    def _apply_overlay(self, action: ApplyOverlay) -> None:
+        if self.overlay is None:
+            self.serial += 1
+            metadata = {"name": NAME, "uid": f"o{self.serial}", "generation": 1, "resourceVersion": "1"}
+            self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
+        self.overlay["metadata"] |= {"labels": dict(action.labels), "finalizers": [FINALIZER]}
+        self.overlay["spec"] |= {
+            "routes": [encode_route(route) for route in action.routes],
+            "routesOnly": action.routes_only,
+        }
+        self.overlay["metadata"]["generation"] += 1
+
+    def _apply_assignment(self, action: ApplyAssignment) -> None:
+        assert self.overlay is not None
+        status = self.overlay["status"]
+        mine = action.assignment.to_json()
+        others = [each for each in status.get("conditions", []) if each["type"] != "Reserved"]
+        for name in fields(Assignment):
+            status.pop(STATUS_NAMES.get(name.name, name.name), None)
+        status |= mine
+        status["conditions"] = [*others, *mine.get("conditions", [])]
+
+    def _give_up(self, action: Release | Quarantine) -> None:
+        reservation = action.reservation
+        assert reservation.owner.node == NAME, "a record of another owner was changed"
+        present = self.records.get(reservation.address.ip)
+        if isinstance(action, Quarantine):
+            owner = Owner(reservation.owner.cluster, QUARANTINE, encode_time(action.until))
+            self.records[reservation.address.ip] = replace(reservation, owner=owner)
+        elif present is not None and (present.record, present.version) == (reservation.record, reservation.version):
+            del self.records[reservation.address.ip]
 
     def _reserve(self, pools: tuple[Pool, ...], requested: IpAddress | None, adopt: bool) -> None:
         assert self.node is not None

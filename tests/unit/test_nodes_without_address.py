@@ -53,7 +53,7 @@ def test_a_node_gets_its_routes_and_reserves_nothing(pools: list[object]) -> Non
     assert cluster.overlay["spec"]["routesOnly"] is True
     assert [route["subnet"] for route in cluster.overlay["spec"]["routes"]] == ["192.168.0.0/24"]
     assert "ipAddr" not in cluster.overlay["status"]
-    assert reserved(cluster) == ("False", "RoutesOnly", "overlay addresses are switched off: this node has routes only")
+    assert reserved(cluster) == ("False", "RoutesOnly", "overlay addresses are disabled; this node has routes only")
     assert not cluster.records
     assert not cluster.announced, "a node that joins as wished is no news"
 
@@ -94,7 +94,7 @@ def test_switched_off_an_address_is_released_only_after_the_agent_let_go() -> No
     assert cluster.overlay["status"]["ipAddr"] == f"{held}/24"
     status, reason, message = reserved(cluster)
     assert (status, reason) == ("True", "WaitingForAgent")
-    assert f"waiting for the agent on node {NAME} to let go of {held}" in message
+    assert f"waiting for the agent on node {NAME} to remove {held}" in message
     settle(cluster)
     assert cluster.kernel is None
     assert not cluster.records

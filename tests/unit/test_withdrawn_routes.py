@@ -4,7 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from overlay_net.domain.allocation.withdrawn_routes import PATIENCE, tell_of_withdrawn, withdrawals
+from overlay_net.domain.allocation.withdrawn_routes import (
+    CONFIRMATION_TIMEOUT,
+    find_withdrawals,
+    plan_withdrawn_condition,
+)
 from overlay_net.model.node_actions import Announce, ApplyAssignment
 from overlay_net.model.overlay import NodeOverlay
 from tests.unit.factories import overlay
@@ -21,7 +25,7 @@ def having(*owners: str, withdrawn: Any = (), generation: int = 3, seen: int = 3
 
 
 def named(before: NodeOverlay, *owners: str) -> dict[str, str]:
-    return {each.static_route: str(each.since) for each in withdrawals(before, having(*owners).routes, NOW)}
+    return {each.static_route: str(each.since) for each in find_withdrawals(before, having(*owners).routes, NOW)}
 
 
 def test_what_goes_is_named_until_the_agent_has_confirmed_it() -> None:
@@ -38,9 +42,9 @@ def test_what_goes_is_named_until_the_agent_has_confirmed_it() -> None:
 def test_an_agent_that_does_not_confirm_is_named_after_a_while_and_once() -> None:
     silent = having("a", withdrawn=["b"], seen=2)
     began = NOW - timedelta(hours=1)
-    early = tell_of_withdrawn(silent, began + timedelta(seconds=5))
-    assert (early.actions, early.requeue_after) == ((), PATIENCE - timedelta(seconds=5))
-    late = tell_of_withdrawn(silent, NOW)
+    early = plan_withdrawn_condition(silent, began + timedelta(seconds=5))
+    assert (early.actions, early.requeue_after) == ((), CONFIRMATION_TIMEOUT - timedelta(seconds=5))
+    late = plan_withdrawn_condition(silent, NOW)
     apply, event = late.actions
     assert isinstance(apply, ApplyAssignment)
     assert isinstance(event, Announce)
@@ -51,16 +55,16 @@ def test_an_agent_that_does_not_confirm_is_named_after_a_while_and_once() -> Non
         assert part in condition.message
         assert part in event.message
     told = replace(silent, assignment=apply.assignment)
-    assert not tell_of_withdrawn(told, NOW + timedelta(hours=1)).actions
+    assert not plan_withdrawn_condition(told, NOW + timedelta(hours=1)).actions
     confirmed = replace(told, report=replace(told.report, observed_generation=3))
-    (cleared,) = tell_of_withdrawn(confirmed, NOW).actions
+    (cleared,) = plan_withdrawn_condition(confirmed, NOW).actions
     assert isinstance(cleared, ApplyAssignment)
     assert cleared.assignment.withdrawn is None
-    assert not tell_of_withdrawn(having("a", withdrawn=["b"]), NOW).actions
+    assert not plan_withdrawn_condition(having("a", withdrawn=["b"]), NOW).actions
 
 
 def test_the_condition_is_the_controllers_and_no_part_of_a_report() -> None:
-    (apply, _) = tell_of_withdrawn(having("a", withdrawn=["b"], seen=2), NOW).actions
+    (apply, _) = plan_withdrawn_condition(having("a", withdrawn=["b"], seen=2), NOW).actions
     assert isinstance(apply, ApplyAssignment)
     read = overlay(status=apply.assignment.to_json())
     assert read.assignment.withdrawn == apply.assignment.withdrawn

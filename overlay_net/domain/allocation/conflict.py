@@ -1,6 +1,6 @@
-"""Somebody unknown on the link uses the address that a node was given: when the node gets another one.
+"""Another host on the link uses the address that a node was assigned (an address conflict, RFC 5227).
 
-The agent finds it out before it uses the address (duplicate-address detection), so the node never answered for it.
+The agent probes before it configures the address, so the node has never answered for it.
 """
 
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from overlay_net.model.overlay import NodeOverlay
 
 QUARANTINE_TIME = timedelta(hours=1)
-"""How long an address that somebody unknown uses is kept from everybody."""
+"""How long an address in conflict is not assigned to any node."""
 
 CONFLICT_PAUSE, CONFLICT_PAUSE_MAX = timedelta(seconds=10), timedelta(minutes=10)
 """Between two renumberings of a node for conflicts: doubled each time. A host that answers for every address
@@ -16,13 +16,13 @@ CONFLICT_PAUSE, CONFLICT_PAUSE_MAX = timedelta(seconds=10), timedelta(minutes=10
 
 
 def in_conflict(overlay: NodeOverlay) -> bool:
-    """Whether somebody else on the link uses the assigned address; a pinned one is not given up for that."""
+    """Whether another host uses the assigned address. A pinned address is kept despite a conflict."""
     address = overlay.assignment.address
     return address is not None and overlay.report.conflict == address.ip and overlay.pin != address.ip
 
 
 def conflict_pause(overlay: NodeOverlay, now: datetime) -> timedelta:
-    """How long to wait before this node is renumbered for a conflict once more."""
+    """How long to wait before this node may be renumbered for a conflict again."""
     last, count = overlay.assignment.last_conflict, overlay.assignment.conflicts
     if last is None or not count:
         return timedelta()

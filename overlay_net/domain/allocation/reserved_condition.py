@@ -1,25 +1,37 @@
-"""The condition ``Reserved`` of a node's object, and when it is worth an event."""
+"""The condition ``Reserved`` of a NodeOverlayIp, and when a change of it is worth an event."""
 
 from dataclasses import replace
+from datetime import timedelta
 
-from overlay_net.model.conditions import Condition, transition
-from overlay_net.model.node_actions import Announce, ApplyAssignment, ClusterAction, NodeView
+from overlay_net.model.conditions import RESERVED, Condition, transition
+from overlay_net.model.node_actions import Announce, ApplyAssignment, ClusterAction, NodePlan, NodeView
 from overlay_net.model.overlay import NodeOverlay
 
+RETRY_WITHOUT_ADDRESS = timedelta(seconds=60)
+"""A pool or a release wakes waiting nodes at once; this covers changes that no watch reports."""
 
-def tell(view: NodeView, overlay: NodeOverlay, condition: Condition) -> tuple[ClusterAction, ...]:
-    """Write the condition (the address itself stays as it is) and, when its reason is new, an event."""
-    gone = None if view.node is not None else overlay.assignment.node_gone_since
-    assignment = replace(overlay.assignment, reserved=since(view, overlay, condition), node_gone_since=gone)
+
+def plan_without_address(view: NodeView, overlay: NodeOverlay, reason: str, message: str) -> NodePlan:
+    """Report why there is no reservation, and retry later."""
+    return NodePlan(report_reserved(view, overlay, reason, message, status=False), RETRY_WITHOUT_ADDRESS)
+
+
+def report_reserved(
+    view: NodeView, overlay: NodeOverlay, reason: str, message: str, *, status: bool
+) -> tuple[ClusterAction, ...]:
+    """Write the condition and leave the address as it is; a new reason is an event as well."""
+    node_gone_since = None if view.node is not None else overlay.assignment.node_gone_since
+    condition = reserved_condition(view, overlay, reason, message, status=status)
+    assignment = replace(overlay.assignment, reserved=condition, node_gone_since=node_gone_since)
     if assignment == overlay.assignment:
         return ()
     before = overlay.assignment.reserved
-    if before is not None and before.reason == condition.reason:
+    if before is not None and before.reason == reason:
         return (ApplyAssignment(assignment),)
-    return (ApplyAssignment(assignment), Announce(condition.reason, condition.message, warning=not condition.status))
+    return (ApplyAssignment(assignment), Announce(reason, message, warning=not status))
 
 
-def since(view: NodeView, overlay: NodeOverlay, desired: Condition) -> Condition:
-    """``wanted``, with the time since when it holds."""
-    observed = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
-    return transition(observed, desired, view.now)
+def reserved_condition(view: NodeView, overlay: NodeOverlay, reason: str, message: str, *, status: bool) -> Condition:
+    """The condition, with the time of its last transition."""
+    before = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
+    return transition(before, Condition(RESERVED, status, reason, message), view.now)

@@ -1,12 +1,11 @@
-"""A node that is to have routes and no overlay address: what it still holds is given back, and nothing is reserved.
+"""The plan for a node with routes and no overlay address: release what it still has, and reserve nothing.
 
-Its object says so first (``spec.routesOnly``), which every agent obeys whatever its own settings are. An address is
-released only after the agent has reported on that very spec that its kernel has none; status says so before the IPAM is
-told, by a write that fails for a controller whose view of the object is old.
+The node's object asks for it first (``spec.routesOnly``), and every agent obeys that whatever its own settings are.
+An address is released only after the agent has reported on that generation of the spec that its kernel has no overlay
+address. Status drops the address before the IPAM does, by a write that fails for a controller with a stale view.
 """
 
-from overlay_net.domain.allocation.reserved_condition import since, tell
-from overlay_net.model.conditions import RESERVED, Condition
+from overlay_net.domain.allocation.reserved_condition import report_reserved, reserved_condition
 from overlay_net.model.node_actions import (
     Announce,
     ApplyAssignment,
@@ -19,35 +18,39 @@ from overlay_net.model.node_actions import (
 from overlay_net.model.overlay import Assignment, NodeOverlay
 
 ROUTES_ONLY = "RoutesOnly"
+DISABLED = "overlay addresses are disabled"
 
 
 def plan_routes_only(view: NodeView, overlay: NodeOverlay) -> NodePlan:
-    """Once the object says that the node has routes only: from what it holds to nothing."""
-    held = overlay.assignment
-    holds = held.address is not None or bool(held.releasing) or held.node_uid != ""
-    if holds and not overlay.is_without_address:
-        what = str(held.address.ip) if held.address is not None else "its address"
-        message = f"overlay addresses are switched off; waiting for the agent on node {view.name} to let go of {what}"
-        return NodePlan(tell(view, overlay, Condition(RESERVED, True, "WaitingForAgent", message)))
+    """From any assignment to none; for an object whose spec has ``routesOnly`` already."""
+    current = overlay.assignment
+    assigned = current.address is not None or bool(current.releasing) or current.node_uid != ""
+    if assigned and not overlay.is_without_address:
+        address = str(current.address.ip) if current.address is not None else "its address"
+        message = f"{DISABLED}; waiting for the agent on node {view.name} to remove {address}"
+        return NodePlan(report_reserved(view, overlay, "WaitingForAgent", message, status=True))
     if view.ipam_failure is not None:
-        if not holds:
+        if not assigned:
             return NodePlan()
-        reason, message = view.ipam_failure
-        waiting = f"overlay addresses are switched off; the address is not released yet: {message}"
-        return NodePlan(tell(view, overlay, Condition(RESERVED, held.address is not None, reason, waiting)))
-    if view.reservations is None and (holds or view.check_ipam):
+        reason, error = view.ipam_failure
+        message = f"{DISABLED}; the address is not released yet: {error}"
+        return NodePlan(report_reserved(view, overlay, reason, message, status=current.address is not None))
+    if view.reservations is None and (assigned or view.check_ipam):
         return NodePlan((FindReservations(),))
-    reservations = view.reservations or ()
-    message = "overlay addresses are switched off: this node has routes only"
-    nothing = Assignment(
+    return NodePlan(_release_all(view, overlay))
+
+
+def _release_all(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
+    current, reservations = overlay.assignment, view.reservations or ()
+    message = f"{DISABLED}; this node has routes only"
+    empty = Assignment(
         releasing=tuple(str(each.address.ip) for each in reservations),
-        withdrawn=held.withdrawn,
-        reserved=since(view, overlay, Condition(RESERVED, False, ROUTES_ONLY, message)),
+        withdrawn=current.withdrawn,
+        reserved=reserved_condition(view, overlay, ROUTES_ONLY, message, status=False),
     )
     actions: list[ClusterAction] = []
-    if nothing != held:
-        actions.append(ApplyAssignment(nothing))
-    if held.address is not None:
-        given_back = f"{held.address.ip} is given back: overlay addresses are switched off"
-        actions.append(Announce(ROUTES_ONLY, given_back, warning=False))
-    return NodePlan((*actions, *(Release(each) for each in reservations)))
+    if empty != current:
+        actions.append(ApplyAssignment(empty))
+    if current.address is not None:
+        actions.append(Announce(ROUTES_ONLY, f"releasing {current.address.ip}: {DISABLED}", warning=False))
+    return (*actions, *(Release(each) for each in reservations))

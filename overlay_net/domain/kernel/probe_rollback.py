@@ -32,7 +32,7 @@ def follow(
         return route_probes
     told_before = frozenset(before.generations if before is not None else ())
     old = {each.static_route: each for each in route_probes}
-    look = _Look(old, told_before, routes_by_owner(before), known=known, current=overlay.current)
+    look = _Look(old, told_before, routes_by_owner(before), known=known, current=overlay.is_current)
     desired = routes_by_owner(overlay)
     followed = (
         _follow(look, told, desired.get(told.static_route, ()))

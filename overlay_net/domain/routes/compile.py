@@ -5,7 +5,6 @@ An entry that is the same in all of them is shared, without a conflict.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
@@ -13,19 +12,12 @@ from overlay_net.domain.routes.rollout import PreviousGeneration
 from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
+from overlay_net.model.node_actions import NodeRoutes
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.model.static_route import StaticRoute
 
 NONE_HELD_BACK: Mapping[str, PreviousGeneration] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRoutes:
-    """spec.routes and spec.generations of one node."""
-
-    routes: tuple[DesiredRoute, ...] = ()
-    generations: tuple[RouteGeneration, ...] = ()
 
 
 def refusal(route: StaticRoute, protection: Protection) -> tuple[str, str] | None:

@@ -80,7 +80,7 @@ def _node_problems(overlay: NodeOverlay) -> list[str]:
         return [_describe(configured)] if configured is not None and claimed else []
     causes = [each for each in (reserved, configured) if each is not None and not each.status]
     problems = [_describe(each) for each in causes or [ready] if not each.status]
-    return problems if overlay.current else [*problems, "its agent has not observed the latest change"]
+    return problems if overlay.is_current else [*problems, "its agent has not observed the latest change"]
 
 
 def _failed_reservation(overlay: NodeOverlay) -> Condition | None:

@@ -1,0 +1,205 @@
+"""The plan for the address of an existing node: which of its reservations counts, and which ones are released.
+
+A reservation that carries the node's owner tag is used; a second one is never made. The node's present address is
+released only after the agent reports another one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from overlay_net.domain.allocation.conflict import QUARANTINE_TIME, conflict_pause, in_conflict
+from overlay_net.domain.allocation.pool_addresses import may_hand_out
+from overlay_net.domain.allocation.reservation_plan import plan_reservation, requested_address
+from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
+from overlay_net.model.conditions import CONFIGURED, find
+from overlay_net.model.ipam import Reservation
+from overlay_net.model.net import IpAddress
+from overlay_net.model.node import Node
+from overlay_net.model.node_actions import (
+    Announce,
+    ApplyAssignment,
+    ClusterAction,
+    FindReservations,
+    NodePlan,
+    NodeView,
+    Quarantine,
+    Release,
+    Reserve,
+)
+from overlay_net.model.overlay import Assignment, NodeOverlay
+from overlay_net.model.pool import Pool
+
+
+def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
+    """Bring the object's assignment and the IPAM's reservations together."""
+    if view.ipam_failure is not None:
+        # An address in use is kept, whatever is wrong with the IPAM that has its record.
+        assigned = overlay.assignment.address is not None
+        return NodePlan() if assigned else plan_without_address(view, overlay, *view.ipam_failure)
+    if view.reservations is None:
+        if _is_settled(view, overlay, node):
+            return NodePlan(_update_gateway(view, overlay))
+        return NodePlan((FindReservations(),))
+    reservations = view.reservations
+    conflict = _plan_conflict(view, overlay, reservations)
+    if conflict is not None:
+        return conflict
+    view = replace(view, taken=view.taken | _unusable_addresses(overlay, reservations))
+    current = _current_reservation(view, overlay, reservations)
+    if current is None:
+        return plan_reservation(view, overlay, node)
+    pool = _find_pool(view, current.pool, current.address.ip)
+    if pool is not None and _needs_rewrite(overlay, node, current):
+        return NodePlan((Reserve((pool,), current.address.ip),))
+    return _plan_assignment(view, overlay, current, pool)
+
+
+def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
+    """Whether the object alone shows that its address is reserved, the requested one, and the node's only one."""
+    current = overlay.assignment.address
+    reserved = overlay.assignment.reserved
+    return (
+        current is not None
+        and reserved is not None
+        and reserved.status
+        # Any other reason is that of a release which was called off.
+        and reserved.reason == "Reserved"
+        and not view.check_ipam
+        and not overlay.assignment.releasing
+        and not in_conflict(overlay)
+        and overlay.assignment.node_uid == node.uid
+        and overlay.assignment.node_gone_since is None
+        and (overlay.pin is None or overlay.pin == current.ip)
+        and overlay.report.configured in (None, current)
+    )
+
+
+def _update_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
+    """The pool's gateway may change while the address stays."""
+    address = overlay.assignment.address
+    pool = _find_pool(view, overlay.assignment.pool, address.ip if address else None)
+    gateway = overlay.gateway_override or (pool.gateway if pool else None) or overlay.assignment.gateway
+    if gateway == overlay.assignment.gateway:
+        return ()
+    return (ApplyAssignment(replace(overlay.assignment, gateway=gateway)),)
+
+
+# --- Conflicts --------------------------------------------------------------------------------------------------------
+
+
+def _plan_conflict(view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]) -> NodePlan | None:
+    """Quarantine an address that another host uses; None without a conflict, or when its record is gone already."""
+    address = overlay.assignment.address
+    if address is None or not in_conflict(overlay):
+        return None
+    wait = conflict_pause(overlay, view.now)
+    if wait > timedelta():
+        return NodePlan((), wait)
+    reservation = next((each for each in reservations if each.address.ip == address.ip), None)
+    if reservation is None:
+        return None
+    configured = find(overlay.report.conditions, CONFIGURED)
+    problem = configured.message if configured else f"{address.ip} is in use by another host"
+    hours = QUARANTINE_TIME // timedelta(hours=1)
+    message = f"{problem}; {address.ip} is quarantined for {hours}h, and the node gets another address"
+    return NodePlan(
+        (
+            Quarantine(reservation, view.now + QUARANTINE_TIME),
+            Announce("AddressQuarantined", message, warning=True),
+        )
+    )
+
+
+def _unusable_addresses(overlay: NodeOverlay, reservations: Iterable[Reservation]) -> frozenset[IpAddress]:
+    unusable = {reservation.address.ip for reservation in reservations if reservation.double_assigned}
+    if overlay.assignment.address is not None and in_conflict(overlay):
+        unusable.add(overlay.assignment.address.ip)
+    return frozenset(unusable)
+
+
+# --- The current reservation ------------------------------------------------------------------------------------------
+
+
+def _current_reservation(
+    view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]
+) -> Reservation | None:
+    """The reservation of the requested address, else (unless it is pinned) that of the lowest address."""
+    requested = requested_address(overlay)
+    usable = [each for each in reservations if not each.double_assigned and _may_use(view, each, requested)]
+    usable.sort(key=lambda reservation: int(reservation.address.ip))
+    exact = next((reservation for reservation in usable if reservation.address.ip == requested), None)
+    return exact or (usable[0] if usable and overlay.pin is None else None)
+
+
+def _may_use(view: NodeView, reservation: Reservation, requested: IpAddress | None) -> bool:
+    """A crash may have left a record of an address that should not have been reserved."""
+    address = reservation.address.ip
+    pool = _find_pool(view, reservation.pool, address)
+    return address == requested or pool is None or may_hand_out(pool, address)
+
+
+def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bool:
+    """Whether the record must be written before the node may use it.
+
+    Either the node came back as a new object, and the record must carry the present owner tag. Or the object does not
+    show this address: a controller that was paused may be about to release the record, and a write makes that fail.
+    """
+    if current.owner.uid != node.uid:
+        return True
+    shown = overlay.assignment.address
+    return bool(current.version) and not current.fresh and (shown is None or shown.ip != current.address.ip)
+
+
+def _plan_assignment(view: NodeView, overlay: NodeOverlay, current: Reservation, pool: Pool | None) -> NodePlan:
+    """Show the current reservation in status, and release the other ones as soon as the agent does not use them."""
+    others = tuple(other for other in view.reservations or () if other.record != current.record)
+    message = f"{current.address.ip} is reserved from pool {current.pool}"
+    assignment = _assignment(view, overlay, current, pool, others, message)
+    actions: list[ClusterAction] = []
+    if assignment != overlay.assignment:
+        actions.append(ApplyAssignment(assignment))
+    if assignment.address != overlay.assignment.address:
+        actions.append(Announce("Reserved", message, warning=False))
+    # An agent that uses the present address certainly uses no other one.
+    moved = overlay.report.configured == assignment.address and overlay.is_current
+    actions += [Release(other) for other in others if moved or not _was_shown(overlay, other.address.ip)]
+    return NodePlan(tuple(actions))
+
+
+def _assignment(
+    view: NodeView,
+    overlay: NodeOverlay,
+    current: Reservation,
+    pool: Pool | None,
+    others: tuple[Reservation, ...],
+    message: str,
+) -> Assignment:
+    before = overlay.assignment
+    same = before.address is not None and before.address.ip == current.address.ip
+    resolved = in_conflict(overlay) and before.address is not None and not same
+    return Assignment(
+        # The prefix length comes from the pool: without a usable pool, the one in use stays.
+        address=before.address if pool is None and same else current.address,
+        gateway=overlay.gateway_override or (pool.gateway if pool else before.gateway),
+        pool=current.pool,
+        node_uid=current.owner.uid,
+        # Written before any of them is released: the write fails for a controller with a stale view of the object.
+        releasing=tuple(str(other.address.ip) for other in others),
+        conflicts=before.conflicts + resolved,
+        last_conflict=view.now.replace(microsecond=0) if resolved else before.last_conflict,
+        withdrawn=before.withdrawn,
+        reserved=reserved_condition(view, overlay, "Reserved", message, status=True),
+    )
+
+
+def _was_shown(overlay: NodeOverlay, address: IpAddress) -> bool:
+    """Whether the agent may have read this address from the object."""
+    shown = (overlay.assignment.address, overlay.report.configured)
+    return str(address) in overlay.assignment.releasing or any(each and each.ip == address for each in shown)
+
+
+def _find_pool(view: NodeView, name: str, address: IpAddress | None) -> Pool | None:
+    """The pool of that name, if it contains ``address``: it may have been recreated with another subnet."""
+    pool = next((pool for pool in view.pools if pool.name == name), None)
+    return pool if pool and pool.cidr and address is not None and address in pool.cidr else None

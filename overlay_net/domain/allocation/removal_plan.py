@@ -1,0 +1,78 @@
+"""The plan for a NodeOverlayIp whose Node is gone, or that is being deleted: when its address may be released.
+
+An address is released only once no kernel can have it any more: after the agent reported that it has removed it, or
+after the Node has been gone, and the object marked for deletion, for ``fence_after``.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from overlay_net.domain.allocation.reserved_condition import report_reserved
+from overlay_net.model.node_actions import (
+    ApplyAssignment,
+    ClusterAction,
+    ConfirmNodeGone,
+    DeleteOverlay,
+    DropFinalizer,
+    FindReservations,
+    LifecyclePolicy,
+    NodePlan,
+    NodeView,
+    Release,
+)
+from overlay_net.model.overlay import NodeOverlay
+
+
+def plan_absence(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
+    """The Node is gone: keep its object for ``release_after``, so that a reloaded node gets the same address back."""
+    since = overlay.assignment.node_gone_since
+    if since is None:
+        return NodePlan(_mark_node_gone(view, overlay), policy.release_after)
+    remaining = since + policy.release_after - view.now
+    return NodePlan((), remaining) if remaining > timedelta() else plan_delete(view)
+
+
+def plan_delete(view: NodeView) -> NodePlan:
+    return NodePlan((*_confirm_absence(view), DeleteOverlay()))
+
+
+def plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
+    """The object is being deleted: wait for the agent, release the address, then remove the finalizer."""
+    if not overlay.has_finalizer:
+        return NodePlan()
+    never_used = overlay.assignment.address is None and overlay.report.configured is None
+    if not (overlay.is_released or never_used):
+        waiting = _wait_for_agent(view, overlay, policy)
+        if waiting is not None:
+            return waiting
+    if view.ipam_failure is not None:
+        reason, error = view.ipam_failure
+        message = f"deleted; the address is not released yet: {error}"
+        return NodePlan(report_reserved(view, overlay, reason, message, status=True))
+    if view.reservations is None:
+        return NodePlan((FindReservations(),))
+    releases = (Release(reservation) for reservation in view.reservations)
+    return NodePlan((*_confirm_absence(view), *releases, DropFinalizer()))
+
+
+def _wait_for_agent(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan | None:
+    """The plan while the node's kernel may still have the address; None once the node counts as fenced."""
+    if view.node is not None:
+        message = f"deleted; waiting for the agent on node {view.name} to remove the address"
+        return NodePlan(report_reserved(view, overlay, "WaitingForAgent", message, status=True))
+    gone_since = overlay.assignment.node_gone_since
+    if gone_since is None:
+        return NodePlan(_mark_node_gone(view, overlay), policy.fence_after)
+    # Counted from the deletion as well: before it, a running agent had no reason to remove the address.
+    fencing_since = max(gone_since, overlay.deleted_at or gone_since)
+    remaining = fencing_since + policy.fence_after - view.now
+    return NodePlan((), remaining) if remaining > timedelta() else None
+
+
+def _mark_node_gone(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
+    return (ApplyAssignment(replace(overlay.assignment, node_gone_since=view.now.replace(microsecond=0))),)
+
+
+def _confirm_absence(view: NodeView) -> tuple[ClusterAction, ...]:
+    """A stalled watch of Nodes must not end the overlay of a running node."""
+    return () if view.node is not None else (ConfirmNodeGone(),)

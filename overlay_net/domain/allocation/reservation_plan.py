@@ -1,0 +1,93 @@
+"""The plan for a node without a usable reservation: which address to reserve, or why none can be."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from overlay_net.domain.allocation.pool_addresses import may_hand_out
+from overlay_net.domain.allocation.reserved_condition import plan_without_address
+from overlay_net.model.net import IpAddress
+from overlay_net.model.node import Node
+from overlay_net.model.node_actions import Announce, ClusterAction, NodePlan, NodeView, Reserve
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.pool import Pool
+
+RETRY_RECORD_TAKEN = timedelta(minutes=5)
+"""Only a person can restore the record."""
+
+NO_POOL = "no usable OverlayPool matches this node; check kubectl get overlaypools"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the requested address cannot be reserved: reason and message of a condition."""
+
+    reason: str
+    message: str
+
+
+def requested_address(overlay: NodeOverlay) -> IpAddress | None:
+    """The pinned address, else the one that the node has already."""
+    address = overlay.assignment.address
+    return overlay.pin or (address.ip if address else None)
+
+
+def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
+    """Reserve the requested address, else any free one, or report why there is none."""
+    pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
+    if not pools:
+        return plan_without_address(view, overlay, "NoPool", NO_POOL)
+    requested = requested_address(overlay)
+    if requested is None:
+        return _plan_any(view, overlay, pools)
+    matching = tuple(pool for pool in pools if pool.cidr is not None and requested in pool.cidr)
+    refusal = _check_requested(view, overlay, matching, requested)
+    if refusal is None:
+        # Our own assignments have the Node's uid: an address without one was assigned by the earlier operator.
+        inherited = _is_shown(overlay, requested) and overlay.assignment.node_uid == ""
+        return NodePlan((Reserve(matching, requested, adopt=inherited),))
+    kept = _plan_keeping(view, overlay, requested, refusal)
+    if kept is not None:
+        return kept
+    lost = Announce("AddressLost", f"{refusal.message}; reserving another address", warning=True)
+    return _plan_any(view, overlay, pools, lost)
+
+
+def _plan_any(view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], *before: ClusterAction) -> NodePlan:
+    if view.exhausted:
+        names = ", ".join(pool.name for pool in pools)
+        return plan_without_address(view, overlay, "Exhausted", f"no free address in {names}")
+    return NodePlan((*before, Reserve(pools)))
+
+
+def _check_requested(
+    view: NodeView, overlay: NodeOverlay, matching: tuple[Pool, ...], requested: IpAddress
+) -> Refusal | None:
+    """None if the requested address may be reserved."""
+    if not matching:
+        return Refusal("OutsidePools", f"{requested} is not in any OverlayPool that matches this node")
+    # The node keeps an address that it has already, even one that would not be handed out any more.
+    allowed = _is_shown(overlay, requested) or any(may_hand_out(pool, requested) for pool in matching)
+    if allowed and requested not in view.taken and requested not in view.used_elsewhere:
+        return None
+    if requested in view.holders:
+        return Refusal("AddressTaken", f"{requested} is recorded for {view.holders[requested]!r} in the IPAM")
+    return Refusal("AddressTaken", f"{requested} is in use by another node or never handed out by its pool")
+
+
+def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, refusal: Refusal) -> NodePlan | None:
+    """The plan if the node must not be renumbered although its requested address cannot be reserved."""
+    if overlay.pin is not None:
+        return plan_without_address(view, overlay, refusal.reason, f"spec.ipAddr: {refusal.message}")
+    if requested in view.holders:
+        # Perhaps a person edited the record by mistake.
+        advice = "the node keeps using it; restore the record, or delete this object to get another address"
+        plan = plan_without_address(view, overlay, "RecordTaken", f"{refusal.message}; {advice}")
+        return replace(plan, requeue_after=RETRY_RECORD_TAKEN)
+    if refusal.reason == "OutsidePools":
+        # The pool is missing, not the record: deleting a pool by mistake must not renumber its nodes.
+        return plan_without_address(view, overlay, "PoolMissing", refusal.message)
+    return None
+
+
+def _is_shown(overlay: NodeOverlay, address: IpAddress) -> bool:
+    return overlay.assignment.address is not None and overlay.assignment.address.ip == address
