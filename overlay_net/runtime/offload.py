@@ -1,4 +1,4 @@
-"""Long work beside the event loop."""
+"""Moves long computations off the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from overlay_net.runtime.gc_tuning import paused_gc
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MANY: Final = 5000
-"""Routes, say, from which on going through them would keep the event loop away for too long."""
+THRESHOLD: Final = 5000
+"""Values, such as routes, from which on a pass over them would block the event loop for too long."""
 
 
-async def offload(size: int, step: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-    """Do ``step``, which goes through ``size`` values, at once; or in a thread where they are many."""
-    if size < MANY:
-        return step(*arguments, **more)
+async def offload(size: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``step``, which processes ``size`` values: in a thread if there are many, otherwise directly."""
+    if size < THRESHOLD:
+        return step(*args, **kwargs)
 
-    def undisturbed() -> T:
+    def without_gc() -> T:
         with paused_gc():
-            return step(*arguments, **more)
+            return step(*args, **kwargs)
 
-    return await asyncio.to_thread(undisturbed)
+    return await asyncio.to_thread(without_gc)

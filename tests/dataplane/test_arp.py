@@ -116,7 +116,7 @@ async def test_a_gateway_resolves_and_nobody_does_not(lan: Lan, tmp0: ArpLink) -
 
 
 async def test_nothing_is_asked_from_an_address_that_we_do_not_have(tmp0: ArpLink) -> None:
-    with pytest.raises(KernelError, match=r"ask from 192\.168\.100\.4"):
+    with pytest.raises(KernelError, match=r"send ARP from 192\.168\.100\.4"):
         await tmp0.resolve(GATEWAY, OURS)
 
 
@@ -130,7 +130,7 @@ async def test_a_link_that_cannot_tell_does_not_say_free(lan: Lan, tmp0: ArpLink
     with pytest.raises(KernelError, match="no link tmp9"):
         await nowhere.probe(OURS)
     loopback = ArpLink("lo")
-    with pytest.raises(KernelError, match="no Ethernet"):
+    with pytest.raises(KernelError, match="not an Ethernet link"):
         await loopback.probe(OURS)
     loopback.close()
 
@@ -170,6 +170,7 @@ async def test_ipv6_neighbours_resolve_and_learn(lan: Lan) -> None:
     ip("address", "add", f"{ours}/64", "dev", "tmp0", "nodad")
     discovery = NeighbourDiscovery("tmp0")
     await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
+    await until(lambda: "state UP" in other.ip("link", "show", "eth0"), "the other host is up")
     assert await discovery.resolve(theirs, ours, 5) == lan.mac(other)
     assert await discovery.resolve(IPv6Address("fd00:7::2"), ours) is None
     other.ip("neighbour", "replace", str(ours), "lladdr", "52:54:00:00:00:99", "dev", "eth0", "nud", "stale")

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from overlay_net.adapters.neighbours import ArpLink
-from overlay_net.adapters.neighbours.channel import ArpChannel
-from overlay_net.adapters.neighbours.packet import BROADCAST, REQUEST, ArpPacket
+from overlay_net.adapters.neighbours.arp_packet import BROADCAST, REQUEST, ArpPacket
+from overlay_net.adapters.neighbours.arp_socket import ArpSocket
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.model.errors import KernelError
 from tests.dataplane.neighbours import (
@@ -36,7 +36,7 @@ class Ears:
     def __init__(self) -> None:
         make_port("host1", "port1", HOST_MAC)
         self.packets: list[ArpPacket] = []
-        self.channel = ArpChannel("host1", self.packets.append, lambda error: None)
+        self.channel = ArpSocket("host1", self.packets.append, lambda error: None)
         self.channel.open()
 
     def claims(self, address: IPv4Address) -> int:

@@ -18,7 +18,7 @@ from lab.net.traffic import Unreachable, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.story import Story
-from overlay_net.adapters.neighbours.packet import ArpPacket
+from overlay_net.adapters.neighbours.arp_packet import ArpPacket
 from overlay_net.model.ipam import QUARANTINE
 
 FIRST, SECOND = vlan.NODE_NAMES[:2]

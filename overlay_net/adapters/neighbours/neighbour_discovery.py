@@ -1,7 +1,7 @@
-"""IPv6's part of it: unsolicited advertisements and solicitations over raw ICMPv6 (RFC 4861).
+"""IPv6 neighbour discovery: solicitations and unsolicited advertisements over raw ICMPv6 (RFC 4861).
 
-Duplicate address detection is the kernel's own for IPv6: an address that is added without ``nodad`` is tentative until
-the kernel has asked, and carries IFA_F_DADFAILED where somebody else has it (linux/if_addr.h, RFC 4862 5.4).
+Duplicate address detection is left to the kernel: an address added without ``nodad`` is tentative until the kernel has
+probed for it, and has IFA_F_DADFAILED if another host uses it (linux/if_addr.h, RFC 4862 5.4).
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from contextlib import closing
 from ipaddress import IPv6Address
 from typing import Final
 
+from overlay_net.adapters.neighbours.arp_packet import Mac, encode_mac, parse_mac
 from overlay_net.adapters.neighbours.interface import find_index, hardware_address, kernel_error
-from overlay_net.adapters.neighbours.packet import Mac, mac_of, packed
 
 SOLICITATION: Final = 135
 ADVERTISEMENT: Final = 136
@@ -21,7 +21,7 @@ SOURCE_LINK_ADDRESS: Final = 1
 TARGET_LINK_ADDRESS: Final = 2
 ALL_NODES: Final = IPv6Address("ff02::1")
 HOP_LIMIT: Final = 255
-"""So that no packet that was forwarded is believed (RFC 4861 7.1)."""
+"""Proves that a packet was not forwarded (RFC 4861 7.1)."""
 ICMP6_FILTER: Final = 1
 """linux/icmpv6.h"""
 
@@ -31,114 +31,120 @@ _OPTION = struct.Struct("!BB6s")
 
 
 class NeighbourDiscovery:
-    """On one link; each request has a socket of its own, so that a link may come and go. Needs CAP_NET_RAW."""
+    """On one link, which may be deleted and re-created, as each request opens a socket. Needs CAP_NET_RAW."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def announce(self, address: IPv6Address) -> None:
-        """Tell all nodes of the link that the address is here (RFC 4861 7.2.6).
+        """Send an unsolicited advertisement of the address to all nodes on the link (RFC 4861 7.2.6).
 
-        Raises KernelError, with EADDRNOTAVAIL while the kernel itself still looks for duplicates.
+        Raises KernelError, with EADDRNOTAVAIL during the kernel's duplicate address detection.
         """
-        what = f"advertise {address} on {self._name}"
+        purpose = f"advertise {address} on {self._name}"
         message = self._message(ADVERTISEMENT, OVERRIDE, address, TARGET_LINK_ADDRESS)
-        with closing(self._open(what, address)) as channel:
-            self._send(what, channel, message, ALL_NODES)
+        with closing(self._open(purpose, address)) as icmp_socket:
+            self._send(purpose, icmp_socket, message, ALL_NODES)
 
     async def resolve(self, target: IPv6Address, source: IPv6Address, timeout: float = 0.4) -> Mac | None:
-        """The MAC that answers for ``target`` in time (RFC 4861 7.2), or None. Raises KernelError: not known."""
-        what = f"solicit {target} on {self._name}"
+        """The MAC that answers for ``target`` in time (RFC 4861 7.2), or None. Raises KernelError where unknown."""
+        purpose = f"solicit {target} on {self._name}"
         message = self._message(SOLICITATION, 0, target, SOURCE_LINK_ADDRESS)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Mac] = loop.create_future()
 
         def readable() -> None:
+            if answer.done():
+                return
             try:
-                data, ancillary, _, _ = channel.recvmsg(512, 64)
-            except BlockingIOError:
-                return
+                mac = _receive_advertised(icmp_socket, target)
             except OSError as error:
-                if not answer.done():
-                    answer.set_exception(kernel_error(what, error))
-                return
-            limits = [value for level, kind, value in ancillary if (level, kind) == _HOP_LIMIT]
-            if limits == [struct.pack("=i", HOP_LIMIT)] and not answer.done():
-                mac = advertised(data, target)
+                answer.set_exception(kernel_error(purpose, error))
+            else:
                 if mac is not None:
                     answer.set_result(mac)
 
-        with closing(self._open(what, source)) as channel:
-            loop.add_reader(channel, readable)
+        with closing(self._open(purpose, source)) as icmp_socket:
+            loop.add_reader(icmp_socket, readable)
             try:
-                self._send(what, channel, message, solicited_node(target))
+                self._send(purpose, icmp_socket, message, solicited_node(target))
                 async with asyncio.timeout(timeout):
                     return await answer
             except TimeoutError:
                 return None
             finally:
-                loop.remove_reader(channel)
+                loop.remove_reader(icmp_socket)
 
     def _message(self, kind: int, flags: int, target: IPv6Address, option: int) -> bytes:
-        mac = packed(hardware_address(self._name))
+        mac = encode_mac(hardware_address(self._name))
         return _MESSAGE.pack(kind, 0, 0, flags, target.packed) + _OPTION.pack(option, 1, mac)
 
-    def _open(self, what: str, source: IPv6Address) -> socket.socket:
+    def _open(self, purpose: str, source: IPv6Address) -> socket.socket:
         index = find_index(self._name)
         try:
-            channel = socket.socket(
+            icmp_socket = socket.socket(
                 socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMPV6
             )
         except OSError as error:
-            raise kernel_error(what, error) from None
+            raise kernel_error(purpose, error) from None
         try:
-            channel.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, _only(ADVERTISEMENT))
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._name.encode())
-            channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
-            channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
-            channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-            channel.bind((str(source), 0, 0, index if source.is_link_local else 0))
+            icmp_socket.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, _accept_only(ADVERTISEMENT))
+            icmp_socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._name.encode())
+            icmp_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
+            icmp_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+            icmp_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+            icmp_socket.bind((str(source), 0, 0, index if source.is_link_local else 0))
         except OSError as error:
-            channel.close()
-            raise kernel_error(what, error) from None
-        return channel
+            icmp_socket.close()
+            raise kernel_error(purpose, error) from None
+        return icmp_socket
 
-    def _send(self, what: str, channel: socket.socket, message: bytes, destination: IPv6Address) -> None:
+    def _send(self, purpose: str, icmp_socket: socket.socket, message: bytes, destination: IPv6Address) -> None:
         try:
-            channel.sendto(message, (str(destination), 0, 0, find_index(self._name)))
+            icmp_socket.sendto(message, (str(destination), 0, 0, find_index(self._name)))
         except OSError as error:
-            raise kernel_error(what, error) from None
+            raise kernel_error(purpose, error) from None
 
 
 _HOP_LIMIT = (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)
 
 
+def _receive_advertised(icmp_socket: socket.socket, target: IPv6Address) -> Mac | None:
+    """The MAC in a received advertisement of ``target``; None for any other packet. Raises OSError."""
+    try:
+        data, ancillary, _, _ = icmp_socket.recvmsg(512, 64)
+    except BlockingIOError:
+        return None
+    hop_limits = [value for level, kind, value in ancillary if (level, kind) == _HOP_LIMIT]
+    return advertised_mac(data, target) if hop_limits == [struct.pack("=i", HOP_LIMIT)] else None
+
+
 def solicited_node(address: IPv6Address) -> IPv6Address:
-    """The multicast group of its last 24 bits (RFC 4291 2.7.1)."""
+    """The multicast group for the last 24 bits of the address (RFC 4291 2.7.1)."""
     return IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | int(address) & 0xFFFFFF)
 
 
-def advertised(message: bytes, target: IPv6Address) -> Mac | None:
+def advertised_mac(message: bytes, target: IPv6Address) -> Mac | None:
     """The link-layer address in an advertisement of ``target``."""
     if len(message) < _MESSAGE.size:
         return None
-    kind, code, _, _, about = _MESSAGE.unpack_from(message)
-    if (kind, code, about) != (ADVERTISEMENT, 0, target.packed):
+    kind, code, _, _, advertised = _MESSAGE.unpack_from(message)
+    if (kind, code, advertised) != (ADVERTISEMENT, 0, target.packed):
         return None
     offset = _MESSAGE.size
     while offset + _OPTION.size <= len(message):
         option, length, mac = _OPTION.unpack_from(message, offset)
         if length == 0:
-            # RFC 4861 4.6: such a packet is to be discarded.
+            # RFC 4861 4.6: such a packet must be discarded.
             return None
         if option == TARGET_LINK_ADDRESS:
-            return mac_of(mac)
+            return parse_mac(mac)
         offset += length * 8
     return None
 
 
-def _only(kind: int) -> bytes:
-    """A struct icmp6_filter (RFC 3542 3.2) that lets one type through: set bits block."""
+def _accept_only(kind: int) -> bytes:
+    """A struct icmp6_filter (RFC 3542 3.2) that accepts one type: set bits block."""
     words = [0xFFFFFFFF] * 8
     words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
     return struct.pack("=8I", *words)

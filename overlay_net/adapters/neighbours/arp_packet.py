@@ -1,4 +1,4 @@
-"""ARP for IPv4 over Ethernet as bytes (RFC 826)."""
+"""ARP packets for IPv4 over Ethernet as bytes (RFC 826)."""
 
 import struct
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ REPLY: Final = 2
 _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 # Ethernet, IPv4, six bytes, four bytes.
-_KIND = (1, 0x0800, 6, 4)
-FRAME = _ETHERNET.size + _ARP.size
+_ADDRESS_TYPES = (1, 0x0800, 6, 4)
+FRAME_SIZE = _ETHERNET.size + _ARP.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +34,29 @@ class ArpPacket:
 
     def encode(self, destination: Mac) -> bytes:
         """The whole Ethernet frame."""
-        return _ETHERNET.pack(packed(destination), packed(self.sender_mac), ETH_P_ARP) + _ARP.pack(
-            *_KIND,
+        return _ETHERNET.pack(encode_mac(destination), encode_mac(self.sender_mac), ETH_P_ARP) + _ARP.pack(
+            *_ADDRESS_TYPES,
             self.operation,
-            packed(self.sender_mac),
+            encode_mac(self.sender_mac),
             self.sender.packed,
-            packed(self.target_mac),
+            encode_mac(self.target_mac),
             self.target.packed,
         )
 
     @classmethod
     def decode(cls, frame: bytes) -> "ArpPacket | None":
-        """None for what is no ARP of IPv4 over Ethernet, or is cut off."""
-        if len(frame) < FRAME:
+        """None for a frame that is truncated or not ARP for IPv4 over Ethernet."""
+        if len(frame) < FRAME_SIZE:
             return None
-        *kind, operation, sender_mac, sender, target_mac, target = _ARP.unpack_from(frame, _ETHERNET.size)
-        if tuple(kind) != _KIND or operation not in (REQUEST, REPLY):
+        *types, operation, sender_mac, sender, target_mac, target = _ARP.unpack_from(frame, _ETHERNET.size)
+        if tuple(types) != _ADDRESS_TYPES or operation not in (REQUEST, REPLY):
             return None
-        return cls(operation, mac_of(sender_mac), IPv4Address(sender), mac_of(target_mac), IPv4Address(target))
+        return cls(operation, parse_mac(sender_mac), IPv4Address(sender), parse_mac(target_mac), IPv4Address(target))
 
 
-def mac_of(data: bytes) -> Mac:
+def parse_mac(data: bytes) -> Mac:
     return data.hex(":")
 
 
-def packed(mac: Mac) -> bytes:
+def encode_mac(mac: Mac) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))

@@ -1,7 +1,7 @@
-"""ARP on one link: is an address free, where is a gateway, who else says that our address is theirs.
+"""ARP on one link: probes for address conflicts, resolves gateways, announces and defends our addresses.
 
-Packets whose sender MAC is one of this machine's are never evidence of another host: with ``arp_ignore=0`` the parent
-and every sibling macvlan answer for all addresses of the machine.
+Packets whose sender MAC belongs to this host are never evidence of another host: with ``arp_ignore=0`` the parent
+and every sibling macvlan answer for all addresses of the host.
 """
 
 import asyncio
@@ -12,26 +12,26 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import Final
 
-from overlay_net.adapters.neighbours.channel import ArpChannel
-from overlay_net.adapters.neighbours.defence import Defence, OnConflict
+from overlay_net.adapters.neighbours.address_defence import AddressDefence, OnConflict
+from overlay_net.adapters.neighbours.arp_packet import BROADCAST, NO_ADDRESS, NO_MAC, REQUEST, ArpPacket, Mac
+from overlay_net.adapters.neighbours.arp_socket import ArpSocket
 from overlay_net.adapters.neighbours.interface import local_macs, require_address
-from overlay_net.adapters.neighbours.packet import BROADCAST, NO_ADDRESS, NO_MAC, REQUEST, ArpPacket, Mac
 from overlay_net.model.errors import KernelError
 
-SETTLE: Final = 1.0
-"""Seconds that a link which was just set up may take until its carrier shows (net/core/link_watch.c)."""
-TICK: Final = 0.02
-GATEWAY_MEMORY: Final = 60.0
-"""Seconds after its last resolution for which a gateway's MAC is remembered and watched."""
+CARRIER_TIMEOUT: Final = 1.0
+"""Seconds that the kernel may take to report the carrier of a link that was just set up (net/core/link_watch.c)."""
+CARRIER_POLL: Final = 0.02
+GATEWAY_MAX_AGE: Final = 60.0
+"""Seconds after its last resolution for which a gateway's MAC is cached and watched."""
 
 OnGatewayChange = Callable[[IPv4Address, Mac, Mac], None]
 
 
 class ArpLink:
-    """Needs CAP_NET_RAW. Opens itself at the first use, also when the link was made anew; ``close`` in the end.
+    """Needs CAP_NET_RAW. The socket is opened at first use, and again when the link was re-created.
 
-    ``on_conflict(address, mac)`` is called for each packet of another host that claims an address of ``defend``;
-    ``on_gateway_change(gateway, old, new)`` when a gateway that is resolved regularly shows another MAC.
+    ``on_conflict(address, mac)`` is called for each packet of another host that uses an address of ``defend``;
+    ``on_gateway_change(gateway, old, new)`` when a gateway that is resolved regularly has another MAC.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class ArpLink:
         on_conflict: OnConflict = lambda address, mac: None,
         on_gateway_change: OnGatewayChange = lambda gateway, old, new: None,
     ) -> None:
-        self._channel = ArpChannel(name, self._received, self._interrupted)
+        self._socket = ArpSocket(name, self._received, self._interrupted)
         self._own_macs = own_macs
-        self._defence = Defence(lambda address: self._request(address, address), on_conflict)
+        self._defence = AddressDefence(lambda address: self._request(address, address), on_conflict)
         self._on_gateway_change = on_gateway_change
         self._waiting: list[tuple[Callable[[ArpPacket], bool], asyncio.Future[Mac]]] = []
         self._gateways: dict[IPv4Address, tuple[Mac, float]] = {}
@@ -52,44 +52,44 @@ class ArpLink:
     async def probe(
         self, address: IPv4Address, *, probes: int = 3, spacing: float = 0.2, listen: float = 0.4, delay: float = 0.1
     ) -> Mac | None:
-        """The MAC of a host that has ``address``, or probes for it at this moment; None: nobody does (RFC 5227 2.1.1).
+        """The MAC of a host that uses ``address`` or is probing for it; None if there is none (RFC 5227 2.1.1).
 
-        Shorter than the RFC's 4 to 7 s (3 probes 1 to 2 s apart, up to 1 s before, 2 s after): those are made for
-        hosts that choose addresses by themselves behind slow bridges; here an IPAM hands out an address once, a node
-        waits for it, and ``defend`` watches on. Two that start together hear each other: each listens for longer than
-        the pauses between the other's probes. Raises KernelError where the link cannot tell, which is not "free".
+        Shorter than the RFC's 4 to 7 s (3 probes 1 to 2 s apart, up to 1 s before, 2 s after), which suit hosts that
+        choose addresses themselves behind slow bridges. Here an IPAM assigns an address once, a node waits for it, and
+        ``defend`` keeps watching. Two hosts that start together detect each other, as each listens for longer than
+        the spacing of the other's probes. Raises KernelError where the link cannot be probed: the result is unknown.
         """
-        self._channel.open()
-        with self._first(lambda packet: claims(packet, address)) as found:
-            await self._settled()
+        self._socket.open()
+        with self._first(lambda packet: is_conflict(packet, address)) as found:
+            await self._wait_for_carrier()
             await asyncio.wait([found], timeout=random.uniform(0, delay))
-            for left in reversed(range(probes)):
+            for remaining in reversed(range(probes)):
                 if found.done():
                     break
-                # A probe has no sender address: it must not enter anybody's cache.
+                # A probe has no sender address, so that it does not enter any cache.
                 self._request(address, NO_ADDRESS)
-                await asyncio.wait([found], timeout=spacing if left else listen)
+                await asyncio.wait([found], timeout=spacing if remaining else listen)
             if found.done():
                 return found.result()
-            if not self._channel.running:
-                raise KernelError(f"probe {address} on {self._channel.name}: no carrier", code=errno.ENETDOWN)
+            if not self._socket.running:
+                raise KernelError(f"probe {address} on {self._socket.name}: no carrier", code=errno.ENETDOWN)
             return None
 
     def announce(self, address: IPv4Address, count: int = 2) -> None:
-        """Broadcast that the address is here (gratuitous ARP, RFC 5227 2.3), so that stale caches learn it.
+        """Broadcast ARP announcements of the address (gratuitous ARP, RFC 5227 2.3), which update stale caches.
 
-        The first at once; the others follow every ANNOUNCE_INTERVAL for as long as ``defend`` names the address: an
-        address that was given up must not be announced again. Raises KernelError where the first cannot be sent.
+        The first is sent at once; the others follow every ANNOUNCE_INTERVAL as long as ``defend`` has the address:
+        a removed address must not be announced again. Raises KernelError where the first cannot be sent.
         """
         self._defence.announce(address, count)
 
     async def resolve(self, target: IPv4Address, source: IPv4Address, timeout: float = 0.4) -> Mac | None:
-        """The MAC that answers for ``target`` within ``timeout`` seconds, or None. Raises KernelError: not known.
+        """The MAC that answers for ``target`` within ``timeout`` seconds, or None. Raises KernelError where unknown.
 
-        A MAC that answered before is asked alone first (RFC 1122 2.3.2.1): a broadcast from every node in every second
-        would be heard by all. It has half of the time, then all are asked: the gateway may have moved.
+        A MAC that answered before is asked first, by unicast (RFC 1122 2.3.2.1): broadcasts from every node each second
+        would reach all hosts. After half of the timeout the request is broadcast, as the gateway may have moved.
         """
-        # The question tells its readers that the source is here: an address that was taken away must not say so.
+        # A request updates caches with its source, so a removed address must not be the source.
         require_address(source)
         loop = asyncio.get_running_loop()
         self._forget_gateways(loop.time())
@@ -108,23 +108,23 @@ class ArpLink:
             return None
 
     def defend(self, addresses: Iterable[IPv4Address]) -> None:
-        """Watch over all configured addresses of the link; set again whenever it may have changed.
+        """Defend all configured addresses of the link; call again when they or the link may have changed.
 
-        Raises KernelError where the link is not there; the addresses are kept for when it is.
+        Raises KernelError where the link does not exist; the addresses are kept until it does.
         """
         defended = tuple(addresses)
         self._defence.set(defended)
         if defended:
-            self._channel.open()
+            self._socket.open()
 
     def close(self) -> None:
-        """Idempotent; whoever waits for a packet gets a KernelError."""
+        """Idempotent; pending probes and resolutions end with KernelError."""
         self._defence.stop()
-        self._channel.close()
-        self._interrupted(KernelError(f"ARP on {self._channel.name} was closed"))
+        self._socket.close()
+        self._interrupted(KernelError(f"ARP on {self._socket.name} was closed"))
 
     def _request(self, target: IPv4Address, source: IPv4Address, destination: Mac = BROADCAST) -> None:
-        self._channel.send(ArpPacket(REQUEST, self._channel.mac, source, NO_MAC, target), destination)
+        self._socket.send(ArpPacket(REQUEST, self._socket.mac, source, NO_MAC, target), destination)
 
     @contextmanager
     def _first(self, matches: Callable[[ArpPacket], bool]) -> Iterator[asyncio.Future[Mac]]:
@@ -136,15 +136,15 @@ class ArpLink:
         finally:
             self._waiting.remove(waiting)
             if not waiting[1].cancel() and not waiting[1].cancelled():
-                # Looked at, so that nobody complains of an error that came when the answer was there already.
+                # Retrieved, so that asyncio does not log an error that came after the answer.
                 waiting[1].exception()
 
-    async def _settled(self) -> None:
-        for _ in range(round(SETTLE / TICK)):
-            if self._channel.running:
+    async def _wait_for_carrier(self) -> None:
+        for _ in range(round(CARRIER_TIMEOUT / CARRIER_POLL)):
+            if self._socket.running:
                 return
-            await asyncio.sleep(TICK)
-        raise KernelError(f"{self._channel.name} has no carrier", code=errno.ENETDOWN)
+            await asyncio.sleep(CARRIER_POLL)
+        raise KernelError(f"{self._socket.name} has no carrier", code=errno.ENETDOWN)
 
     def _received(self, packet: ArpPacket) -> None:
         waiting = [found for matches, found in self._waiting if matches(packet) and not found.done()]
@@ -172,12 +172,12 @@ class ArpLink:
 
     def _forget_gateways(self, now: float) -> None:
         for gateway, (_, resolved) in list(self._gateways.items()):
-            if now - resolved > GATEWAY_MEMORY:
+            if now - resolved > GATEWAY_MAX_AGE:
                 del self._gateways[gateway]
 
 
-def claims(packet: ArpPacket, address: IPv4Address) -> bool:
-    """Whether the sender has the address, or is about to take it (RFC 5227 2.1.1)."""
+def is_conflict(packet: ArpPacket, address: IPv4Address) -> bool:
+    """Whether the sender uses the address, or is probing for it (RFC 5227 2.1.1)."""
     return packet.sender == address or (
         packet.operation == REQUEST and packet.sender == NO_ADDRESS and packet.target == address
     )

@@ -1,4 +1,4 @@
-"""Saying, and upholding, that addresses are here: announcements and the watch over configured addresses."""
+"""Announces configured IPv4 addresses, and defends them in an address conflict (RFC 5227)."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Final
 
-from overlay_net.adapters.neighbours.packet import Mac
+from overlay_net.adapters.neighbours.arp_packet import Mac
 from overlay_net.model.errors import KernelError
 
 log = logging.getLogger(__name__)
@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 ANNOUNCE_INTERVAL: Final = 2.0
 """Seconds between two announcements (RFC 5227 1.1)."""
 DEFEND_INTERVAL: Final = 10.0
-"""Seconds between two defences of an address (RFC 5227 1.1): two hosts must not shout at each other for ever."""
+"""Seconds between two defences of an address (RFC 5227 1.1), so that two hosts do not answer each other endlessly."""
 
 OnConflict = Callable[[IPv4Address, Mac], None]
 
 
-class Defence:
-    """``send`` broadcasts one announcement of an address, and raises KernelError."""
+class AddressDefence:
+    """``announce`` broadcasts one announcement of an address, and raises KernelError."""
 
-    def __init__(self, send: Callable[[IPv4Address], None], on_conflict: OnConflict) -> None:
-        self._send = send
+    def __init__(self, announce: Callable[[IPv4Address], None], on_conflict: OnConflict) -> None:
+        self._announce_once = announce
         self._on_conflict = on_conflict
         self._addresses: frozenset[IPv4Address] = frozenset()
         self._defended: dict[IPv4Address, float] = {}
@@ -33,41 +33,42 @@ class Defence:
         return address in self._addresses
 
     def set(self, addresses: Iterable[IPv4Address]) -> None:
+        """Defend these addresses, and no others."""
         self._addresses = frozenset(addresses)
         for address in {*self._repeats, *self._defended} - self._addresses:
             self._cancel_repeat(address)
             self._defended.pop(address, None)
 
     def announce(self, address: IPv4Address, count: int) -> None:
-        """The first at once, which may raise KernelError; the others while the address is among ours."""
+        """The first time at once, which may raise KernelError; then for as long as the address is defended."""
         self._cancel_repeat(address)
-        self._send(address)
+        self._announce_once(address)
         if count > 1:
             loop = asyncio.get_running_loop()
-            self._repeats[address] = loop.call_later(ANNOUNCE_INTERVAL, self._announce_again, address, count - 1)
+            self._repeats[address] = loop.call_later(ANNOUNCE_INTERVAL, self._repeat, address, count - 1)
 
     def conflict(self, address: IPv4Address, mac: Mac) -> None:
-        """RFC 5227 2.4 (c): the address is ours by the IPAM's word, so it is not given up."""
+        """Another host uses the address. It is defended and kept (RFC 5227 2.4 (c)), as the IPAM assigned it to us."""
         now = asyncio.get_running_loop().time()
         if now - self._defended.get(address, -DEFEND_INTERVAL) >= DEFEND_INTERVAL:
             self._defended[address] = now
             try:
-                self._send(address)
+                self._announce_once(address)
             except KernelError as error:
-                log.debug("not defended: %s", error)
+                log.debug("address not defended", extra={"address": str(address), "error": str(error)})
         self._on_conflict(address, mac)
 
     def stop(self) -> None:
         for address in list(self._repeats):
             self._cancel_repeat(address)
 
-    def _announce_again(self, address: IPv4Address, count: int) -> None:
+    def _repeat(self, address: IPv4Address, count: int) -> None:
         self._repeats.pop(address, None)
         if address in self._addresses:
             try:
                 self.announce(address, count)
             except KernelError as error:
-                log.debug("not announced again: %s", error)
+                log.debug("announcement not repeated", extra={"address": str(address), "error": str(error)})
 
     def _cancel_repeat(self, address: IPv4Address) -> None:
         repeat = self._repeats.pop(address, None)

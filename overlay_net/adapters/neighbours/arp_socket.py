@@ -1,0 +1,114 @@
+"""The packet socket for ARP on one link, which survives the link's deletion and re-creation.
+
+The socket is bound to the link's index, and a re-created link has another one: every use checks the index. A link that
+only goes down and up keeps its socket (packet_notifier in net/packet/af_packet.c).
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+from overlay_net.adapters.neighbours.arp_packet import ETH_P_ARP, ArpPacket, Mac
+from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_running, kernel_error
+from overlay_net.model.errors import KernelError
+
+BATCH = 64
+"""Packets read before the event loop runs other tasks: an ARP storm must not block the agent."""
+
+
+class ArpSocket:
+    """Calls ``received`` with every packet of other hosts, and ``interrupted`` with the reason why receiving stopped.
+
+    Both are called on the event loop.
+    """
+
+    def __init__(
+        self, name: str, received: Callable[[ArpPacket], None], interrupted: Callable[[KernelError], None]
+    ) -> None:
+        self.name = name
+        self._received = received
+        self._interrupted = interrupted
+        self._socket: socket.socket | None = None
+        self._index = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def mac(self) -> Mac:
+        return hardware_address(self.name)
+
+    @property
+    def running(self) -> bool:
+        return is_running(self.name)
+
+    def open(self) -> None:
+        """Idempotent; opens another socket where the link was re-created. Raises KernelError."""
+        index = find_index(self.name)
+        if self._socket is not None and index == self._index:
+            return
+        self.close()
+        purpose = f"listen to ARP on {self.name}"
+        try:
+            # Protocol 0: with another one the socket would receive from every link until it is bound.
+            packet_socket = socket.socket(
+                socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
+            )
+        except OSError as error:
+            raise kernel_error(purpose, error) from None
+        try:
+            packet_socket.bind((self.name, ETH_P_ARP))
+        except OSError as error:
+            packet_socket.close()
+            raise kernel_error(purpose, error) from None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(packet_socket, self._readable, packet_socket)
+        self._socket, self._index = packet_socket, index
+
+    def close(self) -> None:
+        """Idempotent."""
+        closed, self._socket = self._socket, None
+        if closed is not None and self._loop is not None:
+            self._loop.remove_reader(closed)
+            closed.close()
+
+    def send(self, packet: ArpPacket, destination: Mac) -> None:
+        """Raises KernelError, also for a link without carrier, which would silently drop the frame."""
+        self.open()
+        purpose = f"send ARP on {self.name}"
+        if not self.running:
+            raise KernelError(f"{purpose}: no carrier", code=errno.ENETDOWN)
+        assert self._socket is not None
+        try:
+            self._socket.send(packet.encode(destination))
+        except OSError as error:
+            # ENETDOWN, ENXIO: the link is down or deleted. ENOBUFS, EAGAIN: the queue is full; a retry may succeed.
+            raise kernel_error(purpose, error) from None
+
+    def _readable(self, readable: socket.socket) -> None:
+        for _ in range(BATCH):
+            if readable is not self._socket:
+                # The receiver of the last packet closed or reopened the socket.
+                return
+            try:
+                frame, (_, _, kind, *_) = readable.recvfrom(256)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._failed(error)
+                return
+            # linux/if_packet.h: a packet that this host sent.
+            if kind == socket.PACKET_OUTGOING:
+                continue
+            packet = ArpPacket.decode(frame)
+            if packet is not None:
+                self._received(packet)
+
+    def _failed(self, error: OSError) -> None:
+        """The link went down, which the socket reports once (ENETDOWN), or was deleted."""
+        try:
+            same_link = find_index(self.name) == self._index
+        except KernelError:
+            same_link = False
+        if not same_link or error.errno != errno.ENETDOWN:
+            self.close()
+        self._interrupted(kernel_error(f"listen to ARP on {self.name}", error))
