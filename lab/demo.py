@@ -1,4 +1,4 @@
-"""`python -m lab.demo`: tells the product's story on this machine, with real parts; it ends with 1 if it went wrong."""
+"""`python -m lab.demo`: show the product's main job on this machine; exit code 1 if a step fails."""
 
 import argparse
 import signal
@@ -12,26 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.build.assets import BuildFailed, find_assets
-from lab.build.go_build import say
+from lab.build.go_build import print_progress
 from lab.build.image import find_image
-from lab.cluster.__main__ import stay
+from lab.cluster.__main__ import wait_for_interrupt
 from lab.cluster.cluster import Cluster
-from lab.cluster.life import Life
 from lab.cluster.prepare import prepare
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.release import Release
 from lab.net.enter import write_script
-from lab.net.private import EXIT_USAGE, Missing, check, enter, is_private
+from lab.net.private import EXIT_USAGE, MissingRequirement, check, enter, is_private
 from lab.net.traffic import serve
 from lab.processes import CommandFailed, ConditionTimeout, stop_requested
-from lab.sources import KINDS, Kind
-from lab.story import Story, StoryFailed
+from lab.scenario.address_source import KINDS, Kind
+from lab.scenario.kubelet_lab import KubeletLab
+from lab.scenario.kubelet_scenario import KubeletScenario
+from lab.scenario.process_lab import ProcessLab
+from lab.scenario.process_scenario import ProcessScenario
+from lab.scenario.steps import ScenarioFailed
 
 PLAIN_WIDTH = 180
 
 
-class Narrator:
-    """Tells steps, facts and tables; coloured on a terminal, plain text elsewhere."""
+class ConsoleReporter:
+    """Prints steps, facts and tables; coloured on a terminal, plain text elsewhere."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
@@ -56,125 +59,119 @@ class Narrator:
             table.add_row(*row)
         self._console.print(table)
 
-    def end(self, text: str, *, good: bool) -> None:
-        self._console.print(f"\n[bold {'green' if good else 'red'}]{text}[/]")
+    def end(self, text: str, *, success: bool) -> None:
+        self._console.print(f"\n[bold {'green' if success else 'red'}]{text}[/]")
 
 
-def tell(story: Story, narrator: Narrator, *, keep: bool) -> None:
-    story.build()
-    story.plant_foreign(story.a_node)
-    before, others = story.foreign_state(story.a_node), story.others()
-    story.start()
-    story.register_nodes(tuple(story.vlan.nodes))
-    story.create_route()
-    story.check_traffic()
-    if keep:
-        wait_for_interrupt(story, narrator)
-        return
-    story.change_gateway()
-    story.remove_route_by_hand()
-    story.delete_route()
-    story.delete_node(story.a_node.name)
-    if story.foreign_state(story.a_node) != before:
-        raise StoryFailed("a link, address or route that is not ours was changed")
-    narrator.fact("what else was on the node (a link, two addresses, two routes) is as it was")
-    if story.others() != others:
-        raise StoryFailed("a row of phpIPAM that is not ours was changed")
-    if others:
-        narrator.fact(f"the {len(others)} rows of other people in phpIPAM are as they were")
-
-
-def wait_for_interrupt(story: Story, narrator: Narrator) -> None:
-    """Leave the lab up until Ctrl-C, and say how to get in."""
-    script = story.directory / "enter"
-    machines = {**story.vlan.nodes, "gateway": story.vlan.gateway, "on-premise": story.vlan.on_premise}
-    rows = {}
-    if story.ipam == "phpipam":
-        rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam.process"]
-    write_script(script, machines, story.api_server.admin(), story.assets.kubectl.parent, rows)
-    asked = stop_requested()
-    narrator.step("The lab stays up until Ctrl-C")
-    narrator.fact(f"KUBECONFIG={story.api_server.admin()}")
-    narrator.fact(f"{script} kubectl get noip,sroute,opool      the objects")
-    if story.ipam == "phpipam":
-        narrator.fact(f"{script} rows      the rows of phpIPAM")
-    for name in machines:
-        narrator.fact(f"{script} {name} ip route      inside {name}")
-    narrator.fact(f"{story.directory}/*.log      what everything says")
-    asked.wait()
-
-
-def on_kubelets(directory: Path, narrator: Narrator, *, keep: bool) -> None:
+def run_with_kubelets(directory: Path, reporter: ConsoleReporter, *, keep: bool) -> None:
     """The chart on a cluster of real kubelets, from helm install to helm uninstall."""
     image = find_image()
-    narrator.step(
-        "Three nodes with containerd and kubelets on a VLAN, a gateway appliance, an on-premise host behind it"
+    reporter.step(
+        "Start three nodes with containerd and kubelets on a VLAN, a gateway appliance and an on-premise host behind it"
     )
-    with Cluster(directory / "cluster", find_cluster_programs(), [image.archive], narrator.fact) as cluster:
+    with Cluster(directory / "cluster", find_cluster_programs(), [image.archive], reporter.fact) as cluster:
         cluster.start()
         with serve(cluster.vlan.on_premise, directory / "traffic.log"):
-            life = Life(cluster, Release(cluster, image), narrator)
+            scenario = KubeletScenario(KubeletLab(cluster, Release(cluster, image), reporter))
             if keep:
-                life.install()
-                life.prove()
-                stay(cluster, directory)
+                scenario.begin()
+                wait_for_interrupt(cluster, directory)
                 return
             try:
-                life.run()
+                scenario.run()
             finally:
-                narrator.table(*life.table())
+                reporter.table(*scenario.table())
 
 
-def as_processes(directory: Path, narrator: Narrator, ipam: Kind, *, keep: bool) -> None:
-    """The story with controller and agents as processes."""
-    with Story(directory, find_assets(), narrator, ipam) as story:
-        tell(story, narrator, keep=keep)
+def run_with_processes(directory: Path, reporter: ConsoleReporter, ipam: Kind, *, keep: bool) -> None:
+    """Controller and agents as processes beside an API server."""
+    with ProcessLab(directory, find_assets(), reporter, ipam) as lab:
+        scenario = ProcessScenario(lab)
+        if keep:
+            scenario.begin()
+            keep_processes(lab, reporter)
+            return
+        try:
+            scenario.run()
+        finally:
+            reporter.table(*scenario.table())
 
 
-def main() -> int:
+def keep_processes(lab: ProcessLab, reporter: ConsoleReporter) -> None:
+    """Print how to enter the lab, and keep it running until Ctrl-C."""
+    script = lab.directory / "enter"
+    machines = {**lab.nodes, "gateway": lab.vlan.gateway, "on-premise": lab.vlan.on_premise}
+    rows = {}
+    if lab.ipam == "phpipam":
+        rows["rows"] = ["env", f"--chdir={Path.cwd()}", sys.executable, "-m", "lab.phpipam.process"]
+    write_script(script, machines, lab.api_server.admin(), lab.assets.kubectl.parent, rows)
+    stop = stop_requested()
+    reporter.step("The lab keeps running until Ctrl-C")
+    reporter.fact(f"KUBECONFIG={lab.api_server.admin()}")
+    reporter.fact(f"{script} kubectl get noip,sroute,opool      list the objects")
+    if lab.ipam == "phpipam":
+        reporter.fact(f"{script} rows      list the rows of phpIPAM")
+    for name in machines:
+        reporter.fact(f"{script} {name} ip route      run a command on {name}")
+    reporter.fact(f"{lab.directory}/*.log      logs of all processes")
+    stop.wait()
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s demo --", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the lab up, say how to enter it, wait for Ctrl-C")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the lab running until Ctrl-C and print how to enter it"
+    )
     parser.add_argument(
         "--ipam",
         choices=KINDS,
         default=KINDS[0],
-        help="where addresses come from: a pool in the cluster, or a simulated phpIPAM server (default: %(default)s)",
+        help="source of the addresses: a pool in the cluster, or a simulated phpIPAM server (default: %(default)s)",
     )
     parser.add_argument(
         "--processes",
         action="store_true",
-        help="controller and agents as processes beside an API server, without kubelets; so it is with phpipam",
+        help="run controller and agents as processes beside an API server, without kubelets; implied by --ipam=phpipam",
     )
     arguments = parser.parse_args()
-    processes = arguments.processes or arguments.ipam != KINDS[0]
+    arguments.processes = arguments.processes or arguments.ipam != KINDS[0]
+    return arguments
+
+
+def enter_namespaces(*, processes: bool) -> int:
+    """Build what is missing, then run the demo in private namespaces, which have no network for builds."""
+    check()
+    find_assets(print_progress)
+    words = sys.argv[1:]
+    if not processes and (missing := prepare(print_progress)):
+        print(f"demo: no kubelets on this machine, using processes instead: {missing}", file=sys.stderr)
+        words = [*words, "--processes"]
+    return enter([sys.executable, "-m", "lab.demo", *words])
+
+
+def main() -> int:
+    arguments = parse_arguments()
     try:
         if not is_private():
-            check()
-            # Builds need the network, which the private namespaces have not.
-            find_assets(say)
-            words = sys.argv[1:]
-            if not processes and (lacking := prepare(say)):
-                print(f"demo: no kubelets here, so this is the story with processes: {lacking}", file=sys.stderr)
-                words = [*words, "--processes"]
-            return enter([sys.executable, "-m", "lab.demo", *words])
-    except (Missing, BuildFailed) as error:
+            return enter_namespaces(processes=arguments.processes)
+    except (MissingRequirement, BuildFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
         return EXIT_USAGE
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    narrator = Narrator()
+    reporter = ConsoleReporter()
     with tempfile.TemporaryDirectory(prefix="overlay-net-") as folder:
         try:
-            if processes:
-                as_processes(Path(folder), narrator, arguments.ipam, keep=arguments.keep)
+            if arguments.processes:
+                run_with_processes(Path(folder), reporter, arguments.ipam, keep=arguments.keep)
             else:
-                on_kubelets(Path(folder), narrator, keep=arguments.keep)
-        except (StoryFailed, ConditionTimeout, CommandFailed) as error:
-            narrator.end(f"This did not happen: {error}", good=False)
+                run_with_kubelets(Path(folder), reporter, keep=arguments.keep)
+        except (ScenarioFailed, ConditionTimeout, CommandFailed) as error:
+            reporter.end(f"A step failed: {error}", success=False)
             return 1
         except KeyboardInterrupt:
-            narrator.end("Interrupted; the lab is torn down", good=False)
+            reporter.end("Interrupted; the lab is removed", success=False)
             return 130
-    narrator.end("Everything happened as told; the lab is gone", good=True)
+    reporter.end("Every step succeeded; the lab is removed", success=True)
     return 0
 
 

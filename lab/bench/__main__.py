@@ -16,8 +16,8 @@ from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
 from lab.bench.routes import bench_routes
 from lab.build.assets import BuildFailed, find_assets
-from lab.build.go_build import say
-from lab.net.private import EXIT_USAGE, Missing, enter, is_private
+from lab.build.go_build import print_progress
+from lab.net.private import EXIT_USAGE, MissingRequirement, enter, is_private
 
 BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "nodes": bench_nodes,
@@ -38,9 +38,9 @@ def main() -> int:
         parser.error(f"{unknown[0]!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
     try:
         if not is_private():
-            find_assets(say)
+            find_assets(print_progress)
             return enter([sys.executable, "-m", "lab.bench", *chosen])
-    except (Missing, BuildFailed) as error:
+    except (MissingRequirement, BuildFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_USAGE
     table = Table("benchmark", "what", "measured", "ratio to the limit", box=None)

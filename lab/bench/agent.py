@@ -7,7 +7,7 @@ from pathlib import Path
 from lab.bench.dataplane import running
 from lab.bench.measure import Row
 from lab.processes import Process, run, wait_until
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
 
 ROUTES = 10_000
 SUBNETS = 500
@@ -21,15 +21,15 @@ IMPORTS = 5
 def bench_agent(directory: Path) -> list[Row]:
     started = min(_import_seconds() for _ in range(IMPORTS))
     bare = min(_import_seconds("pass") for _ in range(IMPORTS))
-    with running(directory) as story:
-        agent = story.product.agents[story.a_node.name]
+    with running(directory) as lab:
+        agent = lab.product.agents[lab.first_node.name]
         idle = _settled(agent)
-        _create_routes(story)
+        _create_routes(lab)
         many = _settled(agent)
         # A start with everything there is what a node sees at each upgrade.
         began = time.perf_counter()
         agent.restart()
-        story.product.wait_agent(story.a_node)
+        lab.product.wait_agent(lab.first_node)
         ready = time.perf_counter() - began
         again = _settled(agent)
     return [
@@ -49,18 +49,18 @@ def _import_seconds(program: str = "import overlay_net.agent.run") -> float:
     return time.perf_counter() - began
 
 
-def _create_routes(story: Story) -> None:
+def _create_routes(lab: ProcessLab) -> None:
     for part in range(ROUTES // SUBNETS):
         subnets = [f"11.{number // 256}.{number % 256}.0/24" for number in range(part * SUBNETS, (part + 1) * SUBNETS)]
         body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
-        story.api_server.apply(body | {"spec": {"subnets": subnets}})
+        lab.api_server.apply(body | {"spec": {"subnets": subnets}})
 
     def in_place() -> bool:
-        routes = story.api_server.get("staticroutes")["items"]
+        routes = lab.api_server.get("staticroutes")["items"]
         return [route.get("status", {}).get("ready") for route in routes] == [1] * (ROUTES // SUBNETS)
 
     wait_until(in_place, f"{ROUTES} routes are in place", timeout=120, every=0.5)
-    there = story.a_node.ip("route", "show", "proto", "117").splitlines()
+    there = lab.first_node.ip("route", "show", "proto", "117").splitlines()
     if len(there) != ROUTES:
         raise SystemExit(f"bench: {len(there)} routes are in the kernel, not {ROUTES}")
 

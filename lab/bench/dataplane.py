@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
 
 from lab.bench.measure import Row
 from lab.build.assets import find_assets
@@ -16,7 +15,8 @@ from lab.net.namespaces import Namespace
 from lab.net.traffic import Count, Stream
 from lab.net.vlan import Node
 from lab.processes import wait_until
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
+from lab.scenario.reporter import SilentReporter
 
 RATE = 100
 API_OUTAGE = 60.0
@@ -25,64 +25,56 @@ ROUTES = 1000
 SECOND, SECOND_ADDRESS = "gateway-2", "192.168.100.253"
 
 
-class Silent:
-    """Tells nothing: a benchmark prints its table at the end."""
-
-    def step(self, _: str) -> None: ...
-    def fact(self, _: str) -> None: ...
-    def table(self, *_: Any) -> None: ...
-
-
 @contextmanager
-def running(directory: Path) -> Iterator[Story]:
+def running(directory: Path) -> Iterator[ProcessLab]:
     """One node with the product on it, Ready."""
-    with Story(directory, find_assets(), Silent()) as story:
-        story.build(vlan.NODE_NAMES[:1])
-        story.start()
-        story.register_nodes(vlan.NODE_NAMES[:1])
-        yield story
+    with ProcessLab(directory, find_assets(), SilentReporter()) as lab:
+        lab.build(vlan.NODE_NAMES[:1])
+        lab.start()
+        lab.register_nodes(vlan.NODE_NAMES[:1])
+        yield lab
 
 
 # --- Fail-over, and what must not be felt ----------------------------------------------------------------------------
 
 
 def bench_failover(directory: Path) -> list[Row]:
-    with running(directory) as story:
-        second = story.vlan.add_gateway(SECOND, SECOND_ADDRESS)
-        gateways = {vlan.OVERLAY_GATEWAY: story.vlan.gateway, SECOND_ADDRESS: second}
+    with running(directory) as lab:
+        second = lab.vlan.add_gateway(SECOND, SECOND_ADDRESS)
+        gateways = {vlan.OVERLAY_GATEWAY: lab.vlan.gateway, SECOND_ADDRESS: second}
         ways_back = {vlan.OVERLAY_GATEWAY: "gateway", SECOND_ADDRESS: SECOND}
         rows = []
         for name, priorities in (("ECMP", (0, 0)), ("standby", (0, 1))):
             pair = zip(gateways, priorities, strict=True)
-            story.apply_route(gateways=[{"address": address, "priority": number} for address, number in pair])
-            story.wait_route(1)
-            rows.append(_fail_over(story, name, gateways, ways_back))
-        story.apply_route()
-        story.wait_route(1)
-        story.vlan.way_back()
+            lab.apply_route(gateways=[{"address": address, "priority": number} for address, number in pair])
+            lab.wait_route(1)
+            rows.append(_fail_over(lab, name, gateways, ways_back))
+        lab.apply_route()
+        lab.wait_route(1)
+        lab.vlan.way_back()
         rows += [
-            _undisturbed(story, "agent killed and started again", lambda: _restart(story)),
-            _undisturbed(story, "agent ended and started again (upgrade)", lambda: _upgrade(story)),
-            _undisturbed(story, f"API server away for {API_OUTAGE:g} s", lambda: _api_outage(story)),
-            _undisturbed(story, "gateway of the StaticRoute changed", lambda: _change_gateway(story)),
+            _undisturbed(lab, "agent killed and started again", lambda: _restart(lab)),
+            _undisturbed(lab, "agent ended and started again (upgrade)", lambda: _upgrade(lab)),
+            _undisturbed(lab, f"API server away for {API_OUTAGE:g} s", lambda: _api_outage(lab)),
+            _undisturbed(lab, "gateway of the StaticRoute changed", lambda: _change_gateway(lab)),
         ]
     return rows
 
 
-def _fail_over(story: Story, name: str, gateways: dict[str, Namespace], ways_back: dict[str, str]) -> Row:
+def _fail_over(lab: ProcessLab, name: str, gateways: dict[str, Namespace], ways_back: dict[str, str]) -> Row:
     """The gateway that carries the stream dies; the other end answers through the other one from then on."""
-    node = story.a_node
+    node = lab.first_node
     used = _gateway_of(node)
     (other,) = set(gateways) - {used}
-    story.vlan.way_back(ways_back[used])
+    lab.vlan.way_back(ways_back[used])
     stream = Stream(node, vlan.ON_PREMISE_HOST, RATE)
     gateways[used].ip("link", "set", "inner", "down")
-    story.vlan.way_back(ways_back[other])
+    lab.vlan.way_back(ways_back[other])
     wait_until(lambda: _gateway_of(node) == other, f"{name}: traffic goes through {other}")
     time.sleep(1)
     count = stream.stop()
     gateways[used].ip("link", "set", "inner", "up")
-    wait_until(lambda: not story.overlays()[0]["status"].get("gateways"), f"{used} answers again", timeout=60)
+    wait_until(lambda: not lab.overlays()[0]["status"].get("gateways"), f"{used} answers again", timeout=60)
     return _row(f"{name}: the gateway in use dies", count, f"{count.lost / RATE:.2f} s, goal 3 s")
 
 
@@ -91,8 +83,8 @@ def _gateway_of(node: Node) -> str:
     return words[words.index("via") + 1] if "via" in words else ""
 
 
-def _undisturbed(story: Story, what: str, happens: Callable[[], None]) -> Row:
-    stream = Stream(story.a_node, vlan.ON_PREMISE_HOST, RATE)
+def _undisturbed(lab: ProcessLab, what: str, happens: Callable[[], None]) -> Row:
+    stream = Stream(lab.first_node, vlan.ON_PREMISE_HOST, RATE)
     happens()
     return _row(what, stream.stop(), "goal 0 lost")
 
@@ -101,29 +93,29 @@ def _row(what: str, count: Count, goal: str) -> Row:
     return "failover", what, f"{count.lost} of {count.sent} packets lost", goal
 
 
-def _restart(story: Story) -> None:
-    story.product.agents[story.a_node.name].restart()
-    story.product.wait_agent(story.a_node)
+def _restart(lab: ProcessLab) -> None:
+    lab.product.agents[lab.first_node.name].restart()
+    lab.product.wait_agent(lab.first_node)
 
 
-def _upgrade(story: Story) -> None:
-    agent = story.product.agents[story.a_node.name]
+def _upgrade(lab: ProcessLab) -> None:
+    agent = lab.product.agents[lab.first_node.name]
     agent.terminate()
     agent.start()
-    story.product.wait_agent(story.a_node)
+    lab.product.wait_agent(lab.first_node)
 
 
-def _api_outage(story: Story) -> None:
-    story.api_server.kube_apiserver.kill9()
+def _api_outage(lab: ProcessLab) -> None:
+    lab.api_server.kube_apiserver.kill9()
     time.sleep(API_OUTAGE)
-    story.api_server.kube_apiserver.start()
-    story.api_server.wait_ready()
+    lab.api_server.kube_apiserver.start()
+    lab.api_server.wait_ready()
 
 
-def _change_gateway(story: Story) -> None:
-    story.apply_route(gateway=vlan.OTHER_OVERLAY_GATEWAY)
+def _change_gateway(lab: ProcessLab) -> None:
+    lab.apply_route(gateway=vlan.OTHER_OVERLAY_GATEWAY)
     # After an outage the watches come back after a growing pause, 30 s at the most.
-    story.wait_route(1, timeout=90)
+    lab.wait_route(1, timeout=90)
 
 
 # --- Drift ------------------------------------------------------------------------------------------------------------
@@ -131,14 +123,14 @@ def _change_gateway(story: Story) -> None:
 
 def bench_drift(directory: Path) -> list[Row]:
     subnets = [f"172.{16 + number // 250}.{number % 250}.0/24" for number in range(ROUTES)]
-    with running(directory) as story:
+    with running(directory) as lab:
         for part in range(0, ROUTES, 500):
             spec = {"subnets": subnets[part : part + 500]}
             body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
-            story.api_server.apply(body | {"spec": spec})
-        node = story.a_node
+            lab.api_server.apply(body | {"spec": spec})
+        node = lab.first_node
         wait_until(lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are there")
-        address = story.addresses()[node.name]
+        address = lab.addresses()[node.name]
         words = [word for subnet in subnets for word in ("--subnet", subnet)]
         gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)
         program = (sys.executable, "-m", "lab.bench.drift", "--address", address, *gateways, f"--faults={FAULTS}")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lab.build.go_build import BuildFailed, Progress, build, cache_directory, read_output, say
+from lab.build.go_build import BuildFailed, Progress, build, cache_directory, print_progress, read_output
 
 MODULES = Path(__file__).parent / "go"
 
@@ -141,7 +141,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     chosen = names or [field.name.replace("_", "-") for field in fields(Assets)]
     try:
-        found = find_programs(chosen, say)
+        found = find_programs(chosen, print_progress)
     except BuildFailed as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

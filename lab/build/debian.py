@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab.build.go_build import Progress, cache_directory, say
+from lab.build.go_build import Progress, cache_directory, print_progress
 from lab.net.private import is_private
 
 PROGRAMS = ("apt-get", "dpkg-deb")
@@ -147,7 +147,7 @@ def _reason(result: subprocess.CompletedProcess[str]) -> str:
 
 def main(packages: Sequence[str]) -> int:
     try:
-        print(unpack(packages, say))
+        print(unpack(packages, print_progress))
     except PackageUnavailable as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

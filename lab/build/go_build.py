@@ -19,7 +19,7 @@ SIGN_OF_LIFE = 15.0
 Progress = Callable[[str], None]
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Progress for a person: on standard error, as standard output is for results."""
     print(text, file=sys.stderr, flush=True)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lab.build.debian import PackageUnavailable
 from lab.build.engines import find_engine, make_base
-from lab.build.go_build import BuildFailed, Progress, cache_directory, say
+from lab.build.go_build import BuildFailed, Progress, cache_directory, print_progress
 from lab.net.private import is_private
 from overlay_net import __version__
 
@@ -99,7 +99,7 @@ def _build(tag: str, archive: Path, options: Sequence[str], progress: Progress) 
 
 def main(options: Sequence[str]) -> int:
     try:
-        image = find_image(say, options)
+        image = find_image(print_progress, options)
     except (BuildFailed, PackageUnavailable) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -1,69 +1,86 @@
-"""`python -m lab.cluster`: a cluster of real kubelets on this machine, for people; Ctrl-C tears it down."""
+"""`python -m lab.cluster`: run a cluster of real kubelets on this machine; Ctrl-C removes it."""
 
 import argparse
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.build.assets import BuildFailed
 from lab.build.debian import PackageUnavailable
-from lab.build.image import find_image
+from lab.build.image import Image, find_image
 from lab.cluster.cluster import Cluster
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.release import Release
-from lab.cluster.requirements import missing
+from lab.cluster.requirements import missing_requirement
 from lab.net import vlan
 from lab.net.enter import write_script
 from lab.net.private import EXIT_USAGE, enter, is_private
 from lab.net.traffic import serve
 from lab.processes import CommandFailed, ConditionTimeout, stop_requested
+from lab.scenario.kubelet_lab import KubeletLab
+from lab.scenario.reporter import SilentReporter
 
 BEGAN = time.monotonic()
 
 
-def tell(text: str) -> None:
+def print_elapsed(text: str) -> None:
     print(f"{time.monotonic() - BEGAN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
-def stay(cluster: Cluster, directory: Path) -> None:
-    """Say how to get in, and wait for Ctrl-C."""
+def wait_for_interrupt(cluster: Cluster, directory: Path) -> None:
+    """Print how to enter the cluster, and wait for Ctrl-C."""
     script = directory / "enter"
     machines = {name: node.machine for name, node in cluster.nodes.items()}
     others = {"gateway": cluster.vlan.gateway, "on-premise": cluster.vlan.on_premise}
-    write_script(
-        script,
-        {**machines, **others},
-        cluster.control_plane.admin(),
-        cluster.programs.assets.kubectl.parent,
-        commands={},
-    )
-    asked = stop_requested()
-    print(f"export KUBECONFIG={cluster.control_plane.admin()}")
-    print(f"{script}                     # a shell where the API server is reached")
+    kubeconfig, programs = cluster.control_plane.admin(), cluster.programs.assets.kubectl.parent
+    write_script(script, {**machines, **others}, kubeconfig, programs, commands={})
+    stop = stop_requested()
+    print(f"export KUBECONFIG={kubeconfig}")
+    print(f"{script}                     # a shell from which the API server is reachable")
     print(f"{script} kubectl get nodes")
     for name in (*machines, *others):
         print(f"{script} {name} ip route")
     print(f"ls {directory}/*/*.log {directory}/nodes/*/*.log", flush=True)
-    tell("up until Ctrl-C")
-    asked.wait()
+    print_elapsed("the cluster keeps running until Ctrl-C")
+    stop.wait()
+
+
+def run(cluster: Cluster, image: Image, names: Sequence[str], directory: Path, *, install: bool) -> None:
+    """Start the nodes, install the chart if asked, and wait for Ctrl-C."""
+    cluster.start(names)
+    print_elapsed("all nodes are Ready")
+    with serve(cluster.vlan.on_premise, directory / "traffic.log"):
+        if install:
+            lab = KubeletLab(cluster, Release(cluster, image), SilentReporter())
+            lab.release.install()
+            lab.apply_route()
+            print_elapsed("the chart is installed")
+            for name in names:
+                print_elapsed(f"the on-premise host observes {name} as {lab.wait_source(name)}")
+        wait_for_interrupt(cluster, directory)
+
+
+def enter_namespaces() -> int:
+    """Build what is missing, then run in private namespaces, which have no network for builds."""
+    if missing := missing_requirement():
+        print(f"cluster: {missing}", file=sys.stderr)
+        return EXIT_USAGE
+    find_cluster_programs(print_elapsed)
+    find_image(print_elapsed)
+    return enter([sys.executable, "-m", "lab.cluster", *sys.argv[1:]])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab.cluster", description=__doc__)
-    parser.add_argument("--nodes", type=int, choices=range(1, 10), default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--install", action="store_true", help="install the chart, with a route to the on-premise host")
+    parser = argparse.ArgumentParser(prog="nox -s cluster --", description=__doc__)
+    parser.add_argument("--nodes", type=int, choices=range(1, 10), default=3, help="number of nodes (default: 3)")
+    parser.add_argument("--install", action="store_true", help="install the chart, and a route to the on-premise host")
     arguments = parser.parse_args()
     try:
         if not is_private():
-            if lacking := missing():
-                print(f"cluster: {lacking}", file=sys.stderr)
-                return EXIT_USAGE
-            # Builds need the network, which the private namespaces have not.
-            find_cluster_programs(tell)
-            find_image(tell)
-            return enter([sys.executable, "-m", "lab.cluster", *sys.argv[1:]])
+            return enter_namespaces()
         programs, image = find_cluster_programs(), find_image()
     except (BuildFailed, PackageUnavailable) as error:
         print(f"cluster: {error}", file=sys.stderr)
@@ -73,28 +90,18 @@ def main() -> int:
     names = [f"10.176.162.{first + number}" for number in range(arguments.nodes)]
     with (
         tempfile.TemporaryDirectory(prefix="overlay-net-") as folder,
-        Cluster(Path(folder), programs, [image.archive], tell) as cluster,
+        Cluster(Path(folder), programs, [image.archive], print_elapsed) as cluster,
     ):
         try:
-            cluster.start(names)
-            tell("all nodes are Ready")
-            with serve(cluster.vlan.on_premise, Path(folder) / "traffic.log"):
-                if arguments.install:
-                    release = Release(cluster, image)
-                    release.install()
-                    release.add_route()
-                    tell("the chart is installed")
-                    for name in names:
-                        tell(f"{name} is seen on-premise as {release.wait_source(name)}")
-                stay(cluster, Path(folder))
+            run(cluster, image, names, Path(folder), install=arguments.install)
         except (ConditionTimeout, CommandFailed) as error:
             print(f"cluster: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130
         finally:
-            tell("tearing down")
-    tell("gone")
+            print_elapsed("removing the cluster")
+    print_elapsed("the cluster is removed")
     return 0
 
 

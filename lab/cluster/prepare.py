@@ -1,16 +1,16 @@
-"""`python -m lab.cluster.prepare`: what a cluster of kubelets needs, built and fetched while there is a network."""
+"""`python -m lab.cluster.prepare`: build and fetch what a cluster of kubelets needs, while there is a network."""
 
 from lab.build.debian import PackageUnavailable
-from lab.build.go_build import Progress, say
+from lab.build.go_build import Progress, print_progress
 from lab.build.image import find_image
 from lab.cluster.programs import find_cluster_programs
-from lab.cluster.requirements import missing
+from lab.cluster.requirements import missing_requirement
 
 
 def prepare(progress: Progress = lambda text: None) -> str:
-    """What keeps a cluster from running here, in one line; an empty text once all is there. Raises BuildFailed."""
-    if lacking := missing():
-        return lacking
+    """Why no cluster can run on this machine, in one line; an empty text if one can. Raises BuildFailed."""
+    if missing := missing_requirement():
+        return missing
     try:
         find_cluster_programs(progress)
         find_image(progress)
@@ -20,4 +20,4 @@ def prepare(progress: Progress = lambda text: None) -> str:
 
 
 if __name__ == "__main__":
-    print(prepare(say) or "a cluster of kubelets can run here")
+    print(prepare(print_progress) or "a cluster of kubelets can run on this machine")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lab.build.assets import MODULES, Assets, find_assets, find_programs
 from lab.build.debian import program, unpack
-from lab.build.go_build import Progress, build, cache_directory, say
+from lab.build.go_build import Progress, build, cache_directory, print_progress
 
 PAUSE_VERSION = "v1"
 PACKAGES = ("runc", "containernetworking-plugins")
@@ -44,5 +44,5 @@ def find_cluster_programs(progress: Progress = lambda text: None) -> Programs:
 
 
 if __name__ == "__main__":
-    for each in fields(found := find_cluster_programs(say)):
+    for each in fields(found := find_cluster_programs(print_progress)):
         print(f"{each.name:<23} {getattr(found, each.name)}")

@@ -5,7 +5,7 @@ import subprocess
 import uuid
 
 from lab.cluster.cgroups import Cgroups, CgroupsUnavailable
-from lab.net.private import Missing, check
+from lab.net.private import MissingRequirement, check
 
 OVERLAY_PROBE = """
 mount -t tmpfs tmpfs /run && cd /run && mkdir lower upper work all &&
@@ -13,13 +13,13 @@ mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay all
 """
 
 
-def missing() -> str:
+def missing_requirement() -> str:
     """The first thing that this machine lacks, in one line; nothing if a cluster can run here."""
     if os.geteuid() != 0:
         return "kubelets need root: their containers have control groups and file systems of the machine"
     try:
         check()
-    except Missing as error:
+    except MissingRequirement as error:
         return str(error)
     groups = Cgroups(f"overlay-net-probe-{uuid.uuid4().hex[:8]}")
     try:

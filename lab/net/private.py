@@ -23,7 +23,7 @@ EXIT_USAGE = 2
 LINK_TYPES = ("veth", "bridge", "macvlan")
 
 
-class Missing(Exception):
+class MissingRequirement(Exception):
     """This machine cannot run the lab; the text is one line that names the fix."""
 
 
@@ -39,12 +39,12 @@ def command_line(argv: Sequence[str]) -> list[str]:
 
 
 def check() -> None:
-    """Raises Missing with the first thing that keeps this machine from running the lab."""
+    """Raises MissingRequirement with the first thing that keeps this machine from running the lab."""
     if sys.platform != "linux":
-        raise Missing("the lab needs Linux: it is made of network namespaces")
+        raise MissingRequirement("the lab needs Linux: it is made of network namespaces")
     for program, package in (("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux")):
         if shutil.which(program) is None:
-            raise Missing(f"`{program}` is missing: install the package {package}")
+            raise MissingRequirement(f"`{program}` is missing: install the package {package}")
     probe = " && ".join(
         [
             "ip link set lo up",
@@ -62,12 +62,16 @@ def check() -> None:
     reason = " ".join(tried.stderr.split())
     for kind in LINK_TYPES:
         if "Unknown device type" in reason and not _has_link_type(kind, user):
-            raise Missing(
+            raise MissingRequirement(
                 f"the kernel has no {kind} links: load the module ({'modprobe ' + kind}) or use another kernel"
             )
     if os.geteuid() != 0:
-        raise Missing(f"user namespaces are forbidden here ({reason}): run as root, or allow them ({_user_fix()})")
-    raise Missing(f"network namespaces are forbidden here ({reason}): run with CAP_SYS_ADMIN and CAP_NET_ADMIN")
+        raise MissingRequirement(
+            f"user namespaces are forbidden here ({reason}): run as root, or allow them ({_user_fix()})"
+        )
+    raise MissingRequirement(
+        f"network namespaces are forbidden here ({reason}): run with CAP_SYS_ADMIN and CAP_NET_ADMIN"
+    )
 
 
 def _has_link_type(kind: str, user: list[str]) -> bool:
@@ -89,7 +93,7 @@ def _user_fix() -> str:
 
 
 def enter(argv: Sequence[str]) -> int:
-    """Run ``argv`` in private namespaces; its exit code. Raises Missing.
+    """Run ``argv`` in private namespaces; its exit code. Raises MissingRequirement.
 
     `unshare` blocks SIGTERM while it waits for its child, so this process stays beside it and passes the signal on.
     """
@@ -139,7 +143,7 @@ def main(argv: Sequence[str]) -> int:
         return _first_process(command)
     try:
         return enter(command)
-    except Missing as error:
+    except MissingRequirement as error:
         print(f"lab: {error}", file=sys.stderr)
         return EXIT_USAGE
 

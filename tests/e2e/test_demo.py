@@ -1,4 +1,4 @@
-"""The demo as a person runs it, and what is left of it when that person has seen enough."""
+"""The demo's command line, and what remains after it is interrupted."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ PROGRAMS = ("kube-apiserver --", "etcd --", "-m overlay_net", "lab.net.traffic",
 @pytest.mark.parametrize(
     ("arguments", "moment", "number", "code"),
     [
-        (["--processes"], "Nodes are registered", signal.SIGINT, 130),
-        (["--ipam=phpipam"], "Nodes are registered", signal.SIGTERM, 143),
-        (["--ipam=phpipam", "--keep"], "The lab stays up", signal.SIGTERM, 0),
+        (["--processes"], "Register 3 nodes", signal.SIGINT, 130),
+        (["--ipam=phpipam"], "Register 3 nodes", signal.SIGTERM, 143),
+        (["--ipam=phpipam", "--keep"], "The lab keeps running", signal.SIGTERM, 0),
     ],
 )
 def test_an_interrupted_demo_leaves_nothing_behind(
@@ -28,7 +28,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
 
 def interrupt_demo(tmp_path: Path, arguments: list[str], moment: str, number: signal.Signals, code: int) -> None:
-    """Send a signal to the demo once it has said something; nothing of it may be left."""
+    """Send a signal to the demo once it prints ``moment``; no file, link or process of it may remain."""
     if not is_private():
         pytest.skip("needs private network namespaces: run `python -m lab.net.private python -m pytest`")
     command = [sys.executable, "-m", "lab.demo", *arguments]
@@ -38,13 +38,13 @@ def interrupt_demo(tmp_path: Path, arguments: list[str], moment: str, number: si
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as demo:
         assert demo.stdout is not None
-        told = list[str]()
+        printed = list[str]()
         for line in demo.stdout:
-            told.append(line)
-            # Interrupted while it writes, it writes the same line again.
-            if moment in line and moment not in "".join(told[:-1]):
+            printed.append(line)
+            # If the signal interrupts the write, the line is written twice.
+            if moment in line and moment not in "".join(printed[:-1]):
                 demo.send_signal(number)
-        assert demo.wait(60) == code, "".join(told)
+        assert demo.wait(60) == code, "".join(printed)
     assert list(tmp_path.iterdir()) == []
     assert "vlan0" not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
     assert _programs() - before == set()

@@ -11,7 +11,8 @@ from lab.net.namespaces import Namespace
 from lab.net.traffic import Stream, Unreachable, observed_source
 from lab.net.vlan import Node
 from lab.processes import wait_until
-from lab.story import ROUTE, Story
+from lab.scenario.lab import ROUTE
+from lab.scenario.process_lab import ProcessLab
 
 NAME = vlan.NODE_NAMES[0]
 FIRST, SECOND = vlan.OVERLAY_GATEWAY, "192.168.100.253"
@@ -24,22 +25,22 @@ STOPPING = 90.0
 class Edge:
     """Two gateways at the edge of the VLAN, and one node behind them."""
 
-    def __init__(self, story: Story) -> None:
-        self.story = story
+    def __init__(self, lab: ProcessLab) -> None:
+        self.lab = lab
         self.gateways: dict[str, Namespace] = {
-            FIRST: story.vlan.gateway,
-            SECOND: story.vlan.add_gateway("gateway-2", SECOND),
+            FIRST: lab.vlan.gateway,
+            SECOND: lab.vlan.add_gateway("gateway-2", SECOND),
         }
 
     @property
     def node(self) -> Node:
-        return self.story.a_node
+        return self.lab.first_node
 
     def route_through(self, *gateways: tuple[str, int], **more: Any) -> None:
         """A StaticRoute with these (gateway, priority) is in place."""
         listed = [{"address": address, "priority": priority} for address, priority in gateways]
-        self.story.apply_route(gateways=listed, healthCheck=CHECK, **more)
-        self.story.wait_route(1)
+        self.lab.apply_route(gateways=listed, healthCheck=CHECK, **more)
+        self.lab.wait_route(1)
 
     def dies(self, gateway: str) -> None:
         self.gateways[gateway].ip("link", "set", "inner", "down")
@@ -60,23 +61,23 @@ class Edge:
     def used(self) -> str:
         """The gateway through which the kernel sends to the on-premise host."""
         # Where there are several gateways, the kernel chooses one by source and destination.
-        source = self.story.addresses()[NAME]
+        source = self.lab.addresses()[NAME]
         words = self.node.ip("route", "get", vlan.ON_PREMISE_HOST, "from", source).split()
         return words[words.index("via") + 1]
 
     def answer_through(self, gateway: str) -> None:
-        self.story.vlan.way_back(WAYS_BACK[gateway])
+        self.lab.vlan.way_back(WAYS_BACK[gateway])
 
     def wait_event(self, reason: str, gateway: str) -> None:
         def told() -> bool:
-            lines = self.story.api_server.kubectl("get", "events", "-n", "default").splitlines()
+            lines = self.lab.api_server.kubectl("get", "events", "-n", "default").splitlines()
             return any(reason in line and f"nodeoverlayip/{NAME} " in line and gateway in line for line in lines)
 
         wait_until(told, f"an event {reason} names {gateway}")
 
     def reachable(self) -> tuple[str, str]:
         """Status and message of the StaticRoute's GatewayReachable."""
-        conditions = self.story.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        conditions = self.lab.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
         found = {each["type"]: each for each in conditions}.get("GatewayReachable", {})
         return found.get("status", ""), found.get("message", "")
 
@@ -92,11 +93,11 @@ class Edge:
 
 
 @pytest.fixture
-def edge(story: Story) -> Edge:
-    story.build((NAME,))
-    story.start()
-    story.register_nodes((NAME,))
-    return Edge(story)
+def edge(lab: ProcessLab) -> Edge:
+    lab.build((NAME,))
+    lab.start()
+    lab.register_nodes((NAME,))
+    return Edge(lab)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
     expect_no_loss(edge)
     edge.wait_named(used)
     edge.wait_event("GatewayDown", used)
-    assert edge.story.is_ready(NAME), "a route through the other gateway is in place"
+    assert edge.lab.is_ready(NAME), "a route through the other gateway is in place"
     edge.comes_back(used)
     edge.wait_named()
     edge.wait_event("GatewayUp", used)
@@ -131,7 +132,7 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
 
 
 def expect_no_loss(edge: Edge) -> None:
-    address = edge.story.addresses()[NAME]
+    address = edge.lab.addresses()[NAME]
     stream = Stream(edge.node, vlan.ON_PREMISE_HOST)
     seen = [observed_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
     assert stream.stop().lost == 0
@@ -160,7 +161,7 @@ def test_when_all_gateways_are_down_the_kernel_has_what_the_route_says(
     edge.route_through((FIRST, 0), (SECOND, 1), onAllDown=choice)
     assert edge.hops() == {FIRST}
     edge.answer_through(FIRST)
-    assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
+    assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.lab.addresses()[NAME]
     edge.dies(FIRST)
     edge.dies(SECOND)
     edge.wait_named(FIRST, SECOND)
@@ -171,5 +172,5 @@ def test_when_all_gateways_are_down_the_kernel_has_what_the_route_says(
     edge.comes_back(SECOND)
     edge.wait_named()
     wait_until(lambda: edge.hops() == {FIRST} and edge.kind() == "unicast", "the route is what it was")
-    assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.story.addresses()[NAME]
-    assert edge.story.is_ready(NAME)
+    assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.lab.addresses()[NAME]
+    assert edge.lab.is_ready(NAME)

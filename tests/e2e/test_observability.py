@@ -6,7 +6,7 @@ import urllib.request
 from lab.net import vlan
 from lab.processes import wait_until
 from lab.product import CONTROLLER_BIND
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
 
 READ = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
 
@@ -16,11 +16,11 @@ def controller_says(path: str) -> str:
         return str(answer.read().decode())
 
 
-def test_metrics_health_logs_and_events(story: Story) -> None:
-    story.build()
-    story.start()
-    story.register_nodes(vlan.NODE_NAMES)
-    story.create_route()
+def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
+    lab.build()
+    lab.start()
+    lab.register_nodes(vlan.NODE_NAMES)
+    lab.create_route()
     wait_until(
         lambda: 'overlay_net_pool_addresses{pool="onprem",state="used"} 3.0' in controller_says("/metrics"), "3 used"
     )
@@ -41,7 +41,7 @@ def test_metrics_health_logs_and_events(story: Story) -> None:
         assert line in metrics
     assert controller_says("/healthz") == "ok\n"
     assert controller_says("/readyz") == "ok\n"
-    agent = story.a_node.run(sys.executable, "-c", READ, "http://127.0.0.1:9477/metrics")
+    agent = lab.first_node.run(sys.executable, "-c", READ, "http://127.0.0.1:9477/metrics")
     for line in (
         "overlay_net_address_configured 1.0",
         'overlay_net_routes{state="programmed"} 1.0',
@@ -51,10 +51,10 @@ def test_metrics_health_logs_and_events(story: Story) -> None:
         "overlay_net_converge_seconds_count",
     ):
         assert line in agent
-    events = story.api_server.kubectl("get", "events", "-n", "default")
-    for address in story.addresses().values():
+    events = lab.api_server.kubectl("get", "events", "-n", "default")
+    for address in lab.addresses().values():
         assert f"{address} is reserved from pool onprem" in events
     assert "Warning" not in events, "a story without trouble"
-    logs = "".join(process.log.read_text() for process in story.processes().values())
+    logs = "".join(process.log.read_text() for process in lab.processes().values())
     assert "Traceback" not in logs
     assert "synced" in logs

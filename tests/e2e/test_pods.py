@@ -12,7 +12,7 @@ from lab.net import vlan
 from lab.net.namespaces import Namespace, connect
 from lab.net.traffic import Unreachable, observed_source
 from lab.processes import wait_until
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
 
 NAME = vlan.NODE_NAMES[0]
 POD, POD_GATEWAY = "10.244.1.5", "10.244.1.1"
@@ -29,14 +29,14 @@ table ip cni {{
 
 
 @pytest.fixture
-def pod(story: Story) -> Iterator[Namespace]:
+def pod(lab: ProcessLab) -> Iterator[Namespace]:
     """On a node that has its overlay address and the route to the on-premise subnet."""
-    story.build((NAME,))
-    story.start()
-    story.register_nodes((NAME,))
-    story.apply_route()
-    story.wait_route(1)
-    node = story.a_node
+    lab.build((NAME,))
+    lab.start()
+    lab.register_nodes((NAME,))
+    lab.apply_route()
+    lab.wait_route(1)
+    node = lab.first_node
     with Namespace("pod") as made:
         connect(node, "pod0", made, "eth0")
         node.ip("address", "add", f"{POD_GATEWAY}/24", "dev", "pod0")
@@ -46,8 +46,8 @@ def pod(story: Story) -> Iterator[Namespace]:
         yield made
 
 
-def overlay_address(story: Story) -> str:
-    return story.addresses()[NAME]
+def overlay_address(lab: ProcessLab) -> str:
+    return lab.addresses()[NAME]
 
 
 @pytest.fixture
@@ -59,23 +59,23 @@ def nft() -> list[str]:
 
 
 def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_back_is_known(
-    story: Story, pod: Namespace
+    lab: ProcessLab, pod: Namespace
 ) -> None:
     with pytest.raises(Unreachable):
         observed_source(pod, vlan.ON_PREMISE_HOST, timeout=1)
-    story.vlan.on_premise.ip("route", "add", NODE_PODS, "via", vlan.ON_PREMISE_GATEWAY)
-    story.vlan.gateway.ip("route", "add", NODE_PODS, "via", overlay_address(story))
+    lab.vlan.on_premise.ip("route", "add", NODE_PODS, "via", vlan.ON_PREMISE_GATEWAY)
+    lab.vlan.gateway.ip("route", "add", NODE_PODS, "via", overlay_address(lab))
     assert observed_source(pod, vlan.ON_PREMISE_HOST) == POD
-    assert observed_source(story.a_node, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(lab.first_node, vlan.ON_PREMISE_HOST) == overlay_address(lab)
 
 
 def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(
-    nft: list[str], story: Story, pod: Namespace
+    nft: list[str], lab: ProcessLab, pod: Namespace
 ) -> None:
-    node = story.a_node
+    node = lab.first_node
     node.run(*nft, "-f", "-", stdin=NFT_RULES)
-    assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(lab)
     node.ip("link", "delete", "tmp0")
     wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "link, address and route are back")
-    assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(story)
-    assert observed_source(node, vlan.ON_PREMISE_HOST) == overlay_address(story)
+    assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(lab)
+    assert observed_source(node, vlan.ON_PREMISE_HOST) == overlay_address(lab)

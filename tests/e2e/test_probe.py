@@ -8,7 +8,8 @@ from lab.net import vlan
 from lab.net.traffic import PORT, Stream, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
-from lab.story import ROUTE, Story
+from lab.scenario.lab import ROUTE
+from lab.scenario.process_lab import ProcessLab
 
 NAME = vlan.NODE_NAMES[0]
 GOOD, ALSO_GOOD, BLACK_HOLE = vlan.OVERLAY_GATEWAY, vlan.OTHER_OVERLAY_GATEWAY, "192.168.100.253"
@@ -19,37 +20,37 @@ OTHER = "192.168.7.0/24"
 class Edge:
     """One node with a route that works, and a gateway that answers ARP and forwards nothing."""
 
-    def __init__(self, story: Story) -> None:
-        self.story = story
-        story.vlan.add_gateway("black-hole", BLACK_HOLE).sysctl("net.ipv4.ip_forward", 0)
+    def __init__(self, lab: ProcessLab) -> None:
+        self.lab = lab
+        lab.vlan.add_gateway("black-hole", BLACK_HOLE).sysctl("net.ipv4.ip_forward", 0)
         spec = {"subnet": OTHER, "gateway": GOOD}
         other = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": "other"}}
-        story.api_server.apply(other | {"spec": spec})
+        lab.api_server.apply(other | {"spec": spec})
         self.change(GOOD)
-        story.wait_route(1)
+        lab.wait_route(1)
 
     @property
     def node(self) -> Node:
-        return self.story.vlan.nodes[NAME]
+        return self.lab.nodes[NAME]
 
     @property
     def agent(self) -> Process:
-        return self.story.product.agents[NAME]
+        return self.lab.product.agents[NAME]
 
     def change(self, gateway: str) -> None:
-        self.story.apply_route(gateway=gateway, probe=PROBE)
+        self.lab.apply_route(gateway=gateway, probe=PROBE)
 
     def leads_through(self, gateway: str, subnet: str = vlan.ON_PREMISE_SUBNET) -> bool:
         return f"via {gateway} " in self.node.ip("route", "show", subnet)
 
     def programmed(self) -> tuple[str, str, int]:
         """Reason, message and generation of the condition Programmed."""
-        found = self.story.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        found = self.lab.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
         (condition,) = [each for each in found if each["type"] == "Programmed"]
         return condition["reason"], condition["message"], condition["observedGeneration"]
 
     def generation(self) -> int:
-        return int(self.story.api_server.get("staticroute", ROUTE)["metadata"]["generation"])
+        return int(self.lab.api_server.get("staticroute", ROUTE)["metadata"]["generation"])
 
     def wait_rolled_back(self) -> str:
         desired = ("RolledBack", self.generation())
@@ -64,20 +65,20 @@ class Edge:
         self.agent.start()
 
     def works(self) -> bool:
-        return observed_source(self.node, vlan.ON_PREMISE_HOST) == self.story.addresses()[NAME]
+        return observed_source(self.node, vlan.ON_PREMISE_HOST) == self.lab.addresses()[NAME]
 
 
 @pytest.fixture
-def edge(story: Story) -> Edge:
-    story.build((NAME,))
-    story.product.fence_after = "10m"
-    story.start()
-    story.register_nodes((NAME,))
-    return Edge(story)
+def edge(lab: ProcessLab) -> Edge:
+    lab.build((NAME,))
+    lab.product.fence_after = "10m"
+    lab.start()
+    lab.register_nodes((NAME,))
+    return Edge(lab)
 
 
 def overlay_status(edge: Edge) -> dict[str, Any]:
-    return dict(edge.story.api_server.get("nodeoverlayip", NAME)["status"])
+    return dict(edge.lab.api_server.get("nodeoverlayip", NAME)["status"])
 
 
 def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_is_tried(edge: Edge) -> None:
@@ -94,12 +95,12 @@ def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_
     (tried,) = overlay_status(edge)["probes"]
     assert (tried["staticRoute"], tried["state"]) == (ROUTE, "RolledBack")
     assert [route["gateways"] for route in tried["routes"]] == [[{"address": GOOD}]]
-    assert "RolledBack" in edge.story.api_server.kubectl("get", "events", "-n", "default")
+    assert "RolledBack" in edge.lab.api_server.kubectl("get", "events", "-n", "default")
     # Neither a new agent nor another look tries the same again.
     after = Stream(edge.node, vlan.ON_PREMISE_HOST)
     edge.agent.kill9()
     edge.start_agent()
-    edge.story.product.wait_agent(edge.node)
+    edge.lab.product.wait_agent(edge.node)
     edge.node.ip("route", "delete", OTHER)
     wait_until(lambda: edge.leads_through(GOOD, OTHER), "another look was taken")
     assert after.stop().lost == 0
@@ -109,14 +110,14 @@ def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_
     assert edge.leads_through(ALSO_GOOD)
     assert edge.works()
     wait_until(lambda: "probes" not in overlay_status(edge), "nothing is left to say")
-    assert edge.story.is_ready(NAME)
+    assert edge.lab.is_ready(NAME)
 
 
 def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_without_the_api(edge: Edge) -> None:
     edge.change(BLACK_HOLE)
     wait_until(lambda: edge.leads_through(BLACK_HOLE), "the kernel has the change", every=0.01)
     edge.agent.kill9()
-    edge.story.api_server.kube_apiserver.kill9()
+    edge.lab.api_server.kube_apiserver.kill9()
     assert edge.leads_through(BLACK_HOLE)
     assert edge.rollbacks() == 0
     edge.start_agent()
@@ -128,12 +129,12 @@ def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_wit
     edge.start_agent()
     wait_until(lambda: edge.leads_through(GOOD), "the route of before is brought back", timeout=30)
     assert edge.rollbacks() == 1
-    edge.story.api_server.kube_apiserver.start()
-    edge.story.api_server.wait_ready()
+    edge.lab.api_server.kube_apiserver.start()
+    edge.lab.api_server.wait_ready()
     # A new controller does not wait for its turn to try the API server again.
-    assert edge.story.product.controller is not None
-    edge.story.product.controller.kill9()
-    edge.story.product.start_controller()
+    assert edge.lab.product.controller is not None
+    edge.lab.product.controller.kill9()
+    edge.lab.product.start_controller()
     edge.wait_rolled_back()
     assert edge.leads_through(GOOD)
     assert edge.rollbacks() == 1
@@ -141,9 +142,9 @@ def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_wit
 
 
 def test_a_new_route_whose_target_does_not_answer_is_withdrawn(edge: Edge) -> None:
-    edge.story.api_server.kubectl("delete", "staticroute", ROUTE)
-    edge.story.wait_no_route(edge.node)
+    edge.lab.api_server.kubectl("delete", "staticroute", ROUTE)
+    edge.lab.wait_no_route(edge.node)
     edge.change(BLACK_HOLE)
     assert "withdrawn" in edge.wait_rolled_back()
-    edge.story.wait_no_route(edge.node)
+    edge.lab.wait_no_route(edge.node)
     assert edge.leads_through(GOOD, OTHER)

@@ -1,4 +1,4 @@
-"""A Prometheus server reads both modes: every query of the dashboard has an answer, every alert can be evaluated."""
+"""A Prometheus server scrapes both modes: every query of the dashboard has a result, every alert is evaluated."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,8 @@ from lab.net import vlan
 from lab.processes import wait_until
 from lab.product import CHART, CONTROLLER_BIND, NAMESPACE
 from lab.prometheus import Prometheus
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
+from lab.scenario.process_scenario import ProcessScenario
 
 AGENTS = [f"{name}:9477" for name in vlan.NODE_NAMES]
 
@@ -22,16 +23,16 @@ def expressions(dashboard: dict[str, Any]) -> list[str]:
     return [expression.replace("$__rate_interval", "1m") for expression in found]
 
 
-def test_a_server_that_scrapes_both_modes(story: Story, tmp_path: Path) -> None:
-    story.build()
-    story.start()
+def test_every_dashboard_query_has_a_result_and_every_alert_is_evaluated(lab: ProcessLab, tmp_path: Path) -> None:
+    lab.build()
+    lab.start()
     values = tmp_path / "metrics.json"
-    on = {"enabled": True}
-    values.write_text(json.dumps({"metrics": {"prometheusRule": on, "dashboard": on}}))
-    shown = story.api_server.helm(
+    enabled = {"enabled": True}
+    values.write_text(json.dumps({"metrics": {"prometheusRule": enabled, "dashboard": enabled}}))
+    rendered = lab.api_server.helm(
         "template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}"
     )
-    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered) if each}
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(objects["PrometheusRule", "overlay-net"]["spec"]))
     dashboard = json.loads(objects["ConfigMap", "overlay-net-dashboard"]["data"]["overlay-net.json"])
@@ -40,28 +41,32 @@ def test_a_server_that_scrapes_both_modes(story: Story, tmp_path: Path) -> None:
     except PackageUnavailable as error:
         pytest.skip(f"no prometheus: {error}")
     with server:
-        wait_until(lambda: server.targets() == dict.fromkeys([CONTROLLER_BIND, *AGENTS], "up"), "all are scraped")
-        story.register_nodes(vlan.NODE_NAMES)
-        story.create_route()
-        story.remove_route_by_hand()
-        unanswered = expressions(dashboard)
-        assert len(unanswered) > 20
+        wait_until(
+            lambda: server.targets() == dict.fromkeys([CONTROLLER_BIND, *AGENTS], "up"), "every target is scraped"
+        )
+        lab.register_nodes(vlan.NODE_NAMES)
+        lab.create_route()
+        ProcessScenario(lab).repair_route()
+        without_result = expressions(dashboard)
+        assert len(without_result) > 20
 
-        def all_answered() -> bool:
-            unanswered[:] = [each for each in unanswered if not server.query(each)]
-            return not unanswered
+        def all_have_results() -> bool:
+            without_result[:] = [each for each in without_result if not server.query(each)]
+            return not without_result
 
         try:
-            wait_until(all_answered, "every query of the dashboard has an answer", timeout=60, every=1)
+            wait_until(all_have_results, "every query of the dashboard has a result", timeout=60, every=1)
         finally:
-            assert not unanswered
+            assert not without_result
         assert one(server, "sum(overlay_net_routes{state='programmed'})") == len(vlan.NODE_NAMES)
         assert one(server, "max(overlay_net_cluster_routes{state='desired'})") == len(vlan.NODE_NAMES)
         assert one(server, "sum(overlay_net_drift_repairs_total)") >= 1
         alerts = {rule["name"]: rule for rule in server.rules()}
         wait_until(lambda: all(rule["health"] == "ok" for rule in server.rules()), "every alert was evaluated")
         assert len(alerts) == 11
-        assert {name for name, rule in alerts.items() if rule["state"] == "firing"} == set(), "all is well"
+        assert {name for name, rule in alerts.items() if rule["state"] == "firing"} == set(), (
+            "no alert fires in a healthy cluster"
+        )
 
 
 def one(server: Prometheus, expression: str) -> float:

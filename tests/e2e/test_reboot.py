@@ -13,7 +13,7 @@ from lab.net.traffic import Stream, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.product import NAMESPACE
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
 
 NODES = vlan.NODE_NAMES[:2]
 NAME = NODES[0]
@@ -21,40 +21,40 @@ Begin = Callable[..., None]
 
 
 @pytest.fixture
-def begin(story: Story) -> Begin:
+def begin(lab: ProcessLab) -> Begin:
     """Two nodes, each with address and route, and their agents with these settings on top of the installed ones."""
 
     def run(*, fence_after: str = "10m", **settings: Any) -> None:
-        story.build(NODES)
-        story.product.fence_after = fence_after
-        config_map = story.api_server.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
+        lab.build(NODES)
+        lab.product.fence_after = fence_after
+        config_map = lab.api_server.get("configmap", "overlay-net-agent", f"--namespace={NAMESPACE}")
         installed = yaml.safe_load(config_map["data"]["config.yaml"])
-        usual = {"state_dir": str(story.directory / "state")}
-        (story.directory / "agent.yaml").write_text(yaml.safe_dump(installed | usual | settings))
-        story.start()
-        story.register_nodes(NODES)
-        story.create_route()
+        usual = {"state_dir": str(lab.directory / "state")}
+        (lab.directory / "agent.yaml").write_text(yaml.safe_dump(installed | usual | settings))
+        lab.start()
+        lab.register_nodes(NODES)
+        lab.create_route()
 
     return run
 
 
-def files(story: Story) -> list[str]:
-    directory = story.directory / "state"
+def files(lab: ProcessLab) -> list[str]:
+    directory = lab.directory / "state"
     return sorted(each.name for each in directory.iterdir()) if directory.exists() else []
 
 
-def power_cycle(story: Story) -> Node:
+def power_cycle(lab: ProcessLab) -> Node:
     """The node's kernel is a new one; its disk is what it was."""
-    story.product.agents[NAME].kill9()
-    story.vlan.remove_node(NAME)
-    return story.vlan.add_node(NAME)
+    lab.product.agents[NAME].kill9()
+    lab.vlan.remove_node(NAME)
+    return lab.vlan.add_node(NAME)
 
 
-def boot(story: Story, node: Node) -> Path:
+def boot(lab: ProcessLab, node: Node) -> Path:
     """Its agent starts, with the token that it has; the log of what it says from now on."""
-    before = story.product.agents[NAME]
+    before = lab.product.agents[NAME]
     before.log.rename(before.log.with_suffix(".before"))
-    story.product.agents[NAME] = Process(before.name, before.argv, log=before.log, env=before.env, enter=node.enter)
+    lab.product.agents[NAME] = Process(before.name, before.argv, log=before.log, env=before.env, enter=node.enter)
     return before.log
 
 
@@ -67,17 +67,17 @@ def parse_route(node: Node) -> str:
 
 
 def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_lost(
-    story: Story, begin: Begin
+    lab: ProcessLab, begin: Begin
 ) -> None:
     begin()
-    address = story.addresses()[NAME]
-    wait_until(lambda: f"{NAME}.state" in files(story), "the state is on the disk")
-    mac = story.vlan.nodes[NAME].ip("-br", "link", "show", "tmp0").split()[2]
-    other = Stream(story.vlan.nodes[NODES[1]], vlan.ON_PREMISE_HOST)
-    story.api_server.kube_apiserver.kill9()
-    node = power_cycle(story)
+    address = lab.addresses()[NAME]
+    wait_until(lambda: f"{NAME}.state" in files(lab), "the state is on the disk")
+    mac = lab.nodes[NAME].ip("-br", "link", "show", "tmp0").split()[2]
+    other = Stream(lab.nodes[NODES[1]], vlan.ON_PREMISE_HOST)
+    lab.api_server.kube_apiserver.kill9()
+    node = power_cycle(lab)
     assert not parse_route(node)
-    log = boot(story, node)
+    log = boot(lab, node)
     wait_until(
         lambda: f"src {address}" in parse_route(node), "link, address and route are back without the API", timeout=15
     )
@@ -88,77 +88,77 @@ def test_a_reboot_without_api_brings_everything_back_and_no_packet_of_others_is_
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     wait_until(lambda: f"src {address}" in parse_route(node), "the route is repaired")
     stream = Stream(node, vlan.ON_PREMISE_HOST)
-    story.api_server.kube_apiserver.start()
-    story.api_server.wait_ready()
-    story.product.wait_agent(node)
-    wait_until(lambda: story.is_ready(NAME), "it is Ready again")
+    lab.api_server.kube_apiserver.start()
+    lab.api_server.wait_ready()
+    lab.product.wait_agent(node)
+    wait_until(lambda: lab.is_ready(NAME), "it is Ready again")
     assert (stream.stop().lost, other.stop().lost) == (0, 0)
 
 
-def test_what_the_api_says_overrules_what_was_kept(story: Story, begin: Begin) -> None:
+def test_what_the_api_says_overrules_what_was_kept(lab: ProcessLab, begin: Begin) -> None:
     begin()
-    story.product.agents[NAME].kill9()
-    story.api_server.kubectl("delete", "staticroute", "--all", "--wait=false")
-    wait_until(lambda: not parse_route(story.vlan.nodes[NODES[1]]), "the route is gone where an agent runs")
-    story.api_server.kube_apiserver.kill9()
-    node = power_cycle(story)
-    boot(story, node)
+    lab.product.agents[NAME].kill9()
+    lab.api_server.kubectl("delete", "staticroute", "--all", "--wait=false")
+    wait_until(lambda: not parse_route(lab.nodes[NODES[1]]), "the route is gone where an agent runs")
+    lab.api_server.kube_apiserver.kill9()
+    node = power_cycle(lab)
+    boot(lab, node)
     wait_until(lambda: bool(parse_route(node)), "the kept route is back while nobody says otherwise", timeout=15)
-    story.api_server.kube_apiserver.start()
-    story.api_server.wait_ready()
+    lab.api_server.kube_apiserver.start()
+    lab.api_server.wait_ready()
     wait_until(lambda: not parse_route(node), "the route is gone once the API was read")
     assert "tmp0" in node.ip("link")
 
 
-def test_a_deleted_node_is_not_brought_back(story: Story, begin: Begin) -> None:
+def test_a_deleted_node_is_not_brought_back(lab: ProcessLab, begin: Begin) -> None:
     begin()
-    address = story.addresses()[NAME]
-    story.api_server.kubectl("delete", "node", NAME)
-    wait_until(lambda: address not in story.reserved(), "its address is free")
-    assert [name for name in files(story) if NAME in name] == []
-    story.api_server.kube_apiserver.kill9()
-    node = power_cycle(story)
-    log = boot(story, node)
+    address = lab.addresses()[NAME]
+    lab.api_server.kubectl("delete", "node", NAME)
+    wait_until(lambda: address not in lab.reserved(), "its address is free")
+    assert [name for name in files(lab) if NAME in name] == []
+    lab.api_server.kube_apiserver.kill9()
+    node = power_cycle(lab)
+    log = boot(lab, node)
     wait_told(log, "no earlier state is kept")
     time.sleep(1)
     assert "tmp0" not in node.ip("link")
 
 
-def test_after_the_fence_time_nothing_comes_back_and_what_is_there_stays(story: Story, begin: Begin) -> None:
+def test_after_the_fence_time_nothing_comes_back_and_what_is_there_stays(lab: ProcessLab, begin: Begin) -> None:
     begin(fence_after="3s")
-    address = story.addresses()[NAME]
-    story.api_server.kube_apiserver.kill9()
+    address = lab.addresses()[NAME]
+    lab.api_server.kube_apiserver.kill9()
     time.sleep(3)
     # The agent alone starts again: nobody takes the node's address away.
-    node = story.vlan.nodes[NAME]
-    story.product.agents[NAME].kill9()
-    wait_told(boot(story, node), "may be somebody else's")
+    node = lab.nodes[NAME]
+    lab.product.agents[NAME].kill9()
+    wait_told(boot(lab, node), "may be somebody else's")
     assert observed_source(node, vlan.ON_PREMISE_HOST) == address
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     time.sleep(1.5)
     assert not parse_route(node), "what is gone is not brought back"
-    node = power_cycle(story)
-    wait_told(boot(story, node), "may be somebody else's")
+    node = power_cycle(lab)
+    wait_told(boot(lab, node), "may be somebody else's")
     time.sleep(1)
     assert "tmp0" not in node.ip("link")
-    story.api_server.kube_apiserver.start()
-    story.api_server.wait_ready()
+    lab.api_server.kube_apiserver.start()
+    lab.api_server.wait_ready()
     wait_until(lambda: f"src {address}" in parse_route(node), "all is back once the API was read")
 
 
-def test_a_broken_file_is_told_once_and_does_no_harm(story: Story, begin: Begin) -> None:
+def test_a_broken_file_is_told_once_and_does_no_harm(lab: ProcessLab, begin: Begin) -> None:
     begin()
-    (story.directory / "state" / f"{NAME}.state").write_bytes(b"\x00" * 4096)
-    story.api_server.kube_apiserver.kill9()
-    node = story.vlan.nodes[NAME]
-    story.product.agents[NAME].kill9()
-    log = boot(story, node)
+    (lab.directory / "state" / f"{NAME}.state").write_bytes(b"\x00" * 4096)
+    lab.api_server.kube_apiserver.kill9()
+    node = lab.nodes[NAME]
+    lab.product.agents[NAME].kill9()
+    log = boot(lab, node)
     wait_told(log, "the kept state is not one of ours")
     time.sleep(2.5)
     assert log.read_text().count("the kept state is not one of ours") == 1
     assert parse_route(node)
-    story.api_server.kube_apiserver.start()
-    story.api_server.wait_ready()
-    story.product.wait_agent(node)
-    state = story.directory / "state" / f"{NAME}.state"
+    lab.api_server.kube_apiserver.start()
+    lab.api_server.wait_ready()
+    lab.product.wait_agent(node)
+    state = lab.directory / "state" / f"{NAME}.state"
     wait_until(lambda: b"overlay-net last state" in state.read_bytes(), "the file is a good one again")

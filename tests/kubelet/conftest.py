@@ -1,4 +1,4 @@
-"""A cluster of real kubelets, one for all tests of a file: it takes seconds to start, a minute on a busy machine."""
+"""A cluster of real kubelets, shared by the tests of a file: it takes seconds to start, a minute on a busy machine."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,11 +19,11 @@ def image() -> Image:
 
 @pytest.fixture(scope="module")
 def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three nodes, Ready; an on-premise host that answers with the address that it sees."""
+    """Three Ready nodes, and an on-premise host that answers with the source address that it observes."""
     if not is_private():
         pytest.skip("needs private network namespaces: run `python -m lab.net.private python -m pytest`")
-    if lacking := prepare():
-        pytest.skip(lacking)
+    if missing := prepare():
+        pytest.skip(missing)
     directory = tmp_path_factory.mktemp("cluster")
     with Cluster(directory, find_cluster_programs(), [image.archive]) as started:
         started.start()
@@ -31,11 +31,11 @@ def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             yield started
 
 
-class Listener:
-    """Hears a story; its tables are shown at the end of the run."""
+class TableReporter:
+    """Keeps the tables of a scenario, for the end of the test run."""
 
-    def __init__(self, shown: list[str]) -> None:
-        self._shown = shown
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
 
     def step(self, text: str) -> None:
         pass
@@ -46,18 +46,18 @@ class Listener:
     def table(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table = [headers, *rows]
         widths = [max(len(row[column]) for row in table) for column in range(len(headers))]
-        self._shown.append(title)
-        self._shown += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        self._lines.append(title)
+        self._lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
 
 
-TOLD = pytest.StashKey[list[str]]()
+SUMMARY = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
-def listener(request: pytest.FixtureRequest) -> Listener:
-    return Listener(request.config.stash.setdefault(TOLD, []))
+def reporter(request: pytest.FixtureRequest) -> TableReporter:
+    return TableReporter(request.config.stash.setdefault(SUMMARY, []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(TOLD, []):
+    for line in config.stash.get(SUMMARY, []):
         terminalreporter.write_line(line)

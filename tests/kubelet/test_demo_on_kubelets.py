@@ -1,4 +1,4 @@
-"""The demo as it is run where kubelets can: interrupted, it leaves nothing behind."""
+"""The demo on kubelets leaves nothing behind when it is interrupted."""
 
 import signal
 from pathlib import Path
@@ -16,8 +16,8 @@ def groups() -> set[Path]:
 
 
 def test_an_interrupted_cluster_leaves_nothing_behind(tmp_path: Path) -> None:
-    if lacking := prepare():
-        pytest.skip(lacking)
+    if missing := prepare():
+        pytest.skip(missing)
     before = groups()
     interrupt_demo(tmp_path, [], "helm install", signal.SIGINT, 130)
     assert groups() == before

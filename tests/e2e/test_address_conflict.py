@@ -17,7 +17,7 @@ from lab.net.namespaces import Namespace, join_bridge
 from lab.net.traffic import Unreachable, observed_source
 from lab.net.vlan import Node
 from lab.processes import Process, wait_until
-from lab.story import Story
+from lab.scenario.process_lab import ProcessLab
 from overlay_net.adapters.neighbours.arp_packet import ArpPacket
 from overlay_net.model.ipam import QUARANTINE
 
@@ -89,10 +89,10 @@ def listening(*nodes: Node) -> Iterator[Ears]:
 
 
 @contextmanager
-def watching(story: Story) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def watching(lab: ProcessLab) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Every state that a NodeOverlayIp goes through meanwhile: conditions come and go within a second."""
-    seen = story.directory / "watched.json"
-    command = [str(story.assets.kubectl), f"--kubeconfig={story.api_server.admin()}", "get", "nodeoverlayips"]
+    seen = lab.directory / "watched.json"
+    command = [str(lab.assets.kubectl), f"--kubeconfig={lab.api_server.admin()}", "get", "nodeoverlayips"]
     jsonpath = '-o=jsonpath={.status.conditions}{"\\n"}'
     with Process("watch", [*command, "--watch", jsonpath], log=seen):
         yield lambda: [one for line in seen.read_text().splitlines() if line for one in json.loads(line)]
@@ -113,20 +113,20 @@ def strangers() -> Iterator[Callable[..., Namespace]]:
         yield join
 
 
-def begin(story: Story, nodes: tuple[str, ...]) -> None:
-    story.build(nodes)
-    story.start()
-    story.apply_route()
+def begin(lab: ProcessLab, nodes: tuple[str, ...]) -> None:
+    lab.build(nodes)
+    lab.start()
+    lab.apply_route()
 
 
-def settle(story: Story, *names: str) -> dict[str, str]:
+def settle(lab: ProcessLab, *names: str) -> dict[str, str]:
     """Nodes join one after the other and end Ready by themselves, with the route; their addresses."""
     for name in names:
-        story.api_server.apply(node_manifest(name))
-        wait_until(lambda name=name: story.is_ready(name), f"{name} is Ready")  # type: ignore[misc]
-    addresses = story.addresses()
+        lab.api_server.apply(node_manifest(name))
+        wait_until(lambda name=name: lab.is_ready(name), f"{name} is Ready")  # type: ignore[misc]
+    addresses = lab.addresses()
 
-    routes = {f"src {addresses[name]}": story.vlan.nodes[name] for name in names}
+    routes = {f"src {addresses[name]}": lab.nodes[name] for name in names}
     shown = ("route", "show", vlan.ON_PREMISE_SUBNET)
     wait_until(lambda: all(src in node.ip(*shown) for src, node in routes.items()), "the nodes have the route")
     return addresses
@@ -136,19 +136,19 @@ def link_mac(host: Namespace, link: str) -> str:
     return str(json.loads(host.ip("-j", "link", "show", link))[0]["address"])
 
 
-def who_has(story: Story, address: str) -> str:
+def who_has(lab: ProcessLab, address: str) -> str:
     """Whoever answers the gateway's question on the VLAN."""
-    return story.vlan.gateway.run(sys.executable, "-c", WHO_HAS, address).strip()
+    return lab.vlan.gateway.run(sys.executable, "-c", WHO_HAS, address).strip()
 
 
-def reaches(story: Story, name: str) -> str:
-    return observed_source(story.vlan.nodes[name], vlan.ON_PREMISE_HOST)
+def reaches(lab: ProcessLab, name: str) -> str:
+    return observed_source(lab.nodes[name], vlan.ON_PREMISE_HOST)
 
 
-def expect_events(story: Story, address: str, *macs: str) -> None:
+def expect_events(lab: ProcessLab, address: str, *macs: str) -> None:
     def told() -> bool:
         lines = [
-            line for line in story.api_server.kubectl("get", "events", "-A").splitlines() if "AddressConflict" in line
+            line for line in lab.api_server.kubectl("get", "events", "-A").splitlines() if "AddressConflict" in line
         ]
         return any(f"{address} is in use by {mac}" in line for line in lines for mac in macs)
 
@@ -156,17 +156,17 @@ def expect_events(story: Story, address: str, *macs: str) -> None:
 
 
 def test_an_address_that_a_stranger_uses_is_never_answered_for_and_the_node_takes_another(
-    story: Story, strangers: Callable[..., Namespace]
+    lab: ProcessLab, strangers: Callable[..., Namespace]
 ) -> None:
-    begin(story, (FIRST,))
+    begin(lab, (FIRST,))
     strangers(LOWEST)
-    node = story.a_node
-    with listening(node) as ears, watching(story) as conditions:
-        addresses = settle(story, FIRST)
+    node = lab.first_node
+    with listening(node) as ears, watching(lab) as conditions:
+        addresses = settle(lab, FIRST)
         assert addresses[FIRST] not in ("", LOWEST)
-        assert reaches(story, FIRST) == addresses[FIRST]
-        story.vlan.gateway.ip("neighbour", "flush", "all")
-        assert who_has(story, LOWEST) == STRANGER_MAC
+        assert reaches(lab, FIRST) == addresses[FIRST]
+        lab.vlan.gateway.ip("neighbour", "flush", "all")
+        assert who_has(lab, LOWEST) == STRANGER_MAC
         assert ears.claims(LOWEST) == {STRANGER_MAC}, "the node said that the address is its own"
         wait_until(
             lambda: any(
@@ -177,78 +177,78 @@ def test_an_address_that_a_stranger_uses_is_never_answered_for_and_the_node_take
             ),
             "the condition named the address and the stranger",
         )
-    assert story.reserved() == {LOWEST: QUARANTINE, addresses[FIRST]: FIRST}
-    expect_events(story, LOWEST, STRANGER_MAC)
+    assert lab.reserved() == {LOWEST: QUARANTINE, addresses[FIRST]: FIRST}
+    expect_events(lab, LOWEST, STRANGER_MAC)
     assert LOWEST not in node.ip("address")
-    assert who_has(story, addresses[FIRST]) == link_mac(node, "tmp0")
+    assert who_has(lab, addresses[FIRST]) == link_mac(node, "tmp0")
 
 
-def test_an_address_on_a_link_that_somebody_made_by_hand_on_another_node_is_left_alone(story: Story) -> None:
-    begin(story, (FIRST, SECOND))
-    other, node = story.vlan.nodes[FIRST], story.vlan.nodes[SECOND]
+def test_an_address_on_a_link_that_somebody_made_by_hand_on_another_node_is_left_alone(lab: ProcessLab) -> None:
+    begin(lab, (FIRST, SECOND))
+    other, node = lab.nodes[FIRST], lab.nodes[SECOND]
     other.ip("link", "add", "hand0", "link", "eth0", "type", "macvlan", "mode", "bridge")
     other.ip("link", "set", "hand0", "up")
     other.ip("address", "add", f"{LOWEST}/24", "dev", "hand0")
     wait_until(lambda: "tentative" not in other.ip("address"), "the new link has settled")
     before = other.ip("-j", "address", "show", "hand0")
     with listening(node) as ears:
-        addresses = settle(story, SECOND, FIRST)
+        addresses = settle(lab, SECOND, FIRST)
         assert len({LOWEST, *addresses.values()}) == 3
         assert link_mac(node, "tmp0") not in ears.claims(LOWEST)
     # With arp_ignore=0 Linux answers for an address of any link on the one that was asked.
-    expect_events(story, LOWEST, link_mac(other, "hand0"), link_mac(other, "eth0"))
-    assert story.reserved() == {LOWEST: QUARANTINE, **{address: name for name, address in addresses.items()}}
+    expect_events(lab, LOWEST, link_mac(other, "hand0"), link_mac(other, "eth0"))
+    assert lab.reserved() == {LOWEST: QUARANTINE, **{address: name for name, address in addresses.items()}}
     assert other.ip("-j", "address", "show", "hand0") == before
-    assert [reaches(story, name) for name in (FIRST, SECOND)] == [addresses[FIRST], addresses[SECOND]]
+    assert [reaches(lab, name) for name in (FIRST, SECOND)] == [addresses[FIRST], addresses[SECOND]]
 
 
-def test_an_address_that_a_node_with_a_dead_agent_never_let_go_of_is_not_used_twice(story: Story) -> None:
-    begin(story, (FIRST, SECOND))
-    old, new = story.vlan.nodes[FIRST], story.vlan.nodes[SECOND]
-    address = settle(story, FIRST)[FIRST]
+def test_an_address_that_a_node_with_a_dead_agent_never_let_go_of_is_not_used_twice(lab: ProcessLab) -> None:
+    begin(lab, (FIRST, SECOND))
+    old, new = lab.nodes[FIRST], lab.nodes[SECOND]
+    address = settle(lab, FIRST)[FIRST]
     owner = link_mac(old, "tmp0")
-    story.product.agents[FIRST].kill9()
-    story.api_server.kubectl("delete", "node", FIRST)
-    wait_until(lambda: address not in story.reserved(), "the address is free after the fence time")
+    lab.product.agents[FIRST].kill9()
+    lab.api_server.kubectl("delete", "node", FIRST)
+    wait_until(lambda: address not in lab.reserved(), "the address is free after the fence time")
     with listening(new) as ears:
-        addresses = settle(story, SECOND)
-        assert reaches(story, SECOND) == addresses[SECOND] != address
+        addresses = settle(lab, SECOND)
+        assert reaches(lab, SECOND) == addresses[SECOND] != address
         assert link_mac(new, "tmp0") not in ears.claims(address)
-    expect_events(story, address, owner)
-    assert story.reserved() == {address: QUARANTINE, addresses[SECOND]: SECOND}
-    assert reaches(story, FIRST) == address, "the node without an agent has lost its traffic"
+    expect_events(lab, address, owner)
+    assert lab.reserved() == {address: QUARANTINE, addresses[SECOND]: SECOND}
+    assert reaches(lab, FIRST) == address, "the node without an agent has lost its traffic"
 
 
 def test_an_address_in_use_is_defended_against_a_stranger_who_takes_it(
-    story: Story, strangers: Callable[..., Namespace]
+    lab: ProcessLab, strangers: Callable[..., Namespace]
 ) -> None:
-    begin(story, (FIRST,))
-    node = story.a_node
-    address = settle(story, FIRST)[FIRST]
-    assert reaches(story, FIRST) == address
+    begin(lab, (FIRST,))
+    node = lab.first_node
+    address = settle(lab, FIRST)[FIRST]
+    assert reaches(lab, FIRST) == address
     own = link_mac(node, "tmp0")
     stranger = strangers(address)
     with listening(node) as ears:
         stranger.run(sys.executable, "-c", CLAIM, address)
         wait_until(lambda: ears.claims(address) >= {STRANGER_MAC, own}, "both say that the address is theirs")
-        wait_until(lambda: own in neighbour(story, address), "the gateway sends to the node again")
+        wait_until(lambda: own in neighbour(lab, address), "the gateway sends to the node again")
         for _ in range(3):
-            assert reaches(story, FIRST) == address
+            assert reaches(lab, FIRST) == address
 
     def told() -> bool:
-        conditions = {each["type"]: each for each in story.overlays()[0]["status"]["conditions"]}
+        conditions = {each["type"]: each for each in lab.overlays()[0]["status"]["conditions"]}
         status, reason, message = (conditions["Configured"][key] for key in ("status", "reason", "message"))
         return (status, reason) == ("True", "AddressClaimed") and STRANGER_MAC in message
 
     wait_until(told, "the condition names the stranger")
-    said = story.api_server.kubectl("get", "events", "-A")
+    said = lab.api_server.kubectl("get", "events", "-A")
     assert any("AddressClaimed" in line and STRANGER_MAC in line for line in said.splitlines())
-    assert (story.addresses(), story.reserved()) == ({FIRST: address}, {address: FIRST})
-    assert story.is_ready(FIRST)
+    assert (lab.addresses(), lab.reserved()) == ({FIRST: address}, {address: FIRST})
+    assert lab.is_ready(FIRST)
 
 
-def neighbour(story: Story, address: str) -> str:
+def neighbour(lab: ProcessLab, address: str) -> str:
     """What the gateway believes, after it had a reason to ask."""
     with suppress(Unreachable):
-        observed_source(story.a_node, vlan.ON_PREMISE_HOST, timeout=0.5)
-    return story.vlan.gateway.ip("neighbour", "show", address)
+        observed_source(lab.first_node, vlan.ON_PREMISE_HOST, timeout=0.5)
+    return lab.vlan.gateway.ip("neighbour", "show", address)

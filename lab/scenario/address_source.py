@@ -1,4 +1,4 @@
-"""Where the nodes of the story get their addresses from: a pool that the cluster keeps, or a subnet of phpIPAM."""
+"""Where the nodes get their addresses from: a pool that the cluster keeps, or a subnet in phpIPAM."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -14,7 +14,7 @@ Kind = Literal["cluster", "phpipam"]
 KINDS: tuple[Kind, ...] = ("cluster", "phpipam")
 SUBNET_ID = 2
 
-# The first subnet is another site's with the same numbers, where somebody has what will be a node's address here.
+# The first subnet belongs to another site and overlaps: it has a record of an address that a node gets here.
 BRANCH = "192.168.100.0/25"
 CONTENT: dict[str, Any] = {
     "sections": [{"name": "Branch"}, {"name": "Lab"}],
@@ -35,24 +35,24 @@ CONTENT: dict[str, Any] = {
 }
 
 
-class Source(Protocol):
+class AddressSource(Protocol):
     def install(self, product: Product) -> None:
-        """Install the product so that it takes its addresses from here."""
+        """Install the product with this source."""
 
     def reserved(self) -> dict[str, str]:
         """Reserved address -> node."""
 
     def used(self) -> int:
-        """How many addresses of the pool are in use, other people's included."""
+        """How many addresses of the pool are in use, including those of others."""
 
-    def others(self) -> list[dict[str, Any]]:
-        """Everything here that is not the product's, and must stay as it is."""
+    def foreign_records(self) -> list[dict[str, Any]]:
+        """Records that the product does not manage and must not change."""
 
     def table(self) -> tuple[str, Sequence[str], Sequence[Sequence[str]]] | None:
-        """Title, headers and rows of what a person sees outside the cluster."""
+        """Title, headers and rows of what is recorded outside the cluster."""
 
 
-class InCluster:
+class ClusterSource:
     def __init__(self, api_server: ApiServer) -> None:
         self._api_server = api_server
 
@@ -71,14 +71,14 @@ class InCluster:
     def used(self) -> int:
         return len(self.reserved())
 
-    def others(self) -> list[dict[str, Any]]:
+    def foreign_records(self) -> list[dict[str, Any]]:
         return []
 
     def table(self) -> None:
         return None
 
 
-class InPhpIpam:
+class PhpIpamSource:
     def __init__(self, api_server: ApiServer, server: PhpIpamProcess) -> None:
         self._api_server = api_server
         self._server = server
@@ -97,7 +97,7 @@ class InPhpIpam:
     def used(self) -> int:
         return sum(row.subnet == SUBNET_ID for row in self._server.rows())
 
-    def others(self) -> list[dict[str, Any]]:
+    def foreign_records(self) -> list[dict[str, Any]]:
         return self._server.foreign_rows()
 
     def table(self) -> tuple[str, Sequence[str], Sequence[Sequence[str]]]:
