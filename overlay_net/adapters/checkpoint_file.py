@@ -17,11 +17,11 @@ from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
     Moment,
     Unusable,
+    checkpoint_digest,
     decode_checkpoint,
-    digest,
     encode_checkpoint,
-    is_same,
-    stamp_bytes,
+    encode_confirmation,
+    is_same_checkpoint,
 )
 from overlay_net.model.names import label_value
 from overlay_net.model.overlay import NodeOverlay
@@ -72,12 +72,12 @@ class CheckpointFile:
     async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
         """Save what the node must have, before it is applied. Costs nothing while that is the same."""
         async with self._lock:
-            if is_same(overlay, self._overlay) and route_probes == self._route_probes:
+            if is_same_checkpoint(overlay, self._overlay) and route_probes == self._route_probes:
                 self._overlay = overlay
                 return
             # In a thread: a tenth of a second for ten thousand routes.
             content = await asyncio.to_thread(encode_checkpoint, overlay, route_probes)
-            written = digest(content)
+            written = checkpoint_digest(content)
             if written != self._written:
                 self._written = ""
                 if not await self._attempt(self._write_both, content, confirmed):
@@ -94,7 +94,7 @@ class CheckpointFile:
                 return
             if self._stamped is not None and confirmed.uptime - self._stamped.uptime < CONFIRM_INTERVAL:
                 return
-            if await self._attempt(self._write, self.stamp, stamp_bytes(self._written, confirmed)):
+            if await self._attempt(self._write, self.stamp, encode_confirmation(self._written, confirmed)):
                 self._stamped = confirmed
 
     async def delete(self) -> str:
@@ -127,7 +127,7 @@ class CheckpointFile:
         # A crash in between leaves a confirmation of another state, which confirms nothing.
         if _read(self.state) != state:
             self._write(self.state, state)
-        self._write(self.stamp, stamp_bytes(digest(state), confirmed))
+        self._write(self.stamp, encode_confirmation(checkpoint_digest(state), confirmed))
 
     def _write(self, file: Path, content: bytes) -> None:
         """Replace a file atomically and durably (rename(2), fsync(2): the directory needs one of its own)."""

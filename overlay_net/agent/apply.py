@@ -8,8 +8,9 @@ from typing import Final, Protocol, TypeAlias
 
 from overlay_net.adapters.netlink import action_fields
 from overlay_net.agent.address_guard import AddressGuard, AddressInUse
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Desired, DesiredRoute, Observed
+from overlay_net.model.kernel import Desired, Observed
 from overlay_net.model.kernel_actions import (
     ROUTE_ACTIONS,
     AddAddress,
@@ -95,13 +96,13 @@ class PlanApplier:
                 "refused": len(refused),
             },
         )
-        desired_routes = {route.route_key: route for route in desired.routes} if refused else {}
+        desired_routes = {route.key: route for route in desired.routes} if refused else {}
         for action, error in refused:
             log.warning("kernel refused a route", extra={**action_fields(action), "error": str(error)})
         return {
-            desired_routes[action.route.route_key]: str(error)
+            desired_routes[action.route.key]: str(error)
             for action, error in refused
-            if action.route.route_key in desired_routes
+            if action.route.key in desired_routes
         }
 
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Final, Protocol
 
-from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable, distrust
+from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable, check_age
 from overlay_net.model.api import Listing, WatchEvent
 from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.overlay import NodeOverlay
@@ -86,7 +86,7 @@ class NodeCheckpoint:
             return None
         found = self._load()
         if isinstance(found, Checkpoint):
-            found = distrust(found.confirmed, self._clock(), self._trusted_for) or found
+            found = check_age(found.confirmed, self._clock(), self._trusted_for) or found
         self._log(found)
         return found.overlay if isinstance(found, Checkpoint) else None
 

@@ -5,8 +5,8 @@ from typing import Final, Protocol
 from overlay_net.adapters.neighbours import Mac, is_running
 from overlay_net.adapters.ping import connects, echo
 from overlay_net.domain.kernel.gateway_health import Target
+from overlay_net.model.desired_route import HealthCheck
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import HealthCheck
 from overlay_net.model.net import IpAddress
 
 TIMEOUT_SHARE: Final = 0.4

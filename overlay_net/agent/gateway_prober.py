@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from overlay_net.agent.gateway_probe import GatewayProbe, describe_failure, probe_timeout
-from overlay_net.domain.kernel.gateway_health import GatewayHealth, Target, after
+from overlay_net.domain.kernel.gateway_health import GatewayHealth, Target, next_health
 from overlay_net.model.errors import KernelError
 from overlay_net.model.net import IpAddress
 
@@ -142,7 +142,7 @@ class GatewayProber:
             return
         probing.logged_error = ""
         was_down = probing.health.down
-        probing.health = after(probing.health, target.check, alive, asyncio.get_running_loop().time())
+        probing.health = next_health(probing.health, target.check, alive, asyncio.get_running_loop().time())
         if probing.health.down != was_down:
             self._report_change(target, probing)
 

@@ -13,7 +13,7 @@ from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.next_hops import fallback_gateway
-from overlay_net.domain.kernel.report import Around, configured_address, make_report
+from overlay_net.domain.kernel.report import NeighbourState, configured_address, make_report
 from overlay_net.model.kernel import Desired, OwnershipMark
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay, Report
@@ -102,7 +102,7 @@ class NodeAgent:
     ) -> None:
         """Write the object's status where it changed, and set the metrics."""
         last = outcome.last
-        around = self._around(last.desired)
+        neighbours = self._neighbour_state(last.desired)
         configured = configured_address(overlay, last.desired, last.observed, self._mark)
         self._metrics.configured.set(configured is not None and configured == last.desired.address)
         if overlay is not None:
@@ -114,7 +114,7 @@ class NodeAgent:
                 {None: checkpoint_error, **outcome.refusals} if checkpoint_error else outcome.refusals,
                 configured,
                 datetime.now(UTC),
-                around=around,
+                neighbours=neighbours,
                 fallback=self._fallback(outcome),
                 route_probes=route_probes,
             )
@@ -122,15 +122,15 @@ class NodeAgent:
             if report != overlay.report:
                 await self._write_status(overlay, report)
         self._metrics.record_sync()
-        conflict = around.duplicate is not None or bool(around.claimed_by)
+        conflict = neighbours.conflict is not None or bool(neighbours.claimed_by)
         self._metrics.set_probe_results(conflict, {str(address): up for address, up in self._gateways.states.items()})
 
-    def _around(self, desired: Desired) -> Around:
+    def _neighbour_state(self, desired: Desired) -> NeighbourState:
         rejected = self._guard.rejected
         own = desired.address.ip if desired.address is not None else None
-        return Around(
-            duplicate=rejected.address if rejected else None,
-            duplicate_mac=rejected.mac if rejected else "",
+        return NeighbourState(
+            conflict=rejected.address if rejected else None,
+            conflict_mac=rejected.mac if rejected else "",
             claimed_by=self._guard.conflicting_mac(own) if own else "",
             silent=self._gateways.failures,
         )

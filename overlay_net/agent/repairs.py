@@ -28,7 +28,7 @@ class Repairs:
         """The kernel was changed by this agent; ``action``: the log fields of its last change."""
         now = self._clock()
         was_immediate = not self._damping.pause(now)
-        self._damping = self._damping.one_more(now)
+        self._damping = self._damping.record(now)
         delay = self._damping.pause(now)
         if was_immediate and delay:
             log.warning(

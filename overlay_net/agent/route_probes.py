@@ -12,9 +12,15 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from overlay_net.adapters.ping import connects, echo
-from overlay_net.domain.kernel.probe_rollback import acted_on, conclude, follow, in_force, routes_by_owner
+from overlay_net.domain.kernel.probe_rollback import (
+    applied_routes,
+    conclude_probe,
+    effective_routes,
+    group_by_static_route,
+    update_probes,
+)
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
@@ -94,7 +100,7 @@ class RouteProbes:
         self._running: dict[str, _Running] = {}
         """By StaticRoute."""
         self._in_force: tuple[NodeOverlay, tuple[RouteProbe, ...], NodeOverlay] | None = None
-        """The last arguments and result of ``in_force``."""
+        """The last arguments and result of ``effective_routes``."""
 
     async def __aenter__(self) -> "RouteProbes":
         return self
@@ -116,14 +122,14 @@ class RouteProbes:
             return ()
         self._restore(overlay)
         before = self._route_probes if self._known else overlay.report.route_probes
-        self._route_probes = follow(before, self._last, overlay, known=self._known)
+        self._route_probes = update_probes(before, self._last, overlay, known=self._known)
         self._last, self._known = overlay, True
         return self._route_probes
 
     def in_force(self, overlay: NodeOverlay) -> NodeOverlay:
         """``overlay`` with the routes that the node has for now: the same value while nothing changes."""
         if self._in_force is None or self._in_force[0] is not overlay or self._in_force[1] != self._route_probes:
-            routes = in_force(overlay.routes, self._route_probes)
+            routes = effective_routes(overlay.routes, self._route_probes)
             result = overlay if routes is overlay.routes else replace(overlay, routes=routes)
             self._in_force = (overlay, self._route_probes, result)
         return self._in_force[2]
@@ -134,7 +140,7 @@ class RouteProbes:
         for name in self._running.keys() - to_prove.keys():
             self._cancel(name)
         for name, route_probe in to_prove.items():
-            routes = acted_on(name, plan)
+            routes = applied_routes(name, plan)
             running = self._running.get(name)
             # A route that is missing for a moment is repaired, and no reason to start again.
             if running is None or running.route_probe != route_probe or not routes <= running.routes:
@@ -158,7 +164,7 @@ class RouteProbes:
         task = asyncio.create_task(self._probe_target(generation.probe, source))
         task.add_done_callback(lambda task: None if task.cancelled() else self._changed())
         name = route_probe.static_route
-        complete = routes == frozenset(routes_by_owner(self._last).get(name, ()))
+        complete = routes == frozenset(group_by_static_route(self._last).get(name, ()))
         self._running[name] = _Running(route_probe, routes, complete, task)
 
     def _cancel(self, name: str) -> None:
@@ -175,7 +181,7 @@ class RouteProbes:
             if not failure and not running.complete:
                 # The other routes are probed when the kernel has them.
                 continue
-            self._route_probes = conclude(self._route_probes, running.route_probe, failure)
+            self._route_probes = conclude_probe(self._route_probes, running.route_probe, failure)
             fields = {
                 "static_route": running.route_probe.static_route,
                 "generation": running.route_probe.generation,

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from overlay_net.model.kernel import (
-    DesiredRoute,
-    LinkMode,
-    MacvlanMode,
-    Route,
-)
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import LinkMode, MacvlanMode
 from overlay_net.model.net import IpInterface
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
+from overlay_net.model.route import Route
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.ipam import Reservation
-from overlay_net.model.kernel import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import Assignment, NodeOverlay, Withdrawal

@@ -15,10 +15,7 @@ from overlay_net.model.conditions import (
     find,
     parse_conditions,
 )
-from overlay_net.model.kernel import (
-    MAIN_TABLE,
-    DesiredRoute,
-)
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.parse import (
@@ -34,7 +31,8 @@ from overlay_net.model.parse import (
     parse_text,
     parse_time,
 )
-from overlay_net.model.route_key import RouteKey, route_key
+from overlay_net.model.route import MAIN_TABLE
+from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 from overlay_net.model.route_spec import parse_routes
 
@@ -53,7 +51,7 @@ class RouteFailure:
 
     @property
     def key(self) -> RouteKey:
-        return route_key(self.subnet, self.metric, self.table)
+        return encode_route_key(self.subnet, self.metric, self.table)
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteFailure | None":

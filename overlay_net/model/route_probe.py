@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.parse import find_object, parse_address, parse_int, parse_text
 from overlay_net.model.route_spec import encode_route, parse_routes

@@ -1,112 +1,104 @@
-"""One entry of NodeOverlayIp.spec.routes, a StaticRoute as it applies to one node, as JSON and back.
+"""One entry of NodeOverlayIp.spec.routes: the route of a StaticRoute on one node, as JSON and back.
 
-What has its usual value is left out, and entries share the values that they have in common: a node may have thousands
-of entries in one object.
+Defaults are omitted, and the routes of one object share equal specifications: a node may have thousands of them.
 """
 
-from functools import lru_cache
-from sys import intern
 from typing import get_args
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import MAIN_TABLE, CheckKind, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteKind
+from overlay_net.model.desired_route import CheckKind, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteSpec
 from overlay_net.model.parse import find_object, find_objects, parse_address, parse_int, parse_network, parse_text
+from overlay_net.model.route import MAIN_TABLE, RouteKind
 
 KINDS: dict[str, RouteKind] = {kind: kind for kind in get_args(RouteKind)}
 CHECKS: dict[str, CheckKind] = {kind: kind for kind in get_args(CheckKind)}
 ON_ALL_DOWN: dict[str, OnAllDown] = {choice: choice for choice in get_args(OnAllDown)}
-USUAL_CHECK = HealthCheck()
+DEFAULT_CHECK = HealthCheck()
+
+_OWN_FIELDS = ("subnet", "staticRoute")
+"""What the routes of one specification differ in."""
 
 
-def parse_route(raw: JsonObject) -> DesiredRoute | None:
-    """None for an entry without a usable subnet."""
-    subnet = parse_network(raw.get("subnet"))
-    if subnet is None:
-        return None
-    return DesiredRoute(
-        subnet=subnet,
-        gateways=parse_gateways(raw),
+class RouteParser:
+    """Parses the routes of one object; equal specifications and StaticRoute names become one value each."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, RouteSpec] = {}
+        self._names: dict[str, str] = {}
+
+    def parse(self, raw: JsonObject) -> DesiredRoute | None:
+        """None for an entry without a valid subnet."""
+        subnet = parse_network(raw.get("subnet"))
+        if subnet is None:
+            return None
+        rest = {key: value for key, value in raw.items() if key not in _OWN_FIELDS}
+        text = repr(rest)
+        spec = self._specs.get(text)
+        if spec is None:
+            spec = self._specs[text] = parse_spec(rest)
+        name = parse_text(raw.get("staticRoute"))
+        return DesiredRoute.to(subnet, spec, self._names.setdefault(name, name))
+
+
+def parse_routes(spec: JsonObject) -> tuple[DesiredRoute, ...]:
+    """``spec.routes``."""
+    parser = RouteParser()
+    found = (parser.parse(item) for item in find_objects(spec, "routes"))
+    return tuple(route for route in found if route is not None)
+
+
+def parse_spec(raw: JsonObject) -> RouteSpec:
+    return RouteSpec(
+        gateways=_parse_gateways(raw),
         metric=parse_int(raw.get("metric")),
-        static_route=intern(parse_text(raw.get("staticRoute"))),
         table=parse_int(raw.get("table"), MAIN_TABLE),
         kind=KINDS.get(parse_text(raw.get("type")), "unicast"),
         mtu=parse_int(raw.get("mtu")),
         advmss=parse_int(raw.get("advmss")),
         on_link=raw.get("onLink") is True,
-        check=parse_check(find_object(raw, "healthCheck")),
+        check=_parse_check(find_object(raw, "healthCheck")),
         on_all_down=ON_ALL_DOWN.get(parse_text(raw.get("onAllDown")), "keep"),
     )
 
 
-def shape(raw: JsonObject) -> DesiredRoute | JsonObject:
-    """What is made of a JSON object while a NodeOverlayIp is read: of an entry of its routes the route, at once.
-
-    An object of ten thousand routes takes 2 MB like that, and as JSON objects first another 6 MB.
-    """
-    # Entries of status.routes have a state.
-    entry = "subnet" in raw and "staticRoute" in raw and "state" not in raw
-    return (parse_route(raw) if entry else None) or raw
-
-
-def parse_routes(spec: JsonObject) -> tuple[DesiredRoute, ...]:
-    """``spec.routes``, be they JSON objects still or routes already."""
-    value = spec.get("routes")
-    entries = value if isinstance(value, list) else []
-    usable = (item for item in entries if isinstance(item, DesiredRoute | dict))
-    found = (item if isinstance(item, DesiredRoute) else parse_route(item) for item in usable)
-    return tuple(route for route in found if route is not None)
-
-
-def parse_gateways(raw: JsonObject) -> tuple[Gateway, ...]:
-    return _gateways(
-        tuple(
-            (parse_text(item.get("address")), parse_int(item.get("weight"), 1), parse_int(item.get("priority")))
-            for item in find_objects(raw, "gateways")
-        )
+def _parse_gateways(raw: JsonObject) -> tuple[Gateway, ...]:
+    found = ((parse_address(item.get("address")), item) for item in find_objects(raw, "gateways"))
+    return tuple(
+        Gateway(address, parse_int(item.get("weight"), 1), parse_int(item.get("priority")))
+        for address, item in found
+        if address is not None
     )
 
 
-@lru_cache(maxsize=1024)
-def _gateways(entries: tuple[tuple[str, int, int], ...]) -> tuple[Gateway, ...]:
-    found = ((parse_address(text), weight, priority) for text, weight, priority in entries)
-    return tuple(Gateway(address, weight, priority) for address, weight, priority in found if address is not None)
-
-
-def parse_check(raw: JsonObject) -> HealthCheck:
-    """``intervalMilliseconds`` stands for ``interval``: JSON numbers of custom resources are best whole."""
-    if not raw:
-        return USUAL_CHECK
-    return _check(
-        parse_text(raw.get("type")),
+def _parse_check(raw: JsonObject) -> HealthCheck:
+    """``intervalMilliseconds`` is the interval in whole numbers, which JSON of custom resources prefers."""
+    return HealthCheck(
+        CHECKS.get(parse_text(raw.get("type")), DEFAULT_CHECK.kind),
         parse_int(raw.get("port")),
-        parse_int(raw.get("intervalMilliseconds"), 1000),
-        parse_int(raw.get("failureThreshold"), USUAL_CHECK.failures),
-        parse_int(raw.get("successThreshold"), USUAL_CHECK.successes),
+        parse_int(raw.get("intervalMilliseconds"), 1000) / 1000,
+        parse_int(raw.get("failureThreshold"), DEFAULT_CHECK.failures),
+        parse_int(raw.get("successThreshold"), DEFAULT_CHECK.successes),
     )
-
-
-@lru_cache(maxsize=1024)
-def _check(kind: str, port: int, milliseconds: int, failures: int, successes: int) -> HealthCheck:
-    return HealthCheck(CHECKS.get(kind, USUAL_CHECK.kind), port, milliseconds / 1000, failures, successes)
 
 
 def encode_route(route: DesiredRoute) -> JsonObject:
+    spec = route.spec
     raw: JsonObject = {"subnet": str(route.subnet), "staticRoute": route.static_route}
-    if route.gateways:
-        raw["gateways"] = [_encode_gateway(gateway) for gateway in route.gateways]
-    for key, value, usual in (
-        ("metric", route.metric, 0),
-        ("table", route.table, MAIN_TABLE),
-        ("type", route.kind, "unicast"),
-        ("mtu", route.mtu, 0),
-        ("advmss", route.advmss, 0),
-        ("onLink", route.on_link, False),
-        ("onAllDown", route.on_all_down, "keep"),
+    if spec.gateways:
+        raw["gateways"] = [_encode_gateway(gateway) for gateway in spec.gateways]
+    for key, value, default in (
+        ("metric", spec.metric, 0),
+        ("table", spec.table, MAIN_TABLE),
+        ("type", spec.kind, "unicast"),
+        ("mtu", spec.mtu, 0),
+        ("advmss", spec.advmss, 0),
+        ("onLink", spec.on_link, False),
+        ("onAllDown", spec.on_all_down, "keep"),
     ):
-        if value != usual:
+        if value != default:
             raw[key] = value
-    if route.check != USUAL_CHECK:
-        raw["healthCheck"] = _encode_check(route.check)
+    if spec.check != DEFAULT_CHECK:
+        raw["healthCheck"] = _encode_check(spec.check)
     return raw
 
 

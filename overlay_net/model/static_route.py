@@ -1,18 +1,11 @@
 """StaticRoute: which subnets are reached through which gateway, on which nodes. Written by users."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import Condition, parse_conditions
-from overlay_net.model.kernel import (
-    MAIN_TABLE,
-    DesiredRoute,
-    Gateway,
-    HealthCheck,
-    OnAllDown,
-    RouteKind,
-)
+from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.names import ZONE_LABELS
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node, first_label
@@ -27,7 +20,7 @@ from overlay_net.model.parse import (
     parse_text,
 )
 from overlay_net.model.route_probe import Probe, Revision
-from overlay_net.model.route_spec import KINDS, ON_ALL_DOWN, parse_check, parse_gateways
+from overlay_net.model.route_spec import parse_spec
 from overlay_net.model.selectors import Selector
 
 
@@ -66,16 +59,8 @@ class StaticRoute:
     """Value of its zone label: it applies to nodes of that zone only. Empty: to all."""
     selector: Selector
     subnets: tuple[IpNetwork, ...]
-    gateways: tuple[Gateway, ...]
-    """Empty: through the node's overlay gateway, or nowhere for a type that has no next hop."""
-    metric: int
-    table: int
-    kind: RouteKind
-    mtu: int
-    advmss: int
-    on_link: bool
-    check: HealthCheck
-    on_all_down: OnAllDown
+    spec: RouteSpec
+    """Without gateways: through the node's overlay gateway, or nowhere for a type without next hop."""
     probe: Probe | None
     """Who must answer after a change, else the node goes back to what it had."""
     rollout: Rollout | None
@@ -104,15 +89,7 @@ class StaticRoute:
             zone=first_label(parse_labels(find_object(metadata, "labels")), ZONE_LABELS),
             selector=Selector.parse(find_object(spec, "nodeSelector")),
             subnets=tuple(subnet for subnet in subnets.values() if subnet is not None),
-            gateways=parse_gateways(given),
-            metric=parse_int(spec.get("metric")),
-            table=parse_int(spec.get("table"), MAIN_TABLE),
-            kind=KINDS.get(parse_text(spec.get("type")), "unicast"),
-            mtu=parse_int(spec.get("mtu")),
-            advmss=parse_int(spec.get("advmss")),
-            on_link=spec.get("onLink") is True,
-            check=parse_check(find_object(spec, "healthCheck")),
-            on_all_down=ON_ALL_DOWN.get(parse_text(spec.get("onAllDown")), "keep"),
+            spec=parse_spec(spec | given),
             probe=Probe.parse(find_object(spec, "probe")),
             rollout=Rollout.parse(find_object(spec, "rollout")),
             problem=_problem(subnets, gateways) or _probe_problem(spec),
@@ -129,25 +106,19 @@ class StaticRoute:
         """Sorts the older object first; the name breaks the tie (creation times have whole seconds)."""
         return (self.created, self.name)
 
-    def route_to(self, subnet: IpNetwork, overlay_gateway: IpAddress | None) -> DesiredRoute:
-        """The entry of a node with that overlay gateway, for one of ``subnets``."""
-        gateways = self.gateways
-        own = overlay_gateway is not None and overlay_gateway.version == subnet.version and self.kind == "unicast"
-        if not gateways and own and overlay_gateway is not None:
-            gateways = (Gateway(overlay_gateway),)
-        return DesiredRoute(
-            subnet,
-            gateways,
-            self.metric,
-            self.name,
-            self.table,
-            self.kind,
-            self.mtu,
-            self.advmss,
-            self.on_link,
-            self.check,
-            self.on_all_down,
-        )
+    def routes(self, overlay_gateway: IpAddress | None) -> Iterator[DesiredRoute]:
+        """The routes of a node with that overlay gateway."""
+        specs = {
+            version: self.spec_for(version, overlay_gateway) for version in {each.version for each in self.subnets}
+        }
+        return (DesiredRoute.to(subnet, specs[subnet.version], self.name) for subnet in self.subnets)
+
+    def spec_for(self, version: int, overlay_gateway: IpAddress | None) -> RouteSpec:
+        """``spec`` for subnets of an IP version (4 or 6), with the node's overlay gateway where it names none."""
+        spec = self.spec
+        if spec.gateways or spec.kind != "unicast" or overlay_gateway is None or overlay_gateway.version != version:
+            return spec
+        return replace(spec, gateways=(Gateway(overlay_gateway),))
 
     def selects(self, node: Node) -> bool:
         return (not self.zone or self.zone == node.zone) and self.selector.matches(node.labels)

@@ -10,7 +10,7 @@ import pytest
 
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Link, NextHop, Observed, OwnershipMark, Route, RouteKind
+from overlay_net.model.kernel import Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -26,6 +26,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
+from overlay_net.model.route import NextHop, Route, RouteKind
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.netns import eth0, ip, netns
 
@@ -150,7 +151,7 @@ async def test_what_a_route_needs(kernel: Subject) -> None:
     assert await kernel.errno(AddRoute(good)) == 17
     other = await kernel.route("10.1.0.0/16", "192.168.100.254", protocol=186)
     assert await kernel.errno(AddRoute(other)) == 17, "the key is taken, whoever asks"
-    assert await kernel.errno(AddRoute(other.but(metric=5))) == 0
+    assert await kernel.errno(AddRoute(other.replace(metric=5))) == 0
     await kernel.set_down("tmp0")
     assert await kernel.errno(AddRoute(await kernel.route("10.2.0.0/16", "192.168.100.1"))) in (100, 101)
 
@@ -209,7 +210,7 @@ async def test_a_route_that_leads_nowhere(kernel: Subject, kind: RouteKind) -> N
     await kernel.apply(ReplaceRoute(somewhere))
     assert await ours(kernel) == {somewhere}
     await kernel.apply(ReplaceRoute(nowhere))
-    await kernel.apply(AddRoute(somewhere.but(metric=7)))
+    await kernel.apply(AddRoute(somewhere.replace(metric=7)))
     await kernel.set_down("tmp0")
     assert await ours(kernel) == {nowhere}, "it needs no link"
     await kernel.apply(DeleteRoute(somewhere))
@@ -241,12 +242,12 @@ async def test_a_gateway_off_the_link_has_to_be_said(kernel: Subject) -> None:
 
 async def test_tables_metrics_and_limits(kernel: Subject) -> None:
     plain = await kernel.route("10.1.0.0/16", "192.168.100.1", mtu=1400, advmss=1360)
-    others = {plain.but(table=77), plain.but(table=1000), plain.but(metric=5, mtu=0)}
+    others = {plain.replace(table=77), plain.replace(table=1000), plain.replace(metric=5, mtu=0)}
     for route in (plain, *others):
         assert await kernel.errno(AddRoute(route)) == 0
     assert await ours(kernel) == {plain, *others}
-    await kernel.apply(ReplaceRoute(plain.but(mtu=1300)))
-    assert await ours(kernel) == {plain.but(mtu=1300), *others}
+    await kernel.apply(ReplaceRoute(plain.replace(mtu=1300)))
+    assert await ours(kernel) == {plain.replace(mtu=1300), *others}
     for _ in range(2):
         # The second time it is gone already: no other goes in its place.
         await kernel.apply(DeleteRoute(plain))
@@ -256,7 +257,7 @@ async def test_tables_metrics_and_limits(kernel: Subject) -> None:
 async def test_an_ipv6_route_has_a_metric_always(kernel: Subject) -> None:
     link = await kernel.index("tmp0")
     bare = Route(ip_network("fd11::/64"), (NextHop(ip_address("fe80::1"), link),), 117)
-    stored = bare.but(metric=1024)
+    stored = bare.replace(metric=1024)
     await kernel.apply(AddRoute(bare))
     assert await kernel.errno(AddRoute(stored)) == 17
     assert await ours(kernel) == {stored}

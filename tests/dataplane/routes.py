@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from overlay_net.model.kernel import NextHop, Route, RouteKind
 from overlay_net.model.net import IpNetwork
+from overlay_net.model.route import NextHop, Route, RouteKind
 from tests.fakes.netns import ip
 
 ON_LINK = {4: ("10.176.162.129", "10.176.162.130", "10.176.162.131"), 6: ("fd00:7::1", "fd00:7::3", "fd00:7::4")}
@@ -84,7 +84,7 @@ def flush(protocol: int = 117) -> None:
 
 def unique(many: Sequence[Route]) -> list[Route]:
     """One route of each key."""
-    return list({route.route_key: route for route in many}.values())
+    return list({route.key: route for route in many}.values())
 
 
 def shown(protocol: int = 117) -> set[Route]:

@@ -17,8 +17,8 @@ from overlay_net.agent.gateway_probe import GatewayProbe, gateway_probe
 from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
+from overlay_net.model.desired_route import CheckKind, HealthCheck
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import CheckKind, HealthCheck
 from tests.dataplane.neighbours import OWN_MACS, Lan, lan, until
 from tests.fakes.netns import ip
 

@@ -11,8 +11,8 @@ import pytest
 
 from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.domain.kernel.gateway_health import Target
+from overlay_net.model.desired_route import CheckKind, HealthCheck
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import CheckKind, HealthCheck
 from tests.fakes.virtual_time import VirtualTimeLoop
 
 GATEWAY = Target(ip_address("192.168.100.1"), HealthCheck(), ip_address("192.168.100.4"), "tmp0")

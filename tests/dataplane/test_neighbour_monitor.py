@@ -15,7 +15,7 @@ from overlay_net.agent.gateway_probe import gateway_probe
 from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
-from overlay_net.model.kernel import HealthCheck
+from overlay_net.model.desired_route import HealthCheck
 from overlay_net.model.net import IpAddress
 from tests.dataplane.neighbours import OWN_MACS, Lan, lan, until
 from tests.fakes.netns import ip

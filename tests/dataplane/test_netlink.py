@@ -13,8 +13,9 @@ import pytest
 
 from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
 from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Desired, DesiredLink, DesiredRoute, Gateway, NextHop, Route
+from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -27,6 +28,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
+from overlay_net.model.route import NextHop, Route
 from tests.dataplane.conftest import LINKS, MARKS
 from tests.fakes.netns import ip, sysctl
 
@@ -36,7 +38,7 @@ OVERLAY = ip_interface("192.168.100.4/24")
 
 def route(subnet: str, *gateways: str, metric: int = 0) -> DesiredRoute:
     hops = tuple(Gateway(ip_address(each)) for each in gateways or ("192.168.100.1",))
-    return DesiredRoute(ip_network(subnet), hops, metric, "r")
+    return DesiredRoute.to(ip_network(subnet), RouteSpec(hops, metric), "r")
 
 
 def desired(*routes: DesiredRoute, address: str = "192.168.100.4/24") -> Desired:

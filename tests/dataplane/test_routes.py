@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.routes import plan_routes
+from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Desired, DesiredRoute, Gateway, NextHop, Route
+from overlay_net.model.kernel import Desired
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute
+from overlay_net.model.route import NextHop, Route
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.routes import flush, index, numbered, prepare, routes, shown, unique
 from tests.fakes.netns import ip, try_ip
@@ -51,7 +53,7 @@ def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) 
     def check(desired: list[Route], data: st.DataObject) -> None:
         desired = unique(desired)
         changed = [
-            data.draw(routes(link, (each.subnet.version,))).but(
+            data.draw(routes(link, (each.subnet.version,))).replace(
                 subnet=each.subnet, table=each.table, metric=each.metric
             )
             for each in desired
@@ -72,7 +74,7 @@ async def write_change_and_delete(desired: list[Route], changed: list[Route]) ->
             [errno.EEXIST] * len(desired)
         )
         assert not await kernel.apply_routes([ReplaceRoute(route) for route in changed])
-        now = {route.route_key: route for route in (*desired, *changed)}
+        now = {route.key: route for route in (*desired, *changed)}
         assert shown() == set(now.values()) == set(await ours(kernel))
         assert not await kernel.apply_routes([DeleteRoute(route) for route in (*desired, *desired)])
         assert not shown()
@@ -110,7 +112,7 @@ def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
 
     async def check() -> None:
         hops = tuple(NextHop(ip_address(f"10.98.{number}.1"), link, number + 1, True) for number in range(200))
-        desired = [numbered(number, GATEWAY, link).but(next_hops=hops) for number in range(64)]
+        desired = [numbered(number, GATEWAY, link).replace(next_hops=hops) for number in range(64)]
         async with Kernel(MARKS) as kernel:
             assert not await kernel.apply_routes([AddRoute(route) for route in desired])
             assert set(await ours(kernel)) == set(desired)
@@ -137,8 +139,8 @@ def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, sub
         least = 0 if network.version == 4 else 1024
         gateway = NextHop(ip_address(GATEWAY if network.version == 4 else "fd00:7::1"), link)
         mine = Route(network, (gateway,), 117, least)
-        beside = [mine.but(metric=5000), mine.but(table=77), mine.but(table=1000)]
-        foreign = [mine.but(metric=6000, protocol=186), mine.but(table=78, protocol=186)]
+        beside = [mine.replace(metric=5000), mine.replace(table=77), mine.replace(table=1000)]
+        foreign = [mine.replace(metric=6000, protocol=186), mine.replace(table=78, protocol=186)]
         async with Kernel(MARKS) as kernel:
             for route in (mine, *beside, *foreign):
                 await kernel.apply(AddRoute(route))
@@ -146,9 +148,9 @@ def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, sub
                 # The second time it is gone, and no other may go in its place.
                 await kernel.apply(DeleteRoute(mine))
                 assert shown() == set(beside)
-            await kernel.apply_routes([DeleteRoute(route.but(protocol=117)) for route in foreign])
+            await kernel.apply_routes([DeleteRoute(route.replace(protocol=117)) for route in foreign])
             assert shown(186) == set(foreign)
-            await kernel.apply_routes([DeleteRoute(route.but(next_hops=())) for route in beside])
+            await kernel.apply_routes([DeleteRoute(route.replace(next_hops=())) for route in beside])
             assert not shown()
 
     asyncio.run(check())
@@ -173,11 +175,11 @@ def test_additions_come_before_deletions(link: int) -> None:
     [
         (numbered(1, "fd00:7::1", 2, mtu=65521), "the MTU must be at most"),
         (Route(ip_network("fd11::/64"), (NextHop(ip_address(GATEWAY), 2),), 117), "cannot use the IPv4 gateway"),
-        (numbered(1, GATEWAY, 2).but(next_hops=()), "a route of kind unicast cannot have 0 next hops"),
-        (numbered(1, GATEWAY, 2).but(kind="blackhole"), "a route of kind blackhole cannot have 1 next hops"),
-        (numbered(1, GATEWAY, 2).but(kind=None), "of kind None"),
+        (numbered(1, GATEWAY, 2).replace(next_hops=()), "a route of kind unicast cannot have 0 next hops"),
+        (numbered(1, GATEWAY, 2).replace(kind="blackhole"), "a route of kind blackhole cannot have 1 next hops"),
+        (numbered(1, GATEWAY, 2).replace(kind=None), "of kind None"),
         (
-            numbered(1, GATEWAY, 2).but(next_hops=(NextHop(None, 2, 257), NextHop(None, 2))),
+            numbered(1, GATEWAY, 2).replace(next_hops=(NextHop(None, 2, 257), NextHop(None, 2))),
             "the weight of a next hop must",
         ),
     ],
@@ -225,7 +227,7 @@ def test_what_a_route_cannot_say_is_equal_to_no_route_of_ours(link: int, words: 
             (odd,) = await ours(kernel)
             assert odd.kind is None
             gateway = ip_address("fd00:7::1" if family == "-6" else GATEWAY)
-            wish = Desired(routes=(DesiredRoute(odd.subnet, (Gateway(gateway),)),))
+            wish = Desired(routes=(DesiredRoute.to(odd.subnet, RouteSpec((Gateway(gateway),))),))
             (action,) = plan_kernel(wish, await kernel.observe(), MARKS).actions
             await kernel.apply(action)
             assert shown() == {Route(odd.subnet, (NextHop(gateway, link),), 117, odd.metric)}
@@ -256,7 +258,8 @@ def test_an_unchanged_kernel_gives_the_same_tuple_and_any_change_is_seen(link: i
             look, again = await kernel.observe(), await kernel.observe()
             first = look.routes
             assert again.routes is first
-            wish = Desired(routes=(DesiredRoute(ip_network("11.0.0.0/24"), (Gateway(ip_address(GATEWAY)),)),))
+            spec = RouteSpec((Gateway(ip_address(GATEWAY)),))
+            wish = Desired(routes=(DesiredRoute.to(ip_network("11.0.0.0/24"), spec),))
             plan = plan_routes(wish, look, MARKS, None)
             assert len(plan.deletions) == 1999
             assert plan_routes(wish, again, MARKS, None) is plan, "and nothing is thought over twice"

@@ -15,8 +15,8 @@ from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.routes import join_siblings
 from overlay_net.adapters.netlink.socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES, NetlinkSocket, open_netlink_socket
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import NextHop, Route
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute
+from overlay_net.model.route import NextHop, Route
 from tests.dataplane.conftest import MARKS
 from tests.dataplane.routes import index, numbered, shown
 
@@ -310,17 +310,17 @@ def test_next_hops_dumped_one_by_one_become_one_route() -> None:
         return (NextHop(ip_address(gateway) if gateway else None, link, weight),)
 
     one = Route(ip_network("fd11::/64"), hop("fd00:7::3"), 117, 1024)
-    two = one.but(next_hops=hop("fd00:7::1"))
-    three = one.but(next_hops=hop("fd00:7::2"))
-    together = one.but(next_hops=(*two.next_hops, *three.next_hops, *one.next_hops))
+    two = one.replace(next_hops=hop("fd00:7::1"))
+    three = one.replace(next_hops=hop("fd00:7::2"))
+    together = one.replace(next_hops=(*two.next_hops, *three.next_hops, *one.next_hops))
     assert join_siblings([one, two, three]) == [together]
     for other in (
-        two.but(metric=5),
-        two.but(table=5),
-        two.but(protocol=5),
-        two.but(subnet=ip_network("fd12::/64")),
-        two.but(next_hops=hop(None)),
-        two.but(kind="blackhole", next_hops=()),
-        two.but(kind=None),
+        two.replace(metric=5),
+        two.replace(table=5),
+        two.replace(protocol=5),
+        two.replace(subnet=ip_network("fd12::/64")),
+        two.replace(next_hops=hop(None)),
+        two.replace(kind="blackhole", next_hops=()),
+        two.replace(kind=None),
     ):
         assert join_siblings([one, other]) == [one, other]

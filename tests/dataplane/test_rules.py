@@ -17,7 +17,8 @@ import pytest
 from lab.net.namespaces import Namespace
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.rule_messages import encode_rule, parse_rule
-from overlay_net.model.kernel import Desired, DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import Desired
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
 from tests.dataplane.conftest import LINKS, MARKS
 from tests.dataplane.neighbours import Lan, lan

@@ -7,7 +7,7 @@ import errno
 from dataclasses import replace
 
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Link, NextHop, Observed, OwnershipMark, Route
+from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -24,6 +24,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
+from overlay_net.model.route import NextHop, Route
 
 RTPROT_KERNEL = 2
 
@@ -73,19 +74,17 @@ class FakeKernel:
             case DeleteAddress(name, interface):
                 self._delete_address(self._named(name).index, interface)
             case AddRoute(route):
-                route = self._as_stored(route)
-                if any(each.route_key == route.route_key for each in self.routes):
+                self._check(route)
+                if any(each.key == route.key for each in self.routes):
                     raise KernelError("exists", code=errno.EEXIST)
                 self.routes.append(route)
             case ReplaceRoute(route):
-                route = self._as_stored(route)
+                self._check(route)
                 # Linux replaces whatever has the key, whoever made it.
-                self.routes = [each for each in self.routes if each.route_key != route.route_key] + [route]
+                self.routes = [each for each in self.routes if each.key != route.key] + [route]
             case DeleteRoute(route):
-                gone = _stored(route)
-                there = (gone.route_key, gone.protocol)
-                self.routes = [each for each in self.routes if (each.route_key, each.protocol) != there]
-
+                deleted = (route.key, route.protocol)
+                self.routes = [each for each in self.routes if (each.key, each.protocol) != deleted]
             case AddPolicyRule() | DeletePolicyRule():
                 self._change_rules(action)
 
@@ -155,7 +154,7 @@ class FakeKernel:
         if not self.links[address.link].up or network.prefixlen == network.max_prefixlen:
             return
         route = Route(network, (NextHop(None, address.link),), RTPROT_KERNEL, source=address.interface.ip)
-        if not any(each.route_key == route.route_key for each in self.routes):
+        if not any(each.key == route.key for each in self.routes):
             self.routes.append(route)
 
     def _delete_address(self, index: int, interface: object) -> None:
@@ -175,10 +174,6 @@ class FakeKernel:
                     route for route in self.routes if not (route.protocol == RTPROT_KERNEL and route.subnet == network)
                 ]
 
-    def _as_stored(self, route: Route) -> Route:
-        self._check(route)
-        return _stored(route)
-
     def _check(self, route: Route) -> None:
         if (route.kind == "unicast") != bool(route.next_hops):
             raise KernelError(f"{len(route.next_hops)} next hops for kind {route.kind}", code=errno.EINVAL)
@@ -194,8 +189,3 @@ class FakeKernel:
                 raise KernelError("gateway is unreachable", code=errno.ENETUNREACH)
         if route.source is not None and all(address.interface.ip != route.source for address in self.addresses):
             raise KernelError("source is not local", code=errno.EINVAL)
-
-
-def _stored(route: Route) -> Route:
-    """As it is observed afterwards: an IPv6 route without a metric gets one (IP6_RT_PRIO_USER)."""
-    return route.but(metric=1024) if route.subnet.version == 6 and not route.metric else route

@@ -1,7 +1,9 @@
 """Objects for tests, as the API has them, parsed as the product parses them."""
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
+from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -61,3 +63,9 @@ def overlay(
     if deleting:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     return NodeOverlay.parse({"metadata": metadata, "spec": spec or {}, "status": status or {}})
+
+
+def desired_route(subnet: str, *gateways: str, static_route: str = "r", **spec: Any) -> DesiredRoute:
+    """``spec`` are fields of RouteSpec."""
+    hops = tuple(Gateway(ip_address(each)) for each in gateways)
+    return DesiredRoute.to(ip_network(subnet), RouteSpec(hops, **spec), static_route)

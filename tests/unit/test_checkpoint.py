@@ -23,17 +23,19 @@ from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
     Moment,
     Unusable,
+    check_age,
+    checkpoint_digest,
     decode_checkpoint,
-    digest,
-    distrust,
     encode_checkpoint,
-    stamp_bytes,
+    encode_confirmation,
 )
 from overlay_net.domain.kernel.desired import desired_state
 from overlay_net.model.api import Listing, WatchEvent
+from overlay_net.model.desired_route import DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteSpec
 from overlay_net.model.errors import Unavailable
-from overlay_net.model.kernel import DesiredLink, DesiredRoute, Gateway, HealthCheck, OnAllDown, RouteKind
+from overlay_net.model.kernel import DesiredLink
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route import RouteKind
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
 from tests.unit.factories import overlay
@@ -56,7 +58,7 @@ def sealed(version: object, body: object) -> bytes:
 
 
 STATE = encode_checkpoint(usual())
-STAMP = stamp_bytes(digest(STATE), THEN)
+STAMP = encode_confirmation(checkpoint_digest(STATE), THEN)
 
 
 def test_saved_checkpoint_is_restored_unchanged() -> None:
@@ -85,7 +87,7 @@ def test_saved_checkpoint_is_restored_unchanged() -> None:
         (STATE, None, "n1", "Unconfirmed"),
         (STATE, b"nonsense", "n1", "Broken"),
         (STATE, sealed(2, {}), "n1", "OtherVersion"),
-        (STATE, stamp_bytes(digest(b"another state"), THEN), "n1", "Unconfirmed"),
+        (STATE, encode_confirmation(checkpoint_digest(b"another state"), THEN), "n1", "Unconfirmed"),
         (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": "soon"}), "n1", "Broken"),
         (STATE, sealed(1, {"state": sha256(STATE).hexdigest(), "confirmed": NOON.isoformat()}), "n1", "Broken"),
     ],
@@ -117,7 +119,7 @@ def test_damaged_foreign_or_unconfirmed_checkpoint_is_unusable(
     ],
 )
 def test_checkpoint_is_trusted_for_a_limited_time(later: float, boot: str, uptime: float, reason: str | None) -> None:
-    unusable = distrust(THEN, Moment(NOON + timedelta(seconds=later), boot, uptime), NINE_MINUTES)
+    unusable = check_age(THEN, Moment(NOON + timedelta(seconds=later), boot, uptime), NINE_MINUTES)
     assert (unusable.reason if unusable else None) == reason
 
 
@@ -127,12 +129,10 @@ gateways = st.builds(
     weight=st.integers(1, 256),
     priority=st.integers(0, 3),
 )
-some_routes = st.builds(
-    DesiredRoute,
-    st.sampled_from([ip_network(each) for each in ("10.1.0.0/16", "192.168.0.0/24", "2001:db8:1::/48")]),
+some_specs = st.builds(
+    RouteSpec,
     st.lists(gateways, max_size=3).map(tuple),
     metric=st.integers(0, 9),
-    static_route=st.text("abc", max_size=3),
     table=st.sampled_from([254, 100]),
     kind=st.sampled_from(get_args(RouteKind)),
     mtu=st.sampled_from([0, 1400]),
@@ -140,6 +140,12 @@ some_routes = st.builds(
     on_link=st.booleans(),
     check=st.builds(HealthCheck, st.sampled_from(["arp", "icmp", "none"]), interval=st.sampled_from([1.0, 0.25])),
     on_all_down=st.sampled_from(get_args(OnAllDown)),
+)
+some_routes = st.builds(
+    DesiredRoute.to,
+    st.sampled_from([ip_network(each) for each in ("10.1.0.0/16", "192.168.0.0/24", "2001:db8:1::/48")]),
+    some_specs,
+    static_route=st.text("abc", max_size=3),
 )
 
 
@@ -151,7 +157,7 @@ def test_desired_state_survives_encoding_and_decoding(
     status = {} if address is None else {"configuredIpAddr" if reported_only else "ipAddr": address}
     before = overlay(spec={"routes": [encode_route(route) for route in routes]}, status=status)
     state = encode_checkpoint(before)
-    found = decode_checkpoint(state, stamp_bytes(digest(state), THEN), "n1")
+    found = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), THEN), "n1")
     assert isinstance(found, Checkpoint)
     assert desired_state(found.overlay, LINK) == desired_state(before, LINK)
     assert encode_checkpoint(found.overlay) == state

@@ -18,7 +18,8 @@ GATEWAY = ip_address("192.168.100.1")
 def compiled(*routes: StaticRoute, **options: Any) -> list[tuple[str, list[str], str]]:
     found = compile_routes(routes, node(**options), GATEWAY).routes
     return [
-        (str(each.subnet), [str(gateway.address) for gateway in each.gateways], each.static_route) for each in found
+        (str(each.subnet), [str(gateway.address) for gateway in each.spec.gateways], each.static_route)
+        for each in found
     ]
 
 
@@ -27,7 +28,7 @@ def test_a_route_without_gateway_uses_the_overlay_gateway() -> None:
     assert compiled(static_route(gateway="10.0.0.9")) == [("192.168.0.0/24", ["10.0.0.9"], "r1")]
     several = [{"address": "10.0.0.9"}, {"address": "10.0.0.8"}]
     assert compiled(static_route(gateways=several)) == [("192.168.0.0/24", ["10.0.0.9", "10.0.0.8"], "r1")]
-    assert compile_routes([static_route()], node(), None).routes[0].gateways == ()
+    assert compile_routes([static_route()], node(), None).routes[0].spec.gateways == ()
 
 
 def test_zone_labels_and_selectors_select_nodes() -> None:

@@ -5,7 +5,6 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from overlay_net.adapters.netlink import action_fields, describe
-from overlay_net.model.kernel import NextHop, Route, RouteKind
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -22,6 +21,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
+from overlay_net.model.route import NextHop, Route, RouteKind
 
 OVERLAY = ip_interface("192.168.100.4/24")
 SOURCE = PolicyRule(4, 11701, ip_network("192.168.100.4/32"), 117, 117)

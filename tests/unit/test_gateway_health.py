@@ -12,11 +12,13 @@ from overlay_net.domain.kernel.gateway_health import (
     WINDOW,
     GatewayHealth,
     Target,
-    after,
-    hold,
+    hold_seconds,
+    next_health,
     probe_targets,
 )
-from overlay_net.model.kernel import Address, DesiredRoute, Gateway, HealthCheck, Link, Observed
+from overlay_net.model.desired_route import DesiredRoute, Gateway, HealthCheck, RouteSpec
+from overlay_net.model.kernel import Address, Link, Observed
+from tests.unit.factories import desired_route
 
 CHECK = HealthCheck(failures=2, successes=3)
 
@@ -26,7 +28,7 @@ def fed(answers: str, check: HealthCheck = CHECK, health: GatewayHealth | None =
     states = ""
     health = health or GatewayHealth()
     for second, answer in enumerate(answers):
-        health = after(health, check, answer == "+", start + second)
+        health = next_health(health, check, answer == "+", start + second)
         states += "d" if health.down else "u"
     return states
 
@@ -58,7 +60,7 @@ def fall(health: GatewayHealth, now: float) -> tuple[GatewayHealth, float]:
     """Down and up again as fast as possible; the state and the time then."""
     for down in (False, True):
         while health.down is down:
-            health = after(health, CHECK, down, now)
+            health = next_health(health, CHECK, down, now)
             now += 1
     return health, now
 
@@ -67,12 +69,12 @@ def test_a_gateway_that_flaps_is_held_longer_each_time_and_forgiven_slowly() -> 
     health, now, held = GatewayHealth(), 0.0, []
     for _ in range(9):
         health, now = fall(health, now)
-        held.append(hold(health.falls))
+        held.append(hold_seconds(health.falls))
     assert held == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     health, now = fall(health, now + 3 * WINDOW)
-    assert hold(health.falls) == 80, "three quiet windows forgive three of seven falls, and this one is new"
+    assert hold_seconds(health.falls) == 80, "three quiet windows forgive three of seven falls, and this one is new"
     health, now = fall(health, now + 20 * WINDOW)
-    assert hold(health.falls) == FIRST_HOLD
+    assert hold_seconds(health.falls) == FIRST_HOLD
 
 
 checks = st.builds(HealthCheck, failures=st.integers(1, 5), successes=st.integers(1, 5))
@@ -89,7 +91,7 @@ def test_never_down_without_failures_in_a_row_nor_up_without_answers_and_hold(
         now += pause
         row = row + 1 if alive == last else 1
         last = alive
-        before, health = health, after(health, check, alive, now)
+        before, health = health, next_health(health, check, alive, now)
         if health.down and not before.down:
             assert not alive
             assert row >= check.failures
@@ -108,10 +110,10 @@ def test_a_long_row_always_decides(check: HealthCheck, story: list[tuple[bool, f
     health, now = GatewayHealth(), 0.0
     for answer, pause in story:
         now += pause
-        health = after(health, check, answer, now)
+        health = next_health(health, check, answer, now)
     for _ in range(int(LONGEST_HOLD) + 6):
         now += 1
-        health = after(health, check, alive, now)
+        health = next_health(health, check, alive, now)
     assert health.down is not alive
 
 
@@ -132,7 +134,7 @@ MACHINE = Observed(
 
 def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> DesiredRoute:
     hops = tuple(Gateway(ip_address(each), priority=number) for number, each in enumerate(gateways))
-    return DesiredRoute(ip_network("10.0.0.0/8"), hops, check=check, on_link=on_link)
+    return DesiredRoute.to(ip_network("10.0.0.0/8"), RouteSpec(hops, check=check, on_link=on_link))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> 
         (route("10.9.9.9", on_link=True), {("10.9.9.9", "tmp0")}),
         (route("fd09::9", on_link=True), set()),
         (route("192.168.100.1", check=HealthCheck("none")), set()),
-        (DesiredRoute(ip_network("10.0.0.0/8"), (), kind="blackhole"), set()),
+        (desired_route("10.0.0.0/8", kind="blackhole"), set()),
     ],
 )
 def test_who_is_asked_and_from_where(wish: DesiredRoute, targets: set[tuple[str, str]]) -> None:

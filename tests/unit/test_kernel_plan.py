@@ -12,21 +12,12 @@ from hypothesis import strategies as st
 from overlay_net.domain.kernel.ownership import owns_address, owns_link, owns_route
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.report import configured_address, make_report
-from overlay_net.model.kernel import (
-    Address,
-    Desired,
-    DesiredLink,
-    DesiredRoute,
-    Gateway,
-    Link,
-    NextHop,
-    Observed,
-    OwnershipMark,
-    Route,
-)
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import Address, Desired, DesiredLink, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, AdoptLink, DeleteAddress, DeleteLink, ReplaceRoute, SetSysctl
+from overlay_net.model.route import NextHop, Route
 from tests.fakes.kernel import FakeKernel
-from tests.unit.factories import overlay
+from tests.unit.factories import desired_route, overlay
 
 MARKS = OwnershipMark(117, "overlay-net")
 LINK = DesiredLink("tmp0", "eth0")
@@ -36,9 +27,8 @@ OVERLAY = ip_interface("192.168.100.4/24")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def route(subnet: str = "192.168.0.0/24", *gateways: str, metric: int = 0) -> DesiredRoute:
-    hops = tuple(Gateway(ip_address(each)) for each in gateways or ("192.168.100.1",))
-    return DesiredRoute(ip_network(subnet), hops, metric, "r")
+def route(subnet: str = "192.168.0.0/24", *gateways: str, metric: int = 0, table: int = 254) -> DesiredRoute:
+    return desired_route(subnet, *(gateways or ("192.168.100.1",)), metric=metric, table=table)
 
 
 def desired(*routes: DesiredRoute, address: object = OVERLAY) -> Desired:
@@ -143,7 +133,7 @@ def test_a_gateway_on_the_private_network_goes_through_it_with_its_own_source() 
     ("wish", "more", "reason", "part"),
     [
         (desired(route("10.1.0.0/16", "10.9.0.254")), (), "GatewayNotOnLink", "10.9.0.254"),
-        (desired(DesiredRoute(ip_network("10.1.0.0/16"), ())), (), "NoGateway", "10.1.0.0/16"),
+        (desired(desired_route("10.1.0.0/16")), (), "NoGateway", "10.1.0.0/16"),
         (desired(route(), route()), (), "Duplicate", "192.168.0.0/24"),
         (
             desired(route()),
@@ -236,7 +226,7 @@ def test_somebodys_route_of_the_same_key_beside_ours_changes_nothing() -> None:
     kernel = FakeKernel(MARKS, machine())
     converge(kernel, desired(route()))
     ours = next(each for each in kernel.observe().routes if each.protocol == 117)
-    observed = replace(kernel.observe(), routes=(*kernel.observe().routes, ours.but(protocol=186)))
+    observed = replace(kernel.observe(), routes=(*kernel.observe().routes, ours.replace(protocol=186)))
     plan = plan_kernel(desired(route()), observed, MARKS)
     assert (plan.actions, plan.problems) == ((), ())
 
@@ -274,7 +264,7 @@ def test_without_address_protocols_every_address_on_our_link_counts_as_ours() ->
     kernel.addresses.append(Address(tmp0.index, ip_interface("192.168.100.99/24"), None))
     drop = DeleteAddress("tmp0", ip_interface("192.168.100.99/24"))
     assert drop not in plan_kernel(desired(), kernel.observe(), MARKS).actions
-    assert drop in plan_kernel(desired(), replace(kernel.observe(), marks_addresses=False), MARKS).actions
+    assert drop in plan_kernel(desired(), replace(kernel.observe(), keeps_address_protocol=False), MARKS).actions
 
 
 # --- Properties ------------------------------------------------------------------------------------------------------
@@ -304,7 +294,7 @@ foreigners = st.lists(
         st.builds(lambda last: Link(20 + last, f"other{last}", "veth", None, None, up=True), st.integers(1, 3)),
     ),
     max_size=5,
-    unique_by=lambda each: each.route_key if isinstance(each, Route) else each,
+    unique_by=lambda each: each.key if isinstance(each, Route) else each,
 )
 
 

@@ -26,7 +26,7 @@ from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.report import configured_address, make_report
 from overlay_net.model.conditions import find
 from overlay_net.model.errors import ConfigurationError, KernelError
-from overlay_net.model.kernel import Address, Desired, Link, NextHop, Observed, OwnershipMark, Route
+from overlay_net.model.kernel import Address, Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -38,6 +38,7 @@ from overlay_net.model.kernel_actions import (
     SetMtu,
 )
 from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.route import NextHop, Route
 from overlay_net.settings import AgentSettings, load
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
@@ -349,7 +350,7 @@ def test_the_address_on_the_interface_itself() -> None:
 
 
 def test_on_a_kernel_that_marks_no_addresses_the_interface_itself_is_refused() -> None:
-    observed = replace(machine(), marks_addresses=False)
+    observed = replace(machine(), keeps_address_protocol=False)
     plan = plan_kernel(wish(USUAL, rules("address"), observed), observed, MARKS)
     assert plan.problems[0].reason == "KernelTooOld"
     assert not [each for each in plan.actions if isinstance(each, AddAddress | DeleteLink)]

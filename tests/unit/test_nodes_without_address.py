@@ -9,10 +9,10 @@ import pytest
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
     Moment,
+    checkpoint_digest,
     decode_checkpoint,
-    digest,
     encode_checkpoint,
-    stamp_bytes,
+    encode_confirmation,
 )
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.parent_interface import interface_selector
@@ -170,7 +170,7 @@ def test_the_object_rules_whatever_the_link_mode_of_the_agent(mode: str) -> None
 def test_a_restarted_agent_remembers_that_there_are_routes_only() -> None:
     state = encode_checkpoint(told(ipAddr="192.168.100.4/24"))
     moment = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot", 1.0)
-    kept = decode_checkpoint(state, stamp_bytes(digest(state), moment), NAME)
+    kept = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), moment), NAME)
     assert isinstance(kept, Checkpoint)
     assert kept.overlay.routes_only
 

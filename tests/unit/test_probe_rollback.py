@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
     Moment,
+    checkpoint_digest,
     decode_checkpoint,
-    digest,
     encode_checkpoint,
-    stamp_bytes,
+    encode_confirmation,
 )
-from overlay_net.domain.kernel.probe_rollback import acted_on, conclude, follow, in_force
+from overlay_net.domain.kernel.probe_rollback import applied_routes, conclude_probe, effective_routes, update_probes
 from overlay_net.domain.kernel.report import make_report
 from overlay_net.model.conditions import find
-from overlay_net.model.kernel import Desired, DesiredLink, Route
+from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route import Route
 from overlay_net.model.route_probe import Probe, RouteGeneration, RouteProbe, seconds_of
 from tests.unit.factories import overlay
 
@@ -45,11 +46,13 @@ def told(
 
 
 def step(route_probes: tuple[RouteProbe, ...], before: NodeOverlay | None, now: NodeOverlay) -> tuple[RouteProbe, ...]:
-    return follow(route_probes, before, now, known=True)
+    return update_probes(route_probes, before, now, known=True)
 
 
-def ways(now: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> set[tuple[str, str]]:
-    return {(str(each.subnet), str(each.gateways[0].address)) for each in in_force(now.routes, route_probes)}
+def route_gateways(now: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> set[tuple[str, str]]:
+    return {
+        (str(each.subnet), str(each.spec.gateways[0].address)) for each in effective_routes(now.routes, route_probes)
+    }
 
 
 OTHERS_WAY = ("10.9.0.0/16", "192.168.100.9")
@@ -59,31 +62,35 @@ def test_a_change_that_is_not_answered_gives_the_routes_of_before_back_once() ->
     first, second = told(1, 1), told(2, 2)
     tried = step((), first, second)
     assert [(each.state, each.generation) for each in tried] == [("Probing", 2)]
-    assert ways(second, tried) == {("10.1.0.0/16", "192.168.100.2"), OTHERS_WAY}, "the change itself is tried"
-    failed = conclude(tried, tried[0], "no answer")
+    assert route_gateways(second, tried) == {("10.1.0.0/16", "192.168.100.2"), OTHERS_WAY}, "the change itself is tried"
+    failed = conclude_probe(tried, tried[0], "no answer")
     assert [each.state for each in failed] == ["RolledBack"]
-    assert ways(second, failed) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
+    assert route_gateways(second, failed) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
     assert step(failed, second, told(2, 2)) == failed, "the same generation is not tried again"
     third = told(3, 3)
     again = step(failed, second, third)
     assert [(each.state, each.generation) for each in again] == [("Probing", 3)]
     assert again[0].previous == failed[0].previous, "what was refuted is not what one goes back to"
-    assert conclude(again, again[0], "") == ()
-    assert ways(third, ()) == {("10.1.0.0/16", "192.168.100.3"), OTHERS_WAY}
+    assert conclude_probe(again, again[0], "") == ()
+    assert route_gateways(third, ()) == {("10.1.0.0/16", "192.168.100.3"), OTHERS_WAY}
 
 
 def test_a_new_object_that_is_not_answered_is_withdrawn_and_others_stay() -> None:
     now = told(1, 1, 2)
     tried = step((), overlay(spec={"routes": [OTHER]}), now)
-    failed = conclude(tried, tried[0], "no answer")
-    assert ways(now, failed) == {OTHERS_WAY}
+    failed = conclude_probe(tried, tried[0], "no answer")
+    assert route_gateways(now, failed) == {OTHERS_WAY}
     assert "withdrawn" in failed[0].message
 
 
 def test_a_change_during_a_trial_goes_back_to_what_was_proven() -> None:
     first, second, third = told(1, 1), told(2, 2), told(3, 3)
     tried = step(step((), first, second), second, third)
-    assert ways(third, conclude(tried, tried[0], "no answer")) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
+    failed = conclude_probe(tried, tried[0], "no answer")
+    assert route_gateways(third, failed) == {
+        ("10.1.0.0/16", "192.168.100.1"),
+        OTHERS_WAY,
+    }
 
 
 def test_other_routes_of_the_same_generation_are_tried_too() -> None:
@@ -95,47 +102,47 @@ def test_other_routes_of_the_same_generation_are_tried_too() -> None:
 
 def test_an_object_of_the_same_name_is_another_one() -> None:
     tried = step((), told(1, 1), told(2, 2))
-    failed = conclude(tried, tried[0], "no answer")
+    failed = conclude_probe(tried, tried[0], "no answer")
     assert [each.state for each in step(failed, told(2, 2), told(2, 2, uid="u2"))] == ["Probing"]
 
 
 def test_without_a_probe_nothing_is_tried_and_what_was_rolled_back_is_taken() -> None:
     assert step((), told(1, 1, probe=None), told(2, 2, probe=None)) == ()
     tried = step((), told(1, 1), told(2, 2))
-    failed = conclude(tried, tried[0], "no answer")
+    failed = conclude_probe(tried, tried[0], "no answer")
     assert step(failed, told(2, 2), told(3, 2, probe=None)) == ()
 
 
 def test_a_subnet_that_another_object_has_by_now_stays_there() -> None:
     tried = step((), told(1, 1), told(2, 2))
-    failed = conclude(tried, tried[0], "no answer")
+    failed = conclude_probe(tried, tried[0], "no answer")
     taken = overlay(
         spec={
             "routes": [route(7, owner="elder"), route(2, "10.5.0.0/16")],
             "generations": [{"staticRoute": "r1", "uid": "u1", "generation": 2, "probe": PROBE}],
         }
     )
-    assert ways(taken, step(failed, told(2, 2), taken)) == {("10.1.0.0/16", "192.168.100.7")}
+    assert route_gateways(taken, step(failed, told(2, 2), taken)) == {("10.1.0.0/16", "192.168.100.7")}
 
 
 def test_an_agent_that_remembers_nothing_goes_by_its_last_report() -> None:
     proven = told(2, 2, seen=2)
-    assert follow((), None, proven, known=False) == (), "it reported on this very spec, and named nothing"
+    assert update_probes((), None, proven, known=False) == (), "it reported on this very spec, and named nothing"
     tried = step((), told(1, 1), told(2, 2))
-    failed = conclude(tried, tried[0], "no answer")
+    failed = conclude_probe(tried, tried[0], "no answer")
     reported = told(2, 2, seen=2, probes=[each.to_json() for each in failed])
-    found = follow(reported.report.route_probes, None, reported, known=False)
+    found = update_probes(reported.report.route_probes, None, reported, known=False)
     assert found == failed
-    assert ways(reported, found) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
+    assert route_gateways(reported, found) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
 
 
 def test_not_knowing_what_was_before_withdraws_nothing() -> None:
     now = told(2, 2, seen=1)
-    tried = follow((), None, now, known=False)
+    tried = update_probes((), None, now, known=False)
     assert [each.previous for each in tried] == [None]
-    failed = conclude(tried, tried[0], "no answer")
+    failed = conclude_probe(tried, tried[0], "no answer")
     assert [each.state for each in failed] == ["ProbeFailed"]
-    assert ways(now, failed) == {("10.1.0.0/16", "192.168.100.2"), OTHERS_WAY}
+    assert route_gateways(now, failed) == {("10.1.0.0/16", "192.168.100.2"), OTHERS_WAY}
     assert RouteProbe.parse(failed[0].to_json()) == failed[0]
 
 
@@ -146,7 +153,7 @@ def test_only_what_the_kernel_has_as_wished_can_be_asked_about() -> None:
         problems=(Problem("GatewayNotOnLink", "", routes[1]), Problem("GatewaysDown", "", routes[2])),
     )
     # That a route is withdrawn while its gateways are down is what its object asks for.
-    assert acted_on("r1", plan) == {routes[0], routes[2]}
+    assert applied_routes("r1", plan) == {routes[0], routes[2]}
 
 
 def test_probes_and_their_times_are_read_as_they_are_written() -> None:
@@ -180,25 +187,25 @@ class Agent:
     kernel: set[tuple[str, str]] = field(default_factory=set)
 
     def look(self, now: NodeOverlay, *, dies_before_apply: bool = False) -> None:
-        self.route_probes = follow(self.route_probes, self.last, now, known=self.known)
+        self.route_probes = update_probes(self.route_probes, self.last, now, known=self.known)
         self.last, self.known = now, True
         self.file = encode_checkpoint(now, self.route_probes)
         if dies_before_apply:
             self.restart()
         else:
-            self.kernel = ways(now, self.route_probes)
+            self.kernel = route_gateways(now, self.route_probes)
 
     def answer(self, failure: str) -> None:
         """An answer that is lost with the process before it is kept was never given."""
         for route_probe in self.route_probes:
             if route_probe.state == "Probing":
-                self.route_probes = conclude(self.route_probes, route_probe, failure)
+                self.route_probes = conclude_probe(self.route_probes, route_probe, failure)
         assert self.last is not None
         self.file = encode_checkpoint(self.last, self.route_probes)
 
     def restart(self) -> None:
         assert self.file is not None
-        found = decode_checkpoint(self.file, stamp_bytes(digest(self.file), MOMENT), "n1")
+        found = decode_checkpoint(self.file, encode_confirmation(checkpoint_digest(self.file), MOMENT), "n1")
         assert isinstance(found, Checkpoint)
         self.last, self.route_probes, self.known = found.overlay, found.overlay.report.route_probes, True
 
@@ -292,7 +299,7 @@ def test_a_node_is_ready_when_its_changes_are_proven() -> None:
     assert ready(KernelPlan())[:2] == (True, "Ready")
     tried = step((), told(1, 1), told(2, 2))
     assert ready(KernelPlan(), tried)[:2] == (False, "Probing")
-    status, reason, message = ready(KernelPlan(), conclude(tried, tried[0], "no answer"))
+    status, reason, message = ready(KernelPlan(), conclude_probe(tried, tried[0], "no answer"))
     assert (status, reason) == (False, "RolledBack")
     assert message.startswith("generation 2 of StaticRoute r1: no answer")
 

@@ -9,7 +9,7 @@ from overlay_net.domain.kernel.repair_damping import LONGEST_PAUSE, MANY, WINDOW
 def fought(count: int, every: float) -> tuple[RepairDamping, float]:
     repairs, now = RepairDamping(), 0.0
     for _ in range(count):
-        repairs = repairs.one_more(now)
+        repairs = repairs.record(now)
         now += every + repairs.pause(now)
     return repairs, now
 
@@ -36,5 +36,5 @@ def test_a_pause_is_never_longer_than_the_longest(gaps: list[float]) -> None:
     repairs, now = RepairDamping(), 0.0
     for gap in gaps:
         now += gap
-        repairs = repairs.one_more(now)
+        repairs = repairs.record(now)
         assert 0 <= repairs.pause(now) <= LONGEST_PAUSE

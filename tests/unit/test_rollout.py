@@ -12,7 +12,7 @@ from overlay_net.domain.routes.node_status import NodeTable, rollout_progress
 from overlay_net.domain.routes.protected_subnets import NOTHING
 from overlay_net.domain.routes.rollout import NodeProgress, admit, find_held_back
 from overlay_net.domain.routes.status import route_status
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.node import Node
 from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import Rollout, StaticRoute
@@ -94,7 +94,7 @@ class Cluster:
 
     def gateways(self, name: str) -> list[str]:
         routes: tuple[DesiredRoute, ...] = self.parse_overlay(name).routes
-        return [str(each.gateways[0].address) for each in routes]
+        return [str(each.spec.gateways[0].address) for each in routes]
 
     def unavailable(self) -> set[str]:
         """Nodes that have the current generation and have not reported it in place."""

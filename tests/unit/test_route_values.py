@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.model.kernel import DesiredRoute, Gateway, NextHop, Route
+from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.route_spec import shape
+from overlay_net.model.route import NextHop, Route
 
 NUMBERS = st.integers(0, 2**32 - 1)
 NETWORKS = st.builds(
@@ -24,25 +24,27 @@ NETWORKS = st.builds(
 def test_a_route_keeps_its_subnet(subnet: IpNetwork, metric: int, table: int, other: IpNetwork) -> None:
     hops = (NextHop(ip_address("192.168.100.1"), 7),)
     route = Route(subnet, hops, 117, metric, table=table)
-    wish = DesiredRoute(subnet, (Gateway(ip_address("192.168.100.1")),), metric, table=table)
-    assert (route.subnet, route.metric, route.table) == (subnet, metric, table)
-    assert (wish.subnet, wish.metric, wish.table) == (subnet, metric, table)
-    elsewhere = route.but(subnet=other)
-    assert route.at(elsewhere.route_key) == elsewhere
-    assert (elsewhere == route, elsewhere.route_key == route.route_key) == (other == subnet, other == subnet)
+    spec = RouteSpec((Gateway(ip_address("192.168.100.1")),), metric, table)
+    wanted = DesiredRoute.to(subnet, spec)
+    stored_metric = metric or (1024 if subnet.version == 6 else 0)
+    assert (route.subnet, route.metric, route.table) == (subnet, stored_metric, table)
+    assert (wanted.subnet, wanted.spec.metric, wanted.key) == (subnet, metric, route.key)
+    elsewhere = route.replace(subnet=other)
+    assert route.with_key(elsewhere.key) == elsewhere
+    assert (elsewhere == route, elsewhere.key == route.key) == (other == subnet, other == subnet)
 
 
-def test_ipv6_metrics_differ_as_wishes_and_not_in_the_kernel() -> None:
+def test_an_ipv6_route_without_a_metric_has_the_key_of_the_kernels_default() -> None:
     subnet = ip_network("2001:db8::/32")
-    unsaid, said = DesiredRoute(subnet, ()), DesiredRoute(subnet, (), 1024)
-    assert unsaid.route_key == said.route_key == Route(subnet, (), 117, 1024).route_key
-    assert unsaid != said
-    assert unsaid.key != said.key
+    default, explicit = DesiredRoute.to(subnet, RouteSpec()), DesiredRoute.to(subnet, RouteSpec(metric=1024))
+    assert default.key == explicit.key == Route(subnet, (), 117).key == Route(subnet, (), 117, 1024).key
+    assert default != explicit, "the API shows the metric as the StaticRoute has it"
+    assert Route(subnet, (), 117) == Route(subnet, (), 117, 1024)
 
 
-def test_a_wish_has_no_other_attributes() -> None:
-    with pytest.raises(AttributeError, match="DesiredRoute has no gateway"):
-        DesiredRoute(ip_network("10.0.0.0/8"), ()).gateway  # type: ignore[attr-defined]  # noqa: B018
+def test_an_ipv4_metric_of_0_is_a_metric_of_its_own() -> None:
+    subnet = ip_network("10.0.0.0/8")
+    assert Route(subnet, (), 117).key != Route(subnet, (), 117, 1024).key
 
 
 ENTRY = {"subnet": "10.1.0.0/16", "staticRoute": "r", "gateways": [{"address": "192.168.100.1"}], "metric": 5}
@@ -56,7 +58,7 @@ def noip(*routes: object, generation: int = 3, uid: str = "u") -> str:
 
 def test_an_object_is_the_same_whether_its_routes_are_made_while_it_is_read() -> None:
     text = noip(ENTRY, {"subnet": "10.0.0.1/8", "staticRoute": "broken"}, "text", None, [], {"staticRoute": "r"})
-    early, late = json.loads(text, object_hook=shape), json.loads(text)
+    early, late = json.loads(text), json.loads(text)
     assert NodeOverlay.parse(early) == NodeOverlay.parse(late)
     assert [str(route.subnet) for route in NodeOverlay.parse(early).routes] == ["10.1.0.0/16"]
     assert [str(failure.subnet) for failure in NodeOverlay.parse(early).report.failures] == ["10.2.0.0/16"]

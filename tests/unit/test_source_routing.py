@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from overlay_net.domain.kernel.ownership import owns_policy_rule, owns_route
 from overlay_net.domain.kernel.plan import plan_kernel
-from overlay_net.model.kernel import Address, Desired, DesiredRoute, Link, NextHop, Observed, Route
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import Address, Desired, Link, Observed
 from overlay_net.model.kernel_actions import (
     AddRoute,
     DeleteAddress,
@@ -19,7 +20,9 @@ from overlay_net.model.kernel_actions import (
     ReplaceRoute,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
+from overlay_net.model.route import NextHop, Route
 from tests.fakes.kernel import FakeKernel
+from tests.unit.factories import desired_route
 from tests.unit.test_kernel_plan import MARKS, OVERLAY, converge, desired, foreign, machine, route
 
 PLACE = SourceTable(117, 11700, 8)
@@ -133,7 +136,7 @@ def test_wide_static_routes_over_the_overlay_count_in_the_table_too() -> None:
     """The first rule passes over them in the main table; the private network's stay there."""
     kernel = FakeKernel(MARKS, machine())
     wide = route("10.0.0.0/8", "192.168.100.254")
-    nowhere = DesiredRoute(ip_network("172.0.0.0/7"), (), kind="blackhole")
+    nowhere = desired_route("172.0.0.0/7", kind="blackhole")
     private = route("11.0.0.0/8", "10.176.162.129")
     wished = wish(wide, nowhere, private, route("10.1.0.0/16"))
     converge(kernel, wished)
@@ -150,7 +153,7 @@ def test_wide_static_routes_over_the_overlay_count_in_the_table_too() -> None:
     ("wished", "more", "reason"),
     [
         (wish(gateway=None), {}, "NoOverlayGateway"),
-        (wish(), {"marks_rules": False}, "KernelTooOld"),
+        (wish(), {"keeps_rule_protocol": False}, "KernelTooOld"),
         (
             wish(),
             {"routes": (Route(ip_network("0.0.0.0/0"), (NextHop(ip_address("10.176.162.129"), 2),), 4, table=117),)},
@@ -174,7 +177,7 @@ def test_a_gateway_that_is_not_known_for_a_moment_changes_nothing() -> None:
 
 def test_a_static_route_in_the_source_table_is_refused_and_the_rest_is_done() -> None:
     kernel = FakeKernel(MARKS, machine())
-    wished = wish(replace(route("10.1.0.0/16"), table=117), route())
+    wished = wish(route("10.1.0.0/16", table=117), route())
     converge(kernel, wished)
     assert problems(kernel, wished) == ["SourceTable"]
     assert table(kernel, 254) == {"192.168.0.0/24": "192.168.100.1"}

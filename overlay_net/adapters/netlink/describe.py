@@ -3,7 +3,6 @@
 from typing import Final, TypeAlias
 
 from overlay_net.adapters.netlink.sysctl import split_key
-from overlay_net.model.kernel import MAIN_TABLE, Route
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -20,6 +19,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
+from overlay_net.model.route import MAIN_TABLE, Route
 
 Fields: TypeAlias = dict[str, str | int]
 

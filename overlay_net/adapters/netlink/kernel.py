@@ -70,7 +70,10 @@ class Kernel:
         self._observed_sysctls: tuple[tuple[str, ...], dict[tuple[str, str], str]] = ((), {})
         """The links of the last observation, and their sysctls; one value, as the executor's thread sets it."""
         release = kernel_release()
-        self._marks_addresses, self._marks_rules = release >= MARKED_ADDRESSES_SINCE, release >= MARKED_RULES_SINCE
+        self._keeps_address_protocol, self._keeps_rule_protocol = (
+            release >= MARKED_ADDRESSES_SINCE,
+            release >= MARKED_RULES_SINCE,
+        )
         self._executor = Executor(connect, opened)
         self._routes = Routes()
 
@@ -104,9 +107,9 @@ class Kernel:
             addresses=addresses,
             routes=routes,
             sysctls=sysctls,
-            marks_addresses=self._marks_addresses,
+            keeps_address_protocol=self._keeps_address_protocol,
             rules=tuple(list_rules(kernel)),
-            marks_rules=self._marks_rules,
+            keeps_rule_protocol=self._keeps_rule_protocol,
         )
 
     def sysctls_changed(self) -> bool:

@@ -40,8 +40,8 @@ from overlay_net.adapters.netlink.route_messages import (
     RTNEXTHOP,
     RTNH_F_ONLINK,
 )
-from overlay_net.model.kernel import NextHop, Route
 from overlay_net.model.net import IpAddress
+from overlay_net.model.route import NextHop, Route
 
 UNSUPPORTED = {RTA_IIF, RTA_FLOW, RTA_NEWDST, RTA_ENCAP_TYPE, RTA_ENCAP, RTA_NH_ID}
 """Attributes that Route cannot express and that change where packets go, or which packets."""
@@ -79,10 +79,10 @@ class _Template:
     def __init__(self, family: int, prefix: int, *rest: Any) -> None:
         zero_subnet = IPv4Network((0, prefix)) if family == socket.AF_INET else IPv6Network((0, prefix))
         self._route = Route(zero_subnet, *rest)
-        self._key = self._route.route_key
+        self._key = self._route.key
 
     def route(self, subnet: bytes) -> Route:
-        return self._route.at(int.from_bytes(subnet, "big") << 80 | self._key)
+        return self._route.with_key(int.from_bytes(subnet, "big") << 80 | self._key)
 
 
 def _subnet_bytes(body: bytes) -> bytes:

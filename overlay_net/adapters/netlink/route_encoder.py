@@ -25,12 +25,11 @@ from overlay_net.adapters.netlink.route_messages import (
     RTMSG,
     RTNEXTHOP,
     RTNH_F_ONLINK,
-    kernel_metric,
     route_family,
 )
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import NextHop, Route, RouteInfo, RouteKind
-from overlay_net.model.route_key import number_of, prefix_of, version_of
+from overlay_net.model.route import NextHop, Route, RouteInfo, RouteKind
+from overlay_net.model.route_key import decode_network_address, decode_prefix_length, decode_version
 
 MTU_LIMIT, ADVMSS_LIMIT = 65520, 65495
 """The kernel silently lowers higher values (ip_metrics_convert), so the route would never be as desired."""
@@ -54,31 +53,31 @@ class RouteEncoder:
 
     def new(self, route: Route) -> bytes:
         """Raises KernelError for a route that no kernel accepts."""
-        route_key = route.route_key
+        route_key = route.key
         # By identity, as hashing an address is slow: at worst the same is packed twice.
         key = (id(route.info), route_key & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
         if found is None:
-            found = self._templates[key] = (_new_route(route), ADDRESS_SIZES[version_of(route_key)])
+            found = self._templates[key] = (_new_route(route), ADDRESS_SIZES[decode_version(route_key)])
         template, size = found
-        return template + number_of(route_key).to_bytes(size, "big")
+        return template + decode_network_address(route_key).to_bytes(size, "big")
 
     def delete(self, route: Route) -> bytes:
         """For the route of this table, metric, subnet and protocol, whatever its next hops.
 
         The kernel takes an IPv4 metric of 0 as "any" (fib_nh_match), and deletes the lowest one of that protocol.
         """
-        route_key = route.route_key
+        route_key = route.key
         key = (route.info.protocol, route_key & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
         if found is None:
-            version = version_of(route_key)
+            version = decode_version(route_key)
             # A scope of "nowhere" and a type of 0 match any (fib_table_delete).
             head = _head(route, RT_SCOPE_NOWHERE, 0, 0)
-            template = head + attribute_u32(RTA_PRIORITY, kernel_metric(route)) + DST_HEADERS[version]
+            template = head + attribute_u32(RTA_PRIORITY, route.metric) + DST_HEADERS[version]
             found = self._templates[key] = (template, ADDRESS_SIZES[version])
         template, size = found
-        return template + number_of(route_key).to_bytes(size, "big")
+        return template + decode_network_address(route_key).to_bytes(size, "big")
 
 
 def _new_route(route: Route) -> bytes:
@@ -94,14 +93,14 @@ def _new_route(route: Route) -> bytes:
         parts.append(attribute_u32(RTA_PRIORITY, route.metric))
     if route.source is not None:
         parts.append(attribute(RTA_PREFSRC, route.source.packed))
-    version = version_of(route.route_key)
+    version = decode_version(route.key)
     parts += (_metrics(route.info), _next_hops(hops, version), DST_HEADERS[version])
     return b"".join(parts)
 
 
 def _head(route: Route, scope: int, kind: int, flags: int) -> bytes:
     table = route.table if route.table < 256 else RT_TABLE_COMPAT
-    prefix = prefix_of(route.route_key)
+    prefix = decode_prefix_length(route.key)
     head = RTMSG.pack(route_family(route), prefix, 0, 0, table, route.protocol, scope, kind, flags)
     return head + attribute_u32(RTA_TABLE, route.table)
 

@@ -8,8 +8,8 @@ import struct
 from typing import Final
 
 from overlay_net.adapters.netlink.codec import ATTRIBUTE
-from overlay_net.model.kernel import Route, RouteKind
-from overlay_net.model.route_key import version_of
+from overlay_net.model.route import Route, RouteKind
+from overlay_net.model.route_key import decode_version
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
@@ -23,7 +23,6 @@ RTNEXTHOP = struct.Struct("=HBBi")
 RT_TABLE_COMPAT, RT_TABLE_LOCAL = 252, 255
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 RTM_F_CLONED = 0x200
-IP6_RT_PRIO_USER = 1024
 RTNH_F_ONLINK = 0x4
 RTAX_MTU, RTAX_ADVMSS = 2, 8
 
@@ -47,10 +46,5 @@ def dump_routes(family: int) -> bytes:
     return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def kernel_metric(route: Route) -> int:
-    """The metric under which the kernel has the route: an IPv6 route never has metric 0 (ip6_route_info_create)."""
-    return route.metric or (IP6_RT_PRIO_USER if version_of(route.route_key) == 6 else 0)
-
-
 def route_family(route: Route) -> int:
-    return socket.AF_INET if version_of(route.route_key) == 4 else socket.AF_INET6
+    return socket.AF_INET if decode_version(route.key) == 4 else socket.AF_INET6

@@ -19,12 +19,11 @@ from overlay_net.adapters.netlink.route_messages import (
     RTM_GETROUTE,
     RTM_NEWROUTE,
     dump_routes,
-    kernel_metric,
 )
 from overlay_net.adapters.netlink.socket import NetlinkSocket, Request
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Route
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
+from overlay_net.model.route import Route
 from overlay_net.runtime.gc_tuning import paused_gc
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -59,17 +58,15 @@ class Routes:
         To the kernel, metric 0 means any: once the route itself is deleted, that would delete one of another metric.
         So routes of metric 0 must still exist.
         """
-        if all(kernel_metric(action.route) for action in deletions):
+        if all(action.route.metric for action in deletions):
             return deletions
         observed = self.read(kernel)
         identities = {id(route) for route in observed}
         if all(id(action.route) in identities for action in deletions):
             return deletions
-        keys = {(route.protocol, route.route_key) for route in observed}
+        keys = {(route.protocol, route.key) for route in observed}
         return [
-            action
-            for action in deletions
-            if kernel_metric(action.route) or (action.route.protocol, action.route.route_key) in keys
+            action for action in deletions if action.route.metric or (action.route.protocol, action.route.key) in keys
         ]
 
 
@@ -145,7 +142,7 @@ def join_siblings(routes: Iterable[Route]) -> list[Route]:
         previous = result[-1] if result else None
         if previous is not None and _are_siblings(previous, route):
             hops = tuple(sorted((*previous.next_hops, *route.next_hops), key=lambda hop: hop.order))
-            result[-1] = previous.but(next_hops=hops)
+            result[-1] = previous.replace(next_hops=hops)
         else:
             result.append(route)
     return result
@@ -157,5 +154,5 @@ def _are_siblings(previous: Route, route: Route) -> bool:
         and bool(previous.next_hops)
         and route.kind == previous.kind == "unicast"
         and all(hop.gateway is not None for hop in (*previous.next_hops, *route.next_hops))
-        and (route.protocol, route.route_key) == (previous.protocol, previous.route_key)
+        and (route.protocol, route.key) == (previous.protocol, previous.key)
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from overlay_net.model.conditions import ROUTES_WITHDRAWN, Condition, transition
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan
 from overlay_net.model.overlay import NodeOverlay, Withdrawal
 

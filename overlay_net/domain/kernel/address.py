@@ -5,12 +5,7 @@ from dataclasses import dataclass
 
 from overlay_net.domain.kernel.link import LinkPlan
 from overlay_net.domain.kernel.ownership import owns_address, owns_link
-from overlay_net.model.kernel import (
-    Address,
-    Desired,
-    Observed,
-    OwnershipMark,
-)
+from overlay_net.model.kernel import Address, Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, Problem
 from overlay_net.model.net import IpInterface
 
@@ -27,7 +22,7 @@ class AddressPlan:
 
 def is_ours(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
     """An address of ours: on our link, or with our protocol number wherever it is (link_mode ``address``)."""
-    marked = observed.marks_addresses and address.protocol == mark.protocol and not address.link_local
+    marked = observed.keeps_address_protocol and address.protocol == mark.protocol and not address.link_local
     return marked or owns_address(address, observed, mark)
 
 

@@ -82,7 +82,7 @@ def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]
     return _sealed(b"".join((before, _NO_ROUTES[:-1], routes, _NO_ROUTES[-1:], after)))
 
 
-def is_same(one: NodeOverlay, other: NodeOverlay | None) -> bool:
+def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
     """Whether the state of both is the same for certain, without a look at thousands of routes."""
     return (
         other is not None
@@ -95,12 +95,12 @@ def is_same(one: NodeOverlay, other: NodeOverlay | None) -> bool:
     )
 
 
-def digest(state: bytes) -> str:
+def checkpoint_digest(state: bytes) -> str:
     """What stands for a state in its confirmation."""
     return sha256(state).hexdigest()
 
 
-def stamp_bytes(state: str, confirmed: Moment) -> bytes:
+def encode_confirmation(state: str, confirmed: Moment) -> bytes:
     """That the API confirmed the very state of this digest, and when."""
     return _sealed(
         _compact(
@@ -131,13 +131,13 @@ def decode_checkpoint(state: bytes | None, stamp: bytes | None, node: str) -> Ch
     raw = _opened(stamp, "confirmation")
     if isinstance(raw, Unusable):
         return raw
-    if raw.get("state") != digest(state):
+    if raw.get("state") != checkpoint_digest(state):
         return Unusable("Unconfirmed", "the kept confirmation is that of another state")
     confirmed = _moment(raw)
     return confirmed if isinstance(confirmed, Unusable) else Checkpoint(overlay, confirmed)
 
 
-def distrust(confirmed: Moment, now: Moment, resurrect_for: timedelta) -> Unusable | None:
+def check_age(confirmed: Moment, now: Moment, resurrect_for: timedelta) -> Unusable | None:
     """Why a state that was confirmed then is not to be brought back now; None where it may be."""
     by_wall = now.wall - confirmed.wall
     if by_wall < timedelta():

@@ -4,14 +4,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from overlay_net.domain.kernel.parent_interface import InterfaceSelector, choose_parent, why_missing
-from overlay_net.model.kernel import (
-    Desired,
-    DesiredLink,
-    LinkMode,
-    MacvlanMode,
-    Observed,
-    OwnershipMark,
-)
+from overlay_net.model.kernel import Desired, DesiredLink, LinkMode, MacvlanMode, Observed, OwnershipMark
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import SourceRouting, SourceTable

@@ -3,8 +3,9 @@
 from collections.abc import Container
 from dataclasses import dataclass
 
-from overlay_net.model.kernel import DesiredRoute, Gateway, RouteKind
+from overlay_net.model.desired_route import Gateway, RouteSpec
 from overlay_net.model.net import IpAddress
+from overlay_net.model.route import RouteKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,30 +14,29 @@ class Active:
 
     gateways: tuple[Gateway, ...]
     kind: RouteKind | None
-    all_down: bool = False
 
 
-def active_gateways(route: DesiredRoute, down: Container[IpAddress]) -> Active:
+def active_gateways(spec: RouteSpec, down: Container[IpAddress]) -> Active:
     """Standbys take over from a priority as a whole: while one of its gateways is alive, the next ones stand by.
 
     When none is alive at all, ``on_all_down`` says what becomes of the route; ``keep`` leaves the best priority's ones:
     a dead route is better than one that leaks to the default gateway.
     """
-    if route.kind != "unicast" or not route.gateways:
-        return Active(route.gateways, route.kind)
-    for priority in sorted({gateway.priority for gateway in route.gateways}):
+    if spec.kind != "unicast" or not spec.gateways:
+        return Active(spec.gateways, spec.kind)
+    for priority in sorted({gateway.priority for gateway in spec.gateways}):
         alive = tuple(
             gateway
-            for gateway in route.gateways
-            if gateway.priority == priority and (route.check.kind == "none" or gateway.address not in down)
+            for gateway in spec.gateways
+            if gateway.priority == priority and (spec.check.kind == "none" or gateway.address not in down)
         )
         if alive:
             return Active(alive, "unicast")
-    match route.on_all_down:
+    match spec.on_all_down:
         case "withdraw":
-            return Active((), None, all_down=True)
+            return Active((), None)
         case "unreachable":
-            return Active((), "unreachable", all_down=True)
+            return Active((), "unreachable")
         case _:
-            best = min(gateway.priority for gateway in route.gateways)
-            return Active(tuple(each for each in route.gateways if each.priority == best), "unicast", all_down=True)
+            best = min(gateway.priority for gateway in spec.gateways)
+            return Active(tuple(each for each in spec.gateways if each.priority == best), "unicast")

@@ -86,7 +86,7 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
 
 
 def _on_the_interface(parent: Link, ours: list[Link], sweep: tuple[KernelAction, ...], observed: Observed) -> LinkPlan:
-    if not observed.marks_addresses:
+    if not observed.keeps_address_protocol:
         message = "an address on the interface itself could not be told from other people's: that needs Linux 5.18"
         # A link of ours from another mode goes on carrying the address.
         return LinkPlan(link=next(iter(ours), None), problem=Problem("KernelTooOld", f"{message}; choose a link_mode"))

@@ -5,19 +5,11 @@ from typing import Final
 
 from overlay_net.domain.kernel.gateway_selection import active_gateways
 from overlay_net.domain.kernel.ownership import owns_route
-from overlay_net.model.kernel import (
-    MAIN_TABLE,
-    Desired,
-    DesiredRoute,
-    Gateway,
-    Link,
-    NextHop,
-    Observed,
-    OwnershipMark,
-    Route,
-)
+from overlay_net.model.desired_route import DesiredRoute, Gateway
+from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
-from overlay_net.model.route_key import metric_of, version_of
+from overlay_net.model.route import MAIN_TABLE, NextHop, Route
+from overlay_net.model.route_key import decode_version
 
 SUBNET: Final = "{subnet}"
 
@@ -65,7 +57,7 @@ class Surroundings:
         weight = 1 if alone else gateway.weight
         if index is not None:
             return NextHop(gateway.address, index, weight)
-        if like.on_link and self.off_link is not None:
+        if like.spec.on_link and self.off_link is not None:
             return NextHop(gateway.address, self.off_link.index, weight, on_link=True)
         return None
 
@@ -101,14 +93,15 @@ class Refused:
 
 def decide(like: DesiredRoute, node: Surroundings) -> Wanted | Refused:
     """What becomes of all the wishes that are like this one but for their subnet."""
-    active = active_gateways(like, node.down)
+    spec = like.spec
+    active = active_gateways(spec, node.down)
     if active.kind is None:
         return Refused("GatewaysDown", f"{SUBNET} is withdrawn: no gateway is alive", withdrawn=True)
-    metric, protocol = metric_of(like.route_key), node.mark.protocol
+    metric, protocol = spec.metric, node.mark.protocol
     if active.kind != "unicast":
-        rejecting = Route(like.subnet, (), protocol, metric, None, like.table, active.kind)
-        return Wanted(rejecting, degraded=active.kind != like.kind)
-    version = version_of(like.route_key)
+        rejecting = Route(like.subnet, (), protocol, metric, None, spec.table, active.kind)
+        return Wanted(rejecting, degraded=active.kind != spec.kind)
+    version = decode_version(like.key)
     gateways = active.gateways
     if not gateways and node.fallback is not None and node.fallback.version == version:
         gateways = (Gateway(node.fallback),)
@@ -124,7 +117,7 @@ def decide(like: DesiredRoute, node: Surroundings) -> Wanted | Refused:
     ways = tuple(sorted(hops, key=lambda hop: hop.order))
     source = node.source_of(ways, version)
     return Wanted(
-        Route(like.subnet, ways, protocol, metric, source, like.table, "unicast", like.mtu, like.advmss), degraded=False
+        Route(like.subnet, ways, protocol, metric, source, spec.table, "unicast", spec.mtu, spec.advmss), degraded=False
     )
 
 
@@ -135,7 +128,7 @@ def fallback_gateway(observed: Observed, towards: IpNetwork, mark: OwnershipMark
         for route in observed.routes
         if route.table == MAIN_TABLE
         and not owns_route(route, mark)
-        and version_of(route.route_key) == towards.version
+        and decode_version(route.key) == towards.version
         and route.next_hops
         and route.next_hops[0].gateway is not None
         and towards.subnet_of(route.subnet)  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
 """What in the kernel is ours: that which carries our marks, and nothing else. Everything else is never touched."""
 
-from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark, Route
+from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.policy_rule import PolicyRule
+from overlay_net.model.route import Route
 
 
 def owns_link(link: Link, mark: OwnershipMark) -> bool:
@@ -24,4 +25,4 @@ def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> b
     link = next((link for link in observed.links if link.index == address.link), None)
     if link is None or not owns_link(link, mark) or address.link_local:
         return False
-    return address.protocol == mark.protocol or not observed.marks_addresses
+    return address.protocol == mark.protocol or not observed.keeps_address_protocol

@@ -11,14 +11,9 @@ from ipaddress import ip_address
 from typing import TypeAlias
 
 from overlay_net.domain.kernel.ownership import owns_link, owns_route
-from overlay_net.model.kernel import (
-    MAIN_TABLE,
-    Link,
-    Observed,
-    OwnershipMark,
-    Route,
-)
+from overlay_net.model.kernel import Link, Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
+from overlay_net.model.route import MAIN_TABLE, Route
 
 LOOPBACK = "lo"
 

@@ -11,7 +11,7 @@ an agent that dies on the way finds a change that is not proven, and proves it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
@@ -20,7 +20,7 @@ ACTED_ON = "GatewaysDown"
 """Reason of a problem that is the wish itself: the route is withdrawn, or refuses traffic, as its object says."""
 
 
-def follow(
+def update_probes(
     route_probes: tuple[RouteProbe, ...], before: NodeOverlay | None, overlay: NodeOverlay, *, known: bool
 ) -> tuple[RouteProbe, ...]:
     """The trials once ``overlay`` is what the node must have.
@@ -32,8 +32,8 @@ def follow(
         return route_probes
     told_before = frozenset(before.generations if before is not None else ())
     old = {each.static_route: each for each in route_probes}
-    look = _Look(old, told_before, routes_by_owner(before), known=known, current=overlay.is_current)
-    desired = routes_by_owner(overlay)
+    look = _Look(old, told_before, group_by_static_route(before), known=known, current=overlay.is_current)
+    desired = group_by_static_route(overlay)
     followed = (
         _follow(look, told, desired.get(told.static_route, ()))
         for told in overlay.generations
@@ -42,7 +42,7 @@ def follow(
     return tuple(route_probe for route_probe in followed if route_probe is not None)
 
 
-def routes_by_owner(overlay: NodeOverlay | None) -> Mapping[str, tuple[DesiredRoute, ...]]:
+def group_by_static_route(overlay: NodeOverlay | None) -> Mapping[str, tuple[DesiredRoute, ...]]:
     """The routes of each StaticRoute."""
     found: dict[str, list[DesiredRoute]] = {}
     for route in overlay.routes if overlay is not None else ():
@@ -77,7 +77,7 @@ def _follow(look: _Look, told: RouteGeneration, desired: tuple[DesiredRoute, ...
     return RouteProbe(told.static_route, told.uid, told.generation, "Probing", message, previous)
 
 
-def conclude(route_probes: tuple[RouteProbe, ...], tried: RouteProbe, failure: str) -> tuple[RouteProbe, ...]:
+def conclude_probe(route_probes: tuple[RouteProbe, ...], tried: RouteProbe, failure: str) -> tuple[RouteProbe, ...]:
     """The trials after ``tried`` ended; an empty ``failure``: the target answered."""
     if tried not in route_probes:
         return route_probes
@@ -91,7 +91,7 @@ def conclude(route_probes: tuple[RouteProbe, ...], tried: RouteProbe, failure: s
     return (*rest, replace(tried, state="RolledBack", message=back))
 
 
-def in_force(routes: tuple[DesiredRoute, ...], route_probes: Iterable[RouteProbe]) -> tuple[DesiredRoute, ...]:
+def effective_routes(routes: tuple[DesiredRoute, ...], route_probes: Iterable[RouteProbe]) -> tuple[DesiredRoute, ...]:
     """``routes``, those of StaticRoutes that were rolled back replaced by what they were before.
 
     A subnet that another StaticRoute has meanwhile stays with that one.
@@ -104,11 +104,11 @@ def in_force(routes: tuple[DesiredRoute, ...], route_probes: Iterable[RouteProbe
     if not back:
         return routes
     standing = tuple(route for route in routes if route.static_route not in back)
-    taken = {route.route_key for route in standing}
-    return (*standing, *(route for previous in back.values() for route in previous if route.route_key not in taken))
+    taken = {route.key for route in standing}
+    return (*standing, *(route for previous in back.values() for route in previous if route.key not in taken))
 
 
-def acted_on(static_route: str, plan: KernelPlan) -> frozenset[DesiredRoute]:
+def applied_routes(static_route: str, plan: KernelPlan) -> frozenset[DesiredRoute]:
     """The routes of a StaticRoute that the kernel has as wished now; ``plan`` is what the last look left to do.
 
     What cannot be placed proves nothing: the kernel still has what it had.

@@ -20,7 +20,7 @@ class RepairDamping:
 
     times: tuple[float, ...] = ()
 
-    def one_more(self, now: float) -> "RepairDamping":
+    def record(self, now: float) -> "RepairDamping":
         return RepairDamping((*(time for time in self.times if now - time < WINDOW), now))
 
     def pause(self, now: float) -> float:

@@ -15,13 +15,8 @@ from overlay_net.model.conditions import (
     Condition,
     transition,
 )
-from overlay_net.model.kernel import (
-    Desired,
-    DesiredLink,
-    DesiredRoute,
-    Observed,
-    OwnershipMark,
-)
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure, SilentGateway
@@ -57,12 +52,12 @@ def configured_address(
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class NeighbourState:
     """What the agent knows of the other hosts on its links."""
 
-    duplicate: IpAddress | None = None
+    conflict: IpAddress | None = None
     """The assigned address, which is not used here because somebody else uses it."""
-    duplicate_mac: str = ""
+    conflict_mac: str = ""
     """Empty where nobody could be asked."""
     claimed_by: str = ""
     """MAC of another host that claims the address which is in use here."""
@@ -77,7 +72,7 @@ def make_report(
     errors: Mapping[DesiredRoute | None, str],
     configured: IpInterface | None,
     now: datetime,
-    around: Around = Around(),
+    neighbours: NeighbourState = NeighbourState(),
     fallback: IpAddress | None = None,
     route_probes: tuple[RouteProbe, ...] = (),
 ) -> Report:
@@ -90,8 +85,8 @@ def make_report(
     failures = _failures(desired, plan, errors)
     blocked = next((problem for problem in plan.problems if problem.route is None), None)
     conditions = (
-        _configured(overlay, desired, link, configured, blocked, errors.get(None), around),
-        _gateways_reachable(around),
+        _configured(overlay, desired, link, configured, blocked, errors.get(None), neighbours),
+        _gateways_reachable(neighbours),
         _ready(desired, link, None if _is_tentative(blocked) else configured, failures, route_probes, plan),
     )
     return Report(
@@ -104,8 +99,8 @@ def make_report(
         routes_ready=len(desired.routes) - len(failures),
         routes_failed=len(failures),
         failures=failures[:MAX_FAILURES],
-        silent_gateways=around.silent[:MAX_SILENT],
-        conflict=around.duplicate if around.duplicate and not overlay.deleting else None,
+        silent_gateways=neighbours.silent[:MAX_SILENT],
+        conflict=neighbours.conflict if neighbours.conflict and not overlay.deleting else None,
         route_probes=route_probes,
         conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
     )
@@ -133,9 +128,10 @@ def _failures(
             reason, message = "KernelRefused", errors[route]
         else:
             reason, message = "Pending", "not in the kernel yet"
-        gateway = str(route.gateways[0].address) if route.gateways else ""
+        spec = route.spec
+        gateway = str(spec.gateways[0].address) if spec.gateways else ""
         failures.append(
-            RouteFailure(route.subnet, route.metric, route.static_route, reason, message, gateway, route.table)
+            RouteFailure(route.subnet, spec.metric, route.static_route, reason, message, gateway, spec.table)
         )
     return tuple(failures)
 
@@ -147,7 +143,7 @@ def _configured(
     configured: IpInterface | None,
     blocked: Problem | None,
     error: str | None,
-    around: Around,
+    neighbours: NeighbourState,
 ) -> Condition:
     if overlay.deleting:
         if configured is None and blocked is None and error is None:
@@ -156,8 +152,8 @@ def _configured(
         return Condition(CONFIGURED, False, "Releasing", error or (blocked.message if blocked else left))
     if blocked is not None:
         return Condition(CONFIGURED, False, blocked.reason, blocked.message)
-    if around.duplicate is not None:
-        message = f"{around.duplicate} is in use by {around.duplicate_mac or 'another host'} and was not set"
+    if neighbours.conflict is not None:
+        message = f"{neighbours.conflict} is in use by {neighbours.conflict_mac or 'another host'} and was not set"
         return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)
@@ -173,16 +169,16 @@ def _configured(
         return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel besides {desired.address}")
     if configured is None:
         return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
-    if around.claimed_by:
-        message = f"{desired.address} is on the link and defended; {around.claimed_by} claims it too"
+    if neighbours.claimed_by:
+        message = f"{desired.address} is on the link and defended; {neighbours.claimed_by} claims it too"
         return Condition(CONFIGURED, True, ADDRESS_CLAIMED, message)
     return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
 
 
-def _gateways_reachable(around: Around) -> Condition:
-    if not around.silent:
+def _gateways_reachable(neighbours: NeighbourState) -> Condition:
+    if not neighbours.silent:
         return Condition(GATEWAY_REACHABLE, True, "Reachable")
-    told = "; ".join(f"{each.address}: {each.message}" for each in around.silent[:5])
+    told = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:5])
     return Condition(GATEWAY_REACHABLE, False, "GatewayDown", told)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from overlay_net.model.kernel import DesiredRoute
-from overlay_net.model.route_key import RouteKey, version_of
+from overlay_net.model.desired_route import DesiredRoute, RouteSpec
+from overlay_net.model.route_key import RouteKey, decode_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +24,16 @@ class RouteGroups:
 
 
 def group_routes(routes: Sequence[DesiredRoute]) -> RouteGroups:
-    groups: dict[tuple[object, ...], RouteGroup] = {}
+    groups: dict[tuple[RouteSpec, int], RouteGroup] = {}
     repeated: list[DesiredRoute] = []
     seen: set[RouteKey] = set()
     for wish in routes:
-        key = wish.route_key
+        key = wish.key
         if key in seen:
             repeated.append(wish)
             continue
         seen.add(key)
-        # Thousands of routes share their gateways and checks as the very same values, and addresses are slow to hash.
-        sort = (
-            id(wish.gateways),
-            id(wish.check),
-            version_of(key),
-            wish.metric,
-            wish.table,
-            wish.kind,
-            wish.mtu,
-            wish.advmss,
-            wish.on_link,
-            wish.on_all_down,
-        )
+        sort = (wish.spec, decode_version(key))
         group = groups.get(sort)
         if group is None:
             group = groups[sort] = RouteGroup(wish, [])

@@ -5,15 +5,10 @@ from dataclasses import dataclass
 from overlay_net.domain.kernel.next_hops import SUBNET, Refused, Surroundings, Wanted, decide
 from overlay_net.domain.kernel.ownership import owns_route
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
-from overlay_net.model.kernel import (
-    Desired,
-    DesiredRoute,
-    Link,
-    Observed,
-    OwnershipMark,
-    Route,
-)
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
+from overlay_net.model.route import Route
 from overlay_net.model.route_key import RouteKey
 
 
@@ -76,7 +71,7 @@ def _plan(question: _Question, route_groups: RouteGroups) -> RoutePlan:
     for wish in route_groups.repeated:
         comparison.problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
     for alike in route_groups.alike:
-        if apart is not None and alike.like.table == apart:
+        if apart is not None and alike.like.spec.table == apart:
             message = f"table {apart} is that of source routing: choose another table, or another source_table"
             decision: Wanted | Refused = Refused("SourceTable", message)
         else:
@@ -91,9 +86,7 @@ class _Comparison:
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
         self._observed = observed
-        self._ours = {
-            route.route_key: route for route in observed.routes if owns_route(route, mark) and route.info.table != apart
-        }
+        self._ours = {route.key: route for route in observed.routes if owns_route(route, mark) and route.table != apart}
         """Those that no wish was found for yet; of two of one key, which IPv4 allows, the second one."""
         self._names = {each.index: each.name for each in observed.links}
         self._taken: dict[RouteKey, Route] | None = None
@@ -109,7 +102,7 @@ class _Comparison:
         reason, message = decision.reason, decision.message
         for wish in alike.route_groups:
             if not decision.withdrawn:
-                self._ours.pop(wish.route_key, None)
+                self._ours.pop(wish.key, None)
             # A thousand subnets are slow to make, and few messages name them.
             told = message.format(subnet=wish.subnet) if SUBNET in message else message
             self.problems.append(Problem(reason, told, wish))
@@ -119,12 +112,12 @@ class _Comparison:
         info = same = route.info
         link = self._names.get(info.next_hops[0].link, "") if info.next_hops else ""
         for wish in alike.route_groups:
-            key = wish.route_key
+            key = wish.key
             found = ours.pop(key, None)
             if found is None:
-                self._add(wish, route.at(key))
+                self._add(wish, route.with_key(key))
             elif found.info is not same and found.info != info:
-                self.changes.append(ReplaceRoute(route.at(key)))
+                self.changes.append(ReplaceRoute(route.with_key(key)))
             elif wanted.degraded:
                 message = f"{wish.subnet} is {route.kind}: no gateway is alive"
                 self.problems.append(Problem("GatewaysDown", message, wish))
@@ -136,8 +129,8 @@ class _Comparison:
     def _add(self, wish: DesiredRoute, route: Route) -> None:
         if self._taken is None:
             # Somebody may have put a route of the same key beside ours: ours is the one that counts.
-            self._taken = {route.route_key: route for route in self._observed.routes}
-        taken = self._taken.get(route.route_key)
+            self._taken = {route.key: route for route in self._observed.routes}
+        taken = self._taken.get(route.key)
         if taken is None:
             self.changes.append(AddRoute(route))
             return

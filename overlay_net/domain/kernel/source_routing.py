@@ -12,20 +12,12 @@ from ipaddress import ip_network
 from typing import Literal
 
 from overlay_net.domain.kernel.ownership import owns_policy_rule, owns_route
-from overlay_net.model.kernel import (
-    IPV6_DEFAULT_METRIC,
-    MAIN_TABLE,
-    Desired,
-    Link,
-    NextHop,
-    Observed,
-    OwnershipMark,
-    Route,
-)
+from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceTable
-from overlay_net.model.route_key import RouteKey, prefix_of, version_of
+from overlay_net.model.route import MAIN_TABLE, NextHop, Route
+from overlay_net.model.route_key import RouteKey, decode_prefix_length, decode_version
 
 DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -54,13 +46,13 @@ def plan_source(desired: Desired, observed: Observed, mark: OwnershipMark, link:
     problem = _hindrance(source.gateway, address, observed)
     if problem is not None or source.gateway is None or link is None:
         return SourcePlan(drop=drop, problem=problem)
-    table = {route.route_key: route for route in _routes(source.gateway, address, source.place, observed, mark, link)}
+    table = {route.key: route for route in _routes(source.gateway, address, source.place, observed, mark, link)}
     present: dict[RouteKey, Route] = {}
     for route in observed.routes:
-        if route.table == source.place.table and version_of(route.route_key) == address.version:
+        if route.table == source.place.table and decode_version(route.key) == address.version:
             if owns_route(route, mark):
-                present[route.route_key] = route
-            elif route.route_key in table:
+                present[route.key] = route
+            elif route.key in table:
                 message = (
                     f"table {route.table} has a route of protocol {route.protocol} to {route.subnet}, which is not "
                     "ours to change: choose another source_table"
@@ -78,13 +70,13 @@ def plan_source(desired: Desired, observed: Observed, mark: OwnershipMark, link:
         deletions=tuple(
             DeleteRoute(route)
             for route in observed.routes
-            if route.table == source.place.table and owns_route(route, mark) and route.route_key not in table
+            if route.table == source.place.table and owns_route(route, mark) and route.key not in table
         ),
     )
 
 
 def _hindrance(gateway: IpAddress | None, address: IpInterface, observed: Observed) -> Problem | None:
-    if not observed.marks_rules:
+    if not observed.keeps_rule_protocol:
         message = "rules of source_routing could not be told from other people's: that needs Linux 4.17"
         return Problem("KernelTooOld", f"{message}; set source_routing to false")
     if gateway is None:
@@ -109,19 +101,18 @@ def _routes(
 ) -> Iterator[Route]:
     """What the table shall have; of two routes of one key the later one counts."""
     version, subnet = address.version, address.network
-    metric = IPV6_DEFAULT_METRIC if version == 6 else 0
     if subnet.prefixlen < subnet.max_prefixlen:
         on_link = (NextHop(None, link.index),)
-        yield Route(subnet, on_link, mark.protocol, metric, address.ip, place.table)
+        yield Route(subnet, on_link, mark.protocol, source=address.ip, table=place.table)
     hop = NextHop(gateway, link.index, on_link=not gateway.is_link_local and gateway not in subnet)
-    yield Route(DEFAULT[version], (hop,), mark.protocol, metric, address.ip, place.table)
+    yield Route(DEFAULT[version], (hop,), mark.protocol, source=address.ip, table=place.table)
     for route in observed.routes:
         if (
             route.table == MAIN_TABLE
             and owns_route(route, mark)
-            and version_of(route.route_key) == version
-            and prefix_of(route.route_key) <= place.suppress
+            and decode_version(route.key) == version
+            and decode_prefix_length(route.key) <= place.suppress
             # Routes over the overlay name its address; of those that lead nowhere the same is wished here.
             and (route.source == address.ip or not route.next_hops)
         ):
-            yield route.but(table=place.table)
+            yield route.replace(table=place.table)

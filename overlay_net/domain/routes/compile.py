@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
 from overlay_net.domain.routes.rollout import PreviousGeneration
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import NodeRoutes
@@ -55,7 +55,7 @@ def compile_routes(
         generation = _generation(route, previous, has_entries=any(won))
         if generation is not None:
             generations.append(generation)
-    routes = sorted(chosen.values(), key=lambda entry: (entry.subnet.version, entry.key))
+    routes = sorted(chosen.values(), key=lambda entry: (entry.version, entry.key))
     return NodeRoutes(tuple(routes), tuple(sorted(generations, key=lambda each: each.static_route)))
 
 
@@ -65,7 +65,7 @@ def _entries(
     """The entries of one StaticRoute, before conflicts are resolved."""
     if previous is not None:
         return (entry for entry in previous.routes if not protection.refusal(entry.subnet))
-    return (route.route_to(subnet, overlay_gateway) for subnet in route.subnets)
+    return route.routes(overlay_gateway)
 
 
 def _generation(

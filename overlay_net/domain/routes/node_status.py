@@ -6,19 +6,19 @@ would make all others flap.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.protected_subnets import Protection
 from overlay_net.domain.routes.rollout import NodeProgress
 from overlay_net.model.api import JsonObject
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay, RouteFailure
 from overlay_net.model.parse import find_objects, parse_int, parse_text
-from overlay_net.model.route_key import RouteKey, route_key
+from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 from overlay_net.model.static_route import StaticRoute
 
@@ -141,9 +141,9 @@ def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObj
 
 
 def _gateway(route: StaticRoute, table: NodeTable) -> str:
-    if not route.gateways and route.kind == "unicast":
+    if not route.spec.gateways and route.spec.kind == "unicast":
         return str(table.default_gateway or "")
-    return ", ".join(str(gateway.address) for gateway in route.gateways)
+    return ", ".join(str(gateway.address) for gateway in route.spec.gateways)
 
 
 def _device(route: StaticRoute, table: NodeTable) -> str:
@@ -152,7 +152,7 @@ def _device(route: StaticRoute, table: NodeTable) -> str:
     if table.overlay.routes_only:
         return report.interface
     address = table.overlay.assignment.address
-    direct = bool(route.gateways) and (address is None or route.gateways[0].address not in address.network)
+    direct = bool(route.spec.gateways) and (address is None or route.spec.gateways[0].address not in address.network)
     return report.interface if direct else report.link
 
 
@@ -177,7 +177,9 @@ def _outdated(route: StaticRoute, table: NodeTable, present: RouteGeneration | N
 
 
 def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
-    entries = (table.routes.get(route_key(subnet, route.metric, route.table)) for subnet in route.subnets)
+    entries = (
+        table.routes.get(encode_route_key(subnet, route.spec.metric, route.spec.table)) for subnet in route.subnets
+    )
     return any(entry is not None and entry.static_route == route.name for entry in entries)
 
 
@@ -185,7 +187,7 @@ def _entries_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
     """The first conflict or failure of an entry, else whether one is missing; None if all are there."""
     missing = False
     for subnet in route.subnets:
-        key = route_key(subnet, route.metric, route.table)
+        key = encode_route_key(subnet, route.spec.metric, route.spec.table)
         entry = table.routes.get(key)
         if entry is None:
             missing = True
@@ -201,7 +203,7 @@ def _conflict(route: StaticRoute, subnet: IpNetwork, entry: DesiredRoute, table:
     if entry.static_route == route.name:
         return None
     gateway = None if table.overlay.routes_only else table.overlay.assignment.gateway
-    if replace(route.route_to(entry.subnet, gateway), static_route=entry.static_route) == entry:
+    if route.spec_for(entry.version, gateway) == entry.spec:
         return None
     message = f"{subnet} is already routed by the older StaticRoute {entry.static_route}"
     return Outcome(FAILED, message, conflict=Conflict(entry.static_route, subnet))

@@ -8,7 +8,7 @@ Removals are not staged: deleting a StaticRoute, or no longer selecting a node, 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from overlay_net.model.kernel import DesiredRoute
+from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import parse_time

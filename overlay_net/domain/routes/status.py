@@ -116,7 +116,7 @@ def _rolling_out(rollout: Rollout, nodes: Sequence[NodeStatus]) -> Condition:
 
 
 def _gateway_reachable(route: StaticRoute, selected: Sequence[NodeTable]) -> Condition:
-    if route.kind != "unicast" or route.check.kind == "none":
+    if route.spec.kind != "unicast" or route.spec.check.kind == "none":
         return Condition(GATEWAY_REACHABLE, True, "NotProbed", "no gateway is probed")
     down: dict[IpAddress, list[str]] = {}
     for table in selected:
@@ -132,7 +132,7 @@ def _gateway_reachable(route: StaticRoute, selected: Sequence[NodeTable]) -> Con
 def _silent_gateways(route: StaticRoute, table: NodeTable) -> Iterable[IpAddress]:
     """Gateways of the route that do not answer on this node."""
     default = table.default_gateway
-    used = {gateway.address for gateway in route.gateways} or ({default} if default else set())
+    used = {gateway.address for gateway in route.spec.gateways} or ({default} if default else set())
     return (each.address for each in table.overlay.report.silent_gateways if each.address in used)
 
 

@@ -50,7 +50,7 @@ def _gateway_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announc
     if down:
         yield Announce("GatewayDown", _shorten(down, "; "), warning=True)
     # A gateway that no route uses any more is not probed any more, so it has not recovered.
-    used = {gateway.address for route in after.routes for gateway in route.gateways} if was - now else set()
+    used = {gateway.address for route in after.routes for gateway in route.spec.gateways} if was - now else set()
     up = sorted(map(str, (was - now) & used))
     if up:
         verb = "answers" if len(up) == 1 else "answer"
