@@ -11,7 +11,7 @@ from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
-from tests.component.phpipam_lab import Lab, grant_pools, take_back_pools
+from tests.component.phpipam_lab import Lab, grant_pools, revoke_pools
 
 KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
 
@@ -54,7 +54,7 @@ def granted(api_server: ApiServer) -> Iterator[None]:
     """The controller may make and delete pools while a module with phpIPAM runs."""
     grant_pools(api_server)
     yield
-    take_back_pools(api_server)
+    revoke_pools(api_server)
 
 
 @pytest.fixture

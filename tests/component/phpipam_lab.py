@@ -1,4 +1,4 @@
-"""A phpIPAM simulator beside the API server, and a controller with the configuration of the earlier operator."""
+"""A phpIPAM simulator, an API server, and a controller with the configuration file of the earlier operator."""
 
 import json
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ class Lab:
         network = cidr.rsplit(".", 1)[0]
         subnet = phpipam.add_subnet(section, cidr, gateway=f"{network}.1")
         phpipam.add_address(subnet, f"{network}.2", hostname="printer")
-        # The same range in another section: other people's addresses, which look like ours.
+        # The same range in another section, with rows that resemble ours.
         other = phpipam.add_subnet(phpipam.add_section("Elsewhere"), cidr)
         phpipam.add_address(other, f"{network}.3", hostname="node-001")
         lab = cls(api_server, directory, phpipam, subnet)
@@ -66,7 +66,7 @@ class Lab:
         await self.serve()
 
     def config(self, **settings: Any) -> Path:
-        """The earlier operator's overlay-ip-config.yaml, with what a test needs besides."""
+        """The overlay-ip-config.yaml of the earlier operator, with additional settings of a test."""
         path = self.directory / "overlay-ip-config.yaml"
         section = {
             "url": self.url,
@@ -84,8 +84,8 @@ class Lab:
         async with controller(self.api_server, path, **settings) as process:
             yield process
 
-    def ours(self) -> dict[str, list[str]]:
-        """Node -> the addresses of the rows with its mark."""
+    def owned_rows(self) -> dict[str, list[str]]:
+        """Node -> addresses of the rows with its owner tag."""
         found: dict[str, list[str]] = {}
         for row in self.phpipam.rows():
             note = row.get("note") or ""
@@ -93,13 +93,13 @@ class Lab:
                 found.setdefault(note.split("node=")[1].split()[0], []).append(row["ip"])
         return found
 
-    def foreign_untouched(self) -> None:
-        theirs = {row["id"] for row in self.foreign}
-        assert [row for row in self.phpipam.rows() if row["id"] in theirs] == self.foreign
+    def assert_foreign_rows_unchanged(self) -> None:
+        foreign = {row["id"] for row in self.foreign}
+        assert [row for row in self.phpipam.rows() if row["id"] in foreign] == self.foreign
 
 
 def grant_pools(api_server: ApiServer) -> None:
-    """The chart as it is installed with phpIPAM: its controller keeps the pools of the subnet map."""
+    """Install the chart with phpIPAM, so that the controller may write the pools of the subnet map."""
     values = api_server.directory / "phpipam-values.json"
     values.write_text(json.dumps({"phpIPAM": {"url": "http://127.0.0.1:1", "appID": "overlay"}}))
     api_server.helm(
@@ -107,7 +107,7 @@ def grant_pools(api_server: ApiServer) -> None:
     )
 
 
-def take_back_pools(api_server: ApiServer) -> None:
+def revoke_pools(api_server: ApiServer) -> None:
     api_server.helm("rollback", "overlay-net", f"--namespace={NAMESPACE}")
 
 

@@ -1,4 +1,4 @@
-"""A phpIPAM on loopback, and the product's own client and backend against it, on a clock that tests move."""
+"""A phpIPAM simulator on loopback with the product's client and backend, and a clock that tests advance."""
 
 import logging
 import ssl
@@ -34,7 +34,7 @@ LOCK_WAIT = timedelta(seconds=35)
 
 
 class Clock:
-    """Seconds for the server's tokens and lock-outs, for the gate, and for the backend."""
+    """The seconds of the server, the circuit breaker and the backend."""
 
     def __init__(self) -> None:
         self.seconds = 1_700_000_000.0
@@ -61,7 +61,7 @@ class Observed:
 
 @dataclass
 class Bench:
-    """``subnet`` is that of CIDR, with GATEWAY marked in it."""
+    """``subnet`` is the id of the subnet CIDR, in which GATEWAY is marked as gateway."""
 
     server: Server
     clock: Clock
@@ -72,7 +72,8 @@ class Bench:
     api: ApiSession
     client: Client
     observed: Observed
-    reopened: list[float]
+    recoveries: list[float]
+    """When the circuit breaker has closed."""
     subnet: int
 
     def backend(
@@ -89,17 +90,17 @@ class Bench:
     def pool(self, subnet: int | None = None, cidr: str = CIDR, gateway: str = GATEWAY, **spec: Any) -> Pool:
         return pool(subnet or self.subnet, cidr, gateway, **spec)
 
-    def asked(self) -> int:
-        """How many calls have reached the server."""
+    def call_count(self) -> int:
+        """The number of calls that have reached the server."""
         return self.server.calls.total()
 
     def rows(self, subnet: int | None = None) -> list[dict[str, Any]]:
-        """The rows of a subnet but for its gateway."""
+        """The rows of a subnet, without its gateway."""
         return [row for row in self.server.rows(subnet or self.subnet) if not row["is_gateway"]]
 
 
 def pool(subnet: int, cidr: str = CIDR, gateway: str = GATEWAY, name: str = "", **spec: Any) -> Pool:
-    """As the controller has it once the subnet was looked at."""
+    """A pool whose subnet the controller has read."""
     return Pool.parse(
         {
             "metadata": {"name": name or f"pool-{subnet}", "uid": f"uid-{subnet}"},
@@ -110,16 +111,16 @@ def pool(subnet: int, cidr: str = CIDR, gateway: str = GATEWAY, name: str = "", 
 
 
 def fresh_pool(subnet: int, gateway: str = "") -> Pool:
-    """As somebody has just written it; ``gateway`` is its own."""
-    own = {"gateway": gateway} if gateway else {}
-    return Pool.parse({"metadata": {"name": "fresh"}, "spec": {"phpIPAM": {"subnetID": subnet}, **own}})
+    """A pool without status; ``gateway`` is its spec.gateway."""
+    spec = {"gateway": gateway} if gateway else {}
+    return Pool.parse({"metadata": {"name": "fresh"}, "spec": {"phpIPAM": {"subnetID": subnet}, **spec}})
 
 
 def owner(node: str = "worker-1", uid: str = "uid-1", cluster: str = CLUSTER) -> Owner:
     return Owner(cluster, node, uid)
 
 
-def mark(node: str = "worker-1", uid: str = "uid-1", cluster: str = CLUSTER) -> str:
+def owner_tag(node: str = "worker-1", uid: str = "uid-1", cluster: str = CLUSTER) -> str:
     return f"overlay-net cluster={cluster} node={node} uid={uid}"
 
 
@@ -149,11 +150,11 @@ async def bench(
     fence: Callable[[], float] | None = None,
     **app_settings: Any,
 ) -> AsyncIterator[Bench]:
-    """``url``: of another server than the simulator's own; ``app_settings``: as of Server.add_app."""
+    """``url`` is that of a server other than the simulator; ``app_settings`` are arguments of Server.add_app."""
     server, clock = new_server(version, **app_settings)
     code = bool(secret.code)
-    credentials, observed, reopened = Credentials(directory, secret, code=code), Observed(), list[float]()
-    breaker = CircuitBreaker(clock, timeout, lambda: reopened.append(clock()))
+    credentials, observed, recoveries = Credentials(directory, secret, code=code), Observed(), list[float]()
+    breaker = CircuitBreaker(clock, timeout, lambda: recoveries.append(clock()))
     async with (
         serve(server, tls=tls) as served,
         connect_phpipam(
@@ -164,7 +165,7 @@ async def bench(
         api = ApiSession(
             session, where, app, credentials, breaker, observed, code=code, concurrency=concurrency, fence=fence
         )
-        yield Bench(server, clock, where, session, credentials, breaker, api, Client(api), observed, reopened, 1)
+        yield Bench(server, clock, where, session, credentials, breaker, api, Client(api), observed, recoveries, 1)
 
 
 def assert_nothing_secret(
@@ -181,5 +182,5 @@ def assert_nothing_secret(
         assert not [text for text in texts if secret in text]
 
 
-def everything_logged(caplog: pytest.LogCaptureFixture) -> None:
+def capture_all_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

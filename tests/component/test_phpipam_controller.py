@@ -1,4 +1,4 @@
-"""The controller with phpIPAM as its source of addresses: what nodes, pools and rows are in the end."""
+"""The controller with phpIPAM as IPAM: the resulting nodes, pools and rows."""
 
 import asyncio
 import random
@@ -25,11 +25,11 @@ from tests.component.test_controller import (
 )
 
 
-async def consistent(api: KubeApi, lab: Lab) -> None:
-    """Every node with an address has exactly one row, at that address, and there is no other row of ours."""
+async def assert_consistent(api: KubeApi, lab: Lab) -> None:
+    """Assert that every node with an address has exactly one row, at that address, and that we own no other row."""
     shown = await addresses(api)
-    assert lab.ours() == {node: [address] for node, address in shown.items()}
-    lab.foreign_untouched()
+    assert lab.owned_rows() == {node: [address] for node, address in shown.items()}
+    lab.assert_foreign_rows_unchanged()
 
 
 async def pool_condition(api: KubeApi, name: str) -> str:
@@ -40,7 +40,7 @@ async def pool_condition(api: KubeApi, name: str) -> str:
     return "/".join(f"{each['status']}:{each['reason']}" for each in status.get("conditions", []))
 
 
-async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeApi, lab: Lab) -> None:
+async def test_configuration_of_the_earlier_operator_works_unchanged(admin: KubeApi, lab: Lab) -> None:
     await join(admin, *NAMES[:5])
     name = f"phpipam-dal10-{lab.subnet}"
     bind = f"127.0.0.1:{free_port()}"
@@ -51,34 +51,34 @@ async def test_the_earlier_operators_configuration_works_unchanged(admin: KubeAp
         assert pool["status"]["cidr"] == "192.168.100.0/24"
         assert pool["status"]["gateway"] == "192.168.100.1", "the address that phpIPAM marks as gateway"
         assert set((await addresses(admin)).values()) == {f"192.168.100.{last}" for last in range(3, 8)}
-        await consistent(admin, lab)
+        await assert_consistent(admin, lab)
         row = next(row for row in lab.phpipam.rows(lab.subnet) if row["ip"] == "192.168.100.3")
-        assert row["hostname"] in NAMES[:5], "people see whose address it is"
+        assert row["hostname"] in NAMES[:5], "people see which node has the address"
         assert row["description"] == "overlay address of a Kubernetes node"
         await asyncio.gather(*(admin.delete(NODES, name) for name in NAMES[:5]))
 
         async def all_back() -> bool:
-            return not lab.ours() and not (await admin.list(NODE_OVERLAY_IPS)).items
+            return not lab.owned_rows() and not (await admin.list(NODE_OVERLAY_IPS)).items
 
         await eventually(all_back, "every row is released")
-        shown = await asyncio.to_thread(metrics_of, bind)
+        shown = await asyncio.to_thread(fetch_metrics, bind)
     assert 'overlay_net_ipam_requests_total{backend="phpipam",operation="reserve",outcome="ok"} 5.0' in shown
     assert 'overlay_net_ipam_up{backend="phpipam"} 1.0' in shown
     for secret in (PASSWORD, USER, lab.phpipam.users[USER].token or ""):
         assert secret
-        assert secret not in shown, "whoever reads metrics has not logged in"
-    lab.foreign_untouched()
+        assert secret not in shown, "metrics are readable without authentication"
+    lab.assert_foreign_rows_unchanged()
     assert lab.phpipam.logins == 1
-    secret = "".join(path.read_text(errors="replace") for path in lab.api_server.directory.glob("controller.log"))
-    assert PASSWORD not in secret
+    logs = "".join(path.read_text(errors="replace") for path in lab.api_server.directory.glob("controller.log"))
+    assert PASSWORD not in logs
 
 
-def metrics_of(bind: str) -> str:
+def fetch_metrics(bind: str) -> str:
     with urllib.request.urlopen(f"http://{bind}/metrics", timeout=5) as answer:
         return str(answer.read().decode())
 
 
-async def test_the_map_is_followed_and_peoples_pools_are_left_alone(admin: KubeApi, lab: Lab) -> None:
+async def test_pools_follow_the_subnet_map_and_user_pools_are_not_changed(admin: KubeApi, lab: Lab) -> None:
     await create(admin, OVERLAY_POOLS, "mine", {"cidr": "10.1.0.0/24", "gateway": "10.1.0.1", "zones": ["nowhere"]})
     first, second = f"phpipam-dal10-{lab.subnet}", f"phpipam-wdc04-{lab.subnet}"
 
@@ -90,16 +90,18 @@ async def test_the_map_is_followed_and_peoples_pools_are_left_alone(admin: KubeA
         async def made() -> bool:
             return await pools() == {"mine", first}
 
-        await eventually(made, "the pool of the map is there")
+        await eventually(made, "the pool of the map exists")
     async with lab.controller({"subnetMap": {"wdc04": [lab.subnet]}}):
 
         async def changed() -> bool:
             return await pools() == {"mine", second}
 
-        await eventually(changed, "the pools are those of the new map")
+        await eventually(changed, "the pools match the new map")
 
 
-async def test_an_outage_takes_nothing_from_anybody_and_all_catches_up(admin: KubeApi, lab: Lab) -> None:
+async def test_nodes_keep_addresses_during_an_outage_and_pending_work_completes_afterwards(
+    admin: KubeApi, lab: Lab
+) -> None:
     await join(admin, "n1")
     async with lab.controller():
         await have_addresses(admin, 1)
@@ -107,45 +109,45 @@ async def test_an_outage_takes_nothing_from_anybody_and_all_catches_up(admin: Ku
         await lab.stop()
         await join(admin, "n2")
 
-        async def says_why() -> bool:
+        async def reports_reason() -> bool:
             return await reason(admin, "n2") == "IpamUnavailable"
 
-        await eventually(says_why, "the new node's object says why it waits")
+        await eventually(reports_reason, "the new NodeOverlayIp reports why it waits")
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
 
         async def compiled() -> bool:
             return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
 
-        await eventually(compiled, "routes of nodes that have an address go on")
+        await eventually(compiled, "routes of nodes with an address are still compiled")
         await admin.delete(NODES, "n1")
 
         async def held() -> bool:
             return "deletionTimestamp" in (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
 
-        await eventually(held, "the deleted node's object waits for the release")
+        await eventually(held, "the NodeOverlayIp of the deleted node waits for the release")
         assert await reason(admin, "n2") == "IpamUnavailable"
         assert (await statuses(admin))["n1"]["ipAddr"].split("/")[0] == before["n1"]
         await lab.serve()
 
         async def caught_up() -> bool:
-            return set(lab.ours()) == {"n2"} and set(await addresses(admin)) == {"n2"}
+            return set(lab.owned_rows()) == {"n2"} and set(await addresses(admin)) == {"n2"}
 
-        await eventually(caught_up, "the waiting node is served and the deleted one's row released")
-    await consistent(admin, lab)
+        await eventually(caught_up, "the waiting node gets an address and the row of the deleted node is released")
+    await assert_consistent(admin, lab)
 
 
-async def test_a_silent_server_does_not_hold_up_what_does_not_need_it(admin: KubeApi, lab: Lab) -> None:
+async def test_hanging_phpipam_does_not_delay_routes(admin: KubeApi, lab: Lab) -> None:
     await join(admin, "n1")
     async with lab.controller({"timeout": "30s"}, workers="2"):
         await have_addresses(admin, 1)
         lab.phpipam.faults.hang = 1
-        asked = sum(lab.phpipam.calls.values())
+        calls = sum(lab.phpipam.calls.values())
         await join(admin, *NAMES[:10])
 
         async def all_workers_wait() -> bool:
-            return sum(lab.phpipam.calls.values()) >= asked + 2
+            return sum(lab.phpipam.calls.values()) >= calls + 2
 
-        await eventually(all_workers_wait, "phpIPAM is being asked")
+        await eventually(all_workers_wait, "all workers wait for phpIPAM")
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
 
         async def compiled() -> bool:
@@ -154,7 +156,7 @@ async def test_a_silent_server_does_not_hold_up_what_does_not_need_it(admin: Kub
         await eventually(compiled, "the route is compiled while every call to phpIPAM hangs", seconds=15)
 
 
-async def test_a_wrong_password_is_one_condition_and_ends_with_the_secrets_change(admin: KubeApi, lab: Lab) -> None:
+async def test_wrong_password_is_reported_once_and_fixed_by_changing_the_secret(admin: KubeApi, lab: Lab) -> None:
     lab.phpipam.set_password("operator", "changed meanwhile")
     await join(admin, *NAMES[:20])
     async with lab.controller():
@@ -162,30 +164,30 @@ async def test_a_wrong_password_is_one_condition_and_ends_with_the_secrets_chang
         async def refused() -> bool:
             return await pool_condition(admin, f"phpipam-dal10-{lab.subnet}") == "False:CredentialsRefused"
 
-        await eventually(refused, "the pool says that the credentials are refused")
-        assert len(lab.phpipam.failed_logins) == 1, "twenty nodes and a pool make one try"
+        await eventually(refused, "the pool reports the refused credentials")
+        assert len(lab.phpipam.failed_logins) == 1, "twenty nodes and a pool cause one login"
         lab.write_secret("changed meanwhile")
         await have_addresses(admin, 20)
     assert len(lab.phpipam.failed_logins) == 1
-    await consistent(admin, lab)
+    await assert_consistent(admin, lab)
 
 
-async def test_a_read_only_app_is_said_to_be_one(admin: KubeApi, lab: Lab) -> None:
+async def test_read_only_app_is_reported(admin: KubeApi, lab: Lab) -> None:
     lab.phpipam.add_app("readonly", security="none", permission=1)
     await join(admin, "n1")
     async with lab.controller({"appID": "readonly"}):
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return await reason(admin, "n1") == "IpamRefused"
 
-        await eventually(told, "the node's object says that the app may only read")
+        await eventually(reported, "the NodeOverlayIp reports the refusal")
         found = (await statuses(admin))["n1"]["conditions"]
         assert "read-only" in next(each["message"] for each in found if each["type"] == "Reserved")
-    assert not lab.ours()
+    assert not lab.owned_rows()
 
 
 @pytest.mark.parametrize(
-    ("spec", "subnet", "told"),
+    ("spec", "subnet", "condition"),
     [
         ({}, {"gateway": None}, "False:NoGateway"),
         ({}, {"is_folder": True, "gateway": None}, "False:Folder"),
@@ -194,31 +196,31 @@ async def test_a_read_only_app_is_said_to_be_one(admin: KubeApi, lab: Lab) -> No
         ({}, {}, "True:Ready"),
     ],
 )
-async def test_a_pool_says_what_is_wrong_with_its_subnet(
-    admin: KubeApi, lab: Lab, spec: dict[str, Any], subnet: dict[str, Any], told: str
+async def test_pool_condition_reports_an_unusable_subnet(
+    admin: KubeApi, lab: Lab, spec: dict[str, Any], subnet: dict[str, Any], condition: str
 ) -> None:
     section = lab.phpipam.add_section("More")
     made = lab.phpipam.add_subnet(section, "10.77.0.0/24", **{"gateway": "10.77.0.1", **subnet})
     await create(admin, OVERLAY_POOLS, "p1", {"phpIPAM": {"subnetID": made, **spec}})
     async with lab.controller({"subnetMap": {}}):
 
-        async def says() -> bool:
-            return await pool_condition(admin, "p1") == told
+        async def reported() -> bool:
+            return await pool_condition(admin, "p1") == condition
 
-        await eventually(says, f"the pool's condition is {told}")
+        await eventually(reported, f"the pool's condition is {condition}")
 
 
-async def test_a_second_zone_subnet_is_used_when_the_first_one_is_full(admin: KubeApi, lab: Lab) -> None:
+async def test_second_subnet_of_a_zone_is_used_when_the_first_is_full(admin: KubeApi, lab: Lab) -> None:
     section = lab.phpipam.add_section("More")
     small = lab.phpipam.add_subnet(section, "10.5.0.0/30", gateway="10.5.0.1")
     await join(admin, "n1", "n2")
     async with lab.controller({"subnetMap": {"dal10": [small, lab.subnet]}}):
         await have_addresses(admin, 2)
     assert sorted((await addresses(admin)).values()) == ["10.5.0.2", "192.168.100.3"]
-    await consistent(admin, lab)
+    await assert_consistent(admin, lab)
 
 
-async def test_rows_that_people_edit_remove_or_take_are_told_and_not_fought_over(admin: KubeApi, lab: Lab) -> None:
+async def test_edited_deleted_and_taken_rows_are_reported_and_not_overwritten(admin: KubeApi, lab: Lab) -> None:
     await join(admin, "edited", "removed", "stolen")
     async with lab.controller(audit_interval="100ms"):
         await have_addresses(admin, 3)
@@ -233,41 +235,41 @@ async def test_rows_that_people_edit_remove_or_take_are_told_and_not_fought_over
         async def settled() -> bool:
             events = lab.api_server.kubectl("get", "events", "-n", "default")
             return (
-                set(lab.ours()) == {"edited", "removed"}
+                set(lab.owned_rows()) == {"edited", "removed"}
                 and "RecordEdited" in events
                 and await reason(admin, "stolen") == "RecordTaken"
             )
 
-        await eventually(settled, "the removed row is made again, the others are told")
-        assert await addresses(admin) == before, "nobody is renumbered"
+        await eventually(settled, "the deleted row is created again and the others are reported")
+        assert await addresses(admin) == before, "no node gets another address"
         assert [row["hostname"] for row in lab.phpipam.rows(lab.subnet) if row["ip"] == before["stolen"]] == ["scanner"]
         await join(admin, "newcomer")
         await have_addresses(admin, 4)
         assert (await addresses(admin))["newcomer"] not in before.values()
         lab.phpipam.remove(rows["stolen"])
 
-        async def taken_again() -> bool:
-            return before["stolen"] in lab.ours().get("stolen", [])
+        async def reserved_again() -> bool:
+            return before["stolen"] in lab.owned_rows().get("stolen", [])
 
         await admin.merge_patch(NODE_OVERLAY_IPS, "stolen", {"metadata": {"labels": {"touched": "yes"}}})
-        await eventually(taken_again, "given back, it is reserved again")
+        await eventually(reserved_again, "the freed address is reserved again")
 
 
-async def test_orphaned_rows_are_released_and_those_of_other_clusters_are_not(admin: KubeApi, lab: Lab) -> None:
+async def test_orphaned_rows_of_this_cluster_only_are_released(admin: KubeApi, lab: Lab) -> None:
     uid = (await admin.get(NAMESPACES, "kube-system"))["metadata"]["uid"]
     for last, cluster in ((200, uid), (201, "another")):
         note = f"overlay-net cluster={cluster} node=ghost uid=x"
         lab.phpipam.add_address(lab.subnet, f"192.168.100.{last}", hostname="ghost", note=note)
     async with lab.controller(audit_interval="100ms", audit_grace="200ms"):
 
-        async def swept() -> bool:
-            return lab.ours() == {"ghost": ["192.168.100.201"]}
+        async def released() -> bool:
+            return lab.owned_rows() == {"ghost": ["192.168.100.201"]}
 
-        await eventually(swept, "only this cluster's orphan is released")
-    lab.foreign_untouched()
+        await eventually(released, "only the orphan of this cluster is released")
+    lab.assert_foreign_rows_unchanged()
 
 
-async def no_address_twice(api: KubeApi) -> dict[str, str]:
+async def read_unique_addresses(api: KubeApi) -> dict[str, str]:
     shown = await addresses(api)
     assert len(set(shown.values())) == len(shown), "two nodes show one address"
     return shown
@@ -275,7 +277,7 @@ async def no_address_twice(api: KubeApi) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.timeout(240)
-async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi, lab: Lab, seed: int) -> None:
+async def test_each_node_has_exactly_one_row_after_many_faults(admin: KubeApi, lab: Lab, seed: int) -> None:
     chance = random.Random(seed)
     lab.phpipam.chance.seed(seed)
     names = [f"node-{number:03}" for number in range(200)]
@@ -294,8 +296,8 @@ async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi
             enough = chance.randint(1, len(alive) // 2)
 
             async def some(enough: int = enough) -> bool:
-                await no_address_twice(admin)
-                return len(lab.ours()) >= enough
+                await read_unique_addresses(admin)
+                return len(lab.owned_rows()) >= enough
 
             await eventually(some, f"{enough} nodes have a row")
             await asyncio.to_thread(process.restart)
@@ -305,11 +307,11 @@ async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi
 
         async def settled() -> bool:
             await all_agents_use_their_address(admin)
-            shown = await no_address_twice(admin)
-            return set(shown) == alive and lab.ours() == {node: [address] for node, address in shown.items()}
+            shown = await read_unique_addresses(admin)
+            return set(shown) == alive and lab.owned_rows() == {node: [address] for node, address in shown.items()}
 
-        await eventually(settled, "each node has its one row, and nobody else has any", seconds=120)
-        # Five times the audit's time: nothing of it is taken back again.
+        await eventually(settled, "each node has one row, and there are no others", seconds=120)
+        # Five more audits release nothing.
         released = lab.phpipam.calls["DELETE addresses"]
         audits = lab.phpipam.calls["GET subnets/addresses"]
 
@@ -318,4 +320,4 @@ async def test_a_storm_of_faults_leaves_each_node_exactly_one_row(admin: KubeApi
 
         await eventually(audited, "five more audits")
         assert lab.phpipam.calls["DELETE addresses"] == released
-    await consistent(admin, lab)
+    await assert_consistent(admin, lab)

@@ -1,4 +1,4 @@
-"""What phpIPAM has of one cluster: only its own rows, and which pools could not be read."""
+"""The inventory of one cluster in phpIPAM: only its rows, and the pools that could not be read."""
 
 from collections.abc import Callable
 
@@ -7,18 +7,18 @@ import pytest
 
 from lab.phpipam import Server
 from overlay_net.model.ipam import Inventory
-from tests.component.phpipam_support import Bench, bench, mark, owner, pool
+from tests.component.phpipam_support import Bench, bench, owner, owner_tag, pool
 
 
-async def test_it_holds_our_rows_and_nobody_elses() -> None:
+async def test_inventory_contains_only_rows_of_this_cluster() -> None:
     async with bench() as lab:
         backend = lab.backend()
         made = [await backend.reserve(owner(f"worker-{number}"), lab.pool()) for number in range(3)]
         for last, note in (
             (60, None),
             (61, "overlay-net"),
-            (62, mark(cluster="cluster-b")),
-            (63, mark(cluster="cluster-a2")),
+            (62, owner_tag(cluster="cluster-b")),
+            (63, owner_tag(cluster="cluster-a2")),
             (64, "overlay-net cluster=cluster-a and no more"),
         ):
             lab.server.add_address(lab.subnet, f"192.168.100.{last}", hostname="worker-1", note=note)
@@ -28,38 +28,38 @@ async def test_it_holds_our_rows_and_nobody_elses() -> None:
         assert inventory.problems == ()
 
 
-async def test_a_row_that_nobody_uses_any_more_and_one_outside_the_pool_are_in_it() -> None:
+async def test_inventory_contains_unused_rows_and_rows_outside_the_pool() -> None:
     async with bench() as lab:
         narrow = lab.pool(cidr="192.168.100.0/25", name="narrow")
-        lab.server.add_address(lab.subnet, "192.168.100.200", hostname="worker-9", note=mark("worker-9"))
+        lab.server.add_address(lab.subnet, "192.168.100.200", hostname="worker-9", note=owner_tag("worker-9"))
         (found,) = (await lab.backend(narrow).inventory((narrow,))).reservations
         assert str(found.address) == "192.168.100.200/32"
         assert found.pool == "narrow"
 
 
-async def test_pools_that_share_a_subnet_are_read_once_and_both_complete() -> None:
+async def test_pools_that_share_a_subnet_cost_one_call() -> None:
     async with bench() as lab:
         pools = (lab.pool(name="one"), lab.pool(name="two"))
         await lab.client.read_subnet(lab.subnet)
-        asked = lab.asked()
+        calls = lab.call_count()
         assert (await lab.backend(*pools).inventory(pools)).pools == {"one", "two"}
-        assert lab.asked() == asked + 1
+        assert lab.call_count() == calls + 1
 
 
-async def test_an_empty_subnet_is_read_completely() -> None:
+async def test_inventory_of_an_empty_subnet_is_complete() -> None:
     async with bench() as lab:
         bare = pool(lab.server.add_subnet(1, "10.9.0.0/24"), "10.9.0.0/24", "10.9.0.1", name="bare")
         inventory = await lab.backend(bare).inventory((bare,))
         assert inventory == Inventory((), frozenset({"bare"}))
 
 
-async def test_without_pools_of_phpipam_nothing_is_asked() -> None:
+async def test_inventory_without_phpipam_pools_makes_no_call() -> None:
     async with bench() as lab:
         assert (await lab.backend().inventory(())).pools == frozenset()
-        assert lab.asked() == 0
+        assert lab.call_count() == 0
 
 
-async def test_a_subnet_that_is_gone_is_a_problem_of_its_own_pool_only() -> None:
+async def test_deleted_subnet_is_a_problem_of_its_own_pool_only() -> None:
     async with bench() as lab:
         gone = pool(999, "10.9.0.0/24", "10.9.0.1", name="gone")
         backend = lab.backend(lab.pool(), gone)
@@ -84,7 +84,7 @@ def no_app(server: Server) -> None:
 
 
 @pytest.mark.parametrize("break_it", [no_backend, no_database, no_app])
-async def test_a_server_that_fails_says_nothing_about_any_row(break_it: Callable[[Server], None]) -> None:
+async def test_inventory_of_a_failing_server_is_incomplete_not_empty(break_it: Callable[[Server], None]) -> None:
     async with bench() as lab:
         backend = lab.backend()
         await backend.reserve(owner(), lab.pool())
@@ -94,7 +94,7 @@ async def test_a_server_that_fails_says_nothing_about_any_row(break_it: Callable
         assert len(inventory.problems) == 1
 
 
-async def test_a_field_for_the_mark_that_does_not_exist_is_a_problem_and_no_empty_inventory() -> None:
+async def test_missing_owner_tag_field_is_a_problem_not_an_empty_inventory() -> None:
     async with bench() as lab:
         lab.server.add_address(lab.subnet, "192.168.100.60")
         inventory = await lab.backend(owner_tag_field="custom_owner").inventory((lab.pool(),))
@@ -103,7 +103,7 @@ async def test_a_field_for_the_mark_that_does_not_exist_is_a_problem_and_no_empt
 
 
 class Received:
-    """Counts the bytes of answers."""
+    """Counts the bytes of responses."""
 
     def __init__(self, lab: Bench) -> None:
         self.bytes = 0
@@ -117,13 +117,13 @@ class Received:
         lab.session.trace_configs.append(trace)
 
 
-async def test_of_a_large_subnet_only_our_rows_are_transferred() -> None:
+async def test_only_our_rows_of_a_large_subnet_are_transferred() -> None:
     async with bench() as lab:
         large = pool(lab.server.add_subnet(1, "10.1.0.0/16", "10.1.0.1"), "10.1.0.0/16", "10.1.0.1", name="large")
         assert large.subnet_id is not None
         for number in range(2000):
             ip = f"10.1.{1 + number // 250}.{1 + number % 250}"
-            lab.server.add_address(large.subnet_id, ip, hostname=f"pc-{number}", note="somebody's own")
+            lab.server.add_address(large.subnet_id, ip, hostname=f"pc-{number}", note="not ours")
         backend = lab.backend(large)
         made = await backend.reserve(owner(), large)
         received = Received(lab)

@@ -1,4 +1,4 @@
-"""Reservations as rows of phpIPAM: made, found, given back; what people made or edited is left alone."""
+"""Reservations as rows of phpIPAM: created, found, released; rows of others and edited rows are left alone."""
 
 import asyncio
 from datetime import timedelta
@@ -10,9 +10,9 @@ import pytest
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX
 from overlay_net.model.errors import Exhausted
 from overlay_net.model.ipam import Reservation
-from tests.component.phpipam_support import bench, mark, owner, pool
+from tests.component.phpipam_support import bench, owner, owner_tag, pool
 
-WANTED = ip_address("192.168.100.50")
+REQUESTED = ip_address("192.168.100.50")
 
 
 def reservation(record: int, address: str = "192.168.100.50/24", node: str = "worker-1") -> Reservation:
@@ -22,31 +22,31 @@ def reservation(record: int, address: str = "192.168.100.50/24", node: str = "wo
 # --- Any free address --------------------------------------------------------------------------------------------
 
 
-async def test_a_row_carries_what_people_and_we_need_to_know_it_again() -> None:
+async def test_new_row_has_hostname_description_and_owner_tag() -> None:
     async with bench() as lab:
         made = await lab.backend().reserve(owner(), lab.pool())
         (row,) = lab.rows()
         assert (row["hostname"], row["tag"], row["ip"]) == ("worker-1", 2, "192.168.100.2")
-        assert row["note"] == mark()
+        assert row["note"] == owner_tag()
         assert "Kubernetes" in row["description"]
         assert made == Reservation(ip_interface("192.168.100.2/24"), "pool-1", owner(), f"{RECORD_PREFIX}{row['id']}")
 
 
-async def test_a_reservation_costs_two_calls() -> None:
+async def test_reservation_costs_two_calls() -> None:
     async with bench() as lab:
         backend = lab.backend()
         assert await backend.find(owner(), None) == ()
-        asked = lab.asked()
+        calls = lab.call_count()
         await backend.reserve(owner(), lab.pool())
-        assert lab.asked() == asked + 2
+        assert lab.call_count() == calls + 2
 
 
 @pytest.mark.parametrize(
     ("lock", "duplicates"),
     [("file", False), ("off", False), ("off", True)],
-    ids=["with the write lock", "without it, racing", "as old versions, which give an address twice"],
+    ids=["with the write lock", "without the write lock", "old version that allocates an address twice"],
 )
-async def test_many_nodes_at_once_get_an_address_each_and_leave_no_row_behind(lock: str, duplicates: bool) -> None:
+async def test_concurrent_nodes_get_one_address_and_one_row_each(lock: str, duplicates: bool) -> None:
     async with bench(lock=lock) as lab:
         lab.server.faults.duplicates = duplicates
         backend, owners = lab.backend(), [owner(f"worker-{number}") for number in range(8)]
@@ -58,21 +58,21 @@ async def test_many_nodes_at_once_get_an_address_each_and_leave_no_row_behind(lo
             assert await backend.find(one, None) == (each,)
 
 
-async def test_two_clusters_at_once_on_an_old_server_get_an_address_each() -> None:
+async def test_two_clusters_on_an_old_server_get_different_addresses() -> None:
     async with bench(lock="off") as lab:
         lab.server.faults.duplicates = True
-        ours, theirs = lab.backend(), lab.backend(cluster="cluster-b")
+        first, second = lab.backend(), lab.backend(cluster="cluster-b")
         for number in range(10):
             node = f"worker-{number}"
             one, other = await asyncio.gather(
-                ours.reserve(owner(node), lab.pool()), theirs.reserve(owner(node, cluster="cluster-b"), lab.pool())
+                first.reserve(owner(node), lab.pool()), second.reserve(owner(node, cluster="cluster-b"), lab.pool())
             )
             assert one.address != other.address
         assert len(lab.rows()) == 20
 
 
-async def test_an_address_that_another_node_uses_without_a_row_is_not_handed_out() -> None:
-    """Somebody removed the row of a node that is alive."""
+async def test_address_in_use_without_a_row_is_not_allocated() -> None:
+    """The row of a running node was deleted by hand."""
     async with bench() as lab:
         in_use = {ip_address("192.168.100.2"), ip_address("192.168.100.3")}
         backend = lab.backend(used_by_others=lambda node, address: address in in_use)
@@ -81,7 +81,7 @@ async def test_an_address_that_another_node_uses_without_a_row_is_not_handed_out
         assert len(lab.rows()) == 2
 
 
-async def test_excluded_addresses_are_not_handed_out() -> None:
+async def test_excluded_addresses_are_not_allocated() -> None:
     async with bench() as lab:
         subject = lab.pool(exclude=["192.168.100.2-192.168.100.9"])
         made = await lab.backend(subject).reserve(owner(), subject)
@@ -89,7 +89,7 @@ async def test_excluded_addresses_are_not_handed_out() -> None:
         assert len(lab.rows()) == 1
 
 
-async def test_nodes_that_choose_their_address_at_the_same_time_choose_different_ones() -> None:
+async def test_concurrently_chosen_addresses_differ() -> None:
     async with bench() as lab:
         subject = lab.pool(exclude=["192.168.100.2"])
         backend, owners = lab.backend(subject), [owner(f"worker-{number}") for number in range(12)]
@@ -101,18 +101,18 @@ async def test_nodes_that_choose_their_address_at_the_same_time_choose_different
 # --- Finding -----------------------------------------------------------------------------------------------------
 
 
-async def test_of_rows_with_one_host_name_only_ours_is_found_wherever_it_stands_in_the_answer() -> None:
+async def test_only_our_row_is_found_among_rows_with_the_same_hostname() -> None:
     async with bench() as lab:
-        for last, note in ((60, "by hand"), (61, mark(cluster="cluster-b"))):
+        for last, note in ((60, "by hand"), (61, owner_tag(cluster="cluster-b"))):
             lab.server.add_address(lab.subnet, f"192.168.100.{last}", hostname="worker-1", note=note)
         backend = lab.backend()
-        made = await backend.reserve(owner(), lab.pool(), WANTED)
+        made = await backend.reserve(owner(), lab.pool(), REQUESTED)
         for last in (62, 63):
             lab.server.add_address(lab.subnet, f"192.168.100.{last}", hostname="worker-1")
         assert await backend.find(owner(), None) == (made,)
 
 
-async def test_a_row_whose_host_name_somebody_changed_is_found_by_its_address_and_the_change_is_told() -> None:
+async def test_row_with_a_changed_hostname_is_found_by_address_and_reported() -> None:
     async with bench() as lab:
         backend = lab.backend()
         made = await backend.reserve(owner(), lab.pool())
@@ -125,7 +125,7 @@ async def test_a_row_whose_host_name_somebody_changed_is_found_by_its_address_an
 
 
 @pytest.mark.parametrize("name", ["Worker-1", "WORKER-1"])
-async def test_a_host_name_in_other_letters_is_no_change(name: str) -> None:
+async def test_hostname_in_different_case_is_not_a_change(name: str) -> None:
     async with bench() as lab:
         backend = lab.backend()
         await backend.reserve(owner(), lab.pool())
@@ -134,22 +134,22 @@ async def test_a_host_name_in_other_letters_is_no_change(name: str) -> None:
         assert found.edited == ""
 
 
-async def test_of_two_rows_with_one_address_the_younger_is_found_as_contested() -> None:
-    """As an old server gives it out, to a controller that died before it saw that."""
+async def test_newer_of_two_rows_with_one_address_is_found_as_double_assigned() -> None:
+    """An old server allocated it twice to a controller that ended before it could notice."""
     async with bench() as lab:
         lab.server.faults.duplicates = True
         for node in ("worker-1", "worker-2"):
-            lab.server.add_address(lab.subnet, "192.168.100.2", hostname=node, note=mark(node))
+            lab.server.add_address(lab.subnet, "192.168.100.2", hostname=node, note=owner_tag(node))
         backend = lab.backend()
         for node, double_assigned in (("worker-1", False), ("worker-2", True)):
             (found,) = await backend.find(owner(node), None)
             assert found.double_assigned == double_assigned
 
 
-# --- Giving back -------------------------------------------------------------------------------------------------
+# --- Release -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_row_is_given_back_once_and_by_its_id_only() -> None:
+async def test_release_deletes_exactly_one_row_by_its_id() -> None:
     async with bench() as lab:
         backend = lab.backend()
         made = await backend.reserve(owner(), lab.pool())
@@ -162,13 +162,13 @@ async def test_a_row_is_given_back_once_and_by_its_id_only() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"note": "now Bob's"}, id="the mark is gone"),
+        pytest.param({"note": "now Bob's"}, id="the owner tag was removed"),
         pytest.param({"note": None}, id="the note was emptied"),
-        pytest.param({"note": mark("worker-2")}, id="it is another node's now"),
-        pytest.param({"note": mark(cluster="cluster-b")}, id="it is another cluster's now"),
+        pytest.param({"note": owner_tag("worker-2")}, id="it belongs to another node"),
+        pytest.param({"note": owner_tag(cluster="cluster-b")}, id="it belongs to another cluster"),
     ],
 )
-async def test_a_row_that_is_no_longer_ours_is_left_alone(change: dict[str, Any]) -> None:
+async def test_row_without_our_owner_tag_is_not_deleted(change: dict[str, Any]) -> None:
     async with bench() as lab:
         backend = lab.backend()
         made = await backend.reserve(owner(), lab.pool())
@@ -178,15 +178,15 @@ async def test_a_row_that_is_no_longer_ours_is_left_alone(change: dict[str, Any]
         assert lab.rows() == before
 
 
-async def test_a_row_whose_id_has_another_address_now_is_left_alone() -> None:
-    """A restored database gives ids anew."""
+async def test_row_whose_id_has_a_different_address_is_not_deleted() -> None:
+    """A restored database reuses ids."""
     async with bench() as lab:
-        record = lab.server.add_address(lab.subnet, "192.168.100.77", hostname="worker-1", note=mark())
+        record = lab.server.add_address(lab.subnet, "192.168.100.77", hostname="worker-1", note=owner_tag())
         await lab.backend().release(reservation(record))
         assert [row["ip"] for row in lab.rows()] == ["192.168.100.77"]
 
 
-async def test_a_row_that_somebody_removed_at_the_same_moment_is_no_error() -> None:
+async def test_concurrently_deleted_row_is_not_an_error() -> None:
     async with bench(lock="off") as lab:
         backend = lab.backend()
         made = await backend.reserve(owner(), lab.pool())
@@ -195,19 +195,19 @@ async def test_a_row_that_somebody_removed_at_the_same_moment_is_no_error() -> N
         assert lab.breaker.error is None
 
 
-# --- The mark in a custom field, and lastSeen --------------------------------------------------------------------
+# --- Custom owner tag field, and lastSeen ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("nest", [False, True], ids=["flat", "nested"])
-async def test_the_mark_may_stand_in_a_custom_field_and_the_note_is_left_to_people(nest: bool) -> None:
+async def test_owner_tag_in_a_custom_field_leaves_the_note_unchanged(nest: bool) -> None:
     async with bench(nest=nest) as lab:
         lab.server.add_custom_field("custom_owner")
         lab.server.add_custom_field("custom_rack")
-        lab.server.add_address(lab.subnet, "192.168.100.60", hostname="worker-1", note=mark())
+        lab.server.add_address(lab.subnet, "192.168.100.60", hostname="worker-1", note=owner_tag())
         backend = lab.backend(owner_tag_field="custom_owner")
         made = await backend.reserve(owner(), lab.pool())
         (row,) = (row for row in lab.rows() if row["ip"] == "192.168.100.2")
-        assert (row["custom_owner"], row["note"]) == (mark(), None)
+        assert (row["custom_owner"], row["note"]) == (owner_tag(), None)
         assert await backend.find(owner(), None) == (made,)
         assert (await backend.inventory((lab.pool(),))).reservations == (made,)
         again = await backend.reserve(owner(uid="uid-2"), lab.pool(), made.address.ip)
@@ -216,7 +216,7 @@ async def test_the_mark_may_stand_in_a_custom_field_and_the_note_is_left_to_peop
         assert [row["ip"] for row in lab.rows()] == ["192.168.100.60"]
 
 
-async def test_addresses_in_use_are_seen_and_keep_their_tag() -> None:
+async def test_last_seen_of_addresses_in_use_is_refreshed_and_the_tag_kept() -> None:
     async with bench() as lab:
         backend = lab.backend(touch=timedelta(days=1))
         await backend.reserve(owner(), lab.pool())
@@ -226,14 +226,14 @@ async def test_addresses_in_use_are_seen_and_keep_their_tag() -> None:
         await backend.inventory((lab.pool(),))
         ours, printer = lab.rows()
         assert ours["lastSeen"] > "2020"
-        assert (ours["tag"], ours["note"]) == (4, mark())
+        assert (ours["tag"], ours["note"]) == (4, owner_tag())
         assert printer["lastSeen"] == never
-        asked = lab.server.calls["PATCH addresses"]
+        calls = lab.server.calls["PATCH addresses"]
         await backend.inventory((lab.pool(),))
-        assert lab.server.calls["PATCH addresses"] == asked == 1
+        assert lab.server.calls["PATCH addresses"] == calls == 1
 
 
-async def test_a_pool_that_is_full_is_exhausted_until_an_address_comes_back() -> None:
+async def test_full_pool_is_exhausted_until_an_address_is_released() -> None:
     async with bench() as lab:
         small = lab.server.add_subnet(1, "10.0.0.0/30", "10.0.0.1")
         subject = pool(small, "10.0.0.0/30", "10.0.0.1")

@@ -1,4 +1,4 @@
-"""phpIPAM in trouble: each failure becomes one of our errors, the gate closes and opens, and no secret is ever told."""
+"""Outages of phpIPAM: translated errors, the circuit breaker, and no secret in any error or log."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ from tests.component.phpipam_support import (
     Bench,
     assert_nothing_secret,
     bench,
-    everything_logged,
+    capture_all_logs,
     owner,
 )
 
@@ -47,22 +47,20 @@ def api_off(server: Server) -> None:
 
 
 FAULTS = [
-    pytest.param(fault(html=1), True, id="502 with a page in HTML"),
-    pytest.param(backend_down, True, id="502 from the web server in front"),
-    pytest.param(fault(server_error=1), True, id="500 with nothing in it"),
+    pytest.param(fault(html=1), True, id="502 with an HTML page"),
+    pytest.param(backend_down, True, id="502 from the web server"),
+    pytest.param(fault(server_error=1), True, id="500 with an empty body"),
     pytest.param(database_down, True, id="the database is down"),
-    pytest.param(fault(lose_request=1), True, id="the connection is reset before anything is done"),
-    pytest.param(fault(hang=1), True, id="no answer at all"),
-    pytest.param(fault(blocked=True), False, id="locked out"),
-    pytest.param(api_off, False, id="the API is switched off"),
+    pytest.param(fault(lose_request=1), True, id="the connection is reset before the call is processed"),
+    pytest.param(fault(hang=1), True, id="no response"),
+    pytest.param(fault(blocked=True), False, id="the address is blocked"),
+    pytest.param(api_off, False, id="the API is disabled"),
 ]
 BREAKS = [pytest.param(each.values[0], id=each.id) for each in FAULTS]
 
 
-@pytest.mark.parametrize(("break_it", "perhaps_done"), FAULTS)
-async def test_each_failure_says_nothing_about_a_row_and_only_a_write_may_have_been_done(
-    break_it: Fault, perhaps_done: bool
-) -> None:
+@pytest.mark.parametrize(("break_it", "maybe_done"), FAULTS)
+async def test_failure_is_unavailable_and_for_a_write_a_lost_response(break_it: Fault, maybe_done: bool) -> None:
     async with bench(timeout=0.5) as lab:
         await lab.client.read_subnet(lab.subnet)
         break_it(lab.server)
@@ -71,10 +69,10 @@ async def test_each_failure_says_nothing_about_a_row_and_only_a_write_may_have_b
         assert not isinstance(read.value, CredentialsRefused)
         with pytest.raises(Unavailable) as write:
             await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
-        assert isinstance(write.value, ResponseLost) == perhaps_done
+        assert isinstance(write.value, ResponseLost) == maybe_done
 
 
-async def test_a_write_lock_that_was_waited_for_in_vain_is_a_failure_although_the_status_is_200() -> None:
+async def test_write_lock_time_out_with_status_200_is_a_failure() -> None:
     async with bench() as lab:
         await lab.client.read_subnet(lab.subnet)
         lab.server.faults.lock_timeout = 1
@@ -84,8 +82,8 @@ async def test_a_write_lock_that_was_waited_for_in_vain_is_a_failure_although_th
 
 
 @pytest.mark.parametrize("break_it", BREAKS)
-async def test_a_log_in_that_fails_keeps_nobody_waiting_once_phpipam_is_back(break_it: Fault) -> None:
-    """No row can appear from a reservation that was never sent."""
+async def test_failed_login_does_not_delay_reservations_after_recovery(break_it: Fault) -> None:
+    """The reservation was never sent, so no row can appear from it."""
     async with bench(timeout=0.5) as lab:
         break_it(lab.server)
         backend = lab.backend()
@@ -99,7 +97,7 @@ async def test_a_log_in_that_fails_keeps_nobody_waiting_once_phpipam_is_back(bre
         assert [row["ip"] for row in lab.rows()] == [str(made.address.ip)]
 
 
-async def test_a_server_that_is_not_there_is_unavailable_and_nothing_was_asked() -> None:
+async def test_unreachable_server_is_unavailable_and_no_request_was_sent() -> None:
     async with bench(url="http://127.0.0.1:9") as lab:
         with pytest.raises(Unavailable, match="phpIPAM is unreachable") as refused:
             await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
@@ -108,10 +106,10 @@ async def test_a_server_that_is_not_there_is_unavailable_and_nothing_was_asked()
 
 @asynccontextmanager
 async def another_server(answer: Callable[[web.Request], web.Response]) -> AsyncIterator[tuple[str, list[str]]]:
-    asked: list[str] = []
+    requested_paths: list[str] = []
 
     async def handle(request: web.Request) -> web.Response:
-        asked.append(request.path)
+        requested_paths.append(request.path)
         return answer(request)
 
     app = web.Application()
@@ -121,21 +119,21 @@ async def another_server(answer: Callable[[web.Request], web.Response]) -> Async
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}", asked
+        yield f"http://{host}:{port}", requested_paths
     finally:
         await runner.cleanup()
 
 
-async def test_a_redirect_is_not_followed_with_our_password() -> None:
+async def test_redirect_is_not_followed() -> None:
     async with another_server(lambda _: web.Response()) as (trap, trapped):
 
         def redirect(request: web.Request) -> web.Response:
             return web.Response(status=302, headers={"Location": f"{trap}{request.path}"})
 
-        async with another_server(redirect) as (url, asked), bench(url=url) as lab:
+        async with another_server(redirect) as (url, requested_paths), bench(url=url) as lab:
             with pytest.raises(CredentialsRefused, match=r"redirect; set phpipam\.url"):
                 await lab.client.read_subnet(lab.subnet)
-            assert len(asked) == 1
+            assert len(requested_paths) == 1
             assert trapped == []
 
 
@@ -143,90 +141,90 @@ async def test_a_redirect_is_not_followed_with_our_password() -> None:
     "body",
     ["", "[]", "null", "7", '"text"', "{}", '{"success": true}', '{"success": true, "data": []}', "<html>"],
 )
-async def test_an_answer_that_phpipam_never_gives_is_a_failure_and_no_crash(body: str) -> None:
+async def test_malformed_response_is_a_failure(body: str) -> None:
     async with another_server(lambda _: web.Response(text=body)) as (url, _), bench(url=url) as lab:
         with pytest.raises(Unavailable):
             await lab.client.read_subnet(lab.subnet)
 
 
-# --- The gate ----------------------------------------------------------------------------------------------------
+# --- The circuit breaker -----------------------------------------------------------------------------------------
 
 
-async def failing(lab: Bench, number: int = 1) -> list[Unavailable]:
-    """What so many calls at the same time are told."""
+async def call_and_fail(lab: Bench, number: int = 1) -> list[Unavailable]:
+    """The errors of so many concurrent calls."""
     calls = (lab.client.read_subnet(lab.subnet) for _ in range(number))
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, Unavailable) for answer in answers)
     return [answer for answer in answers if isinstance(answer, Unavailable)]
 
 
-async def test_after_three_failures_in_a_row_callers_are_refused_at_once() -> None:
+async def test_breaker_opens_after_three_consecutive_failures() -> None:
     async with bench() as lab:
         await lab.client.read_subnet(lab.subnet)
         backend_down(lab.server)
         for _ in range(3):
-            await failing(lab)
-        asked = lab.asked()
-        told = await failing(lab, 100)
-        assert lab.asked() == asked
-        assert all("502" in str(error) and error.retry_after is not None for error in told)
+            await call_and_fail(lab)
+        calls = lab.call_count()
+        errors = await call_and_fail(lab, 100)
+        assert lab.call_count() == calls
+        assert all("502" in str(error) and error.retry_after is not None for error in errors)
 
 
-async def test_failures_that_are_not_in_a_row_close_nothing() -> None:
+async def test_breaker_stays_closed_when_failures_are_not_consecutive() -> None:
     async with bench() as lab:
         for _ in range(10):
             backend_down(lab.server)
-            await failing(lab)
-            await failing(lab)
+            await call_and_fail(lab)
+            await call_and_fail(lab)
             lab.server.backend_up = True
             await lab.client.read_subnet(lab.subnet)
         assert lab.breaker.error is None
 
 
-async def test_an_outage_is_probed_by_one_caller_at_a_time_after_growing_pauses_and_ends_by_itself() -> None:
+async def test_half_open_breaker_admits_one_call_after_growing_pauses_and_closes_on_success() -> None:
     async with bench() as lab:
         await lab.client.read_subnet(lab.subnet)
         backend_down(lab.server)
         for _ in range(3):
-            await failing(lab)
+            await call_and_fail(lab)
         pauses = []
         for _ in range(6):
-            pause = (await failing(lab))[0].retry_after
+            pause = (await call_and_fail(lab))[0].retry_after
             assert pause is not None
             pauses.append(pause)
             lab.clock.forward(pause)
-            asked = lab.asked()
-            await failing(lab, 30)
-            assert lab.asked() == asked + 1
+            calls = lab.call_count()
+            await call_and_fail(lab, 30)
+            assert lab.call_count() == calls + 1
         assert pauses == sorted(pauses)
         assert pauses[-1] > 4 * pauses[0]
         for _ in range(20):
             lab.clock.forward(31)
-            await failing(lab)
-        assert ((await failing(lab))[0].retry_after or 0) <= 30
+            await call_and_fail(lab)
+        assert ((await call_and_fail(lab))[0].retry_after or 0) <= 30
         lab.server.backend_up = True
         lab.clock.forward(31)
-        assert lab.reopened == []
+        assert lab.recoveries == []
         assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
-        assert lab.reopened == [lab.clock()]
+        assert lab.recoveries == [lab.clock()]
         assert lab.breaker.error is None
 
 
-async def test_callers_that_queue_behind_a_dead_server_are_told_without_asking_it() -> None:
+async def test_queued_calls_fail_without_a_request_once_the_breaker_opens() -> None:
     async with bench(timeout=0.5, concurrency=4) as lab:
         await lab.client.read_subnet(lab.subnet)
         lab.server.faults.hang = 1
-        asked = lab.asked()
-        await failing(lab, 60)
-        # Four were under way, and two more may follow before the third failure.
-        assert lab.asked() <= asked + 6
+        calls = lab.call_count()
+        await call_and_fail(lab, 60)
+        # Four were in flight, and two more may start before the third failure.
+        assert lab.call_count() <= calls + 6
 
 
 # --- Secrets -----------------------------------------------------------------------------------------------------
 
 
-async def test_no_password_and_no_token_is_in_any_error_or_log(caplog: pytest.LogCaptureFixture) -> None:
-    everything_logged(caplog)
+async def test_errors_and_logs_contain_no_password_or_token(caplog: pytest.LogCaptureFixture) -> None:
+    capture_all_logs(caplog)
     errors: list[BaseException] = []
     tokens: set[str] = set()
     basic = "b3BlcmF0b3I6cGFzcy1Xb3J0LTdmM2E="
@@ -250,9 +248,9 @@ async def test_no_password_and_no_token_is_in_any_error_or_log(caplog: pytest.Lo
             except OverlayNetError as error:
                 errors.append(error)
     async with bench(url="http://127.0.0.1:9") as lab:
-        errors += await failing(lab)
+        errors += await call_and_fail(lab)
     async with bench(secret=Secret(USER, PASSWORD + "x")) as lab:
-        errors += await failing(lab, 3)
+        errors += await call_and_fail(lab, 3)
     assert len(errors) > 80
     assert caplog.records
     assert_nothing_secret(caplog, errors, {PASSWORD, basic, *tokens})

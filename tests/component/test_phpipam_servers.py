@@ -1,4 +1,4 @@
-"""The servers that people have: apps that are set up wrong, other versions, numbers as text, proxies in between."""
+"""Servers as they are in use: misconfigured apps, other versions, numbers as text, proxy settings."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from overlay_net.model.errors import CredentialsRefused, NotFound, OverlayNetErr
 from tests.component.phpipam_support import APP, bench, owner
 
 
-async def test_an_app_that_may_only_read_says_so_and_nobody_logs_in_again() -> None:
+async def test_read_only_app_is_reported_without_another_login() -> None:
     async with bench(permission=1) as lab:
         await lab.client.read_subnet(lab.subnet)
         for _ in range(5):
@@ -23,22 +23,22 @@ async def test_an_app_that_may_only_read_says_so_and_nobody_logs_in_again() -> N
 @pytest.mark.parametrize(
     ("app", "settings", "named"),
     [
-        pytest.param("overlayy", {}, "app_id", id="an app id that phpIPAM does not have"),
-        pytest.param(APP, {"permission": 0}, "app is disabled", id="an app that is disabled"),
-        pytest.param(APP, {"security": "ssl_token"}, "https", id="http where the app demands https"),
+        pytest.param("overlayy", {}, "app_id", id="an unknown app id"),
+        pytest.param(APP, {"permission": 0}, "app is disabled", id="a disabled app"),
+        pytest.param(APP, {"security": "ssl_token"}, "https", id="http for an app that requires https"),
     ],
 )
-async def test_an_app_that_lets_nobody_in_is_refused_with_what_to_set(
+async def test_unusable_app_is_reported_with_the_fix_and_called_once(
     app: str, settings: dict[str, Any], named: str
 ) -> None:
     async with bench(app=app, **settings) as lab:
         with pytest.raises(CredentialsRefused, match=named):
             await lab.client.read_subnet(lab.subnet)
-        asked = lab.asked()
+        calls = lab.call_count()
         for _ in range(20):
             with pytest.raises(CredentialsRefused):
                 await lab.client.read_subnet(lab.subnet)
-        assert lab.asked() == asked == 1
+        assert lab.call_count() == calls == 1
 
 
 # --- Servers of other versions -----------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ async def test_an_app_that_lets_nobody_in_is_refused_with_what_to_set(
 
 @pytest.mark.parametrize("version", ["1.4", "1.7.4", "1.8.2"])
 @pytest.mark.parametrize("stringify", [False, True], ids=["numbers", "numbers as text"])
-async def test_a_life_of_an_address_on_every_version(version: str, stringify: bool) -> None:
+async def test_address_life_cycle_on_every_version(version: str, stringify: bool) -> None:
     async with bench(version=version) as lab:
         lab.server.stringify = lab.server.stringify or stringify
         backend = lab.backend()
@@ -62,13 +62,13 @@ async def test_a_life_of_an_address_on_every_version(version: str, stringify: bo
 
 
 @pytest.mark.parametrize("version", ["1.4", "1.8.2"])
-async def test_a_list_of_nothing_is_empty_but_an_unknown_subnet_is_an_error(version: str) -> None:
+async def test_empty_lists_are_empty_but_an_unknown_subnet_is_an_error(version: str) -> None:
     async with bench(version=version) as lab:
         bare = lab.server.add_subnet(1, "10.9.0.0/24")
         assert await lab.client.list_rows(bare) == []
         query = {"filter_by": "note", "filter_value": "nothing", "filter_match": "partial"}
         assert await lab.client.list_rows(lab.subnet, query) == []
-        assert await lab.client.search_hostname("nobody") == []
+        assert await lab.client.search_hostname("unknown") == []
         assert await lab.client.search_address("192.168.100.77") == []
         assert await lab.client.list_children(lab.subnet) == []
         with pytest.raises(NotFound):
@@ -78,11 +78,9 @@ async def test_a_list_of_nothing_is_empty_but_an_unknown_subnet_is_an_error(vers
         assert lab.breaker.error is None
 
 
-async def test_proxies_and_netrc_of_the_environment_are_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_proxy_variables_and_netrc_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login somebody password else\ndefault login somebody password else\n")
+    netrc.write_text("machine 127.0.0.1 login other password other\ndefault login other password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Every kind of subnet that a pool may name: what is handed out from it, and what a person is told."""
+"""Every kind of subnet that a pool may name: which addresses are allocated, and what is reported."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -8,11 +8,11 @@ import pytest
 from overlay_net.model.errors import Exhausted, PoolUnusable, Refused
 from overlay_net.model.ipam import PoolUsage
 from overlay_net.model.pool import Pool
-from tests.component.phpipam_support import CIDR, GATEWAY, Bench, bench, fresh_pool, mark, owner, pool
+from tests.component.phpipam_support import CIDR, GATEWAY, Bench, bench, fresh_pool, owner, owner_tag, pool
 
 
 async def every_address(lab: Bench, subject: Pool) -> list[str]:
-    """What nodes get until there is none; no row but theirs is left."""
+    """The addresses that nodes get until the subnet is exhausted; asserts that no other rows remain."""
     backend, addresses = lab.backend(subject), list[str]()
     for number in range(20):
         try:
@@ -40,7 +40,7 @@ async def every_address(lab: Bench, subject: Pool) -> list[str]:
         pytest.param("10.0.0.0/29", "10.0.0.1", {"is_full": True, "is_pool": True}, [], id="marked as full and pool"),
     ],
 )
-async def test_network_broadcast_and_gateway_are_never_handed_out(
+async def test_network_broadcast_and_gateway_are_never_allocated(
     cidr: str, gateway: str, settings: dict[str, Any], addresses: list[int]
 ) -> None:
     async with bench() as lab:
@@ -49,16 +49,14 @@ async def test_network_broadcast_and_gateway_are_never_handed_out(
 
 
 @pytest.mark.parametrize("version", ["1.4", "1.8.2"])
-@pytest.mark.parametrize("marked", [False, True], ids=["no gateway marked", "another one was never marked"])
-async def test_the_pools_own_gateway_is_used_where_none_is_marked_and_never_handed_out(
-    version: str, marked: bool
-) -> None:
+@pytest.mark.parametrize("marked", [False, True], ids=["no gateway marked", "a router without gateway mark"])
+async def test_spec_gateway_is_used_and_not_allocated_when_phpipam_marks_none(version: str, marked: bool) -> None:
     async with bench(version=version) as lab:
         subnet = lab.server.add_subnet(1, "10.0.0.0/29")
         if marked:
             lab.server.add_address(subnet, "10.0.0.2", hostname="router", is_gateway=0)
         if version != "1.4":
-            # How 1.4 gives the usage was never recorded.
+            # The usage response of 1.4 was never recorded.
             facts = await lab.backend().inspect_pool(fresh_pool(subnet, "10.0.0.1"))
             assert (str(facts.cidr), str(facts.gateway)) == ("10.0.0.0/29", "10.0.0.1")
         own = pool(subnet, "10.0.0.0/29", "10.0.0.1")
@@ -67,16 +65,16 @@ async def test_the_pools_own_gateway_is_used_where_none_is_marked_and_never_hand
         assert "10.0.0.1" not in {row["ip"] for row in lab.rows(subnet)}
 
 
-async def test_a_marked_gateway_wins_over_that_of_the_pool() -> None:
+async def test_marked_gateway_takes_precedence_over_spec_gateway() -> None:
     async with bench() as lab:
         facts = await lab.backend().inspect_pool(fresh_pool(lab.subnet, "192.168.100.254"))
         assert str(facts.gateway) == GATEWAY
 
 
-# --- What a pool is told -----------------------------------------------------------------------------------------
+# --- Reported facts and problems ---------------------------------------------------------------------------------
 
 
-async def test_an_ordinary_subnet_is_looked_at_with_its_gateway_and_usage() -> None:
+async def test_subnet_facts_include_gateway_and_usage() -> None:
     async with bench() as lab:
         backend = lab.backend()
         await backend.reserve(owner(), lab.pool())
@@ -85,7 +83,7 @@ async def test_an_ordinary_subnet_is_looked_at_with_its_gateway_and_usage() -> N
         assert facts.usage == PoolUsage(used=2, free=252, total=254)
 
 
-async def test_a_subnet_that_somebody_marked_as_full_is_closed_but_a_wanted_address_is_still_recorded() -> None:
+async def test_subnet_marked_as_full_allocates_only_requested_addresses() -> None:
     async with bench() as lab:
         subnet = lab.server.add_subnet(1, "10.0.0.0/24", "10.0.0.1", "closed one", is_full=True)
         subject = pool(subnet, "10.0.0.0/24", "10.0.0.1")
@@ -100,7 +98,7 @@ async def test_a_subnet_that_somebody_marked_as_full_is_closed_but_a_wanted_addr
         assert [row["ip"] for row in lab.rows(subnet)] == [str(made.address.ip)] == ["10.0.0.9"]
 
 
-async def test_a_full_subnet_has_none_free() -> None:
+async def test_full_subnet_has_no_free_address() -> None:
     async with bench() as lab:
         subnet = lab.server.add_subnet(1, "10.0.0.0/30", "10.0.0.1")
         subject = pool(subnet, "10.0.0.0/30", "10.0.0.1")
@@ -134,12 +132,12 @@ def no_gateway(lab: Bench) -> int:
     ("make", "reason", "words"),
     [
         pytest.param(folder, "Folder", "folder", id="a folder"),
-        pytest.param(unknown, "UnknownSubnet", "no subnet 999", id="an id that phpIPAM does not have"),
+        pytest.param(unknown, "UnknownSubnet", "no subnet 999", id="an unknown id"),
         pytest.param(parent, "HasSubnets", "all of it.*divided into 1", id="a parent of other subnets"),
         pytest.param(no_gateway, "NoGateway", r"bare.*spec\.gateway", id="no gateway anywhere"),
     ],
 )
-async def test_a_pool_from_which_nothing_can_come_says_what_to_change(make: Any, reason: str, words: str) -> None:
+async def test_unusable_subnet_is_reported_with_the_fix(make: Any, reason: str, words: str) -> None:
     async with bench() as lab:
         with pytest.raises(PoolUnusable, match=words) as unusable:
             await lab.backend().inspect_pool(fresh_pool(make(lab)))
@@ -151,11 +149,11 @@ async def test_a_pool_from_which_nothing_can_come_says_what_to_change(make: Any,
     ("make", "error"),
     [
         pytest.param(folder, Exhausted, id="a folder"),
-        pytest.param(unknown, Refused, id="an id that phpIPAM does not have"),
+        pytest.param(unknown, Refused, id="an unknown id"),
         pytest.param(parent, Exhausted, id="a parent of other subnets"),
     ],
 )
-async def test_a_subnet_that_changed_after_it_was_looked_at_gives_nothing(make: Any, error: type[Exception]) -> None:
+async def test_subnet_that_has_become_unusable_allocates_nothing(make: Any, error: type[Exception]) -> None:
     async with bench() as lab:
         subnet = make(lab)
         before = lab.rows(subnet) if subnet != 999 else []
@@ -164,14 +162,14 @@ async def test_a_subnet_that_changed_after_it_was_looked_at_gives_nothing(make: 
         assert lab.rows(subnet) == before
 
 
-async def test_a_gateway_outside_the_subnet_is_refused() -> None:
+async def test_spec_gateway_outside_the_subnet_is_rejected() -> None:
     async with bench() as lab:
         subnet = no_gateway(lab)
         with pytest.raises(PoolUnusable, match=r"10\.9\.9\.9 is not an address of"):
             await lab.backend().inspect_pool(fresh_pool(subnet, "10.9.9.9"))
 
 
-async def test_an_app_that_may_only_read_shows_the_pool_and_reserves_nothing() -> None:
+async def test_read_only_app_reads_facts_but_reserves_nothing() -> None:
     async with bench(permission=1) as lab:
         assert str((await lab.backend().inspect_pool(lab.pool())).cidr) == CIDR
         with pytest.raises(Refused, match="read-only"):
@@ -181,7 +179,7 @@ async def test_an_app_that_may_only_read_shows_the_pool_and_reserves_nothing() -
 # --- IPv6 --------------------------------------------------------------------------------------------------------
 
 
-async def test_of_ipv6_the_anycast_address_is_never_handed_out_and_counts_are_exact() -> None:
+async def test_ipv6_anycast_address_is_never_allocated_and_usage_is_exact() -> None:
     async with bench() as lab:
         cidr, gateway = "2001:db8:100::/64", "2001:db8:100::1"
         subnet = lab.server.add_subnet(1, cidr, gateway)
@@ -197,7 +195,7 @@ async def test_of_ipv6_the_anycast_address_is_never_handed_out_and_counts_are_ex
         assert len(lab.rows(subnet)) == 2
 
 
-async def test_of_a_small_ipv6_subnet_all_others_are_handed_out() -> None:
+async def test_all_usable_addresses_of_a_small_ipv6_subnet_are_allocated() -> None:
     async with bench() as lab:
         cidr, gateway = "2001:db8:100::/126", "2001:db8:100::1"
         subnet = lab.server.add_subnet(1, cidr, gateway)
@@ -208,7 +206,7 @@ async def test_of_a_small_ipv6_subnet_all_others_are_handed_out() -> None:
 
 
 @pytest.mark.parametrize("place", ["section", "vrf", "parent"])
-async def test_the_same_address_in_another_subnet_is_somebody_elses(place: str) -> None:
+async def test_row_of_the_same_address_in_another_subnet_is_not_ours(place: str) -> None:
     async with bench() as lab:
         match place:
             case "section":
@@ -218,8 +216,8 @@ async def test_the_same_address_in_another_subnet_is_somebody_elses(place: str) 
             case _:
                 other = lab.server.add_subnet(1, "192.168.0.0/16")
                 lab.server.subnets[lab.subnet]["masterSubnetId"] = other
-        # A lower and a higher id than ours; one of them looks like this node's, but is another cluster's.
-        lab.server.add_address(other, "192.168.100.2", hostname="worker-1", note=mark(cluster="cluster-b"))
+        # Rows with a lower and a higher id than ours; one has this node's name, but belongs to another cluster.
+        lab.server.add_address(other, "192.168.100.2", hostname="worker-1", note=owner_tag(cluster="cluster-b"))
         backend = lab.backend()
         made = await backend.reserve(owner(), lab.pool())
         assert str(made.address.ip) == "192.168.100.2"

@@ -1,4 +1,4 @@
-"""phpIPAM over TLS: whose certificate is trusted, and an app with a static code instead of a log-in."""
+"""phpIPAM over TLS: trusted certificates, and an app with a static code instead of a login."""
 
 import ssl
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from lab.cluster.pki import Authority
 from overlay_net.adapters.phpipam import Secret, connect_phpipam
 from overlay_net.model.errors import ConfigurationError, CredentialsRefused, Unavailable
-from tests.component.phpipam_support import CODE, assert_nothing_secret, bench, everything_logged, owner
+from tests.component.phpipam_support import CODE, assert_nothing_secret, bench, capture_all_logs, owner
 
 WITH_CODE: dict[str, Any] = {"security": "ssl_code", "code": CODE}
 
@@ -33,7 +33,7 @@ def authority(tmp_path: Path) -> Authority:
         pytest.param({"security": "ssl_token"}, {}, 1, id="user and password"),
     ],
 )
-async def test_an_address_is_reserved_over_tls(
+async def test_address_is_reserved_over_tls(
     authority: Authority, settings: dict[str, Any], secret: dict[str, Any], logins: int
 ) -> None:
     tls = served_as(authority, "127.0.0.1")
@@ -44,38 +44,38 @@ async def test_an_address_is_reserved_over_tls(
         assert lab.server.calls["POST user"] == logins
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_named_and_the_code_is_not_sent(
+async def test_untrusted_certificate_is_reported_and_the_code_is_not_sent(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    everything_logged(caplog)
+    capture_all_logs(caplog)
     others = Authority.create(tmp_path / "others")
     tls = served_as(authority, "127.0.0.1")
     async with bench(tls=tls, ca_file=others.certificate, secret=Secret(code=CODE), **WITH_CODE) as lab:
         with pytest.raises(Unavailable, match="certificate") as refused:
             await lab.client.read_subnet(lab.subnet)
-        assert lab.asked() == 0
+        assert lab.call_count() == 0
         assert_nothing_secret(caplog, [refused.value], [CODE])
 
 
-async def test_a_certificate_of_another_host_is_refused(authority: Authority) -> None:
+async def test_certificate_of_another_host_is_rejected(authority: Authority) -> None:
     tls = served_as(authority, "phpipam.example.com")
     async with bench(tls=tls, ca_file=authority.certificate, secret=Secret(code=CODE), **WITH_CODE) as lab:
         with pytest.raises(Unavailable, match="certificate"):
             await lab.client.read_subnet(lab.subnet)
-        assert lab.asked() == 0
+        assert lab.call_count() == 0
 
 
-async def test_without_verification_any_certificate_will_do(authority: Authority) -> None:
+async def test_any_certificate_is_accepted_without_verification(authority: Authority) -> None:
     tls = served_as(authority, "phpipam.example.com")
     async with bench(tls=tls, insecure=True, secret=Secret(code=CODE), **WITH_CODE) as lab:
         assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
 
 
-@pytest.mark.parametrize("other", [False, True], ids=["a code of no app", "the code of another app"])
-async def test_a_wrong_code_is_refused_once_and_not_told(
+@pytest.mark.parametrize("other", [False, True], ids=["an unknown code", "the code of another app"])
+async def test_wrong_code_is_sent_once_and_not_logged(
     authority: Authority, caplog: pytest.LogCaptureFixture, other: bool
 ) -> None:
-    everything_logged(caplog)
+    capture_all_logs(caplog)
     wrong = "Wrong-" + CODE[6:]
     tls = served_as(authority, "127.0.0.1")
     async with bench(tls=tls, ca_file=authority.certificate, secret=Secret(code=wrong), **WITH_CODE) as lab:
@@ -86,12 +86,12 @@ async def test_a_wrong_code_is_refused_once_and_not_told(
         for _ in range(20):
             with pytest.raises(CredentialsRefused):
                 await lab.client.read_subnet(lab.subnet)
-        assert lab.asked() == 1
+        assert lab.call_count() == 1
         assert_nothing_secret(caplog, [refused.value], [wrong, CODE])
 
 
-@pytest.mark.parametrize("content", [None, "no certificate"], ids=["no file", "a file of something else"])
-async def test_a_ca_file_that_holds_no_certificate_is_named(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["no file", "a file without certificates"])
+async def test_unusable_ca_file_is_reported(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)

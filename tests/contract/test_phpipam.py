@@ -1,4 +1,4 @@
-"""phpIPAM's REST API: the simulator, and a real server where one is named, answer what was recorded."""
+"""phpIPAM's REST API: the simulator, and a real server if one is configured, give the recorded responses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,25 +8,25 @@ import aiohttp
 import pytest
 
 from lab.cluster.pki import Authority
-from tests.contract.phpipam.client import client_of, small_server
+from tests.contract.phpipam.client import connect, small_server
 from tests.contract.phpipam.real import Real, real_server, unportable
 from tests.contract.phpipam.recordings import ALL, LEFT_OUT, Recording, numbers, recordings
-from tests.contract.phpipam.replaying import replay_all
+from tests.contract.phpipam.replay import replay_all
 from tests.contract.phpipam.simulated import simulated
 
 RECORDINGS = recordings()
 REAL = Real.from_environment()
-NO_SERVER = pytest.mark.skip(reason="PHPIPAM_URL, _APP_ID, _USERNAME and _PASSWORD name no server")
+NO_SERVER = pytest.mark.skip(reason="PHPIPAM_URL, _APP_ID, _USERNAME and _PASSWORD are not set")
 
 
-def on_the_real_server(recording: Recording) -> object:
+def real_server_case(recording: Recording) -> object:
     reason = unportable(recording)
     marks = [pytest.mark.skip(reason=reason)] if reason else []
     return pytest.param("real", recording, id=f"real-{recording}", marks=marks)
 
 
 CASES = [pytest.param("simulator", each, id=f"simulator-{each}") for each in RECORDINGS] + (
-    [on_the_real_server(each) for each in RECORDINGS]
+    [real_server_case(each) for each in RECORDINGS]
     if REAL
     else [pytest.param("real", RECORDINGS[0], id="real", marks=NO_SERVER)]
 )
@@ -35,23 +35,23 @@ Differences = dict[int, list[str]]
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Differences]:
-    """The differences of a subject by number; each is replayed once, from the first recording to the last."""
+    """A function from a subject to its differences by number; each subject replays all recordings once, in order."""
     done: dict[str, Differences] = {}
     replays: dict[str, Callable[[], Awaitable[Differences]]] = {
         "simulator": lambda: replay_simulated(tmp_path_factory.mktemp("pki")),
         "real": replay_real,
     }
 
-    def of(subject: str) -> Differences:
+    def replay_once(subject: str) -> Differences:
         if subject not in done:
             with asyncio.Runner() as runner:
-                done[subject] = runner.run(_awaited(replays[subject]))
+                done[subject] = runner.run(_run(replays[subject]))
         return done[subject]
 
-    return of
+    return replay_once
 
 
-async def _awaited(replay: Callable[[], Awaitable[Differences]]) -> Differences:
+async def _run(replay: Callable[[], Awaitable[Differences]]) -> Differences:
     return await replay()
 
 
@@ -68,22 +68,22 @@ async def replay_real() -> Differences:
 
 
 @pytest.mark.parametrize(("subject", "recording"), CASES)
-def test_the_answer_is_the_recorded_one(
+def test_response_matches_the_recording(
     replayed: Callable[[str], Differences], subject: str, recording: Recording
 ) -> None:
     assert replayed(subject)[recording.number] == []
 
 
-def test_every_recording_is_replayed_or_left_out_for_a_reason() -> None:
+def test_every_recording_is_replayed_or_excluded_with_a_reason() -> None:
     covered = {recording.number for recording in RECORDINGS}
     left_out = set().union(*map(numbers, LEFT_OUT))
     assert not covered & left_out
     assert covered | left_out == numbers(ALL)
 
 
-async def test_a_lost_answer_leaves_its_row() -> None:
+async def test_lost_response_leaves_its_row() -> None:
     server = small_server()
-    async with client_of(server) as client:
+    async with connect(server) as client:
         server.faults.lose_response = 1
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.claim("lost")
@@ -93,12 +93,12 @@ async def test_a_lost_answer_leaves_its_row() -> None:
         assert found.envelope["data"][0]["ip"] == "192.168.100.2"
 
 
-async def test_a_client_that_gives_up_leaves_its_row() -> None:
+async def test_client_time_out_leaves_its_row() -> None:
     server = small_server()
-    async with client_of(server) as client:
+    async with connect(server) as client:
         server.faults.hang = 1
         with pytest.raises(TimeoutError):
-            await client.claim("abandoned", patience=0.2)
+            await client.claim("abandoned", timeout=0.2)
         assert [row["hostname"] for row in server.rows(1)] == [None, "abandoned"]
 
 
@@ -111,20 +111,20 @@ async def test_a_client_that_gives_up_leaves_its_row() -> None:
         ("blocked", 500, "Your IP has been blocked for 5 minutes"),
     ],
 )
-async def test_a_refused_write_does_nothing(fault: str, status: int, text: str) -> None:
+async def test_refused_write_changes_nothing(fault: str, status: int, text: str) -> None:
     server = small_server()
-    async with client_of(server) as client:
+    async with connect(server) as client:
         setattr(server.faults, fault, True)
         reply = await client.claim("refused")
         assert (reply.status, text in reply.text) == (status, True)
         assert len(server.rows(1)) == 1
 
 
-async def test_a_lost_request_does_nothing_and_the_seed_says_which_are_lost() -> None:
+async def test_lost_request_changes_nothing_and_the_seed_determines_which_are_lost() -> None:
     outcomes = []
     for seed in (7, 7, 8):
         server = small_server(seed=seed)
-        async with client_of(server) as client:
+        async with connect(server) as client:
             server.faults.lose_request = 0.5
             done = []
             for number in range(20):
@@ -137,17 +137,17 @@ async def test_a_lost_request_does_nothing_and_the_seed_says_which_are_lost() ->
     assert outcomes[0] == outcomes[1] != outcomes[2]
 
 
-async def test_writes_that_wait_for_one_lock_all_succeed() -> None:
+async def test_all_writes_that_wait_for_one_lock_succeed() -> None:
     server = small_server()
-    async with client_of(server) as client:
+    async with connect(server) as client:
         replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
     assert [reply.status for reply in replies] == [201] * 16
     assert len({row["ip"] for row in server.rows(1)}) == 17
 
 
-async def test_without_a_lock_a_race_has_one_winner() -> None:
+async def test_race_without_a_lock_has_one_winner_per_address() -> None:
     server = small_server(lock="off")
-    async with client_of(server) as client:
+    async with connect(server) as client:
         replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
     lost = [reply for reply in replies if reply.status != 201]
     assert lost
@@ -157,30 +157,30 @@ async def test_without_a_lock_a_race_has_one_winner() -> None:
     assert len(ips) == len(set(ips)) == 17 - len(lost)
 
 
-async def test_an_old_version_gives_an_address_to_two() -> None:
+async def test_old_version_allocates_an_address_twice() -> None:
     server = small_server()
     server.faults.duplicates = True
-    async with client_of(server) as client:
+    async with connect(server) as client:
         replies = await asyncio.gather(*(client.claim(f"h{number}") for number in range(16)))
     assert [reply.status for reply in replies] == [201] * 16
     assert len({row["ip"] for row in server.rows(1)}) < len(server.rows(1)) == 17
 
 
-async def test_parallel_first_logins_without_a_lock_leave_one_token_that_works() -> None:
+async def test_parallel_first_logins_without_a_lock_leave_one_valid_token() -> None:
     server = small_server(lock="off")
-    async with client_of(server, login=False) as client:
+    async with connect(server, login=False) as client:
         tokens = {reply.envelope["data"]["token"] for reply in await asyncio.gather(*(client.login() for _ in "1234"))}
-        works = []
+        statuses = []
         for client.token in tokens:
-            works.append((await client.call("GET", "subnets/1/")).status)
+            statuses.append((await client.call("GET", "subnets/1/")).status)
     assert len(tokens) > 1
-    assert sorted(works) == [200] + [401] * (len(tokens) - 1)
+    assert sorted(statuses) == [200] + [401] * (len(tokens) - 1)
 
 
-async def test_the_twelfth_wrong_login_is_blocked_for_five_minutes() -> None:
+async def test_twelfth_failed_login_is_blocked_for_five_minutes() -> None:
     clock = [1000.0]
     server = small_server(now=lambda: clock[0])
-    async with client_of(server) as client:
+    async with connect(server) as client:
         answers = [(await client.login("wrong")).envelope["message"] for _ in range(13)]
         assert answers[:11] == ["Invalid username or password"] * 11
         assert all("blocked for 5 minutes" in answer for answer in answers[11:])
@@ -190,10 +190,10 @@ async def test_the_twelfth_wrong_login_is_blocked_for_five_minutes() -> None:
         assert (await client.call("GET", "subnets/1/")).status == 200
 
 
-async def test_a_token_lives_six_hours_from_its_last_use() -> None:
+async def test_token_expires_six_hours_after_its_last_use() -> None:
     clock = [1000.0]
     server = small_server(now=lambda: clock[0])
-    async with client_of(server) as client:
+    async with connect(server) as client:
         for hours, status in ((5, 200), (5, 200), (6, 401)):
             clock[0] += hours * 3600
             assert (await client.call("GET", "subnets/1/")).status == status
@@ -201,43 +201,43 @@ async def test_a_token_lives_six_hours_from_its_last_use() -> None:
         assert server.logins == 2
 
 
-async def test_a_restart_keeps_rows_and_tokens() -> None:
+async def test_restart_keeps_rows_and_tokens() -> None:
     server = small_server()
-    async with client_of(server) as client:
+    async with connect(server) as client:
         token = client.token
         assert (await client.claim("kept")).status == 201
-    async with client_of(server, login=False) as client:
+    async with connect(server, login=False) as client:
         client.token = token
         assert (await client.call("GET", "addresses/search_hostname/kept/")).status == 200
     assert server.calls["GET addresses/search_hostname"] == 1
 
 
-async def test_what_was_never_recorded_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    async with client_of(small_server()) as client:
+async def test_unrecorded_call_is_rejected_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with connect(small_server()) as client:
         reply = await client.call("GET", "devices/")
     assert reply.status == 599
     assert "GET /api/overlay/devices/" in reply.text
     assert reply.text in caplog.text
 
 
-async def test_up_to_1_4_not_found_is_a_success_of_http() -> None:
-    async with client_of(small_server(version="1.4.7")) as client:
+async def test_version_1_4_reports_not_found_with_http_200() -> None:
+    async with connect(small_server(version="1.4.7")) as client:
         reply = await client.call("GET", "addresses/search_hostname/none/")
     assert reply.status == 200
     assert reply.envelope | {"time": 0} == {"code": 200, "success": False, "message": "Hostname not found", "time": 0}
 
 
-async def test_1_7_4_wants_a_content_type() -> None:
-    async with client_of(small_server(version="1.7.4")) as client:
+async def test_version_1_7_4_requires_a_content_type() -> None:
+    async with connect(small_server(version="1.7.4")) as client:
         assert (await client.call("GET", "subnets/1/", headers={"token": client.token})).status == 415
         assert (await client.call("GET", "addresses/192.168.100.1/1/")).status == 200
 
 
-async def test_somebody_else_edits_and_removes() -> None:
+async def test_row_edited_or_deleted_outside_the_api() -> None:
     server = small_server()
     row = server.add_address(1, "192.168.100.9", hostname="printer", tag=3)
     server.edit(row, hostname="scanner", note="moved")
-    async with client_of(server) as client:
+    async with connect(server) as client:
         read = (await client.call("GET", f"addresses/{row}/")).envelope["data"]
         assert (read["hostname"], read["note"], read["tag"]) == ("scanner", "moved", 3)
         server.remove(row)

@@ -1,4 +1,4 @@
-"""What an answer of phpIPAM means, and our mark among the words of people."""
+"""phpIPAM responses, rows, and the owner tag among other text."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from overlay_net.adapters.phpipam.rows import Row
 from overlay_net.model.errors import Conflict, CredentialsRefused, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner
 
-WHAT = "GET subnets/7/"
+REQUEST = "GET subnets/7/"
 
 
 def failure(code: int, message: str, **more: Any) -> bytes:
@@ -71,13 +71,11 @@ TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too 
         (503, "Transaction timed out after 30 seconds because of transaction lock", Unavailable),
     ],
 )
-def test_each_failure_of_the_api_is_one_of_ours_and_repeats_its_words(
-    status: int, message: str, error: type[Exception]
-) -> None:
+def test_api_failure_is_translated_and_its_message_kept(status: int, message: str, error: type[Exception]) -> None:
     with pytest.raises(error) as raised:
-        parse_response(status, failure(status, message), WHAT)
+        parse_response(status, failure(status, message), REQUEST)
     assert type(raised.value) is error
-    assert WHAT in str(raised.value)
+    assert REQUEST in str(raised.value)
     assert message in str(raised.value)
 
 
@@ -90,9 +88,9 @@ def test_each_failure_of_the_api_is_one_of_ours_and_repeats_its_words(
         ("Invalid subnet Id", NotFound),
     ],
 )
-def test_up_to_1_4_a_failure_comes_with_status_200(message: str, error: type[Exception]) -> None:
+def test_failure_with_status_200_up_to_version_1_4(message: str, error: type[Exception]) -> None:
     with pytest.raises(error) as raised:
-        parse_response(200, failure(200, message), WHAT)
+        parse_response(200, failure(200, message), REQUEST)
     assert type(raised.value) is error
 
 
@@ -102,38 +100,41 @@ def test_up_to_1_4_a_failure_comes_with_status_200(message: str, error: type[Exc
         pytest.param(200, failure(500, "Cannot obtain lock for /tmp/x after 30.0 seconds"), ResponseLost, id="lock"),
         pytest.param(200, failure(500, "MySQL wait timeout exceeded after 30 seconds"), ResponseLost, id="mysql lock"),
         pytest.param(
-            501, b'{"code":501,"success":true,"message":"Method not implemented"}', Refused, id="success of nothing"
+            501,
+            b'{"code":501,"success":true,"message":"Method not implemented"}',
+            Refused,
+            id="unimplemented",
         ),
         pytest.param(500, b"", ResponseLost, id="a fatal PHP error"),
         pytest.param(502, b"<html><h1>502 Bad Gateway</h1></html>", ResponseLost, id="nginx"),
         pytest.param(200, b"<div class='alert'>Invalid ping path</div>", ResponseLost, id="HTML with 200"),
         pytest.param(404, b'<div></div>{"code":404,"success":false}', ResponseLost, id="HTML before JSON"),
-        pytest.param(200, b"\xff\xfe", ResponseLost, id="no text"),
+        pytest.param(200, b"\xff\xfe", ResponseLost, id="not UTF-8"),
         pytest.param(200, b"[]", ResponseLost, id="a list"),
         pytest.param(200, b"{}", ResponseLost, id="another API"),
-        pytest.param(500, b'{"success": true, "code": 200}', NotFound, id="a success that contradicts its status"),
+        pytest.param(500, b'{"success": true, "code": 200}', NotFound, id="a success with an error status"),
     ],
 )
-def test_what_is_no_success_in_every_respect_is_a_failure(status: int, body: bytes, error: type[Exception]) -> None:
+def test_response_that_is_not_a_complete_success_is_a_failure(status: int, body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
-        parse_response(status, body, WHAT)
+        parse_response(status, body, REQUEST)
 
 
-def test_a_success_gives_what_is_in_it() -> None:
+def test_success_returns_the_envelope() -> None:
     body = b'{"code":201,"success":true,"message":"Address created","id":"12","data":"192.168.100.2","time":0.004}'
-    assert parse_response(201, body, WHAT)["id"] == "12"
-    assert parse_response(200, b'{"code":200,"success":true,"message":"Address deleted"}', WHAT).get("data") is None
+    assert parse_response(201, body, REQUEST)["id"] == "12"
+    assert parse_response(200, b'{"code":200,"success":true,"message":"Address deleted"}', REQUEST).get("data") is None
 
 
-def test_a_lock_out_says_for_how_long() -> None:
+def test_blocked_address_reports_when_to_retry() -> None:
     with pytest.raises(Unavailable) as raised:
         parse_response(
-            500, failure(500, "Your IP has been blocked for 5 minutes because of excessive login failures"), WHAT
+            500, failure(500, "Your IP has been blocked for 5 minutes because of excessive login failures"), REQUEST
         )
     assert raised.value.retry_after == 300
 
 
-# --- The mark ----------------------------------------------------------------------------------------------------
+# --- The owner tag -----------------------------------------------------------------------------------------------
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True)
 owners = st.builds(Owner, names, names, st.just("") | st.uuids().map(str))
@@ -141,7 +142,7 @@ words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80).fil
 
 
 @given(owners, words)
-def test_a_mark_is_read_back_after_whatever_people_wrote(owner: Owner, before: str) -> None:
+def test_owner_tag_is_appended_to_other_text_and_read_back(owner: Owner, before: str) -> None:
     text = with_owner_tag(before, owner)
     assert find_owner(text) == owner
     assert before.strip() in text
@@ -150,7 +151,7 @@ def test_a_mark_is_read_back_after_whatever_people_wrote(owner: Owner, before: s
 
 
 @given(owners, owners, words, words)
-def test_an_earlier_mark_is_replaced_in_place_and_the_words_around_it_stay(
+def test_earlier_owner_tag_is_replaced_and_the_text_around_it_kept(
     old: Owner, new: Owner, before: str, behind: str
 ) -> None:
     text = with_owner_tag(f"{before}\n{encode_owner(old)}\n{behind}", new)
@@ -161,7 +162,7 @@ def test_an_earlier_mark_is_replaced_in_place_and_the_words_around_it_stay(
 @pytest.mark.parametrize(
     "text", ["", "overlay-net", "overlay-net cluster=a", "overlay-net cluster= node=n uid=u", "cluster=a node=n uid=u"]
 )
-def test_what_is_no_whole_mark_is_none(text: str) -> None:
+def test_incomplete_owner_tag_is_ignored(text: str) -> None:
     assert find_owner(text) is None
 
 
@@ -177,7 +178,7 @@ def test_what_is_no_whole_mark_is_none(text: str) -> None:
         ("x", "None"),
     ],
 )
-def test_an_address_is_read_in_each_form_that_phpipam_gives(ip: object, address: str) -> None:
+def test_address_is_parsed_in_every_form_that_phpipam_sends(ip: object, address: str) -> None:
     assert str(Row.parse({"ip": ip}, "note").address) == address
 
 
@@ -187,6 +188,6 @@ def test_numbers_of_a_row_may_be_text(raw: dict[str, Any]) -> None:
     assert (row.id, row.subnet, row.tag) == (7, 3, 4)
 
 
-def test_a_row_of_nothing_is_no_crash() -> None:
+def test_empty_row_is_parsed_with_defaults() -> None:
     row = Row.parse({"id": None, "subnetId": [], "custom_fields": None, "tag": None, "note": None}, "custom_owner")
     assert (row.id, row.owner, row.tag, row.holder) == (0, None, 2, "row 0")

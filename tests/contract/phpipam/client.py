@@ -1,4 +1,4 @@
-"""A small client for the tests of the simulator's own knobs."""
+"""A small client for tests of the simulator's own settings and faults."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from lab.phpipam import Server, serve
-from tests.contract.phpipam.replaying import basic
+from tests.contract.phpipam.replay import basic
 
 PASSWORD = "secret"
 JSON = {"Content-Type": "application/json"}
@@ -39,7 +39,7 @@ class Client:
         return reply
 
     async def call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, patience: float = 30
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 30
     ) -> Reply:
         sent = JSON | {"token": self.token} if headers is None else headers
         request = self.session.request(
@@ -48,17 +48,17 @@ class Client:
             data=None if body is None else json.dumps(body),
             headers=sent,
             skip_auto_headers=("Content-Type",),
-            timeout=aiohttp.ClientTimeout(total=patience),
+            timeout=aiohttp.ClientTimeout(total=timeout),
         )
         async with request as response:
             return Reply(response.status, await response.text())
 
-    async def claim(self, hostname: str, patience: float = 30) -> Reply:
-        return await self.call("POST", "addresses/first_free/1/", {"hostname": hostname}, patience=patience)
+    async def claim(self, hostname: str, timeout: float = 30) -> Reply:
+        return await self.call("POST", "addresses/first_free/1/", {"hostname": hostname}, timeout=timeout)
 
 
 def small_server(lock: str = "file", **more: Any) -> Server:
-    """One app, one user, one section, and the subnet 1 with a gateway."""
+    """A server with one app, one user, one section, and subnet 1 with a gateway."""
     server = Server(**more)
     server.add_app("overlay", lock=lock)
     server.add_user("operator", PASSWORD)
@@ -67,7 +67,7 @@ def small_server(lock: str = "file", **more: Any) -> Server:
 
 
 @asynccontextmanager
-async def client_of(server: Server, *, login: bool = True) -> AsyncIterator[Client]:
+async def connect(server: Server, *, login: bool = True) -> AsyncIterator[Client]:
     async with serve(server) as url, aiohttp.ClientSession() as session:
         client = Client(f"{url}/api/overlay/", session)
         if login:

@@ -1,8 +1,8 @@
-"""A real server as the second subject: a section of its own there, and what one app with user tokens may do in it.
+"""A real server as the second subject: the tests use a section of their own and one app with user tokens.
 
-PHPIPAM_URL (without /api), PHPIPAM_APP_ID, PHPIPAM_USERNAME and PHPIPAM_PASSWORD name it; the recordings are of version
-1.8.2. The app may write and has the security "none" or "SSL with user token". Nothing outside the section is written,
-and the section is removed in the end.
+PHPIPAM_URL (without /api), PHPIPAM_APP_ID, PHPIPAM_USERNAME and PHPIPAM_PASSWORD configure it; the recordings are of
+version 1.8.2. The app may write and has the security "none" or "SSL with user token". Nothing outside the section is
+written, and the section is deleted at the end.
 """
 
 import json
@@ -15,33 +15,33 @@ from typing import Any, Self
 
 import aiohttp
 
-from tests.contract.phpipam.comparing import Translation
+from tests.contract.phpipam.comparison import Translation
 from tests.contract.phpipam.recordings import Recording, numbers
-from tests.contract.phpipam.replaying import Session
+from tests.contract.phpipam.replay import Session
 
 UNPORTABLE = {
     "13 14 255-257 260 313": "folders",
     "6-8 235 246 254 265-267 413-416 419 443 760 761 773-779": "needs VRFs and another section",
     "268 269": "needs a VLAN",
     "102-178 645 646 771 772": "needs other users, a token that expires or a lock-out",
-    "9 201-207 697 701 722 746 782": "names the section or a row, or lists what is outside the section",
-    "214 215 222 442 447 448 492 493 505-508 512-517": "lists what is outside the section",
+    "9 201-207 697 701 722 746 782": "refers to the section or a row by name, or lists objects outside the section",
+    "214 215 222 442 447 448 492 493 505-508 512-517": "lists objects outside the section",
     "234 237 238 240 241 243 245 247 409-412 417-427 692 714 744": "searches outside the section",
-    "105-109 449 451 540 544 545 548 549 781": "names the app or a row in a way of its own",
-    "308 359 468 543 742": "would write to a row that might be somebody's",
+    "105-109 449 451 540 544 545 548 549 781": "refers to the app or a row in an unusual way",
+    "308 359 468 543 742": "would write to a row that no recording created",
     "491": "would send a ping",
-    "547": "depends on the web server in front",
-    "263 264 601-629 642 644 754 757-759": "needs certain custom fields, and none before",
+    "547": "depends on the web server",
+    "263 264 601-629 642 644 754 757-759": "needs certain custom fields, and none in earlier recordings",
     "683-687 691 693-696 698-700 721 786-788": "needs faults, load or settings of the server",
 }
 REASONS = {number: reason for text, reason in UNPORTABLE.items() for number in numbers(text)}
 APPS = ("code_rwa", "none_rw", "tok_rw")
-# What depends on the installation.
+# These keys depend on the installation.
 IGNORED = ("permissions", "nameserver", "vlanId", "custom_")
 
 
 def unportable(recording: Recording) -> str | None:
-    """Why a recording cannot be replayed with one app in one section, if so."""
+    """The reason why a recording cannot be replayed with one app in one section; None if it can."""
     return REASONS.get(recording.number) if recording.app in APPS else "needs another app"
 
 
@@ -77,7 +77,7 @@ class Real:
 
 @asynccontextmanager
 async def real_server(subject: Real) -> AsyncIterator[Real]:
-    """With a section that stands for the recorded "Lab"."""
+    """``subject`` with a section in place of the recorded "Lab"."""
     subject.there.apps = dict.fromkeys(APPS, subject.app)
     subject.there.ignored = IGNORED
     subject.there.own_only = True

@@ -1,6 +1,6 @@
-"""The recordings of a phpIPAM 1.8.2 server, and why some are not replayed.
+"""The recordings of a phpIPAM 1.8.2 server, and the reasons why some are not replayed.
 
-recordings.jsonl has one a line, in the order in which they were made: each builds on what the ones before it left.
+recordings.jsonl contains one per line, in the order of recording: each depends on the state that earlier ones left.
 Tokens, codes and passwords are placeholders.
 """
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("recordings.jsonl")
-# Every number that was recorded.
+# All recorded numbers.
 ALL = (
     "1-22 101-166 171-178 201-269 301-379 400-494 501-549 601-636 641-646 651-656 681-687 691-701 711-714 721-722"
     " 741-761 771-783 786-788 800-808"
 )
 LEFT_OUT = {
-    "138": "rows of the user table with password hashes: no client of addresses asks for them",
-    "208": "a nested view whose recording was cut down to folders",
-    "261": "first_subnet: no client of addresses asks for it",
+    "138": "rows of the user table with password hashes: an address client does not need them",
+    "208": "a nested view whose recording is reduced to folders",
+    "261": "first_subnet: an address client does not need it",
     "262 490 643": "the changelog",
     "428 429": "the search controller: loose matches, partly raw values",
     "538": "XML answers",
     "651-653 655 656": "encrypted requests of crypt apps",
-    "800-807": "measurements of rates, sizes and races, not single answers",
-    "808": "the sequence of wrong logins: a test of its own",
+    "800-807": "measurements of rates, sizes and races, not single responses",
+    "808": "the sequence of failed logins: has its own test",
 }
-# Elements in an order of the database's own making.
+# The order of the elements is up to the database.
 UNORDERED = frozenset({201, 548, 614})
 
 

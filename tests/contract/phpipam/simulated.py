@@ -1,4 +1,4 @@
-"""The simulator in the state of the recorded server, and what happened there between the recordings."""
+"""The simulator in the state of the recorded server, and the changes made there between the recordings."""
 
 import asyncio
 import secrets
@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from lab.phpipam import Server, serve
-from tests.contract.phpipam.comparing import Translation
-from tests.contract.phpipam.replaying import OTHER_TOKEN, Session
+from tests.contract.phpipam.comparison import Translation
+from tests.contract.phpipam.replay import OTHER_TOKEN, Session
 
 USERS = ("automation", "disableduser", "locktest", "nogroups")
 # Name: security, permission, lock.
@@ -41,7 +41,7 @@ SECTIONS = {
     "Lab overlap": "other section",
     "Empty": "no subnets",
 }
-# What a new installation comes with: (section, cidr, description, parent, VLAN, whether requests are allowed).
+# The content of a new installation: (section, cidr, description, parent, VLAN, whether requests are allowed).
 OLD_SUBNETS = (
     (2, "fd13:6d20:29dc:cf27::/64", "Private subnet 1", 0, 1, 1),
     (1, "10.10.0.0/16", "Business customers", 0, 0, 1),
@@ -65,7 +65,7 @@ OLD_ADDRESSES = (
 
 
 def recorded_server(now: Callable[[], float]) -> Server:
-    """The server before the first recording."""
+    """The server in its state before the first recording."""
     server = Server(now=now)
     for name, (security, permission, lock) in APPS.items():
         code = secrets.token_hex(16) if security == "ssl_code" else None
@@ -101,7 +101,7 @@ def recorded_server(now: Callable[[], float]) -> Server:
 
 @dataclass
 class Simulated:
-    """``prepare`` does what an administrator, the clock or another client did before a recording."""
+    """``prepare`` repeats what an administrator, the clock or another client did before a recording."""
 
     server: Server
     bases: dict[str, str]
@@ -128,7 +128,7 @@ Step = Callable[[Simulated, Session], Awaitable[None]]
 
 
 def setting(**values: object) -> Step:
-    """Attributes of the server."""
+    """A step that sets attributes of the server."""
 
     async def step(subject: Simulated, _: Session) -> None:
         for name, value in values.items():
@@ -172,7 +172,7 @@ async def _custom_fields(subject: Simulated, _: Session) -> None:
 
 
 async def _encrypted_write(subject: Simulated, _: Session) -> None:
-    # 652 made this row through a crypt app.
+    # Recording 652 created this row through a crypt app.
     subject.there.known["addresses", 58] = subject.server.add_address(11, "10.20.1.5", hostname="crypt.lab.test")
 
 
@@ -192,7 +192,7 @@ async def _hold_mysql(subject: Simulated, _: Session) -> None:
 
 
 async def _abandoned_post(subject: Simulated, session: Session) -> None:
-    """A client gives up while its write waits for the lock; the row appears once the lock is free."""
+    """A client disconnects while its write waits for the lock; the row appears once the lock is free."""
     await subject.held.aclose()
     url = f"{subject.base('http')}/api/none_rw/addresses/first_free/21/"
     headers = {"token": session.tokens["automation"][-1], "Content-Type": "application/json"}
@@ -235,7 +235,7 @@ STEPS: dict[int, Step] = {
 
 @asynccontextmanager
 async def simulated(certificate: Path, key: Path) -> AsyncIterator[Simulated]:
-    """Over http and over https, both with one memory."""
+    """One simulator, served over http and https."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     clock = [1_795_500_000.0]

@@ -1,4 +1,4 @@
-"""A reservation whose answer, or request, was lost: however it went, the node ends with one row."""
+"""Reservations with a lost request or response: in every case the node ends up with one row."""
 
 from ipaddress import ip_address
 
@@ -15,14 +15,14 @@ from tests.component.phpipam_support import LOCK_WAIT, Bench, bench, owner, pool
 MINUTE = 60.0
 
 
-async def begun(lab: Bench) -> PhpIpam:
-    """A backend that has logged in."""
+async def logged_in_backend(lab: Bench) -> PhpIpam:
+    """A backend whose login is done."""
     await lab.client.read_subnet(lab.subnet)
     return lab.backend()
 
 
-async def as_a_node_does(lab: Bench, backend: PhpIpam) -> Reservation | None:
-    """Look first, reserve only what is not there; None for another time."""
+async def find_or_reserve(lab: Bench, backend: PhpIpam) -> Reservation | None:
+    """Reserve unless a reservation is found; None if phpIPAM is unavailable."""
     try:
         found = await backend.find(owner(), None)
         return found[0] if found else await backend.reserve(owner(), lab.pool())
@@ -31,9 +31,9 @@ async def as_a_node_does(lab: Bench, backend: PhpIpam) -> Reservation | None:
 
 
 @pytest.mark.parametrize("requested", [False, True], ids=["any address", "a requested address"])
-async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(requested: bool) -> None:
+async def test_row_with_a_lost_response_is_found_and_not_created_again(requested: bool) -> None:
     async with bench() as lab:
-        backend, subject = await begun(lab), lab.pool()
+        backend, subject = await logged_in_backend(lab), lab.pool()
         address = ip_address("192.168.100.50") if requested else None
         lab.server.faults.lose_response = 1
         with pytest.raises(ResponseLost):
@@ -41,7 +41,7 @@ async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(re
         lab.server.faults.lose_response = 0
         (found,) = await backend.find(owner(), None)
         assert [row["ip"] for row in lab.rows()] == [str(found.address.ip)]
-        # It was found: there is nothing to wait for when the node comes again after it was given back.
+        # Once the row was found, a new reservation after its release need not wait.
         await backend.release(found)
         await backend.reserve(owner(), subject, address)
         assert len(lab.rows()) == 1
@@ -51,72 +51,72 @@ async def test_a_row_whose_answer_was_lost_is_found_and_no_second_one_is_made(re
     "faults",
     [
         pytest.param(Faults(lose_request=1), id="the connection was reset"),
-        pytest.param(Faults(lock_timeout=1), id="the write lock was not got"),
+        pytest.param(Faults(lock_timeout=1), id="the write lock timed out"),
         pytest.param(Faults(server_error=1), id="an empty 500"),
-        pytest.param(Faults(html=1), id="a page in HTML"),
+        pytest.param(Faults(html=1), id="an HTML page"),
     ],
 )
-async def test_after_a_failure_nobody_reserves_again_while_a_row_may_still_appear(faults: Faults) -> None:
+async def test_node_does_not_reserve_again_while_its_row_may_still_appear(faults: Faults) -> None:
     async with bench() as lab:
-        backend = await begun(lab)
+        backend = await logged_in_backend(lab)
         lab.server.faults = faults
         with pytest.raises(ResponseLost):
             await backend.reserve(owner(), lab.pool())
         lab.server.faults = Faults()
         assert await backend.find(owner(), None) == ()
-        asked = lab.asked()
+        calls = lab.call_count()
         lab.clock.forward(LOCK_WAIT.total_seconds() - 1)
         with pytest.raises(Unavailable, match="may still appear") as refused:
             await backend.reserve(owner(), lab.pool())
         assert 0 < (refused.value.retry_after or 0) <= 1
-        assert lab.asked() == asked
-        # Other nodes need not wait for it.
+        assert lab.call_count() == calls
+        # Other nodes need not wait.
         await backend.reserve(owner("worker-2"), lab.pool())
         lab.clock.forward(1)
         await backend.reserve(owner(), lab.pool())
         assert sorted(row["hostname"] for row in lab.rows()) == ["worker-1", "worker-2"]
 
 
-async def test_a_request_that_waits_for_the_servers_lock_is_found_when_it_is_done_at_last() -> None:
+async def test_row_of_a_request_that_waited_for_the_write_lock_is_found() -> None:
     async with bench(timeout=0.5) as lab:
-        backend = await begun(lab)
+        backend = await logged_in_backend(lab)
         async with lab.server.hold_lock():
             with pytest.raises(ResponseLost):
                 await backend.reserve(owner(), lab.pool())
             for _ in range(5):
-                assert await as_a_node_does(lab, backend) is None
+                assert await find_or_reserve(lab, backend) is None
             assert lab.rows() == []
 
         async def there() -> bool:
-            return await as_a_node_does(lab, backend) is not None
+            return await find_or_reserve(lab, backend) is not None
 
-        await eventually(there, "the row is not found", seconds=5)
+        await eventually(there, "the row is found", seconds=5)
         assert len(lab.rows()) == 1
         lab.clock.forward(MINUTE)
-        assert await as_a_node_does(lab, backend) is not None
+        assert await find_or_reserve(lab, backend) is not None
         assert len(lab.rows()) == 1
 
 
-async def test_a_server_that_answers_no_write_but_does_each_one_gives_one_row() -> None:
+async def test_server_that_writes_without_responding_creates_one_row() -> None:
     async with bench(timeout=0.5) as lab:
-        backend = await begun(lab)
+        backend = await logged_in_backend(lab)
         lab.server.faults.hang = 1
         with pytest.raises(Unavailable):
             await backend.reserve(owner(), lab.pool())
         lab.server.faults.hang = 0
-        assert await as_a_node_does(lab, backend) is not None
+        assert await find_or_reserve(lab, backend) is not None
         assert len(lab.rows()) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_on_a_line_that_loses_half_of_everything_each_node_ends_with_one_row(seed: int) -> None:
+async def test_node_gets_one_row_over_a_lossy_connection(seed: int) -> None:
     async with bench() as lab:
         lab.server.chance.seed(seed)
-        backend = await begun(lab)
+        backend = await logged_in_backend(lab)
         lab.server.faults = Faults(lose_response=0.3, lose_request=0.1, lock_timeout=0.5, html=0.1)
         made: Reservation | None = None
         for _ in range(200):
-            made = await as_a_node_does(lab, backend)
+            made = await find_or_reserve(lab, backend)
             if made is not None:
                 break
             lab.clock.forward(10)
@@ -124,9 +124,9 @@ async def test_on_a_line_that_loses_half_of_everything_each_node_ends_with_one_r
         assert [row["ip"] for row in lab.rows()] == [str(made.address.ip)]
 
 
-async def test_a_release_whose_answer_was_lost_is_done_by_the_next_one() -> None:
+async def test_release_with_a_lost_response_can_be_repeated() -> None:
     async with bench() as lab:
-        backend = await begun(lab)
+        backend = await logged_in_backend(lab)
         made = await backend.reserve(owner(), lab.pool())
         lab.server.faults.lose_response = 1
         with pytest.raises(Unavailable):
@@ -136,9 +136,9 @@ async def test_a_release_whose_answer_was_lost_is_done_by_the_next_one() -> None
         assert lab.rows() == []
 
 
-@pytest.mark.parametrize("lost", [Faults(lose_response=1), Faults(hang=1)], ids=["reset", "no answer"])
-async def test_a_lost_answer_never_leaves_a_node_with_the_gateways_address(lost: Faults) -> None:
-    """The gateway of this pool has no row in phpIPAM, and is the lowest free address there."""
+@pytest.mark.parametrize("lost", [Faults(lose_response=1), Faults(hang=1)], ids=["connection reset", "no response"])
+async def test_lost_response_never_leaves_a_node_with_the_gateway_address(lost: Faults) -> None:
+    """The gateway of this pool has no row in phpIPAM, so it is the lowest free address."""
     async with bench(timeout=0.5) as lab:
         await lab.client.read_subnet(lab.subnet)
         bare = lab.server.add_subnet(1, "10.0.0.0/24")
@@ -148,7 +148,7 @@ async def test_a_lost_answer_never_leaves_a_node_with_the_gateways_address(lost:
         with pytest.raises(ResponseLost):
             await backend.reserve(owner(), subject)
         assert [row["ip"] for row in lab.rows(bare)] == ["10.0.0.1"]
-        # It cannot be removed at once either.
+        # The first attempt to delete the row fails as well.
         lab.server.faults = Faults(lock_timeout=1)
         with pytest.raises(ResponseLost):
             await backend.find(owner(), None)
@@ -158,9 +158,9 @@ async def test_a_lost_answer_never_leaves_a_node_with_the_gateways_address(lost:
         assert [row["ip"] for row in lab.rows(bare)] == [str(made.address.ip)] == ["10.0.0.2"]
 
 
-async def test_an_address_that_a_node_has_stays_though_it_would_not_be_handed_out_any_more() -> None:
+async def test_node_keeps_an_address_that_has_become_excluded() -> None:
     async with bench() as lab:
-        backend = await begun(lab)
+        backend = await logged_in_backend(lab)
         made = await backend.reserve(owner(), lab.pool())
         narrowed = lab.backend(lab.pool(exclude=["192.168.100.2"]))
         lab.server.faults.lose_response = 1

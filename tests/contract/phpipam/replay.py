@@ -1,4 +1,4 @@
-"""Sends the recorded requests in their order and keeps where each answer differs."""
+"""Sends the recorded requests in order and collects the differences of each response."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.contract.phpipam.comparing import Translation, differences
+from tests.contract.phpipam.comparison import Translation, differences
 from tests.contract.phpipam.recordings import UNORDERED, Recording
 
 OTHER_TOKEN = "x" * 24
@@ -19,7 +19,7 @@ SKIPPED = ("Content-Type", "User-Agent", "Accept", "Accept-Encoding")
 
 
 class Subject(Protocol):
-    """A server, and how to bring it into the state that a recording needs."""
+    """A server, and how to bring it into the state that a recording requires."""
 
     there: Translation
     verified: bool
@@ -30,11 +30,11 @@ class Subject(Protocol):
         ...
 
     def code(self, app: str) -> str:
-        """What stands for the code of an app in a header."""
+        """The code of an app, or its replacement."""
         ...
 
     def credentials(self, user: str) -> tuple[str, str]:
-        """Name and password of a user of the recordings."""
+        """Name and password for a user of the recordings."""
         ...
 
     async def prepare(self, number: int, session: "Session") -> None: ...
@@ -42,7 +42,7 @@ class Subject(Protocol):
 
 @dataclass
 class Session:
-    """One client of a subject: the tokens it was given, and how it puts requests on the wire."""
+    """One client of a subject, with the tokens that it has received."""
 
     subject: Subject
     client: aiohttp.ClientSession
@@ -75,11 +75,11 @@ class Session:
         return answer
 
     async def replay(self, recording: Recording) -> list[str]:
-        """Where the answer differs from the recorded one."""
+        """The differences between the response and the recorded one."""
         request = recording.request
-        headers = {name: self._filled(recording, value) for name, value in request["headers"].items()}
-        path, body = self.subject.there.sent(
-            request["method"], self._filled(recording, request["path"]), request["body"]
+        headers = {name: self._fill_placeholders(recording, value) for name, value in request["headers"].items()}
+        path, body = self.subject.there.translate_request(
+            request["method"], self._fill_placeholders(recording, request["path"]), request["body"]
         )
         answer = await self.send(request["method"], self.subject.base(request["scheme"]) + path, headers, body)
         if recording.response["status"] == 201:
@@ -94,8 +94,8 @@ class Session:
             if token not in self.tokens.setdefault(user, []):
                 self.tokens[user].append(token)
 
-    def _filled(self, recording: Recording, text: str) -> str:
-        """With what stands for the placeholders of a recording."""
+    def _fill_placeholders(self, recording: Recording, text: str) -> str:
+        """``text`` with the placeholders of a recording replaced."""
         if login := re.fullmatch(r"Basic <base64 (\w+):PASSWORD>", text):
             return self._basic(recording.number, login[1])
         text = re.sub(r"<APP_CODE (\w+)>", lambda match: self.subject.code(match[1]), text)
@@ -104,7 +104,7 @@ class Session:
         return text.replace("<TOKEN 24 chars>", other)
 
     def _token(self, number: int, user: str) -> str:
-        # The token before the last one is dead: 151.
+        # Recording 151 sends the previous, invalid token.
         return self.tokens[user][-2 if number == 151 else -1]
 
     def _basic(self, number: int, user: str) -> str:
@@ -119,7 +119,7 @@ def basic(user: str, password: str) -> str:
 async def replay_all(
     recordings: list[Recording], subject: Subject, prepare: Callable[[int, Session], Awaitable[None]]
 ) -> dict[int, list[str]]:
-    """The differences by number. A recording that cannot be replayed at all counts as different, and the rest go on."""
+    """The differences by number; a recording that cannot be replayed counts as different."""
     found = {}
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
         session = Session(subject, client)
