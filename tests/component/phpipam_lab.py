@@ -16,6 +16,7 @@ from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from tests.component.controller_process import controller
+from tests.component.test_controller import addresses
 
 USER, PASSWORD = "operator", "correct horse"
 
@@ -113,3 +114,10 @@ def revoke_pools(api_server: ApiServer) -> None:
 
 async def statuses(api: KubeApi) -> dict[str, dict[str, Any]]:
     return {item["metadata"]["name"]: item.get("status", {}) for item in (await api.list(NODE_OVERLAY_IPS)).items}
+
+
+async def assert_consistent(api: KubeApi, lab: Lab) -> None:
+    """Assert that every node with an address has exactly one row, at that address, and that we own no other row."""
+    shown = await addresses(api)
+    assert lab.owned_rows() == {node: [address] for node, address in shown.items()}
+    lab.assert_foreign_rows_unchanged()

@@ -1,16 +1,12 @@
 """The login to phpIPAM: one for all calls, expired tokens, wrong passwords, changed Secrets."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from overlay_net.adapters.phpipam import ApiSession, Client, Secret, credentials
+from overlay_net.adapters.phpipam import ApiSession, Client, Secret
 from overlay_net.model.errors import CredentialsRefused, NotLeader, Unavailable
-from tests.component.eventually import eventually
 from tests.component.phpipam_support import APP, PASSWORD, USER, Bench, bench
 
 HOURS = 3600.0
@@ -146,75 +142,6 @@ async def test_blocked_address_sends_nothing_for_five_minutes_and_then_one_probe
         answers = await call_concurrently(lab, 1)
         assert answers[0]["id"] == lab.subnet
         assert len(lab.recoveries) == 1
-
-
-# --- The mounted secret ------------------------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def watching(lab: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(credentials, "POLL_SECONDS", 0.01)
-    task = asyncio.create_task(lab.credentials.watch(lab.api.renew_credentials))
-    # The watch reads the initial content before its first interval.
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-def mount(directory: Path, generation: str, password: str) -> None:
-    """Update a Secret volume as the kubelet does: a new directory, and an atomic swap of ``..data``."""
-    content = directory / f"..{generation}"
-    content.mkdir()
-    (content / "username").write_text(f"{USER}\n")
-    (content / "password").write_text(f"{password}\n")
-    link = directory / "..data_tmp"
-    link.symlink_to(content.name)
-    link.rename(directory / "..data")
-    for name in ("username", "password"):
-        if not (directory / name).is_symlink():
-            (directory / name).symlink_to(f"..data/{name}")
-
-
-def rewrite(directory: Path, generation: str, password: str) -> None:
-    assert generation
-    (directory / "username").write_text(USER)
-    (directory / "password").write_text(password)
-
-
-@pytest.mark.parametrize("put", [mount, rewrite], ids=["swapped as by the kubelet", "rewritten in place"])
-async def test_corrected_secret_is_used_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Any) -> None:
-    put(tmp_path, "first", "wrong")
-    async with bench(directory=tmp_path, secret=Secret()) as lab, watching(lab, monkeypatch):
-        with pytest.raises(CredentialsRefused):
-            await lab.client.read_subnet(lab.subnet)
-        put(tmp_path, "second", PASSWORD)
-
-        async def answers() -> bool:
-            with contextlib.suppress(CredentialsRefused):
-                return bool((await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet)
-            return False
-
-        await eventually(answers, "the new Secret is used", seconds=5)
-        assert lab.breaker.error is None
-        assert len(lab.server.failed_logins) == 1
-        assert lab.recoveries
-
-
-async def test_missing_secret_file_is_reported_by_path_and_used_once_it_exists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with bench(directory=tmp_path, secret=Secret()) as lab, watching(lab, monkeypatch):
-        with pytest.raises(CredentialsRefused, match=r"username: No such file"):
-            await lab.client.read_subnet(lab.subnet)
-        rewrite(tmp_path, "first", PASSWORD)
-
-        async def reopened() -> bool:
-            return bool(lab.recoveries)
-
-        await eventually(reopened, "the new files are noticed", seconds=5)
-        assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
 
 
 # --- Leader election ---------------------------------------------------------------------------------------------
