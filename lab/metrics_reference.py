@@ -1,14 +1,16 @@
-"""python -m lab.metrics_reference: writes docs/metrics.md from what overlay_net.ops.metrics declares."""
+"""python -m lab.metrics_reference: writes docs/metrics.md from the metrics that overlay_net.ops declares."""
 
 from pathlib import Path
 
-from overlay_net.ops.metrics import AgentMetrics, ControllerMetrics, MetricDeclaration
+from overlay_net.ops.agent_metrics import AgentMetrics
+from overlay_net.ops.controller_metrics import ControllerMetrics
+from overlay_net.ops.metrics import MetricDeclaration
 
 FILE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 HEAD = """# Metrics
 
-Written by `python -m lab.metrics_reference` from `overlay_net/ops/metrics.py`; a test holds it to that. Beside these,
+Written by `python -m lab.metrics_reference` from `overlay_net/ops`; a test holds it to that. Beside these,
 both modes serve the usual `process_*` and `python_gc_*`. Alerts made of them, and what to do then:
 [runbooks.md](runbooks.md). Who may read them: [ADR 10](adr/0010-metrics-without-authentication.md).
 """
@@ -28,7 +30,7 @@ def reference() -> str:
 
 
 def _table(metrics: list[MetricDeclaration]) -> str:
-    rows = [f"| `{each.name}` | {each.kind} | {_labels(each)} | {each.text} |" for each in metrics]
+    rows = [f"| `{each.name}` | {each.kind} | {_labels(each)} | {each.help} |" for each in metrics]
     return "\n".join(("| metric | kind | labels | meaning |", "|---|---|---|---|", *rows)) + "\n"
 
 

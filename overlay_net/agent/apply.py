@@ -23,7 +23,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
-from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.ops.agent_metrics import AgentMetrics
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class PlanApplier:
         refusals: dict[DesiredRoute | None, str] = {}
         for _, run in groupby(plan.actions, key=lambda action: isinstance(action, ROUTE_ACTIONS)):
             actions = list(run)
-            self._metrics.changed(count_kinds(actions))
+            self._metrics.count_changes(count_kinds(actions))
             routes = [action for action in actions if isinstance(action, ROUTE_ACTIONS)]
             if routes:
                 refusals |= await self._apply_routes(routes, desired)

@@ -15,7 +15,7 @@ from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMa
 from overlay_net.model.kernel_actions import KernelAction, KernelPlan
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.offload import offload
 
 MAX_PASSES: Final = 4
@@ -82,7 +82,7 @@ class Convergence:
         first = await self._plan(overlay)
         if first.plan.actions and first.desired == self._settled:
             # The desired state is that of the last run, so another process changed the kernel.
-            self._metrics.repaired(count_kinds(first.plan.actions))
+            self._metrics.count_repairs(count_kinds(first.plan.actions))
         outcome = await self._apply_until_done(overlay, first)
         self._settled = None if outcome.last.plan.actions else outcome.last.desired
         if outcome.last_action is not None:

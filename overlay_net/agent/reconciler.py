@@ -18,7 +18,7 @@ from overlay_net.model.kernel import Desired, OwnershipMark
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.route_probe import RouteProbe
-from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
 

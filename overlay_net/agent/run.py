@@ -26,8 +26,8 @@ from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.ops.http import serve
-from overlay_net.ops.metrics import AgentMetrics
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers

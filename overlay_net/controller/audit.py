@@ -13,8 +13,8 @@ from overlay_net.domain.allocation.ipam_audit import audit
 from overlay_net.model.errors import Conflict, OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
-from overlay_net.ops.metrics import ControllerMetrics
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.model.lease import LeaseTimes
-from overlay_net.runtime.leader import Elector, LeadershipLost, LeaseApi, Observer
+from overlay_net.runtime.leader import Elector, LeadershipLost, Observer
+from overlay_net.runtime.lease_lock import LeaseApi
 from overlay_net.settings import LeaderElectionSettings
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ async def leadership(elector: Elector | None) -> AsyncIterator[None]:
 
 async def _keep(elector: Elector) -> NoReturn:
     try:
-        await elector.keep()
+        await elector.hold()
     except LeadershipLost as error:
         log.error("%s; this process ends, so that another one may lead", error)
         # At once: whatever else runs here, threads too, must not hold up the end. No clean-up is owed.

@@ -11,7 +11,7 @@ from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailabl
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
 from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
-from overlay_net.ops.metrics import ControllerMetrics
+from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
 

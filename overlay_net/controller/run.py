@@ -35,9 +35,9 @@ from overlay_net.model.errors import CredentialsRefused, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NAMESPACES
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.parse import find_object, parse_network, parse_text
+from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
 from overlay_net.ops.http import serve
-from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Reconcile, run_workers
 from overlay_net.settings import ControllerSettings, PhpIpamSettings
 

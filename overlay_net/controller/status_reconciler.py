@@ -18,8 +18,8 @@ from overlay_net.model.conditions import PROGRAMMED, Condition, find, parse_cond
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
 from overlay_net.model.static_route import StaticRoute
+from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
-from overlay_net.ops.metrics import ControllerMetrics
 from overlay_net.runtime.worker import Requeue
 
 ROUTES = "routes"

@@ -1,1 +1,1 @@
-"""What operators see of a process: health, metrics, logs, events."""
+"""What operators observe of a process: health, metrics, logs, events."""

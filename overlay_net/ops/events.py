@@ -1,6 +1,6 @@
-"""Kubernetes events (events.k8s.io/v1) on the objects that people look at; the same event again only counts up.
+"""Records Kubernetes events (events.k8s.io/v1); repeated events are counted as a series.
 
-An event is a courtesy: failing to write one never disturbs the work it speaks of.
+Events are best effort: a failure to write one has no effect on the work that it reports.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 # Events on cluster-scoped objects live in the namespace "default" (events.k8s.io validation).
 NAMESPACE = "default"
 QUEUE_LENGTH = 5000
-"""Events that wait to be written, at the most: one for each node of a large cluster when something happens to all."""
+"""Limit of events waiting to be written: enough for one per node of a large cluster."""
 
-REST = 10.0
-"""Seconds after an event was written in which the same one is gathered, and written as one more step of its series."""
+SERIES_INTERVAL = 10.0
+"""Seconds between two writes of the same event; repetitions in between are counted and written together."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Waiting:
     body: JsonObject
     count: int
     last: str
-    """When it happened last."""
+    """Time of the last repetition."""
 
 
 class EventApi(Protocol):
@@ -43,29 +43,29 @@ class EventApi(Protocol):
 
 
 class EventRecorder:
-    """Takes events without waiting and writes them from ``run``."""
+    """``emit`` queues an event without blocking; ``run`` writes the queued events."""
 
     def __init__(self, api: EventApi, controller: str, instance: str) -> None:
         self._api = api
         self._controller = controller
         self._instance = instance
-        # Bounded by what waits.
+        # Bounded by the limit of _waiting.
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: dict[str, _Waiting] = {}
-        self._resting: set[str] = set()
+        self._written: set[str] = set()
 
     def emit(self, resource: Resource, name: str, uid: str, reason: str, message: str, *, warning: bool) -> None:
-        """Queue one event, or count it to the same one that waits; dropped, with a log line, when far too many do."""
+        """Queue an event, or count it if it is queued already; dropped with a warning if QUEUE_LENGTH are queued."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         digest = sha256(f"{uid}/{reason}/{message}".encode()).hexdigest()[:16]
         event = f"{name[:200]}.{digest}"
-        same = self._waiting.get(event)
-        if same is not None:
-            same.count += 1
-            same.last = now
+        queued = self._waiting.get(event)
+        if queued is not None:
+            queued.count += 1
+            queued.last = now
             return
         if len(self._waiting) >= QUEUE_LENGTH:
-            log.warning("event dropped, too many are waiting", extra={"object": name, "reason": reason})
+            log.warning("event dropped, queue is full", extra={"object": name, "reason": reason})
             return
         body = EVENTS.manifest(
             event,
@@ -80,22 +80,22 @@ class EventRecorder:
             regarding={"apiVersion": resource.api_version, "kind": resource.kind, "name": name, "uid": uid},
         )
         self._waiting[event] = _Waiting(body, 1, now)
-        if event not in self._resting:
+        if event not in self._written:
             self._queue.put_nowait(event)
 
     async def run(self) -> None:
         while True:
             event = await self._queue.get()
             waiting = self._waiting.pop(event)
-            self._resting.add(event)
-            asyncio.get_running_loop().call_later(REST, self._rested, event)
+            self._written.add(event)
+            asyncio.get_running_loop().call_later(SERIES_INTERVAL, self._interval_ended, event)
             try:
                 await self._write(event, waiting)
             except OverlayNetError as error:
-                log.debug("event not written: %s", error)
+                log.debug("event not written", extra={"event": event, "error": str(error)})
 
-    def _rested(self, event: str) -> None:
-        self._resting.discard(event)
+    def _interval_ended(self, event: str) -> None:
+        self._written.discard(event)
         if event in self._waiting:
             self._queue.put_nowait(event)
 

@@ -1,4 +1,4 @@
-"""The HTTP endpoints of a process: /metrics, /healthz (it runs), /readyz (it has synced)."""
+"""HTTP endpoints: /metrics, /healthz (the process is running), /readyz (its caches have synced)."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,16 +11,16 @@ from overlay_net.model.errors import ConfigurationError
 
 
 def split_bind(bind: str) -> tuple[str | None, int]:
-    """``[::1]:8080`` -> (``::1``, 8080); no host means every address."""
+    """``[::1]:8080`` -> (``::1``, 8080); no host means all addresses."""
     host, _, port = bind.rpartition(":")
     return host.strip("[]") or None, int(port)
 
 
 @asynccontextmanager
 async def serve(bind: str, registry: CollectorRegistry, unready: Callable[[], str]) -> AsyncIterator[None]:
-    """Serve for as long as the context is open. ``unready`` says what is missing, an empty text when ready.
+    """Serve while the context is open. ``unready`` returns what is missing, or an empty string when ready.
 
-    Raises ConfigurationError when the address cannot be bound.
+    Raises ConfigurationError if the address cannot be bound.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ async def serve(bind: str, registry: CollectorRegistry, unready: Callable[[], st
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            raise ConfigurationError(f"http.bind: {bind!r} cannot be served: {error.strerror or error}") from None
+            raise ConfigurationError(f"http.bind: cannot listen on {bind!r}: {error.strerror or error}") from None
         yield
     finally:
         await runner.cleanup()

@@ -1,7 +1,8 @@
-"""Logs: one line an event on standard error, as text for people or as JSON for collectors."""
+"""Logs on standard error, one line per record: as text for people, or as JSON for log collectors."""
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal
@@ -14,8 +15,14 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller gave as ``extra``."""
+    """The fields that the caller passed as ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _quote(value: object) -> str:
+    """As in logfmt: quoted if it is empty or has spaces, quotes or equals signs."""
+    text = str(value)
+    return text if re.fullmatch(r'[^\s"=]+', text) else json.dumps(text, ensure_ascii=False)
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,13 +41,13 @@ class JsonFormatter(logging.Formatter):
 
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
+        fields = "".join(f" {key}={_quote(value)}" for key, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def configure(level: str, style: Literal["text", "json"]) -> None:
-    """Send everything to standard error; libraries speak up from warnings on."""
+    """Log to standard error: this product from ``level`` on, libraries from warnings on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

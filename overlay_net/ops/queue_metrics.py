@@ -1,4 +1,4 @@
-"""The metrics of work queues as client-go names them; what is under way is asked for when metrics are read."""
+"""Metrics of work queues, named as in client-go; values of keys in progress are computed at each scrape."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,13 +17,13 @@ class Queue(Protocol):
     def __len__(self) -> int: ...
     def observe(self, observer: QueueObserver) -> None: ...
     def processing(self) -> list[float]:
-        """For how many seconds each key that a worker has was worked on so far."""
+        """Seconds of processing so far, for each key in progress."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """Each has the label ``name``."""
+    """All have the label ``name``."""
 
     depth: Gauge
     adds: Counter

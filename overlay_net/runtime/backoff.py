@@ -1,4 +1,4 @@
-"""Exponential back-off with jitter: how long to wait after the n-th failure in a row."""
+"""Exponential backoff with jitter."""
 
 import random
 from dataclasses import dataclass
@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays in seconds: ``base``, doubled on each failure, ``cap`` at the most, each cut by up to half at random.
+    """Delays in seconds: ``base``, doubled with each failure up to ``cap``, minus up to half of it at random.
 
-    Half of every delay is certain, so that a failing peer is never hammered; the other half is spread, so that many
-    clients that failed together do not come back together.
+    The fixed half protects a failing peer from being hammered; the random half spreads clients that failed together.
     """
 
     base: float = 0.2
     cap: float = 60.0
 
     def delay(self, failures: int, *, at_least: float | None = None, random_: random.Random | None = None) -> float:
-        """Seconds to wait after ``failures`` (1, 2, ...) in a row; never less than what the server asked for."""
-        # The exponent is bounded so that the float cannot overflow after days of failing.
+        """Seconds to wait after ``failures`` (1, 2, ...) in a row; at least ``at_least``, e.g. a Retry-After."""
+        # The exponent is bounded so that the float cannot overflow after days of failures.
         full = min(self.cap, self.base * 2.0 ** min(max(failures, 1) - 1, 32))
         jittered = full * (0.5 + 0.5 * (random_ or random).random())
         return max(jittered, at_least or 0.0)

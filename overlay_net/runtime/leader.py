@@ -1,9 +1,4 @@
-"""Leader election on a Lease: of several processes one works, and what it writes it writes while the lease is its own.
-
-How long a lease is valid is told by this process's own clock only, which counts while the machine sleeps: a holder
-counts from the moment *before* it asked to renew, everybody else from the moment when they saw the record change. So no
-clock of another machine is believed, and no answer that came late makes a lease longer.
-"""
+"""Leader election: one of several processes holds the Lease, and only its holder may write."""
 
 import asyncio
 import logging
@@ -13,25 +8,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
-from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import AlreadyExists, Conflict, NotFound, NotLeader, OverlayNetError
-from overlay_net.model.lease import LeaseRecord, LeaseTimes
-from overlay_net.model.names import LEASES, Resource
+from overlay_net.model.errors import Conflict, NotFound, NotLeader, OverlayNetError
+from overlay_net.model.lease import LeaseTimes
+from overlay_net.runtime.lease_lock import LeaseApi, LeaseLock
 
 log = logging.getLogger(__name__)
 
 JITTER = 0.2
-"""Share by which a pause is longer or shorter: processes that began together do not stay in step."""
-
-
-class LeaseApi(Protocol):
-    """The verbs of the Kubernetes API that an election needs; their errors are those of model.errors."""
-
-    async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> JsonObject: ...
-    async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject: ...
-    async def update(
-        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
-    ) -> JsonObject: ...
+"""Share by which intervals vary, so that processes that started together do not stay in step."""
 
 
 class Observer(Protocol):
@@ -39,16 +23,16 @@ class Observer(Protocol):
 
 
 class LeadershipLost(Exception):
-    """Another process may lead from now on: this one must end without another write."""
+    """Another process may be the leader from now on: this one must exit without another write."""
 
 
 def boot_time() -> float:
-    """Seconds that never go back, and that go on while the machine is suspended."""
+    """Monotonic seconds that include time for which the machine was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Elector:
-    """``identity`` must be of this process only: a name that is used again after a restart would inherit its lease."""
+    """``identity`` must be unique to this process: one that is reused after a restart would inherit the lease."""
 
     def __init__(
         self,
@@ -61,177 +45,135 @@ class Elector:
         clock: Callable[[], float] = boot_time,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api = api
-        self._namespace = namespace
+        self._lock = LeaseLock(api, namespace, name, identity, times.duration, clock, now)
         self._name = name
         self._identity = identity
         self._times = times
         self._observer = observer
         self._clock = clock
-        self._now = now
-        self._seen: JsonObject = {}
-        """The object as it was last read or written."""
-        self._changed_at = 0.0
-        """When its record was first seen as it is."""
-        self._renewed_at = float("-inf")
-        self._complaint = ""
+        self._last_error = ""
         observer.set_leader(name, False)
 
     @property
     def has_read_lease(self) -> bool:
-        """Whether the lease could be read or made at all."""
-        return bool(self._seen)
+        """Whether the lease has been read or created."""
+        return self._lock.has_been_read
 
     def remaining(self) -> float:
-        """Seconds that a write which begins now may take, until another process may lead.
+        """Seconds until another process may become leader, for a write that starts now.
 
-        Raises NotLeader from the renew deadline on: what is left of the lease then is the margin for writes under way.
+        Raises NotLeader from the renew deadline on: the rest of the lease is the margin for writes in progress.
         """
-        if self._renewable() <= 0:
-            raise NotLeader(f"nothing is written: the lease {self._namespace}/{self._name} is not held")
-        return self._renewed_at + self._times.duration - self._clock()
+        if self._until_deadline() <= 0:
+            raise NotLeader(f"write rejected: the lease {self._lock} is not held")
+        return self._lock.renewed_at + self._times.duration - self._clock()
 
     async def acquire(self) -> None:
-        """Wait until this process leads."""
+        """Wait until this process is the leader."""
         while True:
-            try:
-                async with asyncio.timeout(self._call_timeout):
-                    taken = await self._take()
-            except (OverlayNetError, TimeoutError) as error:
-                self._complain(error)
-            else:
-                self._complaint = ""
-                if taken and self._renewable() > 0:
-                    log.info("leads", extra={"lease": f"{self._namespace}/{self._name}", "identity": self._identity})
-                    self._observer.set_leader(self._name, True)
-                    return
-            await asyncio.sleep(self._pause())
+            if await self._try_acquire() and self._until_deadline() > 0:
+                break
+            await asyncio.sleep(self._interval())
+        log.info("became leader", extra={"lease": str(self._lock), "identity": self._identity})
+        self._observer.set_leader(self._name, True)
 
-    async def keep(self) -> NoReturn:
-        """Renew the lease for as long as that goes well. Raises LeadershipLost."""
+    async def hold(self) -> NoReturn:
+        """Renew the lease periodically. Raises LeadershipLost."""
         while True:
-            await asyncio.sleep(min(self._pause(), max(0.0, self._renewable())))
-            left = self._renewable()
+            await asyncio.sleep(min(self._interval(), max(0.0, self._until_deadline())))
+            left = self._until_deadline()
             if left <= 0:
-                raise self._lost(self._complaint or "this process stood still")
+                raise self._lost(self._last_error or "this process was paused")
             try:
                 async with asyncio.timeout(min(left, self._call_timeout)):
                     await self._renew()
             except (OverlayNetError, TimeoutError) as error:
-                self._complain(error)
+                self._log_error(error)
             else:
-                self._complaint = ""
+                self._last_error = ""
 
     async def release(self) -> None:
-        """Give the lease up, so that another process need not wait for its end; nothing may be written any more.
+        """Release the lease so that another process need not wait until it expires. No write is allowed afterwards.
 
-        A failure is no error: the lease then ends by itself.
+        A failure is only logged: the lease expires then.
         """
-        if self._renewable() <= 0:
+        if self._until_deadline() <= 0:
             return
         try:
             async with asyncio.timeout(self._call_timeout):
-                await self._give_up()
+                await self._release()
         except (OverlayNetError, TimeoutError) as error:
-            log.warning("the lease was not given up, and ends by itself: %s", _words(error))
+            log.warning(
+                "cannot release the lease; it will expire", extra={"lease": str(self._lock), "error": _text(error)}
+            )
         else:
-            log.info("gave up the lease", extra={"lease": f"{self._namespace}/{self._name}"})
+            log.info("released the lease", extra={"lease": str(self._lock)})
 
-    # --- One try each ---------------------------------------------------------------------------------------------
-
-    async def _take(self) -> bool:
-        """Whether the lease is ours now."""
-        began = self._clock()
+    async def _try_acquire(self) -> bool:
         try:
-            await self._read()
-        except NotFound:
-            spec = LeaseRecord().held_by(self._identity, self._times.duration, self._now()).to_json()
-            body = LEASES.manifest(self._name, namespace=self._namespace, spec=spec)
-            try:
-                self._see(await self._api.create(LEASES, body, namespace=self._namespace))
-            except AlreadyExists:
-                return False
-            self._renewed_at = began
-            return True
-        record = LeaseRecord.parse(self._seen)
-        if record.holder not in ("", self._identity):
-            # What its holder promised to live by, where that can be read.
-            valid = record.seconds if record.seconds > 0 else self._times.duration
-            if self._clock() < self._changed_at + valid:
-                return False
-        try:
-            await self._write(self._identity)
-        except Conflict:
-            # Another process was faster.
+            async with asyncio.timeout(self._call_timeout):
+                acquired = await self._lock.try_acquire()
+        except (OverlayNetError, TimeoutError) as error:
+            self._log_error(error)
             return False
-        return True
+        self._last_error = ""
+        return acquired
 
     async def _renew(self) -> None:
         try:
-            await self._write(self._identity)
+            await self._lock.write(self._identity)
         except (Conflict, NotFound):
-            # Somebody has written into the object, or deleted it, or the answer to a renewal was lost.
-            try:
-                await self._read()
-            except NotFound:
-                raise self._lost("somebody deleted it") from None
-            holder = LeaseRecord.parse(self._seen).holder
-            if holder != self._identity:
-                raise self._lost(f"{holder or 'nobody'} holds it now") from None
-            await self._write(self._identity)
+            # It was edited or deleted, or the response to an earlier renewal was lost.
+            await self._check_holder()
+            await self._lock.write(self._identity)
 
-    async def _give_up(self) -> None:
-        self._renewed_at = float("-inf")
-        self._observer.set_leader(self._name, False)
+    async def _check_holder(self) -> None:
+        """Raises LeadershipLost if the lease is deleted or has another holder."""
         try:
-            await self._write("")
+            await self._lock.read()
+        except NotFound:
+            raise self._lost("it was deleted") from None
+        holder = self._lock.holder
+        if holder != self._identity:
+            raise self._lost(f"{holder or 'no process'} holds it now") from None
+
+    async def _release(self) -> None:
+        self._resign()
+        try:
+            await self._lock.write("")
         except Conflict:
-            await self._read()
-            if LeaseRecord.parse(self._seen).holder == self._identity:
-                await self._write("")
+            await self._lock.read()
+            if self._lock.holder == self._identity:
+                await self._lock.write("")
 
-    async def _read(self) -> None:
-        self._see(await self._api.get(LEASES, self._name, namespace=self._namespace))
+    def _lost(self, reason: str) -> LeadershipLost:
+        self._resign()
+        return LeadershipLost(f"lost the lease {self._lock}: {reason}")
 
-    async def _write(self, holder: str) -> None:
-        """The record with ``holder``, if nobody has written since it was seen. Raises Conflict, NotFound."""
-        began = self._clock()
-        record = LeaseRecord.parse(self._seen).held_by(holder, self._times.duration, self._now())
-        spec = {**self._seen.get("spec", {}), **record.to_json()}
-        self._see(await self._api.update(LEASES, self._name, self._seen | {"spec": spec}, namespace=self._namespace))
-        if holder:
-            self._renewed_at = began
-
-    def _see(self, raw: JsonObject) -> None:
-        if not self._seen or LeaseRecord.parse(raw) != LeaseRecord.parse(self._seen):
-            self._changed_at = self._clock()
-        self._seen = raw
-
-    # --- Times and words ------------------------------------------------------------------------------------------
+    def _resign(self) -> None:
+        """From now on this process does not write."""
+        self._lock.renewed_at = float("-inf")
+        self._observer.set_leader(self._name, False)
 
     @property
     def _call_timeout(self) -> float:
-        """Two tries before the renew deadline, however silent the API server is."""
+        """Leaves time for two attempts before the renew deadline, even if the API server does not answer."""
         return self._times.renew_deadline / 2
 
-    def _renewable(self) -> float:
+    def _until_deadline(self) -> float:
         """Seconds until the renew deadline."""
-        return self._renewed_at + self._times.renew_deadline - self._clock()
+        return self._lock.renewed_at + self._times.renew_deadline - self._clock()
 
-    def _pause(self) -> float:
+    def _interval(self) -> float:
         return self._times.retry_period * random.uniform(1 - JITTER, 1 + JITTER)
 
-    def _lost(self, why: str) -> LeadershipLost:
-        self._renewed_at = float("-inf")
-        self._observer.set_leader(self._name, False)
-        return LeadershipLost(f"lost the lease {self._namespace}/{self._name}: {why}")
-
-    def _complain(self, error: Exception) -> None:
-        complaint = _words(error)
-        if complaint != self._complaint:
-            log.warning("the lease %s/%s: %s", self._namespace, self._name, complaint)
-            self._complaint = complaint
+    def _log_error(self, error: Exception) -> None:
+        """Log an error once, not with every attempt."""
+        text = _text(error)
+        if text != self._last_error:
+            log.warning("cannot acquire or renew the lease", extra={"lease": str(self._lock), "error": text})
+            self._last_error = text
 
 
-def _words(error: Exception) -> str:
-    return str(error) or "the API server gave no answer"
+def _text(error: Exception) -> str:
+    return str(error) or "the API server did not answer"

@@ -1,7 +1,7 @@
-"""Keeps a store equal to what the API server has: list, then watch from there, for ever.
+"""Keeps a store equal to the API server: lists, then watches from there, indefinitely.
 
-No error ever empties the store: only a complete list or a DELETED event says that something is gone. Every way in which
-a stream can end leads back to the loop with a pause that grows while nothing comes of it.
+No error empties the store: an object is removed only if a complete list lacks it or a DELETED event arrives. However a
+stream ends, the loop continues after a pause that grows until a stream delivers events again.
 """
 
 import asyncio
@@ -19,22 +19,21 @@ from overlay_net.runtime.store import Store
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 8.0
-"""Seconds between two tries, at the most: so late does a client learn that the API server is back after a long outage.
+"""Limit of the seconds between two attempts, and thus of the delay after an outage of the API server.
 
-Pauses are four to eight seconds then, spread at random. Five thousand agents make about 830 tries a second of that: a
-connection that is refused costs a server that is away nothing, one that is back a handshake and a list of one object,
-a millisecond or so, and only once for each agent. A server with too much to do says so by 429 and Retry-After, which
-is obeyed.
+With jitter, pauses are four to eight seconds long then. 5,000 agents make about 830 attempts a second. A refused
+connection costs an API server that is down nothing; one that is back a handshake and a list of one object, about a
+millisecond, once per agent. An overloaded API server answers 429 with Retry-After, which is respected.
 """
 
 
 class Source(Protocol):
-    """One kind of object at its API server; both raise the errors of model.errors."""
+    """Objects of one kind on their API server; both methods raise the errors of model.errors."""
 
     async def list(self) -> Listing: ...
 
     def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
-        """Changes after ``resource_version``; ends when the server closes the stream, which it does now and then."""
+        """Changes after ``resource_version``; ends when the server closes the stream, as it does periodically."""
         ...
 
 
@@ -44,19 +43,19 @@ class Reflector:
         self._store = store
         self._backoff = backoff or Backoff(base=0.5, cap=LONGEST_PAUSE)
         self._failures = 0
-        self._last_complaint = ""
+        self._logged = ""
+        """The last error that was logged."""
+        self._resource_version: str | None = None
+        """Where the next watch starts; None: list first."""
 
     async def run(self) -> None:
-        """Follow the server until cancelled."""
-        resource_version: str | None = None
+        """Follow the API server until cancelled."""
         while True:
             try:
-                if resource_version is None:
-                    resource_version = await self._list()
-                progress, resource_version = await self._watch(resource_version)
+                progress = await self._follow()
             except Expired as error:
-                # Listing again is the remedy, yet a server that always says so must not be stormed.
-                resource_version = None
+                # Listing again is the remedy, but not without a pause: the server may answer 410 each time.
+                self._resource_version = None
                 await self._pause(error)
             except OverlayNetError as error:
                 await self._pause(error)
@@ -64,24 +63,29 @@ class Reflector:
                 if progress:
                     self._failures = 0
                 else:
-                    # A stream that ends with nothing in it: served again at once it would come back at once.
+                    # An empty stream: without a pause it might end immediately again.
                     await self._pause(None)
 
+    async def _follow(self) -> bool:
+        """List if necessary, then watch until the stream ends; whether it delivered any event."""
+        if self._resource_version is None:
+            self._resource_version = await self._list()
+        return await self._watch(self._resource_version)
+
     async def _list(self) -> str:
-        """Read everything: the version from which a watch goes on. The objects as they came are kept no longer."""
+        """Fill the store; the version to watch from. The unparsed objects are dropped on return."""
         listing = await self._source.list()
         self._store.replace(listing)
         return listing.resource_version
 
-    async def _watch(self, resource_version: str) -> tuple[bool, str]:
-        """Follow one stream to its end: whether anything came, and where to go on."""
+    async def _watch(self, resource_version: str) -> bool:
         progress = False
         try:
             async with aclosing(self._source.watch(resource_version)) as events:
                 async for event in events:
                     self._store.apply(event)
-                    resource_version = parse_text(find_object(event.object, "metadata").get("resourceVersion"))
-                    # The next one may be a minute away, and this one a megabyte of text, ten as objects.
+                    self._resource_version = parse_text(find_object(event.object, "metadata").get("resourceVersion"))
+                    # Free the memory while waiting for the next event: an object may take 10 MB.
                     del event
                     if not progress:
                         progress = True
@@ -89,23 +93,23 @@ class Reflector:
         except Unavailable as error:
             if not progress:
                 raise
-            # It had worked: what was seen stays seen, and the stream goes on from there after one short pause.
+            # The stream delivered events before it broke: one short pause, then continue after the last of them.
             await self._pause(error)
-        return progress, resource_version
+        return progress
 
     def _recovered(self) -> None:
         self._failures = 0
-        if self._last_complaint:
-            log.info("the API server answers again")
-            self._last_complaint = ""
+        if self._logged:
+            log.info("watch resumed")
+            self._logged = ""
 
     async def _pause(self, error: OverlayNetError | None) -> None:
         self._failures += 1
         at_least = error.retry_after if isinstance(error, Unavailable) else None
         delay = self._backoff.delay(self._failures, at_least=at_least)
-        complaint = "" if error is None else str(error)
-        if complaint and complaint != self._last_complaint:
-            # The same complaint again and again says nothing new.
-            log.warning("the watch is interrupted, the last state stays: %s", complaint)
-            self._last_complaint = complaint
+        text = "" if error is None else str(error)
+        if text and text != self._logged:
+            # Each error is logged once, not with every attempt.
+            log.warning("watch failed; keeping the cached state", extra={"error": text})
+            self._logged = text
         await asyncio.sleep(delay)

@@ -1,6 +1,6 @@
-"""The parsed objects of one kind, as the API server last told them, and who wants to know of changes.
+"""A cache of the parsed objects of one kind, with subscribers for changes.
 
-A store that was never filled says so (``synced``): an empty store and an unknown one must not be confused.
+``synced`` distinguishes an empty store from one that has not been filled yet.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ class _Entry(Generic[T]):
 class Store(Generic[T]):
     """Keyed by the object's name: all kinds that are stored are cluster-scoped."""
 
-    def __init__(self, parse: Callable[[JsonObject], T], again: Callable[[JsonObject, T], T] | None = None) -> None:
-        """``again`` parses an object of which an earlier version is known, whose parts it may take over."""
+    def __init__(self, parse: Callable[[JsonObject], T], reparse: Callable[[JsonObject, T], T] | None = None) -> None:
+        """``reparse`` parses a new version of a cached object and may reuse parts of the cached one."""
         self._parse = parse
-        self._again = again
+        self._reparse = reparse
         self._entries: dict[str, _Entry[T]] = {}
         self._subscribers: list[Callable[[str, T | None, T | None], None]] = []
         self._synced = asyncio.Event()
@@ -36,7 +36,7 @@ class Store(Generic[T]):
 
     @property
     def synced(self) -> bool:
-        """Whether a complete list was ever read."""
+        """Whether a complete list has been read."""
         return self._synced.is_set()
 
     async def wait_synced(self) -> None:
@@ -53,11 +53,11 @@ class Store(Generic[T]):
         return (entry.value for entry in tuple(self._entries.values()))
 
     def subscribe(self, subscriber: Callable[[str, T | None, T | None], None]) -> None:
-        """Call ``subscriber(name, old, new)`` after each change; None is absence."""
+        """Call ``subscriber(name, old, new)`` after each change; None if the object did or does not exist."""
         self._subscribers.append(subscriber)
 
     def replace(self, listing: Listing) -> None:
-        """Take over a complete list: what is not in it is gone."""
+        """Replace the contents by a complete list; objects that are not in it are removed."""
         present = set()
         for item in listing.items:
             present.add(_name(item))
@@ -77,16 +77,16 @@ class Store(Generic[T]):
         old = self._entries.get(name)
         if old is not None and old.resource_version == version:
             return
-        value = self._parse(raw) if old is None or self._again is None else self._again(raw, old.value)
+        value = self._parse(raw) if old is None or self._reparse is None else self._reparse(raw, old.value)
         self._entries[name] = _Entry(version, value)
-        self._tell(name, None if old is None else old.value, value)
+        self._notify(name, None if old is None else old.value, value)
 
     def _remove(self, name: str) -> None:
         old = self._entries.pop(name, None)
         if old is not None:
-            self._tell(name, old.value, None)
+            self._notify(name, old.value, None)
 
-    def _tell(self, name: str, old: T | None, new: T | None) -> None:
+    def _notify(self, name: str, old: T | None, new: T | None) -> None:
         for subscriber in self._subscribers:
             subscriber(name, old, new)
 

@@ -1,4 +1,4 @@
-"""Workers take keys from a queue and reconcile them; what a reconciliation answers decides when its key comes back."""
+"""Workers take keys from a queue and reconcile them; the result decides when a key is reconciled again."""
 
 import asyncio
 import logging
@@ -11,24 +11,20 @@ from overlay_net.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-Result: TypeAlias = Literal["success", "requeue", "terminal", "error"]
+Result: TypeAlias = Literal["success", "requeue", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Waiting is not failing: look at the key again after this many seconds, or after its own growing delay."""
+    """Reconcile the key again after this many seconds, or None: after its own backoff. Waiting is not an error."""
 
     after: float | None = None
-
-
-class TerminalError(Exception):
-    """Trying again cannot help: the key waits for a change of its object."""
 
 
 class Observer(Protocol):
     def reconcile_started(self, name: str) -> None: ...
     def reconcile_finished(self, name: str) -> None: ...
-    def reconciled(self, name: str, result: Result, seconds: float) -> None: ...
+    def observe_reconcile(self, name: str, result: Result, seconds: float) -> None: ...
 
 
 Reconcile: TypeAlias = Callable[[str], Awaitable[Requeue | None]]
@@ -57,25 +53,19 @@ async def _work(name: str, queue: WorkQueue, reconcile: Reconcile, observer: Obs
             if observer is not None:
                 observer.reconcile_finished(name)
         if observer is not None:
-            observer.reconciled(name, result, loop.time() - began)
+            observer.observe_reconcile(name, result, loop.time() - began)
 
 
 async def _reconcile(name: str, queue: WorkQueue, reconcile: Reconcile, key: str) -> Result:
-    where = {"controller": name, "key": key}
     try:
         again = await reconcile(key)
-    except TerminalError as error:
-        log.error("gives up until the object changes: %s", error, extra=where)
-        queue.forget(key)
-        return "terminal"
     except OverlayNetError as error:
-        at_least = error.retry_after if isinstance(error, Unavailable) else None
-        delay = queue.retry(key, at_least=at_least)
-        log.warning("failed, tries again in %.1f s: %s", delay, error, extra=where)
+        delay = queue.retry(key, at_least=error.retry_after if isinstance(error, Unavailable) else None)
+        log.warning("reconcile failed", extra=_fields(name, key, delay) | {"error": str(error)})
         return "error"
     except Exception:
         delay = queue.retry(key)
-        log.exception("failed unexpectedly, tries again in %.1f s", delay, extra=where)
+        log.exception("reconcile failed unexpectedly", extra=_fields(name, key, delay))
         return "error"
     if again is not None and again.after is None:
         queue.retry(key)
@@ -85,3 +75,7 @@ async def _reconcile(name: str, queue: WorkQueue, reconcile: Reconcile, key: str
         return "success"
     queue.add_after(key, again.after)
     return "requeue"
+
+
+def _fields(name: str, key: str, delay: float) -> dict[str, str]:
+    return {"controller": name, "key": key, "retry_in": f"{delay:.1f}s"}

@@ -1,7 +1,7 @@
-"""A queue of keys that coalesces: however often a key is added, it waits once, and one worker at a time has it.
+"""A queue of keys that coalesces: a key is queued once however often it is added, and has one worker at a time.
 
-After k8s.io/client-go/util/workqueue: an added key that is being worked on is worked on again afterwards, so no change
-is missed; and a delayed key that is added at once does not wait.
+Modelled on k8s.io/client-go/util/workqueue: a key that is added while it is processed is processed again afterwards, so
+no change is missed; and adding a delayed key makes it ready at once.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from overlay_net.runtime.backoff import Backoff
 
 
 class Observer(Protocol):
-    """Told of each key, with seconds."""
+    """Notified of each key; times are in seconds."""
 
     def added(self) -> None: ...
     def taken(self, waited: float) -> None: ...
@@ -29,27 +29,27 @@ class WorkQueue:
         self._observer: Observer | None = None
         self._ready: deque[str] = deque()
         self._waiting: dict[str, float] = {}
-        """Keys in ``_ready``, or to be put there when their worker is done; since when."""
-        self._working: dict[str, float] = {}
-        """Keys that a worker has, and since when."""
+        """Keys in ``_ready``, or to be put there when their worker is done, with the time they were added."""
+        self._processing: dict[str, float] = {}
+        """Keys in progress, with the time they were taken."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        """Keys that are ready to be worked on."""
+        """Keys that are ready to be processed."""
         return len(self._ready)
 
     def observe(self, observer: Observer) -> None:
         self._observer = observer
 
     def processing(self) -> list[float]:
-        """For how many seconds each key that a worker has was worked on so far."""
+        """Seconds of processing so far, for each key in progress."""
         now = self._clock()
-        return [now - began for began in self._working.values()]
+        return [now - began for began in self._processing.values()]
 
     def add(self, key: str) -> None:
-        """Work on ``key`` as soon as possible."""
+        """Process ``key`` as soon as possible."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -58,16 +58,16 @@ class WorkQueue:
         self._waiting[key] = self._clock()
         if self._observer is not None:
             self._observer.added()
-        if key not in self._working:
+        if key not in self._processing:
             self._ready.append(key)
             self._wake_one()
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Work on ``key`` after ``seconds``, or earlier if it is already due earlier."""
+        """Process ``key`` after ``seconds``, or earlier if it is already due earlier."""
         if seconds <= 0:
             self.add(key)
             return
-        if key in self._waiting and key not in self._working:
+        if key in self._waiting and key not in self._processing:
             return
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
@@ -79,7 +79,7 @@ class WorkQueue:
         self._timers[key] = loop.call_at(due, self.add, key)
 
     def retry(self, key: str, *, at_least: float | None = None) -> float:
-        """Work on ``key`` again after its own growing delay; the delay in seconds."""
+        """Process ``key`` again after its backoff; the delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = self._backoff.delay(failures, at_least=at_least)
         self.add_after(key, delay)
@@ -88,16 +88,16 @@ class WorkQueue:
         return delay
 
     def wake_delayed(self) -> None:
-        """Work on every key that waits for its time now: what they wait for may have come."""
+        """Process all delayed keys now, because what they wait for may have happened."""
         for key in tuple(self._timers):
             self.add(key)
 
     def forget(self, key: str) -> None:
-        """The key succeeded: its next failure starts with the shortest delay."""
+        """Reset the backoff of ``key`` after a success."""
         self._failures.pop(key, None)
 
     async def get(self) -> str:
-        """The next key, which belongs to the caller until ``done``."""
+        """The next key; the caller owns it until ``done``."""
         while not self._ready:
             getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
@@ -107,20 +107,20 @@ class WorkQueue:
                 if getter in self._getters:
                     self._getters.remove(getter)
                 elif self._ready:
-                    # This wake-up was for us, and we go: hand it on.
+                    # This getter was woken but is cancelled: wake another one.
                     self._wake_one()
                 raise
         key = self._ready.popleft()
         now = self._clock()
         waited = now - self._waiting.pop(key)
-        self._working[key] = now
+        self._processing[key] = now
         if self._observer is not None:
             self._observer.taken(waited)
         return key
 
     def done(self, key: str) -> None:
-        """Give ``key`` back; if it was added meanwhile it is ready again."""
-        began = self._working.pop(key, None)
+        """End the processing of ``key``; if it was added meanwhile it is ready again."""
+        began = self._processing.pop(key, None)
         if began is not None and self._observer is not None:
             self._observer.done(self._clock() - began)
         if key in self._waiting:

@@ -1,4 +1,4 @@
-"""The Leases that the election is tested with answer as those of a real API server do."""
+"""The fake Leases that leader election is tested with behave as those of a real API server."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import AlreadyExists, Conflict, NotFound
 from overlay_net.model.lease import LeaseRecord
 from overlay_net.model.names import LEASES
-from overlay_net.runtime.leader import LeaseApi
+from overlay_net.runtime.lease_lock import LeaseApi
 from tests.fakes.leases import Leases
 
 NAMESPACE, NAME = "default", "contract"
@@ -40,41 +40,41 @@ def lease() -> JsonObject:
     return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": dict(RECORD)}
 
 
-async def test_what_is_written_is_read_back(leases: LeaseApi) -> None:
+async def test_a_lease_is_read_as_written(leases: LeaseApi) -> None:
     with pytest.raises(NotFound):
         await leases.get(LEASES, NAME, namespace=NAMESPACE)
-    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
-    assert made == await leases.get(LEASES, NAME, namespace=NAMESPACE)
-    assert LeaseRecord.parse(made).to_json() == RECORD
+    created = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    assert created == await leases.get(LEASES, NAME, namespace=NAMESPACE)
+    assert LeaseRecord.parse(created).to_json() == RECORD
     with pytest.raises(AlreadyExists):
         await leases.create(LEASES, lease(), namespace=NAMESPACE)
 
 
-async def test_an_update_fits_one_state_only(leases: LeaseApi) -> None:
-    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
-    taken = await leases.update(LEASES, NAME, made | {"spec": RECORD | {"holderIdentity": "two"}}, namespace=NAMESPACE)
+async def test_an_update_requires_the_current_resource_version(leases: LeaseApi) -> None:
+    created = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    taken = await leases.update(
+        LEASES, NAME, created | {"spec": RECORD | {"holderIdentity": "two"}}, namespace=NAMESPACE
+    )
     assert LeaseRecord.parse(taken).holder == "two"
     with pytest.raises(Conflict):
-        await leases.update(LEASES, NAME, made, namespace=NAMESPACE)
+        await leases.update(LEASES, NAME, created, namespace=NAMESPACE)
     assert LeaseRecord.parse(await leases.get(LEASES, NAME, namespace=NAMESPACE)).holder == "two"
 
 
-async def test_a_lease_may_be_nobodys(leases: LeaseApi) -> None:
-    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
-    given_up = LeaseRecord.parse(made).held_by("", 15.0, LATER)
-    await leases.update(LEASES, NAME, made | {"spec": given_up.to_json()}, namespace=NAMESPACE)
-    assert LeaseRecord.parse(await leases.get(LEASES, NAME, namespace=NAMESPACE)) == given_up
-    assert given_up.holder == ""
+async def test_a_lease_can_be_released(leases: LeaseApi) -> None:
+    created = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+    released = LeaseRecord.parse(created).held_by("", 15.0, LATER)
+    await leases.update(LEASES, NAME, created | {"spec": released.to_json()}, namespace=NAMESPACE)
+    assert LeaseRecord.parse(await leases.get(LEASES, NAME, namespace=NAMESPACE)) == released
+    assert released.holder == ""
 
 
-async def test_a_lease_that_was_deleted_is_not_made_again_by_its_holder(
-    leases: LeaseApi, api_server: ApiServer
-) -> None:
-    """Although the API server makes a Lease by an update where there is none."""
-    made = await leases.create(LEASES, lease(), namespace=NAMESPACE)
+async def test_an_update_does_not_recreate_a_deleted_lease(leases: LeaseApi, api_server: ApiServer) -> None:
+    """Although the API server creates a Lease by an update without a uid."""
+    created = await leases.create(LEASES, lease(), namespace=NAMESPACE)
     if isinstance(leases, Leases):
         leases.objects.clear()
     else:
         api_server.kubectl("delete", "lease", NAME, f"--namespace={NAMESPACE}")
     with pytest.raises(Conflict):
-        await leases.update(LEASES, NAME, made, namespace=NAMESPACE)
+        await leases.update(LEASES, NAME, created, namespace=NAMESPACE)

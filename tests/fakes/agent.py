@@ -18,7 +18,7 @@ from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay, Report
-from overlay_net.ops.metrics import AgentMetrics
+from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 
 

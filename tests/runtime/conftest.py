@@ -1,4 +1,4 @@
-"""Tests below this folder that ask for ``virtual_time`` run on a clock that jumps."""
+"""The fixture ``virtual_time``: a loop whose clock jumps to the next timer."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,7 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture
 def virtual_time() -> Run:
-    """Runs one coroutine to its end in virtual time."""
+    """Runs one coroutine to completion in virtual time."""
 
     def run(main: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:

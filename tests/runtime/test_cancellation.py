@@ -1,4 +1,4 @@
-"""Cancelled at any await, the runtime ends at once, loses no key and leaves nothing running."""
+"""Cancellation at any await: the runtime stops at once, loses no key and leaves no task running."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from tests.runtime.conftest import Run
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_a_waiting_getter_that_is_cancelled_takes_no_key_with_it(virtual_time: Run, turns: int) -> None:
+def test_a_cancelled_getter_loses_no_key(virtual_time: Run, turns: int) -> None:
     async def main() -> None:
         queue = WorkQueue()
         first, second = asyncio.create_task(queue.get()), asyncio.create_task(queue.get())
@@ -25,19 +25,19 @@ def test_a_waiting_getter_that_is_cancelled_takes_no_key_with_it(virtual_time: R
         first.cancel()
         results = await asyncio.gather(first, asyncio.wait_for(second, 1), return_exceptions=True)
         got = [result for result in results if result == "a"]
-        assert got == ["a"], "exactly one of them has it"
+        assert got == ["a"], "exactly one getter has it"
 
     virtual_time(main())
 
 
 @pytest.mark.parametrize("turns", range(15))
-def test_a_cancelled_worker_gives_its_key_back(virtual_time: Run, turns: int) -> None:
+def test_a_cancelled_worker_releases_its_key(virtual_time: Run, turns: int) -> None:
     async def main() -> None:
         queue = WorkQueue()
-        begun = []
+        started = []
 
         async def reconcile(key: str) -> Requeue | None:
-            begun.append(key)
+            started.append(key)
             for _ in range(5):
                 await asyncio.sleep(0)
             return None
@@ -50,7 +50,7 @@ def test_a_cancelled_worker_gives_its_key_back(virtual_time: Run, turns: int) ->
         await asyncio.gather(task, return_exceptions=True)
         assert task.done()
         queue.add("a")
-        assert await asyncio.wait_for(queue.get(), 1) == "a", "nobody holds the key any more"
+        assert await asyncio.wait_for(queue.get(), 1) == "a", "no worker holds the key"
 
     virtual_time(main())
 

@@ -1,16 +1,16 @@
-"""The recorder of events, in virtual time: the same thing a thousand times is a series, not a thousand writes."""
+"""The event recorder in virtual time: repeated events become a series with few writes."""
 
 import asyncio
 from typing import Any
 
 from overlay_net.model.errors import AlreadyExists
 from overlay_net.model.names import NODE_OVERLAY_IPS, Resource
-from overlay_net.ops.events import QUEUE_LENGTH, REST, EventRecorder
+from overlay_net.ops.events import QUEUE_LENGTH, SERIES_INTERVAL, EventRecorder
 from tests.runtime.conftest import Run
 
 
 class Api:
-    """Keeps events, and counts the writes."""
+    """Stores events and counts the writes."""
 
     def __init__(self) -> None:
         self.events: dict[str, dict[str, Any]] = {}
@@ -42,26 +42,26 @@ def emit(recorder: EventRecorder, message: str, node: str = "n1") -> None:
     recorder.emit(NODE_OVERLAY_IPS, node, f"uid-{node}", "GatewayDown", message, warning=True)
 
 
-def test_what_happens_again_and_again_is_counted_and_seldom_written(virtual_time: Run) -> None:
+def test_repeated_events_are_counted_and_written_once_per_interval(virtual_time: Run) -> None:
     api = Api()
     recorder = EventRecorder(api, "overlay-net-controller", "here")
 
     async def main() -> None:
         task = asyncio.create_task(recorder.run())
-        emit(recorder, "another thing")
+        emit(recorder, "another event")
         for _ in range(600):
             emit(recorder, "flapping")
             await asyncio.sleep(0.1)
-        await asyncio.sleep(REST)
+        await asyncio.sleep(SERIES_INTERVAL)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     virtual_time(main())
-    assert api.counts() == {"another thing": 1, "flapping": 600}
-    assert api.writes <= 2 + 60 / REST + 1
+    assert api.counts() == {"another event": 1, "flapping": 600}
+    assert api.writes <= 2 + 60 / SERIES_INTERVAL + 1
 
 
-def test_the_first_time_is_told_at_once(virtual_time: Run) -> None:
+def test_first_occurrences_are_written_at_once(virtual_time: Run) -> None:
     api = Api()
     recorder = EventRecorder(api, "overlay-net-controller", "here")
 
@@ -78,7 +78,7 @@ def test_the_first_time_is_told_at_once(virtual_time: Run) -> None:
     assert len(api.events) == 50
 
 
-def test_a_flood_that_nobody_writes_is_bounded(virtual_time: Run) -> None:
+def test_the_queue_is_bounded(virtual_time: Run) -> None:
     api = Api()
     recorder = EventRecorder(api, "overlay-net-controller", "here")
 
@@ -86,7 +86,7 @@ def test_a_flood_that_nobody_writes_is_bounded(virtual_time: Run) -> None:
         for number in range(QUEUE_LENGTH + 10):
             emit(recorder, "down", f"n{number}")
         task = asyncio.create_task(recorder.run())
-        await asyncio.sleep(REST)
+        await asyncio.sleep(SERIES_INTERVAL)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

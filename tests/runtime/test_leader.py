@@ -1,4 +1,4 @@
-"""One of several leads: how a lease is got, kept, lost and given up, in virtual time."""
+"""Leader election in virtual time: a lease is acquired, held, lost and released."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,18 +17,18 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Status:
-    """What the metric would say."""
+    """The metric."""
 
     def __init__(self) -> None:
-        self.leads = False
+        self.is_leader = False
 
     def set_leader(self, name: str, is_leader: bool) -> None:
         assert name == "lease"
-        self.leads = is_leader
+        self.is_leader = is_leader
 
 
 class Candidate:
-    """An elector and the clocks of its machine: ``skew`` of the wall clock, ``asleep`` seconds of a suspended one."""
+    """An elector and the clocks of its machine: ``skew`` of the wall clock, ``asleep`` seconds of suspension."""
 
     def __init__(self, api: Leases, identity: str, skew: float = 0.0) -> None:
         self.status = Status()
@@ -45,9 +45,9 @@ class Candidate:
         )
 
     async def serve(self) -> None:
-        """Lead until the lease is lost."""
+        """Acquire the lease and hold it until it is lost."""
         await self.elector.acquire()
-        await self.elector.keep()
+        await self.elector.hold()
 
     def may_write(self) -> bool:
         try:
@@ -66,14 +66,14 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def ended(task: "asyncio.Task[None]") -> str:
-    """What a leader that ends says."""
+async def wait_lost(task: "asyncio.Task[None]") -> str:
+    """The message of the exception that ends ``task``."""
     with pytest.raises(LeadershipLost) as lost:
         await task
     return str(lost.value)
 
 
-def test_the_first_makes_the_lease_and_keeps_it_for_an_hour(virtual_time: Run) -> None:
+def test_the_first_process_creates_the_lease_and_holds_it(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one, two = Candidate(api, "one"), Candidate(api, "two")
@@ -82,9 +82,9 @@ def test_the_first_makes_the_lease_and_keeps_it_for_an_hour(virtual_time: Run) -
         await asyncio.sleep(1)
         tasks.append(asyncio.create_task(two.serve()))
         await asyncio.sleep(3600)
-        assert (one.status.leads, two.status.leads) == (True, False)
+        assert (one.status.is_leader, two.status.is_leader) == (True, False)
         assert (one.may_write(), two.may_write()) == (True, False)
-        assert two.elector.has_read_lease, "whoever stands by has seen the lease"
+        assert two.elector.has_read_lease, "a process on standby has read the lease"
         record = spec(api)
         assert record["holderIdentity"] == "one"
         assert record["leaseDurationSeconds"] == 15
@@ -98,7 +98,7 @@ def test_the_first_makes_the_lease_and_keeps_it_for_an_hour(virtual_time: Run) -
     virtual_time(main())
 
 
-def test_a_leader_that_dies_is_followed_after_the_lease_and_not_before(virtual_time: Run) -> None:
+def test_a_dead_leader_is_replaced_once_its_lease_has_expired(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one, two = Candidate(api, "one"), Candidate(api, "two")
@@ -106,10 +106,10 @@ def test_a_leader_that_dies_is_followed_after_the_lease_and_not_before(virtual_t
         await asyncio.sleep(60)
         first.cancel()
         died = now()
-        while not two.status.leads:
+        while not two.status.is_leader:
             assert not two.may_write()
             await asyncio.sleep(0.1)
-        # It saw the last renewal at most one look late, and looks again at most one pause after the end.
+        # It observed the last renewal at most one interval late, and reads again at most one interval after expiry.
         assert TIMES.duration - 2.4 <= now() - died <= TIMES.duration + 2 * 2.4 + 0.1
         assert spec(api)["leaseTransitions"] == 1
         second.cancel()
@@ -117,7 +117,7 @@ def test_a_leader_that_dies_is_followed_after_the_lease_and_not_before(virtual_t
     virtual_time(main())
 
 
-def test_a_lease_that_is_given_up_is_taken_at_the_next_look(virtual_time: Run) -> None:
+def test_a_released_lease_is_acquired_at_the_next_attempt(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one, two = Candidate(api, "one"), Candidate(api, "two")
@@ -127,17 +127,17 @@ def test_a_lease_that_is_given_up_is_taken_at_the_next_look(virtual_time: Run) -
         await asyncio.wait([first])
         await one.elector.release()
         assert spec(api)["holderIdentity"] == ""
-        assert (one.status.leads, one.may_write()) == (False, False)
+        assert (one.status.is_leader, one.may_write()) == (False, False)
         await asyncio.sleep(2.5)
-        assert two.status.leads
+        assert two.status.is_leader
         assert spec(api)["holderIdentity"] == "two"
         second.cancel()
 
     virtual_time(main())
 
 
-@pytest.mark.parametrize("how", ["away", "hanging", "loses_answers"])
-def test_an_outage_ends_a_leader_before_another_can_lead(virtual_time: Run, how: str) -> None:
+@pytest.mark.parametrize("how", ["unreachable", "hanging", "loses_responses"])
+def test_a_leader_loses_the_lease_in_an_outage_before_another_can_acquire_it(virtual_time: Run, how: str) -> None:
     async def main() -> None:
         api = Leases()
         one, two = Candidate(api, "one"), Candidate(api, "two")
@@ -145,20 +145,20 @@ def test_an_outage_ends_a_leader_before_another_can_lead(virtual_time: Run, how:
         await asyncio.sleep(60)
         setattr(api, how, True)
         began = now()
-        said = await ended(first)
-        assert said.startswith("lost the lease ns/lease: ")
+        message = await wait_lost(first)
+        assert message.startswith("lost the lease ns/lease: ")
         assert now() - began <= TIMES.renew_deadline
-        assert (one.status.leads, one.may_write()) == (False, False)
+        assert (one.status.is_leader, one.may_write()) == (False, False)
         setattr(api, how, False)
-        while not two.status.leads:
+        while not two.status.is_leader:
             await asyncio.sleep(0.1)
         second.cancel()
 
     virtual_time(main())
 
 
-@pytest.mark.parametrize("how", ["away", "hanging", "loses_answers"])
-def test_an_outage_shorter_than_the_renew_deadline_is_survived(virtual_time: Run, how: str) -> None:
+@pytest.mark.parametrize("how", ["unreachable", "hanging", "loses_responses"])
+def test_a_leader_survives_an_outage_shorter_than_the_renew_deadline(virtual_time: Run, how: str) -> None:
     async def main() -> None:
         api = Leases()
         one = Candidate(api, "one")
@@ -166,28 +166,28 @@ def test_an_outage_shorter_than_the_renew_deadline_is_survived(virtual_time: Run
         await asyncio.sleep(60)
         for _ in range(20):
             setattr(api, how, True)
-            # With a hanging server the try that is under way has to end first.
+            # If the server hangs, the attempt in progress has to time out first.
             await asyncio.sleep(4)
             setattr(api, how, False)
             await asyncio.sleep(20)
-        assert one.status.leads
+        assert one.status.is_leader
         assert not task.done()
         task.cancel()
 
     virtual_time(main())
 
 
-def test_at_no_moment_two_may_write(virtual_time: Run) -> None:
-    """Answers come late, the server comes and goes, and each leader that ends is started anew."""
+def test_at_most_one_process_may_write_at_any_time(virtual_time: Run) -> None:
+    """Responses are late, the server hangs at times, and each leader that exits is restarted."""
 
     async def main() -> None:
         api = Leases()
-        everybody: list[Candidate] = []
+        candidates: list[Candidate] = []
 
         async def replica(number: int) -> None:
             for life in range(1000):
                 candidate = Candidate(api, f"{number}-{life}", skew=2500.0 * number)
-                everybody.append(candidate)
+                candidates.append(candidate)
                 try:
                     await candidate.serve()
                 except LeadershipLost:
@@ -199,10 +199,10 @@ def test_at_no_moment_two_may_write(virtual_time: Run) -> None:
             await asyncio.sleep(0.25)
             api.late = (step // 40 % 7) * 0.7
             api.hanging = step // 70 % 5 == 4
-            writers = [candidate for candidate in everybody if candidate.may_write()]
+            writers = [candidate for candidate in candidates if candidate.may_write()]
             assert len(writers) <= 1
             led |= {id(writer) for writer in writers}
-        assert len(led) > 10, "leaders have changed"
+        assert len(led) > 10, "the leader changed"
         for task in replicas:
             task.cancel()
 
@@ -210,22 +210,22 @@ def test_at_no_moment_two_may_write(virtual_time: Run) -> None:
 
 
 @pytest.mark.parametrize("skew", [-86400.0, 86400.0], ids=["behind", "ahead"])
-def test_the_clocks_of_others_do_not_matter(virtual_time: Run, skew: float) -> None:
+def test_clocks_of_other_machines_do_not_matter(virtual_time: Run, skew: float) -> None:
     async def main() -> None:
         api = Leases()
         one, two = Candidate(api, "one", skew), Candidate(api, "two")
         first, second = asyncio.create_task(one.serve()), asyncio.create_task(two.serve())
         await asyncio.sleep(600)
-        assert (one.status.leads, two.status.leads) == (True, False), "an hour-old time is not an old lease"
+        assert (one.status.is_leader, two.status.is_leader) == (True, False), "an old timestamp is not an expired lease"
         first.cancel()
         await asyncio.sleep(25)
-        assert two.status.leads, "a time in the future makes no lease longer"
+        assert two.status.is_leader, "a timestamp in the future does not extend the lease"
         second.cancel()
 
     virtual_time(main())
 
 
-def test_whoever_comes_to_an_old_lease_waits_for_its_length(virtual_time: Run) -> None:
+def test_an_existing_lease_is_respected_for_the_duration_in_its_record(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         old = {"holderIdentity": "gone", "leaseDurationSeconds": 40, "renewTime": "2020-01-01T00:00:00.000000Z"}
@@ -233,40 +233,40 @@ def test_whoever_comes_to_an_old_lease_waits_for_its_length(virtual_time: Run) -
         one = Candidate(api, "one")
         task = asyncio.create_task(one.serve())
         await asyncio.sleep(39)
-        assert not one.may_write(), "its holder may live by a longer time than ours"
+        assert not one.may_write(), "the duration of its holder is longer"
         await asyncio.sleep(4)
-        assert one.status.leads
-        assert api.objects[KEY]["metadata"]["labels"] == {"mine": "too"}, "what others wrote stays"
+        assert one.status.is_leader
+        assert api.objects[KEY]["metadata"]["labels"] == {"mine": "too"}, "other fields are kept"
         assert spec(api)["strategy"] == "x"
         task.cancel()
 
     virtual_time(main())
 
 
-def test_a_lease_that_somebody_edits_or_takes_or_deletes(virtual_time: Run) -> None:
+def test_an_edit_is_harmless_and_another_holder_or_a_deletion_ends_the_leadership(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one = Candidate(api, "one")
         task = asyncio.create_task(one.serve())
         await asyncio.sleep(10)
         edited = api.objects[KEY]
-        edited["metadata"]["annotations"] = {"note": "seen"}
+        edited["metadata"]["annotations"] = {"note": "edited"}
         api.put(KEY, edited)
         await asyncio.sleep(60)
-        assert one.status.leads
-        assert api.objects[KEY]["metadata"]["annotations"] == {"note": "seen"}
+        assert one.status.is_leader
+        assert api.objects[KEY]["metadata"]["annotations"] == {"note": "edited"}
         api.put(KEY, api.objects[KEY] | {"spec": {**spec(api), "holderIdentity": "two"}})
-        assert await ended(task) == "lost the lease ns/lease: two holds it now"
+        assert await wait_lost(task) == "lost the lease ns/lease: two holds it now"
         two = Candidate(api, "two")
         task = asyncio.create_task(two.serve())
         await asyncio.sleep(5)
         del api.objects[KEY]
-        assert await ended(task) == "lost the lease ns/lease: somebody deleted it"
+        assert await wait_lost(task) == "lost the lease ns/lease: it was deleted"
 
     virtual_time(main())
 
 
-def test_a_leader_that_stood_still_longer_than_its_lease_ends_and_writes_nothing(virtual_time: Run) -> None:
+def test_a_leader_that_was_paused_longer_than_its_lease_exits_without_a_write(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one = Candidate(api, "one")
@@ -276,13 +276,13 @@ def test_a_leader_that_stood_still_longer_than_its_lease_ends_and_writes_nothing
         before = api.version
         one.asleep = 16.0
         assert not one.may_write()
-        assert await ended(task) == "lost the lease ns/lease: this process stood still"
+        assert await wait_lost(task) == "lost the lease ns/lease: this process was paused"
         assert api.version == before
 
     virtual_time(main())
 
 
-def test_an_answer_from_before_the_standstill_makes_no_lease_longer(virtual_time: Run) -> None:
+def test_a_response_from_before_a_pause_does_not_extend_the_lease(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one = Candidate(api, "one")
@@ -292,30 +292,30 @@ def test_an_answer_from_before_the_standstill_makes_no_lease_longer(virtual_time
         before = api.version
         while api.version == before:
             await asyncio.sleep(0.1)
-        # The renewal is done, and its answer under way.
+        # The renewal is written, its response is pending.
         one.asleep = 16.0
         await asyncio.sleep(1.1)
         assert not one.may_write()
-        await ended(task)
+        await wait_lost(task)
 
     virtual_time(main())
 
 
-def test_two_that_take_it_at_the_same_moment(virtual_time: Run) -> None:
+def test_one_of_several_simultaneous_candidates_becomes_leader(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         api.late = 0.3
         candidates = [Candidate(api, name) for name in ("one", "two", "three")]
         tasks = [asyncio.create_task(each.serve()) for each in candidates]
         await asyncio.sleep(30)
-        assert [each.status.leads for each in candidates].count(True) == 1
+        assert [each.status.is_leader for each in candidates].count(True) == 1
         for task in tasks:
             task.cancel()
 
     virtual_time(main())
 
 
-def test_time_left_ends_at_the_renew_deadline(virtual_time: Run) -> None:
+def test_remaining_time_ends_at_the_renew_deadline(virtual_time: Run) -> None:
     async def main() -> None:
         api = Leases()
         one = Candidate(api, "one")

@@ -1,4 +1,4 @@
-"""The reflector and the client against a server that misbehaves: the store ends up with the truth, without a storm."""
+"""Reflector and client against a misbehaving server: the store converges, and the server is not flooded."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -32,7 +32,7 @@ async def anonymous(_: bool) -> str | None:
 async def following(
     api: MisbehavingApi, authorization: Any = anonymous, **options: Any
 ) -> AsyncIterator[Store[JsonObject]]:
-    """A store that a reflector keeps, through the real client."""
+    """A store that a reflector fills through the real client."""
     async with serving(api), aiohttp.ClientSession() as session:
         client = KubeApi(Connection(api.url, session, authorization))
         store: Store[JsonObject] = Store(dict)
@@ -56,7 +56,7 @@ async def converged(api: MisbehavingApi, store: Store[JsonObject]) -> None:
     def same() -> bool:
         return {name: store.get(name) for name in store.names()} == api.objects
 
-    await until(same, "the store has what the server has")
+    await until(same, "the store equals the server")
 
 
 def answer(make: Callable[[], web.Response]) -> Answer:
@@ -81,7 +81,7 @@ async def silent(request: web.Request, _: MisbehavingApi) -> web.StreamResponse:
 
 
 async def cut(request: web.Request, _: MisbehavingApi) -> web.StreamResponse:
-    """A reset in the middle of a line."""
+    """Reset the connection in the middle of a line."""
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(b'{"type": "MODIFIED", "obj')
@@ -110,7 +110,7 @@ MISBEHAVIOUR = {
 
 
 @pytest.mark.parametrize("name", MISBEHAVIOUR)
-async def test_after_any_misbehaviour_the_store_has_the_truth(name: str) -> None:
+async def test_the_store_converges_after_any_misbehaviour(name: str) -> None:
     api = MisbehavingApi()
     api.put("a")
     api.put("b")
@@ -119,28 +119,28 @@ async def test_after_any_misbehaviour_the_store_has_the_truth(name: str) -> None
         await converged(api, store)
         api.put("a", changed=True)
         api.put("c")
-        await until(lambda: not api.watches, "every answer of the script was given")
+        await until(lambda: not api.watches, "all scripted answers were used")
         await converged(api, store)
         assert sorted(store.names()) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", ["429", "html 500", "403", "410 at the start"])
-async def test_a_list_that_fails_is_tried_again_and_empties_nothing(name: str) -> None:
+async def test_a_failed_list_is_retried_and_removes_no_object(name: str) -> None:
     api = MisbehavingApi()
     api.put("a")
     async with following(api) as store:
         await converged(api, store)
-        gone: list[str] = []
-        store.subscribe(lambda key, _, new: gone.append(key) if new is None else None)
+        removed: list[str] = []
+        store.subscribe(lambda key, _, new: removed.append(key) if new is None else None)
         before = api.counts["list"]
         api.lists = [MISBEHAVIOUR[name]] * 4
         api.watches = [MISBEHAVIOUR["410 at the start"]]
-        await until(lambda: api.counts["list"] >= before + 5, "the list was tried again until it succeeded")
+        await until(lambda: api.counts["list"] >= before + 5, "the list was retried until it succeeded")
         await converged(api, store)
-        assert gone == []
+        assert removed == []
 
 
-async def test_an_object_of_five_mebibytes_is_an_object_like_any_other() -> None:
+async def test_an_object_of_5_mib_is_received() -> None:
     api = MisbehavingApi()
     api.put("a")
     async with following(api) as store:
@@ -149,32 +149,32 @@ async def test_an_object_of_five_mebibytes_is_an_object_like_any_other() -> None
         await converged(api, store)
 
 
-async def test_a_line_beyond_every_bound_is_given_up_and_the_list_helps() -> None:
+async def test_a_line_above_the_limit_ends_the_stream_and_the_store_converges() -> None:
     api = MisbehavingApi()
     api.put("a")
     api.watches = [streaming(b"x" * 300_000)] * 2
     async with following(api, max_line=100_000) as store:
-        await until(lambda: not api.watches, "both lines were met")
+        await until(lambda: not api.watches, "both lines were received")
         api.put("b")
         await converged(api, store)
 
 
-async def test_a_bookmark_is_where_the_next_watch_goes_on() -> None:
+async def test_the_next_watch_starts_at_the_bookmark() -> None:
     api = MisbehavingApi()
     api.put("a")
-    asked: list[str] = []
+    versions: list[str] = []
 
     async def record(request: web.Request, served: MisbehavingApi) -> web.StreamResponse:
-        asked.append(request.query["resourceVersion"])
+        versions.append(request.query["resourceVersion"])
         return await lines(request, event("BOOKMARK", {"metadata": {"resourceVersion": "7777"}}))
 
     api.watches = [record] * 2
     async with following(api):
-        await until(lambda: len(asked) == 2, "the watch was asked for twice")
-    assert asked[1] == "7777"
+        await until(lambda: len(versions) == 2, "two watches were requested")
+    assert versions[1] == "7777"
 
 
-async def test_an_expired_token_is_replaced_as_soon_as_its_file_is(tmp_path: Path) -> None:
+async def test_an_expired_token_is_replaced_once_its_file_is(tmp_path: Path) -> None:
     api = MisbehavingApi()
     api.put("a")
     file = tmp_path / "token"
@@ -185,13 +185,13 @@ async def test_an_expired_token_is_replaced_as_soon_as_its_file_is(tmp_path: Pat
         api.token = "new"
         api.put("b")
         before = len(api.requests)
-        await until(lambda: len(api.requests) > before + 3, "the old token was tried, and refused")
-        assert sorted(store.names()) == ["a"], "a refused token says nothing about objects"
+        await until(lambda: len(api.requests) > before + 3, "the old token was rejected")
+        assert sorted(store.names()) == ["a"], "a rejected token does not remove objects"
         file.write_text("new")
         await converged(api, store)
 
 
-async def test_a_page_that_expired_starts_the_list_again() -> None:
+async def test_an_expired_page_restarts_the_list() -> None:
     api = MisbehavingApi()
     api.put("a")
 
@@ -218,23 +218,23 @@ async def test_a_page_that_expired_starts_the_list_again() -> None:
         (lambda: web.Response(text="[]"), Unavailable),
     ],
 )
-async def test_errors_are_translated_and_name_what_was_asked(
+async def test_errors_are_translated_and_name_the_request(
     response: Callable[[], web.Response], error: type[Exception]
 ) -> None:
     api = MisbehavingApi()
     api.lists = [answer(response)]
 
     async def secret(_: bool) -> str | None:
-        return "Bearer geheim"
+        return "Bearer s3cr3t"
 
     async with serving(api), aiohttp.ClientSession() as session:
         with pytest.raises(error) as raised:
             await KubeApi(Connection(api.url, session, secret)).get(STATIC_ROUTES, "r1")
     assert "get /apis/iks.ibm.com/v1alpha1/staticroutes/r1" in str(raised.value)
-    assert "geheim" not in str(raised.value)
+    assert "s3cr3t" not in str(raised.value)
 
 
-async def test_a_server_that_does_not_answer_is_given_up() -> None:
+async def test_a_server_that_does_not_answer_times_out() -> None:
     api = MisbehavingApi()
     api.lists = [silent]
     async with serving(api), aiohttp.ClientSession() as session:
@@ -242,7 +242,7 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
             await KubeApi(Connection(api.url, session, anonymous), timeout=0.1).get(STATIC_ROUTES, "r1")
 
 
-def test_retry_after_in_both_forms() -> None:
+def test_retry_after_is_parsed_as_seconds_and_as_date() -> None:
     assert seconds_of("7") == 7
     assert seconds_of("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert seconds_of("soon") is None

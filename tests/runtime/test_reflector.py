@@ -1,4 +1,4 @@
-"""The reflector's patience, in virtual time: hours against a server that is up but useless."""
+"""The backoff of the reflector in virtual time, against a server that fails for hours."""
 
 import asyncio
 from collections import Counter
@@ -13,8 +13,8 @@ from overlay_net.runtime.store import Store
 from tests.runtime.conftest import Run
 
 
-class Useless:
-    """Lists one object, and answers every watch with the same error, or with an end."""
+class FailingSource:
+    """Lists one object, and ends every watch at once, with an error if given."""
 
     def __init__(self, error: ApiError | None, *, list_error: ApiError | None = None) -> None:
         self.error = error
@@ -40,8 +40,8 @@ HOUR = 3600.0
 
 
 @pytest.mark.parametrize("error", [None, Expired("410"), Unavailable("500"), NotFound("404")])
-def test_an_hour_with_a_useless_watch_is_no_storm_and_loses_nothing(virtual_time: Run, error: ApiError | None) -> None:
-    source = Useless(error)
+def test_failing_watches_cause_few_requests_and_lose_no_object(virtual_time: Run, error: ApiError | None) -> None:
+    source = FailingSource(error)
 
     async def main() -> None:
         store: Store[JsonObject] = Store(dict)
@@ -53,13 +53,13 @@ def test_an_hour_with_a_useless_watch_is_no_storm_and_loses_nothing(virtual_time
         await asyncio.gather(task, return_exceptions=True)
 
     virtual_time(main())
-    # The pause grows to four to eight seconds; an Expired costs a list and a watch.
+    # The pause grows to four to eight seconds; after Expired there are two requests, a list and a watch.
     assert 400 < len(source.times) < 1900
-    assert len([time for time in source.times if time < 10]) < 20, "not at the start either"
+    assert len([time for time in source.times if time < 10]) < 20, "also at the start"
 
 
-def test_a_kind_that_does_not_exist_yet_leaves_the_store_unknown(virtual_time: Run) -> None:
-    source = Useless(None, list_error=NotFound("no such resource"))
+def test_the_store_is_unsynced_while_its_kind_does_not_exist(virtual_time: Run) -> None:
+    source = FailingSource(None, list_error=NotFound("no such resource"))
 
     async def main() -> None:
         store: Store[JsonObject] = Store(dict)
@@ -74,8 +74,8 @@ def test_a_kind_that_does_not_exist_yet_leaves_the_store_unknown(virtual_time: R
     virtual_time(main())
 
 
-def test_many_clients_that_failed_together_come_back_spread_and_within_the_longest_pause(virtual_time: Run) -> None:
-    sources = [Useless(None, list_error=Unavailable("connection refused")) for _ in range(200)]
+def test_clients_that_failed_together_reconnect_spread_within_the_longest_pause(virtual_time: Run) -> None:
+    sources = [FailingSource(None, list_error=Unavailable("connection refused")) for _ in range(200)]
 
     async def main() -> None:
         stores: list[Store[JsonObject]] = [Store(dict) for _ in sources]
@@ -92,12 +92,12 @@ def test_many_clients_that_failed_together_come_back_spread_and_within_the_longe
         await asyncio.gather(*tasks, return_exceptions=True)
 
     virtual_time(main())
-    back = Counter(int(source.times[0]) for source in sources)
-    assert max(back.values()) < len(sources) / 2, "most came back in one and the same second"
+    reconnected = Counter(int(source.times[0]) for source in sources)
+    assert max(reconnected.values()) < len(sources) / 2, "most reconnected in the same second"
 
 
-def test_a_server_that_asks_for_time_gets_it(virtual_time: Run) -> None:
-    source = Useless(Unavailable("busy", retry_after=300))
+def test_retry_after_is_respected(virtual_time: Run) -> None:
+    source = FailingSource(Unavailable("busy", retry_after=300))
 
     async def main() -> None:
         task = asyncio.create_task(Reflector(source, Store(dict)).run())

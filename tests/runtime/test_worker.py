@@ -1,19 +1,18 @@
-"""Workers: the answer of a reconciliation decides when its key comes back; only cancellation ends a worker."""
+"""Workers: the result of a reconciliation decides when its key is reconciled again; only cancellation ends a worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 from overlay_net.model.errors import Unavailable
-from overlay_net.runtime.worker import Requeue, TerminalError, run_workers
+from overlay_net.runtime.worker import Requeue, run_workers
 from overlay_net.runtime.workqueue import WorkQueue
 from tests.runtime.conftest import Run
 
 
-class Results:
+class Observer:
     def __init__(self) -> None:
-        self.seen: list[str] = []
-
+        self.results: list[str] = []
         self.active = 0
 
     def reconcile_started(self, name: str) -> None:
@@ -22,26 +21,26 @@ class Results:
     def reconcile_finished(self, name: str) -> None:
         self.active -= 1
 
-    def reconciled(self, name: str, result: str, seconds: float) -> None:
-        self.seen.append(result)
+    def observe_reconcile(self, name: str, result: str, seconds: float) -> None:
+        self.results.append(result)
 
 
 async def work(
     reconcile: Callable[[str], Awaitable[Requeue | None]], *keys: str, seconds: float, workers: int = 2
 ) -> list[str]:
-    """Run workers on ``keys`` for some virtual seconds; the results in their order."""
-    queue, results = WorkQueue(), Results()
+    """Run workers on ``keys`` for some virtual seconds; the results in order."""
+    queue, observer = WorkQueue(), Observer()
     for key in keys:
         queue.add(key)
-    task = asyncio.create_task(run_workers("test", queue, reconcile, workers=workers, observer=results))
+    task = asyncio.create_task(run_workers("test", queue, reconcile, workers=workers, observer=observer))
     await asyncio.sleep(seconds)
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    return results.seen
+    return observer.results
 
 
-def test_waiting_is_not_failing(virtual_time: Run) -> None:
+def test_a_requeue_is_no_error_and_waits_exactly_as_long_as_requested(virtual_time: Run) -> None:
     async def main() -> None:
         times = []
 
@@ -55,19 +54,19 @@ def test_waiting_is_not_failing(virtual_time: Run) -> None:
     virtual_time(main())
 
 
-def test_any_exception_is_tried_again_later_and_later_and_disturbs_no_other_key(virtual_time: Run) -> None:
+def test_exceptions_are_retried_with_backoff_and_do_not_affect_other_keys(virtual_time: Run) -> None:
     async def main() -> None:
-        times, fine = [], []
+        times, succeeded = [], []
 
         async def reconcile(key: str) -> Requeue | None:
             if key == "good":
-                fine.append(key)
+                succeeded.append(key)
                 return None
             times.append(asyncio.get_running_loop().time())
             raise KeyError("a bug")
 
         await work(reconcile, "bad", "good", seconds=100, workers=1)
-        assert fine == ["good"]
+        assert succeeded == ["good"]
         gaps = [after - before for before, after in pairwise(times)]
         assert len(gaps) >= 6
         assert gaps[-1] > 10 * gaps[0]
@@ -75,7 +74,7 @@ def test_any_exception_is_tried_again_later_and_later_and_disturbs_no_other_key(
     virtual_time(main())
 
 
-def test_an_unavailable_server_is_left_alone_for_as_long_as_it_asks(virtual_time: Run) -> None:
+def test_retry_after_of_an_unavailable_server_is_respected(virtual_time: Run) -> None:
     async def main() -> None:
         times = []
 
@@ -91,17 +90,7 @@ def test_an_unavailable_server_is_left_alone_for_as_long_as_it_asks(virtual_time
     virtual_time(main())
 
 
-def test_what_cannot_be_helped_waits_for_a_change(virtual_time: Run) -> None:
-    async def main() -> None:
-        async def reconcile(_: str) -> Requeue | None:
-            raise TerminalError("the spec makes no sense")
-
-        assert await work(reconcile, "a", seconds=1000) == ["terminal"]
-
-    virtual_time(main())
-
-
-def test_keys_are_worked_on_at_the_same_time_but_never_one_key_twice(virtual_time: Run) -> None:
+def test_keys_are_reconciled_concurrently_but_never_one_key_twice(virtual_time: Run) -> None:
     async def main() -> None:
         running: list[str] = []
         most = 0

@@ -1,4 +1,4 @@
-"""The queue's promises: a key waits once, is worked on by one at a time, and is never forgotten."""
+"""The queue: a key is queued once, processed by one worker at a time, and never lost."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from tests.fakes.virtual_time import VirtualTimeLoop
 from tests.runtime.conftest import Run
 
 
-def test_a_key_that_is_added_often_waits_once(virtual_time: Run) -> None:
+def test_a_key_that_is_added_repeatedly_is_queued_once(virtual_time: Run) -> None:
     async def main() -> None:
         queue = WorkQueue()
         for _ in range(5):
@@ -27,20 +27,20 @@ def test_a_key_that_is_added_often_waits_once(virtual_time: Run) -> None:
     virtual_time(main())
 
 
-def test_a_key_added_while_it_is_worked_on_is_worked_on_again_afterwards(virtual_time: Run) -> None:
+def test_a_key_added_while_it_is_processed_is_processed_again_afterwards(virtual_time: Run) -> None:
     async def main() -> None:
         queue = WorkQueue()
         queue.add("a")
         key = await queue.get()
         queue.add("a")
-        assert len(queue) == 0, "never two workers on one key"
+        assert len(queue) == 0, "one worker per key"
         queue.done(key)
         assert await queue.get() == "a"
 
     virtual_time(main())
 
 
-def test_the_earliest_time_wins_and_now_beats_later(virtual_time: Run) -> None:
+def test_the_earliest_due_time_counts_and_an_immediate_add_cancels_delays(virtual_time: Run) -> None:
     async def main() -> None:
         queue, loop = WorkQueue(), asyncio.get_running_loop()
         queue.add_after("a", 100)
@@ -55,12 +55,12 @@ def test_the_earliest_time_wins_and_now_beats_later(virtual_time: Run) -> None:
         assert loop.time() == 10
         queue.done("a")
         queue.add_after("b", 500)
-        assert await queue.get() == "b", "the delayed add of a key that was added at once is spent"
+        assert await queue.get() == "b", "the delayed add of a was cancelled"
 
     virtual_time(main())
 
 
-def test_failures_wait_longer_and_longer_and_success_starts_anew(virtual_time: Run) -> None:
+def test_delays_grow_with_failures_and_a_success_resets_them(virtual_time: Run) -> None:
     async def main() -> None:
         queue = WorkQueue(Backoff(base=1, cap=60))
         delays = []
@@ -73,7 +73,7 @@ def test_failures_wait_longer_and_longer_and_success_starts_anew(virtual_time: R
             assert full / 2 <= delay <= full
         queue.forget("a")
         assert queue.retry("a") <= 1
-        assert queue.retry("b", at_least=30) >= 30, "what the server asked for is the least"
+        assert queue.retry("b", at_least=30) >= 30, "at_least is a lower bound"
 
     virtual_time(main())
 
@@ -87,7 +87,7 @@ T = TypeVar("T")
 
 
 class Queue(RuleBasedStateMachine):
-    """Any order of adds, delays, gets and dones against the simplest model: the set of keys that still owe a visit."""
+    """Any order of add, add_after, get and done, compared with a simple model: the set of keys to be processed."""
 
     keys = st.sampled_from("abc")
 
@@ -95,9 +95,9 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.loop = VirtualTimeLoop()
         self.queue = self._run(self._make())
-        self.owed: set[str] = set()
+        self.pending: set[str] = set()
         self.delayed: dict[str, float] = {}
-        self.working: set[str] = set()
+        self.processing: set[str] = set()
 
     async def _make(self) -> WorkQueue:
         return WorkQueue()
@@ -108,7 +108,7 @@ class Queue(RuleBasedStateMachine):
     @rule(key=keys)
     def add(self, key: str) -> None:
         self.queue.add(key)
-        self.owed.add(key)
+        self.pending.add(key)
         self.delayed.pop(key, None)
 
     @rule(key=keys, seconds=st.integers(1, 9))
@@ -118,7 +118,7 @@ class Queue(RuleBasedStateMachine):
 
         self._run(main())
         due = self.loop.time() + seconds
-        if key not in self.owed or key in self.working:
+        if key not in self.pending or key in self.processing:
             self.delayed[key] = min(due, self.delayed.get(key, due))
 
     @rule(seconds=st.integers(1, 5))
@@ -126,23 +126,23 @@ class Queue(RuleBasedStateMachine):
         self._run(asyncio.sleep(seconds))
         for key in [key for key, due in self.delayed.items() if due <= self.loop.time()]:
             del self.delayed[key]
-            self.owed.add(key)
+            self.pending.add(key)
 
     @rule()
     def get(self) -> None:
-        ready = self.owed - self.working
+        ready = self.pending - self.processing
         assert len(self.queue) == len(ready)
         if ready:
             key = self._run(self.queue.get())
             assert key in ready
-            self.owed.discard(key)
-            self.working.add(key)
+            self.pending.discard(key)
+            self.processing.add(key)
 
     @rule(key=keys)
     def done(self, key: str) -> None:
-        if key in self.working:
+        if key in self.processing:
             self.queue.done(key)
-            self.working.discard(key)
+            self.processing.discard(key)
 
     def teardown(self) -> None:
         self.loop.close()

@@ -1,4 +1,4 @@
-"""What Prometheus reads: names and labels that people rely on, and their reference."""
+"""Metrics as Prometheus scrapes them, with their names and labels, and the generated reference."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lab.metrics_reference import FILE, reference
 from overlay_net import __version__
-from overlay_net.ops.metrics import AgentMetrics, ControllerMetrics, Metrics
+from overlay_net.ops.agent_metrics import AgentMetrics
+from overlay_net.ops.controller_metrics import ControllerMetrics
+from overlay_net.ops.metrics import Metrics
 from overlay_net.runtime.workqueue import WorkQueue
 
 MODES: list[Callable[[], Metrics]] = [ControllerMetrics, AgentMetrics]
 
 
-def shown(metrics: Metrics) -> dict[str, float]:
-    """Every sample, by its name and labels as they are written."""
+def scrape(metrics: Metrics) -> dict[str, float]:
+    """Values of all samples, by name and labels in the exposition format."""
     found = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:
@@ -24,12 +26,12 @@ def shown(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-def test_the_reference_is_that_of_the_code() -> None:
-    assert FILE.read_text() == reference(), "python -m lab.metrics_reference"
+def test_the_reference_matches_the_code() -> None:
+    assert FILE.read_text() == reference(), "run python -m lab.metrics_reference"
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_metric_is_declared(mode: Callable[[], Metrics]) -> None:
+def test_every_metric_is_declared_once(mode: Callable[[], Metrics]) -> None:
     metrics = mode()
     families = {family.name for family in metrics.registry.collect()}
     ours = {name for name in families if not name.startswith(("process_", "python_"))}
@@ -37,27 +39,27 @@ def test_every_metric_is_declared(mode: Callable[[], Metrics]) -> None:
     assert len({each.name for each in metrics.declared}) == len(metrics.declared)
 
 
-def test_which_version_runs() -> None:
-    (build,) = [name for name in shown(ControllerMetrics()) if name.startswith("overlay_net_build_info")]
+def test_build_info_has_version_and_mode() -> None:
+    (build,) = [name for name in scrape(ControllerMetrics()) if name.startswith("overlay_net_build_info")]
     assert f'version="{__version__}"' in build
     assert 'mode="controller"' in build
 
 
-def test_reconciliations_as_controller_runtime_counts_them() -> None:
+def test_reconciliations_are_counted_as_in_controller_runtime() -> None:
     metrics = ControllerMetrics()
-    for result in ("success", "requeue", "error", "terminal"):
+    for result in ("success", "requeue", "error"):
         metrics.reconcile_started("node")
-        metrics.reconciled("node", result, 0.1)
+        metrics.observe_reconcile("node", result, 0.1)
     metrics.reconcile_finished("node")
-    found = shown(metrics)
-    for result in ("success", "requeue_after", "error", "terminal_error"):
+    found = scrape(metrics)
+    for result in ("success", "requeue_after", "error"):
         assert found[f'controller_runtime_reconcile_total{{controller="node",result="{result}"}}'] == 1
-    assert found['controller_runtime_reconcile_errors_total{controller="node"}'] == 2
-    assert found['controller_runtime_active_workers{controller="node"}'] == 3
-    assert found['controller_runtime_reconcile_time_seconds_count{controller="node"}'] == 4
+    assert found['controller_runtime_reconcile_errors_total{controller="node"}'] == 1
+    assert found['controller_runtime_active_workers{controller="node"}'] == 2
+    assert found['controller_runtime_reconcile_time_seconds_count{controller="node"}'] == 3
 
 
-async def test_a_queue_as_client_go_counts_it() -> None:
+async def test_queues_are_measured_as_in_client_go() -> None:
     now = 0.0
     metrics, queue = ControllerMetrics(), WorkQueue(clock=lambda: now)
     metrics.watch_queue("node", queue)
@@ -69,9 +71,9 @@ async def test_a_queue_as_client_go_counts_it() -> None:
     queue.done(first)
     now = 15.0
     queue.retry(first)
-    found = shown(metrics)
+    found = scrape(metrics)
     assert found['workqueue_depth{name="node"}'] == 1
-    assert found['workqueue_adds_total{name="node"}'] == 3, "a key that waits already is not added again"
+    assert found['workqueue_adds_total{name="node"}'] == 3, "a key in the queue is not added again"
     assert found['workqueue_queue_duration_seconds_sum{name="node"}'] == 20
     assert found['workqueue_work_duration_seconds_sum{name="node"}'] == 3
     assert found['workqueue_unfinished_work_seconds{name="node"}'] == 5
@@ -79,26 +81,26 @@ async def test_a_queue_as_client_go_counts_it() -> None:
     assert found['workqueue_retries_total{name="node"}'] == 1
 
 
-def test_requests_are_counted_by_their_http_method() -> None:
+def test_requests_are_counted_by_http_method() -> None:
     metrics = AgentMetrics()
     for verb, code in (("apply", 200), ("list", 200), ("watch", 200), ("create", 409), ("get", "error")):
-        metrics.requested(verb, "nodes", code, 0.1, "10.0.0.1:6443")
-    found = shown(metrics)
+        metrics.observe_request(verb, "nodes", code, 0.1, "10.0.0.1:6443")
+    found = scrape(metrics)
     assert found['rest_client_requests_total{code="200",host="10.0.0.1:6443",method="PATCH"}'] == 1
     assert found['rest_client_requests_total{code="200",host="10.0.0.1:6443",method="GET"}'] == 2
     assert found['rest_client_requests_total{code="409",host="10.0.0.1:6443",method="POST"}'] == 1
     assert found['rest_client_requests_total{code="error",host="10.0.0.1:6443",method="GET"}'] == 1
 
 
-def test_what_is_gone_is_shown_no_more() -> None:
+def test_removed_pools_and_gateways_have_no_metrics() -> None:
     controller, agent = ControllerMetrics(), AgentMetrics()
     controller.set_pool("p1", 3, 4)
     controller.forget_pool("p1")
-    assert not [name for name in shown(controller) if name.startswith("overlay_net_pool_addresses")]
+    assert not [name for name in scrape(controller) if name.startswith("overlay_net_pool_addresses")]
     agent.set_probe_results(True, {"10.0.0.1": True, "10.0.0.2": False})
-    assert shown(agent)['overlay_net_gateway_up{gateway="10.0.0.2"}'] == 0
+    assert scrape(agent)['overlay_net_gateway_up{gateway="10.0.0.2"}'] == 0
     agent.set_probe_results(False, {"10.0.0.1": True})
-    found = shown(agent)
+    found = scrape(agent)
     assert [name for name in found if name.startswith("overlay_net_gateway_up")] == [
         'overlay_net_gateway_up{gateway="10.0.0.1"}'
     ]

@@ -26,7 +26,7 @@ TIMEOUT = 30.0
 
 
 class RequestObserver(Protocol):
-    def requested(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
+    def observe_request(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
 
 
 class KubeApi:
@@ -220,7 +220,7 @@ class KubeApi:
             raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
         finally:
             if self._observer is not None:
-                self._observer.requested(verb, resource.plural, code, loop.time() - began, self._host)
+                self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:

@@ -1,0 +1,97 @@
+"""The metrics of the controller. On standby it has no values for pools, nodes and routes."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from overlay_net.ops.metrics import Metrics
+
+
+class ControllerMetrics(Metrics):
+    def __init__(self) -> None:
+        super().__init__("controller")
+        self._leader = self._gauge("leader_election_master_status", "1 while this process is the leader.", "name")
+        self._pool_addresses = self._gauge(
+            "overlay_net_pool_addresses", "Addresses of a pool by state: used, free.", "pool", "state"
+        )
+        self._nodes = self._gauge(
+            "overlay_net_nodes",
+            "Nodes by state: ready, not_ready (has an address, but its agent has not reported everything in place), "
+            "without_address, gone (the Node is deleted, its address not released yet).",
+            "state",
+        )
+        self._waiting_since = self._gauge(
+            "overlay_net_node_without_address_since_timestamp_seconds",
+            "Time since which the longest waiting Node has no address; 0: no Node is waiting.",
+        )
+        self._routes = self._gauge(
+            "overlay_net_cluster_routes", "Routes of all nodes by state: desired, programmed, failed.", "state"
+        )
+        self._address_conflicts = self._gauge(
+            "overlay_net_duplicate_addresses",
+            "Nodes whose agent reports that another host uses the assigned address.",
+        )
+        self._ipam_requests = self._counter(
+            "overlay_net_ipam_requests_total",
+            "Operations of an IPAM by outcome: ok, exhausted, taken, unusable, conflict, unavailable, refused.",
+            "backend",
+            "operation",
+            "outcome",
+        )
+        self._ipam_seconds = self._histogram(
+            "overlay_net_ipam_request_duration_seconds", "Duration of an IPAM operation.", "backend", "operation"
+        )
+        self._ipam_up = self._gauge("overlay_net_ipam_up", "0 while the IPAM is unreachable.", "backend")
+        self._ipam_refused = self._gauge(
+            "overlay_net_ipam_credentials_refused", "1 while the IPAM rejects the credentials.", "backend"
+        )
+        self._phpipam_requests = self._counter(
+            "overlay_net_phpipam_requests_total", "HTTP requests to phpIPAM.", "operation", "outcome"
+        )
+        self._phpipam_seconds = self._histogram(
+            "overlay_net_phpipam_request_duration_seconds", "Duration of an HTTP request to phpIPAM.", "operation"
+        )
+        self._phpipam_logins = self._counter("overlay_net_phpipam_logins_total", "Logins to phpIPAM.", "outcome")
+        self.records_edited = self._gauge(
+            "overlay_net_ipam_records_edited", "IPAM records in use that were edited by hand."
+        )
+        self.audit_released = self._counter(
+            "overlay_net_audit_released_total", "Reservations without a node that the audit released."
+        )
+
+    def set_leader(self, name: str, is_leader: bool) -> None:
+        self._leader.labels(name).set(is_leader)
+
+    def set_pool(self, name: str, used: int, free: int) -> None:
+        self._pool_addresses.labels(name, "used").set(used)
+        self._pool_addresses.labels(name, "free").set(free)
+
+    def forget_pool(self, name: str) -> None:
+        for state in ("used", "free"):
+            with suppress(KeyError):
+                self._pool_addresses.remove(name, state)
+
+    def set_cluster(
+        self, nodes: Mapping[str, int], routes: Mapping[str, int], address_conflicts: int, waiting_since: float
+    ) -> None:
+        """``waiting_since``: seconds since the epoch, 0 if no node is waiting."""
+        for gauge, counts in ((self._nodes, nodes), (self._routes, routes)):
+            for state, count in counts.items():
+                gauge.labels(state).set(count)
+        self._address_conflicts.set(address_conflicts)
+        self._waiting_since.set(waiting_since)
+
+    def observe_ipam_request(self, backend: str, operation: str, outcome: str, seconds: float) -> None:
+        self._ipam_requests.labels(backend, operation, outcome).inc()
+        self._ipam_seconds.labels(backend, operation).observe(seconds)
+
+    def watch_ipam(self, backend: str, up: Callable[[], bool], refused: Callable[[], bool]) -> None:
+        """Call ``up`` and ``refused`` whenever the metrics are scraped."""
+        self._ipam_up.labels(backend).set_function(up)
+        self._ipam_refused.labels(backend).set_function(refused)
+
+    def observe_phpipam_request(self, operation: str, outcome: str, seconds: float) -> None:
+        self._phpipam_requests.labels(operation, outcome).inc()
+        self._phpipam_seconds.labels(operation).observe(seconds)
+
+    def observe_phpipam_login(self, outcome: str) -> None:
+        self._phpipam_logins.labels(outcome).inc()
