@@ -31,6 +31,7 @@ class Auditor:
         request_check: Callable[[str], None],
         events: EventRecorder,
         metrics: ControllerMetrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._ipam = ipam
@@ -39,6 +40,7 @@ class Auditor:
         self._request_check = request_check
         self._events = events
         self._metrics = metrics
+        self._now = now
         self._suspects: Mapping[str, datetime] = {}
 
     async def run(self, interval: timedelta) -> None:
@@ -58,7 +60,7 @@ class Auditor:
             log.warning("audit: a pool could not be read, nothing of it is changed: %s", problem)
         listing = await self._api.list(NODE_OVERLAY_IPS)
         overlays = {overlay.name: overlay for overlay in map(NodeOverlay.parse, listing.items)}
-        result = audit(inventory, overlays, self._suspects, datetime.now(UTC), self._grace)
+        result = audit(inventory, overlays, self._suspects, self._now(), self._grace)
         self._suspects = result.suspects
         for name in result.doubtful:
             log.info("the records of a node do not agree with its object: looking again", extra={"node": name})

@@ -1,309 +1,402 @@
-"""A cluster of one node, its IPAM and its agent, in memory: enough to run plans of domain.node_plan to their end.
+"""A cluster of one node in memory: its objects, IPAM records, agent and clock, driven by the product's own controller.
 
-It refuses what the real parts refuse: an address has one owner, an object with a finalizer stays until it is removed.
+The Kubernetes API is tests.fakes.kube. The controller is NodeReconciler, Auditor and ClusterIpam as they are; it can
+die before any of its writes, or be paused there and go on after others have replaced it.
 """
 
-from dataclasses import dataclass, field, fields, replace
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, ip_address
 from typing import Any
 
-from overlay_net.domain.allocation.node_plan import plan_node
-from overlay_net.domain.allocation.pool_addresses import free_addresses
-from overlay_net.domain.routes.compile import compile_routes
-from overlay_net.model.ipam import QUARANTINE, Owner, Reservation
-from overlay_net.model.names import FINALIZER
-from overlay_net.model.net import IpAddress
-from overlay_net.model.node import Node
-from overlay_net.model.node_actions import (
-    Announce,
-    ApplyAssignment,
-    ApplyOverlay,
-    ClusterAction,
-    ConfirmNodeGone,
-    DeleteOverlay,
-    DropFinalizer,
-    FindReservations,
-    LifecyclePolicy,
-    NodePlan,
-    NodeRoutes,
-    NodeView,
-    Quarantine,
-    Release,
-    RemoveTaint,
-    Reserve,
+from overlay_net.adapters.cluster_ipam import ClusterIpam, object_name
+from overlay_net.controller.audit import Auditor
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.ipam_checks import IpamChecks
+from overlay_net.controller.ipam_router import IpamRouter
+from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.model.api import JsonObject, WatchEvent
+from overlay_net.model.errors import AlreadyExists, NotFound, Refused, Unavailable
+from overlay_net.model.ipam import AddressRecord
+from overlay_net.model.names import (
+    AGENT_FIELD_MANAGER,
+    CONTROLLER_FIELD_MANAGER,
+    EVENTS,
+    NODE_LABEL,
+    NODE_OVERLAY_IPS,
+    NODES,
+    OVERLAY_ADDRESSES,
+    OVERLAY_POOLS,
+    STATIC_ROUTES,
+    Resource,
 )
-from overlay_net.model.overlay import Assignment, NodeOverlay
-from overlay_net.model.parse import encode_time, parse_time
+from overlay_net.model.net import IpAddress
+from overlay_net.model.node_actions import LifecyclePolicy
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
-from overlay_net.model.route_spec import encode_route
-from overlay_net.model.static_route import StaticRoute
+from overlay_net.ops.controller_metrics import ControllerMetrics
+from overlay_net.ops.events import EventRecorder
+from overlay_net.runtime.store import Store
+from tests.fakes.kube import InMemoryKube
 
 NAME = "n1"
-ASKS_IPAM = FindReservations | Reserve | Release | Quarantine
-STATUS_NAMES = {
-    "address": "ipAddr",
-    "node_uid": "nodeUID",
-    "node_gone_since": "nodeGoneSince",
-    "last_conflict": "lastConflict",
-}
-"""Fields of Assignment whose name in status is another one."""
-
+CLUSTER = "c"
 POLICY = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
+MAX_ROUNDS = 12
+"""Reconciliations of one node after which it must have settled."""
 
 
-class Refused(Exception):
-    """The IPAM refused; ``taken`` (by a person, where ``holder`` is set) or exhausted."""
-
-    def __init__(self, taken: IpAddress | None, holder: str = "") -> None:
-        super().__init__()
-        self.taken = taken
-        self.holder = holder
+class Killed(BaseException):
+    """The controller's process ends before a write."""
 
 
-class Away(Exception):
-    """The IPAM does not answer."""
+@dataclass(slots=True)
+class Process:
+    """How far one controller gets: it ends, or stands still, before the write that follows ``writes`` more."""
 
+    writes: int | None = None
+    pauses: bool = False
+    paused: asyncio.Event = field(default_factory=asyncio.Event)
+    resumed: asyncio.Event = field(default_factory=asyncio.Event)
 
-@dataclass
-class Cluster:
-    pools: list[Pool]
-    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    node: Node | None = None
-    overlay: dict[str, Any] | None = None
-    routes: list[StaticRoute] = field(default_factory=list)
-    records: dict[IpAddress, Reservation] = field(default_factory=dict)
-    kernel: IPv4Interface | None = None
-    """The overlay address that the node's kernel has."""
-    policy: LifecyclePolicy = POLICY
-    gone_at: datetime | None = None
-    feed: bool = True
-    """Whether the IPAM tells of its changes by itself."""
-    squatted: set[IpAddress] = field(default_factory=set)
-    """Addresses that somebody unknown uses on the link."""
-    away: bool = False
-    """The IPAM does not answer."""
-    announced: list[str] = field(default_factory=list)
-    decided: list[Release] = field(default_factory=list)
-    """What the controller that was stopped last would release next."""
-    serial: int = 0
-
-    # --- What other people do ---
-
-    def switch_addresses(self, on: bool) -> None:
-        self.policy = replace(self.policy, overlay_addresses=on)
-
-    def join(self, node: Node) -> None:
-        self.node, self.gone_at = node, None
-
-    def leave(self) -> None:
-        if self.node is not None:
-            self.node, self.gone_at = None, self.now
-
-    def pin(self, address: str | None) -> None:
-        if self.overlay is None or "deletionTimestamp" in self.overlay["metadata"]:
+    async def before_write(self) -> None:
+        if self.writes is None:
             return
-        self.overlay["spec"].pop("ipAddr", None)
-        if address:
-            self.overlay["spec"]["ipAddr"] = address
-        self.overlay["metadata"]["generation"] += 1
+        if self.writes:
+            self.writes -= 1
+            return
+        if not self.pauses:
+            raise Killed
+        self.writes = None
+        self.paused.set()
+        await self.resumed.wait()
 
-    def delete_overlay(self) -> None:
-        if self.overlay is not None and "deletionTimestamp" not in self.overlay["metadata"]:
-            self.overlay["metadata"]["deletionTimestamp"] = self.now.isoformat()
-            self.overlay["metadata"]["generation"] += 1
 
-    def take(self, address: str, node: str = "somebody-else") -> None:
-        """Another node (a person, if it has no name) reserves an address, if it is free."""
-        self.records.setdefault(ip_address(address), self._record(ip_address(address), self.pools[0], node, "x"))
+class Client:
+    """The API as one controller's process reaches it."""
 
-    def duplicate(self, address: str) -> None:
-        """A reservation whose answer was lost appears: the node has a second record."""
-        if self.node is not None and self.overlay is not None:
-            self.take(address, NAME)
+    def __init__(self, kube: InMemoryKube, process: Process) -> None:
+        self.kube = kube
+        self.process = process
+        self.get = kube.get
+        self.down = False
 
-    def audit(self) -> None:
-        """Records whose quarantine is over are released."""
-        for address, record in tuple(self.records.items()):
-            until = parse_time(record.owner.uid) if record.owner.node == QUARANTINE else None
-            if until is not None and self.now >= until:
-                del self.records[address]
+    async def _write(self, call: Awaitable[Any]) -> Any:
+        try:
+            await self.process.before_write()
+            self._reach()
+        except BaseException:
+            call.close()  # type: ignore[attr-defined]
+            raise
+        return await call
 
-    def agent(self) -> None:
-        """The node's agent brings its kernel to what the object says, and reports."""
-        if self.overlay is None:
+    def _reach(self) -> None:
+        if self.down:
+            raise Unavailable("no answer")
+
+    async def list(self, *arguments: Any, **more: Any) -> Any:
+        self._reach()
+        return await self.kube.list(*arguments, **more)
+
+    async def create(self, *arguments: Any, **more: Any) -> Any:
+        return await self._write(self.kube.create(*arguments, **more))
+
+    async def apply(self, *arguments: Any, **more: Any) -> Any:
+        return await self._write(self.kube.apply(*arguments, **more))
+
+    async def merge_patch(self, *arguments: Any, **more: Any) -> Any:
+        return await self._write(self.kube.merge_patch(*arguments, **more))
+
+    async def delete(self, *arguments: Any, **more: Any) -> Any:
+        return await self._write(self.kube.delete(*arguments, **more))
+
+
+class OutsideIpam(ClusterIpam):
+    """Serves the pools of phpIPAM in its place: its records are not watched."""
+
+    def serves(self, pool: Pool) -> bool:
+        return pool.subnet_id is not None
+
+
+class Controller:
+    """One process, from its start with complete lists to its end."""
+
+    def __init__(self, cluster: "Cluster", process: Process) -> None:
+        self.process = process
+        self.caches = Caches()
+        self.requested: set[str] = set()
+        """Nodes for which the IPAM is to be asked."""
+        api: Any = Client(cluster.kube, process)
+        self.ipam_client: Any = Client(cluster.ipam_kube, process)
+        known = self.caches.known_addresses
+        kind = ClusterIpam if cluster.feed else OutsideIpam
+        ipam = IpamRouter([kind(self.ipam_client, CLUSTER, known, self.caches.pools.get)])
+        self.events = EventRecorder(cluster.kube, CONTROLLER_FIELD_MANAGER, "test")
+        metrics = ControllerMetrics()
+        now = cluster.clock
+        checks = IpamChecks(self.caches, self.requested.add)
+        self.node = NodeReconciler(api, ipam, self.caches, CLUSTER, cluster.policy, self.events, checks, now)
+        self.auditor = Auditor(api, ipam, self.caches, timedelta(minutes=5), checks.request, self.events, metrics, now)
+        self.stores: dict[str, Store[Any]] = {
+            NODES.plural: self.caches.nodes,
+            NODE_OVERLAY_IPS.plural: self.caches.overlays,
+            STATIC_ROUTES.plural: self.caches.routes,
+            OVERLAY_POOLS.plural: self.caches.pools,
+            OVERLAY_ADDRESSES.plural: self.caches.records,
+        }
+        self.undelivered: list[tuple[Resource, WatchEvent]] = []
+
+    def deliver(self) -> None:
+        """The watches catch up."""
+        for resource, event in self.undelivered:
+            store = self.stores.get(resource.plural)
+            if store is not None:
+                store.apply(event)
+        self.undelivered.clear()
+
+    async def run(self, cluster: "Cluster") -> bool:
+        """Reconcile until nothing is left to do; False where the IPAM did not answer."""
+        for _ in range(MAX_ROUNDS):
+            before = cluster.versions
+            try:
+                await self.node.reconcile(NAME)
+                if self.requested:
+                    self.requested.clear()
+                    await self.node.reconcile_address(NAME)
+            except (Unavailable, Refused):
+                return False
+            if cluster.versions == before and not self.requested:
+                return True
+            if not cluster.is_running(self):
+                # It was paused: others have replaced it, and it ends when it finds that it is the leader no more.
+                return False
+        assert cluster.watches_lag, "the node does not settle"
+        return False
+
+
+class Cluster:
+    """``feed``: the IPAM's records are watched, as those of an in-cluster pool; else they are phpIPAM's."""
+
+    def __init__(self, *, feed: bool = True) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.feed = feed
+        self.policy = POLICY
+        self.kube = InMemoryKube(self.clock)
+        self.ipam_kube = self.kube if feed else InMemoryKube(self.clock)
+        self.kernel: IPv4Interface | None = None
+        """The overlay address that the node's kernel has."""
+        self.foreign_hosts: set[IpAddress] = set()
+        """Addresses that an unknown host on the link uses."""
+        self.ipam_down = False
+        self.watches_lag = False
+        self._controller: Controller | None = None
+        self._paused: list[tuple[Controller, asyncio.Task[bool]]] = []
+        self._writes = 0
+        for kube in {id(each): each for each in (self.kube, self.ipam_kube)}.values():
+            kube.subscribers.append(self._changed)
+
+    @classmethod
+    async def start(cls, *pools: JsonObject, routes: Iterable[JsonObject] = (), feed: bool = True) -> "Cluster":
+        cluster = cls(feed=feed)
+        await cluster.set_pools(*pools)
+        for route in routes:
+            await cluster.kube.create(STATIC_ROUTES, route)
+        return cluster
+
+    def clock(self) -> datetime:
+        return self.now
+
+    @property
+    def versions(self) -> int:
+        """Changes so far, events for people left out."""
+        return self._writes
+
+    def _changed(self, resource: Resource, event: WatchEvent) -> None:
+        if resource == EVENTS:
+            return
+        self._writes += 1
+        watched = self.feed or resource != OVERLAY_ADDRESSES
+        if self._controller is not None and watched:
+            self._controller.undelivered.append((resource, event))
+            if not self.watches_lag:
+                self._controller.deliver()
+
+    # --- What there is -----------------------------------------------------------------------------------------------
+
+    async def find(self, resource: Resource, name: str = NAME) -> JsonObject | None:
+        try:
+            return await self.kube.get(resource, name)
+        except NotFound:
+            return None
+
+    async def overlay(self) -> JsonObject | None:
+        return await self.find(NODE_OVERLAY_IPS)
+
+    async def present_overlay(self) -> JsonObject:
+        found = await self.overlay()
+        assert found is not None
+        return found
+
+    async def records(self) -> dict[IpAddress, AddressRecord]:
+        listing = await self.ipam_kube.list(OVERLAY_ADDRESSES)
+        return {ip_address(raw["spec"]["address"]): AddressRecord.parse(raw) for raw in listing.items}
+
+    async def own_records(self) -> list[AddressRecord]:
+        return [record for record in (await self.records()).values() if record.node == NAME]
+
+    async def announced(self) -> list[str]:
+        """Reasons of the events on the node's object, in their order; one that came again counts again."""
+        listing = await self.kube.list(EVENTS)
+        return [raw["reason"] for raw in listing.items for _ in range(raw.get("series", {}).get("count", 1))]
+
+    # --- What people and other programs do ---------------------------------------------------------------------------
+
+    async def set_pools(self, *pools: JsonObject) -> None:
+        """These pools, instead of those there are."""
+        for raw in (await self.kube.list(OVERLAY_POOLS)).items:
+            await self.kube.delete(OVERLAY_POOLS, raw["metadata"]["name"])
+        for raw in pools:
+            await self.kube.create(OVERLAY_POOLS, raw)
+            if "status" in raw:
+                change = {"status": raw["status"]}
+                await self.kube.merge_patch(OVERLAY_POOLS, raw["metadata"]["name"], change, subresource="status")
+
+    async def set_policy(self, **changes: Any) -> None:
+        """Other settings, which a controller reads at its start."""
+        self.policy = replace(self.policy, **changes)
+        self._controller = None
+
+    async def join(self, node: JsonObject) -> None:
+        """The Node registers; one of the same name that there is was deleted before."""
+        await self.leave()
+        await self.kube.create(NODES, node)
+
+    async def leave(self) -> None:
+        with contextlib.suppress(NotFound):
+            await self.kube.delete(NODES, NAME)
+
+    async def add_route(self, route: JsonObject) -> None:
+        await self.kube.create(STATIC_ROUTES, route)
+
+    async def pin(self, address: str | None) -> None:
+        found = await self.overlay()
+        if found is not None and "deletionTimestamp" not in found["metadata"]:
+            await self.kube.merge_patch(NODE_OVERLAY_IPS, NAME, {"spec": {"ipAddr": address}})
+
+    async def delete_overlay(self) -> None:
+        with contextlib.suppress(NotFound):
+            await self.kube.delete(NODE_OVERLAY_IPS, NAME)
+
+    async def set_status(self, status: JsonObject) -> None:
+        """The status that the earlier operator, or an agent, left."""
+        await self.kube.merge_patch(NODE_OVERLAY_IPS, NAME, {"status": status}, subresource="status")
+
+    async def take(self, address: str, node: str = "another-node") -> None:
+        """The IPAM has a record of the address for that node, if it is free."""
+        body = {
+            "metadata": {"name": object_name(ip_address(address)), "labels": {NODE_LABEL: node}},
+            "spec": {"address": address, "pool": "p1", "node": node, "nodeUID": "x"},
+        }
+        with contextlib.suppress(AlreadyExists):
+            await self.ipam_kube.create(OVERLAY_ADDRESSES, body)
+
+    async def lose_records(self) -> None:
+        for raw in (await self.ipam_kube.list(OVERLAY_ADDRESSES)).items:
+            await self.ipam_kube.delete(OVERLAY_ADDRESSES, raw["metadata"]["name"])
+
+    async def run_agent(self) -> None:
+        """The agent brings the node's kernel in line with the object, and reports."""
+        raw = await self.overlay()
+        if raw is None:
             self.kernel = None
             return
-        parsed = NodeOverlay.parse(self.overlay)
-        without = parsed.deleting or parsed.routes_only
-        address = None if without else parsed.assignment.address or parsed.report.configured
-        status = self.overlay.setdefault("status", {})
-        status.pop("configuredIpAddr", None)
-        status.pop("conflictingIpAddr", None)
-        if address is not None and address.ip in self.squatted and address != self.kernel:
-            # Found before it is used: the address that the node has already stays until then.
-            status["conflictingIpAddr"] = str(address.ip)
+        overlay = NodeOverlay.parse(raw)
+        released = overlay.deleting or overlay.routes_only
+        desired = None if released else overlay.assignment.address or overlay.report.configured
+        status: JsonObject = {"observedGeneration": overlay.generation}
+        if desired is not None and desired.ip in self.foreign_hosts and desired != self.kernel:
+            # Detected before it is used: the kernel keeps the address that it has.
+            status["conflictingIpAddr"] = str(desired.ip)
         else:
-            self.kernel = address if isinstance(address, IPv4Interface) else None
-        if self.kernel:
+            self.kernel = desired if isinstance(desired, IPv4Interface) else None
+        if self.kernel is not None:
             status["configuredIpAddr"] = str(self.kernel)
-        status["observedGeneration"] = parsed.generation
-        others = [each for each in status.get("conditions", []) if each["type"] != "Configured"]
-        state = {"type": "Configured", "status": "True" if self.kernel else "False"}
-        kept = "RoutesOnly" if parsed.routes_only else "NoAddress"
-        state["reason"] = "Configured" if self.kernel else "Released" if parsed.deleting else kept
-        status["conditions"] = [*others, state]
-
-    # --- The controller ---
-
-    def go_on(self) -> None:
-        """A controller that stood still, and that others have replaced since, goes on where it was."""
-        for action in self.decided:
-            self.apply(action)
-        self.decided = []
-
-    def view(self, **known: Any) -> NodeView:
-        overlay = NodeOverlay.parse(self.overlay) if self.overlay else None
-        gateway = overlay.assignment.gateway if overlay and self.policy.overlay_addresses else None
-        address = overlay.assignment.address if overlay else None
-        return NodeView(
-            name=NAME,
-            node=self.node,
-            overlay=overlay,
-            compile_routes=lambda: compile_routes(self.routes, self.node, gateway) if self.node else NodeRoutes(),
-            pools=tuple(self.pools),
-            now=self.now,
-            check_ipam=self.feed
-            and {record.address.ip for record in self.found()} != ({address.ip} if address else set()),
-            **known,
+        without = "Released" if overlay.deleting else "RoutesOnly" if overlay.routes_only else "NoAddress"
+        reason = "Configured" if self.kernel is not None else without
+        status["conditions"] = [
+            {"type": "Configured", "status": "True" if self.kernel is not None else "False", "reason": reason}
+        ]
+        await self.kube.apply(
+            NODE_OVERLAY_IPS, NAME, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
         )
 
-    def reconcile(self, steps: int | None = None, *, doubt: bool = False) -> bool:
-        """Plan and apply until nothing is left, as the controller does; dies after ``steps`` writes.
+    # --- The controller ----------------------------------------------------------------------------------------------
 
-        Whether it came to its end. ``doubt``: the audit has seen records that do not agree with the object.
+    def is_running(self, controller: Controller) -> bool:
+        return controller is self._controller
+
+    async def _running(self) -> Controller:
+        if self._controller is None:
+            controller = Controller(self, Process())
+            for resource in (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES):
+                kube = self.kube if self.feed or resource != OVERLAY_ADDRESSES else InMemoryKube()
+                controller.stores[resource.plural].replace(await kube.list(resource))
+            self._controller = controller
+        self._controller.ipam_client.down = self.ipam_down
+        return self._controller
+
+    async def reconcile(self, writes: int | None = None, *, pauses: bool = False) -> bool:
+        """The controller runs until nothing is left to do, or ends (or is paused) before its next write.
+
+        Whether it came to its end. One that ended or was paused is replaced by a new one, which knows nothing of it.
         """
-        view, left = self.view(), steps
-        if doubt and not self.away:
-            view = replace(view, reservations=self.found())
-        for _ in range(20):
-            plan: NodePlan = plan_node(view, self.policy)
-            if not plan.actions:
-                return True
-            try:
-                for number, action in enumerate(plan.actions):
-                    if not isinstance(action, FindReservations):
-                        if left == 0:
-                            self.decided = [each for each in plan.actions[number:] if isinstance(each, Release)]
-                            return False
-                        left = None if left is None else left - 1
-                    self.apply(action)
-            except Away:
-                for action in plan_node(self.view(ipam_failure=("IpamUnavailable", "it is away")), self.policy).actions:
-                    self.apply(action)
+        controller = await self._running()
+        controller.process.writes, controller.process.pauses = writes, pauses
+        task = asyncio.ensure_future(controller.run(self))
+        events = asyncio.ensure_future(controller.events.run())
+        paused = asyncio.ensure_future(controller.process.paused.wait())
+        try:
+            await asyncio.wait({task, paused}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._paused.append((controller, task))
+                self._controller = None
                 return False
-            except Refused as refused:
-                view = self.view(
-                    reservations=self.found(),
-                    exhausted=refused.taken is None,
-                    taken=view.taken | ({refused.taken} if refused.taken else set()),
-                    holders={refused.taken: refused.holder} if refused.taken and refused.holder else {},
-                )
-                continue
-            looked = any(isinstance(action, ASKS_IPAM) for action in plan.actions)
-            view = self.view(reservations=self.found()) if looked else self.view()
-            if any(isinstance(action, Reserve) for action in plan.actions):
-                # The last one that was written.
-                view = replace(view, reservations=tuple(self._freshened(each) for each in view.reservations or ()))
-        raise AssertionError(f"it does not come to an end: {plan_node(view, self.policy)}")
+            await asyncio.sleep(0)
+            return task.result()
+        except Killed:
+            self._controller = None
+            return False
+        finally:
+            controller.process.writes = None
+            for each in (events, paused):
+                each.cancel()
+            await asyncio.wait({events, paused})
 
-    def _freshened(self, reservation: Reservation) -> Reservation:
-        return replace(reservation, fresh=reservation.version == str(self.serial))
+    async def catch_up(self) -> None:
+        """The controller's watches deliver what they held back."""
+        self.watches_lag = False
+        if self._controller is not None:
+            self._controller.deliver()
 
-    def found(self) -> tuple[Reservation, ...]:
-        return tuple(record for record in self.records.values() if record.owner.node == NAME)
+    async def resume(self) -> None:
+        """Controllers that were paused go on where they were, in the order in which they were paused."""
+        for controller, task in self._paused:
+            controller.process.resumed.set()
+            await task
+        self._paused.clear()
 
-    def apply(self, action: ClusterAction) -> None:
-        if self.away and isinstance(action, ASKS_IPAM):
-            raise Away
-        match action:
-            case ApplyOverlay():
-                self._apply_overlay(action)
-            case ApplyAssignment():
-                self._apply_assignment(action)
-            case Reserve(pools, requested, adopt):
-                self._reserve(pools, requested, adopt)
-            case Release() | Quarantine():
-                self._give_up(action)
-            case ConfirmNodeGone():
-                assert self.node is None
-            case DeleteOverlay():
-                assert self.overlay is not None
-                self.delete_overlay()
-            case DropFinalizer():
-                assert self.overlay is not None
-                self.overlay = None
-            case RemoveTaint(key):
-                assert self.node is not None
-                self.node = replace(self.node, taints=tuple(each for each in self.node.taints if each != key))
-            case Announce(reason, _, __):
-                self.announced.append(reason)
-            case FindReservations():
-                pass
+    async def audit(self) -> None:
+        """Compare the IPAM with the cluster, as the controller does from time to time."""
+        controller = await self._running()
+        with contextlib.suppress(Unavailable):
+            await controller.auditor.audit()
 
-    def _apply_overlay(self, action: ApplyOverlay) -> None:
-        if self.overlay is None:
-            self.serial += 1
-            metadata = {"name": NAME, "uid": f"o{self.serial}", "generation": 1, "resourceVersion": "1"}
-            self.overlay = {"metadata": metadata, "spec": {}, "status": {}}
-        self.overlay["metadata"] |= {"labels": dict(action.labels), "finalizers": [FINALIZER]}
-        self.overlay["spec"] |= {
-            "routes": [encode_route(route) for route in action.routes],
-            "routesOnly": action.routes_only,
-        }
-        self.overlay["metadata"]["generation"] += 1
-
-    def _apply_assignment(self, action: ApplyAssignment) -> None:
-        assert self.overlay is not None
-        status = self.overlay["status"]
-        mine = action.assignment.to_json()
-        others = [each for each in status.get("conditions", []) if each["type"] != "Reserved"]
-        for name in fields(Assignment):
-            status.pop(STATUS_NAMES.get(name.name, name.name), None)
-        status |= mine
-        status["conditions"] = [*others, *mine.get("conditions", [])]
-
-    def _give_up(self, action: Release | Quarantine) -> None:
-        reservation = action.reservation
-        assert reservation.owner.node == NAME, "a record of another owner was changed"
-        present = self.records.get(reservation.address.ip)
-        if isinstance(action, Quarantine):
-            owner = Owner(reservation.owner.cluster, QUARANTINE, encode_time(action.until))
-            self.records[reservation.address.ip] = replace(reservation, owner=owner)
-        elif present is not None and (present.record, present.version) == (reservation.record, reservation.version):
-            del self.records[reservation.address.ip]
-
-    def _reserve(self, pools: tuple[Pool, ...], requested: IpAddress | None, adopt: bool) -> None:
-        assert self.node is not None
-        for pool in pools:
-            candidates = free_addresses(pool, self.records) if requested is None else iter([requested])
-            address = next(candidates, None)
-            if address is None:
-                continue
-            owner = self.records[address].owner.node if address in self.records else NAME
-            if owner != NAME and not (adopt and owner == ""):
-                raise Refused(address, "" if owner else "a printer")
-            before = self.records.get(address)
-            written = self._record(address, pool, NAME, self.node.uid)
-            # What is taken over stays the same record, in a later state.
-            self.records[address] = written if before is None else replace(written, record=before.record)
-            return
-        raise Refused(None)
-
-    def _record(self, address: IpAddress, pool: Pool, node: str, uid: str) -> Reservation:
-        assert pool.cidr is not None
-        interface = ip_interface((address, pool.cidr.prefixlen))
-        self.serial += 1
-        return Reservation(
-            interface, pool.name, Owner("c", node, uid), f"record-{self.serial}", version=str(self.serial)
-        )
+    async def close(self) -> None:
+        """Ends the controllers that are paused."""
+        tasks = [task for _, task in self._paused]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,6 +3,7 @@
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
@@ -10,21 +11,36 @@ from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 
 
-def node(
+def raw_node(
     name: str = "n1", *, uid: str = "uid-1", zone: str = "dal10", taints: tuple[str, ...] = (), **labels: str
-) -> Node:
+) -> JsonObject:
     labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south", **labels}
     spec = {"taints": [{"key": key, "effect": "NoSchedule"} for key in taints]}
-    return Node.parse({"metadata": {"name": name, "uid": uid, "labels": labels}, "spec": spec})
+    return {"metadata": {"name": name, "uid": uid, "labels": labels}, "spec": spec}
 
 
-def pool(name: str = "p1", cidr: str = "192.168.100.0/24", gateway: str = "192.168.100.1", **spec: Any) -> Pool:
-    return Pool.parse(
-        {"metadata": {"name": name, "uid": f"pool-{name}"}, "spec": {"cidr": cidr, "gateway": gateway, **spec}}
-    )
+def node(name: str = "n1", **options: Any) -> Node:
+    return Node.parse(raw_node(name, **options))
 
 
-def static_route(
+def raw_pool(
+    name: str = "p1", cidr: str = "192.168.100.0/24", gateway: str = "192.168.100.1", **spec: Any
+) -> JsonObject:
+    return {"metadata": {"name": name, "uid": f"pool-{name}"}, "spec": {"cidr": cidr, "gateway": gateway, **spec}}
+
+
+def raw_phpipam_pool(raw: JsonObject, subnet_id: int = 7) -> JsonObject:
+    """A pool of phpIPAM with the subnet, gateway and exclusions of an in-cluster one."""
+    spec = {key: value for key, value in raw["spec"].items() if key not in ("cidr", "gateway")}
+    facts = {key: raw["spec"][key] for key in ("cidr", "gateway")}
+    return raw | {"spec": {"phpIPAM": {"subnetID": subnet_id}, **spec}, "status": facts}
+
+
+def pool(name: str = "p1", *subnet: str, **spec: Any) -> Pool:
+    return Pool.parse(raw_pool(name, *subnet, **spec))
+
+
+def raw_static_route(
     name: str = "r1",
     subnet: str = "192.168.0.0/24",
     *,
@@ -34,12 +50,16 @@ def static_route(
     deleting: bool = False,
     generation: int = 1,
     **spec: Any,
-) -> StaticRoute:
+) -> JsonObject:
     metadata: dict[str, Any] = {"name": name, "uid": f"route-{name}", "creationTimestamp": created}
     metadata |= {"labels": labels or {}, "generation": generation}
     if deleting:
         metadata["deletionTimestamp"] = created
-    return StaticRoute.parse({"metadata": metadata, "spec": {"subnet": subnet, **spec}, "status": status or {}})
+    return {"metadata": metadata, "spec": {"subnet": subnet, **spec}, "status": status or {}}
+
+
+def static_route(name: str = "r1", subnet: str = "192.168.0.0/24", **options: Any) -> StaticRoute:
+    return StaticRoute.parse(raw_static_route(name, subnet, **options))
 
 
 def overlay(

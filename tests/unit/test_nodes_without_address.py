@@ -1,6 +1,5 @@
 """Nodes that have routes and no overlay address: what they get, what they give back and when, what people read."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 
@@ -18,135 +17,139 @@ from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.domain.routes.node_status import NodeTable
 from overlay_net.domain.routes.status import route_status
+from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import Observed, OwnershipMark
+from overlay_net.model.names import NODES
 from overlay_net.model.overlay import NodeOverlay
 from tests.fakes.cluster import NAME, Cluster
-from tests.unit.factories import node, overlay, pool, static_route
+from tests.unit.factories import node, overlay, raw_node, raw_pool, raw_static_route, static_route
 
 MARKS = OwnershipMark(117, "overlay-net")
 
 
-def routes_only(*pools: object) -> Cluster:
-    cluster = Cluster(list(pools), routes=[static_route()])  # type: ignore[arg-type]
-    cluster.switch_addresses(on=False)
-    cluster.join(node(NAME))
+async def routes_only(*pools: JsonObject) -> Cluster:
+    cluster = await Cluster.start(*pools, routes=[raw_static_route()])
+    await cluster.set_policy(overlay_addresses=False)
+    await cluster.join(raw_node(NAME))
     return cluster
 
 
-def settle(cluster: Cluster) -> Cluster:
+async def settle(cluster: Cluster) -> Cluster:
     for _ in range(4):
-        cluster.reconcile()
-        cluster.agent()
+        await cluster.reconcile()
+        await cluster.run_agent()
     return cluster
 
 
-def reserved(cluster: Cluster) -> tuple[str, str, str]:
-    assert cluster.overlay is not None
-    (found,) = [each for each in cluster.overlay["status"]["conditions"] if each["type"] == "Reserved"]
+async def with_address() -> Cluster:
+    """A settled node with an address."""
+    cluster = await routes_only(raw_pool())
+    await cluster.set_policy(overlay_addresses=True)
+    return await settle(cluster)
+
+
+async def reserved(cluster: Cluster) -> tuple[str, str, str]:
+    status = (await cluster.present_overlay())["status"]
+    (found,) = [each for each in status["conditions"] if each["type"] == "Reserved"]
     return found["status"], found["reason"], found["message"]
 
 
-@pytest.mark.parametrize("pools", [[], [pool()]], ids=["no pool", "a pool"])
-def test_a_node_gets_its_routes_and_reserves_nothing(pools: list[object]) -> None:
-    cluster = settle(routes_only(*pools))
-    assert cluster.overlay is not None
-    assert cluster.overlay["spec"]["routesOnly"] is True
-    assert [route["subnet"] for route in cluster.overlay["spec"]["routes"]] == ["192.168.0.0/24"]
-    assert "ipAddr" not in cluster.overlay["status"]
-    assert reserved(cluster) == ("False", "RoutesOnly", "overlay addresses are disabled; this node has routes only")
-    assert not cluster.records
-    assert not cluster.announced, "a node that joins as wished is no news"
+@pytest.mark.parametrize("pools", [[], [raw_pool()]], ids=["no pool", "a pool"])
+async def test_a_node_gets_its_routes_and_reserves_nothing(pools: list[JsonObject]) -> None:
+    cluster = await settle(await routes_only(*pools))
+    found = await cluster.present_overlay()
+    assert found["spec"]["routesOnly"] is True
+    assert [route["subnet"] for route in found["spec"]["routes"]] == ["192.168.0.0/24"]
+    assert "ipAddr" not in found["status"]
+    assert (await reserved(cluster))[:2] == ("False", "RoutesOnly")
+    assert not await cluster.records()
+    assert not await cluster.announced(), "a node that joins as configured is no news"
 
 
-def test_a_node_needs_no_ipam_that_answers() -> None:
-    cluster = routes_only()
-    cluster.away = True
-    settle(cluster)
-    assert reserved(cluster)[1] == "RoutesOnly"
+async def test_a_node_needs_no_reachable_ipam() -> None:
+    cluster = await routes_only()
+    cluster.ipam_down = True
+    await settle(cluster)
+    assert (await reserved(cluster))[1] == "RoutesOnly"
 
 
-def test_a_node_keeps_its_startup_taint_until_it_was_told_its_routes() -> None:
-    cluster = routes_only()
-    cluster.policy = replace(cluster.policy, startup_taint="not-ready")
-    cluster.join(node(NAME, taints=("not-ready",)))
-    cluster.reconcile(1)
-    assert cluster.overlay is not None
-    done = {"type": "Ready", "status": "True", "reason": "Ready", "message": "0 routes are in place"}
-    cluster.overlay["status"] = {"conditions": [done], "observedGeneration": cluster.overlay["metadata"]["generation"]}
-    cluster.reconcile()
-    assert cluster.node is not None
-    assert cluster.node.taints == ("not-ready",)
-    cluster.overlay["status"]["observedGeneration"] = cluster.overlay["metadata"]["generation"]
-    cluster.reconcile()
-    assert "not-ready" not in set(cluster.node.taints)
+async def test_a_node_keeps_its_startup_taint_until_its_agent_reports_the_routes() -> None:
+    cluster = await routes_only()
+    await cluster.set_policy(startup_taint="not-ready")
+    await cluster.join(raw_node(NAME, taints=("not-ready",)))
+
+    async def taints() -> list[str]:
+        return [each["key"] for each in (await cluster.kube.get(NODES, NAME))["spec"]["taints"]]
+
+    await cluster.reconcile(1)
+    ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "0 routes are in place"}
+    generation = (await cluster.present_overlay())["metadata"]["generation"]
+    await cluster.set_status({"conditions": [ready], "observedGeneration": generation})
+    await cluster.reconcile()
+    assert await taints() == ["not-ready"]
+    await cluster.set_status({"observedGeneration": (await cluster.present_overlay())["metadata"]["generation"]})
+    await cluster.reconcile()
+    assert await taints() == []
 
 
-def test_switched_off_an_address_is_released_only_after_the_agent_let_go() -> None:
-    cluster = routes_only(pool())
-    cluster.switch_addresses(on=True)
-    settle(cluster)
-    (held,) = cluster.records
-    cluster.switch_addresses(on=False)
+async def test_an_address_is_released_only_after_the_agent_removed_it() -> None:
+    cluster = await with_address()
+    (held,) = await cluster.records()
+    await cluster.set_policy(overlay_addresses=False)
     for _ in range(5):
-        cluster.reconcile()
-    assert list(cluster.records) == [held], "the agent is away"
-    assert cluster.overlay is not None
-    assert cluster.overlay["status"]["ipAddr"] == f"{held}/24"
-    status, reason, message = reserved(cluster)
+        await cluster.reconcile()
+    assert list(await cluster.records()) == [held], "the agent is down"
+    assert (await cluster.present_overlay())["status"]["ipAddr"] == f"{held}/24"
+    status, reason, message = await reserved(cluster)
     assert (status, reason) == ("True", "WaitingForAgent")
-    assert f"waiting for the agent on node {NAME} to remove {held}" in message
-    settle(cluster)
+    assert NAME in message
+    assert str(held) in message
+    await settle(cluster)
     assert cluster.kernel is None
-    assert not cluster.records
-    assert "ipAddr" not in cluster.overlay["status"]
-    assert reserved(cluster)[:2] == ("False", "RoutesOnly")
-    assert cluster.announced[-2:] == ["WaitingForAgent", "RoutesOnly"]
+    assert not await cluster.records()
+    assert "ipAddr" not in (await cluster.present_overlay())["status"]
+    assert (await reserved(cluster))[:2] == ("False", "RoutesOnly")
+    assert (await cluster.announced())[-2:] == ["WaitingForAgent", "RoutesOnly"]
 
 
-def test_the_report_of_an_agent_that_was_not_told_yet_releases_nothing() -> None:
-    cluster = routes_only(pool())
-    settle(cluster)
-    cluster.switch_addresses(on=True)
-    cluster.reconcile()
-    (held,) = cluster.records
-    # The agent has set the address and could not say so yet: its last report is that of a node without one.
-    assert cluster.overlay is not None
-    assert "configuredIpAddr" not in cluster.overlay["status"]
-    cluster.switch_addresses(on=False)
-    cluster.reconcile()
-    assert list(cluster.records) == [held]
+async def test_a_report_about_an_earlier_spec_releases_nothing() -> None:
+    cluster = await settle(await routes_only(raw_pool()))
+    await cluster.set_policy(overlay_addresses=True)
+    await cluster.reconcile()
+    (held,) = await cluster.records()
+    # The agent may have set the address without having reported it: its last report is that of a node without one.
+    assert "configuredIpAddr" not in (await cluster.present_overlay())["status"]
+    await cluster.set_policy(overlay_addresses=False)
+    await cluster.reconcile()
+    assert list(await cluster.records()) == [held]
 
 
-def test_switched_off_and_on_before_the_agent_heard_of_it_keeps_the_address() -> None:
-    cluster = routes_only(pool())
-    cluster.switch_addresses(on=True)
-    settle(cluster)
-    (held,) = cluster.records
-    cluster.switch_addresses(on=False)
-    cluster.reconcile()
-    cluster.switch_addresses(on=True)
-    settle(cluster)
-    assert list(cluster.records) == [held]
+async def test_switching_off_and_on_before_the_agent_noticed_keeps_the_address() -> None:
+    cluster = await with_address()
+    (held,) = await cluster.records()
+    await cluster.set_policy(overlay_addresses=False)
+    await cluster.reconcile()
+    await cluster.set_policy(overlay_addresses=True)
+    await settle(cluster)
+    assert list(await cluster.records()) == [held]
     assert cluster.kernel is not None
     assert cluster.kernel.ip == held
-    assert reserved(cluster)[:2] == ("True", "Reserved")
+    assert (await reserved(cluster))[:2] == ("True", "Reserved")
 
 
-def test_an_ipam_that_is_away_is_named_while_an_address_waits_for_its_release() -> None:
-    cluster = routes_only(pool())
-    cluster.switch_addresses(on=True)
-    settle(cluster)
-    cluster.switch_addresses(on=False)
-    cluster.away = True
-    settle(cluster)
-    assert len(cluster.records) == 1
-    status, reason, message = reserved(cluster)
+async def test_an_unreachable_ipam_is_reported_while_an_address_waits_for_its_release() -> None:
+    cluster = await with_address()
+    await cluster.set_policy(overlay_addresses=False)
+    cluster.ipam_down = True
+    await settle(cluster)
+    assert len(await cluster.records()) == 1
+    status, reason, message = await reserved(cluster)
     assert (status, reason) == ("True", "IpamUnavailable")
-    assert "the address is not released yet: it is away" in message
-    cluster.away = False
-    settle(cluster)
-    assert not cluster.records
-    assert reserved(cluster)[1] == "RoutesOnly"
+    assert "no answer" in message
+    cluster.ipam_down = False
+    await settle(cluster)
+    assert not await cluster.records()
+    assert (await reserved(cluster))[1] == "RoutesOnly"
 
 
 # --- The agent -------------------------------------------------------------------------------------------------------
