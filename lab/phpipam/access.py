@@ -5,8 +5,8 @@ import binascii
 import string
 from datetime import UTC, datetime
 
+from lab.phpipam.call import WRITES, Answer, Call, Refusal, Unrecorded
 from lab.phpipam.server import BLOCK_SECONDS, TOLERATED_FAILURES, App, Server, User
-from lab.phpipam.wire import WRITES, Answer, Call, Refusal, Unrecorded
 
 TOKEN_SECONDS, REFRESH_SECONDS = 6 * 3600, 60
 TOKEN_LETTERS = string.ascii_letters + string.digits + "_-"

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from lab.phpipam import filters, render
+from lab.phpipam.call import Answer, Call, Raw, Refusal, Unrecorded
 from lab.phpipam.columns import Row
 from lab.phpipam.server import Server
-from lab.phpipam.space import decimal, dotted, lowest_free
-from lab.phpipam.wire import Answer, Call, Raw, Refusal, Unrecorded
+from lab.phpipam.subnet_arithmetic import decimal, dotted, lowest_free
 
 NO_PING = "<div class='alert alert-danger'>Invalid ping path</div>"
 NO_LINK_FIELD = (

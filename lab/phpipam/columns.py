@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lab.phpipam.wire import Refusal, Unrecorded
+from lab.phpipam.call import Refusal, Unrecorded
 
 Row = dict[str, Any]
 EPOCH = "1970-01-01 00:00:01"

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 from aiohttp import web
 
+from lab.phpipam.call import Refusal
 from lab.phpipam.seed import set_faults
 from lab.phpipam.server import Server
-from lab.phpipam.wire import Refusal
 
 HELP = """\
 control API, with JSON requests and responses:

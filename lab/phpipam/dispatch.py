@@ -5,10 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from lab.phpipam import addresses, catalog, render, subnet_writes, subnets, writes
+from lab.phpipam import address_writes, addresses, render, small_controllers, subnet_writes, subnets
 from lab.phpipam.access import authorise, find_app, user_controller
-from lab.phpipam.server import App, Server
-from lab.phpipam.wire import (
+from lab.phpipam.call import (
     ABSENT,
     METHODS,
     SEGMENTS,
@@ -22,21 +21,22 @@ from lab.phpipam.wire import (
     nginx_page,
     stringify,
 )
+from lab.phpipam.server import App, Server
 
 READS: dict[str, Callable[[Server, Call], Answer]] = {
     "addresses": addresses.get,
     "subnets": subnets.get,
     "folders": subnets.get_folders,
-    "sections": catalog.sections,
-    "vrfs": catalog.vrfs,
-    "vlans": catalog.vlans,
-    "tools": catalog.tools,
+    "sections": small_controllers.sections,
+    "vrfs": small_controllers.vrfs,
+    "vlans": small_controllers.vlans,
+    "tools": small_controllers.tools,
 }
 WRITERS: dict[tuple[str, str], Callable[[Server, Call], Awaitable[Answer]]] = {
-    ("addresses", "POST"): writes.post,
-    ("addresses", "PATCH"): writes.patch,
-    ("addresses", "PUT"): writes.patch,
-    ("addresses", "DELETE"): writes.delete,
+    ("addresses", "POST"): address_writes.post,
+    ("addresses", "PATCH"): address_writes.patch,
+    ("addresses", "PUT"): address_writes.patch,
+    ("addresses", "DELETE"): address_writes.delete,
     ("subnets", "POST"): subnet_writes.post,
     ("subnets", "PATCH"): subnet_writes.patch,
     ("subnets", "PUT"): subnet_writes.patch,
@@ -86,7 +86,7 @@ async def _result(server: Server, call: Call) -> Answer:
     if call.content_type and call.content_type not in CONTENT_TYPES:
         raise Refusal(415, f"Invalid Content type {call.content_type}")
     if call.method == "OPTIONS":
-        return catalog.options(app, call)
+        return small_controllers.options(app, call)
     if call.method in WRITES:
         return await _locked(server, app, call)
     if call.controller == "user":

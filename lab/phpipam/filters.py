@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lab.phpipam.call import Call, Refusal, Unrecorded
 from lab.phpipam.columns import Row
-from lab.phpipam.wire import Call, Refusal, Unrecorded
 
 
 def requested(call: Call) -> bool:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from lab.phpipam.call import JSON, WRITES, Call, Raw, Unrecorded, bad_gateway
 from lab.phpipam.dispatch import answer_call, lock_timeout
 from lab.phpipam.server import Server
-from lab.phpipam.wire import JSON, WRITES, Call, Raw, Unrecorded, bad_gateway
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.phpipam.columns import API_NAMES, Row
-from lab.phpipam.space import dotted
+from lab.phpipam.subnet_arithmetic import dotted
 
 SUBNET_LINKS = {
     "addresses": ["GET"],

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from lab.phpipam.call import Call
 from lab.phpipam.columns import COLUMN_NAMES, Column, Row, convert_value
 from lab.phpipam.render import address
-from lab.phpipam.space import decimal
+from lab.phpipam.subnet_arithmetic import decimal
 from lab.phpipam.tables import PERMISSIONS, Tables
-from lab.phpipam.wire import Call
 
 BLOCK_SECONDS, TOLERATED_FAILURES = 300, 10
 

@@ -3,11 +3,11 @@
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from lab.phpipam.call import Answer, Call, Refusal, Unrecorded
 from lab.phpipam.columns import Row, convert_value
 from lab.phpipam.server import Server
-from lab.phpipam.space import parse_network
+from lab.phpipam.subnet_arithmetic import parse_network
 from lab.phpipam.subnets import get_subnet
-from lab.phpipam.wire import Answer, Call, Refusal, Unrecorded
 
 
 async def post(server: Server, call: Call) -> Answer:

@@ -4,10 +4,10 @@ from ipaddress import ip_network
 
 from lab.phpipam import filters, render
 from lab.phpipam.addresses import custom_fields, next_free
+from lab.phpipam.call import Answer, Call, Refusal, Unrecorded
 from lab.phpipam.columns import Row
 from lab.phpipam.server import Server
-from lab.phpipam.space import calculation, dotted, parse_network, usage
-from lab.phpipam.wire import Answer, Call, Refusal, Unrecorded
+from lab.phpipam.subnet_arithmetic import calculation, dotted, parse_network, usage
 
 FIND_WORDS = ("cidr", "search", "overlapping")
 

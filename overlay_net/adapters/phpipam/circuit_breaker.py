@@ -92,7 +92,7 @@ class CircuitBreaker:
 
     def _open(self, error: Unavailable, seconds: float) -> None:
         if self._error is None or str(self._error) != str(error):
-            log.warning("pausing requests to phpIPAM", extra={"seconds": round(seconds, 1), "error": str(error)})
+            log.warning("pausing requests to phpIPAM", extra={"delay_seconds": round(seconds, 1), "error": str(error)})
         self._error = error
         self._next_probe = self._clock() + seconds
         self._openings += 1

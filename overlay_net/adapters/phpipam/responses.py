@@ -77,6 +77,8 @@ def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
     text = f"{request}: {code} {message}".rstrip()
     if message.startswith("Your IP has been blocked"):
         return Unavailable(f"{text} (no requests until the block expires)", retry_after=BLOCKED_SECONDS)
+    if message == "API server disabled":
+        return Unavailable(f"{text}: enable the API in the phpIPAM settings")
     if message in _APP_ERRORS:
         return CredentialsRefused(f"{text}: {_APP_ERRORS[message]}")
     if message.startswith("No free addresses found"):

@@ -1,11 +1,11 @@
 """The small controllers: sections, vrfs, vlans and tools, and the answer to OPTIONS."""
 
 from lab.phpipam import filters, render
+from lab.phpipam.call import Answer, Call, Refusal, Unrecorded
 from lab.phpipam.columns import Row
 from lab.phpipam.server import App, Server
-from lab.phpipam.space import decimal
+from lab.phpipam.subnet_arithmetic import decimal
 from lab.phpipam.subnets import read_usage
-from lab.phpipam.wire import Answer, Call, Refusal, Unrecorded
 
 ROOTS = {
     "sections": "sections",

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from lab.phpipam.call import Unrecorded
 from lab.phpipam.columns import Row
-from lab.phpipam.wire import Unrecorded
 
 Network = IPv4Network | IPv6Network
 PRIVATE = {

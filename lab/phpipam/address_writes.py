@@ -3,10 +3,10 @@
 from typing import Any
 
 from lab.phpipam.addresses import next_free, normalise_mac
+from lab.phpipam.call import Answer, Call, Raw, Refusal, Unrecorded
 from lab.phpipam.columns import COLUMN_NAMES, Row, convert_value
 from lab.phpipam.server import Server
-from lab.phpipam.space import accepts, decimal
-from lab.phpipam.wire import Answer, Call, Raw, Refusal, Unrecorded
+from lab.phpipam.subnet_arithmetic import accepts, decimal
 
 NUMERIC = Refusal(400, "SubnetId must be numeric")
 
