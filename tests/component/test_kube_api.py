@@ -1,4 +1,4 @@
-"""The client's verbs against a real API server, through both ways to connect."""
+"""The verbs of the client against a real API server, over both kinds of connection."""
 
 import asyncio
 import subprocess
@@ -41,7 +41,7 @@ async def test_create_read_delete(api: KubeApi) -> None:
         await api.create(STATIC_ROUTES, route("r1"))
     assert (await api.get(STATIC_ROUTES, "r1"))["spec"] == {"subnet": "10.1.0.0/16"}
     with pytest.raises(Conflict):
-        await api.delete(STATIC_ROUTES, "r1", uid="somebody-else")
+        await api.delete(STATIC_ROUTES, "r1", uid="another-uid")
     with pytest.raises(Conflict):
         await api.delete(STATIC_ROUTES, "r1", resource_version="1")
     await api.delete(STATIC_ROUTES, "r1", uid=created["metadata"]["uid"])
@@ -52,17 +52,19 @@ async def test_create_read_delete(api: KubeApi) -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "update", "apply", "merge_patch", "delete"])
-async def test_whoever_leads_no_more_reads_and_writes_nothing(admin: KubeApi, api_server: ApiServer, verb: str) -> None:
-    made = await admin.create(STATIC_ROUTES, route("r1"))
+async def test_a_process_that_is_not_leader_reads_but_does_not_write(
+    admin: KubeApi, api_server: ApiServer, verb: str
+) -> None:
+    created = await admin.create(STATIC_ROUTES, route("r1"))
 
     def fence() -> float:
-        raise NotLeader("another one leads")
+        raise NotLeader("another process is the leader")
 
     async with connect_agent(str(api_server.admin())) as connection:
         api = KubeApi(connection, fence=fence)
         writes: dict[str, Coroutine[Any, Any, Any]] = {
             "create": api.create(STATIC_ROUTES, route("r2")),
-            "update": api.update(STATIC_ROUTES, "r1", made | {"spec": {"subnet": "10.2.0.0/16"}}),
+            "update": api.update(STATIC_ROUTES, "r1", created | {"spec": {"subnet": "10.2.0.0/16"}}),
             "apply": api.apply(STATIC_ROUTES, "r1", route("r1", "10.2.0.0/16"), field_manager="test"),
             "merge_patch": api.merge_patch(STATIC_ROUTES, "r1", {"spec": {"subnet": "10.2.0.0/16"}}),
             "delete": api.delete(STATIC_ROUTES, "r1"),
@@ -73,10 +75,10 @@ async def test_whoever_leads_no_more_reads_and_writes_nothing(admin: KubeApi, ap
         with pytest.raises(NotLeader):
             await chosen
         assert (await api.list(STATIC_ROUTES)).items == (await admin.list(STATIC_ROUTES)).items
-    assert await admin.get(STATIC_ROUTES, "r1") == made
+    assert await admin.get(STATIC_ROUTES, "r1") == created
 
 
-async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_a_write_times_out_before_the_lease_expires(admin: KubeApi, api_server: ApiServer) -> None:
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -93,11 +95,11 @@ async def test_a_write_takes_no_longer_than_the_lease_lasts(admin: KubeApi, api_
     async def closed() -> bool:
         return open_files() <= before
 
-    # TLS says goodbye on its way out, for which the server has to be awake.
-    await eventually(closed, "the connection that was given up is closed")
+    # The TLS shutdown needs a running server.
+    await eventually(closed, "the aborted connection is closed")
 
 
-async def test_what_the_schema_refuses_is_refused_with_its_words(api: KubeApi) -> None:
+async def test_a_violation_of_the_schema_is_refused_with_its_message(api: KubeApi) -> None:
     with pytest.raises(Refused, match=r"10\.1\.2\.3/24 has host bits set"):
         await api.create(STATIC_ROUTES, route("r1", "10.1.2.3/24"))
 
@@ -110,7 +112,7 @@ async def test_a_patch_is_conditional_on_its_resource_version(api: KubeApi) -> N
     assert (await api.get(STATIC_ROUTES, "r1"))["spec"]["metric"] == 5
 
 
-async def test_two_managers_apply_without_taking_each_others_fields(api: KubeApi) -> None:
+async def test_two_field_managers_keep_their_own_fields(api: KubeApi) -> None:
     name = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": "NodeOverlayIp", "metadata": {"name": "n1"}}
     created = await api.apply(NODE_OVERLAY_IPS, "n1", name | {"spec": {"routes": []}}, field_manager="one")
     for manager, status in (("one", {"ipAddr": "10.0.0.1/24"}), ("two", {"interface": "eth0"})):
@@ -127,7 +129,7 @@ async def test_two_managers_apply_without_taking_each_others_fields(api: KubeApi
         await api.apply(NODE_OVERLAY_IPS, "n2", name | {"metadata": {"name": "n2", "uid": "x"}}, field_manager="one")
 
 
-async def test_lists_come_in_pages_and_watches_go_on_from_them(api: KubeApi) -> None:
+async def test_lists_are_paged_and_watches_continue_from_them(api: KubeApi) -> None:
     for number in range(7):
         await api.create(STATIC_ROUTES, route(f"r{number}", labels={"odd": str(number % 2)}))
     listing = await api.list(STATIC_ROUTES, page=2)
@@ -136,16 +138,16 @@ async def test_lists_come_in_pages_and_watches_go_on_from_them(api: KubeApi) -> 
     await api.create(STATIC_ROUTES, route("late"))
     await api.merge_patch(STATIC_ROUTES, "late", {"spec": {"metric": 5}})
     await api.delete(STATIC_ROUTES, "late")
-    seen = []
+    changes = []
     async with aclosing(KubeSource(api, STATIC_ROUTES).watch(listing.resource_version)) as events:
         async for event in events:
-            seen.append((event.type, event.object["metadata"]["name"]))
+            changes.append((event.type, event.object["metadata"]["name"]))
             if event.type == "DELETED":
                 break
-    assert seen == [("ADDED", "late"), ("MODIFIED", "late"), ("DELETED", "late")]
+    assert changes == [("ADDED", "late"), ("MODIFIED", "late"), ("DELETED", "late")]
 
 
-async def test_an_agent_sees_only_the_object_that_it_asks_for(api: KubeApi) -> None:
+async def test_a_field_selector_limits_the_list_to_one_object(api: KubeApi) -> None:
     for name in ("n1", "n2"):
         body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": "NodeOverlayIp", "metadata": {"name": name}}
         await api.create(NODE_OVERLAY_IPS, body)
@@ -153,7 +155,7 @@ async def test_an_agent_sees_only_the_object_that_it_asks_for(api: KubeApi) -> N
     assert [item["metadata"]["name"] for item in (await source.list()).items] == ["n2"]
 
 
-async def test_metadata_alone(api: KubeApi) -> None:
+async def test_metadata_only_lists_and_watches_omit_spec_and_status(api: KubeApi) -> None:
     await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"a": "b"}}})
     source = KubeSource(api, NODES, metadata_only=True)
     listing = await source.list()
@@ -167,13 +169,13 @@ async def test_metadata_alone(api: KubeApi) -> None:
     assert "status" not in event.object
 
 
-async def test_a_watch_from_the_distant_past_says_so(api: KubeApi) -> None:
+async def test_a_watch_from_an_old_version_raises_expired(api: KubeApi) -> None:
     with pytest.raises(Expired):
         async for _ in KubeSource(api, OVERLAY_POOLS).watch("1"):
-            raise AssertionError("nothing of that age is left")
+            raise AssertionError("that version must have been compacted")
 
 
-async def test_a_service_account_is_who_it_is(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_a_service_account_is_authenticated(admin: KubeApi, api_server: ApiServer) -> None:
     kubeconfig = str(api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent"))
     for connect in (connect_agent, connect_controller):
         async with connect(kubeconfig) as connection:
@@ -181,7 +183,7 @@ async def test_a_service_account_is_who_it_is(admin: KubeApi, api_server: ApiSer
                 await KubeApi(connection).list(STATIC_ROUTES)
 
 
-def test_an_agent_does_not_carry_the_client_library() -> None:
+def test_an_agent_does_not_import_the_client_library() -> None:
     code = "import overlay_net.agent.run, sys; print('kubernetes_asyncio' in sys.modules, 'uvloop' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["False", "False"]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]

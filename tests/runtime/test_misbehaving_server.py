@@ -12,7 +12,7 @@ from aiohttp import web
 
 from overlay_net.adapters.kube import Connection, KubeApi, KubeSource
 from overlay_net.adapters.kube.agent_connection import TokenFile
-from overlay_net.adapters.kube.errors import seconds_of
+from overlay_net.adapters.kube.errors import parse_retry_after
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Expired, Refused, Unavailable
 from overlay_net.model.names import STATIC_ROUTES
@@ -243,7 +243,7 @@ async def test_a_server_that_does_not_answer_times_out() -> None:
 
 
 def test_retry_after_is_parsed_as_seconds_and_as_date() -> None:
-    assert seconds_of("7") == 7
-    assert seconds_of("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert seconds_of("soon") is None
-    assert seconds_of(None) is None
+    assert parse_retry_after("7") == 7
+    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert parse_retry_after("soon") is None
+    assert parse_retry_after(None) is None

@@ -1,4 +1,4 @@
-"""The Kubernetes API: how to connect, its verbs with translated errors, its watches."""
+"""The Kubernetes API: connections, verbs with translated errors, and watches."""
 
 from overlay_net.adapters.kube.agent_connection import connect_agent
 from overlay_net.adapters.kube.connection import Connection

@@ -1,4 +1,4 @@
-"""The agent's connection: a service account's files or a plain kubeconfig, without the weight of a client library."""
+"""Connection of the agent, from a service account or a plain kubeconfig, without the memory of a client library."""
 
 import base64
 import os
@@ -20,12 +20,12 @@ from overlay_net.model.parse import find_object, find_objects, parse_text
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-# The kubelet renews a projected token at 80 % of its life at the latest (KEP-1205), so a minute is often enough.
+# The kubelet rotates a projected token after 80 % of its lifetime (KEP-1205), so reading it every minute is enough.
 TOKEN_MAX_AGE = 60.0
 
 
 class TokenFile:
-    """A bearer token that is renewed under our feet."""
+    """A bearer token from a file that the kubelet rotates."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class TokenFile:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What either source of configuration comes down to."""
+    """Server, trust and credentials, from a kubeconfig or a service account."""
 
     server: str
     tls: ssl.SSLContext
@@ -73,7 +73,7 @@ def _from_service_account(environ: Mapping[str, str]) -> Identity:
     host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
         raise ConfigurationError(
-            "no kubeconfig given, and KUBERNETES_SERVICE_HOST and _PORT are not set: this is no pod; set kubeconfig"
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: not running in a pod; set kubeconfig"
         )
     tls = _tls(lambda: ssl.create_default_context(cafile=SERVICE_ACCOUNT / "ca.crt"), str(SERVICE_ACCOUNT / "ca.crt"))
     bracketed = f"[{host}]" if ":" in host else host
@@ -86,14 +86,16 @@ def _from_kubeconfig(path: Path) -> Identity:
     except OSError as error:
         raise ConfigurationError(f"kubeconfig {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"kubeconfig {path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(f"kubeconfig {path}: invalid YAML: {' '.join(str(error).split())}") from None
     raw = content if isinstance(content, dict) else {}
     context = _entry(raw, "contexts", parse_text(raw.get("current-context")), "context", path)
     cluster = _entry(raw, "clusters", parse_text(context.get("cluster")), "cluster", path)
     user = _entry(raw, "users", parse_text(context.get("user")), "user", path)
     for unsupported in ("exec", "auth-provider", "username"):
         if unsupported in user:
-            raise ConfigurationError(f"kubeconfig {path}: user.{unsupported}: an agent takes a token or a certificate")
+            raise ConfigurationError(
+                f"kubeconfig {path}: user.{unsupported} is not supported; use a token or a client certificate"
+            )
     token_file = parse_text(user.get("tokenFile"))
     return Identity(
         server=parse_text(cluster.get("server")).rstrip("/"),
@@ -108,15 +110,15 @@ def _entry(raw: dict[str, Any], section: str, name: str, key: str, path: Path) -
     for item in find_objects(raw, section):
         if item.get("name") == name:
             return find_object(item, key)
-    raise ConfigurationError(f"kubeconfig {path}: {section} has no {name!r}")
+    raise ConfigurationError(f"kubeconfig {path}: no {name!r} in {section}")
 
 
 def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -> ssl.SSLContext:
     with TemporaryDirectory() as folder:
-        # OpenSSL takes a client certificate from files only.
-        ca = _material(cluster, "certificate-authority", base, Path(folder) / "ca")
-        certificate = _material(user, "client-certificate", base, Path(folder) / "certificate")
-        key = _material(user, "client-key", base, Path(folder) / "key")
+        # OpenSSL reads client certificates from files only.
+        ca = _certificate_file(cluster, "certificate-authority", base, Path(folder) / "ca")
+        certificate = _certificate_file(user, "client-certificate", base, Path(folder) / "certificate")
+        key = _certificate_file(user, "client-key", base, Path(folder) / "key")
         tls = ssl.create_default_context(cafile=ca)
         if certificate is not None:
             tls.load_cert_chain(certificate, key)
@@ -126,8 +128,8 @@ def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -
     return tls
 
 
-def _material(entry: dict[str, Any], key: str, base: Path, temporary: Path) -> Path | None:
-    """The file that ``key`` names, or one with the content of ``key-data``, which wins as in kubectl."""
+def _certificate_file(entry: dict[str, Any], key: str, base: Path, temporary: Path) -> Path | None:
+    """The file named by ``key``, or one with the content of ``key-data``, which takes precedence as in kubectl."""
     if parse_text(entry.get(f"{key}-data")):
         temporary.touch(mode=0o600)
         temporary.write_bytes(base64.b64decode(parse_text(entry[f"{key}-data"])))

@@ -1,4 +1,4 @@
-"""What a client needs of an API server: an HTTP session with its trust, the URL, and who it is."""
+"""What a client needs to call an API server: the URL, an HTTP session with its CA, and credentials."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import TypeAlias
 import aiohttp
 
 Authorization: TypeAlias = Callable[[bool], Awaitable[str | None]]
-"""The value of the Authorization header, or None for a client certificate. True: the present one was refused, look for
-a newer one."""
+"""Returns the Authorization header, or None for a client certificate; True: the last one was rejected, reload it."""
 
 MAX_CONNECTIONS = 64
 
@@ -16,8 +15,8 @@ MAX_CONNECTIONS = 64
 @dataclass(frozen=True, slots=True)
 class Connection:
     server: str
-    """``https://host:port``, without a slash at the end."""
+    """``https://host:port``, without a trailing slash."""
     session: aiohttp.ClientSession
     authorization: Authorization
     server_hostname: str | None = None
-    """The name that the server's certificate must carry where it is not the URL's."""
+    """The expected name in the certificate of the server, if it is not the host of the URL."""

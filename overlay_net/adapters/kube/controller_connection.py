@@ -1,6 +1,6 @@
-"""The controller's connection: kubernetes_asyncio finds and refreshes the credentials, exec plug-ins included.
+"""Connection of the controller: kubernetes_asyncio loads and refreshes the credentials, including exec plugins.
 
-kubernetes_asyncio costs 70 MiB and half a second to import, so it is imported only when a controller connects.
+Importing kubernetes_asyncio takes 70 MiB and half a second, so it is imported only when a controller connects.
 """
 
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
     try:
         await load()
     except (config.ConfigException, OSError) as error:
-        where = f"kubeconfig {kubeconfig}" if kubeconfig else "this is no pod, set kubeconfig"
+        where = f"kubeconfig {kubeconfig}" if kubeconfig else "not running in a pod; set kubeconfig"
         raise ConfigurationError(f"{where}: {' '.join(str(error).split())}") from None
 
     async with client.ApiClient(configuration) as api:
@@ -41,7 +41,7 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
             await api.update_params_for_auth(headers, [], ["BearerToken"])
             return headers.get("authorization")
 
-        # A session of our own over ApiClient's TLS: its own one looks into netrc, in a thread, on every request.
+        # A separate session over the TLS of ApiClient, whose own session reads netrc in a thread for every request.
         async with aiohttp.ClientSession(
             connector=api.rest_client.pool_manager.connector,
             connector_owner=False,

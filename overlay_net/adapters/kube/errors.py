@@ -1,4 +1,4 @@
-"""Foreign failures -> model.errors. A message names verb, path, status and the server's words; never a credential."""
+"""Translates HTTP errors into model.errors, with verb, path, status and the server's message; never credentials."""
 
 import json
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ _TRANSIENT = {401, 408, 425, 429}
 
 
 def parse_error(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
-    """The error for an HTTP (or in-stream) ``code``; ``status`` is the metav1.Status that came with it, if any."""
+    """The error for an HTTP (or in-stream) ``code``; ``status`` is the metav1.Status in the body, if any."""
     reason, message = parse_text(status.get("reason")), parse_text(status.get("message"))
     text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
     if code == 409 and reason == "AlreadyExists":
@@ -29,12 +29,12 @@ def parse_error(code: int, what: str, status: JsonObject, retry_after: str | Non
     if code in _BY_CODE:
         return _BY_CODE[code](text)
     if code in _TRANSIENT or code >= 500 or code < 400:
-        return Unavailable(text, retry_after=seconds_of(retry_after))
+        return Unavailable(text, retry_after=parse_retry_after(retry_after))
     return Refused(text)
 
 
 def parse_status(body: bytes) -> JsonObject:
-    """The metav1.Status in an error's body; an empty object for HTML, plain text, or nothing."""
+    """The metav1.Status in the body of an error; an empty object for HTML, plain text or an empty body."""
     try:
         parsed = json.loads(body)
     except ValueError:
@@ -42,8 +42,8 @@ def parse_status(body: bytes) -> JsonObject:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def seconds_of(retry_after: str | None) -> float | None:
-    """Retry-After in seconds or as a date (RFC 9110, 10.2.3); None for anything else."""
+def parse_retry_after(retry_after: str | None) -> float | None:
+    """Retry-After in seconds or as a date (RFC 9110, 10.2.3); None if invalid."""
     if retry_after is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The verbs of the Kubernetes API, one try each, with translated errors; trying again is the caller's decision."""
+"""The verbs of the Kubernetes API with translated errors; retries are up to the caller."""
 
 import asyncio
 import builtins
@@ -21,7 +21,7 @@ MERGE = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 PAGE = 500
 LARGE = 64 * 1024
-"""Bytes of JSON from which on they are read in a thread: a megabyte takes longer than the event loop may be away."""
+"""Bytes of JSON from which on they are decoded in a thread: a megabyte would block the event loop for too long."""
 TIMEOUT = 30.0
 
 
@@ -30,9 +30,10 @@ class RequestObserver(Protocol):
 
 
 class KubeApi:
-    """Bodies are JSON objects as the API has them. Every verb raises only the errors of model.errors.
+    """Bodies are JSON objects as in the API. All verbs raise only the errors of model.errors.
 
-    ``fence`` is asked before each write for the seconds that it may take; it raises NotLeader when there are none.
+    ``fence`` is called before each write and returns the seconds that it may take; it raises NotLeader if it is not
+    allowed.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class KubeApi:
         shape: Callable[[JsonObject], Any] | None = None,
         fence: Callable[[], float] | None = None,
     ) -> None:
-        """``shape`` makes something smaller of JSON objects while an answer is read, innermost ones first."""
+        """``shape`` replaces JSON objects by something smaller while a response is decoded, innermost ones first."""
         self._connection = connection
         self._decode = json.JSONDecoder(object_hook=shape).decode
         self._seconds = timeout
@@ -69,7 +70,7 @@ class KubeApi:
         metadata_only: bool = False,
         page: int = PAGE,
     ) -> Listing:
-        """The whole collection, fetched in pages. Raises Expired when it changed too much to go on paging."""
+        """The whole collection, fetched in pages. Raises Expired if the continue token is too old."""
         accept = METADATA_ONLY.format("List") if metadata_only else None
         query = selectors(label_selector, field_selector) | {"limit": str(page)}
         items: builtins.list[JsonObject] = []
@@ -83,7 +84,7 @@ class KubeApi:
             query["continue"] = parse_text(metadata["continue"])
 
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
-        """Raises AlreadyExists where the name is taken."""
+        """Raises AlreadyExists if the name is taken."""
         return await self._call("POST", "create", resource, resource.path(namespace=namespace), body=body)
 
     async def apply(
@@ -95,9 +96,9 @@ class KubeApi:
         field_manager: str,
         subresource: str | None = None,
     ) -> JsonObject:
-        """Server-side apply: ``body`` is everything that ``field_manager`` wants; what it left out it gives up.
+        """Server-side apply: ``body`` has all fields of ``field_manager``; those that it omits are released.
 
-        The answer is the metadata of the object alone: its watch tells the rest, which may be a megabyte.
+        The response is limited to metadata: the watch delivers the whole object, which may be a megabyte.
         """
         path = resource.path(name, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
@@ -109,7 +110,7 @@ class KubeApi:
     async def update(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
     ) -> JsonObject:
-        """Replace the whole object; raises Conflict where ``metadata.resourceVersion`` is not the present one."""
+        """Replace the whole object; raises Conflict if ``metadata.resourceVersion`` is outdated."""
         return await self._call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
 
     async def merge_patch(
@@ -128,7 +129,7 @@ class KubeApi:
     async def delete(
         self, resource: Resource, name: str, *, uid: str | None = None, resource_version: str | None = None
     ) -> None:
-        """Delete the object, if it is still the one of ``uid`` and ``resource_version``; else raises Conflict."""
+        """Delete the object. Raises Conflict if it has another ``uid`` or ``resource_version`` than given."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body = {
             "apiVersion": "v1",
@@ -164,9 +165,9 @@ class KubeApi:
         try:
             answer = await self.decode(content)
         except ValueError:
-            raise Unavailable(f"{verb} {path}: {response.status} without JSON: {content[:80]!r}") from None
+            raise Unavailable(f"{verb} {path}: {response.status} with invalid JSON: {content[:80]!r}") from None
         if not isinstance(answer, dict):
-            raise Unavailable(f"{verb} {path}: {response.status} without a JSON object")
+            raise Unavailable(f"{verb} {path}: {response.status} with JSON that is not an object")
         return answer
 
     async def decode(self, content: bytes) -> Any:
@@ -179,9 +180,9 @@ class KubeApi:
     async def request(
         self, method: str, verb: str, resource: Resource, path: str, *, headers: Mapping[str, str], **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request, its successful response open while the context is; everything that fails is translated.
+        """Send a request; the successful response is open within the context, and errors are translated.
 
-        A refused token is looked up anew and tried once more: it may have been renewed this moment.
+        If the token is rejected it is reloaded and the request is retried once: it may have just been rotated.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -192,14 +193,14 @@ class KubeApi:
                 authorization = await self._connection.authorization(refused)
                 sent = {**headers, "Authorization": authorization} if authorization else headers
                 if self._fence is not None and method != "GET":
-                    # Directly before it is sent: everything that may have taken its time is done.
+                    # Called immediately before sending, after everything else that takes time.
                     options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
                 async with self._connection.session.request(
                     method,
                     self._connection.server + path,
                     headers=sent,
                     server_hostname=self._connection.server_hostname,
-                    # A redirect would take the credential along; an API server sends none.
+                    # A redirect would forward the credentials, and API servers send none.
                     allow_redirects=False,
                     **options,
                 ) as response:
@@ -212,7 +213,7 @@ class KubeApi:
                     try:
                         yield response
                     finally:
-                        _hang_up(response)
+                        _abort(response)
                     return
         except ApiError:
             raise
@@ -223,10 +224,10 @@ class KubeApi:
                 self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)
 
 
-def _hang_up(response: aiohttp.ClientResponse) -> None:
-    """Cut the connection of an answer that was not read to its end.
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Abort the connection of a response that was not read completely.
 
-    Closing it in order would wait for the peer's part of the TLS shutdown, which a silent server never plays.
+    A graceful close would wait for the TLS shutdown of the peer, which an unresponsive server does not send.
     """
     connection = response.connection
     if connection is not None and connection.transport is not None:

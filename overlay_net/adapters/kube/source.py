@@ -1,4 +1,4 @@
-"""One kind of object as a reflector reads it: list, then watch, both through the same selectors."""
+"""Lists and watches objects of one kind for a reflector, with the same selector."""
 
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,9 +12,9 @@ from overlay_net.model.errors import Unavailable
 from overlay_net.model.names import Resource
 from overlay_net.model.parse import parse_int
 
-# The server ends a watch after this time; spread, so that a thousand agents do not come back at once.
+# The server ends a watch after this time; random, so that a thousand agents do not reconnect at once.
 STREAM_SECONDS = (240, 300)
-# Bookmarks come about once a minute (KEP-956). Two missed ones: the peer is gone, though nobody closed the connection.
+# Bookmarks are sent about once a minute (KEP-956). After two missed ones the connection is considered dead.
 SILENCE_SECONDS = 150.0
 # An object is at most about 3 MiB (etcd's request limit, --max-request-bytes, is 1.5 MiB of protobuf or JSON).
 MAX_LINE = 64 * 2**20
@@ -46,8 +46,8 @@ class KubeSource:
     async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version`` until the server ends the stream.
 
-        Raises Expired (also for an ERROR line that says so) and Unavailable, which covers a silent, a cut and a
-        garbled stream: what was yielded before is good, and the stream goes on from there.
+        Raises Expired, also for an ERROR event, and Unavailable for a stream that is silent, broken or garbled: the
+        events before are valid, and the next watch continues after them.
         """
         query = selectors(None, self._field_selector) | {
             "watch": "true",
@@ -68,7 +68,7 @@ class KubeSource:
         ) as response:
             async for line in _lines(response, self._max_line):
                 event = await self._event(line, f"watch {path}")
-                # Nothing of an event stays behind while the next one is waited for: it may be large.
+                # Free the memory while waiting for the next event: they may be large.
                 del line
                 yield event
                 del event
@@ -77,25 +77,25 @@ class KubeSource:
         try:
             raw = await self._api.decode(line)
         except ValueError:
-            raise Unavailable(f"{what}: a line that is no JSON: {line[:80]!r}") from None
+            raise Unavailable(f"{what}: a line that is not JSON: {line[:80]!r}") from None
         kind = raw.get("type") if isinstance(raw, dict) else None
         body: JsonObject | None = raw.get("object") if isinstance(raw, dict) else None
         if not isinstance(body, dict):
-            raise Unavailable(f"{what}: a line that is no event: {line[:80]!r}")
+            raise Unavailable(f"{what}: a line that is not an event: {line[:80]!r}")
         match kind:
             case "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK":
                 return WatchEvent(kind, body)
             case "ERROR":
                 raise parse_error(parse_int(body.get("code"), 500), what, body)
             case _:
-                raise Unavailable(f"{what}: an event of unknown type {kind!r}")
+                raise Unavailable(f"{what}: an event of the unknown type {kind!r}")
 
 
 async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
-    """Whole lines of any length up to ``limit``; aiohttp's own line reader gives up at its buffer size."""
+    """Complete lines of up to ``limit`` bytes; the line reader of aiohttp fails at its buffer size."""
     rest = bytearray()
     async for chunk in response.content.iter_any():
-        # Only the new chunk can hold a line's end: a large line is not searched again and again.
+        # Only the new chunk can have a line end: do not search a large line repeatedly.
         end = chunk.find(b"\n")
         if end < 0:
             rest += chunk
@@ -104,7 +104,7 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
             while end >= 0:
                 rest += chunk[start:end]
                 if rest:
-                    yield _taken(rest)
+                    yield _take(rest)
                 start = end + 1
                 end = chunk.find(b"\n", start)
             rest += chunk[start:]
@@ -114,8 +114,8 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
         raise Unavailable(f"watch {response.url.path}: the stream ended in the middle of a line")
 
 
-def _taken(buffer: bytearray) -> bytes:
-    """What is in the buffer, which is empty afterwards."""
+def _take(buffer: bytearray) -> bytes:
+    """The content of the buffer, which is empty afterwards."""
     content = bytes(buffer)
     buffer.clear()
     return content
