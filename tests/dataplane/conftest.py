@@ -1,4 +1,4 @@
-"""Each test below this folder has a network namespace of its own, with the real kernel through the real adapter."""
+"""Tests of the netlink adapter and the agent with the real kernel, each in its own network namespace."""
 
 from collections.abc import AsyncIterator
 
@@ -10,12 +10,12 @@ from tests.fakes.netns import eth0, netns
 
 __all__ = ["eth0", "netns"]
 
-MARKS = OwnershipMark(117, "overlay-net")
+MARK = OwnershipMark(117, "overlay-net")
 LINKS = ("tmp0", "eth0")
 """The links whose sysctls are observed."""
 
 
 @pytest.fixture
 async def kernel(eth0: None) -> AsyncIterator[Kernel]:
-    async with Kernel(MARKS) as opened:
+    async with Kernel(MARK) as opened:
         yield opened

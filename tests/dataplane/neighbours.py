@@ -1,8 +1,8 @@
-"""A LAN in miniature for one test: this machine's eth0 and tmp0 on a switch, and other machines on it.
+"""A LAN for one test: eth0 and tmp0 of this machine, and other machines, on one switch.
 
 tmp0 ─ eth0 ─ port0 ┐            ┌ host1 (a second network card of the test itself)
                     switch0 ─────┤
-                                 └ eth0 of namespaces, each its own machine
+                                 └ eth0 of network namespaces, one per machine
 """
 
 import asyncio
@@ -21,7 +21,7 @@ OVERLAY_MAC = "52:54:00:00:00:02"
 SIBLING_MAC = "52:54:00:00:00:03"
 HOST_MAC = "52:54:00:00:00:04"
 OWN_MACS = frozenset({MACHINE_MAC, OVERLAY_MAC, SIBLING_MAC})
-"""Not those of host1, whatever the kernel of this namespace has."""
+"""Without that of host1, although its link is in this namespace."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Lan:
     others: list[Namespace] = field(default_factory=list)
 
     def machine(self, name: str, *addresses: str) -> Namespace:
-        """Another machine; its port on the switch has its name."""
+        """Add another machine; its port on the switch has its name."""
         other = Namespace(name)
         self.others.append(other)
         mac = self.mac(other)
@@ -46,7 +46,7 @@ class Lan:
         return f"52:54:00:00:01:{self.others.index(other):02x}"
 
     def host(self) -> ArpLink:
-        """Another host that does no more than a test tells it to."""
+        """Another host, which sends only what the test sends."""
         make_port("host1", "port1", HOST_MAC)
         return ArpLink("host1", own_macs=lambda: {HOST_MAC})
 
@@ -57,10 +57,10 @@ class Lan:
 
 @pytest.fixture
 def lan(netns: None) -> Iterator[Lan]:
-    """Skips, naming it, where the kernel lacks one of the link types."""
+    """Skips where the kernel lacks a link type, and names it."""
     require("bridge", "type", "bridge")
     require("veth", "type", "veth", "peer", "name", "try1")
-    # The switch is in this namespace but no machine: without ARP it answers nothing.
+    # The switch is in this namespace, but must not answer like a machine: ARP is off.
     ip("link", "add", SWITCH, "address", "52:54:00:00:00:f0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
     ip("link", "set", SWITCH, "arp", "off", "up")
     make_port("eth0", "port0", MACHINE_MAC)
@@ -91,10 +91,10 @@ def make_macvlan(name: str, mac: str) -> None:
     ip("link", "set", name, "up")
 
 
-async def until(condition: Callable[[], object], what: str, within: float = 20.0) -> None:
+async def until(condition: Callable[[], object], description: str, within: float = 20.0) -> None:
     try:
         async with asyncio.timeout(within):
             while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
-        raise AssertionError(f"never came true: {what}") from None
+        raise AssertionError(f"timed out: {description}") from None

@@ -1,4 +1,4 @@
-"""Routes for tests: any that the codec can write, and those that `ip` shows."""
+"""Routes for tests: any that the encoder supports, and those that `ip` shows."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ KINDS: dict[str, RouteKind] = {"1": "unicast", "6": "blackhole", "7": "unreachab
 
 
 def prepare() -> None:
-    """An IPv6 subnet beside the IPv4 one of the fixture eth0."""
+    """Add an IPv6 subnet to the IPv4 one of the fixture eth0."""
     ip("address", "add", "fd00:7::2/64", "dev", "eth0", "nodad")
 
 
@@ -34,7 +34,7 @@ def numbered(number: int, gateway: str, link: int, **more: Any) -> Route:
 
 @st.composite
 def routes(draw: st.DrawFn, link: int, versions: tuple[int, ...] = (4, 6)) -> Route:
-    """What the kernel takes, over a link with the subnets of ``prepare``, in the order in which Route has next hops."""
+    """Routes that the kernel accepts over a link with the subnets of ``prepare``; next hops are in Route's order."""
     version = draw(st.sampled_from(versions))
     kind: RouteKind = draw(st.sampled_from(("unicast", "unicast", "blackhole", "unreachable", "prohibit")))
     metric = draw(st.sampled_from((0, 1, 77, 2**32 - 1) if version == 4 else (1, 77, 1024, 2**32 - 1)))
@@ -51,21 +51,21 @@ def routes(draw: st.DrawFn, link: int, versions: tuple[int, ...] = (4, 6)) -> Ro
 @st.composite
 def _subnets(draw: st.DrawFn, version: int) -> IpNetwork:
     bits = 32 if version == 4 else 128
-    # In 11.0.0.0/8 or fd11::/16, not to meet the subnets of the link; or a default route.
+    # In 11.0.0.0/8 or fd11::/16, apart from the subnets of the link; or a default route.
     prefix = draw(st.sampled_from((0, 8, 9, 24, 31, 32) if version == 4 else (0, 16, 17, 64, 127, 128)))
     if prefix == 0:
         return ip_network("0.0.0.0/0" if version == 4 else "::/0")
-    fixed = ip_network("11.0.0.0/8" if version == 4 else "fd11::/16")
-    rest = draw(st.integers(0, 2 ** (prefix - fixed.prefixlen) - 1)) << (bits - prefix)
-    return ip_network((int(fixed.network_address) + rest, prefix))
+    base = ip_network("11.0.0.0/8" if version == 4 else "fd11::/16")
+    rest = draw(st.integers(0, 2 ** (prefix - base.prefixlen) - 1)) << (bits - prefix)
+    return ip_network((int(base.network_address) + rest, prefix))
 
 
 @st.composite
 def _hops(draw: st.DrawFn, version: int, link: int) -> tuple[NextHop, ...]:
     count = draw(st.sampled_from((1, 1, 2, 3)))
     if count == 1 and draw(st.booleans()):
-        others = (None,) if version == 6 else (None, ON_LINK[6][0])
-        gateway = draw(st.sampled_from(others))
+        choices = (None,) if version == 6 else (None, ON_LINK[6][0])
+        gateway = draw(st.sampled_from(choices))
         return (NextHop(ip_address(gateway) if gateway else None, link),)
     off_link = OFF_LINK[version]
     chosen = draw(st.lists(st.sampled_from(ON_LINK[version] + off_link), min_size=count, max_size=count, unique=True))
@@ -99,7 +99,7 @@ def shown(protocol: int = 117) -> set[Route]:
 
 
 def _route(entry: dict[str, Any], version: int, links: dict[str, int]) -> Route:
-    everything = "0.0.0.0/0" if version == 4 else "::/0"
+    default = "0.0.0.0/0" if version == 4 else "::/0"
     kind = KINDS.get(entry["type"])
     hops = [
         NextHop(
@@ -110,15 +110,15 @@ def _route(entry: dict[str, Any], version: int, links: dict[str, int]) -> Route:
         )
         for hop in (entry.get("nexthops", [entry]) if kind == "unicast" else [])
     ]
-    limits = entry.get("metrics", [{}])[0]
+    metrics = entry.get("metrics", [{}])[0]
     return Route(
-        ip_network(everything if entry["dst"] == "default" else entry["dst"]),
+        ip_network(default if entry["dst"] == "default" else entry["dst"]),
         tuple(sorted(hops, key=lambda hop: int(hop.gateway or 0))),
         int(entry["protocol"]),
         entry.get("metric", 0),
         ip_address(entry["prefsrc"]) if "prefsrc" in entry else None,
         int(entry.get("table", 254)),
         kind,
-        limits.get("mtu", 0),
-        limits.get("advmss", 0),
+        metrics.get("mtu", 0),
+        metrics.get("advmss", 0),
     )

@@ -1,4 +1,4 @@
-"""The watch over configured addresses and gateways, and links that go away and come back under it."""
+"""Defence of configured addresses and detection of moved gateways, also while the link is deleted or down."""
 
 import asyncio
 import sys
@@ -30,33 +30,35 @@ OURS = IPv4Address("192.168.100.4")
 GATEWAY = IPv4Address("192.168.100.1")
 
 
-class Ears:
-    """All ARP that host1 hears."""
+class ArpRecorder:
+    """Records all ARP packets that host1 receives."""
 
     def __init__(self) -> None:
         make_port("host1", "port1", HOST_MAC)
         self.packets: list[ArpPacket] = []
-        self.channel = ArpSocket("host1", self.packets.append, lambda error: None)
-        self.channel.open()
+        self.socket = ArpSocket("host1", self.packets.append, lambda error: None)
+        self.socket.open()
 
-    def claims(self, address: IPv4Address) -> int:
-        """How often tmp0 announced the address."""
+    def announcements(self, address: IPv4Address) -> int:
+        """How often tmp0 has announced the address."""
         announcement = (OVERLAY_MAC, address, address)
         return sum((each.sender_mac, each.sender, each.target) == announcement for each in self.packets)
 
-    def claim(self, address: IPv4Address) -> None:
-        self.channel.send(ArpPacket(REQUEST, HOST_MAC, address, BROADCAST, address), BROADCAST)
+    def announce(self, address: IPv4Address) -> None:
+        self.socket.send(ArpPacket(REQUEST, HOST_MAC, address, BROADCAST, address), BROADCAST)
 
 
 @pytest.fixture
-async def host1(lan: Lan) -> AsyncIterator[Ears]:
-    ears = Ears()
-    await until(lambda: ears.channel.running, "host1 has a carrier")
-    yield ears
-    ears.channel.close()
+async def host1(lan: Lan) -> AsyncIterator[ArpRecorder]:
+    recorder = ArpRecorder()
+    await until(lambda: recorder.socket.running, "host1 has a carrier")
+    yield recorder
+    recorder.socket.close()
 
 
-class Watched:
+class Defended:
+    """tmp0 with its address, and what ArpLink reported."""
+
     def __init__(self) -> None:
         self.conflicts: list[tuple[IPv4Address, str]] = []
         self.moves: list[tuple[IPv4Address, str, str]] = []
@@ -69,141 +71,141 @@ class Watched:
 
 
 @pytest.fixture
-def watched(lan: Lan) -> Iterator[Watched]:
-    found = Watched()
+def tmp0(lan: Lan) -> Iterator[Defended]:
+    found = Defended()
     ip("address", "add", f"{OURS}/24", "dev", "tmp0")
     yield found
     found.link.close()
 
 
-async def test_each_conflict_is_told_and_answered_once(watched: Watched, host1: Ears) -> None:
-    watched.link.defend({OURS})
-    await watched.link.probe(IPv4Address("192.168.100.77"))
+async def test_every_conflict_is_reported_and_the_address_defended_once(tmp0: Defended, host1: ArpRecorder) -> None:
+    tmp0.link.defend({OURS})
+    await tmp0.link.probe(IPv4Address("192.168.100.77"))
     for _ in range(5):
-        host1.claim(OURS)
-    await until(lambda: len(watched.conflicts) == 5, "every conflict is told")
-    assert set(watched.conflicts) == {(OURS, HOST_MAC)}
-    # What is sent now is heard after all that was sent before.
-    watched.link.announce(IPv4Address("192.168.100.78"), count=1)
-    await until(lambda: host1.claims(IPv4Address("192.168.100.78")), "the last packet is heard")
-    assert host1.claims(OURS) == 1
+        host1.announce(OURS)
+    await until(lambda: len(tmp0.conflicts) == 5, "every conflict is reported")
+    assert set(tmp0.conflicts) == {(OURS, HOST_MAC)}
+    # This packet is received after all earlier ones.
+    tmp0.link.announce(IPv4Address("192.168.100.78"), count=1)
+    await until(lambda: host1.announcements(IPv4Address("192.168.100.78")), "the last packet is received")
+    assert host1.announcements(OURS) == 1
 
 
-async def test_another_machine_that_uses_our_address(lan: Lan, watched: Watched) -> None:
+async def test_conflict_with_another_machine_is_reported_with_its_mac(lan: Lan, tmp0: Defended) -> None:
     other = lan.machine("other", f"{OURS}/24")
-    watched.link.defend({OURS})
-    talk = f"import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', ({str(GATEWAY)!r}, 9))"
-    await asyncio.to_thread(other.run, sys.executable, "-c", talk)
-    await until(lambda: watched.conflicts, "the conflict is told")
-    assert watched.conflicts[0] == (OURS, lan.mac(other))
+    tmp0.link.defend({OURS})
+    send = f"import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', ({str(GATEWAY)!r}, 9))"
+    await asyncio.to_thread(other.run, sys.executable, "-c", send)
+    await until(lambda: tmp0.conflicts, "the conflict is reported")
+    assert tmp0.conflicts[0] == (OURS, lan.mac(other))
 
 
-async def test_addresses_of_others_and_probes_for_ours_are_no_conflict(watched: Watched, host1: Ears) -> None:
-    watched.link.defend({OURS})
-    host1.claim(GATEWAY)
-    host1.channel.send(ArpPacket(REQUEST, HOST_MAC, IPv4Address(0), BROADCAST, OURS), BROADCAST)
-    host1.claim(OURS)
-    await until(lambda: watched.conflicts, "the last packet is told")
-    assert watched.conflicts == [(OURS, HOST_MAC)]
-    watched.link.defend(())
-    host1.claim(OURS)
-    assert await watched.link.probe(GATEWAY) is None
-    assert len(watched.conflicts) == 1, "it is no address of ours any more"
+async def test_announcements_of_other_addresses_and_probes_are_no_conflict(tmp0: Defended, host1: ArpRecorder) -> None:
+    tmp0.link.defend({OURS})
+    host1.announce(GATEWAY)
+    host1.socket.send(ArpPacket(REQUEST, HOST_MAC, IPv4Address(0), BROADCAST, OURS), BROADCAST)
+    host1.announce(OURS)
+    await until(lambda: tmp0.conflicts, "the last packet is reported")
+    assert tmp0.conflicts == [(OURS, HOST_MAC)]
+    tmp0.link.defend(())
+    host1.announce(OURS)
+    assert await tmp0.link.probe(GATEWAY) is None
+    assert len(tmp0.conflicts) == 1, "the address is no longer defended"
 
 
-async def test_announcements_are_repeated_while_the_address_is_ours(watched: Watched, host1: Ears) -> None:
-    given_up, never_ours = OURS + 1, OURS + 2
-    watched.link.defend({OURS, given_up})
-    await watched.link.probe(GATEWAY)
-    watched.link.announce(given_up, count=2)
-    watched.link.defend({OURS})
-    watched.link.announce(never_ours, count=2)
-    watched.link.announce(OURS, count=2)
-    await until(lambda: host1.claims(OURS) == 2, "the announcement was repeated")
-    assert (host1.claims(given_up), host1.claims(never_ours)) == (1, 1)
+async def test_announcements_are_repeated_while_the_address_is_defended(tmp0: Defended, host1: ArpRecorder) -> None:
+    removed, never_defended = OURS + 1, OURS + 2
+    tmp0.link.defend({OURS, removed})
+    await tmp0.link.probe(GATEWAY)
+    tmp0.link.announce(removed, count=2)
+    tmp0.link.defend({OURS})
+    tmp0.link.announce(never_defended, count=2)
+    tmp0.link.announce(OURS, count=2)
+    await until(lambda: host1.announcements(OURS) == 2, "the announcement was repeated")
+    assert (host1.announcements(removed), host1.announcements(never_defended)) == (1, 1)
 
 
-async def test_a_gateway_that_moves_is_told_whether_it_announces_itself_or_not(lan: Lan, watched: Watched) -> None:
+async def test_moved_gateway_is_reported_with_and_without_announcement(lan: Lan, tmp0: Defended) -> None:
     first = lan.machine("first", f"{GATEWAY}/24")
-    await watched.link.probe(OURS + 9)
-    assert await watched.link.resolve(GATEWAY, OURS, 5) == lan.mac(first)
+    await tmp0.link.probe(OURS + 9)
+    assert await tmp0.link.resolve(GATEWAY, OURS, 5) == lan.mac(first)
     first.ip("address", "delete", f"{GATEWAY}/24", "dev", "eth0")
     second = lan.machine("second", f"{GATEWAY}/24")
-    # Answered by nobody at the old MAC: the second half of the time asks all.
-    assert await watched.link.resolve(GATEWAY, OURS, 2) == lan.mac(second)
-    assert watched.moves == [(GATEWAY, lan.mac(first), lan.mac(second))]
+    # The old MAC does not answer: the request is broadcast after half of the timeout.
+    assert await tmp0.link.resolve(GATEWAY, OURS, 2) == lan.mac(second)
+    assert tmp0.moves == [(GATEWAY, lan.mac(first), lan.mac(second))]
     host = lan.host()
     try:
         await host.probe(OURS + 9)
         host.announce(GATEWAY)
-        await until(lambda: len(watched.moves) == 2, "the announced move is told")
-        assert watched.moves[1] == (GATEWAY, lan.mac(second), HOST_MAC)
+        await until(lambda: len(tmp0.moves) == 2, "the announced move is reported")
+        assert tmp0.moves[1] == (GATEWAY, lan.mac(second), HOST_MAC)
     finally:
         host.close()
 
 
-async def test_a_link_that_is_made_anew_is_watched_again(lan: Lan, watched: Watched, host1: Ears) -> None:
-    watched.link.defend({OURS})
+async def test_addresses_are_defended_on_a_re_created_link(lan: Lan, tmp0: Defended, host1: ArpRecorder) -> None:
+    tmp0.link.defend({OURS})
     ip("link", "delete", "tmp0")
     with pytest.raises(KernelError, match="no link tmp0"):
-        watched.link.defend({OURS})
+        tmp0.link.defend({OURS})
     with pytest.raises(KernelError, match="no link tmp0"):
-        await watched.link.probe(GATEWAY)
+        await tmp0.link.probe(GATEWAY)
     make_macvlan("tmp0", OVERLAY_MAC)
-    watched.link.defend({OURS})
-    host1.claim(OURS)
-    await until(lambda: watched.conflicts, "the conflict is told")
-    assert await watched.link.probe(OURS + 7) is None
+    tmp0.link.defend({OURS})
+    host1.announce(OURS)
+    await until(lambda: tmp0.conflicts, "the conflict is reported")
+    assert await tmp0.link.probe(OURS + 7) is None
 
 
-async def test_a_link_that_goes_down_ends_the_probe_and_keeps_the_watch(watched: Watched, host1: Ears) -> None:
-    watched.link.defend({OURS})
-    probing = asyncio.create_task(watched.link.probe(OURS + 7, listen=60))
+async def test_link_down_ends_the_probe_and_keeps_the_defence(tmp0: Defended, host1: ArpRecorder) -> None:
+    tmp0.link.defend({OURS})
+    probing = asyncio.create_task(tmp0.link.probe(OURS + 7, listen=60))
     await until(lambda: any(each.target == OURS + 7 for each in host1.packets), "the probe was sent")
     ip("link", "set", "tmp0", "down")
     with pytest.raises(KernelError, match="Network is down"):
         await probing
     ip("link", "set", "tmp0", "up")
-    host1.claim(OURS)
-    await until(lambda: watched.conflicts, "the conflict is told")
+    host1.announce(OURS)
+    await until(lambda: tmp0.conflicts, "the conflict is reported")
 
 
-async def test_a_link_that_vanishes_ends_the_probe(watched: Watched, host1: Ears) -> None:
-    probing = asyncio.create_task(watched.link.probe(OURS + 7, listen=60))
+async def test_link_deletion_ends_the_probe(tmp0: Defended, host1: ArpRecorder) -> None:
+    probing = asyncio.create_task(tmp0.link.probe(OURS + 7, listen=60))
     await until(lambda: any(each.target == OURS + 7 for each in host1.packets), "the probe was sent")
     ip("link", "delete", "tmp0")
     with pytest.raises(KernelError, match="Network is down"):
         await probing
 
 
-async def test_cancelled_and_closed_questions_leave_nothing_behind(lan: Lan, watched: Watched, host1: Ears) -> None:
-    await watched.link.probe(OURS + 7)
+async def test_cancelled_requests_do_not_affect_later_ones(lan: Lan, tmp0: Defended, host1: ArpRecorder) -> None:
+    await tmp0.link.probe(OURS + 7)
     for turns in range(8):
-        for question in (watched.link.probe(OURS + 8), watched.link.resolve(GATEWAY, OURS)):
-            task = asyncio.create_task(question)
+        for request in (tmp0.link.probe(OURS + 8), tmp0.link.resolve(GATEWAY, OURS)):
+            task = asyncio.create_task(request)
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
-    host1.claim(GATEWAY)
-    assert await watched.link.probe(OURS + 7) is None
-    probing = asyncio.create_task(watched.link.probe(OURS + 8, listen=60))
+    host1.announce(GATEWAY)
+    assert await tmp0.link.probe(OURS + 7) is None
+    probing = asyncio.create_task(tmp0.link.probe(OURS + 8, listen=60))
     await asyncio.sleep(0)
-    watched.link.close()
+    tmp0.link.close()
     with pytest.raises(KernelError, match="was closed"):
         await probing
 
 
-async def test_the_neighbourhood_reports_a_conflict_once_until_the_address_goes(lan: Lan, host1: Ears) -> None:
+async def test_neighbours_report_a_conflict_once_until_the_address_is_removed(lan: Lan, host1: ArpRecorder) -> None:
     ip("address", "add", f"{OURS}/24", "dev", "tmp0")
     changes: list[int] = []
     neighbours = Neighbours(lambda: changes.append(1), own_macs=lambda: OWN_MACS)
     try:
         neighbours.watch({"tmp0": {OURS}, "absent0": {GATEWAY}})
         for _ in range(3):
-            host1.claim(OURS)
-        await until(lambda: neighbours.conflicts, "the conflict is known")
+            host1.announce(OURS)
+        await until(lambda: neighbours.conflicts, "the conflict is reported")
         assert await neighbours.find_conflict("tmp0", OURS + 7) is None
         (conflict,) = neighbours.conflicts
         assert (conflict.address, conflict.mac, conflict.link) == (OURS, HOST_MAC, "tmp0")

@@ -1,4 +1,4 @@
-"""Gateways of real links that stop answering and answer again: by ARP, neighbour solicitation, ICMP echo and TCP."""
+"""Health checks of gateways on real links by ARP, neighbour solicitation, ICMP echo and TCP."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ while True:
 
 
 @pytest.fixture
-async def ask(lan: Lan) -> AsyncIterator[GatewayProbe]:
+async def probe(lan: Lan) -> AsyncIterator[GatewayProbe]:
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "fd00:7::4/64", "dev", "tmp0", "nodad")
     neighbours = Neighbours(lambda: None, own_macs=lambda: OWN_MACS)
@@ -76,39 +76,41 @@ CASES: list[tuple[CheckKind, str, bool]] = [
 
 
 @pytest.mark.parametrize(("kind", "address", "ping_sockets"), CASES)
-async def test_one_answer(lan: Lan, ask: GatewayProbe, kind: CheckKind, address: str, ping_sockets: bool) -> None:
+async def test_probe_of_a_gateway(
+    lan: Lan, probe: GatewayProbe, kind: CheckKind, address: str, ping_sockets: bool
+) -> None:
     allow_ping_sockets(ping_sockets)
     gateway = lan.machine("gateway", "192.168.100.1/24", "fd00:7::1/64")
     if kind == "tcp":
-        assert not await ask(target(kind, address), 5), "refused at once"
+        assert not await probe(target(kind, address), 5), "the connection is refused"
     with serving(gateway):
-        assert await ask(target(kind, address), 5)
+        assert await probe(target(kind, address), 5)
     gateway.ip("link", "set", "eth0", "down")
-    assert not await ask(target(kind, address), 0.2)
+    assert not await probe(target(kind, address), 0.2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_our_own_link_says_nothing_about_the_gateway(lan: Lan, ask: GatewayProbe, kind: CheckKind) -> None:
+async def test_probe_over_a_broken_link_of_our_own_is_an_error(lan: Lan, probe: GatewayProbe, kind: CheckKind) -> None:
     lan.machine("gateway", "192.168.100.1/24")
     ip("link", "set", "port0", "down")
     await until(lambda: "LOWER_UP" not in ip("link", "show", "tmp0"), "tmp0 has lost its carrier")
     with pytest.raises(KernelError, match="tmp0 is down or has no carrier"):
-        await ask(target(kind), 0.2)
+        await probe(target(kind), 0.2)
     ip("link", "set", "port0", "up")
     await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
     ip("address", "flush", "dev", "tmp0")
     with pytest.raises(KernelError, match="Cannot assign requested address"):
-        await ask(target(kind), 0.2)
+        await probe(target(kind), 0.2)
     with pytest.raises(KernelError, match="link tmp9"):
-        await ask(target(kind, link="tmp9"), 0.2)
+        await probe(target(kind, link="tmp9"), 0.2)
 
 
 @pytest.mark.parametrize("kind", ["arp", "icmp"])
-async def test_a_gateway_goes_down_and_comes_up(lan: Lan, ask: GatewayProbe, kind: CheckKind) -> None:
+async def test_gateway_that_goes_down_and_up_is_reported(lan: Lan, probe: GatewayProbe, kind: CheckKind) -> None:
     gateway = lan.machine("gateway", "192.168.100.1/24")
     lan.machine("second", "192.168.100.2/24")
     changes: list[set[str]] = []
-    async with GatewayProber(ask, lambda: changes.append({str(each) for each in prober.down})) as prober:
+    async with GatewayProber(probe, lambda: changes.append({str(each) for each in prober.down})) as prober:
         desired = [target(kind), target(kind, "192.168.100.2")]
         prober.watch(desired)
         gateway.ip("link", "set", "eth0", "down")
@@ -123,14 +125,14 @@ async def test_a_gateway_goes_down_and_comes_up(lan: Lan, ask: GatewayProbe, kin
     assert changes == [{"192.168.100.1"}, set()]
 
 
-async def test_our_own_link_that_is_down_changes_nothing(
-    lan: Lan, ask: GatewayProbe, caplog: pytest.LogCaptureFixture
+async def test_gateway_states_are_kept_while_our_own_link_is_down(
+    lan: Lan, probe: GatewayProbe, caplog: pytest.LogCaptureFixture
 ) -> None:
     lan.machine("gateway", "192.168.100.1/24")
     with caplog.at_level(logging.WARNING):
-        async with GatewayProber(ask, lambda: None) as prober:
+        async with GatewayProber(probe, lambda: None) as prober:
             prober.watch([target(), target(address="192.168.100.2")])
-            await until(lambda: prober.down, "nobody is down")
+            await until(lambda: prober.down, "the second gateway is down")
             ip("link", "set", "tmp0", "down")
             await until(lambda: caplog.text.count("cannot probe a gateway") == 2, "neither gateway can be probed")
             before = prober.reports
@@ -140,31 +142,31 @@ async def test_our_own_link_that_is_down_changes_nothing(
             assert [str(report.address) for report in before] == ["192.168.100.2"]
 
 
-def test_replies_are_told_apart() -> None:
+def test_only_replies_to_our_own_ping_count() -> None:
     cookie = bytes(range(16))
     request, reply = echo_request(8, cookie), echo_request(0, cookie)
     header = bytes([0x46]) + bytes(23)
     assert is_reply(reply, 0, cookie, 4)
-    assert is_reply(header + reply, 0, cookie, 4), "a raw socket's, with options in its IP header"
+    assert is_reply(header + reply, 0, cookie, 4), "a raw socket includes the IP header, here with options"
     assert is_reply(echo_request(129, cookie), 129, cookie, 6)
     for other in (b"", request, header + request, header, reply[:-1], echo_request(0, cookie[::-1])):
         assert not is_reply(other, 0, cookie, 4)
     assert checksum(reply) == 0
 
 
-def test_the_same_under_uvloop(lan: Lan) -> None:
+def test_health_checks_under_uvloop(lan: Lan) -> None:
     gateway = lan.machine("gateway", "192.168.100.1/24")
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
 
     async def main() -> None:
         neighbours = Neighbours(lambda: None)
-        ask = gateway_probe(neighbours.resolve)
+        probe = gateway_probe(neighbours.resolve)
         await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
         for kind in KINDS:
-            assert await ask(target(kind), 5)
+            assert await probe(target(kind), 5)
         gateway.ip("link", "set", "eth0", "down")
         for kind in KINDS:
-            assert not await ask(target(kind), 0.2)
+            assert not await probe(target(kind), 0.2)
         neighbours.close()
 
     with serving(gateway), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

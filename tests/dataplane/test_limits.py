@@ -1,4 +1,4 @@
-"""The bounds that the schema of a StaticRoute has for MTU and MSS are those of the kernel."""
+"""The limits of MTU and MSS in the StaticRoute schema are those of the kernel."""
 
 import json
 from pathlib import Path
@@ -19,19 +19,19 @@ def properties() -> dict[str, Any]:
     return found
 
 
-def kept(subnet: str, gateway: str, limit: str, value: int) -> int:
-    """What the kernel has of a limit that it was given."""
+def stored(subnet: str, gateway: str, metric: str, value: int) -> int:
+    """The value that the kernel stores for a metric of a route."""
     family = "-6" if ":" in subnet else "-4"
-    ip(family, "route", "replace", subnet, "via", gateway, limit, str(value))
+    ip(family, "route", "replace", subnet, "via", gateway, metric, str(value))
     (route,) = json.loads(ip("-j", family, "route", "show", subnet))
-    return int(route["metrics"][0][limit])
+    return int(route["metrics"][0][metric])
 
 
 @pytest.mark.parametrize(("subnet", "gateway"), [("11.0.0.0/24", "10.176.162.129"), ("fd11::/64", "fd00:7::1")])
-@pytest.mark.parametrize("limit", ["mtu", "advmss"])
-def test_the_schema_allows_what_the_kernel_keeps_and_no_more(eth0: None, limit: str, subnet: str, gateway: str) -> None:
+@pytest.mark.parametrize("metric", ["mtu", "advmss"])
+def test_schema_limits_are_those_of_the_kernel(eth0: None, metric: str, subnet: str, gateway: str) -> None:
     prepare()
-    lowest, highest = properties()[limit]["minimum"], properties()[limit]["maximum"]
+    lowest, highest = properties()[metric]["minimum"], properties()[metric]["maximum"]
     for value in (lowest, highest):
-        assert kept(subnet, gateway, limit, value) == value
-    assert kept(subnet, gateway, limit, highest + 1) == highest, "it is not refused but cut: drift for ever"
+        assert stored(subnet, gateway, metric, value) == value
+    assert stored(subnet, gateway, metric, highest + 1) == highest, "lowered silently, so permanent drift"

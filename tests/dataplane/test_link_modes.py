@@ -1,5 +1,4 @@
-"""Every link mode and every way to name the parent with the real kernel, and packets to a gateway that is a machine of
-its own."""
+"""All link modes and interface selectors with the real kernel, and packets to a gateway on another machine."""
 
 import asyncio
 import json
@@ -29,7 +28,7 @@ from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
 from overlay_net.settings import AgentSettings
-from tests.dataplane.conftest import LINKS, MARKS
+from tests.dataplane.conftest import LINKS, MARK
 from tests.fakes.agent import make_agent
 from tests.fakes.netns import ip, netns, sysctl, try_ip
 
@@ -43,15 +42,15 @@ ROUTE = {"subnet": "192.168.0.0/24", "staticRoute": "r", "gateways": [{"address"
 
 
 class Edge:
-    """eth0 of this machine, and the gateway at its other end, behind which is the on-premise host."""
+    """eth0 of this machine, the gateway at its other end, and the on-premise host behind the gateway."""
 
     def __init__(self, log: Path) -> None:
         self.gateway = Namespace("gateway")
-        self.plug_in()
+        self.add_interface()
         self.gateway.ip("address", "add", f"{ON_PREMISE}/32", "dev", "lo")
         self._server = serve(self.gateway, log)
 
-    def plug_in(self) -> None:
+    def add_interface(self) -> None:
         peer = ["peer", "name", "inner", "netns", str(self.gateway.pid)]
         ip("link", "add", "eth0", "address", "52:54:00:00:00:01", "type", "veth", *peer)
         ip("address", "add", f"{NODE_IP}/26", "dev", "eth0")
@@ -81,12 +80,12 @@ def edge(netns: None, tmp_path: Path) -> Iterator[Edge]:
 
 @pytest.fixture
 async def kernel(edge: Edge) -> AsyncIterator[Kernel]:
-    async with Kernel(MARKS) as opened:
+    async with Kernel(MARK) as opened:
         yield opened
 
 
 def require(kind: str) -> None:
-    """Skips, naming it, where the kernel does not have that kind of link."""
+    """Skips where the kernel lacks that kind of link, and names it."""
     refused = try_ip("link", "add", "try0", "link", "eth0", "type", kind)
     if refused:
         pytest.skip(f"the kernel has no {kind} links: {refused.strip()}")
@@ -94,7 +93,7 @@ def require(kind: str) -> None:
 
 
 def rules(mode: str = "macvlan", parent: str = "eth0", macvlan_mode: str = "bridge") -> LinkConfig:
-    """As the settings say it."""
+    """The LinkConfig of these settings."""
     environment = {"node_name": "n1", "node_ip": NODE_IP, "interface": parent, "link_mode": mode}
     return link_config(AgentSettings.model_validate(environment | {"macvlan_mode": macvlan_mode}))
 
@@ -113,21 +112,21 @@ USUAL = NodeOverlay.parse(raw(str(OVERLAY), ROUTE))
 async def converge(kernel: Kernel, found: NodeOverlay | None, how: LinkConfig) -> KernelPlan:
     for _ in range(6):
         observed = await kernel.observe(LINKS)
-        desired = desired_state(found, desired_link(how, observed, MARKS), how.fallback)
-        plan = plan_kernel(desired, observed, MARKS)
+        desired = desired_state(found, desired_link(how, observed, MARK), how.fallback)
+        plan = plan_kernel(desired, observed, MARK)
         if not plan.actions:
             return plan
         for action in plan.actions:
             await kernel.apply(action)
-    raise AssertionError(f"it does not come to an end: {plan}")
+    raise AssertionError(f"does not converge: {plan}")
 
 
 def shown(*words: str) -> Any:
     return json.loads(ip("-d", "-j", *words))
 
 
-def source_seen() -> str:
-    """The address that the on-premise host saw of a TCP connection from here."""
+def observed_source() -> str:
+    """The source address of a TCP connection from here as the on-premise host observed it."""
     with socket.create_connection((ON_PREMISE, PORT), timeout=5) as connection:
         return connection.recv(100).decode().strip()
 
@@ -136,7 +135,7 @@ def source_seen() -> str:
     ("mode", "macvlan_mode"),
     [("macvlan", "bridge"), ("macvlan", "private"), ("macvlan", "vepa"), ("ipvlan", "bridge")],
 )
-async def test_packets_go_over_a_link_of_our_own(edge: Edge, kernel: Kernel, mode: str, macvlan_mode: str) -> None:
+async def test_packets_use_the_overlay_link(edge: Edge, kernel: Kernel, mode: str, macvlan_mode: str) -> None:
     require(mode)
     plan = await converge(kernel, USUAL, rules(mode, macvlan_mode=macvlan_mode))
     assert not plan.problems
@@ -146,28 +145,28 @@ async def test_packets_go_over_a_link_of_our_own(edge: Edge, kernel: Kernel, mod
         assert (link["linkinfo"]["info_data"]["mode"], link["address"]) == (macvlan_mode, MAC)
     else:
         assert link["linkinfo"]["info_data"]["mode"] == "l2"
-    assert source_seen() == str(OVERLAY.ip)
+    assert observed_source() == str(OVERLAY.ip)
 
 
-async def test_packets_go_with_the_address_on_the_interface_itself(edge: Edge, kernel: Kernel) -> None:
+async def test_packets_use_the_overlay_address_on_the_interface_itself(edge: Edge, kernel: Kernel) -> None:
     ip("address", "add", "172.31.9.1/32", "dev", "eth0")
     before = (ip("-j", "address"), ip("-j", "route", "show", "table", "all"), every_sysctl("eth0"))
     plan = await converge(kernel, USUAL, rules("address"))
     assert not plan.problems
     assert "tmp0" not in ip("link")
-    assert source_seen() == str(OVERLAY.ip)
+    assert observed_source() == str(OVERLAY.ip)
     assert every_sysctl("eth0") == before[2]
     await converge(kernel, None, rules("address"))
     assert (ip("-j", "address"), ip("-j", "route", "show", "table", "all")) == before[:2]
 
 
-async def test_packets_of_a_node_with_routes_only(edge: Edge, kernel: Kernel) -> None:
+async def test_packets_of_a_node_with_routes_only_use_the_node_ip(edge: Edge, kernel: Kernel) -> None:
     found = NodeOverlay.parse(raw(None, {"subnet": "192.168.0.0/24", "staticRoute": "r"}))
     plan = await converge(kernel, found, rules("none"))
     assert not plan.problems
     (route,) = shown("route", "show", "192.168.0.0/24")
     assert (route["gateway"], route["dev"], route["protocol"]) == ("10.176.162.129", "eth0", "117")
-    assert source_seen() == NODE_IP
+    assert observed_source() == NODE_IP
 
 
 def every_sysctl(link: str, *families: str) -> dict[str, str]:
@@ -175,7 +174,7 @@ def every_sysctl(link: str, *families: str) -> dict[str, str]:
         str(file): file.read_text().strip()
         for family in families or ("ipv4", "ipv6")
         for file in Path(f"/proc/sys/net/{family}/conf/{link}").glob("*")
-        # A secret that cannot be read before it is set.
+        # Cannot be read before it is set.
         if file.name != "stable_secret"
     }
 
@@ -184,34 +183,32 @@ def promote_secondaries(yes: bool) -> None:
     Path("/proc/sys/net/ipv4/conf/eth0/promote_secondaries").write_text(str(int(yes)))
 
 
-async def test_from_each_mode_to_each_other(edge: Edge, kernel: Kernel) -> None:
+async def test_change_from_each_mode_to_each_other(edge: Edge, kernel: Kernel) -> None:
     require("macvlan")
     for mode in ("macvlan", "address", "macvlan", "none", "address", "none", "macvlan"):
         found = NodeOverlay.parse(raw(None, {**ROUTE, "gateways": []})) if mode == "none" else USUAL
         await converge(kernel, found, rules(mode))
-        # The address has another MAC now; what tells the neighbours of it is not under test here.
+        # The address has another MAC now; announcements are not under test here.
         edge.gateway.ip("neighbour", "flush", "all")
-        assert source_seen() == (NODE_IP if mode == "none" else str(OVERLAY.ip)), mode
+        assert observed_source() == (NODE_IP if mode == "none" else str(OVERLAY.ip)), mode
         assert ("tmp0" in ip("link")) == (mode == "macvlan")
         on_eth0 = [each["local"] for each in shown("-4", "address", "show", "eth0")[0]["addr_info"]]
         assert on_eth0 == [NODE_IP, *([str(OVERLAY.ip)] if mode == "address" else [])]
 
 
-async def test_a_link_that_is_made_anew_keeps_its_mac_and_one_that_exists_keeps_what_it_has(
-    edge: Edge, kernel: Kernel
-) -> None:
+async def test_re_created_link_has_the_same_mac_and_an_existing_link_keeps_its_own(edge: Edge, kernel: Kernel) -> None:
     require("macvlan")
     await converge(kernel, USUAL, rules())
     ip("link", "delete", "tmp0")
     await converge(kernel, USUAL, rules())
     assert shown("link", "show", "tmp0")[0]["address"] == MAC
-    assert source_seen() == str(OVERLAY.ip), "the gateway's cache still fits"
+    assert observed_source() == str(OVERLAY.ip), "the gateway's neighbour cache is still valid"
     ip("link", "set", "tmp0", "address", "02:11:22:33:44:55")
     assert not (await converge(kernel, USUAL, rules(macvlan_mode="private"))).problems
     assert shown("link", "show", "tmp0")[0]["address"] == "02:11:22:33:44:55"
 
 
-async def test_the_mtu_follows_the_parent_down_and_up(edge: Edge, kernel: Kernel) -> None:
+async def test_mtu_follows_the_parent_down_and_up(edge: Edge, kernel: Kernel) -> None:
     require("macvlan")
     ip("link", "set", "eth0", "mtu", "1400")
     await converge(kernel, USUAL, rules())
@@ -221,7 +218,7 @@ async def test_the_mtu_follows_the_parent_down_and_up(edge: Edge, kernel: Kernel
         assert shown("link", "show", "tmp0")[0]["mtu"] == mtu
 
 
-async def test_no_router_of_the_private_network_configures_the_overlay_link(edge: Edge, kernel: Kernel) -> None:
+async def test_router_advertisements_do_not_configure_the_overlay_link(edge: Edge, kernel: Kernel) -> None:
     require("macvlan")
     if not every_sysctl("lo", "ipv6"):
         pytest.skip("the kernel has no IPv6")
@@ -235,14 +232,14 @@ async def test_no_router_of_the_private_network_configures_the_overlay_link(edge
     assert sysctl("eth0", "arp_ignore") == "1"
 
 
-async def test_linux_drops_secondaries_with_their_primary_and_so_ours_stays(edge: Edge, kernel: Kernel) -> None:
-    """The kernel fact behind AddressShared, and that nobody else's address falls."""
+async def test_shared_address_stays_as_linux_deletes_secondaries_with_it(edge: Edge, kernel: Kernel) -> None:
+    """The kernel behaviour behind AddressShared; foreign addresses are never lost."""
     promote_secondaries(False)
     first, second = ip_interface("192.168.7.4/24"), ip_interface("192.168.7.5/24")
     for each in (first, second):
         await kernel.apply(AddAddress("eth0", each))
     await kernel.apply(DeleteAddress("eth0", first))
-    assert "192.168.7." not in ip("address", "show", "eth0"), "both are gone"
+    assert "192.168.7." not in ip("address", "show", "eth0"), "both are deleted"
 
     await converge(kernel, USUAL, rules("address"))
     ip("address", "add", "192.168.100.77/24", "dev", "eth0")
@@ -256,14 +253,14 @@ async def test_linux_drops_secondaries_with_their_primary_and_so_ours_stays(edge
 
 
 @pytest.mark.parametrize("parent", ["eth0", "bond*,eth*", "route:10.1.2.3", "route:10.176.162.129", "node-ip"])
-async def test_each_way_to_name_the_parent_finds_it(edge: Edge, kernel: Kernel, parent: str) -> None:
+async def test_each_interface_selector_finds_the_parent(edge: Edge, kernel: Kernel, parent: str) -> None:
     require("macvlan")
     ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
     await converge(kernel, USUAL, rules(parent=parent))
     assert shown("link", "show", "tmp0")[0]["link"] == "eth0"
-    # And again, now that our own link, address and routes are there.
+    # The result is the same with our own link, address and routes in place.
     await converge(kernel, USUAL, rules(parent=parent))
-    assert source_seen() == str(OVERLAY.ip)
+    assert observed_source() == str(OVERLAY.ip)
 
 
 class RecordingKernel:
@@ -281,13 +278,13 @@ class RecordingKernel:
 
 @asynccontextmanager
 async def running(kernel: NodeKernel, how: LinkConfig) -> AsyncIterator[list[Report]]:
-    """The agent as it runs, with its monitor and its queue; only the API server is missing."""
+    """The agent with its monitor and queue, but without an API server."""
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     store.replace(Listing((raw(str(OVERLAY), ROUTE),), "7"))
     reports: list[Report] = []
-    agent = make_agent(kernel, store, reports, how, MARKS)
+    agent = make_agent(kernel, store, reports, how, MARK)
     queue = WorkQueue()
-    monitor = Monitor(MARKS.protocol, lambda: queue.add_after("n1", 0.005))
+    monitor = Monitor(MARK.protocol, lambda: queue.add_after("n1", 0.005))
     tasks = [
         asyncio.create_task(monitor.run()),
         asyncio.create_task(run_workers("agent", queue, agent.reconcile, workers=1)),
@@ -310,28 +307,28 @@ async def until_configured(reports: list[Report], reason: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "parent"), [("macvlan", "eth0"), ("macvlan", "node-ip"), ("address", "eth7,eth*")])
-async def test_a_parent_that_vanishes_takes_all_along_and_brings_all_back(edge: Edge, mode: str, parent: str) -> None:
+async def test_everything_is_restored_when_a_deleted_parent_is_back(edge: Edge, mode: str, parent: str) -> None:
     require("macvlan")
-    async with Kernel(MARKS) as real, running(kernel := RecordingKernel(real), rules(mode, parent)) as reports:
+    async with Kernel(MARK) as real, running(kernel := RecordingKernel(real), rules(mode, parent)) as reports:
         await until_configured(reports, "Configured")
-        assert source_seen() == str(OVERLAY.ip)
+        assert observed_source() == str(OVERLAY.ip)
         ip("link", "delete", "eth0")
         await until_configured(reports, "ParentMissing")
         assert "tmp0" not in ip("link")
         assert reports[-1].configured is None
-        edge.plug_in()
+        edge.add_interface()
         await until_configured(reports, "Configured")
         async with asyncio.timeout(20):
             while not find(reports[-1].conditions, "Ready").status:  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
-        assert source_seen() == str(OVERLAY.ip)
+        assert observed_source() == str(OVERLAY.ip)
         assert kernel.sysctl_links == {"tmp0", "eth0"}, "the sysctls of the parent are observed"
         if mode == "macvlan":
             assert sysctl("eth0", "arp_ignore") == "1"
 
 
 class OneAtATime:
-    """A kernel in which each change of several routes gets no further than its first one."""
+    """The real kernel; changes only the first of several routes."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.observe, self.apply = kernel.observe, kernel.apply
@@ -341,14 +338,14 @@ class OneAtATime:
         return await self._kernel.apply_routes(actions[:1])
 
 
-async def test_what_takes_more_passes_is_gone_on_with_before_the_next_resync(edge: Edge) -> None:
+async def test_unfinished_reconciliation_is_continued_before_the_next_resync(edge: Edge) -> None:
     require("macvlan")
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     store.replace(Listing((raw(str(OVERLAY), *({**ROUTE, "subnet": f"172.16.{n}.0/24"} for n in range(6))),), "7"))
     reports: list[Report] = []
-    async with Kernel(MARKS) as kernel:
+    async with Kernel(MARK) as kernel:
         how = rules("macvlan", "eth0")
-        agent = make_agent(OneAtATime(kernel), store, reports, how, MARKS)
+        agent = make_agent(OneAtATime(kernel), store, reports, how, MARK)
         waits = [(await agent.reconcile("n1")).after for _ in range(3)]
     assert waits[0] == 1.0
     assert waits[-1] == 60.0

@@ -1,4 +1,4 @@
-"""Neighbours that the kernel gives up, on real links, and that our own probes never make it do so."""
+"""Neighbours that the kernel reports as failed or removed, which our own probes never cause."""
 
 import asyncio
 import socket
@@ -25,8 +25,8 @@ __all__ = ["lan"]
 SOURCES = {"192.168.100.1": "192.168.100.4", "fd00:7::1": "fd00:7::4"}
 
 
-def hasten() -> None:
-    """The kernel asks three times, as ever, but not for three seconds."""
+def shorten_resolution() -> None:
+    """The kernel still sends three solicitations, but 50 ms apart instead of 1 s."""
     for family in ("ipv4", "ipv6"):
         Path(f"/proc/sys/net/{family}/neigh/tmp0/retrans_time_ms").write_text("50")
 
@@ -35,7 +35,7 @@ def hasten() -> None:
 async def lost(lan: Lan) -> AsyncIterator[list[IpAddress]]:
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "fd00:7::4/64", "dev", "tmp0", "nodad")
-    hasten()
+    shorten_resolution()
     await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
     found: list[IpAddress] = []
     task = asyncio.create_task(NeighbourMonitor(found.append).run())
@@ -46,47 +46,47 @@ async def lost(lan: Lan) -> AsyncIterator[list[IpAddress]]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def talk_to(gateway: str) -> None:
-    """As traffic does: it is the kernel that asks for the neighbour."""
+def send_to(gateway: str) -> None:
+    """The kernel resolves the neighbour, as for any traffic."""
     family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as channel:
-        channel.sendto(b"x", (gateway, 9))
+    with socket.socket(family, socket.SOCK_DGRAM) as udp_socket:
+        udp_socket.sendto(b"x", (gateway, 9))
 
 
 @pytest.mark.parametrize("gateway", SOURCES)
-async def test_a_gateway_without_an_answer_is_told(lost: list[IpAddress], gateway: str) -> None:
-    talk_to(gateway)
-    await until(lambda: ip_address(gateway) in lost, "the kernel gave the gateway up")
+async def test_gateway_that_does_not_resolve_is_reported(lost: list[IpAddress], gateway: str) -> None:
+    send_to(gateway)
+    await until(lambda: ip_address(gateway) in lost, "the gateway is reported")
 
 
-async def test_a_neighbour_that_is_removed_is_told_and_one_that_answers_is_not(lan: Lan, lost: list[IpAddress]) -> None:
+async def test_removed_neighbour_is_reported_and_a_reachable_one_is_not(lan: Lan, lost: list[IpAddress]) -> None:
     lan.machine("gateway", "192.168.100.1/24")
-    talk_to("192.168.100.1")
-    await until(lambda: "REACHABLE" in ip("neigh", "show", "192.168.100.1"), "the gateway answered")
-    talk_to("192.168.100.9")
-    await until(lambda: lost, "the other one did not")
+    send_to("192.168.100.1")
+    await until(lambda: "REACHABLE" in ip("neigh", "show", "192.168.100.1"), "the gateway is reachable")
+    send_to("192.168.100.9")
+    await until(lambda: lost, "the other address is reported")
     assert set(lost) == {ip_address("192.168.100.9")}
     ip("neigh", "delete", "192.168.100.1", "dev", "tmp0")
-    await until(lambda: ip_address("192.168.100.1") in lost, "its removal is told")
+    await until(lambda: ip_address("192.168.100.1") in lost, "its removal is reported")
 
 
 @pytest.mark.parametrize("gateway", SOURCES)
-async def test_our_own_probes_do_not_touch_the_kernels_neighbours(lost: list[IpAddress], gateway: str) -> None:
-    """Or a silent gateway would be asked because it was asked."""
+async def test_gateway_probes_do_not_change_the_neighbour_table(lost: list[IpAddress], gateway: str) -> None:
+    """Otherwise a probe that gets no answer would trigger the next one."""
     neighbours = Neighbours(lambda: None, own_macs=lambda: OWN_MACS)
     target = Target(ip_address(gateway), HealthCheck(interval=0.25, failures=5), ip_address(SOURCES[gateway]), "tmp0")
     async with GatewayProber(gateway_probe(neighbours.resolve), lambda: None) as prober:
         prober.watch([target])
-        await until(lambda: prober.down, "five probes were in vain")
-        # Whatever they made the kernel say is heard before this.
-        talk_to("192.168.100.9")
-        await until(lambda: ip_address("192.168.100.9") in lost, "the last word is heard")
+        await until(lambda: prober.down, "five probes were not answered")
+        # Notifications that the probes caused would arrive before this one.
+        send_to("192.168.100.9")
+        await until(lambda: ip_address("192.168.100.9") in lost, "the last notification has arrived")
         assert ip_address(gateway) not in lost
         assert not ip("neigh", "show", gateway)
     neighbours.close()
 
 
-def test_messages_are_told_apart() -> None:
+def test_only_failed_and_deleted_ip_neighbours_are_reported() -> None:
     def message(kind: int, family: int, state: int, address: str) -> bytes:
         packed = ip_address(address).packed
         body = struct.pack("=BxxxiHBB", family, 7, state, 0, 1) + struct.pack("=HH", 4 + len(packed), 1) + packed

@@ -1,4 +1,4 @@
-"""The real kernel, observed and changed through netlink, as `ip` sees it."""
+"""The kernel observed and changed through netlink, compared with what `ip` shows."""
 
 import asyncio
 import errno
@@ -29,7 +29,7 @@ from overlay_net.model.kernel_actions import (
 )
 from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
 from overlay_net.model.route import NextHop, Route
-from tests.dataplane.conftest import LINKS, MARKS
+from tests.dataplane.conftest import LINKS, MARK
 from tests.fakes.netns import ip, sysctl
 
 LINK = DesiredLink("tmp0", "eth0")
@@ -45,15 +45,15 @@ def desired(*routes: DesiredRoute, address: str = "192.168.100.4/24") -> Desired
     return Desired(LINK, ip_interface(address), routes)
 
 
-async def converge(kernel: Kernel, wish: Desired) -> KernelPlan:
-    """As the agent does it; the plan that is left."""
+async def converge(kernel: Kernel, state: Desired) -> KernelPlan:
+    """Observe, plan and apply as the agent does; the last plan."""
     for _ in range(5):
-        plan = plan_kernel(wish, await kernel.observe(LINKS), MARKS)
+        plan = plan_kernel(state, await kernel.observe(LINKS), MARK)
         if not plan.actions:
             return plan
         for action in plan.actions:
             await kernel.apply(action)
-    raise AssertionError(f"it does not come to an end: {plan}")
+    raise AssertionError(f"does not converge: {plan}")
 
 
 def shown(*words: str) -> Any:
@@ -69,7 +69,7 @@ async def list_addresses(kernel: Kernel, name: str) -> set[tuple[object, int | N
     }
 
 
-async def test_link_address_and_route_as_ip_sees_them(kernel: Kernel) -> None:
+async def test_link_address_and_route_are_as_ip_shows_them(kernel: Kernel) -> None:
     plan = await converge(kernel, desired(route("192.168.0.0/24")))
     assert plan.placed == ((route("192.168.0.0/24"), "tmp0"),)
     (link,) = shown("link", "show", "tmp0")
@@ -87,25 +87,25 @@ async def test_link_address_and_route_as_ip_sees_them(kernel: Kernel) -> None:
 
 
 async def test_every_action_can_be_applied_twice(kernel: Kernel) -> None:
-    wish = desired(route("192.168.0.0/24"))
+    state = desired(route("192.168.0.0/24"))
     actions: list[KernelAction] = []
     for _ in range(4):
-        plan = plan_kernel(wish, await kernel.observe(LINKS), MARKS)
+        plan = plan_kernel(state, await kernel.observe(LINKS), MARK)
         for action in plan.actions:
             await kernel.apply(action)
         actions += plan.actions
     for action in actions:
         if not isinstance(action, AddLink | AddRoute):
             await kernel.apply(action)
-    assert not plan_kernel(wish, await kernel.observe(LINKS), MARKS).actions
-    for action in plan_kernel(Desired(), await kernel.observe(LINKS), MARKS).actions:
+    assert not plan_kernel(state, await kernel.observe(LINKS), MARK).actions
+    for action in plan_kernel(Desired(), await kernel.observe(LINKS), MARK).actions:
         await kernel.apply(action)
         await kernel.apply(action)
     assert "tmp0" not in ip("link")
 
 
-async def test_a_second_address_of_the_subnet_survives_the_first(kernel: Kernel) -> None:
-    """Linux drops secondaries with their primary unless promote_secondaries is set."""
+async def test_second_address_of_a_subnet_survives_deletion_of_the_first(kernel: Kernel) -> None:
+    """Linux deletes secondary addresses with their primary unless promote_secondaries is set."""
     await converge(kernel, desired(route("192.168.0.0/24")))
     await converge(kernel, desired(route("192.168.0.0/24"), address="192.168.100.9/24"))
     (address,) = shown("-4", "address", "show", "tmp0")[0]["addr_info"]
@@ -114,7 +114,7 @@ async def test_a_second_address_of_the_subnet_survives_the_first(kernel: Kernel)
     assert found["prefsrc"] == "192.168.100.9"
 
 
-async def test_a_changed_prefix_length_keeps_the_address(kernel: Kernel) -> None:
+async def test_changed_prefix_length_keeps_the_address_and_its_routes(kernel: Kernel) -> None:
     await converge(kernel, desired(route("192.168.0.0/24")))
     await converge(kernel, desired(route("192.168.0.0/24"), address="192.168.100.4/25"))
     (address,) = shown("-4", "address", "show", "tmp0")[0]["addr_info"]
@@ -122,40 +122,40 @@ async def test_a_changed_prefix_length_keeps_the_address(kernel: Kernel) -> None
     assert shown("route", "show", "192.168.0.0/24")
 
 
-async def test_several_gateways_and_back_without_a_moment_without_route(kernel: Kernel) -> None:
+async def test_change_of_gateways_replaces_the_route_without_a_gap(kernel: Kernel) -> None:
     await converge(kernel, desired(route("10.1.0.0/16")))
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as channel:
-        channel.bind((0, 0x40))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as monitor:
+        monitor.bind((0, 0x40))
         for gateways in (("192.168.100.1", "192.168.100.3"), ("192.168.100.254",), ("10.176.162.129",)):
             await converge(kernel, desired(route("10.1.0.0/16", *gateways)))
             (found,) = shown("route", "show", "10.1.0.0/16")
             hops = [hop["gateway"] for hop in found.get("nexthops", [found])]
             assert tuple(hops) == gateways
-        kinds = [data[4] for data in _drain(channel)]
+        kinds = [data[4] for data in _drain(monitor)]
     assert 24 in kinds
-    assert 25 not in kinds, "a route was deleted where it should have been replaced"
+    assert 25 not in kinds, "the route was deleted instead of replaced"
 
 
-def _drain(channel: socket.socket) -> list[bytes]:
+def _drain(monitor: socket.socket) -> list[bytes]:
     messages = []
     while True:
         try:
-            messages.append(channel.recv(65536))
+            messages.append(monitor.recv(65536))
         except BlockingIOError:
             return messages
 
 
-async def test_ipv6_beside_ipv4(kernel: Kernel) -> None:
+async def test_ipv4_and_ipv6_routes_together(kernel: Kernel) -> None:
     ip("address", "add", "fd00:7::2/64", "dev", "eth0", "nodad")
-    wish = desired(
+    state = desired(
         route("192.168.0.0/24"), route("fd00:8::/64", "fd00:7::1"), route("fd00:9::/64", "fd00:7::1", metric=7)
     )
-    plan = await converge(kernel, wish)
+    plan = await converge(kernel, state)
     assert len(plan.placed) == 3
     assert {each["dst"] for each in shown("-6", "route", "show", "proto", "117")} == {"fd00:8::/64", "fd00:9::/64"}
 
 
-async def test_foreign_links_addresses_and_routes_stay_to_the_bit(kernel: Kernel) -> None:
+async def test_foreign_links_addresses_and_routes_stay_unchanged(kernel: Kernel) -> None:
     ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
     ip("address", "add", "172.31.0.1/24", "dev", "other0")
     ip("link", "set", "other0", "up")
@@ -170,34 +170,34 @@ async def test_foreign_links_addresses_and_routes_stay_to_the_bit(kernel: Kernel
         return links, routes
 
     before = foreign()
-    wish = desired(route("10.1.0.0/16"), route("10.2.0.0/16"))
-    plan = await converge(kernel, wish)
+    state = desired(route("10.1.0.0/16"), route("10.2.0.0/16"))
+    plan = await converge(kernel, state)
     assert [(problem.reason, problem.route) for problem in plan.problems] == [("ForeignRoute", route("10.1.0.0/16"))]
     ip("address", "add", "192.168.100.77/24", "dev", "tmp0")
     await converge(kernel, desired())
-    assert "192.168.100.77" in ip("address", "show", "tmp0"), "an address without our mark is not ours, on any link"
+    assert "192.168.100.77" in ip("address", "show", "tmp0"), "an address without our mark is foreign, also on our link"
     await converge(kernel, Desired())
     assert foreign() == before
 
 
-async def test_the_earlier_operators_link_is_taken_over_without_a_gap(kernel: Kernel) -> None:
+async def test_link_of_the_earlier_operator_is_adopted_and_kept(kernel: Kernel) -> None:
     ip("link", "add", "tmp0", "link", "eth0", "type", "macvlan", "mode", "bridge")
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     ip("link", "set", "tmp0", "up")
     index = shown("link", "show", "tmp0")[0]["ifindex"]
     await converge(kernel, desired(route("192.168.0.0/24")))
-    assert shown("link", "show", "tmp0")[0]["ifindex"] == index, "it is the same link"
+    assert shown("link", "show", "tmp0")[0]["ifindex"] == index, "the link was not re-created"
     assert await list_addresses(kernel, "tmp0") == {(OVERLAY, 117)}
 
 
-async def test_somebody_elses_link_of_our_name_is_left_alone(kernel: Kernel) -> None:
+async def test_foreign_link_of_our_name_is_left_unchanged(kernel: Kernel) -> None:
     ip("link", "add", "tmp0", "type", "bridge")
     plan = await converge(kernel, desired(route("192.168.0.0/24")))
     assert {problem.reason for problem in plan.problems} == {"LinkNameTaken", "GatewayNotOnLink"}
     assert shown("link", "show", "tmp0")[0]["linkinfo"]["info_kind"] == "bridge"
 
 
-async def test_a_link_whose_making_was_cut_off_is_finished(kernel: Kernel) -> None:
+async def test_link_whose_creation_was_interrupted_is_completed(kernel: Kernel) -> None:
     ip("link", "add", "tmp0.new", "link", "eth0", "type", "macvlan", "mode", "bridge")
     await converge(kernel, desired(route("192.168.0.0/24")))
     names = {each["ifname"] for each in shown("link")}
@@ -205,20 +205,20 @@ async def test_a_link_whose_making_was_cut_off_is_finished(kernel: Kernel) -> No
     assert "tmp0.new" not in names
 
 
-async def test_a_parent_that_vanishes_and_returns(kernel: Kernel) -> None:
-    wish = desired(route("192.168.0.0/24"))
-    await converge(kernel, wish)
+async def test_deleted_parent_is_reported_and_everything_returns_with_it(kernel: Kernel) -> None:
+    state = desired(route("192.168.0.0/24"))
+    await converge(kernel, state)
     ip("link", "delete", "eth0")
-    plan = await converge(kernel, wish)
+    plan = await converge(kernel, state)
     assert plan.problems[0].reason == "ParentMissing"
     ip("link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
     ip("link", "set", "eth0", "up")
     ip("link", "set", "peer0", "up")
-    plan = await converge(kernel, wish)
+    plan = await converge(kernel, state)
     assert len(plan.placed) == 1
 
 
-async def test_refusals_carry_errno_and_the_kernels_words(kernel: Kernel) -> None:
+async def test_refusals_carry_errno_and_the_kernels_message(kernel: Kernel) -> None:
     with pytest.raises(KernelError, match=r"add link tmp0 type macvlan on eth9: no link eth9") as missing:
         await kernel.apply(AddLink("tmp0", "eth9"))
     assert missing.value.code == errno.ENODEV
@@ -235,7 +235,7 @@ async def test_refusals_carry_errno_and_the_kernels_words(kernel: Kernel) -> Non
     await kernel.apply(DeleteRoute(bad))
 
 
-async def test_one_bad_route_among_thousands_is_named_and_the_others_are_in(kernel: Kernel) -> None:
+async def test_invalid_route_among_thousands_is_refused_and_the_others_are_added(kernel: Kernel) -> None:
     await converge(kernel, desired())
     index = shown("link", "show", "tmp0")[0]["ifindex"]
 
@@ -254,7 +254,7 @@ async def test_one_bad_route_among_thousands_is_named_and_the_others_are_in(kern
     assert not shown("route", "show", "proto", "117")
 
 
-async def test_a_cancelled_look_does_not_spoil_the_next_one(kernel: Kernel) -> None:
+async def test_cancelled_observation_does_not_affect_the_next_one(kernel: Kernel) -> None:
     await converge(kernel, desired())
     for turns in range(12):
         task = asyncio.create_task(kernel.observe(LINKS))
@@ -266,7 +266,7 @@ async def test_a_cancelled_look_does_not_spoil_the_next_one(kernel: Kernel) -> N
 
 
 async def woken_by(wakes: list[float], *changes: str) -> int:
-    """How often some changes (words of `ip`) wake the monitor; the last one is known to concern us."""
+    """How often changes (arguments of `ip`) wake the monitor; the last one must concern us."""
     before = len(wakes)
     for words in changes:
         ip(*words.split())
@@ -276,12 +276,12 @@ async def woken_by(wakes: list[float], *changes: str) -> int:
     return len(wakes) - before
 
 
-async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_not(kernel: Kernel) -> None:
-    wish = desired(route("192.168.0.0/24"))
-    wish = replace(wish, source=SourceRouting(SourceTable(117, 11700, 8), ip_address("192.168.100.1")))
-    await converge(kernel, wish)
+async def test_changes_that_concern_us_wake_the_monitor_and_foreign_routes_do_not(kernel: Kernel) -> None:
+    state = desired(route("192.168.0.0/24"))
+    state = replace(state, source=SourceRouting(SourceTable(117, 11700, 8), ip_address("192.168.100.1")))
+    await converge(kernel, state)
     while "tentative" in ip("-6", "address"):
-        # The kernel is still probing the new links' own addresses, and says so when it is done.
+        # The end of duplicate address detection for link-local addresses would wake the monitor.
         await asyncio.sleep(0.05)
     wakes: list[float] = []
     task = asyncio.create_task(Monitor(117, lambda: wakes.append(0)).run())
@@ -290,20 +290,20 @@ async def test_what_concerns_us_wakes_the_monitor_and_other_peoples_routes_do_no
     assert await woken_by(wakes, "rule delete priority 11700")
     assert await woken_by(wakes, "-6 rule add from 2001:db8::4 lookup 117 priority 11700 protocol 117")
     assert await woken_by(wakes, "route delete default table 117")
-    await converge(kernel, wish)
-    others = [f"route add 172.31.{number}.0/24 via 10.176.162.129 proto 186" for number in range(20)]
-    assert await woken_by(wakes, *others, "address add 172.31.99.1/32 dev eth0")
+    await converge(kernel, state)
+    foreign = [f"route add 172.31.{number}.0/24 via 10.176.162.129 proto 186" for number in range(20)]
+    assert await woken_by(wakes, *foreign, "address add 172.31.99.1/32 dev eth0")
     assert await woken_by(wakes, "route replace 192.168.0.0/24 via 10.176.162.129 proto static")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_the_agent_changes_itself_does_not_wake_it_and_the_rest_does(eth0: None) -> None:
+async def test_changes_through_our_own_socket_do_not_wake_the_monitor(eth0: None) -> None:
     wakes: list[float] = []
     monitor = Monitor(117, lambda: wakes.append(0))
-    async with Kernel(MARKS, opened=monitor.ignore) as kernel:
-        wish = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
-        await converge(kernel, wish)
+    async with Kernel(MARK, opened=monitor.ignore) as kernel:
+        state = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
+        await converge(kernel, state)
         while "tentative" in ip("-6", "address"):
             await asyncio.sleep(0.05)
         task = asyncio.create_task(monitor.run())
@@ -312,24 +312,24 @@ async def test_what_the_agent_changes_itself_does_not_wake_it_and_the_rest_does(
         for _ in range(2):
             before = len(wakes)
             await converge(kernel, desired())
-            await converge(kernel, wish)
-            await converge(kernel, replace(wish, routes=wish.routes[:1]))
+            await converge(kernel, state)
+            await converge(kernel, replace(state, routes=state.routes[:1]))
             await woken_by(wakes, foreign)
-            assert len(wakes) - before == 1, "of 150 changes of our own nothing was told"
-            cut_off = asyncio.create_task(kernel.observe(LINKS))
+            assert len(wakes) - before == 1, "150 changes of our own did not wake it"
+            cancelled = asyncio.create_task(kernel.observe(LINKS))
             await asyncio.sleep(0)
-            cut_off.cancel()
-            await asyncio.gather(cut_off, return_exceptions=True)
-            # Through another socket.
-            await converge(kernel, wish)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            # The cancellation replaced the socket: the new one is ignored, too.
+            await converge(kernel, state)
             await woken_by(wakes, "route delete 192.168.0.0/24")
             assert len(wakes) - before == 2
-            await converge(kernel, wish)
+            await converge(kernel, state)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-def test_messages_are_told_apart() -> None:
+def test_only_messages_that_may_concern_us_count() -> None:
     monitor = Monitor(117, lambda: None)
 
     def message(kind: int, protocol: int, flags: int = 0) -> bytes:
@@ -343,23 +343,23 @@ def test_messages_are_told_apart() -> None:
     assert monitor.concerns(message(new, 186, flags=replacing)), "it may have replaced one of ours"
     assert monitor.concerns(message(new_link, 0))
 
-    def about_rule(kind: int, protocol: int) -> bytes:
+    def rule_message(kind: int, protocol: int) -> bytes:
         body = rule_messages.encode_rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
         return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
     new_rule, delete_rule = 32, 33
-    assert not monitor.concerns(about_rule(new_rule, 186) + about_rule(delete_rule, 0))
-    assert monitor.concerns(about_rule(new_rule, 186) + about_rule(delete_rule, 117))
-    assert monitor.concerns(bytes(16)), "what cannot be read is worth a look"
+    assert not monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 0))
+    assert monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 117))
+    assert monitor.concerns(bytes(16)), "a message that cannot be parsed may concern us"
 
 
-async def test_an_ipv6_address_gets_another_prefix_length(kernel: Kernel) -> None:
-    """The kernel keeps the length that an address came with: it can only be taken away and given anew."""
+async def test_prefix_length_of_an_ipv6_address_is_changed(kernel: Kernel) -> None:
+    """The kernel cannot change the prefix length of an address: it must be deleted and added again."""
     for interface in ("fd00:7::4/64", "fd00:7::4/80"):
-        wish = desired(route("fd11::/64", "fd00:7::1"), address=interface)
+        state = desired(route("fd11::/64", "fd00:7::1"), address=interface)
         async with asyncio.timeout(30):
-            while (await converge(kernel, wish)).problems:
-                # The kernel asks whether somebody else has the address.
+            while (await converge(kernel, state)).problems:
+                # Duplicate address detection is running.
                 await asyncio.sleep(0.05)
         found = [
             each for each in shown("-6", "address", "show", "dev", "tmp0")[0]["addr_info"] if each["scope"] == "global"
@@ -369,16 +369,16 @@ async def test_an_ipv6_address_gets_another_prefix_length(kernel: Kernel) -> Non
         assert (there["gateway"], there["prefsrc"]) == ("fd00:7::1", "fd00:7::4")
 
 
-async def test_a_link_that_goes_down_takes_its_routes_silently_and_they_come_back(kernel: Kernel) -> None:
-    wish = desired(route("192.168.0.0/24"))
-    await converge(kernel, wish)
+async def test_routes_dropped_with_a_link_that_went_down_are_restored(kernel: Kernel) -> None:
+    state = desired(route("192.168.0.0/24"))
+    await converge(kernel, state)
     ip("link", "set", "tmp0", "down")
     assert not shown("route", "show", "192.168.0.0/24")
-    await converge(kernel, wish)
+    await converge(kernel, state)
     assert shown("route", "show", "192.168.0.0/24")
 
 
-async def test_an_address_that_is_there_already_gets_our_mark(kernel: Kernel) -> None:
+async def test_existing_address_without_mark_gets_our_mark(kernel: Kernel) -> None:
     await converge(kernel, desired())
     ip("address", "delete", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")

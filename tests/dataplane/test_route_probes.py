@@ -1,4 +1,4 @@
-"""The question whether a target answers, on the way that the kernel's routes lead."""
+"""Probes of a target along the kernel's routes."""
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
@@ -19,7 +19,7 @@ OURS = {4: ip_address("192.168.100.4"), 6: ip_address("fd00:7::4")}
 
 @pytest.fixture
 async def gateway(lan: Lan) -> AsyncIterator[Namespace]:
-    """It answers at 192.168.100.1 and fd00:7::1, and behind it 10.5.0.9 does."""
+    """Reachable at 192.168.100.1 and fd00:7::1; it also has 10.5.0.9, behind a route."""
     ip("address", "add", "192.168.100.4/24", "dev", "tmp0")
     ip("address", "add", "fd00:7::4/64", "dev", "tmp0", "nodad")
     machine = lan.machine("gateway", "192.168.100.1/24", "fd00:7::1/64", "10.5.0.9/32")
@@ -30,21 +30,21 @@ async def gateway(lan: Lan) -> AsyncIterator[Namespace]:
 
 @pytest.mark.parametrize("target", ["10.5.0.9", "fd00:7::1"])
 @pytest.mark.parametrize("version", [None, 4, 6])
-async def test_icmp(gateway: Namespace, target: str, version: int | None) -> None:
+async def test_icmp_probe_is_answered(gateway: Namespace, target: str, version: int | None) -> None:
     source = OURS[version] if version else None
     assert await probe_target(Probe(ip_address(target), timeout=5), source) == ""
 
 
-async def test_tcp_is_answered_where_somebody_listens_and_not_elsewhere(gateway: Namespace) -> None:
+async def test_tcp_probe_is_answered_only_while_a_server_listens(gateway: Namespace) -> None:
     probe = Probe(ip_address("192.168.100.1"), PORT, timeout=1)
     assert await probe_target(probe, OURS[4]) == f"tcp 192.168.100.1:{PORT} did not answer within 1 s"
     with serving(gateway):
         assert await probe_target(Probe(ip_address("192.168.100.1"), PORT, timeout=5), OURS[4]) == ""
 
 
-async def test_what_is_out_of_reach_is_told_with_the_kernels_words(gateway: Namespace) -> None:
-    told = await probe_target(Probe(ip_address("10.6.0.9"), timeout=1), OURS[4])
-    assert told.startswith("icmp 10.6.0.9 did not answer within 1 s (")
-    assert "unreachable" in told
+async def test_failed_probe_reports_the_kernels_error(gateway: Namespace) -> None:
+    message = await probe_target(Probe(ip_address("10.6.0.9"), timeout=1), OURS[4])
+    assert message.startswith("icmp 10.6.0.9 did not answer within 1 s (")
+    assert "unreachable" in message
     ip("route", "replace", "blackhole", "10.5.0.0/16")
     assert "did not answer" in await probe_target(Probe(ip_address("10.5.0.9"), timeout=1), OURS[4])

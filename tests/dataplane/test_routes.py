@@ -1,4 +1,4 @@
-"""Routes of every sort, written with our codec, as the kernel, `ip` and our reader have them afterwards."""
+"""Routes of every kind, written through netlink and compared with what `ip` shows and what we read back."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute
 from overlay_net.model.route import NextHop, Route
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import MARK
 from tests.dataplane.routes import flush, index, numbered, prepare, routes, shown, unique
 from tests.fakes.netns import ip, try_ip
 
@@ -41,13 +41,13 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 async def ours(kernel: Kernel) -> list[Route]:
-    return [route for route in (await kernel.observe()).routes if route.protocol == MARKS.protocol]
+    return [route for route in (await kernel.observe()).routes if route.protocol == MARK.protocol]
 
 
 # --- Any route ------------------------------------------------------------------------------------------------------
 
 
-def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) -> None:
+def test_routes_of_any_kind_are_in_the_kernel_as_written(link: int, run: Run) -> None:
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(routes(link), min_size=1, max_size=12), st.data())
     def check(desired: list[Route], data: st.DataObject) -> None:
@@ -65,7 +65,7 @@ def test_any_routes_are_in_the_kernel_as_they_were_written(link: int, run: Run) 
 
 
 async def write_change_and_delete(desired: list[Route], changed: list[Route]) -> None:
-    async with Kernel(MARKS) as kernel:
+    async with Kernel(MARK) as kernel:
         assert not await kernel.apply_routes([AddRoute(route) for route in desired])
         assert shown() == set(desired)
         assert set(await ours(kernel)) == set(desired)
@@ -84,13 +84,13 @@ async def write_change_and_delete(desired: list[Route], changed: list[Route]) ->
 # --- Many -----------------------------------------------------------------------------------------------------------
 
 
-def test_twenty_thousand_routes_and_what_is_wrong_with_some(link: int, run: Run) -> None:
+def test_invalid_routes_among_twenty_thousand_are_refused_by_name(link: int, run: Run) -> None:
     async def check() -> None:
         desired = [numbered(number, GATEWAY, link) for number in range(20_000)]
-        # Each of them at another place of a batch, and the last one of all.
+        # At the beginning, at the end and within a batch, and the very last one.
         bad = {number: numbered(number, "10.99.0.1", link) for number in (0, 255, 256, 300, 19_999)}
         actions = [AddRoute(bad.get(number, route)) for number, route in enumerate(desired)]
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             refused = await kernel.apply_routes(actions)
             assert [action.route for action, _ in refused] == list(bad.values())
             for action, error in refused:
@@ -107,22 +107,22 @@ def _subnets(some: Any) -> set[object]:
     return {route.subnet for route in some}
 
 
-def test_more_next_hops_than_one_datagram_takes(link: int, run: Run) -> None:
-    """A batch is cut by bytes too: the send buffer takes no more."""
+def test_batches_with_many_next_hops_are_split_by_size(link: int, run: Run) -> None:
+    """The send buffer limits the bytes of a batch."""
 
     async def check() -> None:
         hops = tuple(NextHop(ip_address(f"10.98.{number}.1"), link, number + 1, True) for number in range(200))
         desired = [numbered(number, GATEWAY, link).replace(next_hops=hops) for number in range(64)]
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             assert not await kernel.apply_routes([AddRoute(route) for route in desired])
             assert set(await ours(kernel)) == set(desired)
 
     run(check())
 
 
-def test_a_thousand_refusals_in_a_row(link: int) -> None:
+def test_a_thousand_refusals_fit_the_receive_buffer(link: int) -> None:
     async def check() -> None:
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             bad = [AddRoute(numbered(number, "10.99.0.1", link)) for number in range(1000)]
             assert len(await kernel.apply_routes(bad)) == 1000
 
@@ -133,35 +133,35 @@ def test_a_thousand_refusals_in_a_row(link: int) -> None:
 
 
 @pytest.mark.parametrize("subnet", ["10.1.0.0/16", "fd11::/64"])
-def test_a_deletion_takes_the_route_of_its_key_and_protocol_alone(link: int, subnet: str) -> None:
+def test_deletion_removes_only_the_route_of_its_key_and_protocol(link: int, subnet: str) -> None:
     async def check() -> None:
         network = ip_network(subnet)
-        least = 0 if network.version == 4 else 1024
+        lowest = 0 if network.version == 4 else 1024
         gateway = NextHop(ip_address(GATEWAY if network.version == 4 else "fd00:7::1"), link)
-        mine = Route(network, (gateway,), 117, least)
-        beside = [mine.replace(metric=5000), mine.replace(table=77), mine.replace(table=1000)]
-        foreign = [mine.replace(metric=6000, protocol=186), mine.replace(table=78, protocol=186)]
-        async with Kernel(MARKS) as kernel:
-            for route in (mine, *beside, *foreign):
+        deleted = Route(network, (gateway,), 117, lowest)
+        others = [deleted.replace(metric=5000), deleted.replace(table=77), deleted.replace(table=1000)]
+        foreign = [deleted.replace(metric=6000, protocol=186), deleted.replace(table=78, protocol=186)]
+        async with Kernel(MARK) as kernel:
+            for route in (deleted, *others, *foreign):
                 await kernel.apply(AddRoute(route))
             for _ in range(2):
-                # The second time it is gone, and no other may go in its place.
-                await kernel.apply(DeleteRoute(mine))
-                assert shown() == set(beside)
+                # The second deletion must not remove another route instead.
+                await kernel.apply(DeleteRoute(deleted))
+                assert shown() == set(others)
             await kernel.apply_routes([DeleteRoute(route.replace(protocol=117)) for route in foreign])
             assert shown(186) == set(foreign)
-            await kernel.apply_routes([DeleteRoute(route.replace(next_hops=())) for route in beside])
+            await kernel.apply_routes([DeleteRoute(route.replace(next_hops=())) for route in others])
             assert not shown()
 
     asyncio.run(check())
 
 
-def test_additions_come_before_deletions(link: int) -> None:
-    """A route over a gateway that only a route of ours makes reachable: it can be added while that one is there."""
+def test_additions_are_applied_before_deletions(link: int) -> None:
+    """The gateway of the added route is reachable only through the deleted one."""
 
     async def check() -> None:
         near = Route(ip_network("10.99.0.0/24"), (NextHop(None, link),), 117)
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             await kernel.apply(AddRoute(near))
             far = AddRoute(numbered(1, "10.99.0.1", link))
             assert not await kernel.apply_routes([DeleteRoute(near), far])
@@ -171,7 +171,7 @@ def test_additions_come_before_deletions(link: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "words"),
+    ("route", "message"),
     [
         (numbered(1, "fd00:7::1", 2, mtu=65521), "the MTU must be at most"),
         (Route(ip_network("fd11::/64"), (NextHop(ip_address(GATEWAY), 2),), 117), "cannot use the IPv4 gateway"),
@@ -184,20 +184,20 @@ def test_additions_come_before_deletions(link: int) -> None:
         ),
     ],
 )
-def test_what_no_kernel_takes_is_refused_by_itself(eth0: None, route: Route, words: str) -> None:
+def test_route_that_no_kernel_accepts_is_refused_without_the_others(eth0: None, route: Route, message: str) -> None:
     async def check() -> None:
         good = AddRoute(numbered(2, GATEWAY, index("eth0")))
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             ((action, error),) = await kernel.apply_routes([AddRoute(route), good])
             assert action.route == route
-            assert words in str(error)
+            assert message in str(error)
             assert error.code == errno.EINVAL
             assert shown() == {good.route}
 
     asyncio.run(check())
 
 
-# --- Other people's routes -------------------------------------------------------------------------------------------
+# --- Foreign routes ---------------------------------------------------------------------------------------------------
 
 
 FOREIGN = (
@@ -214,8 +214,8 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("words", FOREIGN)
-def test_what_a_route_cannot_say_is_equal_to_no_route_of_ours(link: int, words: str) -> None:
-    """With our protocol number, as if it were ours: it is put right. With another one, it is foreign."""
+def test_route_with_unsupported_attributes_equals_none_of_ours(link: int, words: str) -> None:
+    """With our protocol number it is replaced; with another one it is foreign."""
 
     async def check() -> None:
         ip("nexthop", "add", "id", "9", "via", "10.176.162.129", "dev", "eth0")
@@ -223,24 +223,24 @@ def test_what_a_route_cannot_say_is_equal_to_no_route_of_ours(link: int, words: 
         family = "-6" if "fd11" in words else "-4"
         if refused := try_ip(family, "route", "add", *words.split(), "proto", "117"):
             pytest.skip(f"the kernel has no such routes: {refused}")
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             (odd,) = await ours(kernel)
             assert odd.kind is None
             gateway = ip_address("fd00:7::1" if family == "-6" else GATEWAY)
-            wish = Desired(routes=(DesiredRoute.to(odd.subnet, RouteSpec((Gateway(gateway),))),))
-            (action,) = plan_kernel(wish, await kernel.observe(), MARKS).actions
+            state = Desired(routes=(DesiredRoute.to(odd.subnet, RouteSpec((Gateway(gateway),))),))
+            (action,) = plan_kernel(state, await kernel.observe(), MARK).actions
             await kernel.apply(action)
             assert shown() == {Route(odd.subnet, (NextHop(gateway, link),), 117, odd.metric)}
-            assert not plan_kernel(wish, await kernel.observe(), MARKS).actions
+            assert not plan_kernel(state, await kernel.observe(), MARK).actions
 
     asyncio.run(check())
 
 
-def test_routes_that_never_meet_ours_are_not_seen(link: int) -> None:
+def test_routes_whose_keys_never_collide_with_ours_are_not_observed(link: int) -> None:
     async def check() -> None:
         ip("route", "add", "10.1.0.0/16", "tos", "0x10", "via", GATEWAY, "proto", "117")
         ip("route", "add", "local", "10.2.0.0/16", "dev", "lo", "table", "local", "proto", "117")
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             assert not await ours(kernel)
             await kernel.apply(AddRoute(Route(ip_network("10.1.0.0/16"), (NextHop(ip_address(OTHER), link),), 117)))
             assert len(await ours(kernel)) == 1
@@ -248,22 +248,22 @@ def test_routes_that_never_meet_ours_are_not_seen(link: int) -> None:
     asyncio.run(check())
 
 
-# --- Looking --------------------------------------------------------------------------------------------------------
+# --- Observing --------------------------------------------------------------------------------------------------------
 
 
-def test_an_unchanged_kernel_gives_the_same_tuple_and_any_change_is_seen(link: int, run: Run) -> None:
+def test_unchanged_routes_are_the_same_tuple_and_any_change_is_observed(link: int, run: Run) -> None:
     async def check() -> None:
-        async with Kernel(MARKS) as kernel:
+        async with Kernel(MARK) as kernel:
             await kernel.apply_routes([AddRoute(numbered(number, GATEWAY, link)) for number in range(2000)])
-            look, again = await kernel.observe(), await kernel.observe()
-            first = look.routes
+            observed, again = await kernel.observe(), await kernel.observe()
+            first = observed.routes
             assert again.routes is first
             spec = RouteSpec((Gateway(ip_address(GATEWAY)),))
-            wish = Desired(routes=(DesiredRoute.to(ip_network("11.0.0.0/24"), spec),))
-            plan = plan_routes(wish, look, MARKS, None)
+            state = Desired(routes=(DesiredRoute.to(ip_network("11.0.0.0/24"), spec),))
+            plan = plan_routes(state, observed, MARK, None)
             assert len(plan.deletions) == 1999
-            assert plan_routes(wish, again, MARKS, None) is plan, "and nothing is thought over twice"
-            assert plan_routes(replace(wish, routes=()), again, MARKS, None) is not plan
+            assert plan_routes(state, again, MARK, None) is plan, "the plan is reused"
+            assert plan_routes(replace(state, routes=()), again, MARK, None) is not plan
             for words, size in (
                 ("route replace 11.0.0.0/24 via 10.176.162.130 proto 117", 0),
                 ("route replace 11.7.207.0/24 via 10.176.162.129 proto 117 mtu 1400", 0),
@@ -275,15 +275,15 @@ def test_an_unchanged_kernel_gives_the_same_tuple_and_any_change_is_seen(link: i
                 now = (await kernel.observe()).routes
                 assert len(now) == len(first) + size
                 assert {route for route in now if route.protocol == 117} == shown()
-            # Before an answer is known by heart it is read with care: a second adapter agrees.
-            async with Kernel(MARKS) as other:
+            # Another Kernel, without cached routes, agrees.
+            async with Kernel(MARK) as other:
                 assert (await other.observe()).routes == now
 
     run(check())
 
 
-async def test_the_event_loop_is_not_held_up(link: int) -> None:
-    """Wide limits, as machines are busy: the benchmark measures. What is shown is that others have their turn."""
+async def test_event_loop_is_not_blocked(link: int) -> None:
+    """Other tasks run meanwhile. The limit is wide, as machines are busy; the benchmark measures."""
     turns = 0
 
     async def count() -> None:
@@ -292,7 +292,7 @@ async def test_the_event_loop_is_not_held_up(link: int) -> None:
             await asyncio.sleep(0)
             turns += 1
 
-    async with Kernel(MARKS) as kernel:
+    async with Kernel(MARK) as kernel:
         task = asyncio.create_task(count())
         try:
             actions = [AddRoute(numbered(number, GATEWAY, link)) for number in range(20_000)]
@@ -304,8 +304,8 @@ async def test_the_event_loop_is_not_held_up(link: int) -> None:
             task.cancel()
 
 
-async def test_a_cancelled_write_leaves_the_adapter_usable(link: int) -> None:
-    async with Kernel(MARKS) as kernel:
+async def test_cancelled_write_leaves_the_kernel_adapter_usable(link: int) -> None:
+    async with Kernel(MARK) as kernel:
         actions = [AddRoute(numbered(number, GATEWAY, link)) for number in range(3000)]
         for pause in (0, 0.001, 0.003, 0.007, 0.02):
             task = asyncio.create_task(kernel.apply_routes(actions))
@@ -317,16 +317,16 @@ async def test_a_cancelled_write_leaves_the_adapter_usable(link: int) -> None:
         assert set(await ours(kernel)) == {action.route for action in actions}
 
 
-async def test_many_at_once_take_turns(link: int) -> None:
-    async with Kernel(MARKS) as kernel:
+async def test_concurrent_exchanges_are_serialised(link: int) -> None:
+    async with Kernel(MARK) as kernel:
         writes = [kernel.apply(AddRoute(numbered(number, GATEWAY, link))) for number in range(40)]
-        looks = [kernel.observe() for _ in range(40)]
-        await asyncio.gather(*writes, *looks)
+        observations = [kernel.observe() for _ in range(40)]
+        await asyncio.gather(*writes, *observations)
         assert len(await ours(kernel)) == 40
 
 
-async def test_a_refusal_has_the_kernels_words(link: int) -> None:
-    async with Kernel(MARKS) as kernel:
+async def test_refusal_has_the_kernels_message(link: int) -> None:
+    async with Kernel(MARK) as kernel:
         with pytest.raises(KernelError, match=r"add route 11\.0\.1\.0/24 via 10\.99\.0\.1 table 77: .*gateway") as bad:
             await kernel.apply(AddRoute(numbered(1, "10.99.0.1", link, table=77)))
         assert bad.value.code == errno.ENETUNREACH

@@ -17,7 +17,7 @@ from overlay_net.adapters.netlink.socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute
 from overlay_net.model.route import NextHop, Route
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import MARK
 from tests.dataplane.routes import index, numbered, shown
 
 MULTI, INTERRUPTED, CAPPED, TLVS = 0x2, 0x10, 0x100, 0x200
@@ -254,7 +254,7 @@ async def test_lost_answers_are_an_error_and_the_next_observation_shows_the_resu
         return OverflowingSocket(fileno=open_netlink_socket().detach())
 
     link = index("eth0")
-    async with Kernel(MARKS, connect=connect) as kernel:
+    async with Kernel(MARK, connect=connect) as kernel:
         actions = [AddRoute(numbered(number, "10.176.162.129", link)) for number in range(10)]
         OverflowingSocket.overflows = 1
         with pytest.raises(KernelError, match="change 10 routes: ") as raised:
@@ -276,7 +276,7 @@ async def test_batches_fit_into_a_small_receive_buffer(eth0: None) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         return connection
 
-    async with Kernel(MARKS, connect=connect) as kernel:
+    async with Kernel(MARK, connect=connect) as kernel:
         bad = [AddRoute(numbered(number, "10.99.0.1", index("eth0"))) for number in range(500)]
         assert len(await kernel.apply_routes(bad)) == 500
 
@@ -285,7 +285,7 @@ async def test_dump_during_changes_contains_every_unchanged_route(eth0: None) ->
     link = index("eth0")
     unchanged = [numbered(number, "10.176.162.129", link) for number in range(0, 6000, 3)]
     changing = [AddRoute(numbered(number, "10.176.162.130", link)) for number in range(1, 6000, 3)]
-    async with Kernel(MARKS) as writer, Kernel(MARKS) as reader:
+    async with Kernel(MARK) as writer, Kernel(MARK) as reader:
         await writer.apply_routes([AddRoute(route) for route in unchanged])
 
         async def churn() -> None:

@@ -1,4 +1,4 @@
-"""Sysctls of the overlay link that somebody changes, of which the kernel says nothing."""
+"""Sysctls of the overlay link that another process changes without a notification."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from overlay_net.adapters.netlink.sysctl import split_key
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.kernel_actions import SetSysctl
-from tests.dataplane.conftest import LINKS, MARKS
+from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.test_netlink import converge, desired
 from tests.fakes.netns import ip
 
@@ -20,15 +20,15 @@ def write(key: str, value: str) -> None:
     Path(f"/proc/sys/net/{family}/conf/tmp0/{name}").write_text(value)
 
 
-async def set_and_see(kernel: Kernel, key: str, value: str) -> None:
-    """Somebody changes a sysctl of tmp0; whoever watches wakes, repairs, and is at peace again."""
+async def set_and_repair(kernel: Kernel, key: str, value: str) -> None:
+    """Change a sysctl of tmp0: the watch wakes, the change is repaired, and the watch reports no more changes."""
     woken = asyncio.Event()
     task = asyncio.create_task(watch_sysctls(kernel.sysctls_changed, woken.set, every=0.01))
     write(key, value)
     async with asyncio.timeout(10):
         await woken.wait()
     task.cancel()
-    assert [type(each) for each in plan_kernel(desired(), await kernel.observe(LINKS), MARKS).actions] == [SetSysctl]
+    assert [type(each) for each in plan_kernel(desired(), await kernel.observe(LINKS), MARK).actions] == [SetSysctl]
     await converge(kernel, desired())
     assert not kernel.sysctls_changed()
 
@@ -44,17 +44,17 @@ async def set_and_see(kernel: Kernel, key: str, value: str) -> None:
         ("ipv6.accept_dad", "0"),
     ],
 )
-async def test_a_sysctl_that_nobody_announces_is_noticed_and_repaired(kernel: Kernel, key: str, value: str) -> None:
+async def test_changed_sysctl_is_noticed_and_repaired(kernel: Kernel, key: str, value: str) -> None:
     await converge(kernel, desired())
     assert not kernel.sysctls_changed()
-    await set_and_see(kernel, key, value)
+    await set_and_repair(kernel, key, value)
 
 
-async def test_a_sysctl_that_cannot_be_repaired_wakes_once(kernel: Kernel) -> None:
+async def test_changed_sysctl_is_reported_once_per_observation(kernel: Kernel) -> None:
     await converge(kernel, desired())
     write("arp_ignore", "0")
     assert kernel.sysctls_changed()
     await kernel.observe(LINKS)
     assert not kernel.sysctls_changed()
     ip("link", "delete", "tmp0")
-    assert kernel.sysctls_changed(), "a link that is gone has none"
+    assert kernel.sysctls_changed(), "a deleted link has no sysctls"

@@ -1,4 +1,4 @@
-"""`overlay-net agent --teardown`: all that is ours goes, and everything else is bit for bit what it was."""
+"""`overlay-net agent --teardown` removes all objects we manage and leaves all others unchanged."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import SourceTable
-from tests.dataplane.conftest import LINKS, MARKS
+from tests.dataplane.conftest import LINKS, MARK
 from tests.fakes.netns import ip, sysctl
 
 ROUTES = [
@@ -29,10 +29,10 @@ OBJECT = NodeOverlay.parse(
 )
 
 
-def tear_down(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """As a person types it: without an API server, and without the service account of a pod."""
+def tear_down(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """From a shell: without an API server, and without a service account."""
     environment = {"PATH": "/usr/bin:/bin", "OVERLAY_NODE_NAME": "n1", "OVERLAY_STATE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "overlay_net", "agent", "--teardown", *words]
+    command = [sys.executable, "-m", "overlay_net", "agent", "--teardown", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -40,8 +40,8 @@ def files_in(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.iterdir())
 
 
-def plant() -> None:
-    """What other people have on a node, next to ours and as alike as can be."""
+def add_foreign_objects() -> None:
+    """Objects of other owners, as similar to ours as possible."""
     for words in (
         "link add other0 type veth peer name other1",
         "link set other0 up",
@@ -64,7 +64,7 @@ def plant() -> None:
 
 
 def settle() -> None:
-    """The kernel probes the IPv6 addresses of new links for a while, and says late that they have a carrier."""
+    """Wait for duplicate address detection on new links and for their carrier."""
     for _ in range(200):
         if "tentative" not in ip("-6", "address") and "state UP" in ip("link", "show", "eth0"):
             return
@@ -72,7 +72,7 @@ def settle() -> None:
     raise AssertionError("IPv6 addresses stay tentative, or eth0 has no carrier")
 
 
-def seen() -> list[str]:
+def kernel_state() -> list[str]:
     return [
         ip("-j", "-d", "link"),
         ip("-j", "-d", "address"),
@@ -83,11 +83,11 @@ def seen() -> list[str]:
 
 async def bring_up(mode: str) -> None:
     how = LinkConfig(interface_selector("eth0", None), mode=mode, mac=stable_mac("n1", "tmp0"))  # type: ignore[arg-type]
-    async with Kernel(MARKS) as kernel:
+    async with Kernel(MARK) as kernel:
         for _ in range(6):
             observed = await kernel.observe(LINKS)
-            wish = desired_state(OBJECT, desired_link(how, observed, MARKS), source=SourceTable(117, 11700, 8))
-            plan = plan_kernel(wish, observed, MARKS)
+            desired = desired_state(OBJECT, desired_link(how, observed, MARK), source=SourceTable(117, 11700, 8))
+            plan = plan_kernel(desired, observed, MARK)
             for action in plan.actions:
                 await kernel.apply(action)
     assert not plan.actions
@@ -95,12 +95,12 @@ async def bring_up(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["macvlan", "address"])
-async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode: str) -> None:
-    plant()
-    before = seen()
+async def test_only_objects_we_manage_are_removed_and_listed(eth0: None, tmp_path: Path, mode: str) -> None:
+    add_foreign_objects()
+    before = kernel_state()
     await bring_up(mode)
     await CheckpointFile(tmp_path, "n1").save(OBJECT, current_moment())
-    assert seen() != before
+    assert kernel_state() != before
     done = tear_down(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -109,16 +109,16 @@ async def test_exactly_ours_is_removed_and_told(eth0: None, tmp_path: Path, mode
     assert "delete policy rule 11701 from 192.168.100.4/32 table 117" in lines
     assert "delete route 0.0.0.0/0 via 192.168.100.1 table 117" in lines
     assert ("delete link tmp0" if mode == "macvlan" else "delete address 192.168.100.4/24 on eth0") in lines
-    assert seen() == before
+    assert kernel_state() == before
     assert files_in(tmp_path) == []
     again = tear_down(tmp_path)
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
-    assert seen() == before
+    assert kernel_state() == before
 
 
-async def test_a_half_made_link_and_leftovers_go_too(eth0: None, tmp_path: Path) -> None:
+async def test_unfinished_and_leftover_links_are_removed(eth0: None, tmp_path: Path) -> None:
     settle()
-    before = seen()
+    before = kernel_state()
     await bring_up("macvlan")
     for words in (
         "link add tmp0.new link eth0 type macvlan mode bridge",
@@ -127,10 +127,10 @@ async def test_a_half_made_link_and_leftovers_go_too(eth0: None, tmp_path: Path)
     ):
         ip(*words.split())
     assert tear_down(tmp_path).returncode == 0
-    assert seen() == before
+    assert kernel_state() == before
 
 
-async def test_what_cannot_be_removed_is_told_and_the_rest_goes(eth0: None, tmp_path: Path) -> None:
+async def test_failed_removal_is_reported_and_the_rest_is_removed(eth0: None, tmp_path: Path) -> None:
     assert sysctl("eth0", "promote_secondaries") == "0"
     await bring_up("address")
     ip("address", "add", "192.168.100.77/24", "dev", "eth0")
@@ -142,7 +142,7 @@ async def test_what_cannot_be_removed_is_told_and_the_rest_goes(eth0: None, tmp_
     assert not ip("route", "show", "proto", "117")
 
 
-def test_bad_settings_end_with_2(tmp_path: Path) -> None:
+def test_invalid_settings_exit_with_2(tmp_path: Path) -> None:
     done = tear_down(tmp_path, "--config=/nowhere/c.yaml")
     assert done.returncode == 2
     assert "config file /nowhere/c.yaml" in done.stderr

@@ -1,4 +1,4 @@
-"""An IPv6 address that another machine has: found by the kernel, or before it is set, and reported as in IPv4."""
+"""IPv6 address conflicts, found by the kernel or before the address is added, are reported as for IPv4."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.policy_rule import SourceTable
 from overlay_net.runtime.store import Store
-from tests.dataplane.conftest import MARKS
+from tests.dataplane.conftest import MARK
 from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, until
 from tests.fakes.agent import make_agent
 from tests.fakes.netns import ip
@@ -39,7 +39,7 @@ ROUTES = [{"subnet": "fd00:8::/64", "staticRoute": "r", "gateways": [{"address":
 
 @dataclass
 class Node:
-    """The agent of this namespace, with the kernel, neighbours and clock that there are."""
+    """The agent in this namespace, with the real kernel, neighbours and clock."""
 
     agent: NodeAgent
     kernel: Kernel
@@ -55,8 +55,8 @@ class Node:
         }
         self.store.replace(Listing((raw,), "1"))
 
-    async def work(self) -> Report:
-        """What the agent would report now."""
+    async def reconcile(self) -> Report:
+        """Reconcile once; the agent's report."""
         self.reports.clear()
         await self.agent.reconcile("n1")
         return self.reports[-1]
@@ -65,11 +65,11 @@ class Node:
         found = (await self.kernel.observe()).addresses
         return next((each for each in found if each.interface == ip_interface(interface)), None)
 
-    async def until(self, interface: str, **wanted: bool) -> Address:
+    async def until(self, interface: str, **flags: bool) -> Address:
         async with asyncio.timeout(20):
             while True:
                 found = await self.address(interface)
-                if found is not None and all(getattr(found, key) == value for key, value in wanted.items()):
+                if found is not None and all(getattr(found, key) == value for key, value in flags.items()):
                     return found
                 await asyncio.sleep(0.01)
 
@@ -81,12 +81,12 @@ async def node(lan: Lan) -> AsyncIterator[Node]:
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
     neighbours = Neighbours(lambda: None, own_macs=lambda: {MACHINE_MAC, OVERLAY_MAC})
     async with (
-        Kernel(MARKS) as kernel,
+        Kernel(MARK) as kernel,
         GatewayProber(gateway_probe(neighbours.resolve), lambda: None) as prober,
     ):
-        guard = AddressGuard(neighbours, MARKS, asyncio.get_running_loop().time)
+        guard = AddressGuard(neighbours, MARK, asyncio.get_running_loop().time)
         rules = LinkConfig(interface_selector("eth0", None), mac=OVERLAY_MAC, source=SourceTable(117, 11700, 8))
-        agent = make_agent(kernel, store, reports, rules, MARKS, guard=guard, gateways=GatewayWatch(prober))
+        agent = make_agent(kernel, store, reports, rules, MARK, guard=guard, gateways=GatewayWatch(prober))
         yield Node(agent, kernel, store, guard, reports)
     neighbours.close()
 
@@ -97,23 +97,23 @@ def condition(report: Report, kind: str) -> tuple[bool, str, str]:
     return found.status, found.reason, found.message
 
 
-def can_ask() -> bool:
+def can_probe() -> bool:
     return link_local("tmp0") is not None
 
 
 def is_conflict(node: Node, report: Report) -> bool:
-    """Whether the controller would give the node another address."""
+    """Whether the controller would assign another address."""
     raw: dict[str, Any] = {"metadata": {"name": "n1"}, "status": {"ipAddr": OURS, **report.to_json()}}
     return in_conflict(NodeOverlay.parse(raw))
 
 
-async def test_a_free_address_is_asked_for_by_the_kernel_and_then_used(node: Node) -> None:
+async def test_free_address_is_tentative_until_the_kernel_has_probed(node: Node) -> None:
     node.assign(OURS)
-    report = await node.work()
+    report = await node.reconcile()
     assert condition(report, "Configured")[:2] == (False, "AddressTentative")
     assert condition(report, "Ready")[0] is False
     await node.until(OURS, in_use=True)
-    report = await node.work()
+    report = await node.reconcile()
     assert condition(report, "Configured")[:2] == (True, "Configured")
     assert condition(report, "Ready")[:2] == (True, "Ready")
     assert "src fd00:7::4" in ip("-6", "route", "show", "fd00:8::/64")
@@ -121,56 +121,56 @@ async def test_a_free_address_is_asked_for_by_the_kernel_and_then_used(node: Nod
     assert not is_conflict(node, report)
 
 
-async def test_a_duplicate_that_the_kernel_finds_is_reported_and_not_configured(lan: Lan, node: Node) -> None:
+async def test_conflict_found_by_the_kernel_is_reported_and_not_configured(lan: Lan, node: Node) -> None:
     other = lan.machine("other", OURS)
     node.assign(OURS)
-    # The link is new: nobody can ask before the kernel itself does.
-    await node.work()
+    # The link is new and has no link-local address to probe from: the kernel probes first.
+    await node.reconcile()
     await node.until(OURS, dad_failed=True)
-    report = await node.work()
+    report = await node.reconcile()
     assert condition(report, "Configured")[:2] == (False, "AddressConflict")
     assert condition(report, "Ready")[0] is False
     assert report.configured is None
     assert report.conflict == ip_address("fd00:7::4")
     assert is_conflict(node, report)
-    assert await node.address(OURS) is None, "it is not left in the kernel"
+    assert await node.address(OURS) is None, "the address is removed"
     assert "117" not in ip("-6", "route", "show", "table", "all", "proto", "117")
-    again = await node.work()
-    assert (again.conflict, await node.address(OURS)) == (report.conflict, None), "it is not tried at once again"
+    again = await node.reconcile()
+    assert (again.conflict, await node.address(OURS)) == (report.conflict, None), "it is not added again at once"
     node.assign(FREE)
-    await node.work()
+    await node.reconcile()
     await node.until(FREE, in_use=True)
-    report = await node.work()
+    report = await node.reconcile()
     assert condition(report, "Configured")[:2] == (True, "Configured")
     assert (report.conflict, str(report.configured)) == (None, FREE)
-    assert OURS.split("/")[0] in other.ip("-6", "address"), "the other one has it still"
+    assert OURS.split("/")[0] in other.ip("-6", "address"), "the other machine keeps it"
 
 
-async def test_who_has_it_is_told_once_the_link_can_ask(lan: Lan, node: Node) -> None:
+async def test_conflict_is_reported_with_its_mac_once_the_link_can_probe(lan: Lan, node: Node) -> None:
     other = lan.machine("other", OURS)
     node.assign(FREE)
-    await node.work()
+    await node.reconcile()
     await node.until(FREE, in_use=True)
-    await until(can_ask, "the link-local address is in use")
+    await until(can_probe, "the link-local address is in use")
     node.assign(OURS)
-    report = await node.work()
+    report = await node.reconcile()
     assert report.conflict == ip_address("fd00:7::4")
     assert node.guard.rejected is not None
     assert node.guard.rejected.mac == lan.mac(other)
-    assert await node.address(OURS) is None, "the kernel was spared the attempt"
+    assert await node.address(OURS) is None, "the address was not added at all"
 
 
-async def test_a_failed_address_on_the_link_is_no_configured_one(lan: Lan, node: Node) -> None:
-    """As an earlier run left it."""
+async def test_failed_address_on_the_link_is_not_configured(lan: Lan, node: Node) -> None:
+    """An earlier run left it there."""
     node.assign(FREE)
-    await node.work()
+    await node.reconcile()
     await node.until(FREE, in_use=True)
-    await until(can_ask, "the link-local address is in use")
+    await until(can_probe, "the link-local address is in use")
     other = lan.machine("other", OURS)
     await node.kernel.apply(AddAddress("tmp0", ip_interface(OURS)))
     await node.until(OURS, dad_failed=True)
     node.assign(OURS)
-    report = await node.work()
+    report = await node.reconcile()
     assert report.conflict == ip_address("fd00:7::4")
     assert node.guard.rejected is not None
     assert node.guard.rejected.mac == lan.mac(other)
