@@ -55,6 +55,21 @@ def test_the_product_keeps_every_contract(checkout: Path) -> None:
             "Each package of domain decides on its own",
         ),
         ("adapters/ping.py", "from overlay_net.adapters import netlink", "One foreign system per adapter"),
+        (
+            "agent/apply.py",
+            "from overlay_net.agent.reconciler import NodeAgent",
+            "The agent's wiring is on top of its parts",
+        ),
+        (
+            "controller/node_reconciler.py",
+            "from overlay_net.controller.run import run",
+            "The controller's wiring is on top of its reconcilers",
+        ),
+        (
+            "adapters/netlink/codec.py",
+            "from overlay_net.adapters.netlink.routes import Routes",
+            "Netlink goes from calls over messages to bytes",
+        ),
         ("domain/kernel/plan.py", "import pydantic", "Decisions are pure"),
         ("model/pool.py", "import asyncio", "Decisions are pure"),
     ],
