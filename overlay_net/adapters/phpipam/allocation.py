@@ -28,7 +28,7 @@ RETRY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedRow:
     """A row as the response to its creation describes it; ``record`` is its id."""
 
     subnet: int
@@ -70,7 +70,7 @@ class Allocator:
             record = await self._table.create(owner, subnet, str(address))
         except Conflict:
             record = await self._take_over(owner, subnet, address, adopt)
-        row = await self._confirm(owner, Created(subnet, record, str(address)))
+        row = await self._confirm(owner, CreatedRow(subnet, record, str(address)))
         if row is None:
             raise AddressTaken(f"{address} was recorded for another owner in phpIPAM subnet {subnet} at the same time")
         return row
@@ -87,14 +87,14 @@ class Allocator:
         await self._table.delete(row, owner)
         return True
 
-    async def _create(self, owner: Owner, pool: Pool) -> Created:
+    async def _create(self, owner: Owner, pool: Pool) -> CreatedRow:
         subnet = pool.subnet_id or 0
         if subnet not in self._choosing:
-            return Created(subnet, *await self._table.create_at_first_free(owner, subnet))
+            return CreatedRow(subnet, *await self._table.create_at_first_free(owner, subnet))
         address = await self._choose_address(owner, pool, subnet)
         self._in_flight.add((subnet, address))
         try:
-            return Created(subnet, await self._table.create(owner, subnet, str(address)), str(address))
+            return CreatedRow(subnet, await self._table.create(owner, subnet, str(address)), str(address))
         finally:
             self._in_flight.discard((subnet, address))
 
@@ -130,7 +130,7 @@ class Allocator:
             ) from None
         return row.id
 
-    async def _confirm(self, owner: Owner, created: Created) -> Row | None:
+    async def _confirm(self, owner: Owner, created: CreatedRow) -> Row | None:
         """The row as the server has it; None if an older row has the same address and ours was deleted."""
         rows = sorted(await self._table.at(created.subnet, created.address), key=lambda row: row.id)
         own = next((row for row in rows if row.id == created.record), None)
