@@ -1,8 +1,8 @@
 """The in-cluster IPAM: one OverlayAddress object for each address in use.
 
-The object's *name* is the address, so the API server's own uniqueness of names is the allocation lock: whoever
-creates the object owns the address, in however many processes. Everything held in memory here only makes the first
-guess good; no promise rests on it.
+The object's *name* is the address, so the API server's uniqueness of names is the allocation lock: the process that
+creates the object has the address, however many processes try. What is held in memory here only improves the first
+guess; nothing relies on it.
 """
 
 from collections.abc import Callable, Collection, Container
@@ -30,7 +30,7 @@ from overlay_net.model.pool import Pool
 
 
 class ObjectStore(Protocol):
-    """The few verbs of the Kubernetes API that an allocation needs; their errors are those of model.errors."""
+    """The verbs of the Kubernetes API that allocation needs; errors are those of model.errors."""
 
     async def get(self, resource: Resource, name: str) -> JsonObject: ...
     async def list(self, resource: Resource, *, label_selector: str | None = None) -> Listing: ...
@@ -42,15 +42,15 @@ class ObjectStore(Protocol):
 
 
 def object_name(address: IpAddress) -> str:
-    """``192.168.100.4``; an IPv6 address as its eight groups joined by ``-``, as names may hold no colon."""
+    """``192.168.100.4``; an IPv6 address as its eight groups joined by ``-``, since names must not have colons."""
     return str(address) if isinstance(address, IPv4Address) else address.exploded.replace(":", "-")
 
 
 class ClusterIpam:
     """Reservations as OverlayAddress objects of this cluster.
 
-    ``known`` has the addresses that are believed to be in use: the live view of a watch, never trusted to be complete.
-    ``pool_of`` gives the pool of a name, for the prefix length of its addresses.
+    ``known`` has the addresses in use as far as the watches show, so it may be incomplete. ``find_pool`` returns the
+    pool of a name, for the prefix length of its addresses.
     """
 
     name = "cluster"
@@ -60,30 +60,30 @@ class ClusterIpam:
         api: ObjectStore,
         cluster: str,
         known: Collection[IpAddress],
-        pool_of: Callable[[str], Pool | None],
+        find_pool: Callable[[str], Pool | None],
     ) -> None:
         self._api = api
         self._cluster = cluster
         self._known = known
-        self._pool_of = pool_of
-        # Addresses that a reconciler of this process is creating right now: its neighbours need not collide with it.
+        self._find_pool = find_pool
+        # Addresses that another worker of this process is creating at the moment, to avoid collisions.
         self._in_flight: set[IpAddress] = set()
 
     def serves(self, pool: Pool) -> bool:
         return pool.subnet_id is None
 
     def keeps(self, reservation: Reservation) -> bool:
-        # A uid, where other backends put their name in front.
+        # A uid; other backends prefix their records with their name.
         return ":" not in reservation.record
 
     async def find(self, owner: Owner, known: IpAddress | None = None) -> tuple[Reservation, ...]:
-        """Every reservation of the node, whichever incarnation of it made it. A consistent read."""
+        """Every reservation of a node of this name, also of an earlier one. A consistent read."""
         listing = await self._api.list(OVERLAY_ADDRESSES, label_selector=f"{NODE_LABEL}={label_value(owner.node)}")
         found = (self._reservation(item) for item in listing.items)
         return tuple(item for item in found if item.owner.node == owner.node)
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
-        """Every record, also those of pools that are gone."""
+        """Every record, also those of deleted pools."""
         listing = await self._api.list(OVERLAY_ADDRESSES)
         names = frozenset(pool.name for pool in pools if self.serves(pool))
         return Inventory(tuple(self._reservation(item) for item in listing.items), names)
@@ -91,9 +91,9 @@ class ClusterIpam:
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
-        """Take ``wanted``, or the lowest free address of ``pool``.
+        """Reserve ``requested``, or the lowest free address of ``pool``.
 
-        Raises AddressTaken (``wanted`` is somebody else's) and Exhausted.
+        Raises AddressTaken (``requested`` has another owner) and Exhausted.
         """
         if requested is not None:
             return await self._create(owner, pool, requested) or await self._adopt(owner, pool, requested)
@@ -106,9 +106,9 @@ class ClusterIpam:
         raise Exhausted(f"no free address in {pool.name}")
 
     async def release(self, reservation: Reservation) -> None:
-        """Delete exactly this record as it was read; that it is gone already, or replaced by another, is no error.
+        """Delete exactly this record; one that is gone, or replaced by another one, is no error.
 
-        Raises Conflict where it was written since: whoever wrote may need it.
+        Raises Conflict if it was written since it was read: its owner may need it again.
         """
         name = object_name(reservation.address.ip)
         try:
@@ -118,11 +118,11 @@ class ClusterIpam:
         except NotFound:
             return
         except Conflict:
-            if await self._is_there(name, reservation.record):
+            if await self._exists(name, reservation.record):
                 raise
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Make the record QUARANTINE's. Raises Conflict where it was written since it was read."""
+        """Make QUARANTINE the owner of the record. Raises Conflict if it was written since it was read."""
         name = object_name(reservation.address.ip)
         change = {
             "metadata": {"resourceVersion": reservation.version, "labels": {NODE_LABEL: QUARANTINE}},
@@ -133,7 +133,7 @@ class ClusterIpam:
         except NotFound:
             return
 
-    async def _is_there(self, name: str, uid: str) -> bool:
+    async def _exists(self, name: str, uid: str) -> bool:
         try:
             return AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name)).uid == uid
         except NotFound:
@@ -147,7 +147,7 @@ class ClusterIpam:
         return PoolFacts(pool.cidr, pool.gateway, PoolUsage(used=used, free=total - used, total=total))
 
     async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:
-        """The reservation, or None where the address is in use."""
+        """The reservation, or None if the address is in use."""
         body = OVERLAY_ADDRESSES.manifest(
             object_name(address),
             labels={NODE_LABEL: label_value(owner.node)},
@@ -162,15 +162,16 @@ class ClusterIpam:
             self._in_flight.discard(address)
 
     async def _adopt(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation:
-        """Take over the record of the same node, be it of an earlier incarnation; anybody else's is left alone.
+        """Take over a record of the same node, or of an earlier node of its name.
 
-        It is written in any case: a release that was decided before no longer fits it.
+        It is written in any case: the new resourceVersion makes a release fail that a controller decided earlier and
+        was paused before. Raises AddressTaken for the record of any other owner.
         """
         name = object_name(address)
         try:
             found = AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name))
         except NotFound:
-            raise AddressTaken(f"{address} was released a moment ago") from None
+            raise AddressTaken(f"{address} has just been released") from None
         if found.node != owner.node or found.deleting:
             raise AddressTaken(f"{address} belongs to node {found.node}")
         change = {
@@ -185,9 +186,9 @@ class ClusterIpam:
 
     def _reservation(self, raw: JsonObject) -> Reservation:
         record = AddressRecord.parse(raw)
-        # The schema demands the address, and that it agrees with the name.
+        # The schema requires the address, and that it matches the name.
         address = ip_address(parse_text(find_object(raw, "spec").get("address")))
-        pool = self._pool_of(record.pool)
+        pool = self._find_pool(record.pool)
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         owner = Owner(self._cluster, record.node, record.node_uid)
         return Reservation(

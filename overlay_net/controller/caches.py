@@ -1,4 +1,4 @@
-"""The controller's view of the cluster: one store for each kind that it reads."""
+"""The controller's view of the cluster: one store for each kind that it watches."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -23,9 +23,9 @@ from overlay_net.runtime.store import Store
 
 
 class KnownAddresses:
-    """Every address that a record has or that a node's object shows, as a collection that follows both stores.
+    """Every address with a record or on a node's object, as a collection that is updated from both stores.
 
-    What an object shows counts without a record too: its node uses it, whatever became of the record.
+    An address on an object counts without a record, too: the node uses it, whatever happened to the record.
     """
 
     def __init__(self, records: Store[AddressRecord], overlays: Store[NodeOverlay]) -> None:
@@ -113,13 +113,13 @@ class Caches:
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a StaticRoute's revision, of those that are rolled out in stages.
 
-        Decided in one place, as two nodes that are looked at side by side must not both be the next one. It is no
-        memory: what is lost with this process is decided anew from the objects.
+        Decided in one place, since two nodes that are reconciled concurrently must not both be the next one. It need
+        not survive this process: the next one decides again from the objects.
         """
 
     def reflectors(self, api: KubeApi) -> tuple[Reflector, ...]:
         return (
-            # With their status: routes must not touch the nodes' own addresses.
+            # With their status: routes must not cover the nodes' own addresses.
             Reflector(KubeSource(api, NODES), self.nodes),
             Reflector(KubeSource(api, NODE_OVERLAY_IPS), self.overlays),
             Reflector(KubeSource(api, STATIC_ROUTES), self.routes),
@@ -158,14 +158,14 @@ class Caches:
 
     @property
     def protection(self) -> Protection:
-        """What no route may touch; made anew when nodes, or what is protected besides them, have changed."""
+        """What no route may cover; computed again after a change of the nodes or of the other protected subnets."""
         if self._protection is None:
             protected = (*self._elsewhere, *protected_by(self.nodes.values()))
             self._protection = Protection(protected, allow_default=self._allow_default)
         return self._protection
 
     def protect(self, subnets: Iterable[ProtectedSubnet], *, allow_default: bool) -> None:
-        """Protect these besides the nodes' own."""
+        """Protect these in addition to the nodes' own addresses."""
         self._elsewhere = tuple(subnets)
         self._allow_default = allow_default
         self._protection = None
@@ -175,5 +175,5 @@ class Caches:
             self._protection = None
 
     def find_pool_by_subnet(self, subnet_id: int) -> Pool | None:
-        """The first pool, in their order, of a phpIPAM subnet."""
+        """The first pool, by priority, of a phpIPAM subnet."""
         return next((pool for pool in self.pools_in_order() if pool.subnet_id == subnet_id), None)

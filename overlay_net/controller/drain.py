@@ -1,7 +1,7 @@
-"""The last thing a controller does: every node gives back what it has, before the product itself is removed.
+"""Drains the cluster before an uninstall: every node releases its address and removes its routes.
 
-The same plans and steps as ever, under the rule that every node leaves. So agents let go before an address is free, and
-what is cut off on the way is finished by the next run.
+The plans and steps are those of the running controller, under a policy that removes every node's object. So agents
+remove an address before it is released, and the next run finishes a drain that was interrupted.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from datetime import timedelta
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
 from overlay_net.controller.ipam_router import IpamRouter
-from overlay_net.controller.run import Leader, leading, serve_nodes
+from overlay_net.controller.leader import Leader, become_leader
+from overlay_net.controller.node_workers import make_node_workers
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.domain.status.drain_progress import describe_remaining
 from overlay_net.model.errors import NotFound, OverlayNetError
@@ -25,49 +26,49 @@ from overlay_net.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
 
-EVERY = 0.5
-TELL_EVERY = 10.0
+POLL_INTERVAL = 0.5
+REPORT_INTERVAL = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The controllers that must not make anew what is given back."""
+    """The Deployment of the controllers, which must not reserve again what a drain releases."""
 
     namespace: str
     name: str
 
 
 async def drain(
-    settings: ControllerSettings, deployment: Deployment | None, timeout: float, tell: Callable[[str], None]
+    settings: ControllerSettings, deployment: Deployment | None, timeout: float, report: Callable[[str], None]
 ) -> str:
-    """Give everything back within ``timeout`` seconds; an empty text, or what was waited for at the end.
+    """Drain within ``timeout`` seconds; an empty string, or what the drain was still waiting for.
 
-    ``deployment`` is scaled to nothing first, and back where this does not come to its end. Raises ConfigurationError.
+    ``deployment`` is scaled to zero first, and scaled back if the drain does not complete. Raises ConfigurationError.
     """
-    waiting = Waiting(tell)
+    progress = Progress(report)
     try:
-        async with asyncio.timeout(timeout), scaled_down(settings, deployment), leading(settings) as leader:
-            await _give_back(leader, waiting)
+        async with asyncio.timeout(timeout), scaled_down(settings, deployment), become_leader(settings) as leader:
+            await _drain_nodes(leader, progress)
     except TimeoutError:
-        return f"timed out after {timeout:g} s: still waiting for {waiting.state}"
+        return f"timed out after {timeout:g} s: still waiting for {progress.waiting_for}"
     return ""
 
 
-class Waiting:
-    """What is waited for; told when it changes, though not more often than every ten seconds."""
+class Progress:
+    """What the drain is waiting for; a change is reported, at most every ten seconds."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._told = ""
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._reported = ""
         self._next = 0.0
-        self.state = "the API server, and for the controller that led to give up its lease"
+        self.waiting_for = "the API server, and for the leader to release its lease"
 
-    def see(self, state: str) -> None:
-        self.state = state
+    def update(self, waiting_for: str) -> None:
+        self.waiting_for = waiting_for
         now = asyncio.get_running_loop().time()
-        if state != self._told and now >= self._next:
-            self._tell(f"waiting for {state}")
-            self._told, self._next = state, now + TELL_EVERY
+        if waiting_for != self._reported and now >= self._next:
+            self._report(f"waiting for {waiting_for}")
+            self._reported, self._next = waiting_for, now + REPORT_INTERVAL
 
 
 @asynccontextmanager
@@ -82,13 +83,13 @@ async def scaled_down(settings: ControllerSettings, deployment: Deployment | Non
             yield
         except BaseException:
             if before:
-                # The nodes stay, and somebody must serve them.
+                # The nodes stay, so they need a controller again.
                 await _scale(api, deployment, before)
             raise
 
 
 async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
-    """How many it was to have before; 0 where there is none."""
+    """The number of replicas before; 0 if there is no such Deployment."""
     try:
         found = await api.get(DEPLOYMENTS, deployment.name, namespace=deployment.namespace)
         body = {"spec": {"replicas": replicas}}
@@ -99,30 +100,30 @@ async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
     return parse_int(find_object(found, "spec").get("replicas"))
 
 
-async def _give_back(leader: Leader, waiting: Waiting) -> None:
-    serving = await serve_nodes(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, draining=True))
+async def _drain_nodes(leader: Leader, progress: Progress) -> None:
+    nodes = await make_node_workers(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, draining=True))
     overlays = leader.caches.overlays
     async with asyncio.TaskGroup() as group:
-        tasks = serving.start(group)
-        while state := describe_remaining(list(overlays.values())) or await _release_rest(leader, serving.ipam):
-            waiting.see(state)
-            await asyncio.sleep(EVERY)
+        tasks = nodes.start(group)
+        while remaining := describe_remaining(list(overlays.values())) or await _release_orphans(leader, nodes.ipam):
+            progress.update(remaining)
+            await asyncio.sleep(POLL_INTERVAL)
         for task in tasks:
             task.cancel()
     await SubnetMapReconciler(leader.api, leader.caches, {}).reconcile("")
 
 
-async def _release_rest(leader: Leader, ipam: IpamRouter) -> str:
-    """Release the records that no object has, quarantined ones too; an empty text, or what is in the way.
+async def _release_orphans(leader: Leader, ipam: IpamRouter) -> str:
+    """Release the records without an object, quarantined ones as well; an empty string, or what prevents it.
 
-    Records are read before objects, as in an audit: one that a node has meanwhile is not taken for a forgotten one.
+    Records are read before objects, as in an audit: so a record of a node that has just joined is not taken for one.
     """
     try:
         inventory = await ipam.inventory(leader.caches.pools_in_order())
-        held = {NodeOverlay.parse(item).name for item in (await leader.api.list(NODE_OVERLAY_IPS)).items}
+        nodes = {NodeOverlay.parse(item).name for item in (await leader.api.list(NODE_OVERLAY_IPS)).items}
         for reservation in inventory.reservations:
-            if reservation.owner.node not in held:
+            if reservation.owner.node not in nodes:
                 await ipam.release(reservation)
     except OverlayNetError as error:
         return f"the IPAM: {error}"
-    return "; ".join(str(problem) for problem in inventory.problems)
+    return "; ".join(inventory.problems)

@@ -1,4 +1,4 @@
-"""All IPAMs of a cluster as one: each pool and each reservation goes to the backend that keeps it."""
+"""All IPAMs of a cluster as one: requests are routed to the backend of their pool or reservation."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -11,8 +11,7 @@ from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
 
-NO_PHPIPAM = "this controller has no phpIPAM connection: set phpipam.url, or use spec.cidr and spec.gateway"
-
+NO_PHPIPAM = "phpIPAM is not configured: set phpipam.url, or give the pool spec.cidr and spec.gateway"
 
 T = TypeVar("T")
 
@@ -34,37 +33,37 @@ class IpamRouter:
     def __init__(self, backends: Sequence[IpamBackend], observer: Observer | None = None) -> None:
         self._backends = tuple(backends)
         self._observer = observer
-        self._silent: set[str] = set()
+        self._unavailable: set[str] = set()
 
     def answers(self, backend: str) -> bool:
-        """Whether the backend of that name gave an answer when it was last asked."""
-        return backend not in self._silent
+        """Whether the backend of that name answered the last request."""
+        return backend not in self._unavailable
 
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
-        """Asks every backend: a node may have come from a pool of another kind."""
-        found = await asyncio.gather(*(self._ask(each, "find", each.find(owner, known)) for each in self._backends))
+        """Asks every backend: the node may have an address from a pool of another kind."""
+        found = await asyncio.gather(*(self._observe(each, "find", each.find(owner, known)) for each in self._backends))
         return tuple(reservation for each in found for reservation in each)
 
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
-        backend = self._serving(pool)
+        backend = self._backend_of(pool)
         if backend is None:
             raise Refused(f"pool {pool.name}: {NO_PHPIPAM}")
-        return await self._ask(backend, "reserve", backend.reserve(owner, pool, requested, adopt=adopt))
+        return await self._observe(backend, "reserve", backend.reserve(owner, pool, requested, adopt=adopt))
 
     async def release(self, reservation: Reservation) -> None:
         for backend in self._backends:
             if backend.keeps(reservation):
-                await self._ask(backend, "release", backend.release(reservation))
+                await self._observe(backend, "release", backend.release(reservation))
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
         for backend in self._backends:
             if backend.keeps(reservation):
-                await self._ask(backend, "quarantine", backend.quarantine(reservation, until))
+                await self._observe(backend, "quarantine", backend.quarantine(reservation, until))
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
-        each = [await self._ask(backend, "inventory", backend.inventory(pools)) for backend in self._backends]
+        each = [await self._observe(backend, "inventory", backend.inventory(pools)) for backend in self._backends]
         return Inventory(
             tuple(reservation for one in each for reservation in one.reservations),
             frozenset(name for one in each for name in one.pools),
@@ -72,16 +71,16 @@ class IpamRouter:
         )
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
-        backend = self._serving(pool)
+        backend = self._backend_of(pool)
         if backend is None:
             raise PoolUnusable("NoPhpIpam", NO_PHPIPAM)
-        return await self._ask(backend, "inspect_pool", backend.inspect_pool(pool))
+        return await self._observe(backend, "inspect_pool", backend.inspect_pool(pool))
 
-    def _serving(self, pool: Pool) -> IpamBackend | None:
+    def _backend_of(self, pool: Pool) -> IpamBackend | None:
         return next((backend for backend in self._backends if backend.serves(pool)), None)
 
-    async def _ask(self, backend: IpamBackend, operation: str, call: Awaitable[T]) -> T:
-        """The answer of ``call``, counted by how it ended."""
+    async def _observe(self, backend: IpamBackend, operation: str, call: Awaitable[T]) -> T:
+        """The answer of ``call``, reported to the observer with its outcome and duration."""
         loop = asyncio.get_running_loop()
         began, outcome = loop.time(), "error"
         try:
@@ -91,7 +90,7 @@ class IpamRouter:
             outcome = next((name for kind, name in _OUTCOMES.items() if isinstance(error, kind)), "error")
             raise
         finally:
-            (self._silent.add if outcome == "unavailable" else self._silent.discard)(backend.name)
+            (self._unavailable.add if outcome == "unavailable" else self._unavailable.discard)(backend.name)
             if self._observer is not None:
                 self._observer.observe_ipam_request(backend.name, operation, outcome, loop.time() - began)
         return answer

@@ -1,4 +1,4 @@
-"""Of several controllers one leads; what happens when it begins to, when it ends, and when it loses the lease."""
+"""Leader election of the controller: becoming leader, stepping down, and losing the lease."""
 
 import asyncio
 import logging
@@ -21,14 +21,14 @@ EXIT_LOST = 1
 
 
 def make_elector(settings: LeaderElectionSettings, api: LeaseApi, observer: Observer) -> Elector | None:
-    """None where there is no election. Raises ConfigurationError."""
+    """None if leader election is disabled. Raises ConfigurationError."""
     if not settings.enabled:
         observer.set_leader(settings.lease_name, True)
         return None
     if not settings.namespace:
         raise ConfigurationError(
             "leader_election.namespace: missing; set it, or POD_NAMESPACE, or leader_election.enabled: false for a "
-            "controller that is always alone"
+            "single replica"
         )
     times = LeaseTimes(
         settings.lease_duration.total_seconds(),
@@ -41,7 +41,7 @@ def make_elector(settings: LeaderElectionSettings, api: LeaseApi, observer: Obse
 
 @asynccontextmanager
 async def leadership(elector: Elector | None) -> AsyncIterator[None]:
-    """Open as long as this process leads; entered once it does. Everything that writes must have ended at its end."""
+    """Entered once this process is the leader; all writers must have ended before it is left."""
     if elector is None:
         yield
         return
@@ -59,6 +59,6 @@ async def _keep(elector: Elector) -> NoReturn:
     try:
         await elector.hold()
     except LeadershipLost as error:
-        log.error("%s; this process ends, so that another one may lead", error)
-        # At once: whatever else runs here, threads too, must not hold up the end. No clean-up is owed.
+        log.error("lost the lease; exiting", extra={"error": str(error)})
+        # At once: no other task or thread may delay it, and nothing needs to be cleaned up.
         os._exit(EXIT_LOST)

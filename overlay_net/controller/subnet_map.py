@@ -1,4 +1,4 @@
-"""Keeps the OverlayPools of phpIPAM.subnetMap in line with the map (the rules are in domain.subnet_map)."""
+"""Keeps OverlayPools in line with phpIPAM.subnetMap; what changes is decided in domain.allocation.subnet_map."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class SubnetMapReconciler:
         self._map = subnet_map
 
     async def reconcile(self, _: str) -> Requeue | None:
-        """All pools of the map at once."""
+        """All pools of the map, whatever the key."""
         if not self._caches.synced:
             return Requeue(1)
         plan = plan_pools(self._map, self._caches.pools.values())
@@ -42,11 +42,11 @@ class SubnetMapReconciler:
             },
         )
         await self._api.apply(OVERLAY_POOLS, desired.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
-        log.info("pool of the subnet map applied", extra={"pool": desired.name})
+        log.info("subnet map pool applied", extra={"pool": desired.name})
 
     async def _delete(self, pool: Pool) -> None:
         try:
             await self._api.delete(OVERLAY_POOLS, pool.name, uid=pool.uid)
         except (NotFound, Conflict):
             return
-        log.info("pool deleted: the subnet map has it no more", extra={"pool": pool.name})
+        log.info("subnet map pool deleted", extra={"pool": pool.name})

@@ -1,4 +1,4 @@
-"""What a Kubernetes API server sends: JSON objects, listings and watch events, before a kind is parsed."""
+"""What a Kubernetes API server sends: JSON objects, lists and watch events, before a kind is parsed."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -8,7 +8,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One complete collection and the resourceVersion from which a watch continues it."""
+    """One complete collection, and the resourceVersion to watch from."""
 
     items: tuple[JsonObject, ...]
     resource_version: str
@@ -16,7 +16,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One line of a watch. An ERROR line is no event: the adapter raises it as the error that it is."""
+    """One line of a watch. An ERROR line is not an event: the adapter raises the error that it contains."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: JsonObject

@@ -1,35 +1,35 @@
-"""The closed set of errors that adapters translate foreign failures into.
+"""The closed set of errors that adapters translate the failures of other systems into.
 
-Callers decide by type, never by a foreign status code. The message is safe to show to a person.
+Callers decide by type, never by a status code. Messages have no secrets: they may be logged and shown.
 """
 
 
 class OverlayNetError(Exception):
-    """Base of every error that the product raises on purpose."""
+    """Base of all errors that the product raises deliberately."""
 
 
 class ConfigurationError(OverlayNetError):
-    """A setting is impossible; the message is one line that names the setting, its value and what is allowed."""
+    """A setting is invalid; the message is one line that names the setting, its value and what is allowed."""
 
 
 class NotLeader(OverlayNetError):
-    """Another process may lead: this one must not begin a write."""
+    """Another process may be the leader: this one must not begin a write."""
 
 
 class ApiError(OverlayNetError):
-    """A server, the Kubernetes API or an IPAM, refused or failed a request."""
+    """The Kubernetes API server or an IPAM refused or failed a request."""
 
 
 class NotFound(ApiError):
-    """The object or its kind does not exist: a confirmed absence only on a direct read of one object (HTTP 404)."""
+    """The object or its kind does not exist (HTTP 404): a confirmed absence only for a direct read of one object."""
 
 
 class AlreadyExists(ApiError):
-    """A create met an object of the same name (HTTP 409, reason AlreadyExists)."""
+    """An object of that name exists already (HTTP 409, reason AlreadyExists)."""
 
 
 class Conflict(ApiError):
-    """A precondition (uid, resourceVersion) or a field ownership did not hold (HTTP 409)."""
+    """A precondition (uid, resourceVersion) failed, or another manager owns a field (HTTP 409)."""
 
 
 class Expired(ApiError):
@@ -37,13 +37,13 @@ class Expired(ApiError):
 
 
 class Refused(ApiError):
-    """The request can never succeed as it is: invalid, forbidden, unsupported (HTTP 400, 403, 405, 415, 422 ...)."""
+    """The request cannot succeed as it is: invalid, forbidden, unsupported (HTTP 400, 403, 405, 415, 422 ...)."""
 
 
 class Unavailable(ApiError):
-    """The server cannot answer now: connection, time-out, 401, 429, 5xx, a broken stream. Says nothing about state.
+    """The server cannot answer now: connection, time-out, 401, 429, 5xx, a broken stream. Implies nothing about state.
 
-    ``retry_after`` is what the server asked for, in seconds, or None.
+    ``retry_after`` is the delay that the server asked for, in seconds, or None.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -52,22 +52,22 @@ class Unavailable(ApiError):
 
 
 class CredentialsRefused(Unavailable):
-    """The server does not accept who we are: nothing is asked any more until the credentials change, or for a while."""
+    """The server rejects our credentials: no further requests until they change or a back-off is over."""
 
 
 class IpamError(OverlayNetError):
-    """Base of what an IPAM backend can answer instead of a reservation."""
+    """Base of the answers of an IPAM backend in place of a reservation."""
 
 
 class Exhausted(IpamError):
-    """The pool has no free address now; temporary, and no fault of the node."""
+    """The pool has no free address now."""
 
 
 class AddressTaken(IpamError):
-    """The wanted address belongs to somebody else, or may not be handed out (network, gateway, excluded).
+    """The requested address belongs to another owner, or may not be handed out (network, gateway, excluded).
 
-    ``holder`` names who has it in the IPAM where its record carries no mark of any cluster: a person's own entry, or
-    one that a person edited. It is empty where another node has it.
+    ``holder`` is the name on its record in the IPAM if the record has no owner tag of any cluster: it was entered or
+    edited by a person. It is empty if another node has the address.
     """
 
     def __init__(self, message: str, *, holder: str = "") -> None:
@@ -76,7 +76,7 @@ class AddressTaken(IpamError):
 
 
 class PoolUnusable(IpamError):
-    """No address can come from the pool until somebody changes something; ``reason`` is CamelCase, for a condition."""
+    """The pool cannot provide addresses until it is reconfigured; ``reason`` is that of a condition (CamelCase)."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What an IPAM knows: who owns an address, the reservation itself, and how full a pool is."""
+"""What an IPAM records: reservations and their owners, and how full a pool is."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from overlay_net.model.parse import find_address, find_object, parse_text
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The mark that a reservation carries. ``uid`` tells one incarnation of a node from the next of the same name."""
+    """The owner tag of a reservation. ``uid`` distinguishes a node from a later one of the same name."""
 
     cluster: str
     node: str
@@ -17,7 +17,7 @@ class Owner:
 
 
 QUARANTINE = "overlay-net.quarantine"
-"""Owner, instead of a node, of an address that somebody unknown uses on the link; its uid is the time until when."""
+"""Owner, in place of a node, of an address that another host on the link uses; its uid is the end of the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +26,25 @@ class Reservation:
     pool: str
     owner: Owner
     record: str
-    """The backend's own identity of the record (a uid, a row id): what is released, and nothing else."""
+    """The backend's identifier of the record (a uid, a row id): exactly this record is released."""
     version: str = ""
-    """The record's state as it was read, where the backend can refuse a write for a later one; empty: it cannot."""
+    """The version that was read, if the backend can make a write conditional on it; otherwise empty."""
     fresh: bool = False
-    """Written a moment ago by whoever has this: no decision of before the write can release the record any more."""
+    """Written by the caller a moment ago: a release that was decided before the write fails."""
     double_assigned: bool = False
-    """Somebody had the address first: the IPAM gave it out twice. It may not be used, and goes back."""
+    """The IPAM assigned the address twice, and another record is older: this one is not used, and is released."""
     edited: str = ""
-    """What of the record somebody changed, for people; it is reported, never fought over."""
+    """How a person edited the record, for a message: it is reported and never reverted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What an IPAM has of one cluster: its reservations, and the names of the pools that were read completely."""
+    """The reservations of one cluster in an IPAM, and the names of the pools that were read completely."""
 
     reservations: tuple[Reservation, ...]
     pools: frozenset[str]
     problems: tuple[str, ...] = ()
-    """Why each other pool could not be read."""
+    """Why the other pools could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class AddressRecord:
     resource_version: str
     deleting: bool
     address: IpAddress | None
-    """None for an object that somebody else made with a broken spec."""
+    """None if the spec is invalid: such an object was not created by the controller."""
     pool: str
     node: str
     node_uid: str
@@ -81,15 +81,15 @@ class PoolUsage:
     used: int
     free: int
     total: int
-    """Addresses that may be handed out at all: without network, broadcast, gateway and exclusions."""
+    """Addresses that may be handed out: without network, broadcast, gateway and exclusions."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """What an IPAM says of a pool: its subnet, the gateway in it, and how full it is."""
+    """What an IPAM reports about a pool: its subnet, the gateway in it, and how full it is."""
 
     cidr: IpNetwork
     gateway: IpAddress
     usage: PoolUsage
     marked_full: str = ""
-    """Why none is handed out although there may be room: somebody marked the pool as full."""
+    """A message if the pool is marked as full in the IPAM: none is handed out, even if addresses are free."""

@@ -1,4 +1,4 @@
-"""coordination.k8s.io/v1 Lease: what its record says of who leads."""
+"""coordination.k8s.io/v1 Lease: the record of who is the leader."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from overlay_net.model.parse import find_object, parse_int, parse_text
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """In seconds. Nobody takes a lease that was renewed ``duration`` ago or less, as far as they saw; its holder gives
-    up ``renew_deadline`` after it last renewed; ``retry_period`` is the pause between two looks."""
+    """In seconds. A lease may be taken over ``duration`` after the last renewal that was observed. Its holder stops
+    ``renew_deadline`` after its own last renewal. ``retry_period`` is the pause between two attempts."""
 
     duration: float
     renew_deadline: float
@@ -20,10 +20,10 @@ class LeaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """The spec of a Lease. Its times are text: other people's clocks are compared with nothing but themselves."""
+    """The spec of a Lease. Its times stay text: clocks of other machines are never compared with our own."""
 
     holder: str = ""
-    """Empty: nobody leads."""
+    """Empty: there is no leader."""
     seconds: int = 0
     acquired: str = ""
     renewed: str = ""
@@ -41,9 +41,9 @@ class LeaseRecord:
         )
 
     def held_by(self, identity: str, duration: float, now: datetime) -> "LeaseRecord":
-        """The record after ``identity`` took or renewed it; an empty one gives it up."""
+        """The record after ``identity`` took or renewed the lease; an empty identity releases it."""
         text = micro_time(now)
-        # Whole seconds, and never less than the holder lives by.
+        # Whole seconds, and never less than the holder itself counts with.
         seconds = math.ceil(duration)
         if identity in ("", self.holder):
             return LeaseRecord(identity, seconds, self.acquired or text, text, self.transitions)

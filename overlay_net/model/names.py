@@ -1,6 +1,6 @@
-"""Names that users, manifests and other processes rely on: groups, kinds, labels, finalizers, marks.
+"""Names that users, manifests and other processes rely on: groups, kinds, labels, finalizers, annotations.
 
-Those of the earlier operator (group, kinds, finalizer, labels) never change: existing objects carry them.
+Those of the earlier operator (group, kinds, finalizer, labels) never change: existing objects have them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,22 +20,26 @@ AGENT_FIELD_MANAGER: Final = "overlay-net-agent"
 NODE_LABEL: Final = "node"
 ZONE_LABEL: Final = "zone"
 REGION_LABEL: Final = "region"
-# In the order in which they are believed (https://kubernetes.io/docs/reference/labels-annotations-taints/).
+# In order of precedence (https://kubernetes.io/docs/reference/labels-annotations-taints/).
 ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 REGION_LABELS: Final = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
 
 SUBNET_MAP_LABEL: Final = f"{GROUP}/subnet-map"
-"""On OverlayPools that the controller makes from phpIPAM.subnetMap, and deletes when the map no longer has them."""
+"""On OverlayPools that the controller creates from phpIPAM.subnetMap, and deletes once the map no longer has them."""
 
 TAKEN_OVER_ANNOTATION: Final = f"{GROUP}/taken-over"
-"""On OverlayAddresses: when a node last took over a record that was there already."""
+"""On OverlayAddresses: when a node last took over an existing record.
+
+Written although nothing else of the record changes, since only a new resourceVersion makes the API server refuse a
+release of that record which a controller decided earlier and was paused before.
+"""
 
 LINK_ALIAS: Final = "overlay-net"
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of object as the API serves it: enough to build each URL and each body."""
+    """One kind of object as the API serves it: enough to build its URLs and bodies."""
 
     group: str
     version: str
@@ -100,7 +104,7 @@ OVERLAY_ADDRESSES: Final = Resource(GROUP, VERSION, "overlayaddresses", "Overlay
 
 
 def label_value(name: str) -> str:
-    """``name`` where it fits a label value (63 characters), else shortened, with a digest that keeps it unique."""
+    """``name`` if it fits into a label value (63 characters), else shortened, with a digest that keeps it unique."""
     if len(name) <= 63:
         return name
     return f"{name[:46].rstrip('-._')}-{sha256(name.encode()).hexdigest()[:16]}"

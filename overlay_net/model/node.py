@@ -1,4 +1,4 @@
-"""A worker node: what it is called, where it is, which addresses are its own."""
+"""A Node: its name, its zone, and its own addresses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Node:
     uid: str
     labels: Mapping[str, str]
     addresses: tuple[IpAddress, ...] = ()
-    """Its own addresses, as the kubelet or the cloud says."""
+    """Its own addresses, as the kubelet or the cloud provider reports them."""
     pod_subnets: tuple[IpNetwork, ...] = ()
     taints: tuple[str, ...] = ()
     """Their keys."""
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def protected(self) -> tuple[IpNetwork, ...]:
-        """What no route may touch: its addresses and its pods' subnets."""
+        """What no route may cover: its addresses and its pods' subnets."""
         return (*(ip_network(address) for address in self.addresses), *self.pod_subnets)
 
     @property

@@ -1,4 +1,4 @@
-"""Label selectors (metav1.LabelSelector): which nodes an object means."""
+"""Label selectors (metav1.LabelSelector): which nodes an object applies to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """All requirements must hold; none at all selects every node."""
+    """All requirements must hold; without any, every node is selected."""
 
     requirements: tuple[Requirement, ...] = ()
 

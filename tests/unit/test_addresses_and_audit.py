@@ -88,11 +88,11 @@ def test_only_what_was_seen_twice_and_long_enough_is_released() -> None:
     records = inventory(record("gone"), record("here", 3))
     first = audit(records, HERE, {}, NOW, GRACE)
     assert first.release == ()
-    early = audit(records, HERE, first.suspects, NOW + GRACE / 2, GRACE)
+    early = audit(records, HERE, first.orphaned_since, NOW + GRACE / 2, GRACE)
     assert early.release == ()
-    late = audit(records, HERE, early.suspects, NOW + GRACE, GRACE)
+    late = audit(records, HERE, early.orphaned_since, NOW + GRACE, GRACE)
     assert late.release == (records.reservations[0],)
-    assert late.doubtful == frozenset()
+    assert late.mismatched == frozenset()
 
 
 def test_a_second_sighting_is_needed_even_without_grace() -> None:
@@ -101,24 +101,24 @@ def test_a_second_sighting_is_needed_even_without_grace() -> None:
 
 def test_an_owner_that_comes_back_starts_the_clock_anew() -> None:
     records = inventory(record("n"))
-    suspects = audit(records, {}, {}, NOW, GRACE).suspects
-    suspects = audit(records, objects(n="10.0.0.2"), suspects, NOW + GRACE, GRACE).suspects
+    suspects = audit(records, {}, {}, NOW, GRACE).orphaned_since
+    suspects = audit(records, objects(n="10.0.0.2"), suspects, NOW + GRACE, GRACE).orphaned_since
     assert audit(records, {}, suspects, NOW + 2 * GRACE, GRACE).release == ()
 
 
 def test_what_could_not_be_read_is_neither_released_nor_forgotten_nor_missed() -> None:
-    suspects = audit(inventory(record("gone")), {}, {}, NOW, GRACE).suspects
+    suspects = audit(inventory(record("gone")), {}, {}, NOW, GRACE).orphaned_since
     blind = audit(inventory(problems=("no answer",)), HERE, suspects, NOW + GRACE, GRACE)
-    assert (blind.release, blind.doubtful) == ((), frozenset())
-    seen = audit(inventory(record("gone")), {}, blind.suspects, NOW + GRACE, GRACE)
+    assert (blind.release, blind.mismatched) == ((), frozenset())
+    seen = audit(inventory(record("gone")), {}, blind.orphaned_since, NOW + GRACE, GRACE)
     assert seen.release == (record("gone"),)
 
 
 def test_a_second_record_and_a_missing_one_make_a_node_doubtful() -> None:
-    assert audit(inventory(record("here", 3), record("here", 4, 2)), HERE, {}, NOW, GRACE).doubtful == {"here"}
-    assert audit(inventory(), HERE, {}, NOW, GRACE).doubtful == {"here"}
+    assert audit(inventory(record("here", 3), record("here", 4, 2)), HERE, {}, NOW, GRACE).mismatched == {"here"}
+    assert audit(inventory(), HERE, {}, NOW, GRACE).mismatched == {"here"}
     waiting = {"here": overlay("here", status={"ipAddr": "10.0.0.3/24", "pool": "p1", "releasing": ["10.0.0.4"]})}
-    assert not audit(inventory(record("here", 3), record("here", 4, 2)), waiting, {}, NOW, GRACE).doubtful
+    assert not audit(inventory(record("here", 3), record("here", 4, 2)), waiting, {}, NOW, GRACE).mismatched
 
 
 def test_an_edited_record_in_use_is_told() -> None:

@@ -1,15 +1,17 @@
-"""Where the records of an IPAM and the objects of the cluster do not agree.
+"""Where the records of an IPAM and the objects of the cluster disagree.
 
-A record without its NodeOverlayIp is released only after it was seen so twice, and for at least the grace time: a look
-at the IPAM and a look at the cluster are never of the same moment. The caller reads records first, objects second.
-Everything else that disagrees is not decided here: its node is looked at again, by the plan that always decides.
+A record without a NodeOverlayIp is released only after two audits found it so, at least the grace time apart: the IPAM
+and the cluster are never read at the same moment. The caller reads records first, objects second. Any other
+disagreement is not resolved here: the IPAM is asked about that node again, and its own plan decides.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from overlay_net.model.ipam import QUARANTINE, Inventory, Reservation
+from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import parse_time
 
@@ -17,71 +19,85 @@ from overlay_net.model.parse import parse_time
 @dataclass(frozen=True, slots=True)
 class AuditResult:
     release: tuple[Reservation, ...]
-    suspects: Mapping[str, datetime]
-    """When each record without an owner was first seen so; pass it to the next audit."""
-    doubtful: frozenset[str]
+    orphaned_since: Mapping[str, datetime]
+    """When each record without an object was first found; pass it to the next audit."""
+    mismatched: frozenset[str]
     """Nodes with a record that is not of their address, or with an address that has no record."""
     edited: tuple[Reservation, ...]
-    """Records in use that somebody changed."""
-
-
-def _unread(suspects: Mapping[str, datetime], inventory: Inventory) -> dict[str, datetime]:
-    """First sightings of records in pools that could not be read this time: their grace time goes on."""
-    read = {reservation.record for reservation in inventory.reservations}
-    return {record: since for record, since in suspects.items() if record not in read} if inventory.problems else {}
+    """Records in use that were edited by a person."""
 
 
 def audit(
     inventory: Inventory,
     overlays: Mapping[str, NodeOverlay],
-    suspects: Mapping[str, datetime],
+    orphaned_since: Mapping[str, datetime],
     now: datetime,
     grace: timedelta,
 ) -> AuditResult:
     """``overlays`` are all NodeOverlayIps by name, read after ``inventory``."""
-    release: list[Reservation] = []
-    seen = _unread(suspects, inventory)
-    doubtful = _twice(inventory)
-    recorded: set[str] = set()
-    edited: list[Reservation] = []
+    quarantined: list[Reservation] = []
+    orphaned: list[Reservation] = []
+    owned: list[Reservation] = []
     for reservation in inventory.reservations:
         if reservation.owner.node == QUARANTINE:
-            until = parse_time(reservation.owner.uid)
-            if until is not None and now >= until:
-                release.append(reservation)
-            continue
-        overlay = overlays.get(reservation.owner.node)
-        if overlay is None:
-            since = suspects.get(reservation.record)
-            seen[reservation.record] = since or now
-            if since is not None and now - since >= grace:
-                release.append(reservation)
-            continue
-        if _uses(overlay, reservation):
-            recorded.add(overlay.name)
-            if reservation.edited:
-                edited.append(reservation)
-        elif str(reservation.address.ip) not in overlay.assignment.releasing:
-            doubtful.add(overlay.name)
-    doubtful &= overlays.keys()
-    doubtful |= {
+            quarantined.append(reservation)
+        elif reservation.owner.node in overlays:
+            owned.append(reservation)
+        else:
+            orphaned.append(reservation)
+    expired = [each for each in quarantined if _is_expired(each, now)]
+    abandoned = [
+        each for each in orphaned if (since := orphaned_since.get(each.record)) is not None and now - since >= grace
+    ]
+    found = {each.record: orphaned_since.get(each.record, now) for each in orphaned}
+    return AuditResult(
+        release=(*expired, *abandoned),
+        orphaned_since=_unread(orphaned_since, inventory) | found,
+        mismatched=frozenset(_find_mismatched(inventory, owned, overlays)),
+        edited=tuple(each for each in owned if each.edited and _is_used(each, overlays)),
+    )
+
+
+def _is_expired(quarantined: Reservation, now: datetime) -> bool:
+    until = parse_time(quarantined.owner.uid)
+    return until is not None and now >= until
+
+
+def _unread(orphaned_since: Mapping[str, datetime], inventory: Inventory) -> dict[str, datetime]:
+    """Orphans in pools that could not be read this time: their grace time continues."""
+    read = {reservation.record for reservation in inventory.reservations}
+    return {record: at for record, at in orphaned_since.items() if record not in read} if inventory.problems else {}
+
+
+def _find_mismatched(
+    inventory: Inventory, owned: Iterable[Reservation], overlays: Mapping[str, NodeOverlay]
+) -> set[str]:
+    recorded: set[str] = set()
+    unexpected = _find_double_assigned(inventory) & overlays.keys()
+    for reservation in owned:
+        node = reservation.owner.node
+        if _is_used(reservation, overlays):
+            recorded.add(node)
+        elif str(reservation.address.ip) not in overlays[node].assignment.releasing:
+            unexpected.add(node)
+    missing = {
         name
         for name, overlay in overlays.items()
         if overlay.assignment.address is not None
         and overlay.assignment.pool in inventory.pools
         and name not in recorded
     }
-    return AuditResult(tuple(release), seen, frozenset(doubtful), tuple(edited))
+    return unexpected | missing
 
 
-def _twice(inventory: Inventory) -> set[str]:
-    """Nodes that have an address which another node has as well: old versions of phpIPAM give one out twice."""
-    nodes: dict[tuple[str, str], set[str]] = {}
+def _find_double_assigned(inventory: Inventory) -> set[str]:
+    """Nodes with an address that another node has as well: old versions of phpIPAM assign one twice."""
+    nodes: defaultdict[tuple[str, IpAddress], set[str]] = defaultdict(set)
     for reservation in inventory.reservations:
-        nodes.setdefault((reservation.pool, str(reservation.address.ip)), set()).add(reservation.owner.node)
+        nodes[reservation.pool, reservation.address.ip].add(reservation.owner.node)
     return {node for owners in nodes.values() if len(owners) > 1 for node in owners}
 
 
-def _uses(overlay: NodeOverlay, reservation: Reservation) -> bool:
-    address = overlay.assignment.address
+def _is_used(reservation: Reservation, overlays: Mapping[str, NodeOverlay]) -> bool:
+    address = overlays[reservation.owner.node].assignment.address
     return address is not None and address.ip == reservation.address.ip

@@ -1,4 +1,4 @@
-"""Which addresses of a pool may be handed out: never the network, the broadcast, the gateway or an excluded one."""
+"""Which addresses of a pool may be handed out: all but network, broadcast, gateway and excluded ones."""
 
 from collections.abc import Container, Iterator
 from ipaddress import IPv4Network
@@ -10,7 +10,7 @@ from overlay_net.model.pool import Pool
 def blocked_ranges(pool: Pool) -> list[tuple[int, int]]:
     """Inclusive, ascending, disjoint ranges inside the pool's subnet that are never handed out.
 
-    Raises ValueError for a pool whose spec is broken.
+    Raises ValueError for a pool with an invalid spec.
     """
     if pool.cidr is None or pool.gateway is None:
         raise ValueError(f"OverlayPool {pool.name}: {pool.problem}")
@@ -34,7 +34,7 @@ def blocked_ranges(pool: Pool) -> list[tuple[int, int]]:
 
 
 def capacity(pool: Pool) -> int:
-    """How many addresses may be handed out in all."""
+    """How many addresses may be handed out in total."""
     blocked = sum(high - low + 1 for low, high in blocked_ranges(pool))
     return (pool.cidr.num_addresses if pool.cidr else 0) - blocked
 
@@ -47,7 +47,7 @@ def may_hand_out(pool: Pool, address: IpAddress) -> bool:
 
 
 def free_addresses(pool: Pool, taken: Container[IpAddress]) -> Iterator[IpAddress]:
-    """The addresses that may be handed out and are not ``taken``, lowest first, computed one by one."""
+    """The addresses that may be handed out and are not ``taken``, lowest first, computed lazily."""
     if pool.cidr is None:
         return
     family = type(pool.cidr.network_address)

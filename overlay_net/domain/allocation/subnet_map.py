@@ -14,14 +14,14 @@ class MappedPool:
     zone: str
     subnet_id: int
     priority: int
-    """Place in the zone's list, counted from the default priority."""
+    """The default priority plus the position in the zone's list."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapPlan:
     apply: tuple[MappedPool, ...]
     delete: tuple[Pool, ...]
-    """Made from an earlier map, and in the present one no more. Nodes keep the addresses that they have from it."""
+    """Created from an earlier map, and no longer in the present one. Nodes keep their addresses from them."""
 
 
 def mapped_pools(subnet_map: Mapping[str, Sequence[int]]) -> tuple[MappedPool, ...]:
@@ -33,7 +33,7 @@ def mapped_pools(subnet_map: Mapping[str, Sequence[int]]) -> tuple[MappedPool, .
 
 
 def plan_pools(subnet_map: Mapping[str, Sequence[int]], pools: Iterable[Pool]) -> MapPlan:
-    """What brings the pools in line with the map; pools that people made are passed over."""
+    """What brings the pools in line with the map; pools that users created are ignored."""
     desired = {pool.name: pool for pool in mapped_pools(subnet_map)}
     present = {pool.name: pool for pool in pools}
     return MapPlan(
@@ -55,8 +55,8 @@ def _fits(desired: MappedPool, pool: Pool | None) -> bool:
 
 
 def _name(zone: str, subnet: int) -> str:
-    """``phpipam-dal10-7``; a zone that no object's name can hold is spelt with a digest behind it."""
-    spelt = re.sub(r"[^a-z0-9-]", "-", zone.lower()).strip("-")
-    if spelt != zone:
-        spelt = f"{spelt[:40]}-{sha256(zone.encode()).hexdigest()[:8]}".lstrip("-")
-    return f"phpipam-{spelt}-{subnet}"
+    """``phpipam-dal10-7``; a zone that is no valid object name is sanitised and gets a digest."""
+    slug = re.sub(r"[^a-z0-9-]", "-", zone.lower()).strip("-")
+    if slug != zone:
+        slug = f"{slug[:40]}-{sha256(zone.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"phpipam-{slug}-{subnet}"

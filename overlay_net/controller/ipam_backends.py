@@ -1,0 +1,88 @@
+"""The IPAM backends that the settings ask for, and the connection to phpIPAM."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from overlay_net.adapters.cluster_ipam import ClusterIpam
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.adapters.phpipam import (
+    ApiSession,
+    CircuitBreaker,
+    Client,
+    Credentials,
+    PhpIpam,
+    Secret,
+    connect_phpipam,
+)
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.event_routes import Queues
+from overlay_net.controller.ipam import IpamBackend
+from overlay_net.model.errors import CredentialsRefused
+from overlay_net.ops.controller_metrics import ControllerMetrics
+from overlay_net.settings import PhpIpamSettings
+
+
+def make_backends(
+    settings: PhpIpamSettings | None, api: KubeApi, cluster: str, client: Client | None, caches: Caches
+) -> list[IpamBackend]:
+    """The in-cluster IPAM, and phpIPAM if there is a client."""
+    known = caches.known_addresses
+    found: list[IpamBackend] = [ClusterIpam(api, cluster, known, caches.pools.get)]
+    if client is not None and settings is not None:
+        found.append(
+            PhpIpam(
+                client,
+                cluster,
+                caches.find_pool_by_subnet,
+                known.used_by_others,
+                owner_tag_field=settings.mark_field,
+                lock_wait=settings.lock_wait,
+                touch=settings.touch_interval,
+            )
+        )
+    return found
+
+
+@asynccontextmanager
+async def open_phpipam(
+    settings: PhpIpamSettings | None, queues: Queues, metrics: ControllerMetrics, fence: Callable[[], float] | None
+) -> AsyncIterator[Client | None]:
+    """The client of phpIPAM, or None if it is not configured. A change of its Secret is picked up."""
+    if settings is None:
+        yield None
+        return
+    code = settings.auth == "code"
+    fixed = Secret(*(each.get_secret_value() if each else "" for each in settings.fixed_secret))
+    credentials = Credentials(settings.credentials_dir, fixed, code=code)
+    credentials.check()
+    timeout = settings.timeout.total_seconds()
+    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, on_recovery=queues.ipam_recovered)
+    metrics.watch_ipam(
+        "phpipam",
+        up=lambda: breaker.error is None or isinstance(breaker.error, CredentialsRefused),
+        refused=lambda: isinstance(breaker.error, CredentialsRefused),
+    )
+    async with connect_phpipam(
+        ca_file=settings.ca_file,
+        insecure=settings.insecure_skip_tls_verify,
+        proxy=settings.proxy or None,
+        timeout=timeout,
+        connections=2 * settings.concurrency,
+    ) as session:
+        api = ApiSession(
+            session,
+            settings.url,
+            settings.app_id,
+            credentials,
+            breaker,
+            metrics,
+            code=code,
+            concurrency=settings.concurrency,
+            fence=fence,
+        )
+        watch = asyncio.ensure_future(credentials.watch(api.renew_credentials))
+        try:
+            yield Client(api)
+        finally:
+            watch.cancel()

@@ -1,0 +1,76 @@
+"""From a process to a leader: connections, synced caches and the lease."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from overlay_net.adapters.kube import KubeApi, connect_controller
+from overlay_net.adapters.phpipam import Client
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.event_routes import Queues
+from overlay_net.controller.ipam_backends import open_phpipam
+from overlay_net.controller.leader_election import leadership, make_elector
+from overlay_net.ops.controller_metrics import ControllerMetrics
+from overlay_net.ops.http import serve
+from overlay_net.runtime.worker import Reconcile, run_workers
+from overlay_net.settings import ControllerSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """What the reconcilers of a leader share."""
+
+    settings: ControllerSettings
+    api: KubeApi
+    server: str
+    """The API server's URL."""
+    phpipam: Client | None
+    caches: Caches
+    queues: Queues
+    metrics: ControllerMetrics
+
+    def start(self, group: asyncio.TaskGroup, name: str, reconcile: Reconcile, workers: int) -> asyncio.Task[None]:
+        """Start the workers of the queue with that name."""
+        queue = self.queues.by_name[name]
+        return group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=self.metrics))
+
+
+@asynccontextmanager
+async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
+    """Entered once every cache is synced and this process is the leader. Raises ConfigurationError."""
+    metrics = ControllerMetrics()
+    caches = Caches()
+    queues = Queues()
+    for name, queue in queues.by_name.items():
+        metrics.watch_queue(name, queue)
+
+    def unready() -> str:
+        # A standby is as ready as the leader: it can take over at any time.
+        metrics.synced.set(caches.synced)
+        if elector is not None and not elector.has_read_lease:
+            return f"waiting for the first read of lease {settings.leader_election.lease_name}"
+        return "" if caches.synced else "waiting for the caches to sync"
+
+    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
+        elector = make_elector(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
+        fence = elector.remaining if elector is not None else None
+        api = KubeApi(connection, observer=metrics, fence=fence)
+        async with (
+            serve(settings.http.bind, metrics.registry, unready),
+            open_phpipam(settings.phpipam, queues, metrics, fence) as phpipam,
+            asyncio.TaskGroup() as group,
+        ):
+            log.info("controller starting", extra={"server": connection.server})
+            tasks = [group.create_task(reflector.run()) for reflector in caches.reflectors(api)]
+            for store in caches.stores:
+                await store.wait_synced()
+            metrics.synced.set(1)
+            log.info("caches synced", extra={"nodes": len(caches.nodes), "addresses": len(caches.records)})
+            async with leadership(elector):
+                yield Leader(settings, api, connection.server, phpipam, caches, queues, metrics)
+            for task in tasks:
+                task.cancel()

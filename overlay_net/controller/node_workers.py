@@ -1,0 +1,54 @@
+"""The reconcilers of nodes and of StaticRoute status, wired for a leader; a drain runs the same ones."""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+
+from overlay_net.controller.cluster_id import fetch_cluster_uid
+from overlay_net.controller.event_routes import EventRoutes, enqueue_all
+from overlay_net.controller.ipam_backends import make_backends
+from overlay_net.controller.ipam_checks import IpamChecks
+from overlay_net.controller.ipam_router import IpamRouter
+from overlay_net.controller.leader import Leader
+from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.controller.status_reconciler import StatusReconciler
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER
+from overlay_net.model.node_actions import LifecyclePolicy
+from overlay_net.ops.events import EventRecorder
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWorkers:
+    leader: Leader
+    cluster: str
+    """The cluster's identity in the IPAM."""
+    ipam: IpamRouter
+    events: EventRecorder
+    checks: IpamChecks
+    node: NodeReconciler
+    status: StatusReconciler
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Start the workers in ``group``, with every node in their queues."""
+        leader, queues = self.leader, self.leader.queues
+        # From here on every change enqueues its keys; what changed before is covered by all keys at once.
+        EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
+        enqueue_all(leader.caches, queues)
+        workers = leader.settings.workers
+        return [
+            group.create_task(self.events.run()),
+            leader.start(group, "node", self.node.reconcile, workers),
+            leader.start(group, "address", self.node.reconcile_address, workers),
+            leader.start(group, "status", self.status.reconcile, 1),
+        ]
+
+
+async def make_node_workers(leader: Leader, policy: LifecyclePolicy) -> NodeWorkers:
+    settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
+    cluster = settings.cluster_id or await fetch_cluster_uid(api)
+    ipam = IpamRouter(make_backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
+    events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
+    checks = IpamChecks(caches, queues.addresses.add)
+    node = NodeReconciler(api, ipam, caches, cluster, policy, events, checks)
+    status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
+    return NodeWorkers(leader, cluster, ipam, events, checks, node, status)
