@@ -30,8 +30,8 @@ async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
     usage = await client.read_usage(subnet)
     used, free, total = (parse_number(usage.get(key)) for key in ("used", "freehosts", "maxhosts"))
     full = bool(parse_number(raw.get("isFull")))
-    closed = f"{name} is marked as full; clear the mark in phpIPAM to allocate from it" if full else ""
-    return PoolFacts(cidr, gateway, PoolUsage(used, 0 if full else max(0, free), total), closed)
+    marked_full = f"{name} is marked as full; clear the mark in phpIPAM to allocate from it" if full else ""
+    return PoolFacts(cidr, gateway, PoolUsage(used, 0 if full else max(0, free), total), marked_full)
 
 
 async def _read_subnet(client: Client, subnet: int) -> dict[str, Any]:
