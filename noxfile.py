@@ -1,6 +1,12 @@
-"""Everything that can be run here: `nox --list`. Each session installs what it needs, in the locked versions."""
+"""The commands of this repository: `nox --list`. Each session installs what it needs, in the locked versions."""
 
+import filecmp
+import os
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import nox
 
@@ -9,30 +15,36 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-SUITES = ("unit", "runtime", "contract", "component", "dataplane")
 LOCK = "--constraint=constraints.txt"
+# In private namespaces tests run as root and cannot reach the machine's own network.
+PRIVATE_PYTEST = ("python", "-m", "lab.net.private", "python", "-m", "pytest")
+SUITES = ("unit", "runtime", "contract", "component", "dataplane", "kubelet")
+# Two halves of about the same length.
+HALVES = {"e2e": ["tests/e2e"], "suites": [f"tests/{suite}" for suite in SUITES]}
 
 
 def install(session: nox.Session, group: str) -> None:
-    session.install(LOCK, "--editable=.", *nox.project.dependency_groups(PYPROJECT, group))
-
-
-# Tests run in private namespaces: as root there, and with no way to the machine's own network.
-PYTEST = ("python", "-m", "lab.net.private", "python", "-m", "pytest")
+    """Install the product and a dependency group, unless this session has them in these versions."""
+    copies = Path(session.virtualenv.location) / "installed"
+    copies.mkdir(exist_ok=True)
+    files = ["constraints.txt", "pyproject.toml"]
+    unchanged, _, _ = filecmp.cmpfiles(".", copies, files, shallow=False)
+    if unchanged != files:
+        session.install(LOCK, "--editable=.", *nox.project.dependency_groups(PYPROJECT, group))
+        session.run_install("cp", *files, str(copies), external=True)
 
 
 def prepare_tests(session: nox.Session) -> None:
+    """Build and fetch the programs that tests need: the private namespaces have no network."""
+    if session.virtualenv.venv_backend == "none":
+        # `tests` has prepared the environment that this session runs in.
+        return
     install(session, "test")
-    # Programs that are missing are built here, where the network still is.
     session.run("python", "-m", "lab.build.assets")
     session.run("python", "-m", "lab.build.assets", "kubeconform")
-    # Some tests need `nft` or Prometheus; where they are not to be had, those tests say so and are skipped.
+    # Without `nft` or Prometheus the tests that need them are skipped, as are those of kubelets without a cluster.
     for package in ("nftables", "prometheus"):
         session.run("python", "-m", "lab.build.debian", package, success_codes=[0, 1])
-
-
-def prepare_kubelets(session: nox.Session) -> None:
-    # Where no kubelet can run this says why, and so do the tests that are skipped for it.
     session.run("python", "-m", "lab.cluster.prepare")
 
 
@@ -47,69 +59,78 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def unit(session: nox.Session) -> None:
+    """The tests that need no server and no privileges, with few Hypothesis examples: seconds, for each edit."""
+    install(session, "test")
+    paths = session.posargs or ["tests/unit", "tests/runtime", "tests/contract"]
+    session.run("python", "-m", "pytest", "--hypothesis-profile=fast", *paths)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with a coverage report; the end-to-end ones beside all others, each half in namespaces of its own."""
+    """All tests with a coverage report: `e2e` and `suites` side by side."""
     prepare_tests(session)
-    prepare_kubelets(session)
-    folder = Path(session.create_tmp())
-    # Of about the same length.
-    halves = (["tests/e2e"], [*(f"tests/{each}" for each in SUITES), "tests/kubelet"])
-    chosen = [session.posargs] if session.posargs else halves
-    commands: list[str] = []
-    for number, paths in enumerate(chosen):
-        measured = ("env", f"COVERAGE_FILE={folder / f'coverage-{number}'}", *PYTEST, "--cov", "--cov-report=")
-        commands += [":::", *measured, f"--basetemp={folder / f'pytest-{number}'}", *paths]
-    session.run("python", "-m", "lab.side_by_side", *commands)
+    if session.posargs:
+        session.run(*PRIVATE_PYTEST, "--cov", *session.posargs)
+        return
+    folder = Path(session.create_tmp()).absolute()
+    path = os.pathsep.join([*(session.bin_paths or []), os.environ["PATH"]])
+
+    def start(half: str, output: IO[str] | None = None) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "nox", "--no-venv", "-s", half, "--", "--cov", "--cov-report="]
+        environment = {**os.environ, "PATH": path, "COVERAGE_FILE": str(folder / f"coverage-{half}")}
+        options = [f"--basetemp={folder / half}", *HALVES[half]]
+        return subprocess.Popen([*command, *options], env=environment, stdout=output, stderr=output, text=True)
+
+    with TemporaryFile("w+", errors="replace") as output, start("e2e") as first, start("suites", output) as second:
+        codes = [first.wait(), second.wait()]
+        output.seek(0)
+        sys.stdout.write(output.read())
+    if any(codes):
+        session.error(f"e2e ended with {codes[0]}, suites with {codes[1]}")
     session.env["COVERAGE_FILE"] = str(folder / "coverage")
     session.run("coverage", "combine", "--quiet", *map(str, folder.glob("coverage-*")), success_codes=[0, 1])
     session.run("coverage", "report")
 
 
-def suite(name: str) -> None:
-    @nox.session(name=name, venv_params=[])
-    def run(session: nox.Session) -> None:
-        prepare_tests(session)
-        session.run(*PYTEST, *(session.posargs or [f"tests/{name}"]))
-
-    run.__doc__ = f"The tests below tests/{name}."
-
-
-for each in SUITES:
-    suite(each)
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """The product's processes on a lab network, through faults of all kinds."""
+    prepare_tests(session)
+    session.run(*PRIVATE_PYTEST, *(session.posargs or HALVES["e2e"]))
 
 
 @nox.session
-def e2e(session: nox.Session) -> None:
-    """The installed product: its chart and image on real kubelets, and its processes in more trouble than that."""
+def suites(session: nox.Session) -> None:
+    """All other tests; `-- tests/component` chooses."""
     prepare_tests(session)
-    prepare_kubelets(session)
-    session.run(*PYTEST, *(session.posargs or ["tests/kubelet", "tests/e2e"]))
+    session.run(*PRIVATE_PYTEST, *(session.posargs or HALVES["suites"]))
 
 
 @nox.session
 def image(session: nox.Session) -> None:
-    """The image, as an archive; arguments after `--` go to the build, such as `--platform=linux/arm64`."""
+    """Build the image as an archive; arguments after `--` go to the build, such as `--platform=linux/arm64`."""
     install(session, "lab")
     session.run("python", "-m", "lab.build.image", *session.posargs)
 
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """A cluster of real kubelets that stays up until Ctrl-C; `-- --install` installs the chart."""
+    """Run a cluster of real kubelets until Ctrl-C; `-- --install` installs the chart."""
     install(session, "lab")
     session.run("python", "-m", "lab.cluster", *session.posargs, interrupt_timeout=60, terminate_timeout=60)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The product's story on this machine; `-- --keep` leaves the lab up."""
+    """Show the product's main job on this machine; `-- --keep` keeps the lab running."""
     install(session, "lab")
-    # A Ctrl-C is answered by tearing the lab down, which takes a moment.
+    # After Ctrl-C it takes a moment to remove the lab.
     session.run("python", "-m", "lab.demo", *session.posargs, interrupt_timeout=60, terminate_timeout=60)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed, as ratios to the limit of this machine; `-- routes`, `-- nodes`, `-- phpipam` choose."""
+    """Measure speed, relative to the limit of this machine; `-- routes` or another name runs one benchmark."""
     install(session, "lab")
     session.run("python", "-m", "lab.bench", *session.posargs)

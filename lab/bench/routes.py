@@ -19,7 +19,7 @@ from pathlib import Path
 from lab.bench.measure import Row
 from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.plan import KernelPlanner, plan_kernel
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelPlan
 from overlay_net.model.route_spec import parse_routes
@@ -100,12 +100,13 @@ def _seconds(command: Sequence[str]) -> float:
 async def _by_us(size: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     wish, other = _wish(size, GATEWAYS[0]), _wish(size, GATEWAYS[1])
+    planner = KernelPlanner(MARKS)
     gc.collect()
     async with Kernel(MARKS) as kernel:
 
         async def write(name: str, desired: Desired) -> None:
             observed = await kernel.observe(LINKS)
-            plan = plan_kernel(desired, observed, MARKS)
+            plan = planner.plan(desired, observed)
             actions = [each for each in plan.actions if isinstance(each, ROUTE_ACTIONS)]
             async with _timed(seconds, name):
                 refused = await kernel.apply_routes(actions)
@@ -113,7 +114,7 @@ async def _by_us(size: int) -> dict[str, float]:
 
         async def look(name: str, desired: Desired) -> None:
             observed = await _observe(kernel, seconds, name)
-            plan = _plan(desired, observed, seconds, name)
+            plan = _plan(planner, desired, observed, seconds, name)
             _expect(not plan.actions and len(plan.placed) == size, f"{name}: {len(plan.actions)} actions are left")
 
         async with _timed(seconds, "idle"):
@@ -124,15 +125,17 @@ async def _by_us(size: int) -> dict[str, float]:
         await write("replace", other)
         await kernel.observe(LINKS)
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[0], "dev", "tmp0", "proto", "static"])
-        await _look_after_one_change(kernel, seconds, other)
+        await _look_after_one_change(kernel, planner, seconds, other)
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[1], "dev", "tmp0", "proto", "117"])
         await write("delete", Desired(LINK, ADDRESS))
     return seconds
 
 
-async def _look_after_one_change(kernel: Kernel, seconds: dict[str, float], desired: Desired) -> None:
+async def _look_after_one_change(
+    kernel: Kernel, planner: KernelPlanner, seconds: dict[str, float], desired: Desired
+) -> None:
     observed = await _observe(kernel, seconds, "changed")
-    plan = _plan(desired, observed, seconds, "changed")
+    plan = _plan(planner, desired, observed, seconds, "changed")
     _expect(not plan.actions and len(plan.problems) == 1, f"changed: {plan.problems}")
 
 
@@ -141,9 +144,11 @@ async def _observe(kernel: Kernel, seconds: dict[str, float], name: str) -> Obse
         return await kernel.observe(LINKS)
 
 
-def _plan(desired: Desired, observed: Observed, seconds: dict[str, float], name: str) -> KernelPlan:
+def _plan(
+    planner: KernelPlanner, desired: Desired, observed: Observed, seconds: dict[str, float], name: str
+) -> KernelPlan:
     began = time.perf_counter()
-    plan = plan_kernel(desired, observed, MARKS)
+    plan = planner.plan(desired, observed)
     seconds[f"plan {name}"] = time.perf_counter() - began
     return plan
 

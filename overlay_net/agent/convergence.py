@@ -10,7 +10,7 @@ from overlay_net.agent.apply import NodeKernel, PlanApplier, Refusals, count_kin
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.repairs import Repairs
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
-from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.domain.kernel.plan import KernelPlanner
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelAction, KernelPlan
 from overlay_net.model.net import IpAddress
@@ -70,6 +70,7 @@ class Convergence:
         self._metrics = metrics
         self._gateways = gateways
         self._repairs = repairs
+        self._planner = KernelPlanner(mark)
         self._applier = PlanApplier(kernel, guard, metrics)
         self._sysctl_links = {config.name}
         """The overlay link and every parent used so far."""
@@ -99,7 +100,7 @@ class Convergence:
         desired = desired_state(overlay, link, self._config.fallback, self._config.source)
         desired = replace(desired, down=self._gateways.down)
         # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
-        plan = await offload(len(desired.routes), plan_kernel, desired, observed, self._mark)
+        plan = await offload(len(desired.routes), self._planner.plan, desired, observed)
         return Pass(observed, link, desired, plan)
 
     async def _apply_until_done(self, overlay: NodeOverlay | None, current: Pass) -> Outcome:

@@ -26,6 +26,7 @@ from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.overlay_json import decode_overlays
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.ops.http import serve
 from overlay_net.runtime.reflector import Reflector
@@ -64,7 +65,7 @@ async def run(settings: AgentSettings) -> None:
             connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
             Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
         ):
-            api = KubeApi(connection, observer=metrics)
+            api = KubeApi(connection, observer=metrics, decode=decode_overlays)
             source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
             agent = NodeAgent(
                 kernel,

@@ -36,7 +36,7 @@ class SourceTable:
 class SourceRouting:
     """What comes from the overlay address leaves through the overlay gateway."""
 
-    place: SourceTable
+    config: SourceTable
     gateway: IPv4Address | IPv6Address | None
     """None where it is not known: then what is there stays."""
 

@@ -3,6 +3,7 @@
 Defaults are omitted, and the routes of one object share equal specifications: a node may have thousands of them.
 """
 
+from collections.abc import Iterable
 from typing import get_args
 
 from overlay_net.model.api import JsonObject
@@ -26,8 +27,10 @@ class RouteParser:
         self._specs: dict[str, RouteSpec] = {}
         self._names: dict[str, str] = {}
 
-    def parse(self, raw: JsonObject) -> DesiredRoute | None:
-        """None for an entry without a valid subnet."""
+    def parse(self, raw: object) -> DesiredRoute | None:
+        """None for anything but an object with a valid subnet."""
+        if not isinstance(raw, dict):
+            return None
         subnet = parse_network(raw.get("subnet"))
         if subnet is None:
             return None
@@ -39,12 +42,14 @@ class RouteParser:
         name = parse_text(raw.get("staticRoute"))
         return DesiredRoute.to(subnet, spec, self._names.setdefault(name, name))
 
+    def parse_all(self, entries: Iterable[object]) -> tuple[DesiredRoute, ...]:
+        return tuple(route for route in map(self.parse, entries) if route is not None)
+
 
 def parse_routes(spec: JsonObject) -> tuple[DesiredRoute, ...]:
-    """``spec.routes``."""
-    parser = RouteParser()
-    found = (parser.parse(item) for item in find_objects(spec, "routes"))
-    return tuple(route for route in found if route is not None)
+    """``spec.routes`` as the API has them, or as model.overlay_json has decoded them."""
+    value = spec.get("routes")
+    return value if isinstance(value, tuple) else RouteParser().parse_all(find_objects(spec, "routes"))
 
 
 def parse_spec(raw: JsonObject) -> RouteSpec:

@@ -1,4 +1,4 @@
-"""The controller mode as a process of its own, against the API server of the component tests."""
+"""The controller as a separate process, against the API server of the component tests."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -12,9 +12,9 @@ from lab.product import NAMESPACE
 
 @asynccontextmanager
 async def controller(api_server: ApiServer, config: Path | None = None, **settings: str) -> AsyncIterator[Process]:
-    """The controller mode as a process of its own, as its service account; killed (-9) when the context ends.
+    """Runs the controller with its service account; killed (-9) at the end of the context.
 
-    Not elected: a killed one would leave a lease that the next has to wait for.
+    Without leader election: a killed controller would leave a lease that the next one has to wait for.
     """
     with start_controller(api_server, config, leader_election__enabled="false", **settings) as process:
         yield process

@@ -1,11 +1,11 @@
-"""Waiting for a condition of the cluster."""
+"""Waits for a condition of the cluster."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str, *, seconds: float = 60.0) -> None:
-    """Look until it holds; fails the test with ``what`` when it does not come about."""
+    """Poll ``condition`` until it is true; fails the test with ``what`` after ``seconds``."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not await condition():
         assert asyncio.get_running_loop().time() < deadline, what

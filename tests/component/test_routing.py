@@ -1,4 +1,4 @@
-"""StaticRoutes through the controller: what nodes are told, what is refused, and what the object then says."""
+"""StaticRoutes through the controller: the routes of nodes, rejected subnets, and conditions."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.component.test_controller import add_pool, addresses, agent_reports, 
 
 
 async def condition(api: KubeApi, name: str, kind: str) -> tuple[str, str, str]:
-    """Status, reason and message of a StaticRoute's condition; empty while there is none."""
+    """Status, reason and message of a condition of a StaticRoute; empty if there is none."""
     found = (await api.get(STATIC_ROUTES, name)).get("status", {}).get("conditions", [])
     for each in found:
         if each["type"] == kind:
@@ -22,7 +22,7 @@ async def condition(api: KubeApi, name: str, kind: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
-async def parse_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
+async def node_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
     try:
         found: list[dict[str, Any]] = (await api.get(NODE_OVERLAY_IPS, node))["spec"].get("routes", [])
     except NotFound:
@@ -30,9 +30,7 @@ async def parse_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_there(
-    admin: KubeApi, api_server: ApiServer
-) -> None:
+async def test_protected_subnets_are_rejected_until_no_node_uses_them(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     status = {"addresses": [{"type": "InternalIP", "address": "10.55.0.7"}]}
@@ -53,7 +51,7 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
         async def decided() -> bool:
             return all([(await condition(admin, name, "Accepted"))[0] for name in ("node", "service", "fine")])
 
-        await eventually(decided, "every StaticRoute says whether it is accepted")
+        await eventually(decided, "every StaticRoute has the condition Accepted")
         assert (await condition(admin, "fine", "Accepted"))[0] == "True"
         for name, part in (
             ("node", "10.55.0.7/32 (address of node n2)"),
@@ -66,20 +64,18 @@ async def test_protected_subnets_are_refused_by_name_and_let_go_when_nothing_is_
             assert part in message
 
         async def routed() -> bool:
-            return [each["staticRoute"] for each in await parse_routes(admin, "n1")] == ["fine"]
+            return [each["staticRoute"] for each in await node_routes(admin, "n1")] == ["fine"]
 
-        await eventually(routed, "the node has the one that is accepted, and no other")
+        await eventually(routed, "the node has the accepted route only")
         await admin.delete(NODES, "n2")
 
         async def allowed() -> bool:
-            return "node" in {each["staticRoute"] for each in await parse_routes(admin, "n1")}
+            return "node" in {each["staticRoute"] for each in await node_routes(admin, "n1")}
 
-        await eventually(allowed, "the route is there once no node has an address in its subnet")
+        await eventually(allowed, "the route is added once no node has an address in its subnet")
 
 
-async def test_weights_standbys_tables_and_checks_reach_the_node_as_they_are(
-    admin: KubeApi, api_server: ApiServer
-) -> None:
+async def test_all_fields_of_a_route_are_copied_to_the_node(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     spec = {
@@ -93,18 +89,16 @@ async def test_weights_standbys_tables_and_checks_reach_the_node_as_they_are(
     await create(admin, STATIC_ROUTES, "r2", {"subnet": "10.6.0.0/16", "type": "blackhole"})
     async with controller(api_server):
 
-        async def told() -> bool:
-            return len(await parse_routes(admin, "n1")) == 2
+        async def routed() -> bool:
+            return len(await node_routes(admin, "n1")) == 2
 
-        await eventually(told, "the node's object has both routes")
-    first, second = await parse_routes(admin, "n1")
+        await eventually(routed, "the NodeOverlayIp has both routes")
+    first, second = await node_routes(admin, "n1")
     assert first == {"subnet": "10.5.0.0/16", "staticRoute": "r1", **spec, "healthCheck": check}
     assert second == {"subnet": "10.6.0.0/16", "staticRoute": "r2", "type": "blackhole"}
 
 
-async def test_a_gateway_that_is_silent_on_a_node_is_a_condition_of_the_route(
-    admin: KubeApi, api_server: ApiServer
-) -> None:
+async def test_a_gateway_that_is_down_on_a_node_is_reported_on_the_route(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1", "n2")
     await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.5.0.0/16"})
@@ -113,22 +107,20 @@ async def test_a_gateway_that_is_silent_on_a_node_is_a_condition_of_the_route(
         silent = [{"address": "192.168.100.1", "message": "no answer to ARP", "since": "2026-01-01T00:00:00Z"}]
         await agent_reports(admin, "n2", observedGeneration=99, gateways=silent)
 
-        async def said() -> bool:
+        async def down() -> bool:
             status, reason, message = await condition(admin, "r1", "GatewayReachable")
             return (status, reason) == ("False", "GatewayDown") and "192.168.100.1 on 1 node (n2)" in message
 
-        await eventually(said, "the StaticRoute says which gateway is silent, and where")
+        await eventually(down, "the StaticRoute reports which gateway is down, and where")
         await agent_reports(admin, "n2", observedGeneration=99, gateways=[])
 
-        async def well() -> bool:
+        async def up() -> bool:
             return (await condition(admin, "r1", "GatewayReachable"))[0] == "True"
 
-        await eventually(well, "and that it answers again")
+        await eventually(up, "the StaticRoute reports that the gateway answers again")
 
 
-async def test_an_address_in_use_by_something_unknown_is_quarantined_and_released_in_the_end(
-    admin: KubeApi, api_server: ApiServer
-) -> None:
+async def test_an_address_conflict_quarantines_the_address_for_a_while(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     async with controller(api_server, audit_interval="100ms"):
@@ -143,15 +135,15 @@ async def test_an_address_in_use_by_something_unknown_is_quarantined_and_release
         assert (await records(admin))[address] == QUARANTINE
         await join(admin, "n2")
         await have_addresses(admin, 2)
-        assert address not in (await addresses(admin)).values(), "nobody gets it meanwhile"
+        assert address not in (await addresses(admin)).values(), "it is not assigned meanwhile"
 
         async def announced() -> bool:
             return "AddressQuarantined" in api_server.kubectl("get", "events", "-n", "default")
 
-        await eventually(announced, "an event says so")
+        await eventually(announced, "an event reports the quarantine")
         await admin.merge_patch(OVERLAY_ADDRESSES, address, {"spec": {"nodeUID": "2026-01-01T00:00:00Z"}})
 
         async def released() -> bool:
             return address not in await records(admin)
 
-        await eventually(released, "when its time is over the address is free again")
+        await eventually(released, "the address is free once the quarantine has ended")

@@ -1,4 +1,4 @@
-"""A node that joins with a taint gets rid of it when, and only when, its overlay works."""
+"""The startup taint is removed from a node if, and only if, its overlay is ready."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def roles(api_server: ApiServer, *values: str) -> list[object]:
 
 @pytest.fixture
 def may_untaint(api_server: ApiServer) -> Iterator[None]:
-    """The rights of a release that has the setting."""
+    """The permissions of a release with the setting."""
     api_server.apply(*roles(api_server, "--set", f"controller.settings.startup_taint={TAINT}"))  # type: ignore[arg-type]
     yield
     api_server.apply(*roles(api_server))  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ async def taints(api: KubeApi, name: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("may_untaint")
-async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_only_the_startup_taint_is_removed_once_the_node_is_ready(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     async with controller(api_server, startup_taint=TAINT):
         await admin.create(
@@ -50,7 +50,7 @@ async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(admin: Kube
         await have_addresses(admin, 1)
         metadata = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
         ready = stands("Ready", "True", "Ready")
-        # Of an earlier generation: that says nothing of what the node must have now.
+        # Of an earlier generation: not ready for the current one.
         await agent_reports(admin, "n1", observedGeneration=metadata["generation"] - 1, conditions=[ready])
         await join(admin, "n2")
         await have_addresses(admin, 2)
@@ -58,10 +58,10 @@ async def test_the_taint_goes_once_the_node_is_ready_and_others_stay(admin: Kube
         assert {TAINT, OTHER["key"]} <= before
         await agent_reports(admin, "n1", observedGeneration=metadata["generation"], conditions=[ready])
 
-        async def free() -> bool:
+        async def removed() -> bool:
             return await taints(admin, "n1") == before - {TAINT}
 
-        await eventually(free, "the startup taint is gone, and nothing else")
+        await eventually(removed, "only the startup taint is removed")
 
 
 def test_without_the_setting_the_controller_may_not_write_nodes(api_server: ApiServer) -> None:

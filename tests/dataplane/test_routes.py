@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel.plan import plan_kernel
-from overlay_net.domain.kernel.routes import plan_routes
+from overlay_net.domain.kernel.routes import RoutePlanner
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired
@@ -260,10 +260,11 @@ def test_unchanged_routes_are_the_same_tuple_and_any_change_is_observed(link: in
             assert again.routes is first
             spec = RouteSpec((Gateway(ip_address(GATEWAY)),))
             state = Desired(routes=(DesiredRoute.to(ip_network("11.0.0.0/24"), spec),))
-            plan = plan_routes(state, observed, MARK, None)
+            planner = RoutePlanner(MARK)
+            plan = planner.plan(state, observed, None)
             assert len(plan.deletions) == 1999
-            assert plan_routes(state, again, MARK, None) is plan, "the plan is reused"
-            assert plan_routes(replace(state, routes=()), again, MARK, None) is not plan
+            assert planner.plan(state, again, None) is plan, "the plan is reused"
+            assert planner.plan(replace(state, routes=()), again, None) is not plan
             for words, size in (
                 ("route replace 11.0.0.0/24 via 10.176.162.130 proto 117", 0),
                 ("route replace 11.7.207.0/24 via 10.176.162.129 proto 117 mtu 1400", 0),

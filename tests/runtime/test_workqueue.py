@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from overlay_net.runtime.backoff import Backoff
 from overlay_net.runtime.workqueue import WorkQueue
+from tests.examples import examples
 from tests.fakes.virtual_time import VirtualTimeLoop
 from tests.runtime.conftest import Run
 
@@ -149,4 +150,4 @@ class Queue(RuleBasedStateMachine):
 
 
 TestQueue = Queue.TestCase
-TestQueue.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestQueue.settings = settings(max_examples=examples(200), stateful_step_count=40, deadline=None)

@@ -16,6 +16,7 @@ from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, AdoptLink, DeleteAddress, DeleteLink, ReplaceRoute, SetSysctl
 from overlay_net.model.route import NextHop, Route
+from tests.examples import examples
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import desired_route, overlay
 
@@ -298,7 +299,7 @@ foreigners = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     foreigners, st.lists(route_groups, min_size=1, max_size=4), st.lists(st.integers(0, 8), max_size=4), st.booleans()
 )

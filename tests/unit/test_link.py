@@ -40,6 +40,7 @@ from overlay_net.model.kernel_actions import (
 from overlay_net.model.overlay import NodeOverlay, Report
 from overlay_net.model.route import NextHop, Route
 from overlay_net.settings import AgentSettings, load
+from tests.examples import examples
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
 
@@ -437,7 +438,7 @@ others = st.lists(
 steps = st.tuples(hows, founds, st.integers(0, 9), st.sampled_from([None, 1400, 9000]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(others, st.lists(steps, min_size=1, max_size=4), st.booleans())
 def test_any_walk_through_modes_parents_and_crashes_converges_and_touches_nothing_foreign(
     present: list[object], walk: list[tuple[LinkConfig, NodeOverlay | None, int, int | None]], promoted: bool

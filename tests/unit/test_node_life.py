@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import STATIC_ROUTES
 from overlay_net.model.overlay import NodeOverlay
+from tests.examples import examples
 from tests.fakes.cluster import NAME, POLICY, Cluster
 from tests.unit.factories import raw_node, raw_phpipam_pool, raw_pool, raw_static_route
 
@@ -249,5 +250,5 @@ class NodeLifeWithoutFeed(NodeLife):
 TestNodeLife = NodeLife.TestCase
 TestNodeLifeWithoutFeed = NodeLifeWithoutFeed.TestCase
 TestNodeLife.settings = TestNodeLifeWithoutFeed.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None
+    max_examples=examples(200), stateful_step_count=50, deadline=None
 )

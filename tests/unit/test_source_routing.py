@@ -21,6 +21,7 @@ from overlay_net.model.kernel_actions import (
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
 from overlay_net.model.route import NextHop, Route
+from tests.examples import examples
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import desired_route
 from tests.unit.test_kernel_plan import MARKS, OVERLAY, converge, desired, foreign, machine, route
@@ -239,7 +240,7 @@ def mark_free(observed: Observed) -> tuple[set[object], tuple[PolicyRule, ...]]:
     return foreign(observed), tuple(each for each in observed.rules if not owns_policy_rule(each, MARKS))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(OTHER_RULES, OUR_RULES, st.lists(WISHES, min_size=1, max_size=4), st.lists(st.integers(0, 9), max_size=4))
 def test_any_walk_through_wishes_and_crashes_converges_and_leaves_other_peoples_rules(
     others: list[PolicyRule], leftovers: list[PolicyRule], walk: list[Desired], crashes: list[int]

@@ -42,12 +42,12 @@ class KubeApi:
         *,
         timeout: float = TIMEOUT,
         observer: RequestObserver | None = None,
-        shape: Callable[[JsonObject], Any] | None = None,
+        decode: Callable[[str], Any] = json.loads,
         fence: Callable[[], float] | None = None,
     ) -> None:
-        """``shape`` replaces JSON objects by something smaller while a response is decoded, innermost ones first."""
+        """``decode`` decodes JSON text; it raises ValueError."""
         self._connection = connection
-        self._decode = json.JSONDecoder(object_hook=shape).decode
+        self._decode = decode
         self._seconds = timeout
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._observer = observer

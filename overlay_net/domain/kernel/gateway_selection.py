@@ -1,6 +1,6 @@
-"""Which of a route's gateways carry its traffic now: the alive ones of the best priority that has any."""
+"""Which of a route's gateways carry its traffic now: those that are up, of the best priority that has any."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from overlay_net.model.desired_route import Gateway, RouteSpec
@@ -10,33 +10,33 @@ from overlay_net.model.route import RouteKind
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """``gateways`` is empty and ``kind`` None for a route that is withdrawn."""
+    """A route that is withdrawn has no ``gateways``, and ``kind`` None."""
 
     gateways: tuple[Gateway, ...]
     kind: RouteKind | None
 
 
 def active_gateways(spec: RouteSpec, down: Container[IpAddress]) -> Active:
-    """Standbys take over from a priority as a whole: while one of its gateways is alive, the next ones stand by.
+    """Gateways of one priority carry traffic together; the next priority takes over when all of them are down.
 
-    When none is alive at all, ``on_all_down`` says what becomes of the route; ``keep`` leaves the best priority's ones:
-    a dead route is better than one that leaks to the default gateway.
+    With every gateway down, ``on_all_down`` decides; ``keep`` uses those of the best priority, because a dead route is
+    better than traffic that leaks to the default gateway.
     """
     if spec.kind != "unicast" or not spec.gateways:
         return Active(spec.gateways, spec.kind)
-    for priority in sorted({gateway.priority for gateway in spec.gateways}):
-        alive = tuple(
-            gateway
-            for gateway in spec.gateways
-            if gateway.priority == priority and (spec.check.kind == "none" or gateway.address not in down)
-        )
-        if alive:
-            return Active(alive, "unicast")
+    checked = spec.check.kind != "none"
+    up = [gateway for gateway in spec.gateways if not (checked and gateway.address in down)]
+    if up:
+        return Active(_best_priority(up), "unicast")
     match spec.on_all_down:
         case "withdraw":
             return Active((), None)
         case "unreachable":
             return Active((), "unreachable")
-        case _:
-            best = min(gateway.priority for gateway in spec.gateways)
-            return Active(tuple(each for each in spec.gateways if each.priority == best), "unicast")
+        case "keep":
+            return Active(_best_priority(spec.gateways), "unicast")
+
+
+def _best_priority(gateways: Sequence[Gateway]) -> tuple[Gateway, ...]:
+    best = min(gateway.priority for gateway in gateways)
+    return tuple(gateway for gateway in gateways if gateway.priority == best)

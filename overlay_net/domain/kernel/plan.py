@@ -1,72 +1,88 @@
-"""(desired, observed) -> what to change in this node's kernel, in an order in which traffic never has a gap.
+"""Plans the changes of this node's kernel from observed to desired state, in an order without a gap in traffic.
 
-Link, sysctls, address, routes, rules; then what is no longer wanted, in reverse. What leans on a link that does not
-exist yet waits for the next look: a plan never uses its own result. Comparing is always with the kernel, never with
-memory.
+Link, sysctls, address, routes and policy rules are added in this order; what is not desired any more is removed in
+reverse. Whatever depends on a link that does not exist yet waits for the next pass: a plan never relies on its own
+result. It compares with the observed kernel, never with what earlier plans did.
 """
 
 from dataclasses import replace
 
 from overlay_net.domain.kernel.address import plan_addresses
 from overlay_net.domain.kernel.link import LinkPlan, plan_link
-from overlay_net.domain.kernel.routes import plan_routes
-from overlay_net.domain.kernel.source_routing import plan_source
+from overlay_net.domain.kernel.routes import RoutePlanner
+from overlay_net.domain.kernel.source_routing import plan_source_routing
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import DeleteLink, KernelPlan
+from overlay_net.model.kernel_actions import AddRoute, DeleteLink, KernelPlan, ReplaceRoute
 from overlay_net.model.net import IpAddress
 
 
 def plan_kernel(desired: Desired, observed: Observed, mark: OwnershipMark) -> KernelPlan:
-    """The actions in their order, what cannot be had now, and the routes that are in place already."""
-    link = plan_link(desired, observed, mark)
-    addresses = plan_addresses(desired, observed, mark, link)
-    staying = _staying(observed, link)
-    routes = plan_routes(desired, staying, mark, link.link)
-    source = plan_source(desired, staying, mark, link.link)
-    awaited = _awaited(desired, observed)
-    changes = (*routes.changes, *source.changes)
-    if awaited is not None:
-        changes = tuple(each for each in changes if each.route.source != awaited)
-    return KernelPlan(
-        # The new address comes before the routes that name it as their source, the old one goes after them:
-        # deleting an address takes the routes with it that still name it. No rule leads to a table that is not there.
-        actions=(
-            *link.actions,
-            *addresses.add,
-            *changes,
-            *(source.add if awaited is None else ()),
-            *source.drop,
-            *source.deletions,
-            *routes.deletions,
-            *addresses.drop,
-            *link.sweep,
-        ),
-        problems=(
-            *((link.problem,) if link.problem else ()),
-            *addresses.problems,
-            *((source.problem,) if source.problem else ()),
-            *routes.problems,
-        ),
-        placed=routes.placed,
-    )
+    """The actions in their order, what cannot be configured now, and the routes that are already in place."""
+    return KernelPlanner(mark).plan(desired, observed)
 
 
-def _awaited(desired: Desired, observed: Observed) -> IpAddress | None:
-    """The IPv6 address that the kernel does not take as the source of a route yet (ip6_route_info_create)."""
-    wanted = desired.address
-    if wanted is None or wanted.version == 4:
+class KernelPlanner:
+    """``plan_kernel`` for one node again and again; see RoutePlanner for what it saves."""
+
+    def __init__(self, mark: OwnershipMark) -> None:
+        self._mark = mark
+        self._routes = RoutePlanner(mark)
+
+    def plan(self, desired: Desired, observed: Observed) -> KernelPlan:
+        link = plan_link(desired, observed, self._mark)
+        addresses = plan_addresses(desired, observed, self._mark, link)
+        remaining = _without_deleted_links(observed, link)
+        routes = self._routes.plan(desired, remaining, link.link)
+        source = plan_source_routing(desired, remaining, self._mark, link.link)
+        pending = _pending_source(desired, observed)
+        return KernelPlan(
+            # The new address precedes the routes that use it as their source, the old one is deleted after them:
+            # deleting an address deletes the routes that still use it. No rule points to an empty table.
+            actions=(
+                *link.actions,
+                *addresses.add,
+                *_without_source((*routes.changes, *source.changes), pending),
+                *(source.add if pending is None else ()),
+                *source.drop,
+                *source.deletions,
+                *routes.deletions,
+                *addresses.drop,
+                *link.sweep,
+            ),
+            problems=(
+                *((link.problem,) if link.problem else ()),
+                *addresses.problems,
+                *((source.problem,) if source.problem else ()),
+                *routes.problems,
+            ),
+            placed=routes.placed,
+        )
+
+
+def _pending_source(desired: Desired, observed: Observed) -> IpAddress | None:
+    """The IPv6 address that the kernel does not accept as the source of a route yet (ip6_route_info_create)."""
+    address = desired.address
+    if address is None or address.version == 4:
         return None
-    in_use = any(each.interface.ip == wanted.ip and each.in_use for each in observed.addresses)
-    return None if in_use else wanted.ip
+    in_use = any(each.interface.ip == address.ip and each.in_use for each in observed.addresses)
+    return None if in_use else address.ip
 
 
-def _staying(observed: Observed, link: LinkPlan) -> Observed:
-    """Without the links that this plan deletes: no route may be led over them any more."""
-    doomed = {action.index for action in (*link.actions, *link.sweep) if isinstance(action, DeleteLink)}
-    if not doomed:
+def _without_source(
+    changes: tuple[AddRoute | ReplaceRoute, ...], source: IpAddress | None
+) -> tuple[AddRoute | ReplaceRoute, ...]:
+    if source is None:
+        return changes
+    return tuple(change for change in changes if change.route.source != source)
+
+
+def _without_deleted_links(observed: Observed, link: LinkPlan) -> Observed:
+    """Routes must not use links that this plan deletes."""
+    deleted = {action.index for action in (*link.actions, *link.sweep) if isinstance(action, DeleteLink)}
+    if not deleted:
         return observed
     return replace(
         observed,
-        links=tuple(each for each in observed.links if each.index not in doomed),
-        addresses=tuple(each for each in observed.addresses if each.link not in doomed),
+        links=tuple(each for each in observed.links if each.index not in deleted),
+        addresses=tuple(each for each in observed.addresses if each.link not in deleted),
     )

@@ -1,4 +1,4 @@
-"""Wished routes, sorted out once for the many looks at the kernel that ask for them."""
+"""Desired routes grouped by specification: what is decided for one route of a group holds for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,33 +9,36 @@ from overlay_net.model.route_key import RouteKey, decode_version
 
 @dataclass(frozen=True, slots=True)
 class RouteGroup:
-    """Wishes that differ in nothing but their subnet and their owner: one decision is good for all of them."""
+    """Routes of one specification and IP version."""
 
-    like: DesiredRoute
-    """Any of them."""
-    route_groups: list[DesiredRoute]
+    routes: list[DesiredRoute]
+    """At least one."""
+
+    @property
+    def first(self) -> DesiredRoute:
+        return self.routes[0]
 
 
 @dataclass(frozen=True, slots=True)
 class RouteGroups:
-    alike: tuple[RouteGroup, ...]
-    repeated: tuple[DesiredRoute, ...]
-    """Those whose key an earlier one has."""
+    groups: tuple[RouteGroup, ...]
+    duplicates: tuple[DesiredRoute, ...]
+    """Routes with the key of an earlier one; they are in no group."""
 
 
 def group_routes(routes: Sequence[DesiredRoute]) -> RouteGroups:
     groups: dict[tuple[RouteSpec, int], RouteGroup] = {}
-    repeated: list[DesiredRoute] = []
-    seen: set[RouteKey] = set()
-    for wish in routes:
-        key = wish.key
-        if key in seen:
-            repeated.append(wish)
+    duplicates: list[DesiredRoute] = []
+    keys: set[RouteKey] = set()
+    for route in routes:
+        key = route.key
+        if key in keys:
+            duplicates.append(route)
             continue
-        seen.add(key)
-        sort = (wish.spec, decode_version(key))
-        group = groups.get(sort)
+        keys.add(key)
+        kind = (route.spec, decode_version(key))
+        group = groups.get(kind)
         if group is None:
-            group = groups[sort] = RouteGroup(wish, [])
-        group.route_groups.append(wish)
-    return RouteGroups(tuple(groups.values()), tuple(repeated))
+            group = groups[kind] = RouteGroup([])
+        group.routes.append(route)
+    return RouteGroups(tuple(groups.values()), tuple(duplicates))

@@ -1,8 +1,9 @@
-"""From the kernel's routes to the wished ones of one node."""
+"""Changes from the observed routes to the desired ones of one node."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overlay_net.domain.kernel.next_hops import SUBNET, Refused, Surroundings, Wanted, decide
+from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, Refused, Resolved
 from overlay_net.domain.kernel.ownership import owns_route
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
 from overlay_net.model.desired_route import DesiredRoute
@@ -20,119 +21,135 @@ class RoutePlan:
     placed: tuple[tuple[DesiredRoute, str], ...]
 
 
-def plan_routes(desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None) -> RoutePlan:
-    """``link`` is the overlay link, where it exists already.
-
-    A wished route that cannot be placed now keeps what the kernel has for its key: a dead route is better than one
-    that leaks to the default gateway.
-    """
-    question = _Question(desired, observed, mark, link)
-    route_groups: RouteGroups | None = None
-    for asked, sorted_before, plan in _LAST:
-        if asked.is_same(question):
-            return plan
-        if asked.desired.routes is desired.routes:
-            route_groups = sorted_before
-    if route_groups is None:
-        route_groups = group_routes(desired.routes)
-    plan = _plan(question, route_groups)
-    _LAST[:] = [(question, route_groups, plan)]
-    return plan
-
-
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Inputs:
     desired: Desired
     observed: Observed
-    mark: OwnershipMark
     link: Link | None
 
-    def is_same(self, other: "_Question") -> bool:
-        """Thousands of routes are not compared, only whether they are the very same values."""
+    def same(self, other: "_Inputs") -> bool:
+        """Compares routes by identity: comparing thousands of them would take longer than a plan."""
         return (
             self.desired.routes is other.desired.routes
             and self.observed.routes is other.observed.routes
-            and (self.mark, self.link) == (other.mark, other.link)
+            and self.link == other.link
             and (self.observed.links, self.observed.addresses) == (other.observed.links, other.observed.addresses)
             and self.desired == other.desired
         )
 
 
-_LAST: list[tuple[_Question, RouteGroups, RoutePlan]] = []
-"""The last question and its answer: most looks at a kernel find nothing new. The answer depends on nothing else."""
+class RoutePlanner:
+    """Plans the routes of one node, and returns the last plan while its inputs are the same.
+
+    Most passes over a kernel find nothing new. The plan depends on the arguments alone.
+    """
+
+    def __init__(self, mark: OwnershipMark) -> None:
+        self._mark = mark
+        self._last: tuple[_Inputs, RouteGroups, RoutePlan] | None = None
+
+    def plan(self, desired: Desired, observed: Observed, link: Link | None) -> RoutePlan:
+        """``link`` is the overlay link, if it exists.
+
+        A desired route that cannot be installed now keeps the kernel's route of its key: a dead route is better than
+        traffic that leaks to the default gateway.
+        """
+        inputs = _Inputs(desired, observed, link)
+        groups = None
+        if self._last is not None:
+            last_inputs, last_groups, last_plan = self._last
+            if inputs.same(last_inputs):
+                return last_plan
+            if desired.routes is last_inputs.desired.routes:
+                groups = last_groups
+        groups = groups or group_routes(desired.routes)
+        plan = _plan_groups(inputs, groups, self._mark)
+        self._last = (inputs, groups, plan)
+        return plan
 
 
-def _plan(question: _Question, route_groups: RouteGroups) -> RoutePlan:
-    desired, observed, mark = question.desired, question.observed, question.mark
-    # Those of the source table are domain.source_plan's.
-    apart = desired.source.place.table if desired.source is not None else None
-    node = Surroundings(desired, observed, mark, question.link)
-    comparison = _Comparison(observed, mark, apart)
-    for wish in route_groups.repeated:
-        comparison.problems.append(Problem("Duplicate", f"{wish.subnet} is wanted twice", wish))
-    for alike in route_groups.alike:
-        if apart is not None and alike.like.spec.table == apart:
-            message = f"table {apart} is that of source routing: choose another table, or another source_table"
-            decision: Wanted | Refused = Refused("SourceTable", message)
+def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> RoutePlan:
+    desired, observed = inputs.desired, inputs.observed
+    # source_routing plans the routes of its own table.
+    reserved_table = desired.source.config.table if desired.source is not None else None
+    next_hops = NextHops(desired, observed, mark, inputs.link)
+    comparison = _Comparison(observed, mark, reserved_table)
+    for route in groups.duplicates:
+        comparison.problems.append(Problem("Duplicate", f"{route.subnet} is specified twice", route))
+    for group in groups.groups:
+        table = group.first.spec.table
+        if table == reserved_table:
+            message = f"table {table} is used by source routing; choose another table, or another source_table"
+            comparison.refuse(group, Refused("SourceTable", message))
+            continue
+        resolved = next_hops.resolve(group.first)
+        if isinstance(resolved, Refused):
+            comparison.refuse(group, resolved)
         else:
-            decision = decide(alike.like, node)
-        comparison.settle(alike, decision)
+            comparison.compare(group, resolved)
     return comparison.plan()
 
 
 class _Comparison:
-    def __init__(self, observed: Observed, mark: OwnershipMark, apart: int | None) -> None:
+    """Compares groups of desired routes with the observed ones, and collects what differs."""
+
+    def __init__(self, observed: Observed, mark: OwnershipMark, reserved_table: int | None) -> None:
         self.changes: list[AddRoute | ReplaceRoute] = []
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
         self._observed = observed
-        self._ours = {route.key: route for route in observed.routes if owns_route(route, mark) and route.table != apart}
-        """Those that no wish was found for yet; of two of one key, which IPv4 allows, the second one."""
-        self._names = {each.index: each.name for each in observed.links}
-        self._taken: dict[RouteKey, Route] | None = None
+        self._managed = {
+            route.key: route
+            for route in observed.routes
+            if owns_route(route, mark) and (reserved_table is None or route.table != reserved_table)
+        }
+        """Managed routes that no desired one has matched yet; of two with one key, which IPv4 allows, the last one."""
+        self._link_names = {each.index: each.name for each in observed.links}
+        self._by_key: dict[RouteKey, Route] | None = None
 
     def plan(self) -> RoutePlan:
-        deletions = tuple(DeleteRoute(route) for route in self._ours.values())
+        deletions = tuple(DeleteRoute(route) for route in self._managed.values())
         return RoutePlan(tuple(self.changes), deletions, tuple(self.problems), tuple(self.placed))
 
-    def settle(self, alike: RouteGroup, decision: Wanted | Refused) -> None:
-        if isinstance(decision, Wanted):
-            self._compare(alike, decision)
-            return
-        reason, message = decision.reason, decision.message
-        for wish in alike.route_groups:
-            if not decision.withdrawn:
-                self._ours.pop(wish.key, None)
-            # A thousand subnets are slow to make, and few messages name them.
-            told = message.format(subnet=wish.subnet) if SUBNET in message else message
-            self.problems.append(Problem(reason, told, wish))
+    def refuse(self, group: RouteGroup, refused: Refused) -> None:
+        if not refused.withdrawn:
+            for route in group.routes:
+                self._managed.pop(route.key, None)
+        self.problems += _group_problems(group, refused)
 
-    def _compare(self, alike: RouteGroup, wanted: Wanted) -> None:
-        route, ours = wanted.route, self._ours
-        info = same = route.info
-        link = self._names.get(info.next_hops[0].link, "") if info.next_hops else ""
-        for wish in alike.route_groups:
-            key = wish.key
-            found = ours.pop(key, None)
+    def compare(self, group: RouteGroup, resolved: Resolved) -> None:
+        wanted, managed = resolved.route, self._managed
+        info = same = wanted.info
+        link = self._link_names.get(info.next_hops[0].link, "") if info.next_hops else ""
+        for route in group.routes:
+            key = route.key
+            found = managed.pop(key, None)
             if found is None:
-                self._add(wish, route.with_key(key))
+                self._add(route, wanted.with_key(key))
             elif found.info is not same and found.info != info:
-                self.changes.append(ReplaceRoute(route.with_key(key)))
-            elif wanted.degraded:
-                message = f"{wish.subnet} is {route.kind}: no gateway is alive"
-                self.problems.append(Problem("GatewaysDown", message, wish))
+                self.changes.append(ReplaceRoute(wanted.with_key(key)))
+            elif resolved.degraded:
+                message = f"{route.subnet} is {wanted.kind}: all of its gateways are down"
+                self.problems.append(Problem("GatewaysDown", message, route))
             else:
-                # Observed routes that are alike share this value: the next comparison is one of identity.
+                # Observed routes share their info: the next comparison is one of identity.
                 same = found.info
-                self.placed.append((wish, link))
+                self.placed.append((route, link))
 
-    def _add(self, wish: DesiredRoute, route: Route) -> None:
-        if self._taken is None:
-            # Somebody may have put a route of the same key beside ours: ours is the one that counts.
-            self._taken = {route.key: route for route in self._observed.routes}
-        taken = self._taken.get(route.key)
-        if taken is None:
+    def _add(self, desired: DesiredRoute, route: Route) -> None:
+        if self._by_key is None:
+            self._by_key = {each.key: each for each in self._observed.routes}
+        foreign = self._by_key.get(route.key)
+        if foreign is None:
             self.changes.append(AddRoute(route))
             return
-        message = f"{wish.subnet} has a route of protocol {taken.protocol} already, which is not ours to change"
-        self.problems.append(Problem("ForeignRoute", message, wish))
+        message = f"{desired.subnet} already has a route of protocol {foreign.protocol} that is not managed by us"
+        self.problems.append(Problem("ForeignRoute", message, desired))
+
+
+def _group_problems(group: RouteGroup, refused: Refused) -> Iterator[Problem]:
+    reason, message = refused.reason, refused.message
+    # Formatting thousands of subnets is slow, and few messages contain one.
+    if SUBNET in message:
+        return (Problem(reason, message.format(subnet=route.subnet), route) for route in group.routes)
+    return (Problem(reason, message, route) for route in group.routes)

@@ -1,12 +1,12 @@
-"""Source routing: what comes from the overlay address leaves through the overlay gateway.
+"""Source routing: traffic from the overlay address leaves through the overlay gateway.
 
-Two rules for the overlay address, in this order: the main table counts as far as it is more specific than
-``SourceTable.suppress``, then our own table does. That one holds the overlay subnet, a default route through the
-overlay gateway, and those of our routes of the main table over the overlay that the first rule passes over. Why so:
-docs/adr/0014. Where the wish cannot be placed now, what the kernel has stays.
+Two policy rules for the overlay address, in this order: the main table without the routes that
+``SourceTable.suppress`` suppresses, then a table of our own. That table has the overlay subnet, a default route through
+the overlay gateway, and copies of those of our routes over the overlay that the first rule suppresses. Reasons:
+docs/adr/0014. While the desired state cannot be planned, the rules and routes of the kernel stay.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
@@ -19,7 +19,7 @@ from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, Polic
 from overlay_net.model.route import MAIN_TABLE, NextHop, Route
 from overlay_net.model.route_key import RouteKey, decode_prefix_length, decode_version
 
-DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,88 +31,108 @@ class SourcePlan:
     problem: Problem | None = None
 
 
-def plan_source(desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None) -> SourcePlan:
-    """``link`` is where the overlay address is, as far as it exists already.
+def plan_source_routing(desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None) -> SourcePlan:
+    """``link`` has the overlay address; None: it does not exist yet.
 
-    Without a wish this plans the end of our rules; the routes of the table are then nobody's, and domain.route_plan
-    has them go.
+    Without desired source routing our rules are deleted; the routes of the table are then planned, and deleted, as all
+    other routes.
     """
-    ours = [rule for rule in observed.rules if owns_policy_rule(rule, mark)]
+    managed = [rule for rule in observed.rules if owns_policy_rule(rule, mark)]
     source, address = desired.source, desired.address
     if source is None or address is None:
-        return SourcePlan(drop=tuple(DeletePolicyRule(rule) for rule in ours))
-    wanted = _rules(source.place, address, mark)
-    drop = tuple(DeletePolicyRule(rule) for rule in ours if rule not in wanted)
-    problem = _hindrance(source.gateway, address, observed)
+        return SourcePlan(drop=tuple(DeletePolicyRule(rule) for rule in managed))
+    rules = _desired_rules(source.config, address, mark)
+    drop = tuple(DeletePolicyRule(rule) for rule in managed if rule not in rules)
+    problem = _find_obstacle(source.gateway, address, observed)
     if problem is not None or source.gateway is None or link is None:
         return SourcePlan(drop=drop, problem=problem)
-    table = {route.key: route for route in _routes(source.gateway, address, source.place, observed, mark, link)}
-    present: dict[RouteKey, Route] = {}
-    for route in observed.routes:
-        if route.table == source.place.table and decode_version(route.key) == address.version:
-            if owns_route(route, mark):
-                present[route.key] = route
-            elif route.key in table:
-                message = (
-                    f"table {route.table} has a route of protocol {route.protocol} to {route.subnet}, which is not "
-                    "ours to change: choose another source_table"
-                )
-                return SourcePlan(drop=drop, problem=Problem("SourceTableTaken", message))
-    changes = tuple(
-        ReplaceRoute(route) if key in present else AddRoute(route)
-        for key, route in table.items()
-        if present.get(key) != route
-    )
+    place = _Place(source.config, source.gateway, address, link, mark)
+    routes = {route.key: route for route in place.desired_routes(observed)}
+    foreign = place.find_foreign(observed, routes)
+    if foreign is not None:
+        message = (
+            f"table {foreign.table} has a route of protocol {foreign.protocol} to {foreign.subnet} that is not managed "
+            "by us; choose another source_table"
+        )
+        return SourcePlan(drop=drop, problem=Problem("SourceTableTaken", message))
+    present = place.managed_routes(observed)
     return SourcePlan(
-        changes,
-        add=tuple(AddPolicyRule(rule) for rule in wanted if rule not in ours),
+        changes=tuple(_changes(routes, present)),
+        add=tuple(AddPolicyRule(rule) for rule in rules if rule not in managed),
         drop=drop,
-        deletions=tuple(
-            DeleteRoute(route)
-            for route in observed.routes
-            if route.table == source.place.table and owns_route(route, mark) and route.key not in table
-        ),
+        deletions=tuple(DeleteRoute(route) for route in present if route.key not in routes),
     )
 
 
-def _hindrance(gateway: IpAddress | None, address: IpInterface, observed: Observed) -> Problem | None:
+def _find_obstacle(gateway: IpAddress | None, address: IpInterface, observed: Observed) -> Problem | None:
     if not observed.keeps_rule_protocol:
-        message = "rules of source_routing could not be told from other people's: that needs Linux 4.17"
+        message = "source_routing requires Linux 4.17: an older kernel does not store who added a policy rule"
         return Problem("KernelTooOld", f"{message}; set source_routing to false")
     if gateway is None:
-        return Problem("NoOverlayGateway", f"source_routing needs the gateway of {address}, and its pool has none")
+        message = f"source_routing requires an overlay gateway for {address}; set the gateway of its pool"
+        return Problem("NoOverlayGateway", message)
     if address.version == 6 and gateway.version == 4:
-        message = f"an IPv6 route cannot go through {gateway}: source_routing needs an IPv6 gateway for {address}"
+        message = f"source_routing requires an IPv6 gateway for {address}, not {gateway}; set the gateway of its pool"
         return Problem("NoOverlayGateway", message)
     return None
 
 
-def _rules(place: SourceTable, address: IpInterface, mark: OwnershipMark) -> tuple[PolicyRule, PolicyRule]:
+def _desired_rules(config: SourceTable, address: IpInterface, mark: OwnershipMark) -> tuple[PolicyRule, PolicyRule]:
     version: Literal[4, 6] = 4 if address.version == 4 else 6
-    own = ip_network(address.ip)
+    source = ip_network(address.ip)
     return (
-        PolicyRule(version, place.priority, own, MAIN_TABLE, mark.protocol, place.suppress),
-        PolicyRule(version, place.priority + 1, own, place.table, mark.protocol),
+        PolicyRule(version, config.priority, source, MAIN_TABLE, mark.protocol, config.suppress),
+        PolicyRule(version, config.priority + 1, source, config.table, mark.protocol),
     )
 
 
-def _routes(
-    gateway: IpAddress, address: IpInterface, place: SourceTable, observed: Observed, mark: OwnershipMark, link: Link
-) -> Iterator[Route]:
-    """What the table shall have; of two routes of one key the later one counts."""
-    version, subnet = address.version, address.network
-    if subnet.prefixlen < subnet.max_prefixlen:
-        on_link = (NextHop(None, link.index),)
-        yield Route(subnet, on_link, mark.protocol, source=address.ip, table=place.table)
-    hop = NextHop(gateway, link.index, on_link=not gateway.is_link_local and gateway not in subnet)
-    yield Route(DEFAULT[version], (hop,), mark.protocol, source=address.ip, table=place.table)
-    for route in observed.routes:
-        if (
-            route.table == MAIN_TABLE
-            and owns_route(route, mark)
-            and decode_version(route.key) == version
-            and decode_prefix_length(route.key) <= place.suppress
-            # Routes over the overlay name its address; of those that lead nowhere the same is wished here.
-            and (route.source == address.ip or not route.next_hops)
-        ):
-            yield route.replace(table=place.table)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The routing table of source routing, where all of its parts are known."""
+
+    config: SourceTable
+    gateway: IpAddress
+    address: IpInterface
+    link: Link
+    mark: OwnershipMark
+
+    def managed_routes(self, observed: Observed) -> list[Route]:
+        return [route for route in observed.routes if owns_route(route, self.mark) and route.table == self.config.table]
+
+    def find_foreign(self, observed: Observed, routes: Mapping[RouteKey, Route]) -> Route | None:
+        """A route of another owner under a key that we need."""
+        same_key = (route for route in observed.routes if route.key in routes)
+        return next((route for route in same_key if not owns_route(route, self.mark)), None)
+
+    def desired_routes(self, observed: Observed) -> Iterator[Route]:
+        """The routes of the table; of two with the same key the later one counts."""
+        subnet, source, table = self.address.network, self.address.ip, self.config.table
+        if subnet.prefixlen < subnet.max_prefixlen:
+            connected = (NextHop(None, self.link.index),)
+            yield Route(subnet, connected, self.mark.protocol, source=source, table=table)
+        on_link = not self.gateway.is_link_local and self.gateway not in subnet
+        hop = NextHop(self.gateway, self.link.index, on_link=on_link)
+        yield Route(DEFAULT_ROUTE[subnet.version], (hop,), self.mark.protocol, source=source, table=table)
+        for route in observed.routes:
+            if self._is_suppressed(route):
+                yield route.replace(table=table)
+
+    def _is_suppressed(self, route: Route) -> bool:
+        """Whether it is our route over the overlay, and the first rule suppresses it."""
+        return (
+            owns_route(route, self.mark)
+            and route.table == MAIN_TABLE
+            and decode_version(route.key) == self.address.version
+            and decode_prefix_length(route.key) <= self.config.suppress
+            # Routes over the overlay have its address as source; those that reject traffic do so here too.
+            and (route.source == self.address.ip or not route.next_hops)
+        )
+
+
+def _changes(routes: Mapping[RouteKey, Route], present: Iterable[Route]) -> Iterator[AddRoute | ReplaceRoute]:
+    by_key = {route.key: route for route in present}
+    for key, route in routes.items():
+        if key not in by_key:
+            yield AddRoute(route)
+        elif by_key[key] != route:
+            yield ReplaceRoute(route)

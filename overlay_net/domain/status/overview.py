@@ -69,18 +69,19 @@ def _check_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
 
 
 def _node_problems(overlay: NodeOverlay) -> list[str]:
-    reserved = _failed_reservation(overlay)
-    configured, ready = (find(overlay.report.conditions, kind) for kind in (CONFIGURED, READY))
+    reserved, configured = _failed_reservation(overlay), find(overlay.report.conditions, CONFIGURED)
+    ready = find(overlay.report.conditions, READY)
     if ready is None:
-        unreported = "no report from its agent; is it running?"
-        return [_describe(reserved), unreported] if reserved is not None else [unreported]
+        return [*_describe_failed(reserved), "no report from its agent; is it running?"]
     if overlay.is_ready:
         # In use, but another host claims the address too.
-        claimed = configured is not None and configured.reason == ADDRESS_CLAIMED
-        return [_describe(configured)] if configured is not None and claimed else []
-    causes = [each for each in (reserved, configured) if each is not None and not each.status]
-    problems = [_describe(each) for each in causes or [ready] if not each.status]
+        return [_describe(configured)] if configured is not None and configured.reason == ADDRESS_CLAIMED else []
+    problems = _describe_failed(reserved, configured) or _describe_failed(ready)
     return problems if overlay.is_current else [*problems, "its agent has not observed the latest change"]
+
+
+def _describe_failed(*conditions: Condition | None) -> list[str]:
+    return [_describe(each) for each in conditions if each is not None and not each.status]
 
 
 def _failed_reservation(overlay: NodeOverlay) -> Condition | None:
@@ -96,7 +97,7 @@ def _check_route(route: StaticRoute) -> list[Finding]:
         return [Finding("route", route.name, "is being deleted")]
     if not route.conditions:
         return [Finding("route", route.name, NOT_RECONCILED)]
-    problems = [_describe(each) for each in route.conditions if not each.status]
+    problems = _describe_failed(*route.conditions)
     return [Finding("route", route.name, "; ".join(problems))] if problems else []
 
 
