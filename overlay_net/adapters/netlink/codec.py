@@ -12,6 +12,7 @@ ATTRIBUTE = struct.Struct("=HH")
 """struct nlattr: length, type."""
 U32 = struct.Struct("=I")
 I32 = struct.Struct("=i")
+_ATTRIBUTE_U32 = struct.Struct("=HHI")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 
@@ -38,7 +39,7 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def attribute_u32(kind: int, value: int) -> bytes:
-    return attribute(kind, U32.pack(value))
+    return _ATTRIBUTE_U32.pack(_ATTRIBUTE_U32.size, kind, value)
 
 
 def attribute_text(kind: int, text: str) -> bytes:
