@@ -1,4 +1,4 @@
-"""The fake kernel of the property tests and the real one give the same answers to the same requests."""
+"""The fake kernel of the property tests and the real one behave alike."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -32,14 +32,14 @@ from tests.fakes.netns import eth0, ip, netns
 
 __all__ = ["eth0", "netns"]
 
-MARKS = OwnershipMark(117, "overlay-net")
+MARK = OwnershipMark(117, "overlay-net")
 LINKS = ("tmp0", "eth0")
 ETH0_ADDRESS = ip_interface("10.176.162.151/26")
 FIRST, SECOND = ip_interface("192.168.100.4/24"), ip_interface("192.168.100.9/24")
 
 
 class Subject:
-    """One of the two kernels, asked in the same way."""
+    """One of the two kernels, behind one interface."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Subject:
         return next(link.index for link in (await self.observe()).links if link.name == name)
 
     async def errno(self, action: KernelAction) -> int:
-        """0, or the code of the refusal."""
+        """The errno of a refusal, or 0."""
         try:
             await self.apply(action)
         except KernelError as error:
@@ -65,7 +65,7 @@ class Subject:
         return Route(ip_network(subnet), (hop,), more.pop("protocol", 117), **more)
 
     async def routes(self) -> set[tuple[str, str, int]]:
-        """(subnet, gateways, protocol) of IPv4, but for what the fake does not have: loopback."""
+        """(subnet, gateways, protocol) of IPv4 routes; the fake has no loopback routes."""
         return {
             (str(each.subnet), " ".join(str(hop.gateway) for hop in each.next_hops), each.protocol)
             for each in (await self.observe()).routes
@@ -75,9 +75,9 @@ class Subject:
 
 @pytest.fixture(params=["fake", "real"])
 async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    """tmp0 over eth0, up, with one address."""
+    """With tmp0 on eth0, up, with one address."""
     request.getfixturevalue("eth0")
-    async with Kernel(MARKS) as real:
+    async with Kernel(MARK) as real:
         if request.param == "real":
 
             async def down(name: str) -> None:
@@ -87,7 +87,7 @@ async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         else:
             observed = await real.observe(LINKS)
             fake = FakeKernel(
-                MARKS, replace(observed, routes=tuple(r for r in observed.routes if r.subnet.version == 4))
+                MARK, replace(observed, routes=tuple(r for r in observed.routes if r.subnet.version == 4))
             )
 
             async def observe() -> Observed:
@@ -109,7 +109,7 @@ PRIVATE = ("10.176.162.128/26", "None", 2)
 OVERLAY = ("192.168.100.0/24", "None", 2)
 
 
-async def test_a_link_is_made_marked_and_only_once(kernel: Subject) -> None:
+async def test_link_is_created_with_its_mark_and_only_once(kernel: Subject) -> None:
     (link,) = [link for link in (await kernel.observe()).links if link.name == "tmp0"]
     assert (link.kind, link.parent, link.alias, link.up) == ("macvlan", await kernel.index("eth0"), "overlay-net", True)
     assert await kernel.errno(AddLink("tmp0", "eth0")) == 17
@@ -117,7 +117,7 @@ async def test_a_link_is_made_marked_and_only_once(kernel: Subject) -> None:
     assert await kernel.errno(SetLinkUp("eth9")) == 19
 
 
-async def test_a_link_as_it_is_made_and_changed(kernel: Subject) -> None:
+async def test_link_properties_are_set_and_changed(kernel: Subject) -> None:
     async def link(name: str) -> Link:
         return next(link for link in (await kernel.observe()).links if link.name == name)
 
@@ -134,7 +134,7 @@ async def test_a_link_as_it_is_made_and_changed(kernel: Subject) -> None:
     assert await kernel.errno(SetMacvlanMode("eth9", "vepa")) == 19
 
 
-async def test_an_address_brings_its_subnet_and_takes_it_away(kernel: Subject) -> None:
+async def test_address_adds_and_removes_the_route_to_its_subnet(kernel: Subject) -> None:
     assert await kernel.routes() == {PRIVATE, OVERLAY}
     assert await kernel.errno(AddAddress("tmp0", FIRST)) == 0
     await kernel.apply(DeleteAddress("tmp0", FIRST))
@@ -142,7 +142,7 @@ async def test_an_address_brings_its_subnet_and_takes_it_away(kernel: Subject) -
     assert await kernel.errno(DeleteAddress("tmp0", FIRST)) == 0
 
 
-async def test_what_a_route_needs(kernel: Subject) -> None:
+async def test_route_needs_a_reachable_gateway_a_local_source_and_a_free_key(kernel: Subject) -> None:
     assert await kernel.errno(AddRoute(await kernel.route("10.1.0.0/16", "10.99.0.1"))) == 101
     foreign_source = await kernel.route("10.1.0.0/16", "192.168.100.1", source=SECOND.ip)
     assert await kernel.errno(AddRoute(foreign_source)) == 22
@@ -150,24 +150,24 @@ async def test_what_a_route_needs(kernel: Subject) -> None:
     assert await kernel.errno(AddRoute(good)) == 0
     assert await kernel.errno(AddRoute(good)) == 17
     other = await kernel.route("10.1.0.0/16", "192.168.100.254", protocol=186)
-    assert await kernel.errno(AddRoute(other)) == 17, "the key is taken, whoever asks"
+    assert await kernel.errno(AddRoute(other)) == 17, "the key is taken by another protocol"
     assert await kernel.errno(AddRoute(other.replace(metric=5))) == 0
     await kernel.set_down("tmp0")
     assert await kernel.errno(AddRoute(await kernel.route("10.2.0.0/16", "192.168.100.1"))) in (100, 101)
 
 
-async def test_replacing_and_deleting_by_protocol(kernel: Subject) -> None:
+async def test_replace_ignores_the_protocol_and_delete_matches_it(kernel: Subject) -> None:
     await kernel.apply(AddRoute(await kernel.route("10.1.0.0/16", "192.168.100.1")))
     await kernel.apply(ReplaceRoute(await kernel.route("10.1.0.0/16", "192.168.100.254")))
     assert ("10.1.0.0/16", "192.168.100.254", 117) in await kernel.routes()
     await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.254", protocol=186)))
-    assert ("10.1.0.0/16", "192.168.100.254", 117) in await kernel.routes(), "not of that protocol"
+    assert ("10.1.0.0/16", "192.168.100.254", 117) in await kernel.routes(), "its protocol differs"
     await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.254")))
     await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.254")))
     assert await kernel.routes() == {PRIVATE, OVERLAY}
 
 
-async def test_a_deleted_address_takes_the_routes_that_name_it(kernel: Subject) -> None:
+async def test_deleting_an_address_removes_routes_with_it_as_source(kernel: Subject) -> None:
     await kernel.apply(SetSysctl("tmp0", "promote_secondaries", "1"))
     await kernel.apply(AddAddress("tmp0", SECOND))
     await kernel.apply(AddRoute(await kernel.route("10.1.0.0/16", "192.168.100.1", source=FIRST.ip)))
@@ -176,7 +176,7 @@ async def test_a_deleted_address_takes_the_routes_that_name_it(kernel: Subject) 
     assert await kernel.routes() == {PRIVATE, OVERLAY, ("10.2.0.0/16", "192.168.100.1", 117)}
 
 
-async def test_a_link_that_goes_down_or_away_takes_its_routes(kernel: Subject) -> None:
+async def test_routes_are_removed_when_their_link_goes_down_or_is_deleted(kernel: Subject) -> None:
     await kernel.apply(AddRoute(await kernel.route("10.1.0.0/16", "192.168.100.1")))
     await kernel.set_down("tmp0")
     assert await kernel.routes() == {PRIVATE}
@@ -201,37 +201,37 @@ async def ecmp(kernel: Subject, subnet: str, *gateways: tuple[str, int], on_link
 
 
 @pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
-async def test_a_route_that_leads_nowhere(kernel: Subject, kind: RouteKind) -> None:
-    nowhere = Route(ip_network("10.1.0.0/16"), (), 117, kind=kind)
-    somewhere = await kernel.route("10.1.0.0/16", "192.168.100.1")
-    await kernel.apply(AddRoute(nowhere))
-    assert await ours(kernel) == {nowhere}
-    assert await kernel.errno(AddRoute(somewhere)) == 17, "the key is taken, whatever the kind"
-    await kernel.apply(ReplaceRoute(somewhere))
-    assert await ours(kernel) == {somewhere}
-    await kernel.apply(ReplaceRoute(nowhere))
-    await kernel.apply(AddRoute(somewhere.replace(metric=7)))
+async def test_route_without_next_hops(kernel: Subject, kind: RouteKind) -> None:
+    unroutable = Route(ip_network("10.1.0.0/16"), (), 117, kind=kind)
+    unicast = await kernel.route("10.1.0.0/16", "192.168.100.1")
+    await kernel.apply(AddRoute(unroutable))
+    assert await ours(kernel) == {unroutable}
+    assert await kernel.errno(AddRoute(unicast)) == 17, "the key is taken by another kind"
+    await kernel.apply(ReplaceRoute(unicast))
+    assert await ours(kernel) == {unicast}
+    await kernel.apply(ReplaceRoute(unroutable))
+    await kernel.apply(AddRoute(unicast.replace(metric=7)))
     await kernel.set_down("tmp0")
-    assert await ours(kernel) == {nowhere}, "it needs no link"
-    await kernel.apply(DeleteRoute(somewhere))
+    assert await ours(kernel) == {unroutable}, "it does not depend on a link"
+    await kernel.apply(DeleteRoute(unicast))
     assert not await ours(kernel), "a deletion is by key and protocol, not by kind"
 
 
-async def test_several_next_hops_with_weights(kernel: Subject) -> None:
+async def test_ecmp_route_with_weights(kernel: Subject) -> None:
     first = await ecmp(kernel, "10.1.0.0/16", ("192.168.100.1", 3), ("192.168.100.2", 256))
     await kernel.apply(AddRoute(first))
     assert await ours(kernel) == {first}
     second = await ecmp(kernel, "10.1.0.0/16", ("192.168.100.1", 4), ("192.168.100.2", 1), ("192.168.100.3", 1))
     await kernel.apply(ReplaceRoute(second))
     assert await ours(kernel) == {second}
-    one_is_bad = await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1), ("192.168.100.1", 1))
-    assert await kernel.errno(ReplaceRoute(one_is_bad)) == 101
-    assert await ours(kernel) == {second}, "what was there before is left"
+    one_unreachable = await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1), ("192.168.100.1", 1))
+    assert await kernel.errno(ReplaceRoute(one_unreachable)) == 101
+    assert await ours(kernel) == {second}, "the previous route is kept"
     await kernel.apply(DeleteRoute(await ecmp(kernel, "10.1.0.0/16", ("192.168.100.9", 1))))
     assert not await ours(kernel)
 
 
-async def test_a_gateway_off_the_link_has_to_be_said(kernel: Subject) -> None:
+async def test_gateway_outside_the_subnets_of_the_link_needs_on_link(kernel: Subject) -> None:
     assert await kernel.errno(AddRoute(await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1)))) == 101
     alone = await ecmp(kernel, "10.1.0.0/16", ("10.99.0.1", 1), on_link=True)
     both = await ecmp(kernel, "10.2.0.0/16", ("10.99.0.1", 1), ("10.99.0.2", 2), on_link=True)
@@ -240,7 +240,7 @@ async def test_a_gateway_off_the_link_has_to_be_said(kernel: Subject) -> None:
     assert await ours(kernel) == {alone, both}
 
 
-async def test_tables_metrics_and_limits(kernel: Subject) -> None:
+async def test_routes_in_tables_with_metric_mtu_and_mss(kernel: Subject) -> None:
     plain = await kernel.route("10.1.0.0/16", "192.168.100.1", mtu=1400, advmss=1360)
     others = {plain.replace(table=77), plain.replace(table=1000), plain.replace(metric=5, mtu=0)}
     for route in (plain, *others):
@@ -249,29 +249,29 @@ async def test_tables_metrics_and_limits(kernel: Subject) -> None:
     await kernel.apply(ReplaceRoute(plain.replace(mtu=1300)))
     assert await ours(kernel) == {plain.replace(mtu=1300), *others}
     for _ in range(2):
-        # The second time it is gone already: no other goes in its place.
+        # The second deletion must not remove another route instead.
         await kernel.apply(DeleteRoute(plain))
         assert await ours(kernel) == others
 
 
-async def test_an_ipv6_route_has_a_metric_always(kernel: Subject) -> None:
+async def test_ipv6_route_without_metric_gets_one(kernel: Subject) -> None:
     link = await kernel.index("tmp0")
     bare = Route(ip_network("fd11::/64"), (NextHop(ip_address("fe80::1"), link),), 117)
     stored = bare.replace(metric=1024)
     await kernel.apply(AddRoute(bare))
     assert await kernel.errno(AddRoute(stored)) == 17
     assert await ours(kernel) == {stored}
-    nowhere = Route(ip_network("fd12::/64"), (), 117, 1024, kind="unreachable")
-    await kernel.apply(AddRoute(nowhere))
-    assert await ours(kernel) == {stored, nowhere}
+    unroutable = Route(ip_network("fd12::/64"), (), 117, 1024, kind="unreachable")
+    await kernel.apply(AddRoute(unroutable))
+    assert await ours(kernel) == {stored, unroutable}
     await kernel.apply(DeleteRoute(bare))
-    assert await ours(kernel) == {nowhere}
+    assert await ours(kernel) == {unroutable}
 
 
-# --- Rules -----------------------------------------------------------------------------------------------------------
+# --- Policy rules -----------------------------------------------------------------------------------------------------
 
 
-async def test_rules_are_kept_in_their_order_once_and_deleted_by_protocol(kernel: Subject) -> None:
+async def test_rules_are_ordered_unique_and_deleted_by_protocol(kernel: Subject) -> None:
     before = (await kernel.observe()).rules
 
     async def rules() -> list[PolicyRule]:
@@ -279,13 +279,13 @@ async def test_rules_are_kept_in_their_order_once_and_deleted_by_protocol(kernel
 
     own = ip_network("192.168.100.4/32")
     second, first = PolicyRule(4, 11701, own, 117, 117), PolicyRule(4, 11700, own, 254, 117, 8)
-    theirs = replace(first, protocol=186)
-    for rule in (second, first, first, theirs):
+    foreign = replace(first, protocol=186)
+    for rule in (second, first, first, foreign):
         assert await kernel.errno(AddPolicyRule(rule)) == 0
-    assert await rules() == [first, theirs, second]
+    assert await rules() == [first, foreign, second]
     await kernel.apply(DeletePolicyRule(replace(second, protocol=186)))
     await kernel.apply(DeletePolicyRule(replace(first, suppress=0)))
-    assert await rules() == [first, theirs, second]
+    assert await rules() == [first, foreign, second]
     for rule in (first, first, second):
         assert await kernel.errno(DeletePolicyRule(rule)) == 0
-    assert await rules() == [theirs]
+    assert await rules() == [foreign]

@@ -1,6 +1,6 @@
-"""The kernel of one network namespace in memory: it refuses what Linux refuses, and drops what Linux drops along.
+"""A kernel in memory that refuses the same actions as Linux, and drops dependent objects as Linux does.
 
-Checked against the real one by tests/contract/test_kernel.py.
+tests/contract/test_kernel.py checks it against the real one.
 """
 
 import errno
@@ -18,6 +18,7 @@ from overlay_net.model.kernel_actions import (
     DeleteRoute,
     KernelAction,
     ReplaceRoute,
+    RouteAction,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -49,18 +50,14 @@ class FakeKernel:
         )
 
     def apply(self, action: KernelAction) -> None:
-        """Raises KernelError with the errno that Linux gives."""
+        """Raises KernelError with the errno of Linux."""
         match action:
             case AddLink():
                 self._add_link(action)
             case AdoptLink() | SetMtu() | SetMacvlanMode():
                 self._change_link(action)
             case SetLinkUp(name):
-                link = self._named(name)
-                self.links[link.index] = replace(link, up=True)
-                for address in self.addresses:
-                    if address.link == link.index:
-                        self._connect(address)
+                self._set_up(self._named(name))
             case DeleteLink(index, _):
                 self.delete_link(index)
             case SetSysctl(link, key, value):
@@ -73,6 +70,13 @@ class FakeKernel:
                 self._connect(self.addresses[-1])
             case DeleteAddress(name, interface):
                 self._delete_address(self._named(name).index, interface)
+            case AddRoute() | ReplaceRoute() | DeleteRoute():
+                self._change_routes(action)
+            case AddPolicyRule() | DeletePolicyRule():
+                self._change_rules(action)
+
+    def _change_routes(self, action: RouteAction) -> None:
+        match action:
             case AddRoute(route):
                 self._check(route)
                 if any(each.key == route.key for each in self.routes):
@@ -80,26 +84,30 @@ class FakeKernel:
                 self.routes.append(route)
             case ReplaceRoute(route):
                 self._check(route)
-                # Linux replaces whatever has the key, whoever made it.
+                # Linux replaces the route with that key, whatever its protocol.
                 self.routes = [each for each in self.routes if each.key != route.key] + [route]
             case DeleteRoute(route):
                 deleted = (route.key, route.protocol)
                 self.routes = [each for each in self.routes if (each.key, each.protocol) != deleted]
-            case AddPolicyRule() | DeletePolicyRule():
-                self._change_rules(action)
 
     def _change_rules(self, action: AddPolicyRule | DeletePolicyRule) -> None:
         match action:
             case AddPolicyRule(rule):
-                # The kernel keeps the same rule of two protocols.
+                # The protocol is part of the rule: the same rule may exist with two protocols.
                 if rule not in self.rules:
                     self.rules.append(rule)
                     self.rules.sort(key=lambda each: each.priority)
             case DeletePolicyRule(rule):
                 self.rules = [each for each in self.rules if each != rule]
 
+    def _set_up(self, link: Link) -> None:
+        self.links[link.index] = replace(link, up=True)
+        for address in self.addresses:
+            if address.link == link.index:
+                self._connect(address)
+
     def set_down(self, index: int) -> None:
-        """The link's routes vanish without a word."""
+        """The kernel drops the link's routes without a notification."""
         self.links[index] = replace(self.links[index], up=False)
         self._drop_routes_over(index)
 
@@ -117,17 +125,17 @@ class FakeKernel:
     def _add_link(self, action: AddLink) -> None:
         if any(link.name == action.name for link in self.links.values()):
             raise KernelError("exists", code=errno.EEXIST)
-        below = self._named(action.parent)
+        parent = self._named(action.parent)
         macvlan = action.kind == "macvlan"
         self.links[self._next] = Link(
             self._next,
             action.name,
             action.kind,
-            below.index,
+            parent.index,
             self.mark.alias,
             up=False,
-            mtu=below.mtu,
-            mac=(action.mac or f"02:00:00:00:00:{self._next:02x}") if macvlan else below.mac,
+            mtu=parent.mtu,
+            mac=(action.mac or f"02:00:00:00:00:{self._next:02x}") if macvlan else parent.mac,
             mode=action.mode if macvlan else "",
         )
         self._next += 1
@@ -149,7 +157,7 @@ class FakeKernel:
         raise KernelError(f"no link {name}", code=errno.ENODEV)
 
     def _connect(self, address: Address) -> None:
-        """The kernel's own route to the subnet of an address on a link that is up."""
+        """Add the kernel's own route to the subnet of an address, if the link is up."""
         network = address.interface.network
         if not self.links[address.link].up or network.prefixlen == network.max_prefixlen:
             return
@@ -158,25 +166,30 @@ class FakeKernel:
             self.routes.append(route)
 
     def _delete_address(self, index: int, interface: object) -> None:
-        gone = [a for a in self.addresses if (a.link, a.interface) == (index, interface)]
-        self.addresses = [a for a in self.addresses if a not in gone]
-        for address in gone:
-            ip, network = address.interface.ip, address.interface.network
-            if all(each.interface.ip != ip for each in self.addresses):
-                self.routes = [route for route in self.routes if route.source != ip]
-            survivors = [each for each in self.addresses if each.link == index and each.interface.network == network]
-            for each in survivors:
-                # The kernel names a surviving address as the source of its own route to the subnet.
-                self._connect(each)
-            if not survivors:
-                # Routes whose gateway was in the subnet stay: only sources are looked at (fib_sync_down_addr).
-                self.routes = [
-                    route for route in self.routes if not (route.protocol == RTPROT_KERNEL and route.subnet == network)
-                ]
+        deleted = [a for a in self.addresses if (a.link, a.interface) == (index, interface)]
+        self.addresses = [a for a in self.addresses if a not in deleted]
+        for address in deleted:
+            self._drop_routes_from(address)
+            self._reconnect(address)
+
+    def _drop_routes_from(self, address: Address) -> None:
+        ip = address.interface.ip
+        if all(each.interface.ip != ip for each in self.addresses):
+            # Routes whose gateway was in the subnet stay: the kernel checks only sources (fib_sync_down_addr).
+            self.routes = [route for route in self.routes if route.source != ip]
+
+    def _reconnect(self, deleted: Address) -> None:
+        """Restore the kernel's own route to the subnet with another address of it as the source, or remove it."""
+        network = deleted.interface.network
+        remaining = [a for a in self.addresses if a.link == deleted.link and a.interface.network == network]
+        for each in remaining:
+            self._connect(each)
+        if not remaining:
+            self.routes = [each for each in self.routes if (each.protocol, each.subnet) != (RTPROT_KERNEL, network)]
 
     def _check(self, route: Route) -> None:
         if (route.kind == "unicast") != bool(route.next_hops):
-            raise KernelError(f"{len(route.next_hops)} next hops for kind {route.kind}", code=errno.EINVAL)
+            raise KernelError(f"{len(route.next_hops)} next hops in a route of kind {route.kind}", code=errno.EINVAL)
         for hop in route.next_hops:
             link = self.links.get(hop.link)
             if link is None:
@@ -184,8 +197,8 @@ class FakeKernel:
             if not link.up:
                 raise KernelError("link is down", code=errno.ENETDOWN)
             subnets = [address.interface.network for address in self.addresses if address.link == hop.link]
-            near = hop.on_link or hop.gateway is None or hop.gateway.is_link_local
-            if not near and not any(hop.gateway in subnet for subnet in subnets):
+            on_link = hop.on_link or hop.gateway is None or hop.gateway.is_link_local
+            if not on_link and not any(hop.gateway in subnet for subnet in subnets):
                 raise KernelError("gateway is unreachable", code=errno.ENETUNREACH)
         if route.source is not None and all(address.interface.ip != route.source for address in self.addresses):
             raise KernelError("source is not local", code=errno.EINVAL)

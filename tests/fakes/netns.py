@@ -1,4 +1,4 @@
-"""A network namespace of its own for one test: the test's thread, and every program it starts, are in it."""
+"""A network namespace for one test: the test's thread and every program it starts are in it."""
 
 import ctypes
 import os
@@ -12,18 +12,18 @@ CLONE_NEWNET = 0x40000000
 
 
 def ip(*words: str) -> str:
-    """The output of `ip …` in the namespace of this test."""
+    """The output of `ip …` in this test's namespace."""
     return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
 
 
 def try_ip(*words: str) -> str:
-    """An empty text, or why the kernel refused."""
+    """Why the kernel refused, or an empty string."""
     return subprocess.run(["ip", *words], capture_output=True, text=True, check=False).stderr
 
 
 @pytest.fixture
 def netns() -> Iterator[None]:
-    """Skips, saying so, where this process may make no namespace."""
+    """Skips where this process is not allowed to create a namespace."""
     # os.unshare and os.setns came with Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -41,7 +41,7 @@ def netns() -> Iterator[None]:
 
 @pytest.fixture
 def eth0(netns: None) -> None:
-    """A private interface as a node has it: eth0, 10.176.162.151/26, its peer in the same namespace."""
+    """The private interface of a node: eth0 with 10.176.162.151/26; its peer is in the same namespace."""
     refused = try_ip("link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
     if refused:
         pytest.skip(f"the kernel has no veth links: {refused.strip()}")
@@ -50,7 +50,7 @@ def eth0(netns: None) -> None:
     ip("link", "delete", "probe0")
     ip("address", "add", "10.176.162.151/26", "dev", "eth0")
     for link in ("eth0", "peer0"):
-        # No link-local address: the kernel would add it, and its route, at a moment of its own choice.
+        # No link-local address: the kernel would add it and its route at an unpredictable moment.
         ip("link", "set", link, "addrgenmode", "none")
         ip("link", "set", link, "up")
 
