@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.domain.routes.node_status import NodeTable, rollout_progress
+from overlay_net.domain.routes.node_status import rollout_progress
+from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.cluster_counts import count_cluster

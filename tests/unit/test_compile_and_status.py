@@ -5,7 +5,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from overlay_net.domain.routes.compile import compile_routes
-from overlay_net.domain.routes.node_status import MAX_NODES, NodeTable
+from overlay_net.domain.routes.node_status import MAX_NODES
+from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.status import route_status
 from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import StaticRoute

@@ -15,7 +15,7 @@ from overlay_net.domain.kernel.checkpoint import (
 )
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.parent_interface import interface_selector
-from overlay_net.domain.routes.node_status import NodeTable
+from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.status import route_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import Observed, OwnershipMark

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from overlay_net.domain.routes.compile import compile_routes
-from overlay_net.domain.routes.node_status import NodeTable, rollout_progress
+from overlay_net.domain.routes.node_status import rollout_progress
+from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.protected_subnets import NOTHING
 from overlay_net.domain.routes.rollout import NodeProgress, admit, find_held_back
 from overlay_net.domain.routes.status import route_status

@@ -1,18 +1,13 @@
 """The verbs of the Kubernetes API with translated errors; retries are up to the caller."""
 
-import asyncio
 import builtins
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
-
-import aiohttp
+from collections.abc import Callable
+from typing import Any
 
 from overlay_net.adapters.kube.connection import Connection
-from overlay_net.adapters.kube.errors import parse_error, parse_status
+from overlay_net.adapters.kube.transport import TIMEOUT, RequestObserver, Transport
 from overlay_net.model.api import JsonObject, Listing
-from overlay_net.model.errors import ApiError, Unavailable
 from overlay_net.model.names import Resource
 from overlay_net.model.parse import find_object, find_objects, parse_text
 
@@ -20,21 +15,10 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 PAGE = 500
-LARGE = 64 * 1024
-"""Bytes of JSON from which on they are decoded in a thread: a megabyte would block the event loop for too long."""
-TIMEOUT = 30.0
-
-
-class RequestObserver(Protocol):
-    def observe_request(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
 
 
 class KubeApi:
-    """Bodies are JSON objects as in the API. All verbs raise only the errors of model.errors.
-
-    ``fence`` is called before each write and returns the seconds that it may take; it raises NotLeader if it is not
-    allowed.
-    """
+    """Bodies are JSON objects as in the API. All verbs raise only the errors of model.errors; see Transport."""
 
     def __init__(
         self,
@@ -45,20 +29,14 @@ class KubeApi:
         decode: Callable[[str], Any] = json.loads,
         fence: Callable[[], float] | None = None,
     ) -> None:
-        """``decode`` decodes JSON text; it raises ValueError."""
-        self._connection = connection
-        self._decode = decode
-        self._seconds = timeout
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._observer = observer
-        self._host = connection.server.partition("://")[2]
-        self._fence = fence
+        self.transport = Transport(connection, timeout=timeout, observer=observer, decode=decode, fence=fence)
 
     async def get(
         self, resource: Resource, name: str, *, namespace: str | None = None, metadata_only: bool = False
     ) -> JsonObject:
+        path = resource.path(name, namespace=namespace)
         accept = METADATA_ONLY.format("") if metadata_only else None
-        return await self._call("GET", "get", resource, resource.path(name, namespace=namespace), accept=accept)
+        return await self.transport.call("GET", "get", resource, path, accept=accept)
 
     async def list(
         self,
@@ -76,7 +54,7 @@ class KubeApi:
         items: builtins.list[JsonObject] = []
         while True:
             path = resource.path(namespace=namespace)
-            answer = await self._call("GET", "list", resource, path, query=query, accept=accept)
+            answer = await self.transport.call("GET", "list", resource, path, query=query, accept=accept)
             items += find_objects(answer, "items")
             metadata = find_object(answer, "metadata")
             if not parse_text(metadata.get("continue")):
@@ -85,7 +63,7 @@ class KubeApi:
 
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
         """Raises AlreadyExists if the name is taken."""
-        return await self._call("POST", "create", resource, resource.path(namespace=namespace), body=body)
+        return await self.transport.call("POST", "create", resource, resource.path(namespace=namespace), body=body)
 
     async def apply(
         self,
@@ -103,7 +81,7 @@ class KubeApi:
         path = resource.path(name, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
         accept = METADATA_ONLY.format("")
-        return await self._call(
+        return await self.transport.call(
             "PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY, accept=accept
         )
 
@@ -111,7 +89,7 @@ class KubeApi:
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
     ) -> JsonObject:
         """Replace the whole object; raises Conflict if ``metadata.resourceVersion`` is outdated."""
-        return await self._call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
+        return await self.transport.call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
 
     async def merge_patch(
         self,
@@ -124,7 +102,7 @@ class KubeApi:
     ) -> JsonObject:
         """A merge patch (RFC 7386); a ``metadata.resourceVersion`` in it makes it conditional."""
         path = resource.path(name, namespace=namespace, subresource=subresource)
-        return await self._call("PATCH", "patch", resource, path, body=body, content_type=MERGE)
+        return await self.transport.call("PATCH", "patch", resource, path, body=body, content_type=MERGE)
 
     async def delete(
         self, resource: Resource, name: str, *, uid: str | None = None, resource_version: str | None = None
@@ -136,102 +114,7 @@ class KubeApi:
             "kind": "DeleteOptions",
             "preconditions": {key: value for key, value in preconditions.items() if value is not None},
         }
-        await self._call("DELETE", "delete", resource, resource.path(name), body=body)
-
-    async def _call(
-        self,
-        method: str,
-        verb: str,
-        resource: Resource,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: JsonObject | None = None,
-        content_type: str = "application/json",
-        accept: str | None = None,
-    ) -> JsonObject:
-        headers = {"Accept": accept or "application/json", "Content-Type": content_type}
-        async with self.request(
-            method,
-            verb,
-            resource,
-            path,
-            params=query or {},
-            headers=headers,
-            data=None if body is None else json.dumps(body).encode(),
-            timeout=self._timeout,
-        ) as response:
-            content = await response.read()
-        try:
-            answer = await self.decode(content)
-        except ValueError:
-            raise Unavailable(f"{verb} {path}: {response.status} with invalid JSON: {content[:80]!r}") from None
-        if not isinstance(answer, dict):
-            raise Unavailable(f"{verb} {path}: {response.status} with JSON that is not an object")
-        return answer
-
-    async def decode(self, content: bytes) -> Any:
-        """The JSON value. Raises ValueError."""
-        if len(content) < LARGE:
-            return self._decode(content.decode())
-        return await asyncio.to_thread(lambda: self._decode(content.decode()))
-
-    @asynccontextmanager
-    async def request(
-        self, method: str, verb: str, resource: Resource, path: str, *, headers: Mapping[str, str], **options: Any
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; the successful response is open within the context, and errors are translated.
-
-        If the token is rejected it is reloaded and the request is retried once: it may have just been rotated.
-        """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        code: int | str = "error"
-        what = f"{verb} {path}"
-        try:
-            for refused in (False, True):
-                authorization = await self._connection.authorization(refused)
-                sent = {**headers, "Authorization": authorization} if authorization else headers
-                if self._fence is not None and method != "GET":
-                    # Called immediately before sending, after everything else that takes time.
-                    options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
-                async with self._connection.session.request(
-                    method,
-                    self._connection.server + path,
-                    headers=sent,
-                    server_hostname=self._connection.server_hostname,
-                    # A redirect would forward the credentials, and API servers send none.
-                    allow_redirects=False,
-                    **options,
-                ) as response:
-                    code = response.status
-                    if response.status == 401 and not refused and authorization:
-                        continue
-                    if not 200 <= response.status < 300:
-                        status = parse_status(await response.content.read(65536))
-                        raise parse_error(response.status, what, status, response.headers.get("Retry-After"))
-                    try:
-                        yield response
-                    finally:
-                        _abort(response)
-                    return
-        except ApiError:
-            raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
-        finally:
-            if self._observer is not None:
-                self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)
-
-
-def _abort(response: aiohttp.ClientResponse) -> None:
-    """Abort the connection of a response that was not read completely.
-
-    A graceful close would wait for the TLS shutdown of the peer, which an unresponsive server does not send.
-    """
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
+        await self.transport.call("DELETE", "delete", resource, resource.path(name), body=body)
 
 
 def selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:

@@ -57,7 +57,7 @@ class KubeSource:
         }
         accept = METADATA_ONLY.format("") if self._metadata_only else "application/json"
         path = self._resource.path()
-        async with self._api.request(
+        async with self._api.transport.request(
             "GET",
             "watch",
             self._resource,
@@ -75,7 +75,7 @@ class KubeSource:
 
     async def _event(self, line: bytes, what: str) -> WatchEvent:
         try:
-            raw = await self._api.decode(line)
+            raw = await self._api.transport.decode(line)
         except ValueError:
             raise Unavailable(f"{what}: a line that is not JSON: {line[:80]!r}") from None
         kind = raw.get("type") if isinstance(raw, dict) else None

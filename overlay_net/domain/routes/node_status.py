@@ -5,21 +5,21 @@ the agent has observed the latest spec, an unchanged route keeps its last status
 would make all others flap.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from overlay_net.domain.routes.compile import refusal
+from overlay_net.domain.routes.node_table import NodeTable, select_tables
 from overlay_net.domain.routes.protected_subnets import Protection
 from overlay_net.domain.routes.rollout import NodeProgress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute
-from overlay_net.model.net import IpAddress, IpNetwork
-from overlay_net.model.node import Node
-from overlay_net.model.overlay import NodeOverlay, RouteFailure
+from overlay_net.model.net import IpNetwork
+from overlay_net.model.overlay import RouteFailure
 from overlay_net.model.parse import find_objects, parse_int, parse_text
-from overlay_net.model.route_key import RouteKey, encode_route_key
-from overlay_net.model.route_probe import RouteGeneration, RouteProbe
+from overlay_net.model.route_key import encode_route_key
+from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.model.static_route import StaticRoute
 
 MAX_NODES = 1000
@@ -35,40 +35,6 @@ class Conflict(NamedTuple):
     static_route: str
     """The older StaticRoute that has the same route."""
     subnet: IpNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class NodeTable:
-    """One node's routes, indexed once for all StaticRoutes."""
-
-    node: Node
-    overlay: NodeOverlay
-    routes: Mapping[RouteKey, DesiredRoute]
-    failures: Mapping[RouteKey, RouteFailure]
-    generations: Mapping[str, RouteGeneration]
-    route_probes: Mapping[str, RouteProbe]
-
-    @classmethod
-    def index(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
-        return cls(
-            node,
-            overlay,
-            {route.key: route for route in overlay.routes},
-            {failure.key: failure for failure in overlay.report.failures},
-            {each.static_route: each for each in overlay.generations},
-            {route_probe.static_route: route_probe for route_probe in overlay.report.route_probes},
-        )
-
-    @property
-    def has_unlisted_failures(self) -> bool:
-        """Whether more routes fail than the report can list."""
-        return self.overlay.report.routes_failed > len(self.overlay.report.failures)
-
-    @property
-    def default_gateway(self) -> IpAddress | None:
-        """The gateway of routes that specify none."""
-        overlay = self.overlay
-        return overlay.report.fallback if overlay.routes_only else overlay.assignment.gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +64,6 @@ class NodeStatus:
         if self.outcome.message:
             raw["message"] = self.outcome.message
         return raw
-
-
-def select_tables(route: StaticRoute, tables: Iterable[NodeTable]) -> Iterator[NodeTable]:
-    return (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
 
 
 def rollout_progress(

@@ -12,11 +12,10 @@ from overlay_net.domain.routes.node_status import (
     READY,
     ROLLING_OUT,
     NodeStatus,
-    NodeTable,
     find_last_entries,
     node_status,
-    select_tables,
 )
+from overlay_net.domain.routes.node_table import NodeTable, select_tables
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition

@@ -1,0 +1,145 @@
+"""Single requests to an API server: authorization, the write fence, decoding, and translation of errors."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import aiohttp
+
+from overlay_net.adapters.kube.connection import Connection
+from overlay_net.adapters.kube.errors import parse_error, parse_status
+from overlay_net.model.api import JsonObject
+from overlay_net.model.errors import ApiError, Unavailable
+from overlay_net.model.names import Resource
+
+LARGE = 64 * 1024
+"""Bytes of JSON from which on they are decoded in a thread: a megabyte would block the event loop for too long."""
+TIMEOUT = 30.0
+
+
+class RequestObserver(Protocol):
+    def observe_request(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
+
+
+class Transport:
+    """All methods raise only the errors of model.errors.
+
+    ``fence`` is called before each write and returns the seconds that it may take; it raises NotLeader if it is not
+    allowed.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        timeout: float = TIMEOUT,
+        observer: RequestObserver | None = None,
+        decode: Callable[[str], Any] = json.loads,
+        fence: Callable[[], float] | None = None,
+    ) -> None:
+        """``decode`` decodes JSON text; it raises ValueError."""
+        self._connection = connection
+        self._decode = decode
+        self._seconds = timeout
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._observer = observer
+        self._host = connection.server.partition("://")[2]
+        self._fence = fence
+
+    async def call(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: JsonObject | None = None,
+        content_type: str = "application/json",
+        accept: str | None = None,
+    ) -> JsonObject:
+        """Send a request and decode the JSON object in its response."""
+        headers = {"Accept": accept or "application/json", "Content-Type": content_type}
+        async with self.request(
+            method,
+            verb,
+            resource,
+            path,
+            params=query or {},
+            headers=headers,
+            data=None if body is None else json.dumps(body).encode(),
+            timeout=self._timeout,
+        ) as response:
+            content = await response.read()
+        try:
+            answer = await self.decode(content)
+        except ValueError:
+            raise Unavailable(f"{verb} {path}: {response.status} with invalid JSON: {content[:80]!r}") from None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{verb} {path}: {response.status} with JSON that is not an object")
+        return answer
+
+    async def decode(self, content: bytes) -> Any:
+        """The JSON value. Raises ValueError."""
+        if len(content) < LARGE:
+            return self._decode(content.decode())
+        return await asyncio.to_thread(lambda: self._decode(content.decode()))
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, verb: str, resource: Resource, path: str, *, headers: Mapping[str, str], **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; the successful response is open within the context, and errors are translated.
+
+        If the token is rejected it is reloaded and the request is retried once: it may have just been rotated.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        code: int | str = "error"
+        what = f"{verb} {path}"
+        try:
+            for refused in (False, True):
+                authorization = await self._connection.authorization(refused)
+                sent = {**headers, "Authorization": authorization} if authorization else headers
+                if self._fence is not None and method != "GET":
+                    # Called immediately before sending, after everything else that takes time.
+                    options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
+                async with self._connection.session.request(
+                    method,
+                    self._connection.server + path,
+                    headers=sent,
+                    server_hostname=self._connection.server_hostname,
+                    # A redirect would forward the credentials, and API servers send none.
+                    allow_redirects=False,
+                    **options,
+                ) as response:
+                    code = response.status
+                    if response.status == 401 and not refused and authorization:
+                        continue
+                    if not 200 <= response.status < 300:
+                        status = parse_status(await response.content.read(65536))
+                        raise parse_error(response.status, what, status, response.headers.get("Retry-After"))
+                    try:
+                        yield response
+                    finally:
+                        _abort(response)
+                    return
+        except ApiError:
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
+        finally:
+            if self._observer is not None:
+                self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Abort the connection of a response that was not read completely.
+
+    A graceful close would wait for the TLS shutdown of the peer, which an unresponsive server does not send.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()

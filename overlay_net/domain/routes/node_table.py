@@ -1,0 +1,48 @@
+"""What status and rollout read of one node, indexed once for all StaticRoutes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.net import IpAddress
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay, RouteFailure
+from overlay_net.model.route_key import RouteKey
+from overlay_net.model.route_probe import RouteGeneration, RouteProbe
+from overlay_net.model.static_route import StaticRoute
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTable:
+    node: Node
+    overlay: NodeOverlay
+    routes: Mapping[RouteKey, DesiredRoute]
+    failures: Mapping[RouteKey, RouteFailure]
+    generations: Mapping[str, RouteGeneration]
+    route_probes: Mapping[str, RouteProbe]
+
+    @classmethod
+    def index(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
+        return cls(
+            node,
+            overlay,
+            {route.key: route for route in overlay.routes},
+            {failure.key: failure for failure in overlay.report.failures},
+            {each.static_route: each for each in overlay.generations},
+            {route_probe.static_route: route_probe for route_probe in overlay.report.route_probes},
+        )
+
+    @property
+    def has_unlisted_failures(self) -> bool:
+        """Whether more routes fail than the report can list."""
+        return self.overlay.report.routes_failed > len(self.overlay.report.failures)
+
+    @property
+    def default_gateway(self) -> IpAddress | None:
+        """The gateway of routes that specify none."""
+        overlay = self.overlay
+        return overlay.report.fallback if overlay.routes_only else overlay.assignment.gateway
+
+
+def select_tables(route: StaticRoute, tables: Iterable[NodeTable]) -> Iterator[NodeTable]:
+    return (table for table in tables if route.selects(table.node) and not table.overlay.deleting)
