@@ -7,7 +7,7 @@ from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.domain.kernel.gateway_health import Target, probe_targets
 from overlay_net.model.kernel import Desired, Observed
 from overlay_net.model.net import IpAddress
-from overlay_net.model.overlay import SilentGateway
+from overlay_net.model.node_report import SilentGateway
 
 
 class Prober(Protocol):

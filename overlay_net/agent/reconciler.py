@@ -16,7 +16,8 @@ from overlay_net.domain.kernel.next_hops import fallback_gateway
 from overlay_net.domain.kernel.report import NeighbourState, configured_address, make_report
 from overlay_net.model.kernel import Desired, OwnershipMark
 from overlay_net.model.net import IpAddress
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.store import Store

@@ -5,7 +5,8 @@ import logging
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import AGENT_FIELD_MANAGER, NODE_OVERLAY_IPS
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 
 log = logging.getLogger(__name__)
 

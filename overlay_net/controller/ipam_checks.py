@@ -1,4 +1,4 @@
-"""Which nodes the IPAM must be asked about again although their NodeOverlayIp looks settled."""
+"""Which nodes the IPAM must be asked about again although their NodeOverlayIp appears settled."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

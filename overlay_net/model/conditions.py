@@ -17,13 +17,13 @@ PROGRAMMED: Final = "Programmed"
 GATEWAY_REACHABLE: Final = "GatewayReachable"
 
 ADDRESS_CONFLICT: Final = "AddressConflict"
-"""Reason of ``Configured=False`` by which an agent says that somebody else on the link uses the assigned address."""
+"""Reason of ``Configured=False`` by which an agent reports that another host uses the assigned address (RFC 5227)."""
 
 ADDRESS_CLAIMED: Final = "AddressClaimed"
-"""Reason of ``Configured=True`` by which an agent says that another host claims the address that it uses."""
+"""Reason of ``Configured=True`` by which an agent reports that another host claims the address it has configured."""
 
 RELEASED: Final = "Released"
-"""Reason of ``Configured=False`` by which an agent says that link, address and routes are gone from its kernel."""
+"""Reason of ``Configured=False`` by which an agent reports that link, address and routes have left its kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
 
 
 def transition(observed: Iterable[Condition], desired: Condition, now: datetime) -> Condition:
-    """``wanted`` with the time at which its *status* last changed, which a new reason or message leaves alone."""
+    """``desired`` with the time at which its *status* last changed; a new reason or message does not count."""
     before = find(observed, desired.type)
     if before is not None and before.status == desired.status and before.last_transition_time is not None:
         return replace(desired, last_transition_time=before.last_transition_time)

@@ -58,7 +58,7 @@ class NodeView:
     reservations: tuple[Reservation, ...] | None = None
     """What the IPAM has for this node; None: not asked yet."""
     check_ipam: bool = False
-    """The IPAM must be asked although the object looks settled: see controller.ipam_checks."""
+    """The IPAM must be asked although the object appears settled: see controller.ipam_checks."""
     exhausted: bool = False
     """A reservation was just refused: every pool that matches the node is full."""
     taken: frozenset[IpAddress] = frozenset()

@@ -23,7 +23,8 @@ from overlay_net.model.api import Listing
 from overlay_net.model.conditions import find
 from overlay_net.model.kernel import Address
 from overlay_net.model.kernel_actions import AddAddress
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import SourceTable
 from overlay_net.runtime.store import Store
 from tests.dataplane.conftest import MARK

@@ -23,7 +23,8 @@ from overlay_net.model.conditions import find
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
 from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan, RouteAction
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue

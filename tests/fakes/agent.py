@@ -17,7 +17,8 @@ from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.net import IpAddress
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 

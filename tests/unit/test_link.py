@@ -37,7 +37,8 @@ from overlay_net.model.kernel_actions import (
     SetMacvlanMode,
     SetMtu,
 )
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route import NextHop, Route
 from overlay_net.settings import AgentSettings, load
 from tests.examples import examples

@@ -19,7 +19,8 @@ from overlay_net.model.conditions import find
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, RouteAction, SetSysctl
-from overlay_net.model.overlay import NodeOverlay, Report
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.runtime.store import Store
 from tests.fakes.agent import NoNeighbours, make_agent

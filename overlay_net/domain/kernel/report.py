@@ -19,7 +19,8 @@ from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.net import IpAddress, IpInterface
-from overlay_net.model.overlay import NodeOverlay, Report, RouteFailure, SilentGateway
+from overlay_net.model.node_report import Report, RouteFailure, SilentGateway
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 
 MAX_SILENT = 64

@@ -16,7 +16,7 @@ from overlay_net.domain.routes.rollout import NodeProgress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpNetwork
-from overlay_net.model.overlay import RouteFailure
+from overlay_net.model.node_report import RouteFailure
 from overlay_net.model.parse import find_objects, parse_int, parse_text
 from overlay_net.model.route_key import encode_route_key
 from overlay_net.model.route_probe import RouteGeneration

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.overlay import NodeOverlay, RouteFailure
+from overlay_net.model.node_report import RouteFailure
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 from overlay_net.model.static_route import StaticRoute

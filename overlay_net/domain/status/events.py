@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find
 from overlay_net.model.node_actions import Announce
-from overlay_net.model.overlay import NodeOverlay, RouteFailure
+from overlay_net.model.node_report import RouteFailure
+from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
 
 TRANSIENT = frozenset({"Pending", "NoAddress", "Releasing", "Released"})

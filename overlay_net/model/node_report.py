@@ -1,0 +1,153 @@
+"""The agent's part of NodeOverlayIp.status: what the node's kernel has."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import RESERVED, ROUTES_WITHDRAWN, Condition
+from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.parse import (
+    encode_time,
+    find_address,
+    find_objects,
+    parse_int,
+    parse_interface,
+    parse_network,
+    parse_text,
+    parse_time,
+)
+from overlay_net.model.route import MAIN_TABLE
+from overlay_net.model.route_key import RouteKey, encode_route_key
+from overlay_net.model.route_probe import RouteProbe
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFailure:
+    """One entry of status.routes: a route that is *not* in place, and why."""
+
+    subnet: IpNetwork
+    metric: int
+    static_route: str
+    reason: str
+    message: str
+    gateway: str = ""
+    table: int = MAIN_TABLE
+
+    @property
+    def key(self) -> RouteKey:
+        return encode_route_key(self.subnet, self.metric, self.table)
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "RouteFailure | None":
+        subnet = parse_network(raw.get("subnet"))
+        if subnet is None:
+            return None
+        return cls(
+            subnet=subnet,
+            metric=parse_int(raw.get("metric")),
+            static_route=parse_text(raw.get("staticRoute")),
+            reason=parse_text(raw.get("state")),
+            message=parse_text(raw.get("message")),
+            gateway=parse_text(raw.get("gateway")),
+            table=parse_int(raw.get("table"), MAIN_TABLE),
+        )
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {
+            "subnet": str(self.subnet),
+            "staticRoute": self.static_route,
+            "state": self.reason,
+            "message": self.message,
+        }
+        if self.gateway:
+            raw["gateway"] = self.gateway
+        if self.metric:
+            raw["metric"] = self.metric
+        if self.table != MAIN_TABLE:
+            raw["table"] = self.table
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class SilentGateway:
+    """One entry of status.gateways: a gateway that does not answer on this node."""
+
+    address: IpAddress
+    since: datetime | None
+    message: str
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "SilentGateway | None":
+        address = find_address(raw, "address")
+        return None if address is None else cls(address, parse_time(raw.get("since")), parse_text(raw.get("message")))
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {"address": str(self.address), "message": self.message}
+        return raw | ({"since": encode_time(self.since)} if self.since else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The agent's part of status: what the node's kernel has, by exception."""
+
+    interface: str = ""
+    link: str = ""
+    configured: IpInterface | None = None
+    """The overlay address that the kernel has now. The controller releases none that is reported here."""
+    fallback: IpAddress | None = None
+    """On a node with routes only: the gateway of routes without one, once the agent has found it."""
+    observed_generation: int = 0
+    routes_desired: int = 0
+    routes_ready: int = 0
+    routes_failed: int = 0
+    failures: tuple[RouteFailure, ...] = ()
+    silent_gateways: tuple[SilentGateway, ...] = ()
+    conflict: IpAddress | None = None
+    """The assigned address, while another host on the link uses it."""
+    route_probes: tuple[RouteProbe, ...] = ()
+    """Generations of StaticRoutes that are still being proven on this node, or were rolled back."""
+    conditions: tuple[Condition, ...] = ()
+
+    @classmethod
+    def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Report":
+        """``conditions`` are those of the status, parsed."""
+        silent = (SilentGateway.parse(item) for item in find_objects(status, "gateways"))
+        failures = (RouteFailure.parse(item) for item in find_objects(status, "routes"))
+        return cls(
+            interface=parse_text(status.get("interface")),
+            link=parse_text(status.get("interfaceLabel")),
+            configured=parse_interface(status.get("configuredIpAddr")),
+            observed_generation=parse_int(status.get("observedGeneration")),
+            routes_desired=parse_int(status.get("routesDesired")),
+            routes_ready=parse_int(status.get("routesReady")),
+            routes_failed=parse_int(status.get("routesFailed")),
+            failures=tuple(failure for failure in failures if failure is not None),
+            silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
+            fallback=find_address(status, "fallbackGateway"),
+            conflict=find_address(status, "conflictingIpAddr"),
+            route_probes=tuple(RouteProbe.parse(item) for item in find_objects(status, "probes")),
+            conditions=tuple(each for each in conditions if each.type not in (RESERVED, ROUTES_WITHDRAWN)),
+        )
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {
+            "interface": self.interface,
+            "interfaceLabel": self.link,
+            "observedGeneration": self.observed_generation,
+            "routesDesired": self.routes_desired,
+            "routesReady": self.routes_ready,
+            "routesFailed": self.routes_failed,
+            "routes": [failure.to_json() for failure in self.failures],
+            "gateways": [gateway.to_json() for gateway in self.silent_gateways],
+            "conditions": [condition.to_json() for condition in self.conditions],
+        }
+        if self.configured is not None:
+            raw["configuredIpAddr"] = str(self.configured)
+        if self.fallback is not None:
+            raw["fallbackGateway"] = str(self.fallback)
+        if self.conflict is not None:
+            raw["conflictingIpAddr"] = str(self.conflict)
+        if self.route_probes:
+            raw["probes"] = [route_probe.to_json() for route_probe in self.route_probes]
+        return raw
