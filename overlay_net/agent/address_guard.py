@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NoReturn, Protocol
 
-from overlay_net.domain.kernel.address import is_ours
+from overlay_net.domain.kernel.ownership import owns_address_anywhere
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
@@ -148,7 +148,7 @@ class AddressGuard:
         names = {link.index: link.name for link in observed.links}
         configured: dict[str, frozenset[IpAddress]] = {}
         for each in observed.addresses:
-            if each.link in names and each.in_use and is_ours(each, observed, self._mark):
+            if each.link in names and each.in_use and owns_address_anywhere(each, observed, self._mark):
                 link = names[each.link]
                 configured[link] = configured.get(link, frozenset()) | {each.interface.ip}
         return configured

@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay_net.domain.kernel.address import is_ours
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
-from overlay_net.domain.kernel.ownership import owns_link, owns_route
+from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_link, owns_route
 from overlay_net.domain.kernel.parent_interface import (
     ByAddress,
     ByName,
     ByRoute,
     InterfaceSelector,
     choose_parent,
+    explain_missing,
     interface_selector,
-    why_missing,
 )
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.report import configured_address, make_report
@@ -148,7 +147,7 @@ def foreign(observed: Observed) -> set[object]:
     ours = {link.index for link in observed.links if owns_link(link, MARKS)}
     return {
         *(link for link in observed.links if link.index not in ours),
-        *(each for each in observed.addresses if not is_ours(each, observed, MARKS)),
+        *(each for each in observed.addresses if not owns_address_anywhere(each, observed, MARKS)),
         *(
             each
             for each in observed.routes
@@ -203,7 +202,7 @@ BOND = Link(7, "bond1", "bond", None, None, up=True)
 def test_the_parent_that_is_meant(text: str, observed: Observed, chosen: str | None) -> None:
     rule = interface_selector(text, PRIVATE.interface.ip)
     assert choose_parent(rule, observed, MARKS, "tmp0") == chosen
-    assert why_missing(rule)
+    assert explain_missing(rule)
 
 
 links = st.builds(
@@ -458,7 +457,7 @@ def test_any_walk_through_modes_parents_and_crashes_converges_and_touches_nothin
         after = kernel.observe()
         assert foreign(after) == before
         ours = [link for link in after.links if owns_link(link, MARKS)]
-        marked = [each for each in after.addresses if is_ours(each, after, MARKS)]
+        marked = [each for each in after.addresses if owns_address_anywhere(each, after, MARKS)]
         reasons = {problem.reason for problem in plan.problems if problem.route is None}
         if found is None and not reasons:
             assert not ours

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.domain.kernel.repair_damping import LONGEST_PAUSE, MANY, WINDOW, RepairDamping
+from overlay_net.domain.kernel.repair_damping import LIMIT, LONGEST_PAUSE, WINDOW, RepairDamping
 
 
 def fought(count: int, every: float) -> tuple[RepairDamping, float]:
@@ -15,14 +15,14 @@ def fought(count: int, every: float) -> tuple[RepairDamping, float]:
 
 
 def test_some_repairs_are_made_at_once() -> None:
-    repairs, now = fought(MANY - 1, 0.01)
+    repairs, now = fought(LIMIT - 1, 0.01)
     assert repairs.pause(now) == 0
 
 
 def test_a_fight_is_slowed_down_to_a_bounded_number_of_repairs() -> None:
     count = 2000
     _, seconds = fought(count, 0.001)
-    assert count / seconds * WINDOW < 2 * MANY
+    assert count / seconds * WINDOW < 2 * LIMIT
 
 
 def test_peace_is_noticed() -> None:

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from overlay_net.agent.repairs import SETTLE, Repairs
-from overlay_net.domain.kernel.repair_damping import MANY, WINDOW
+from overlay_net.domain.kernel.repair_damping import LIMIT, WINDOW
 
 
 def test_few_repairs_are_immediate_and_many_are_delayed_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -14,7 +14,7 @@ def test_few_repairs_are_immediate_and_many_are_delayed_and_logged_once(caplog: 
     repairs = Repairs(delays.append, lambda: now[0])
     fields = {"action": "add route", "subnet": "10.1.0.0/16"}
     repairs.schedule()
-    for _ in range(MANY - 1):
+    for _ in range(LIMIT - 1):
         repairs.record(fields)
     repairs.schedule()
     assert delays == [SETTLE, SETTLE]

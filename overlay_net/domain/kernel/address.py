@@ -1,90 +1,100 @@
-"""The overlay address: on the link where it belongs, and our addresses nowhere else."""
+"""The overlay address: on the link where it belongs, and managed addresses nowhere else."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overlay_net.domain.kernel.link import LinkPlan
-from overlay_net.domain.kernel.ownership import owns_address, owns_link
-from overlay_net.model.kernel import Address, Desired, Observed, OwnershipMark
+from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_link
+from overlay_net.model.kernel import Address, Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, Problem
 from overlay_net.model.net import IpInterface
 
 ADDRESS_TENTATIVE = "AddressTentative"
-"""Reason of the problem of an IPv6 address that is on the link and not yet in use."""
+"""Reason of the problem of an IPv6 address that is on the link and not in use yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
     add: tuple[AddAddress | DeleteAddress, ...] = ()
+    """Before the routes."""
     drop: tuple[DeleteAddress, ...] = ()
+    """After the routes."""
     problems: tuple[Problem, ...] = ()
 
 
-def is_ours(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
-    """An address of ours: on our link, or with our protocol number wherever it is (link_mode ``address``)."""
-    marked = observed.keeps_address_protocol and address.protocol == mark.protocol and not address.link_local
-    return marked or owns_address(address, observed, mark)
-
-
 def plan_addresses(desired: Desired, observed: Observed, mark: OwnershipMark, link: LinkPlan) -> AddressPlan:
-    """What to add before the routes, and what to drop after them.
-
-    Links of ours that are deleted or swept take their addresses along.
-    """
+    """Managed links that are deleted take their addresses with them."""
     wanted = desired.address if desired.link is not None else None
     if wanted is not None and link.problem is not None and link.link is None:
         return AddressPlan()
-    carrier = link.link.index if link.link is not None and wanted is not None else None
-    add: tuple[AddAddress | DeleteAddress, ...] = ()
-    drop, problems = [], []
-    if desired.link is not None and wanted is not None:
-        # While the wished place cannot be had, a link of ours that is left goes on carrying the address.
-        place = link.link.name if link.link else desired.link.name
-        there = [
-            each
-            for each in observed.addresses
-            if each.interface == wanted and each.link == carrier and is_ours(each, observed, mark)
-        ]
-        if not there:
-            add = (AddAddress(place, wanted),)
-        elif there[0].dad_failed:
-            # The kernel asks again only for an address that is added anew; whether that is the time is the agent's.
-            add = (DeleteAddress(place, wanted), AddAddress(place, wanted))
-        elif there[0].tentative:
-            message = f"the kernel asks whether somebody else has {wanted.ip}"
-            problems.append(Problem(ADDRESS_TENTATIVE, message))
+    add, problems = _plan_desired(desired, observed, mark, link.link)
+    carrier = link.link if wanted is not None else None
+    drop: list[DeleteAddress] = []
     names = {each.index: each.name for each in observed.links}
-    for address in _unwanted(wanted, carrier, observed, mark):
-        neighbour = _would_fall_too(address, observed, mark)
+    for address in _obsolete(wanted, carrier, observed, mark):
         name = names[address.link]
-        if neighbour is None:
+        foreign = _foreign_secondary(address, observed, mark)
+        if foreign is None:
             drop.append(DeleteAddress(name, address.interface))
         else:
-            message = f"{address.interface} stays on {name}: the kernel would drop {neighbour} of somebody else with it"
-            problems.append(Problem("AddressShared", f"{message}; set net.ipv4.conf.{name}.promote_secondaries=1"))
-    return AddressPlan(add, tuple(sorted(drop, key=str)), tuple(problems))
+            message = f"{address.interface} stays on {name}: the kernel would delete the foreign {foreign} with it"
+            fix = f"set net.ipv4.conf.{name}.promote_secondaries=1"
+            problems = (*problems, Problem("AddressShared", f"{message}; {fix}"))
+    return AddressPlan(add, tuple(sorted(drop, key=str)), problems)
 
 
-def _unwanted(
-    wanted: IpInterface | None, carrier: int | None, observed: Observed, mark: OwnershipMark
+def _plan_desired(
+    desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None
+) -> tuple[tuple[AddAddress | DeleteAddress, ...], tuple[Problem, ...]]:
+    """The desired address; a managed link that remains keeps it while the desired link is impossible."""
+    address = desired.address
+    if desired.link is None or address is None:
+        return (), ()
+    name = link.name if link else desired.link.name
+    present = _find_present(address, observed, mark, link)
+    if present is None:
+        return (AddAddress(name, address),), ()
+    if present.dad_failed:
+        # The kernel probes only when an address is added; the agent decides when to try again.
+        return (DeleteAddress(name, address), AddAddress(name, address)), ()
+    if present.tentative:
+        return (), (Problem(ADDRESS_TENTATIVE, f"duplicate address detection is running for {address.ip}"),)
+    return (), ()
+
+
+def _find_present(address: IpInterface, observed: Observed, mark: OwnershipMark, link: Link | None) -> Address | None:
+    if link is None:
+        return None
+    on_link = (each for each in observed.addresses if each.link == link.index and each.interface == address)
+    return next((each for each in on_link if owns_address_anywhere(each, observed, mark)), None)
+
+
+def _obsolete(
+    wanted: IpInterface | None, carrier: Link | None, observed: Observed, mark: OwnershipMark
 ) -> Iterator[Address]:
-    our_links = {link.index for link in observed.links if owns_link(link, mark)}
-    there = {link.index for link in observed.links}
+    """Managed addresses other than the desired one on ``carrier``."""
+    managed_links = {link.index for link in observed.links if owns_link(link, mark)}
+    links = {link.index for link in observed.links}
     for address in observed.addresses:
-        if address.link not in there or (address.link in our_links and address.link != carrier):
+        on_carrier = carrier is not None and address.link == carrier.index
+        if address.link not in links or (address.link in managed_links and not on_carrier):
             continue
-        if address.link == carrier and address.interface == wanted:
+        if on_carrier and address.interface == wanted:
             continue
-        # The same address with another prefix length was set on the link by the earlier operator.
-        theirs = wanted is not None and address.link == carrier and address.interface.ip == wanted.ip
-        if is_ours(address, observed, mark) or (theirs and carrier in our_links):
+        managed = owns_address_anywhere(address, observed, mark)
+        if managed or (on_carrier and address.link in managed_links and _has_other_length(address, wanted)):
             yield address
 
 
-def _would_fall_too(address: Address, observed: Observed, mark: OwnershipMark) -> IpInterface | None:
-    """Somebody else's address that Linux deletes together with ours, on an interface that is not ours.
+def _has_other_length(address: Address, wanted: IpInterface | None) -> bool:
+    """Whether it is the desired address with another prefix length, as the earlier operator set it."""
+    return wanted is not None and address.interface.ip == wanted.ip
 
-    The first address of a subnet is its primary one; the later ones are secondary, and go with it unless
+
+def _foreign_secondary(address: Address, observed: Observed, mark: OwnershipMark) -> IpInterface | None:
+    """A foreign address on a foreign interface that Linux deletes together with ours.
+
+    The first address of a subnet is its primary one; the others are secondary, and are deleted with it unless
     promote_secondaries is set (ip-sysctl.rst; __inet_del_ifa in net/ipv4/devinet.c).
     """
     link = next((link for link in observed.links if link.index == address.link), None)
@@ -99,4 +109,4 @@ def _would_fall_too(address: Address, observed: Observed, mark: OwnershipMark) -
     ]
     if subnet[0] != address:
         return None
-    return next((each.interface for each in subnet if not is_ours(each, observed, mark)), None)
+    return next((each.interface for each in subnet if not owns_address_anywhere(each, observed, mark)), None)

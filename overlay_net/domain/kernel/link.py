@@ -1,6 +1,6 @@
-"""The overlay link: which one is it, and what is missing to it.
+"""The overlay link: which link it is, and which changes it needs.
 
-With the kind ``address`` it is the private interface itself: nothing of it is changed, only the address is put there.
+With the kind ``address`` it is the private interface itself, which is not changed; only the address is added to it.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from overlay_net.model.kernel_actions import (
 )
 
 LINK_SYSCTLS = (
-    # Loose: an on-premise host may speak first, from a subnet that no route of ours covers. The kernel takes the
-    # highest of "all" and the link, so a strict "all" cannot undo this (ip-sysctl.rst, rp_filter).
+    # Loose: an on-premise host may open a connection from a subnet that none of our routes covers. The kernel uses the
+    # maximum of "all" and the link, so a strict "all" cannot override this (ip-sysctl.rst, rp_filter).
     ("rp_filter", "2"),
-    # Answer ARP only for addresses of this link, and only with them (ip-sysctl.rst, arp_ignore, arp_announce).
+    # Answer ARP only for addresses of this link, and announce only these (ip-sysctl.rst, arp_ignore, arp_announce).
     ("arp_ignore", "1"),
     ("arp_announce", "2"),
-    # Without it the kernel drops a subnet's secondary addresses together with its primary one.
+    # Without it the kernel deletes a subnet's secondary addresses together with its primary one.
     ("promote_secondaries", "1"),
-    # A router of the private network must not give the overlay link addresses and a default route of its own
-    # (ip-sysctl.rst, accept_ra); an address is probed before it is used (accept_dad, RFC 4862).
+    # A router of the private network must not configure addresses and a default route on the overlay link
+    # (ip-sysctl.rst, accept_ra); duplicate address detection precedes the use of an address (accept_dad, RFC 4862).
     ("ipv6.accept_ra", "0"),
     ("ipv6.accept_dad", "1"),
 )
@@ -40,85 +40,112 @@ class LinkPlan:
     actions: tuple[KernelAction, ...] = ()
     """Before addresses and routes."""
     link: Link | None = None
-    """The link as it is now, where it is usable once ``actions`` are done."""
+    """The observed link, if it is usable after ``actions``."""
     sweep: tuple[KernelAction, ...] = ()
-    """After routes and addresses: links of ours that nobody wants any more."""
+    """After routes and addresses: deletion of managed links that are not desired any more."""
     problem: Problem | None = None
 
 
 def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> LinkPlan:
     wanted = desired.link
-    ours = [link for link in observed.links if owns_link(link, mark)]
+    managed = [link for link in observed.links if owns_link(link, mark)]
     name = wanted.name if wanted and wanted.kind != "address" else None
-    sweep = tuple(DeleteLink(link.index, link.name) for link in ours if link.name != name)
+    sweep = tuple(DeleteLink(link.index, link.name) for link in managed if link.name != name)
     if wanted is None:
         return LinkPlan(sweep=sweep)
-    parent = next((link for link in observed.links if link.name == wanted.parent), None)
+    parent = _find_link(observed, wanted.parent)
     if parent is None:
-        message = wanted.missing or f"interface {wanted.parent} does not exist on this node"
-        left = next((link for link in ours if link.name == wanted.name), None)
-        return LinkPlan(link=left, sweep=sweep, problem=Problem("ParentMissing", message))
+        return _without_parent(wanted, managed, sweep)
     if wanted.kind == "address":
-        return _on_the_interface(parent, ours, sweep, observed)
-    hygiene = _parent_hygiene(parent, observed)
-    fresh: tuple[KernelAction, ...] = (
+        return _plan_address_mode(parent, managed, sweep, observed)
+    link = _find_link(observed, wanted.name)
+    if link is None:
+        return LinkPlan((*_protect_parent(parent, observed), *_create(wanted)), sweep=sweep)
+    return _plan_existing(link, parent, desired, observed, mark, sweep)
+
+
+def _find_link(observed: Observed, name: str) -> Link | None:
+    return next((link for link in observed.links if link.name == name), None)
+
+
+def _without_parent(wanted: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...]) -> LinkPlan:
+    message = wanted.missing or f"interface {wanted.parent} does not exist on this node"
+    remaining = next((link for link in managed if link.name == wanted.name), None)
+    return LinkPlan(link=remaining, sweep=sweep, problem=Problem("ParentMissing", message))
+
+
+def _plan_address_mode(
+    parent: Link, managed: list[Link], sweep: tuple[KernelAction, ...], observed: Observed
+) -> LinkPlan:
+    if observed.keeps_address_protocol:
+        return LinkPlan(link=parent, sweep=sweep)
+    message = "link_mode address requires Linux 5.18: an older kernel does not store who added an address"
+    # A managed link from another mode keeps the address.
+    return LinkPlan(
+        link=next(iter(managed), None), problem=Problem("KernelTooOld", f"{message}; choose another link_mode")
+    )
+
+
+def _plan_existing(
+    link: Link,
+    parent: Link,
+    desired: Desired,
+    observed: Observed,
+    mark: OwnershipMark,
+    sweep: tuple[KernelAction, ...],
+) -> LinkPlan:
+    """The plan where a link has the name of the desired one: repaired if managed, adopted, replaced or refused."""
+    wanted = desired.link
+    if wanted is None:
+        return LinkPlan(sweep=sweep)
+    fits = link.kind == wanted.kind and link.parent == parent.index
+    protect = _protect_parent(parent, observed)
+    if owns_link(link, mark) and not fits:
+        return LinkPlan((DeleteLink(link.index, link.name), *protect, *_create(wanted)), sweep=sweep)
+    repair = _repair(link, parent, wanted, observed)
+    if owns_link(link, mark):
+        return LinkPlan((*protect, *repair), link=link, sweep=sweep)
+    if fits and _has_address(link, desired, observed):
+        return LinkPlan((AdoptLink(link.name), *protect, *repair), link=link, sweep=sweep)
+    kind = link.kind or "physical"
+    message = f"{link.name} is a {kind} link that is not managed by us; rename it, or choose another link name"
+    return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
+
+
+def _create(wanted: DesiredLink) -> tuple[KernelAction, ...]:
+    return (
         AddLink(wanted.name, wanted.parent, wanted.kind, wanted.mode, wanted.mac),
         *(SetSysctl(wanted.name, key, value) for key, value in LINK_SYSCTLS),
         SetLinkUp(wanted.name),
     )
-    present = next((link for link in observed.links if link.name == wanted.name), None)
-    if present is None:
-        return LinkPlan((*hygiene, *fresh), sweep=sweep)
-    fits = present.kind == wanted.kind and present.parent == parent.index
-    adopt: tuple[KernelAction, ...] = ()
-    if not owns_link(present, mark):
-        if not (fits and _carries(present, desired, observed)):
-            kind = present.kind or "physical"
-            message = (
-                f"a {kind} link named {present.name} exists and is not ours; rename it, or choose another link name"
-            )
-            return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
-        adopt = (AdoptLink(present.name),)
-    elif not fits:
-        return LinkPlan((DeleteLink(present.index, present.name), *hygiene, *fresh), sweep=sweep)
-    mend = _mend(present, parent, wanted, observed)
-    return LinkPlan((*adopt, *hygiene, *mend), link=present, sweep=sweep)
 
 
-def _on_the_interface(parent: Link, ours: list[Link], sweep: tuple[KernelAction, ...], observed: Observed) -> LinkPlan:
-    if not observed.keeps_address_protocol:
-        message = "an address on the interface itself could not be told from other people's: that needs Linux 5.18"
-        # A link of ours from another mode goes on carrying the address.
-        return LinkPlan(link=next(iter(ours), None), problem=Problem("KernelTooOld", f"{message}; choose a link_mode"))
-    return LinkPlan(link=parent, sweep=sweep)
-
-
-def _mend(present: Link, parent: Link, wanted: DesiredLink, observed: Observed) -> tuple[KernelAction, ...]:
-    """What differs on a link that exists. Its MAC stays, whatever it is: it is in the caches of its neighbours."""
+def _repair(link: Link, parent: Link, wanted: DesiredLink, observed: Observed) -> tuple[KernelAction, ...]:
+    """What differs on an existing link. Its MAC is never changed, because it is in the caches of its neighbours."""
     actions: list[KernelAction] = []
-    if present.mtu and parent.mtu and present.mtu != parent.mtu:
+    if link.mtu and parent.mtu and link.mtu != parent.mtu:
         # The kernel lowers a macvlan's MTU together with its parent's, and never raises it again.
-        actions.append(SetMtu(present.name, parent.mtu))
-    if wanted.kind == "macvlan" and present.mode and present.mode != wanted.mode:
-        actions.append(SetMacvlanMode(present.name, wanted.mode))
+        actions.append(SetMtu(link.name, parent.mtu))
+    if wanted.kind == "macvlan" and link.mode and link.mode != wanted.mode:
+        actions.append(SetMacvlanMode(link.name, wanted.mode))
     actions += (
-        SetSysctl(present.name, key, value)
+        SetSysctl(link.name, key, value)
         for key, value in LINK_SYSCTLS
-        if observed.sysctls.get((present.name, key), value) != value
+        if observed.sysctls.get((link.name, key), value) != value
     )
-    if not present.up:
-        actions.append(SetLinkUp(present.name))
+    if not link.up:
+        actions.append(SetLinkUp(link.name))
     return tuple(actions)
 
 
-def _parent_hygiene(parent: Link, observed: Observed) -> tuple[KernelAction, ...]:
-    """Keep the parent from answering ARP for the overlay address with its own MAC: traffic would pass the link by."""
+def _protect_parent(parent: Link, observed: Observed) -> tuple[KernelAction, ...]:
+    """Keep the parent from answering ARP for the overlay address with its own MAC: traffic would bypass the link."""
     if observed.sysctls.get((parent.name, "arp_ignore")) == "0":
         return (SetSysctl(parent.name, "arp_ignore", "1"),)
     return ()
 
 
-def _carries(link: Link, desired: Desired, observed: Observed) -> bool:
-    """Whether a link without our mark has this node's very address: then the earlier operator made it."""
-    wanted = desired.address.ip if desired.address else None
-    return any(address.link == link.index and address.interface.ip == wanted for address in observed.addresses)
+def _has_address(link: Link, desired: Desired, observed: Observed) -> bool:
+    """Whether a link without our mark has the address of this node: the earlier operator created it."""
+    address = desired.address.ip if desired.address else None
+    return any(each.link == link.index and each.interface.ip == address for each in observed.addresses)

@@ -1,4 +1,4 @@
-"""What in the kernel is ours: that which carries our marks, and nothing else. Everything else is never touched."""
+"""Ownership: a kernel object is managed if it has our mark. Everything else is foreign and is never changed."""
 
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.policy_rule import PolicyRule
@@ -18,11 +18,17 @@ def owns_policy_rule(rule: PolicyRule, mark: OwnershipMark) -> bool:
 
 
 def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
-    """An address on our link with our protocol number.
+    """An address on a managed link with our protocol number.
 
-    Kernels before 5.18 do not keep the number: there every global address on our link counts as ours.
+    Kernels before 5.18 do not store the number: there every global address on a managed link is ours.
     """
     link = next((link for link in observed.links if link.index == address.link), None)
     if link is None or not owns_link(link, mark) or address.link_local:
         return False
     return address.protocol == mark.protocol or not observed.keeps_address_protocol
+
+
+def owns_address_anywhere(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
+    """An address on a managed link, or with our protocol number on any link (link_mode ``address``)."""
+    marked = observed.keeps_address_protocol and address.protocol == mark.protocol and not address.link_local
+    return marked or owns_address(address, observed, mark)

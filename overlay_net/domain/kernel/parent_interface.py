@@ -1,6 +1,6 @@
-"""The interface below the overlay link: from what a person wrote to the name of one link of this node.
+"""The parent interface of the overlay link: from the setting to the name of one link of this node.
 
-It is chosen anew from every look at the kernel: an interface may appear, vanish, and come back.
+It is chosen in every pass over the kernel, because an interface may appear, disappear and come back.
 """
 
 import re
@@ -20,7 +20,7 @@ LOOPBACK = "lo"
 
 @dataclass(frozen=True, slots=True)
 class ByName:
-    """The first pattern that any interface fits wins, e.g. ``eth1``, ``bond*``."""
+    """The first pattern that matches an interface, e.g. ``eth1``, ``bond*``."""
 
     patterns: tuple[str, ...]
 
@@ -30,7 +30,7 @@ class ByName:
 
 @dataclass(frozen=True, slots=True)
 class ByRoute:
-    """The interface of the kernel's own route to an address."""
+    """The interface of the node's own route to an address."""
 
     address: IpAddress
 
@@ -46,10 +46,10 @@ InterfaceSelector: TypeAlias = ByName | ByRoute | ByAddress
 
 
 def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelector:
-    """``eth0``, ``eth1,bond*,en*``, ``route:10.0.0.1`` or ``node-ip``. Raises ValueError with what is allowed."""
+    """``eth0``, ``eth1,bond*,en*``, ``route:10.0.0.1`` or ``node-ip``. Raises ValueError that names what is allowed."""
     if text == "node-ip":
         if node_ip is None:
-            raise ValueError("node-ip needs the setting node_ip, the node's InternalIP")
+            raise ValueError("must not be node-ip without the setting node_ip, the node's InternalIP")
         return ByAddress(node_ip)
     if text.startswith("route:"):
         try:
@@ -58,7 +58,7 @@ def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelecto
             raise ValueError("must be an address after route:, such as route:10.0.0.1") from None
     patterns = tuple(part.strip() for part in text.split(","))
     for pattern in patterns:
-        # What the kernel takes as a name (dev_valid_name in net/core/dev.c), and the characters of patterns.
+        # Names that the kernel accepts (dev_valid_name in net/core/dev.c), and the characters of patterns.
         if pattern in {".", ".."} or not re.fullmatch(r"[^/:\s]{1,15}", pattern):
             raise ValueError(
                 "must be interface names of 1 to 15 characters without slash, colon or space, or patterns such as "
@@ -67,69 +67,79 @@ def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelecto
     return ByName(patterns)
 
 
-def choose_parent(rule: InterfaceSelector, observed: Observed, mark: OwnershipMark, overlay_link: str) -> str | None:
-    """The name of the interface, or None where this node has none that fits now.
+def choose_parent(
+    selector: InterfaceSelector, observed: Observed, mark: OwnershipMark, overlay_link: str
+) -> str | None:
+    """The name of the interface; None: no interface matches now.
 
-    Links of ours, and whatever has the overlay link's name, are never chosen.
+    Managed links, and any link with the name of the overlay link, are never chosen.
     """
     links = [link for link in observed.links if not owns_link(link, mark) and link.name != overlay_link]
-    present = _present_parent(observed, mark, overlay_link)
-    match rule:
+    current = _current_parent(observed, mark, overlay_link)
+    match selector:
         case ByName(patterns):
-            return _named(patterns, links, present)
+            return _find_by_name(patterns, links, current)
         case ByRoute(address):
-            kept = next((link for link in links if link.index == present), None)
-            if kept is not None and not kept.up:
-                # Its routes are away only as long as it is down. What the default route says meanwhile is another
-                # network, where the overlay has no business.
-                return kept.name
-            return _routed(address, links, observed.routes, mark)
+            return _find_down(links, current) or _find_by_route(address, links, observed.routes, mark)
         case ByAddress(address):
-            having = {each.link for each in observed.addresses if each.interface.ip == address}
-            return next((link.name for link in links if link.index in having), None)
+            with_address = {each.link for each in observed.addresses if each.interface.ip == address}
+            return next((link.name for link in links if link.index in with_address), None)
 
 
-def why_missing(rule: InterfaceSelector) -> str:
-    """The sentence for a node where nothing fits."""
-    match rule:
+def explain_missing(selector: InterfaceSelector) -> str:
+    """The message for a node without a matching interface."""
+    match selector:
         case ByName((single,)) if not re.search(r"[*?\[]", single):
             return f"interface {single} does not exist on this node"
         case ByName():
-            return f"no interface of this node fits {rule}"
+            return f"no interface of this node matches {selector}"
         case ByRoute(address):
-            return f"the kernel has no route to {address}, so the interface is not known"
+            return f"the kernel has no route to {address}, so the interface is unknown"
         case ByAddress(address):
-            return f"no interface of this node has its address {address}"
+            return f"no interface of this node has the address {address}"
 
 
-def _present_parent(observed: Observed, mark: OwnershipMark, overlay_link: str) -> int | None:
-    """Index of the interface that is in use now: below our link, or with an address that carries our mark."""
-    mine = {link.index: link for link in observed.links if owns_link(link, mark)}
-    below = next((link.parent for link in mine.values() if link.name == overlay_link), None)
-    marked = (each.link for each in observed.addresses if each.protocol == mark.protocol and each.link not in mine)
-    return below if below is not None else next(marked, None)
+def _current_parent(observed: Observed, mark: OwnershipMark, overlay_link: str) -> int | None:
+    """Index of the interface that is used now: below the overlay link, or with an address that has our mark."""
+    managed = {link.index: link for link in observed.links if owns_link(link, mark)}
+    below = next((link.parent for link in managed.values() if link.name == overlay_link), None)
+    if below is not None:
+        return below
+    marked = (each for each in observed.addresses if each.protocol == mark.protocol and each.link not in managed)
+    return next((address.link for address in marked), None)
 
 
-def _named(patterns: tuple[str, ...], links: Iterable[Link], present: int | None) -> str | None:
+def _find_by_name(patterns: tuple[str, ...], links: Iterable[Link], current: int | None) -> str | None:
     for pattern in patterns:
-        fitting = [link for link in links if link.name != LOOPBACK and fnmatchcase(link.name, pattern)]
-        if fitting:
-            # Among equals the one in use stays, also while it is down: moving would cut what may only flap.
-            return min(fitting, key=lambda link: (link.index != present, not link.up, link.index)).name
+        matching = [link for link in links if link.name != LOOPBACK and fnmatchcase(link.name, pattern)]
+        if matching:
+            # The current one stays, even if it is down: a move would interrupt what may only be flapping.
+            return min(matching, key=lambda link: (link.index != current, not link.up, link.index)).name
     return None
 
 
-def _routed(address: IpAddress, links: Iterable[Link], routes: Iterable[Route], mark: OwnershipMark) -> str | None:
+def _find_down(links: Iterable[Link], current: int | None) -> str | None:
+    """The current interface, if it is down.
+
+    The kernel removes its routes for that time. The default route then points to another network, which is not the
+    overlay's.
+    """
+    return next((link.name for link in links if link.index == current and not link.up), None)
+
+
+def _find_by_route(
+    address: IpAddress, links: Iterable[Link], routes: Iterable[Route], mark: OwnershipMark
+) -> str | None:
     names = {link.index: link.name for link in links if link.name != LOOPBACK}
-    around = [
+    candidates = [
         route
         for route in routes
-        # Ours lead through the overlay: they follow from the answer.
+        # Our own routes go through the overlay: they depend on the result.
         if not owns_route(route, mark)
         and route.table == MAIN_TABLE
         and address in route.subnet
         and route.next_hops
         and route.next_hops[0].link in names
     ]
-    best = min(around, key=lambda route: (-route.subnet.prefixlen, route.metric), default=None)
+    best = min(candidates, key=lambda route: (-route.subnet.prefixlen, route.metric), default=None)
     return names[best.next_hops[0].link] if best else None

@@ -1,6 +1,6 @@
-"""Somebody else changes again and again what we repair: repairs are paced, so that nobody's processor is used up.
+"""Repair damping: back-off when another process keeps reverting our changes, so that neither uses up a CPU.
 
-A repair is immediate as long as there are not very many: a link that flaps, or a daemon that restarts, is no fight.
+Repairs are immediate as long as there are few: a flapping link or a restarted daemon does not start the back-off.
 """
 
 from dataclasses import dataclass
@@ -8,24 +8,25 @@ from dataclasses import dataclass
 WINDOW = 10.0
 """Seconds over which repairs are counted."""
 
-MANY = 100
-"""Repairs in the window from which on it counts as a fight."""
+LIMIT = 100
+"""Repairs in the window from which on they are delayed."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class RepairDamping:
-    """When something had to be repaired lately, in seconds of one monotonic clock."""
+    """Times of recent repairs, in seconds of one monotonic clock."""
 
     times: tuple[float, ...] = ()
 
     def record(self, now: float) -> "RepairDamping":
+        """With one more repair."""
         return RepairDamping((*(time for time in self.times if now - time < WINDOW), now))
 
     def pause(self, now: float) -> float:
-        """Seconds to wait before the next repair: 0 in peace, then doubled with every ten repairs more."""
+        """Seconds to wait before the next repair: 0 below the limit, then doubled for every ten repairs."""
         count = sum(now - time < WINDOW for time in self.times)
-        if count < MANY:
+        if count < LIMIT:
             return 0.0
-        return min(FIRST_PAUSE * 2.0 ** ((count - MANY) // 10), LONGEST_PAUSE)
+        return min(FIRST_PAUSE * 2.0 ** ((count - LIMIT) // 10), LONGEST_PAUSE)

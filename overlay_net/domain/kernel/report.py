@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from overlay_net.domain.kernel.address import ADDRESS_TENTATIVE, is_ours
+from overlay_net.domain.kernel.address import ADDRESS_TENTATIVE
+from overlay_net.domain.kernel.ownership import owns_address_anywhere
 from overlay_net.model.conditions import (
     ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
@@ -44,7 +45,7 @@ def configured_address(
     present = [
         address.interface
         for address in observed.addresses
-        if not address.dad_failed and (is_ours(address, observed, mark) or address.interface.ip in known)
+        if not address.dad_failed and (owns_address_anywhere(address, observed, mark) or address.interface.ip in known)
     ]
     earlier = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
     if earlier:
