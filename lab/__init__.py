@@ -1,4 +1,4 @@
 """The lab: a real control plane and a VLAN of nodes on one machine, for the demo, the tests and the benchmarks.
 
-It is synchronous, drives ordinary programs, and is no part of the product.
+It is synchronous, runs ordinary programs, and is not part of the product.
 """

@@ -11,11 +11,11 @@ from typing import Self
 
 
 class CommandFailed(Exception):
-    """A command ended with an error; the text says which command, and what it wrote to stderr."""
+    """A command ended with an error; the text has the command and its stderr."""
 
 
 class ConditionTimeout(Exception):
-    """What was waited for did not come about, or the program that should bring it about died."""
+    """A condition did not become true in time, or the process that it depends on ended."""
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     check: bool = True,
     timeout: float = 120.0,
 ) -> str:
-    """The stdout of a command; `env` comes on top of this process's environment.
+    """The stdout of a command; `env` is added to the environment of this process.
 
     Raises CommandFailed if it exits with an error (and `check`), or takes longer than `timeout` seconds.
     """
@@ -42,7 +42,7 @@ def run(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise CommandFailed(f"{text}: no end after {timeout:g} s") from None
+        raise CommandFailed(f"{text}: still running after {timeout:g} s") from None
     if check and done.returncode:
         raise CommandFailed(f"{text}: exit code {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -51,8 +51,8 @@ def run(
 class Process:
     """A long-running program: started at once, its output appended to a log file.
 
-    ``enter`` are words put before the command, such as those that enter a namespace.
-    It has a session of its own: a Ctrl-C ends the lab's own command, which ends its processes in order.
+    ``enter`` is a prefix of the command, such as one that enters a namespace.
+    The process has its own session: Ctrl-C ends the lab's main command, which then ends its processes in order.
     """
 
     def __init__(
@@ -85,21 +85,21 @@ class Process:
         return self._popen.poll()
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal; a process that has ended gets none."""
+        """Send a signal, unless the process has ended."""
         self._popen.send_signal(number)
 
     def kill9(self) -> None:
-        """Ends it without a chance to clean up; idempotent."""
+        """Kill it (SIGKILL); idempotent."""
         self.send(signal.SIGKILL)
         self._popen.wait()
 
     def terminate(self, timeout: float = 10.0) -> int:
-        """Ends it in order (SIGTERM) and returns the exit code; kills it and raises ConditionTimeout if it stays."""
+        """Send SIGTERM and return the exit code; kill it and raise ConditionTimeout if it does not end."""
         self.send(signal.SIGTERM)
         return self.wait(timeout)
 
     def wait(self, timeout: float) -> int:
-        """The exit code; kills it and raises ConditionTimeout if it has not ended within `timeout` seconds."""
+        """The exit code; kill it and raise ConditionTimeout if it has not ended within `timeout` seconds."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -107,12 +107,12 @@ class Process:
             raise ConditionTimeout(f"{self.name} did not end within {timeout:g} s\n{self.tail()}") from None
 
     def start(self) -> None:
-        """Starts it again if it has ended."""
+        """Start it again if it has ended."""
         if not self.alive:
             self._popen = self._spawn()
 
     def restart(self) -> None:
-        """Kills it and starts it again."""
+        """Kill it and start it again."""
         self.kill9()
         self.start()
 
@@ -122,7 +122,7 @@ class Process:
         return f"last lines of {self.log}:\n" + "\n".join(text.splitlines()[-lines:])
 
     def wait_for(self, condition: Callable[[], bool], what: str, *, timeout: float = 30.0) -> None:
-        """Waits for a condition that this process brings about; if it dies or takes too long, says so with its log."""
+        """Wait for a condition that depends on this process; raise ConditionTimeout with the log if it ends before."""
 
         def holds() -> bool:
             if not self.alive:
@@ -154,20 +154,20 @@ class Process:
 
 
 def child_pids(pid: int) -> list[int]:
-    """Of the process's first thread. `unshare --fork` and `nsenter --pid` have the program itself for a child."""
+    """Children of the process's first thread, such as the program that `unshare --fork` or `nsenter --pid` runs."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def stop_requested() -> threading.Event:
-    """Set by SIGINT or SIGTERM, which do nothing else from now on."""
-    asked = threading.Event()
+    """An event that SIGINT and SIGTERM set; they have no other effect from now on."""
+    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    return asked
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 30.0, every: float = 0.05) -> None:
-    """Looks every `every` seconds whether the condition holds; raises ConditionTimeout after `timeout` seconds."""
+    """Check the condition every `every` seconds until it is true; raise ConditionTimeout after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

@@ -1,8 +1,8 @@
-"""The product as it runs in production: the chart is installed, and its two modes run as processes of their own.
+"""The product without kubelets: the chart is installed, and its two modes run as processes.
 
 Each process gets what its pod would get: the settings from its ConfigMap, the token of its service account, and, for
-an agent, the name of its node, the node's network and how to handle memory. Where the pod would mount phpIPAM's secret,
-the controller is shown a directory with the same files.
+an agent, the name and the network of its node and the settings of its memory allocator. Instead of a mounted Secret
+with phpIPAM's credentials the controller gets a directory with the same files.
 """
 
 import base64
@@ -25,7 +25,7 @@ CHART = Path(__file__).parent.parent / "charts" / "overlay-net"
 NAMESPACE = "overlay-net"
 CONTROLLER_BIND = "127.0.0.1:8080"
 
-# Production waits for minutes where a story cannot.
+# Production waits for minutes where a scenario cannot.
 SETTINGS: dict[str, Any] = {
     "log": {"format": "text"},
     "http": {"bind": CONTROLLER_BIND},
@@ -45,15 +45,15 @@ class Product:
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
         self.fence_after = str(SETTINGS["fence_after"])
-        """What the agents are told that start from now on, as the chart tells theirs."""
+        """Fence time of the agents that are started from now on, which the chart sets in production."""
         self.agent_env: dict[str, str] = {}
-        """More settings of the agents that are started from now on."""
+        """Additional environment of the agents that are started from now on."""
         self.values: dict[str, Any] = {}
-        """Of the chart, as they were installed last."""
+        """Values of the chart at its last installation."""
         self._kubelet: threading.Thread | None = None
         self._closed = threading.Event()
         self.start_seconds = 0.0
-        """How long the controller took from its start until it was ready."""
+        """Seconds from the start of the controller until it was ready."""
 
     def install(
         self,
@@ -61,7 +61,7 @@ class Product:
         settings: dict[str, Any] | None = None,
         phpipam: dict[str, Any] | None = None,
     ) -> None:
-        """`helm install` of the chart with these pools, settings of the controller, and values of phpIPAM."""
+        """`helm install` with these pools, controller settings and phpIPAM values."""
         self.values = {
             "pools": pools,
             "phpIPAM": phpipam or {},
@@ -71,7 +71,7 @@ class Product:
         self._helm("install", "--create-namespace")
 
     def upgrade(self, **values: Any) -> None:
-        """`helm upgrade` with these values in place of the earlier ones; a process has them from its next start on."""
+        """`helm upgrade` with these values instead of the earlier ones; a process gets them at its next start."""
         self.values |= values
         self._helm("upgrade")
         for mode in ("controller", "agent"):
@@ -80,7 +80,7 @@ class Product:
     def _helm(self, command: str, *options: str) -> None:
         file = self._directory / "values.json"
         file.write_text(json.dumps(self.values))
-        # Without hooks: their jobs need nodes that run pods.
+        # Hooks run as pods, which need kubelets.
         where = (f"--namespace={NAMESPACE}", "--no-hooks", f"--values={file}")
         self._api_server.helm(command, "overlay-net", str(CHART), *where, *options)
 
@@ -105,7 +105,7 @@ class Product:
         return self.controller
 
     def _restart_controller(self) -> None:
-        """The kubelet's part: a controller that ended by itself, as it lost its lease, is started again."""
+        """As a kubelet does: restart a controller that ended because it lost its lease."""
         while not self._closed.wait(0.2):
             controller = self.controller
             if controller is not None and controller.exit_code == 1:
@@ -139,21 +139,21 @@ class Product:
         )
 
     def mount_secret(self) -> Path | None:
-        """Write the files of the secret that the controller's pod mounts; again after a change, as the kubelet does."""
+        """Write the files of the Secret that the controller's pod would mount; call again after a change."""
         deployment = self._api_server.get("deployment", "overlay-net-controller", f"--namespace={NAMESPACE}")
         volumes = deployment["spec"]["template"]["spec"]["volumes"]
         mounted = next((volume["secret"] for volume in volumes if "secret" in volume), None)
         if mounted is None:
             return None
         content = self._api_server.get("secret", mounted["secretName"], f"--namespace={NAMESPACE}")["data"]
-        fresh, shown = Path(tempfile.mkdtemp(dir=self._directory)), self._directory / "phpipam-secret"
+        created, current = Path(tempfile.mkdtemp(dir=self._directory)), self._directory / "phpipam-secret"
         for item in mounted["items"]:
-            write_private(fresh / item["path"], base64.b64decode(content[item["key"]]))
-        link = fresh.with_suffix(".link")
-        link.symlink_to(fresh)
-        # All files at once: nobody sees a new user name beside an old password.
-        link.replace(shown)
-        return shown
+            write_private(created / item["path"], base64.b64decode(content[item["key"]]))
+        link = created.with_suffix(".link")
+        link.symlink_to(created)
+        # All files at once: a new user name is never visible beside an old password.
+        link.replace(current)
+        return current
 
     def _mounted(self) -> dict[str, str]:
         folder = self.mount_secret()
@@ -167,7 +167,7 @@ class Product:
             process.terminate()
 
     def _allocation(self) -> dict[str, str]:
-        """How the pod of an agent is told to handle memory."""
+        """The settings of the memory allocator in the agent's pod."""
         daemon_set = self._api_server.get("daemonset", "overlay-net-agent", f"--namespace={NAMESPACE}")
         (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
         return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith("MALLOC_")}
@@ -191,8 +191,8 @@ PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/read
 
 def ready(bind: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{bind}/readyz", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"http://{bind}/readyz", timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 

@@ -1,4 +1,4 @@
-"""A Prometheus server of Debian's that scrapes what it is told, every second."""
+"""A Prometheus server from a Debian package that scrapes the given targets every second."""
 
 import json
 import urllib.parse
@@ -15,7 +15,7 @@ from lab.processes import Process
 
 
 class Prometheus(Process):
-    """Everything of it below ``directory``. Raises PackageUnavailable where the program cannot be fetched."""
+    """Keeps its files below ``directory``. Raises PackageUnavailable."""
 
     url = ""
 
@@ -44,13 +44,13 @@ class Prometheus(Process):
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as response:
+                return bool(response.status == 200)
         except OSError:
             return False
 
     def query(self, expression: str) -> list[Any]:
-        """The samples of an instant query; raises urllib.error.HTTPError for one that does not parse."""
+        """The samples of an instant query; raises urllib.error.HTTPError if it does not parse."""
         found: list[Any] = self._get("query", query=expression)["result"]
         return found
 
@@ -63,5 +63,5 @@ class Prometheus(Process):
 
     def _get(self, what: str, **parameters: str) -> Any:
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self.url}/api/v1/{what}?{query}", timeout=10) as answer:
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(f"{self.url}/api/v1/{what}?{query}", timeout=10) as response:
+            return json.load(response)["data"]

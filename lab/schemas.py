@@ -1,4 +1,4 @@
-"""JSON schemas of everything that an API server serves, from its own OpenAPI document, as kubeconform reads them."""
+"""JSON schemas of all kinds that an API server serves, made from its OpenAPI document for kubeconform."""
 
 import json
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from typing import Any
 from lab.cluster.api_server import ApiServer
 
 LOCATION = "{{.Group}}_{{.ResourceAPIVersion}}_{{.ResourceKind}}.json"
-"""Name of a schema's file, in kubeconform's words."""
+"""Pattern of the schemas' file names, in kubeconform's syntax."""
 PREFIX = "#/definitions/"
 
 
 def write_schemas(api_server: ApiServer, folder: Path) -> str:
-    """One file for each kind, CRDs included, with unknown fields refused; the pattern of their names."""
+    """Write a schema for each kind, including CRDs, that rejects unknown fields; the pattern of the file names."""
     raw: dict[str, Any] = json.loads(api_server.kubectl("get", "--raw=/openapi/v2"))["definitions"]
     definitions = {name: _strict(definition) for name, definition in raw.items()}
     for name, definition in raw.items():
         for kind in definition.get("x-kubernetes-group-version-kind", ()):
-            # Core has no group: there kubeconform puts the version into its place.
+            # The core group has no name: kubeconform uses the version instead.
             group, version = kind["group"] or kind["version"], kind["version"]
             file = folder / f"{group}_{version}_{kind['kind'].lower()}.json"
             schema = {"$ref": f"{PREFIX}{name}", "definitions": _needed(name, definitions)}
@@ -27,7 +27,7 @@ def write_schemas(api_server: ApiServer, folder: Path) -> str:
 
 
 def _needed(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The definition and all that it refers to, as kubeconform follows no reference to another file."""
+    """The definition and everything that it refers to: kubeconform does not follow references to other files."""
     found: dict[str, Any] = {}
     left = [name]
     while left:
@@ -56,7 +56,7 @@ def _strict(schema: Any) -> Any:
         return schema
     if schema.get("format") == "int-or-string" or schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]}
-    # OpenAPI's formats are no JSON schema's, and "quantity" is a number or a text.
+    # Formats of OpenAPI are not those of JSON schema, and a "quantity" is a number or a string.
     result = {key: _strict(value) for key, value in schema.items() if key != "format"}
     if "properties" in result and not schema.get("x-kubernetes-preserve-unknown-fields"):
         result.setdefault("additionalProperties", False)

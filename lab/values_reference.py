@@ -1,6 +1,6 @@
-"""The chart's README: its table of values comes from values.yaml and its comments, so that it is never older.
+"""The table of values in the chart's README, generated from values.yaml and its comments.
 
-`python -m lab.values_reference` writes it; a test holds it to the values.
+`python -m lab.values_reference` writes it; a test compares it with the values.
 """
 
 import json
@@ -27,7 +27,7 @@ class Value:
 
 
 def values(chart: Path = CHART) -> list[Value]:
-    """Every value that a person may set, in the order of the file, with the comment above it or above its section."""
+    """Every value that users may set, in the order of the file, with the comment above it or above its section."""
     text = (chart / "values.yaml").read_text()
     comments = dict(_comments(yaml.compose(text), text.splitlines()))
     described = _described()
@@ -46,7 +46,7 @@ def _comments(node: Any, lines: list[str], prefix: str = "") -> Iterator[tuple[s
 
 
 def _above(lines: list[str], line: int) -> str:
-    """The comment that ends just above a line; examples in it, which are indented, are left out."""
+    """The comment that ends just above a line, without its examples, which are indented."""
     found: list[str] = []
     while line > 0 and lines[line - 1].lstrip().startswith("#"):
         line -= 1
@@ -55,7 +55,7 @@ def _above(lines: list[str], line: int) -> str:
 
 
 def _described() -> dict[str, str]:
-    """What the product itself says of its settings, by the path of the value."""
+    """The descriptions of the product's settings, by the path of the value."""
     sections: dict[str, type[BaseModel]] = {
         "controller.settings": ControllerSettings,
         "agent.settings": AgentSettings,
@@ -73,7 +73,7 @@ def _leaves(section: dict[str, Any], prefix: str, comments: dict[str, str], abov
         path = f"{prefix}{key}"
         comment = comments.get(path) or above
         if isinstance(value, dict) and value and f"{path}.{next(iter(value))}" in comments:
-            # What is said of a section is said at the first of its values.
+            # The comment of a section belongs to its first value.
             yield from _leaves(value, f"{path}.", comments, comments.get(path, ""))
         else:
             yield Value(path, value, comment)
@@ -89,7 +89,7 @@ def table(chart: Path = CHART) -> str:
 
 
 def page(present: str) -> str:
-    """The README with its table as it must be; ``present`` is the one that is there."""
+    """The README with a current table; ``present`` is the existing README."""
     head, _, _ = present.partition(BEGIN)
     return f"{head.rstrip()}\n\n{BEGIN}\n\n{table()}\n"
 

@@ -1,1 +1,1 @@
-"""Speed, each figure beside the limit of this machine, measured in the same run: one module for each benchmark."""
+"""Benchmarks, one per module: speed as a ratio to the limit of this machine, measured in the same run."""

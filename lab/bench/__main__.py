@@ -1,4 +1,4 @@
-"""`python -m lab.bench`: speed, each figure beside the limit of this machine, measured in the same run."""
+"""`python -m lab.bench`: measure speed as a ratio to the limit of this machine, measured in the same run."""
 
 import argparse
 import sys
@@ -35,7 +35,7 @@ def main() -> int:
     chosen = parser.parse_args().which or list(BENCHMARKS)
     unknown = [name for name in chosen if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"{unknown[0]!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
     try:
         if not is_private():
             find_assets(print_progress)

@@ -1,4 +1,4 @@
-"""The real agent on a node of the lab: its resident memory without and with many routes, and how long it starts."""
+"""The agent on a node of the lab: resident memory without and with many routes, and start time."""
 
 import sys
 import time
@@ -11,11 +11,11 @@ from lab.scenario.process_lab import ProcessLab
 
 ROUTES = 10_000
 SUBNETS = 500
-"""Of one StaticRoute: as many as it may have."""
+"""The maximum number of subnets of a StaticRoute."""
 STEADY = 6
-"""Looks in a row, half a second apart, that must find no more memory in use than before."""
+"""Consecutive samples, half a second apart, in which memory must not grow."""
 IMPORTS = 5
-"""Starts of which the fastest counts: other people's work only adds to it."""
+"""Starts of which the fastest counts: other load only adds to it."""
 
 
 def bench_agent(directory: Path) -> list[Row]:
@@ -26,7 +26,7 @@ def bench_agent(directory: Path) -> list[Row]:
         idle = _settled(agent)
         _create_routes(lab)
         many = _settled(agent)
-        # A start with everything there is what a node sees at each upgrade.
+        # At each upgrade the agent starts with all routes in place.
         began = time.perf_counter()
         agent.restart()
         lab.product.wait_agent(lab.first_node)
@@ -35,7 +35,7 @@ def bench_agent(directory: Path) -> list[Row]:
     return [
         ("agent", "python, nothing imported", f"{1000 * bare:.0f} ms", "1.00"),
         ("agent", "python, the agent imported", f"{1000 * started:.0f} ms", f"{started / bare:.1f}"),
-        ("agent", f"killed, started, ready with {ROUTES:,} routes", f"{ready:.1f} s", ""),
+        ("agent", f"restart until ready with {ROUTES:,} routes", f"{ready:.1f} s", ""),
         ("agent", "resident memory, idle", _mib(idle), "at most 64 MiB, goal 45"),
         ("agent", f"  with {ROUTES:,} routes added", _mib(many), ""),
         ("agent", "  growth", _mib(many - idle), "goal 16 MiB"),
@@ -66,7 +66,7 @@ def _create_routes(lab: ProcessLab) -> None:
 
 
 def _settled(agent: Process) -> int:
-    """KiB of resident memory once it grows no more."""
+    """KiB of resident memory once it stops growing."""
     before, steady = _resident(agent.pid), 0
     while steady < STEADY:
         time.sleep(0.5)

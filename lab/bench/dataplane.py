@@ -1,4 +1,4 @@
-"""What packets and the kernel see: fail-over, restarts, an API that is away, and repair of what somebody breaks."""
+"""Lost packets during failover, restarts and an API outage, and the time to repair external changes."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ SECOND, SECOND_ADDRESS = "gateway-2", "192.168.100.253"
 
 @contextmanager
 def running(directory: Path) -> Iterator[ProcessLab]:
-    """One node with the product on it, Ready."""
+    """One Ready node."""
     with ProcessLab(directory, find_assets(), SilentReporter()) as lab:
         lab.build(vlan.NODE_NAMES[:1])
         lab.start()
@@ -35,50 +35,50 @@ def running(directory: Path) -> Iterator[ProcessLab]:
         yield lab
 
 
-# --- Fail-over, and what must not be felt ----------------------------------------------------------------------------
+# --- Failover, and events that must not lose a packet ----------------------------------------------------------------
 
 
 def bench_failover(directory: Path) -> list[Row]:
     with running(directory) as lab:
         second = lab.vlan.add_gateway(SECOND, SECOND_ADDRESS)
         gateways = {vlan.OVERLAY_GATEWAY: lab.vlan.gateway, SECOND_ADDRESS: second}
-        ways_back = {vlan.OVERLAY_GATEWAY: "gateway", SECOND_ADDRESS: SECOND}
+        return_paths = {vlan.OVERLAY_GATEWAY: "gateway", SECOND_ADDRESS: SECOND}
         rows = []
         for name, priorities in (("ECMP", (0, 0)), ("standby", (0, 1))):
             pair = zip(gateways, priorities, strict=True)
             lab.apply_route(gateways=[{"address": address, "priority": number} for address, number in pair])
             lab.wait_route(1)
-            rows.append(_fail_over(lab, name, gateways, ways_back))
+            rows.append(_fail_over(lab, name, gateways, return_paths))
         lab.apply_route()
         lab.wait_route(1)
-        lab.vlan.way_back()
+        lab.vlan.set_return_path()
         rows += [
-            _undisturbed(lab, "agent killed and started again", lambda: _restart(lab)),
-            _undisturbed(lab, "agent ended and started again (upgrade)", lambda: _upgrade(lab)),
-            _undisturbed(lab, f"API server away for {API_OUTAGE:g} s", lambda: _api_outage(lab)),
+            _undisturbed(lab, "agent killed and restarted", lambda: _restart(lab)),
+            _undisturbed(lab, "agent terminated and restarted (upgrade)", lambda: _upgrade(lab)),
+            _undisturbed(lab, f"API server down for {API_OUTAGE:g} s", lambda: _api_outage(lab)),
             _undisturbed(lab, "gateway of the StaticRoute changed", lambda: _change_gateway(lab)),
         ]
     return rows
 
 
-def _fail_over(lab: ProcessLab, name: str, gateways: dict[str, Namespace], ways_back: dict[str, str]) -> Row:
-    """The gateway that carries the stream dies; the other end answers through the other one from then on."""
+def _fail_over(lab: ProcessLab, name: str, gateways: dict[str, Namespace], return_paths: dict[str, str]) -> Row:
+    """The gateway that carries the stream fails; the on-premise host answers through the other one from then on."""
     node = lab.first_node
-    used = _gateway_of(node)
+    used = _find_gateway(node)
     (other,) = set(gateways) - {used}
-    lab.vlan.way_back(ways_back[used])
+    lab.vlan.set_return_path(return_paths[used])
     stream = Stream(node, vlan.ON_PREMISE_HOST, RATE)
     gateways[used].ip("link", "set", "inner", "down")
-    lab.vlan.way_back(ways_back[other])
-    wait_until(lambda: _gateway_of(node) == other, f"{name}: traffic goes through {other}")
+    lab.vlan.set_return_path(return_paths[other])
+    wait_until(lambda: _find_gateway(node) == other, f"{name}: traffic goes through {other}")
     time.sleep(1)
     count = stream.stop()
     gateways[used].ip("link", "set", "inner", "up")
-    wait_until(lambda: not lab.overlays()[0]["status"].get("gateways"), f"{used} answers again", timeout=60)
-    return _row(f"{name}: the gateway in use dies", count, f"{count.lost / RATE:.2f} s, goal 3 s")
+    wait_until(lambda: not lab.overlays()[0]["status"].get("gateways"), f"{used} is up again", timeout=60)
+    return _row(f"{name}: the gateway in use fails", count, f"{count.lost / RATE:.2f} s, goal 3 s")
 
 
-def _gateway_of(node: Node) -> str:
+def _find_gateway(node: Node) -> str:
     words = node.ip("route", "get", vlan.ON_PREMISE_HOST, check=False).split()
     return words[words.index("via") + 1] if "via" in words else ""
 
@@ -114,7 +114,7 @@ def _api_outage(lab: ProcessLab) -> None:
 
 def _change_gateway(lab: ProcessLab) -> None:
     lab.apply_route(gateway=vlan.OTHER_OVERLAY_GATEWAY)
-    # After an outage the watches come back after a growing pause, 30 s at the most.
+    # After an outage a watch is retried after a growing pause of at most 30 s.
     lab.wait_route(1, timeout=90)
 
 
@@ -129,7 +129,9 @@ def bench_drift(directory: Path) -> list[Row]:
             body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
             lab.api_server.apply(body | {"spec": spec})
         node = lab.first_node
-        wait_until(lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are there")
+        wait_until(
+            lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are in place"
+        )
         address = lab.addresses()[node.name]
         words = [word for subnet in subnets for word in ("--subnet", subnet)]
         gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)

@@ -1,7 +1,7 @@
-"""python -m lab.bench.drift: in a node, breaks what the agent made, again and again, and times each repair.
+"""python -m lab.bench.drift: repeatedly changes the agent's kernel objects on a node, and times each repair.
 
-Faults are injected through netlink from this very process, and the state is read from /proc and by ioctl: no program
-has to start in between. One JSON object a line: the kind of fault, and milliseconds until all is as it was.
+This process injects faults through netlink and reads the state from /proc and by ioctl, so that no program has to start
+in between. It prints one JSON object per line: the kind of fault, and the milliseconds until it is repaired.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Kernel:
             return False
 
     def _routes(self) -> bool:
-        # Counted, not parsed: looking must not take the processor from who repairs.
+        # Counted, not parsed: reading must not compete with the agent for the processor.
         gateway = f"{struct.unpack('=I', self.node.gateway.packed)[0]:08X}"
         return Path("/proc/net/route").read_text().count(f"\t{gateway}\t") == len(self.node.subnets)
 
@@ -113,20 +113,20 @@ def main() -> int:
     parser.add_argument("--protocol", type=int, default=117)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     node = Node(
-        chosen.link,
-        chosen.address,
-        chosen.gateway,
-        chosen.other_gateway,
-        tuple(chosen.subnet),
-        chosen.protocol,
+        arguments.link,
+        arguments.address,
+        arguments.gateway,
+        arguments.other_gateway,
+        tuple(arguments.subnet),
+        arguments.protocol,
     )
-    chance = random.Random(chosen.seed)
+    chance = random.Random(arguments.seed)
     kernel = Kernel(node)
     kinds = list(faults(kernel, chance).items())
     until_intact(kernel, time.monotonic())
-    for number in range(chosen.faults):
+    for number in range(arguments.faults):
         name, inject = kinds[number % len(kinds)]
         began = time.monotonic()
         try:
@@ -136,7 +136,7 @@ def main() -> int:
             print(f"{name}: not repaired within {PATIENCE:g} s", file=sys.stderr)
             return 1
         print(json.dumps({"fault": name, "ms": round(1000 * took, 3)}), flush=True)
-        # So that the next fault is not part of this one's commotion, and that it does not count as a fight.
+        # Separates the events of two faults, and keeps repair damping from delaying the next repair.
         time.sleep(0.1)
     return 0
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a row of the result, many calls at a time, nodes that join."""
+"""Shared by the benchmarks: result rows, parallel calls, joining nodes."""
 
 import asyncio
 import time
@@ -11,15 +11,15 @@ from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 NODES_JOINING = 300
 
 Row = tuple[str, str, str, str]
-"""Benchmark, what was done, what was measured, its ratio to the limit."""
+"""Benchmark, operation, measurement, its ratio to the limit."""
 
 
 async def seconds_for_all(one: Callable[[int], Awaitable[None]], *, parallel: int) -> float:
-    """Seconds for ``one`` of every number below NODES_JOINING, ``parallel`` at a time."""
-    turn = asyncio.Semaphore(parallel)
+    """Seconds to call ``one`` with every number below NODES_JOINING, ``parallel`` at a time."""
+    limit = asyncio.Semaphore(parallel)
 
     async def guarded(number: int) -> None:
-        async with turn:
+        async with limit:
             await one(number)
 
     began = time.perf_counter()
@@ -28,7 +28,7 @@ async def seconds_for_all(one: Callable[[int], Awaitable[None]], *, parallel: in
 
 
 async def join(kubeconfig: str, *, parallel: int = 16) -> float:
-    """Seconds from the first Node created to the last one with an address."""
+    """Seconds from the first created Node until every node has an address."""
     async with connect_agent(kubeconfig) as connection:
         api = KubeApi(connection)
 

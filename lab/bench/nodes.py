@@ -1,4 +1,4 @@
-"""Joining nodes, against the bare writes that joining takes."""
+"""Joining nodes, relative to the API writes that they take."""
 
 import asyncio
 from ipaddress import ip_address
@@ -27,13 +27,13 @@ def bench_nodes(directory: Path) -> list[Row]:
             product.close()
     ratio = bare / joined
     return [
-        ("nodes", f"bare writes, {PARALLEL} at a time", f"{NODES_JOINING / bare:.0f} nodes/s", "1.00"),
+        ("nodes", f"API writes only, {PARALLEL} at a time", f"{NODES_JOINING / bare:.0f} nodes/s", "1.00"),
         ("nodes", "through the controller", f"{NODES_JOINING / joined:.0f} nodes/s", f"{ratio:.2f}"),
     ]
 
 
 async def _bare_writes(kubeconfig: str) -> float:
-    """Seconds for the writes that one node costs, without anybody who decides: object, record, status."""
+    """Seconds for the writes of every node without a controller: object, record, status."""
     async with connect_agent(kubeconfig) as connection:
         api = KubeApi(connection)
 

@@ -1,6 +1,6 @@
-"""Nodes that join through phpIPAM, against a bare loop of its reserve call: one server, the same latency for both.
+"""Joining nodes with phpIPAM, relative to a loop of its reserve request, with the same server and latency.
 
-The server is the simulator, so the figures speak of the client: of the calls that it makes, and of their order.
+The server is the simulator: the results depend on the number and the order of the client's requests.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from lab.processes import wait_until
 from lab.product import NAMESPACE, Product, condition_statuses
 
 LATENCY = 0.02
-"""Seconds before the server looks at a call."""
+"""Seconds before the server processes a request."""
 PARALLEL = 8
 
 OURS, RESERVED, THREE_CALLS = 1, 2, 3
@@ -53,14 +53,14 @@ def bench_phpipam(directory: Path) -> list[Row]:
     of_nodes = sum(count for kind, count in made.items() if " addresses" in kind)
     logins = after.logins - before.logins
     return [
-        _speed("bare loop of reserve calls", loop, loop),
-        _speed(f"bare reserve calls, {PARALLEL} at a time", reserved, loop),
-        _speed(f"bare look, reserve, read back, {PARALLEL} at a time", three_calls, loop),
+        _speed("sequential reserve requests", loop, loop),
+        _speed(f"reserve requests, {PARALLEL} at a time", reserved, loop),
+        _speed(f"search, reserve and read requests, {PARALLEL} at a time", three_calls, loop),
         _speed("through the controller", joined, loop),
-        _speed(f"  the same, to bare reserve calls, {PARALLEL} at a time", joined, reserved),
-        _speed(f"  the same, to the three bare calls, {PARALLEL} at a time", joined, three_calls),
-        ("phpipam", "calls for a node", f"{of_nodes / NODES_JOINING:.2f}", f"{of_nodes / NODES_JOINING:.2f}"),
-        ("phpipam", "all calls, with pools and log-in", _listed(made), ""),
+        _speed(f"  relative to reserve requests, {PARALLEL} at a time", joined, reserved),
+        _speed(f"  relative to the three requests, {PARALLEL} at a time", joined, three_calls),
+        ("phpipam", "requests per node", f"{of_nodes / NODES_JOINING:.2f}", f"{of_nodes / NODES_JOINING:.2f}"),
+        ("phpipam", "all requests, including pools and log-in", _listed(made), ""),
         ("phpipam", "log-ins", str(logins), f"{logins:.2f}"),
     ]
 
@@ -78,25 +78,25 @@ def _listed(made: Mapping[str, int]) -> str:
 
 
 async def _bare() -> tuple[float, float, float]:
-    """Seconds for a reserve call a node, one after the other and in parallel, and for the three calls that are safe."""
+    """Seconds for a reserve request per node, sequential and parallel, and for the three requests that are safe."""
     base = f"{phpipam.URL}/api/{phpipam.APP}"
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=PARALLEL), cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         secret = {"Authorization": aiohttp.encode_basic_auth(phpipam.USER["username"], phpipam.USER["password"])}
-        async with session.post(f"{base}/user/", headers=secret, json={}) as answer:
-            headers = {"token": (await answer.json())["data"]["token"]}
+        async with session.post(f"{base}/user/", headers=secret, json={}) as response:
+            headers = {"token": (await response.json())["data"]["token"]}
 
         async def reserve(number: int, subnet: int = RESERVED) -> str:
             body = {"hostname": f"bare-{number}", "description": "bare", "note": f"bare {number}"}
             url = f"{base}/addresses/first_free/{subnet}/"
-            async with session.post(url, headers=headers, json=body, raise_for_status=True) as answer:
-                return str((await answer.json())["data"])
+            async with session.post(url, headers=headers, json=body, raise_for_status=True) as response:
+                return str((await response.json())["data"])
 
         async def read(*path: str) -> None:
-            # Nothing found is a 404.
-            async with session.get("/".join((base, "addresses", *path, "")), headers=headers) as answer:
-                await answer.read()
+            # An empty result is a 404.
+            async with session.get("/".join((base, "addresses", *path, "")), headers=headers) as response:
+                await response.read()
 
         async def one(number: int) -> None:
             await reserve(number)

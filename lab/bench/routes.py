@@ -1,9 +1,9 @@
-"""Routes into a kernel and out of it, beside `ip` on the same kernel in the same run.
+"""Writing and reading routes, relative to `ip` on the same kernel in the same run.
 
-Each figure is the best of a few rounds: other people's work only adds to it. The blocks of the event loop are the
-longest times in which a task that wants to run every millisecond could not, the worst of all rounds: by the clock,
-where a busy machine shows too, and by the processor time that the loop's own thread spent. Garbage is collected as the
-agent does. Memory is measured in a process of its own.
+Each time is the best of a few rounds: other load only adds to it. A block of the event loop is the longest time in
+which a task that is due every millisecond did not run, the worst of all rounds: by the clock, which includes other
+load, and by the CPU time of the loop's thread. The garbage collector is tuned as in the agent. Memory is measured in a
+separate process.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ LOOP = "longest block of the loop"
 
 
 def bench_routes(directory: Path) -> list[Row]:
-    """Rows of (benchmark, what, measured, ratio to the limit)."""
+    """Rows of (benchmark, operation, measurement, ratio to the limit)."""
     for words in (
         ["link", "add", "eth0", "type", "veth", "peer", "name", "peer0"],
         ["address", "add", "10.176.162.151/26", "dev", "eth0"],
@@ -63,12 +63,12 @@ async def _converge_link() -> None:
                 await kernel.apply(action)
 
 
-def _wish(size: int, gateway: str) -> Desired:
+def _desired(size: int, gateway: str) -> Desired:
     subnets = (ip_network((int(ip_address("11.0.0.0")) + number * 256, 24)) for number in range(size))
     entries = (
         {"subnet": str(subnet), "staticRoute": "bench", "gateways": [{"address": gateway}]} for subnet in subnets
     )
-    # As they come out of an object of the API.
+    # Parsed as from an API object.
     return Desired(LINK, ADDRESS, parse_routes({"routes": list(entries)}))
 
 
@@ -76,11 +76,11 @@ def _wish(size: int, gateway: str) -> Desired:
 
 
 def _round(directory: Path, size: int) -> dict[str, float]:
-    return _by_ip(directory, size) | asyncio.run(_by_us(size))
+    return _measure_ip(directory, size) | asyncio.run(_measure_kernel(size))
 
 
-def _by_ip(directory: Path, size: int) -> dict[str, float]:
-    subnets = [route.subnet for route in _wish(size, GATEWAYS[0]).routes]
+def _measure_ip(directory: Path, size: int) -> dict[str, float]:
+    subnets = [route.subnet for route in _desired(size, GATEWAYS[0]).routes]
     seconds = {}
     for verb, gateway in (("add", GATEWAYS[0]), ("replace", GATEWAYS[1]), ("delete", GATEWAYS[1])):
         batch = directory / verb
@@ -97,9 +97,9 @@ def _seconds(command: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-async def _by_us(size: int) -> dict[str, float]:
+async def _measure_kernel(size: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
-    wish, other = _wish(size, GATEWAYS[0]), _wish(size, GATEWAYS[1])
+    desired, other = _desired(size, GATEWAYS[0]), _desired(size, GATEWAYS[1])
     planner = KernelPlanner(MARKS)
     gc.collect()
     async with Kernel(MARKS) as kernel:
@@ -112,26 +112,26 @@ async def _by_us(size: int) -> dict[str, float]:
                 refused = await kernel.apply_routes(actions)
             _expect(len(actions) == size and not refused, f"{name}: {len(actions)} actions, {len(refused)} refused")
 
-        async def look(name: str, desired: Desired) -> None:
+        async def observe_again(name: str, desired: Desired) -> None:
             observed = await _observe(kernel, seconds, name)
             plan = _plan(planner, desired, observed, seconds, name)
             _expect(not plan.actions and len(plan.placed) == size, f"{name}: {len(plan.actions)} actions are left")
 
         async with _timed(seconds, "idle"):
             await asyncio.sleep(0.2)
-        await write("add", wish)
-        await look("first", wish)
-        await look("second", wish)
+        await write("add", desired)
+        await observe_again("first", desired)
+        await observe_again("second", desired)
         await write("replace", other)
         await kernel.observe(LINKS)
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[0], "dev", "tmp0", "proto", "static"])
-        await _look_after_one_change(kernel, planner, seconds, other)
+        await _observe_one_change(kernel, planner, seconds, other)
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[1], "dev", "tmp0", "proto", "117"])
         await write("delete", Desired(LINK, ADDRESS))
     return seconds
 
 
-async def _look_after_one_change(
+async def _observe_one_change(
     kernel: Kernel, planner: KernelPlanner, seconds: dict[str, float], desired: Desired
 ) -> None:
     observed = await _observe(kernel, seconds, "changed")
@@ -160,7 +160,7 @@ def _expect(condition: bool, message: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _timed(seconds: dict[str, float], name: str) -> AsyncIterator[None]:
-    """Puts the wall time into ``seconds[name]``, and the longest blocks of the loop meanwhile beside it."""
+    """Store the wall time in ``seconds[name]``, and the longest blocks of the loop in keys derived from it."""
     longest = {time.perf_counter: 0.0, time.thread_time: 0.0}
 
     async def tick() -> None:
@@ -196,7 +196,7 @@ def _rows(size: int, rounds: list[dict[str, float]]) -> list[Row]:
         rows.append(("routes", f"Kernel.apply_routes, {verb} {size:,}", _ms(ours), f"{ours / limit:.2f}"))
     limit = best["ip show"]
     rows.append(("routes", f"ip route show, {size:,}", _ms(limit), "1.00"))
-    for name, text in (("first", "first look"), ("changed", "one route changed"), ("second", "nothing changed")):
+    for name, text in (("first", "first observation"), ("changed", "one route changed"), ("second", "nothing changed")):
         observe, plan = best[f"observe {name}"], best[f"plan {name}"]
         for what, took in (("observe", observe), ("plan", plan), ("observe and plan", observe + plan)):
             rows.append(("routes", f"{text}, {size:,}: {what}", _ms(took), f"{took / limit:.2f}"))
@@ -216,7 +216,7 @@ def _ms(seconds: float) -> str:
 
 def _memory(directory: Path) -> Row:
     batch = directory / "memory"
-    subnets = (route.subnet for route in _wish(MEMORY_ROUTES, GATEWAYS[0]).routes)
+    subnets = (route.subnet for route in _desired(MEMORY_ROUTES, GATEWAYS[0]).routes)
     batch.write_text("".join(f"route add {subnet} via {GATEWAYS[0]} dev tmp0 proto 117\n" for subnet in subnets))
     grown = run([sys.executable, "-m", "lab.bench.routes", str(batch)]).strip()
     run(["ip", "route", "flush", "proto", "117"])
@@ -224,14 +224,14 @@ def _memory(directory: Path) -> Row:
 
 
 async def _grown(batch: Path) -> int:
-    """KiB of resident memory that observing twice takes."""
+    """KiB of resident memory that two observations take."""
     async with Kernel(MARKS) as kernel:
         await kernel.observe(LINKS)
         before = _resident()
         run(["ip", "-batch", str(batch)])
         first = await kernel.observe(LINKS)
         second = await kernel.observe(LINKS)
-        _expect(len(first.routes) > MEMORY_ROUTES <= len(second.routes), "the routes are not there")
+        _expect(len(first.routes) > MEMORY_ROUTES <= len(second.routes), "the routes are missing")
         return _resident() - before
 
 
@@ -242,5 +242,5 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    # The process of its own in which memory is measured.
+    # The separate process in which memory is measured.
     print(asyncio.run(_grown(Path(sys.argv[1]))))

@@ -1,1 +1,1 @@
-"""Programs and images that the lab needs, found or built from source."""
+"""The programs and images that the lab needs, found or built from source."""

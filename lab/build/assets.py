@@ -1,7 +1,7 @@
-"""The programs of Kubernetes and around it: found, or built with `go build` from the modules in lab/build/go.
+"""Programs written in Go, such as those of Kubernetes: found, or built from the modules in lab/build/go.
 
-In this order: the directory KUBEBUILDER_ASSETS; programs on PATH of a fitting version; the cache; a build into the
-cache. `python -m lab.build.assets [NAME …]` prints where each one is, by default those that most tests need.
+Searched in this order: the directory KUBEBUILDER_ASSETS, PATH (if the version matches), the cache; else built into the
+cache. `python -m lab.build.assets [NAME …]` prints the path of each program, by default of those that most tests need.
 """
 
 import os
@@ -31,7 +31,7 @@ class Recipe:
     module: str
     """Directory below lab/build/go, whose go.mod pins the version."""
     require: str
-    """The module whose version counts."""
+    """The module that determines the version."""
     package: str
     version_arguments: tuple[str, ...] = ("--version",)
     tags: str = ""
@@ -46,7 +46,7 @@ class Recipe:
 
     @property
     def ldflags(self) -> str:
-        """Version stamps: unstamped, a server calls itself v0.0.0, and helm takes every chart for too new."""
+        """Version stamps: without them a server reports v0.0.0, and helm rejects every chart as too new."""
         stamps = {}
         if self.module == "kubernetes":
             major, minor = self.version.removeprefix("v").split(".")[:2]
@@ -63,11 +63,11 @@ class Recipe:
         return " ".join(("-s -w", *(f"-X {name}={value}" for name, value in stamps.items())))
 
 
-# What helm assumes of a cluster that it cannot ask.
+# What helm assumes if it has no cluster to query.
 KUBERNETES_RELEASE = ("1", "36")
 KUBERNETES = "k8s.io/kubernetes"
 CONTAINERD = "github.com/containerd/containerd/v2"
-# What containerd can do without on a node that has one file system.
+# Snapshotters that a node with one file system does not need.
 CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 PROMETHEUS = "github.com/prometheus/prometheus"
 KUBECONFORM = "github.com/yannh/kubeconform"
@@ -83,7 +83,7 @@ def _containerd(program: str) -> Recipe:
     return Recipe(program, "containerd", CONTAINERD, f"{CONTAINERD}/cmd/{program}", ("-v",), CONTAINERD_TAGS)
 
 
-# Those of Kubernetes share most packages: the first one takes minutes, the others seconds.
+# Programs of Kubernetes share most packages: the first one takes minutes to build, the others seconds.
 RECIPES = (
     Recipe("etcd", "etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3"),
     _kubernetes("kube-apiserver"),
@@ -101,13 +101,13 @@ RECIPES = (
 
 
 def find_assets(progress: Progress = lambda text: None) -> Assets:
-    """Where the programs of a control plane are; builds what is missing. Raises BuildFailed."""
+    """The paths of the programs of an API server; builds what is missing. Raises BuildFailed."""
     names = [field.name.replace("_", "-") for field in fields(Assets)]
     return Assets(*find_programs(names, progress).values())
 
 
 def find_programs(names: Iterable[str], progress: Progress = lambda text: None) -> dict[str, Path]:
-    """Where each of ``names`` is, in their order; builds what is missing. Raises BuildFailed, KeyError for a name."""
+    """The path of each program, in order; builds what is missing. Raises BuildFailed, KeyError (unknown name)."""
     recipes = {recipe.program: recipe for recipe in RECIPES}
     return {name: find(recipes[name], progress) for name in names}
 
@@ -117,7 +117,7 @@ def find(recipe: Recipe, progress: Progress) -> Path:
     if given and (Path(given) / recipe.program).exists():
         return Path(given) / recipe.program
     on_path = shutil.which(recipe.program)
-    if on_path is not None and _fits(Path(on_path), recipe):
+    if on_path is not None and _has_version(Path(on_path), recipe):
         return Path(on_path)
     target = cache_directory() / "bin" / f"{recipe.module}-{recipe.version}" / recipe.program
     if not target.exists():
@@ -126,10 +126,10 @@ def find(recipe: Recipe, progress: Progress) -> Path:
     return target
 
 
-def _fits(program: Path, recipe: Recipe) -> bool:
-    """Whether the program says a version of the pinned major and minor number."""
-    said = read_output([str(program), *recipe.version_arguments])
-    found = re.search(r"(\d+)\.(\d+)\.\d+", said)
+def _has_version(program: Path, recipe: Recipe) -> bool:
+    """Whether the program reports the pinned major and minor version."""
+    output = read_output([str(program), *recipe.version_arguments])
+    found = re.search(r"(\d+)\.(\d+)\.\d+", output)
     return found is not None and list(found.groups()) == recipe.version.removeprefix("v").split(".")[:2]
 
 
@@ -137,7 +137,7 @@ def main(names: Sequence[str]) -> int:
     known = [recipe.program for recipe in RECIPES]
     unknown = [name for name in names if name not in known]
     if unknown:
-        print(f"lab: there is no {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        print(f"lab: unknown program {', '.join(unknown)}; known are {', '.join(known)}", file=sys.stderr)
         return 2
     chosen = names or [field.name.replace("_", "-") for field in fields(Assets)]
     try:

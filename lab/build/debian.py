@@ -1,7 +1,7 @@
-"""Programs from Debian packages, unpacked into the cache: nothing on the system is changed, and root is not needed.
+"""Programs from Debian packages, unpacked into the cache, without changes to the system and without root.
 
-`apt-get` says which packages are meant and downloads them, `dpkg-deb` unpacks. Where the system has no package lists
-(a slim image), lists of our own are fetched into the cache. `python -m lab.build.debian PACKAGE …` prints the folder.
+`apt-get` resolves and downloads the packages, `dpkg-deb` unpacks them. If the system has no package lists, as in a slim
+image, they are fetched into the cache. `python -m lab.build.debian PACKAGE …` prints the folder.
 """
 
 import fcntl
@@ -23,26 +23,27 @@ PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
 LIBRARY_FOLDERS = ("usr/lib", "lib")
 # "Inst nftables (1.0.6-2 Debian:12.15/oldstable [amd64])", with "[the installed version]" before the new one.
 PLANNED = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) ", re.MULTILINE)
-# apt does its downloads as a user `_apt`, which a user namespace with one user in it cannot become.
+# apt downloads as user `_apt`, which does not exist in a user namespace with a single user.
 OPTIONS = ("-o", "APT::Sandbox::User=root", "-o", "APT::Install-Recommends=false", "-o", "Debug::NoLocking=true")
 
 
 class PackageUnavailable(Exception):
-    """Packages could not be fetched; the text is one line that names them and why."""
+    """Packages could not be fetched; the text is one line with their names and the reason."""
 
 
 def unpack(packages: Sequence[str], progress: Progress) -> Path:
-    """The folder that holds ``packages``, and what they depend on as far as it is not installed, as they would lie
-    below `/`. Maintainer scripts are not run. A second call finds the folder, in private namespaces without asking for
-    newer versions, as there is no network. Raises PackageUnavailable.
+    """The folder with the files of ``packages`` and of their dependencies that are not installed, as below `/`.
+
+    Maintainer scripts are not run. A second call finds the same folder; in private namespaces, which have no network,
+    it does not check for newer versions. Raises PackageUnavailable.
     """
     for program in PROGRAMS:
         if shutil.which(program) is None:
-            raise PackageUnavailable(f"no `{program}` here that could fetch {' '.join(packages)}")
+            raise PackageUnavailable(f"`{program}` is missing, cannot fetch {' '.join(packages)}")
     cache = cache_directory() / "debian"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
-        # Two runs that start together download once.
+        # Concurrent runs download once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         earlier = sorted(cache.glob(f"{'+'.join(sorted(packages))}-*"), key=lambda folder: folder.stat().st_mtime)
         if earlier and is_private():
@@ -50,7 +51,7 @@ def unpack(packages: Sequence[str], progress: Progress) -> Path:
         own_lists = cache / "lists"
         own = (*OPTIONS, "-o", f"Dir::State::lists={own_lists}", "-o", f"Dir::Cache={own_lists}")
         problem = PackageUnavailable()
-        # The system's lists may be missing, or so old that what they name is gone from the archive.
+        # The system's lists may be missing, or name versions that the archive no longer has.
         for options, renewed in ((OPTIONS, False), (own, False), (own, True)):
             try:
                 if renewed:
@@ -62,7 +63,7 @@ def unpack(packages: Sequence[str], progress: Progress) -> Path:
 
 
 def program(root: Path, name: str) -> Path:
-    """Where a program lies below a folder of `unpack`. Raises LookupError."""
+    """The path of a program below a folder from `unpack`. Raises LookupError."""
     for folder in PROGRAM_FOLDERS:
         if (root / folder / name).exists():
             return root / folder / name
@@ -78,7 +79,7 @@ def command(name: str, package: str, progress: Progress = lambda text: None) -> 
 
 
 def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """``base``, with the programs and libraries below a folder of `unpack` found first."""
+    """``base``, in which the programs and libraries below a folder from `unpack` come first."""
     programs = [str(root / folder) for folder in PROGRAM_FOLDERS if (root / folder).is_dir()]
     paths = [*programs, base.get("PATH", os.defpath)]
     libraries = [*map(str, _library_folders(root)), *filter(None, [base.get("LD_LIBRARY_PATH")])]
@@ -86,7 +87,7 @@ def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, s
 
 
 def _library_folders(root: Path) -> Iterator[Path]:
-    """Those of the machine's architecture (`usr/lib/x86_64-linux-gnu`), and the plain ones."""
+    """The folders of the machine's architecture (`usr/lib/x86_64-linux-gnu`), and those above them."""
     for folder in LIBRARY_FOLDERS:
         yield from sorted((root / folder).glob("*-linux-gnu*"))
         if (root / folder).is_dir():
@@ -96,14 +97,14 @@ def _library_folders(root: Path) -> Iterator[Path]:
 def _fetch_lists(lists: Path, options: Sequence[str], progress: Progress) -> None:
     progress("fetching package lists into the cache")
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    # Without this mode, lists that could not be fetched are a warning.
+    # Without this mode a list that cannot be fetched is only a warning.
     result = _run("apt-get", *options, "-o", "APT::Update::Error-Mode=any", "update")
     if result.returncode:
         raise PackageUnavailable(f"no Debian package lists: {_reason(result)}")
 
 
 def _unpack(packages: Sequence[str], options: Sequence[str], cache: Path, progress: Progress) -> Path:
-    # Of what is named, an installed package too: a caller finds all that it asked for in one place.
+    # Include named packages that are installed: the caller expects all of them in one folder.
     result = _run("apt-get", *options, "--simulate", "--reinstall", "install", *packages)
     planned = sorted(f"{found['name']}={found['version']}" for found in PLANNED.finditer(result.stdout))
     if result.returncode or not planned:
@@ -139,10 +140,10 @@ def _run(*command: str, folder: Path | None = None) -> subprocess.CompletedProce
 
 
 def _reason(result: subprocess.CompletedProcess[str]) -> str:
-    """The first complaint, on one line."""
+    """The first error message, on one line."""
     lines = [*result.stderr.splitlines(), *result.stdout.splitlines()]
-    complaints = [line for line in lines if line.startswith(("E:", "Err", "dpkg-deb: error"))]
-    return next(iter(complaints or lines), f"exit code {result.returncode}")
+    errors = [line for line in lines if line.startswith(("E:", "Err", "dpkg-deb: error"))]
+    return next(iter(errors or lines), f"exit code {result.returncode}")
 
 
 def main(packages: Sequence[str]) -> int:

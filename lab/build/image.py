@@ -1,7 +1,7 @@
 """The product's image, built from the Containerfile: `python -m lab.build.image [OPTION OF THE BUILD …]`.
 
-The base that the Containerfile names is pulled; where that cannot be, one made with debootstrap takes its place. The
-result is an archive in the cache, made anew when one of its sources has changed.
+The base image of the Containerfile is pulled; if that fails, debootstrap creates another. The result is an archive in
+the cache, rebuilt when one of its sources has changed.
 """
 
 import fcntl
@@ -25,19 +25,19 @@ ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("Containerfile", "LICENSE", "README.md", "constraints.txt", "image", "overlay_net", "pyproject.toml")
 REPOSITORY = "localhost/overlay-net"
 MEBIBYTE = 2**20
-# Where a build finds the certificates that the machine's own pip trusts.
+# Path in the build of the certificates that the machine's pip trusts.
 CERTIFICATES = "/run/pip-certificates.crt"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     archive: Path
-    """What `ctr images import`, `podman load` and `docker load` take."""
+    """For `ctr images import`, `podman load` and `docker load`."""
     repository: str
     tag: str
 
     def uncompressed_size(self) -> int:
-        """Bytes of the files of all layers."""
+        """Bytes of all files in all layers."""
         with tarfile.open(self.archive) as archive, tempfile.TemporaryDirectory() as folder:
             archive.extractall(folder, filter="data")
             files = [each for each in Path(folder).rglob("*") if each.is_file()]
@@ -50,16 +50,16 @@ def _content_size(layer: Path) -> int:
 
 
 def find_image(progress: Progress = lambda text: None, options: Sequence[str] = ()) -> Image:
-    """Builds it if it is not there for the sources as they are. Raises BuildFailed, PackageUnavailable."""
+    """Build the image unless there is one of the current sources. Raises BuildFailed, PackageUnavailable."""
     tag = _key(options)
     archive = cache_directory() / "images" / f"overlay-net-{tag}.tar"
     archive.parent.mkdir(parents=True, exist_ok=True)
     with (archive.parent / ".lock").open("w") as lock:
-        # Two runs that start together build once.
+        # Concurrent runs build once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
             if is_private():
-                raise BuildFailed("the image has to be built where the network is: python -m lab.build.image")
+                raise BuildFailed("no network to build the image: run `python -m lab.build.image` first")
             _build(f"{REPOSITORY}:{tag}", archive, options, progress)
     return Image(archive, REPOSITORY, tag)
 
@@ -83,7 +83,7 @@ def _build(tag: str, archive: Path, options: Sequence[str], progress: Progress) 
     assert base is not None
     arguments = [f"--build-arg=VERSION={__version__}"]
     if "--pull-never" in engine.build_options or not engine.pull(base[1]):
-        progress(f"{base[1]} cannot be pulled here: building over a Debian made here")
+        progress(f"cannot pull {base[1]}, building a Debian base image")
         arguments.append(f"--build-arg=BASE={make_base(engine, progress)}")
     if index := os.environ.get("PIP_INDEX_URL"):
         arguments.append(f"--build-arg=PIP_INDEX_URL={index}")
@@ -91,10 +91,10 @@ def _build(tag: str, archive: Path, options: Sequence[str], progress: Progress) 
     if certificates and engine.name != "docker":
         arguments += [f"--volume={certificates}:{CERTIFICATES}:ro", f"--build-arg=PIP_CERT={CERTIFICATES}"]
     engine.build(ROOT, tag, (*arguments, "--file=Containerfile", *options), progress)
-    fresh = archive.with_suffix(".fresh")
-    fresh.unlink(missing_ok=True)
-    engine.save(tag, fresh, progress)
-    fresh.rename(archive)
+    built = archive.with_suffix(".new")
+    built.unlink(missing_ok=True)
+    engine.save(tag, built, progress)
+    built.rename(archive)
 
 
 def main(options: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
-"""A whole Kubernetes cluster on one machine: real kubelets and containerd on the nodes of the lab's VLAN.
+"""A Kubernetes cluster on one machine: real kubelets and containerd on the nodes of the lab's VLAN.
 
-`control_plane` is the API server with its controllers and its scheduler, `machine` a node's namespaces, mounts and
-cgroups, `node` what runs on it, `cluster` all of it, `requirements` what a machine must be able to do for that.
+`api_server` is etcd and kube-apiserver alone, `control_plane` adds the controller manager and the scheduler. `machine`
+has the namespaces, mounts and control groups of a node, `node` runs containerd and the kubelet on it, `cluster`
+combines them, and `requirements` checks whether this machine can run them.
 """

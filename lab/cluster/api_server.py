@@ -1,4 +1,4 @@
-"""A real etcd and kube-apiserver: TLS, RBAC and the Node authorizer, service-account tokens, one identity a client."""
+"""etcd and kube-apiserver without controllers: TLS, RBAC, the Node authorizer, and an identity for each client."""
 
 import json
 import shutil
@@ -27,14 +27,14 @@ def free_port() -> int:
 
 
 class ApiServer:
-    """One API server with its store, everything of it below one directory."""
+    """kube-apiserver with its etcd; all files are below one directory."""
 
-    # No controller manager runs beside it that would make each namespace's default account.
+    # Without a controller manager namespaces have no default service account.
     ALONE: ClassVar[tuple[str, ...]] = (
         "--disable-admission-plugins=ServiceAccount",
         "--endpoint-reconciler-type=none",
     )
-    """Arguments of an API server beside which nothing of a cluster runs."""
+    """Arguments of an API server without a controller manager."""
 
     def __init__(self, directory: Path, assets: Assets, addresses: Sequence[str], port: int) -> None:
         self.directory = directory
@@ -55,7 +55,7 @@ class ApiServer:
     def start(
         cls, directory: Path, assets: Assets, *, addresses: Sequence[str] = ("127.0.0.1",), port: int = 0
     ) -> Self:
-        """Start both and wait until the server is ready. The first of ``addresses`` is the one in kubeconfigs."""
+        """Start both and wait until the server is ready. Kubeconfigs contain the first of ``addresses``."""
         directory.mkdir(parents=True, exist_ok=True)
         api_server = cls(directory, assets, addresses, port)
         try:
@@ -70,7 +70,7 @@ class ApiServer:
         return [
             str(self.assets.etcd),
             f"--data-dir={self.directory / 'etcd'}",
-            # A lab that loses power is thrown away: fsync would be most of its time.
+            # After a power failure the lab is not needed any more, and fsync would take most of the time.
             "--unsafe-no-fsync",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
@@ -86,7 +86,7 @@ class ApiServer:
             str(self.assets.kube_apiserver),
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
             "--bind-address=0.0.0.0",
-            # Without one it looks for a default route, which private namespaces have not.
+            # By default it uses the default route, which private namespaces do not have.
             f"--advertise-address={self._address}",
             f"--secure-port={self.port}",
             f"--tls-cert-file={serving.certificate}",
@@ -113,7 +113,7 @@ class ApiServer:
     # --- Identities ----------------------------------------------------------------------------------------------
 
     def kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """A kubeconfig with a client certificate of ``user``."""
+        """A kubeconfig with a client certificate for ``user``."""
         name = user.replace(":", "_")
         path = self._kubeconfigs / f"{name}.yaml"
         if not path.exists():
@@ -125,22 +125,22 @@ class ApiServer:
         return self.kubeconfig("admin", ("system:masters",))
 
     def service_account_kubeconfig(self, namespace: str, name: str, node: str = "") -> Path:
-        """A kubeconfig with a real token of a service account, in a file as a pod has it; of a pod on ``node``."""
+        """A kubeconfig with a token of a service account in a file, as in a pod; ``node`` binds it to a pod there."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         spec: dict[str, Any] = {"expirationSeconds": TOKEN_SECONDS}
         if node:
             spec["boundObjectRef"] = self._pod(namespace, name, node)
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        answer = self.kubectl("create", f"--raw={path}", "-f", "-", stdin=json.dumps(request))
+        response = self.kubectl("create", f"--raw={path}", "-f", "-", stdin=json.dumps(request))
         stem = "_".join(each for each in (namespace, name, node) if each)
         token = self._kubeconfigs / f"{stem}.token"
-        write_private(token, json.loads(answer)["status"]["token"].encode())
+        write_private(token, json.loads(response)["status"]["token"].encode())
         kubeconfig = self._kubeconfigs / f"{stem}.yaml"
         self._write(kubeconfig, {"tokenFile": str(token)})
         return kubeconfig
 
     def _pod(self, namespace: str, account: str, node: str) -> dict[str, str]:
-        """A pod of the account on the node, as far as the API server knows one; what refers to it."""
+        """Create a Pod object of the account on the node; returns a reference to it."""
         name = f"{account}-{node}"
         pod = {
             "apiVersion": "v1",
@@ -176,7 +176,7 @@ class ApiServer:
     # --- Tools ---------------------------------------------------------------------------------------------------
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """The stdout of kubectl as the administrator; raises CommandFailed with what it said."""
+        """The stdout of kubectl as administrator; raises CommandFailed with its stderr."""
         command = [
             str(self.assets.kubectl),
             f"--kubeconfig={self.admin()}",
@@ -192,7 +192,7 @@ class ApiServer:
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def helm(self, *arguments: str) -> str:
-        """The stdout of helm as the administrator, which keeps its files here too."""
+        """The stdout of helm as administrator, with its files in the same directory."""
         homes = {
             f"HELM_{kind}_HOME": str(self.directory / "helm" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")
         }
@@ -201,7 +201,7 @@ class ApiServer:
     # --- Faults --------------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """The server answers nothing, with its connections left open."""
+        """Suspend the server: connections stay open, requests get no response."""
         self.kube_apiserver.send(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -212,7 +212,7 @@ class ApiServer:
         self.wait_ready()
 
     def stop(self) -> None:
-        """End both at once; what they stored goes."""
+        """Kill both and delete what they stored."""
         self.kube_apiserver.kill9()
         self.etcd.kill9()
         shutil.rmtree(self.directory / "etcd", ignore_errors=True)

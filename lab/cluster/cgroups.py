@@ -1,4 +1,4 @@
-"""The control groups of the nodes: made below one folder of the lab's own in every hierarchy, removed bottom-up."""
+"""The control groups of the nodes, below one folder of the lab in every hierarchy."""
 
 import contextlib
 import os
@@ -10,15 +10,15 @@ from lab.processes import wait_until
 # "31 23 0:28 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu"; optional fields may stand before the dash.
 MOUNT = re.compile(r"^\S+ \S+ \S+ \S+ (?P<folder>\S+) .*? - (?P<kind>cgroup2?) \S+ (?P<options>\S+)$", re.MULTILINE)
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
-"""What a kubelet asks for; of version 1 it asks for `devices` too."""
+"""Controllers that a kubelet requires; with version 1 also `devices`."""
 
 
 class CgroupsUnavailable(Exception):
-    """Control groups cannot be made here; the text is one line that says what is missing."""
+    """Control groups cannot be created; the text is one line that names what is missing."""
 
 
 def hierarchies() -> dict[Path, set[str]]:
-    """Where each hierarchy is mounted, and its controllers; those of a version 2 hierarchy are its children's."""
+    """Mount point of each hierarchy -> its controllers; of a version 2 hierarchy those available to children."""
     found = {}
     for mount in MOUNT.finditer(Path("/proc/self/mountinfo").read_text()):
         folder = Path(mount["folder"])
@@ -34,46 +34,46 @@ def is_version_2() -> bool:
 
 
 class Cgroups:
-    """The folder ``name`` in every hierarchy, with one below it for each node."""
+    """The folder ``name`` in every hierarchy, with a group for each node in it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def make(self, node: str) -> str:
-        """The `cgroupRoot` for a kubelet. Raises CgroupsUnavailable."""
-        desired = {*CONTROLLERS, *(() if is_version_2() else ("devices",))}
+        """Create the groups of a node; returns the `cgroupRoot` for its kubelet. Raises CgroupsUnavailable."""
+        required = {*CONTROLLERS, *(() if is_version_2() else ("devices",))}
         available = hierarchies()
-        lacking = sorted(desired - set().union(*available.values()))
-        if lacking:
-            raise CgroupsUnavailable(f"no control group of the kind {', '.join(lacking)}")
+        missing = sorted(required - set().union(*available.values()))
+        if missing:
+            raise CgroupsUnavailable(f"missing controllers: {', '.join(missing)}")
         for hierarchy, controllers in available.items():
             folder = hierarchy
             for part in (self.name, node):
                 try:
-                    _enable(folder, controllers & desired)
+                    _enable(folder, controllers & required)
                     folder = folder / part
                     folder.mkdir(exist_ok=True)
                     _inherit_cpuset(folder)
                 except OSError as error:
-                    raise CgroupsUnavailable(f"no control group can be made at {folder}: {error.strerror}") from None
+                    raise CgroupsUnavailable(f"cannot create {folder}: {error.strerror}") from None
         return f"/{self.name}/{node}"
 
     def remove(self, node: str = "") -> None:
-        """Removes the groups of a node, or all of them; their processes have ended."""
+        """Remove the groups of a node, or all of them, whose processes have ended."""
         for hierarchy in hierarchies():
             folder = hierarchy / self.name / node
             wait_until(lambda folder=folder: _is_removed(folder), f"{folder} is empty")  # type: ignore[misc]
 
 
 def _enable(folder: Path, controllers: set[str]) -> None:
-    """Version 2: a group's children have the controllers that it hands down."""
+    """Version 2: a group enables controllers for its children."""
     file = folder / "cgroup.subtree_control"
     if file.exists() and (more := controllers - set(file.read_text().split())):
         file.write_text(" ".join(f"+{each}" for each in sorted(more)))
 
 
 def _inherit_cpuset(folder: Path) -> None:
-    """Version 1: a new group of this hierarchy takes no process before it has processors and memory."""
+    """Version 1: a new group accepts processes only after its CPUs and memory nodes are set."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         file = folder / name
         if not is_version_2() and file.exists() and not file.read_text().strip():
@@ -81,7 +81,7 @@ def _inherit_cpuset(folder: Path) -> None:
 
 
 def _is_removed(folder: Path) -> bool:
-    """Whether nothing is left after an attempt: a group whose last process is just ending is busy."""
+    """Try to remove all groups; false while one is busy, as its last process is still ending."""
     for each, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):
             Path(each).rmdir()

@@ -1,4 +1,4 @@
-"""The cluster: a control plane, nodes with kubelets on the VLAN of the story, and what can happen to them."""
+"""The cluster: a control plane and nodes with kubelets on the lab's VLAN, which join, fail and leave."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,27 +19,27 @@ from lab.net.vlan import Vlan
 from lab.processes import run
 
 LABELS = {"topology.kubernetes.io/region": "us-south", "topology.kubernetes.io/zone": "dal10"}
-# Two nodes on two processors, each with images to unpack, beside whatever else runs.
+# Nodes share two processors, each unpacks images, and other work may run on the machine.
 READY_SECONDS = 120.0
 
 
 class Cluster:
-    """Belongs into private namespaces, in which it makes links. Whatever it made goes when it is closed."""
+    """Requires private namespaces, in which it creates links; all it creates is removed when it is closed."""
 
     def __init__(
         self,
         directory: Path,
         programs: Programs,
         images: Sequence[Path] = (),
-        tell: Callable[[str], None] = lambda text: None,
+        progress: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """``images`` are OCI archives that every node has before its kubelet starts; ``tell`` hears of progress."""
+        """``images`` are OCI archives that every node imports before its kubelet starts."""
         self.directory = directory
         self.programs = programs
         self.nodes: dict[str, ClusterNode] = {}
         self.vlan: Vlan
         self.control_plane: ControlPlane
-        self._tell = tell
+        self._progress = progress
         self._disks = directory / "disks"
         self._images = [directory / "pause.tar", *images]
         self._cgroups = Cgroups(f"overlay-net-{uuid.uuid4().hex[:8]}")
@@ -47,7 +47,7 @@ class Cluster:
         self._open = ExitStack()
 
     def start(self, names: Sequence[str] = vlan.NODE_NAMES) -> None:
-        """Bring everything up; returns when all nodes are Ready."""
+        """Start control plane and nodes; returns when all nodes are Ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
         write_pause_image(self.programs.pause, self._images[0])
         self._open.callback(self._cgroups.remove)
@@ -57,7 +57,7 @@ class Cluster:
         service = (f"{SERVICE_ADDRESS}/32", "dev", "lo")
         run(["ip", "address", "add", *service])
         self._open.callback(run, ["ip", "address", "delete", *service])
-        self._tell("starting the control plane")
+        self._progress("starting the control plane")
         self.control_plane = ControlPlane.start(
             self.directory / "control-plane",
             self.programs.assets,
@@ -66,12 +66,12 @@ class Cluster:
         )
         self._open.callback(self.control_plane.stop)
         self.control_plane.start_controllers(self.programs)
-        self._tell("starting the nodes")
+        self._progress("starting the nodes")
         self.add_nodes(*names)
         self.wait_ready(*names)
 
     def _mount_disks(self) -> None:
-        # In memory: they are gone with the lab's mount namespace, however it ends, and within no time.
+        # In memory: they disappear with the lab's mount namespace, however it ends.
         self._disks.mkdir()
         run(["mount", "-t", "tmpfs", "tmpfs", str(self._disks)])
         self._open.callback(run, ["umount", str(self._disks)])
@@ -79,7 +79,7 @@ class Cluster:
     # --- Nodes ---------------------------------------------------------------------------------------------------
 
     def add_nodes(self, *names: str) -> None:
-        """New machines with empty disks, which join the cluster."""
+        """Add machines with empty disks, which join the cluster."""
         for name in names:
             self._joined += 1
             folder = self.directory / "nodes" / name
@@ -97,12 +97,12 @@ class Cluster:
             list(threads.map(lambda name: self._boot(name, machines[name]), names))
 
     def power_off(self, name: str) -> None:
-        """A power failure: the node's disk stays, the cluster is told nothing."""
+        """A power failure: the node's disk stays, and its Node is not changed."""
         self.vlan.remove_node(name)
         self.nodes[name].lost_power()
 
     def remove_node(self, name: str) -> None:
-        """The machine goes for good, and its Node is deleted."""
+        """Remove the machine with its disk, and delete its Node."""
         self.power_off(name)
         self.control_plane.kubectl("delete", "node", name)
         self.nodes.pop(name).discard()
@@ -126,7 +126,7 @@ class Cluster:
         self.nodes[name].boot(machine, self._images)
 
     def _join_pod_network(self, node: ClusterNode) -> None:
-        """Routes between the pods of all nodes and the control plane, instead of an overlay network."""
+        """Add routes between the pods of all nodes and the control plane, instead of a pod overlay network."""
         run(["ip", "route", "replace", node.pod_subnet, "via", node.name])
         for other in self.nodes.values():
             if other is node or other.name not in self.vlan.nodes:
@@ -137,7 +137,7 @@ class Cluster:
     # --- End -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Idempotent, and right for a cluster that is built by half, too."""
+        """Idempotent; also for a cluster whose start was interrupted."""
         self._open.close()
         for node in self.nodes.values():
             node.lost_power()

@@ -1,4 +1,4 @@
-"""A control plane that runs workloads: API server, controllers and scheduler."""
+"""A control plane that runs workloads: etcd and kube-apiserver, the controller manager and the scheduler."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from lab.processes import Process
 
 SERVICE_ADDRESS = "10.96.0.1"
 API_PORT = 443
-# How long a node may be silent before its pods are thought lost; the default of 50 s is long for a test.
+# Seconds without a heartbeat after which a node is not Ready; the default of 50 s is long for a test.
 NODE_GRACE = "20s"
 
 
@@ -23,12 +23,12 @@ class ControlPlane(ApiServer):
             f"--kubelet-client-certificate={kubelet_client.certificate}",
             f"--kubelet-client-key={kubelet_client.key}",
             f"--kubelet-certificate-authority={self.authority.certificate}",
-            # Nodes have names that look like addresses; there is no DNS for others.
+            # The names of nodes are their addresses, and there is no DNS.
             "--kubelet-preferred-address-types=InternalIP",
         ]
 
     def start_controllers(self, programs: Programs) -> None:
-        """Start what makes pods of Deployments and DaemonSets, and gives them nodes."""
+        """Start the controller manager, which creates pods, and the scheduler, which assigns them to nodes."""
         manager, scheduler = "system:kube-controller-manager", "system:kube-scheduler"
         more = [
             f"--service-account-private-key-file={self.authority.directory / 'service-account.key'}",
@@ -49,7 +49,7 @@ class ControlPlane(ApiServer):
             f"--authentication-kubeconfig={kubeconfig}",
             f"--authorization-kubeconfig={kubeconfig}",
             "--bind-address=127.0.0.1",
-            # Only one of each runs.
+            # There is only one of each.
             "--leader-elect=false",
             *more,
         ]

@@ -1,4 +1,4 @@
-"""The image of the pause container, written by hand: one static program in one layer."""
+"""The image of the pause container: one static program in one layer."""
 
 import hashlib
 import io

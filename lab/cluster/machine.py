@@ -1,6 +1,6 @@
-"""A node as a machine: its namespaces, its own directories and control groups; it loses power, and boots again.
+"""A node's machine: namespaces, directories and control groups of its own, which can lose power and boot again.
 
-A disk is a folder that outlives a power failure. `/run` does not, as on any machine.
+A disk is a folder that survives a power failure. `/run` does not, as on any machine.
 """
 
 import os
@@ -12,9 +12,9 @@ from lab.cluster.cgroups import Cgroups
 from lab.net.vlan import Node
 from lab.processes import child_pids, run
 
-# What belongs to one node and would else be shared with the machine below.
+# Folders below /var of which each node has its own.
 OWN_FOLDERS = ("lib/containerd", "lib/kubelet", "lib/overlay-net", "log")
-# The kubelet writes these, and they are not namespaced.
+# The kubelet writes these sysctls, which are not namespaced.
 SHARED_SYSCTLS = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -23,8 +23,8 @@ SHARED_SYSCTLS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-# A new sysfs shows the links of this network namespace; it comes without the control groups, which are bound back.
-# The folder of packages lies over /usr/lib, as runc starts itself again without any environment.
+# A new sysfs shows the links of this network namespace; control groups, which it lacks, are mounted into it again.
+# The packages are mounted over /usr/lib because runc re-executes itself with an empty environment.
 MOUNTS = r"""
 set -e
 disk=$1 packages=$2
@@ -47,17 +47,17 @@ for setting in SYSCTLS; do
   cat "/proc/sys/$setting" > "/run/sysctl/$setting"
   mount --bind "/run/sysctl/$setting" "/proc/sys/$setting"
 done
-# Not before: the removal of a shared mount reaches its other places.
+# Last: removing a shared mount would remove its other mounts too.
 mount --make-rshared /
 """.replace("FOLDERS", " ".join(OWN_FOLDERS)).replace("SYSCTLS", " ".join(SHARED_SYSCTLS))
 
 
 class Machine(Node):
-    """A node with processes of its own: all of them end with the first one."""
+    """A node with its own PID namespace: all processes end with the first one."""
 
     KINDS: ClassVar[tuple[str, ...]] = (*Node.KINDS, "--ipc", "--pid")
     UNSHARE: ClassVar[tuple[str, ...]] = ("--fork", "--kill-child", "--mount-proc")
-    # Not `exec`: the shell stays and reaps what containers leave behind.
+    # Not `exec`: the shell keeps running and reaps orphans of containers.
     PAUSE: ClassVar[str] = 'hostname "$1" && ip link set lo up && echo ready && cat'
 
     def __init__(self, name: str, port: str, *, disk: Path, packages: Path, cgroups: Cgroups) -> None:
@@ -83,6 +83,6 @@ class Machine(Node):
             os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """A power failure: every process ends at once, and only the disk stays."""
+        """A power failure: all processes end at once, and only the disk remains."""
         super().close()
         self._cgroups.remove(self.name)

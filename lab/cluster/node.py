@@ -1,4 +1,4 @@
-"""A node of the cluster: containerd and a kubelet on a machine, with their settings."""
+"""A node of the cluster: containerd and a kubelet on a machine, with their configuration."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from lab.processes import CommandFailed, Process, child_pids
 
 HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10248/healthz', timeout=2).read())"
 SOCKET = "/run/containerd/containerd.sock"
-# On cgroups and OOM scores: what a container of a lab within a container may not do either.
+# restrict_oom_score_adj: lowering the score is not permitted if the lab itself runs in a container.
 CONTAINERD = """
 version = 3
 root = "/var/lib/containerd"
@@ -54,7 +54,7 @@ SystemdCgroup = false
 
 
 class NodeProcess(Process):
-    """A program in a machine. `nsenter` forks to enter its process namespace: signals are meant for the child."""
+    """A program on a machine. `nsenter` forks to enter its PID namespace: the child must get the signals."""
 
     def send(self, number: signal.Signals) -> None:
         with suppress(OSError):
@@ -63,7 +63,7 @@ class NodeProcess(Process):
 
 
 class ClusterNode:
-    """Off until `power_on`; its disk stays until `discard`."""
+    """Off until `boot`; its disk remains until `discard`."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ClusterNode:
         folder: Path,
         disk: Path,
     ) -> None:
-        """``folder`` gets settings and logs."""
+        """``folder`` is for configuration and logs."""
         self.name = name
         self.pod_subnet = pod_subnet
         self.labels = labels
@@ -97,7 +97,7 @@ class ClusterNode:
     # --- Life ----------------------------------------------------------------------------------------------------
 
     def boot(self, machine: Machine, images: Sequence[Path]) -> None:
-        """Start containerd and the kubelet on a machine that has power; images are imported once."""
+        """Start containerd and the kubelet on a running machine; images are imported once."""
         self.machine = machine
         machine.ip("route", "add", SERVICE_RANGE, "via", CONTROL_PLANE_ADDRESS)
         command = [str(self._programs.containerd), f"--config={self._folder / 'containerd.toml'}"]
@@ -133,23 +133,23 @@ class ClusterNode:
         return set(self.machine.run("sh", "-c", "cat /proc/[0-9]*/comm", check=False).split())
 
     def wait_kubelet(self) -> None:
-        """Until the kubelet looks after its pods."""
+        """Wait until the kubelet is healthy."""
         words = (sys.executable, "-c", HEALTH)
         self.kubelet.wait_for(
-            lambda: "ok" in self.machine.run(*words, check=False), f"the kubelet of {self.name} is up"
+            lambda: "ok" in self.machine.run(*words, check=False), f"the kubelet of {self.name} is healthy"
         )
 
     def lost_power(self) -> None:
-        """The machine is gone, and its processes with it: returns when they have ended."""
+        """The machine lost power: wait until its processes have ended."""
         while self._processes:
             self._processes.pop().wait(10)
 
     def discard(self) -> None:
-        """The disk of a machine without power goes."""
+        """Delete the disk of a machine without power."""
         shutil.rmtree(self._disk, ignore_errors=True)
 
     def manifest(self) -> dict[str, Any]:
-        """The Node, as a cloud would make it before the kubelet finds it."""
+        """The Node, as a cloud provider creates it before the kubelet registers."""
         spec = {"podCIDR": self.pod_subnet, "podCIDRs": [self.pod_subnet]}
         return {
             "apiVersion": "v1",
@@ -189,7 +189,7 @@ class ClusterNode:
         (self._folder / "resolv.conf").write_text("")
 
     def _network(self) -> dict[str, Any]:
-        # Leases lie in a folder that a reboot empties, as the pods of before are gone.
+        # In /run, which a reboot empties: the earlier pods are gone as well.
         ipam = {
             "type": "host-local",
             "ranges": [[{"subnet": self.pod_subnet}]],
@@ -222,7 +222,7 @@ class ClusterNode:
             "volumePluginDir": "/var/lib/kubelet/plugins",
             "makeIPTablesUtilChains": False,
             "nodeStatusUpdateFrequency": "4s",
-            # A full disk of the machine below is no reason to throw pods or images away.
+            # A full disk of the host must not evict pods or delete images.
             "evictionHard": {},
             "enforceNodeAllocatable": [],
             "imageGCHighThresholdPercent": 100,

@@ -1,4 +1,4 @@
-"""A certificate authority of the lab's own: server and client certificates, and the key that signs service accounts."""
+"""The lab's certificate authority: server and client certificates, and the key that signs service account tokens."""
 
 import datetime
 import os
@@ -14,20 +14,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME = datetime.timedelta(days=30)
-# Clocks of machines that share a directory may differ a little.
+# Clocks of machines that share a directory may differ slightly.
 CLOCK_SKEW = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Where a certificate and its private key lie, both PEM, both readable by their owner only."""
+    """Files of a certificate and its private key, both PEM, readable only by their owner."""
 
     certificate: Path
     key: Path
 
 
 class Authority:
-    """Signs certificates and writes them into one directory."""
+    """Signs certificates and writes them to a directory."""
 
     def __init__(self, directory: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
         self.directory = directory
@@ -37,7 +37,7 @@ class Authority:
 
     @classmethod
     def create(cls, directory: Path, name: str = "overlay-net lab") -> Self:
-        """A new authority; its certificate is written to `ca.crt`, its key stays in memory."""
+        """A new authority; its certificate is written to `ca.crt`, its key is only kept in memory."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -55,7 +55,7 @@ class Authority:
         return self._issue(name, name, (), ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
 
     def issue_client(self, name: str, user: str, groups: Sequence[str] = ()) -> Certificate:
-        """A client certificate as Kubernetes reads it: common name = user, organizations = groups."""
+        """A client certificate for Kubernetes: common name = user, organizations = groups."""
         return self._issue(name, user, groups, ExtendedKeyUsageOID.CLIENT_AUTH, None)
 
     def _issue(
@@ -84,7 +84,7 @@ class Authority:
 
 
 def write_signing_key(directory: Path, name: str = "service-account") -> tuple[Path, Path]:
-    """A key pair for signing tokens; returns the private and the public file."""
+    """A key pair for signing tokens; returns the files of the private and the public key."""
     key = ec.generate_private_key(ec.SECP256R1())
     private, public = directory / f"{name}.key", directory / f"{name}.pub"
     write_private(private, _private_pem(key))
@@ -96,7 +96,7 @@ def write_signing_key(directory: Path, name: str = "service-account") -> tuple[P
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that nobody else could read at any moment."""
+    """Write a file that is never readable by other users."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a mode
         file.write(content)
@@ -123,7 +123,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    # Go reads SEC 1 as well as PKCS 8; PKCS 8 is what `openssl genpkey` writes.
+    # Go accepts SEC 1 and PKCS 8; `openssl genpkey` writes PKCS 8.
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

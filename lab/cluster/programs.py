@@ -1,4 +1,4 @@
-"""The programs of a cluster: Kubernetes' and containerd are built, the rest of a node are packages of Debian."""
+"""The programs of a cluster: those of Kubernetes and containerd are built, the others come from Debian packages."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +22,7 @@ class Programs:
     pause: Path
     runc: Path
     packages: Path
-    """Folder with the unpacked packages."""
+    """The folder with the unpacked packages."""
     assets: Assets
 
     @property
@@ -31,7 +31,7 @@ class Programs:
 
 
 def find_cluster_programs(progress: Progress = lambda text: None) -> Programs:
-    """Builds and fetches what is missing. Raises BuildFailed, PackageUnavailable."""
+    """Build and fetch what is missing. Raises BuildFailed, PackageUnavailable."""
     assets = find_assets(progress)
     names = ("kube-controller-manager", "kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
     found = find_programs(names, progress)

@@ -1,4 +1,4 @@
-"""What a machine must be able to do for a cluster of real kubelets."""
+"""Whether this machine can run a cluster of real kubelets."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay all
 
 
 def missing_requirement() -> str:
-    """The first thing that this machine lacks, in one line; nothing if a cluster can run here."""
+    """The first missing requirement, in one line; an empty text if a cluster can run on this machine."""
     if os.geteuid() != 0:
-        return "kubelets need root: their containers have control groups and file systems of the machine"
+        return "kubelets need root: containers use control groups and mounts of the machine"
     try:
         check()
     except MissingRequirement as error:
@@ -28,9 +28,9 @@ def missing_requirement() -> str:
         return f"kubelets need control groups: {error}"
     finally:
         groups.remove()
-    tried = subprocess.run(
+    probe = subprocess.run(
         ["unshare", "--mount", "sh", "-c", OVERLAY_PROBE], capture_output=True, text=True, check=False
     )
-    if tried.returncode:
-        return f"containers need overlay mounts: {' '.join(tried.stderr.split())}"
+    if probe.returncode:
+        return f"containers need overlay mounts: {' '.join(probe.stderr.split())}"
     return ""

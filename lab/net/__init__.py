@@ -1,1 +1,1 @@
-"""Private network namespaces, the VLAN that the nodes of the lab share, and traffic across it."""
+"""Private network namespaces, the VLAN of the lab's nodes, and traffic across it."""

@@ -1,4 +1,4 @@
-"""The script with which a person gets into a lab that stays up: into its namespaces, or onto one of its machines."""
+"""The script that enters the namespaces of a running lab, or one of its machines."""
 
 import os
 import shlex
@@ -9,7 +9,7 @@ from lab.net.namespaces import Namespace
 from lab.net.private import OUTER_PID, ROOTLESS
 
 ENTER = """#!/bin/sh
-# Runs a command in the lab, or on one of its machines if the first word names one; a shell without a command.
+# Runs a command (default: a shell) in the lab, or on a machine if the first argument names one.
 outer={outer}
 holder=$(cat /proc/$outer/task/$outer/children)
 holder=$(cat /proc/${{holder% }}/task/${{holder% }}/children)
@@ -34,9 +34,9 @@ def write_script(
     programs: Path,
     commands: Mapping[str, Sequence[str]],
 ) -> None:
-    """An executable script at ``target``; its first word may be a machine or one of ``commands``.
+    """Write an executable script to ``target``, whose first argument may name a machine or one of ``commands``.
 
-    ``kubeconfig`` and the folder ``programs`` are at hand in it.
+    It sets KUBECONFIG and adds the folder ``programs`` to PATH.
     """
     user = "--user --preserve-credentials " if os.environ.get(ROOTLESS) else ""
     cases = [f"  {name}) pid={machine.pid}; shift ;;" for name, machine in machines.items()]

@@ -1,7 +1,7 @@
 """Named network, mount and UTS namespaces, and the veth links that join them.
 
-A namespace is held by a tiny process instead of a file in /run/netns, so that it works in a user namespace and
-vanishes with the lab. It is entered with nsenter: `ip netns exec` would remount /sys.
+A process holds each namespace instead of a file in /run/netns, so that it needs no privileges outside a user namespace
+and is removed with the lab. It is entered with nsenter: `ip netns exec` would remount /sys.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ from typing import ClassVar, Self
 
 from lab.processes import CommandFailed, run, wait_until
 
-# `cat` ends when the lab's end of its stdin closes, so that a namespace does not outlive a killed lab.
+# `cat` ends when the lab's end of its stdin closes: a namespace does not outlive a killed lab.
 PAUSE = 'hostname "$1" && ip link set lo up && echo ready && exec cat'
 
 
 class Namespace:
-    """A machine in miniature: its own links, routes, /proc/sys/net, mounts and host name."""
+    """A host with its own links, routes, /proc/sys/net, mounts and host name."""
 
     KINDS: ClassVar[tuple[str, ...]] = ("--net", "--mount", "--uts")
     UNSHARE: ClassVar[tuple[str, ...]] = ()
-    """What `unshare` is told besides the kinds of namespaces."""
+    """Options of `unshare` besides the kinds of namespaces."""
     PAUSE: ClassVar[str] = PAUSE
 
     def __init__(self, name: str) -> None:
@@ -44,23 +44,23 @@ class Namespace:
 
     @property
     def pid(self) -> int:
-        """The process that holds the namespace: what `ip link … netns PID` takes."""
+        """The process that holds the namespace, for `ip link … netns PID`."""
         return self._pause.pid
 
     @property
     def enter(self) -> list[str]:
-        """The words that, put before a command, run it in here."""
-        # Entering a mount namespace leads to its root directory: go back to where the caller stands.
+        """The prefix that runs a command in this namespace."""
+        # Entering a mount namespace changes to its root directory: return to the caller's.
         return ["nsenter", f"--target={self.pid}", *self.KINDS, "--", "env", f"--chdir={Path.cwd()}"]
 
     def run(
         self, *command: str, stdin: str | None = None, env: Mapping[str, str] | None = None, check: bool = True
     ) -> str:
-        """The stdout of a command run in here; raises CommandFailed."""
+        """The stdout of a command in this namespace; raises CommandFailed."""
         return run([*self.enter, *command], stdin=stdin, env=env, check=check)
 
     def popen(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """A command started in here, with pipes; lab.processes.Process is the one with a log file."""
+        """Start a command in this namespace, with pipes; lab.processes.Process has a log file instead."""
         return subprocess.Popen(
             [*self.enter, *command],
             env={**os.environ, **(env or {})},
@@ -72,11 +72,11 @@ class Namespace:
         )
 
     def ip(self, *words: str, check: bool = True) -> str:
-        """The output of `ip …` in here."""
+        """The output of `ip …` in this namespace."""
         return self.run("ip", *words, check=check)
 
     def sysctl(self, key: str, value: str | int) -> None:
-        """Writes one setting, for instance `net.ipv4.ip_forward`."""
+        """Set a sysctl, for instance `net.ipv4.ip_forward`."""
         self.run("tee", f"/proc/sys/{key.replace('.', '/')}", stdin=str(value))
 
     def pids(self) -> list[int]:
@@ -87,7 +87,7 @@ class Namespace:
         return []
 
     def close(self) -> None:
-        """Kills whatever runs in here and gives the namespace up; idempotent."""
+        """Kill all processes in this namespace and remove it; idempotent."""
         self._kill()
         self._pause.wait()
         for pipe in (self._pause.stdin, self._pause.stdout, self._pause.stderr):
@@ -120,7 +120,7 @@ def _is_in(pid: int, namespace: os.stat_result) -> bool:
 
 def make_bridge(name: str, address: str, mac: str) -> None:
     """A bridge in the caller's namespace, up, with an address such as 10.176.162.130/26."""
-    # Without an address of its own a bridge takes its ports' lowest one, and neighbours' ARP caches go stale.
+    # A bridge without a MAC address of its own takes the lowest one of its ports: ARP caches would become stale.
     run(["ip", "link", "add", name, "address", mac, "type", "bridge"])
     run(["ip", "address", "add", address, "dev", name])
     run(["ip", "link", "set", name, "up"])
@@ -136,7 +136,7 @@ def join_bridge(namespace: Namespace, bridge: str, *, port: str, link: str = "et
 
 
 def leave_bridge(port: str) -> None:
-    """Removes a port and thereby the other end too; no error if the kernel was faster."""
+    """Remove a port and with it the other end; no error if it is already gone."""
     run(["ip", "link", "delete", port], check=False)
     wait_until(lambda: not Path(f"/proc/sys/net/ipv4/conf/{port}").exists(), f"{port} is gone")
 

@@ -1,7 +1,7 @@
-"""Runs a command in namespaces of its own: `python -m lab.net.private COMMAND …`.
+"""Run a command in private namespaces: `python -m lab.net.private COMMAND …`.
 
-Links, namespaces and processes that the command makes vanish with it, whatever ends it, and the network of the machine
-is never touched. An ordinary user becomes root of a new user namespace, where the kernel allows it.
+Links, namespaces and processes that the command creates are removed when it ends for any reason, and the network of the
+machine is not changed. An ordinary user becomes root of a new user namespace, if the kernel allows it.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from lab.processes import child_pids
 
 INSIDE = "LAB_PRIVATE"
 OUTER_PID = "LAB_OUTER_PID"
-"""The process outside that started `unshare`: its grandchild holds the namespaces."""
+"""Variable with the process that started `unshare`: its grandchild holds the namespaces."""
 ROOTLESS = "LAB_ROOTLESS"
 EXIT_USAGE = 2
 LINK_TYPES = ("veth", "bridge", "macvlan")
 
 
 class MissingRequirement(Exception):
-    """This machine cannot run the lab; the text is one line that names the fix."""
+    """This machine cannot run the lab; the text is one line with the fix."""
 
 
 def is_private() -> bool:
@@ -32,19 +32,19 @@ def is_private() -> bool:
 
 
 def command_line(argv: Sequence[str]) -> list[str]:
-    """The words that run ``argv`` as the first process of new namespaces."""
+    """The command that runs ``argv`` as the first process of new namespaces."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     namespaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     return ["unshare", *user, *namespaces, "--", sys.executable, "-m", "lab.net.private", "--inside", "--", *argv]
 
 
 def check() -> None:
-    """Raises MissingRequirement with the first thing that keeps this machine from running the lab."""
+    """Raise MissingRequirement with the first reason why this machine cannot run the lab."""
     if sys.platform != "linux":
-        raise MissingRequirement("the lab needs Linux: it is made of network namespaces")
+        raise MissingRequirement("the lab needs Linux: it uses network namespaces")
     for program, package in (("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux")):
         if shutil.which(program) is None:
-            raise MissingRequirement(f"`{program}` is missing: install the package {package}")
+            raise MissingRequirement(f"`{program}` is missing: install package {package}")
     probe = " && ".join(
         [
             "ip link set lo up",
@@ -63,14 +63,14 @@ def check() -> None:
     for kind in LINK_TYPES:
         if "Unknown device type" in reason and not _has_link_type(kind, user):
             raise MissingRequirement(
-                f"the kernel has no {kind} links: load the module ({'modprobe ' + kind}) or use another kernel"
+                f"the kernel does not support {kind} links: load the module (`modprobe {kind}`) or use another kernel"
             )
     if os.geteuid() != 0:
         raise MissingRequirement(
-            f"user namespaces are forbidden here ({reason}): run as root, or allow them ({_user_fix()})"
+            f"user namespaces are not permitted ({reason}): run as root, or permit them ({_user_fix()})"
         )
     raise MissingRequirement(
-        f"network namespaces are forbidden here ({reason}): run with CAP_SYS_ADMIN and CAP_NET_ADMIN"
+        f"network namespaces are not permitted ({reason}): run with CAP_SYS_ADMIN and CAP_NET_ADMIN"
     )
 
 
@@ -93,39 +93,39 @@ def _user_fix() -> str:
 
 
 def enter(argv: Sequence[str]) -> int:
-    """Run ``argv`` in private namespaces; its exit code. Raises MissingRequirement.
+    """Run ``argv`` in private namespaces and return its exit code. Raises MissingRequirement.
 
-    `unshare` blocks SIGTERM while it waits for its child, so this process stays beside it and passes the signal on.
+    `unshare` blocks SIGTERM while it waits for its child, so this process keeps running and forwards the signal.
     """
     check()
     outer = {OUTER_PID: str(os.getpid()), ROOTLESS: "1" if os.geteuid() else ""}
     child = subprocess.Popen(command_line(argv), env={**os.environ, **outer})
 
-    def pass_on(number: int, _: object) -> None:
+    def forward(number: int, _: object) -> None:
         for pid in child_pids(child.pid):
             os.kill(pid, number)
 
-    # The terminal sends a Ctrl-C to the command itself; what is left to do here is to wait for its end.
+    # The terminal sends Ctrl-C to the command itself: only wait for its end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGTERM, forward)
     return child.wait()
 
 
 def _first_process(argv: Sequence[str]) -> int:
-    """Be process 1 of the namespaces: pass signals on, reap orphans, and end with the command's exit code."""
+    """Run as process 1 of the namespaces: forward signals, reap orphans, and return the command's exit code."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    # Ignored signals stay ignored in a child: the command must hear its Ctrl-C.
+    # A child inherits ignored signals: the command must receive Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(argv, env={**os.environ, INSIDE: "1"})
 
-    def pass_on(number: int, _: object) -> None:
+    def forward(number: int, _: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(number)
 
-    # The terminal sends a Ctrl-C to the child as well; once is enough.
+    # The terminal sends Ctrl-C to the child as well.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGHUP, pass_on)
+    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGHUP, forward)
     while True:
         pid, status = os.wait()
         if pid == child.pid:

@@ -1,8 +1,8 @@
-"""Traffic of the lab: who reaches whom, with which source address, and how many packets are lost.
+"""Traffic of the lab: reachability, observed source addresses, and lost packets.
 
 python -m lab.net.traffic serve             answers each TCP connection with the peer's address, echoes UDP
-python -m lab.net.traffic ask HOST          prints the address that the host saw
-python -m lab.net.traffic stream HOST       sends numbered UDP packets until it is told to stop, then counts the echoes
+python -m lab.net.traffic ask HOST          prints the source address that the host observes
+python -m lab.net.traffic stream HOST       sends numbered UDP packets until SIGTERM, then counts the echoes
 """
 
 import argparse
@@ -22,7 +22,7 @@ from lab.net.namespaces import Namespace
 from lab.processes import CommandFailed, Process, child_pids
 
 PORT = 7000
-# Echoes that are still on their way when the sender stops.
+# Seconds to wait for the last echoes.
 LINGER = 1.0
 
 
@@ -39,14 +39,14 @@ class Count:
 
 
 def serve(host: Namespace, log: Path) -> Process:
-    """The answering side, in ``host``; ready when this returns."""
+    """Start the answering side in ``host``, and wait until it listens."""
     server = Process("traffic", [sys.executable, "-m", "lab.net.traffic", "serve"], log=log, enter=host.enter)
     server.wait_for(lambda: bool(host.run("ss", "-Hltn", f"sport = :{PORT}").strip()), "the on-premise host listens")
     return server
 
 
 def observed_source(node: Namespace, host: str, timeout: float = 3.0) -> str:
-    """The source address that ``host`` saw of a TCP connection from ``node``. Raises Unreachable."""
+    """The source address that ``host`` observes of a TCP connection from ``node``. Raises Unreachable."""
     try:
         return node.run(sys.executable, "-m", "lab.net.traffic", "ask", host, f"--timeout={timeout}").strip()
     except CommandFailed as error:
@@ -65,7 +65,7 @@ class Stream:
             raise Unreachable(f"{host} from {node.name}: {self._sender.communicate()[1].strip()}")
 
     def stop(self) -> Count:
-        # `nsenter` forks to enter a process namespace: the signal is meant for its child.
+        # `nsenter` forks to enter a PID namespace: its child must get the signal.
         os.kill(next(iter(child_pids(self._sender.pid)), self._sender.pid), signal.SIGTERM)
         output, errors = self._sender.communicate(timeout=30)
         if self._sender.returncode:
@@ -107,7 +107,7 @@ def _ask(host: str, timeout: float) -> int:
 
 
 def _stream(host: str, rate: int) -> int:
-    """Numbered packets at a fixed rate; says "flowing" at the first echo and counts from there."""
+    """Send numbered packets at a fixed rate; prints "flowing" at the first echo and counts from there."""
     stopping = False
 
     def stop(*_: object) -> None:
@@ -149,7 +149,7 @@ def _send(channel: socket.socket, number: int) -> None:
     try:
         channel.send(str(number).encode())
     except OSError:
-        # No route, or an ICMP error about an earlier packet: this one is lost, and counts as that.
+        # No route, or an ICMP error about an earlier packet: this one is lost and counted as such.
         return
 
 

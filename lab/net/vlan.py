@@ -1,11 +1,11 @@
-"""The network of the story: nodes on a VLAN, a gateway appliance at its edge, an on-premise host behind it.
+"""The lab's network: nodes on a VLAN, a gateway appliance at its edge, an on-premise host behind it.
 
     node 10.176.162.151 ─┐                 ┌─ 10.176.162.129 ─┐
     node 10.176.162.152 ─┼─ bridge vlan0 ──┤     gateway      ├─ on-premise 192.168.0.10
     node 10.176.162.153 ─┘   (API server)  └─ 192.168.100.1 ──┘   knows 192.168.100.0/24 only
 
-There is no NAT anywhere. The on-premise host has a route back to the overlay subnet and none to the nodes' private
-one, so that only a packet with an overlay address as its source is ever answered.
+There is no NAT. The on-premise host has a route back to the overlay subnet only, and none to the nodes' private subnet:
+it can only answer packets with an overlay address as their source.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Node(Namespace):
     def __init__(self, name: str, port: str) -> None:
         super().__init__(name)
         self.port = port
-        # A MAC of its own for each node keeps neighbours' caches right when a node of the same name comes back.
+        # The MAC address depends on the name: neighbour caches stay valid when a node of the same name returns.
         mac = "52:54:" + ":".join(f"{int(part):02x}" for part in name.split("."))
         join_bridge(self, BRIDGE, port=port, mac=mac)
         self.ip("address", "add", f"{name}/{PRIVATE_PREFIX}", "dev", "eth0")
@@ -41,23 +41,23 @@ class Node(Namespace):
         self.ip("route", "add", "default", "via", PRIVATE_GATEWAY)
 
     def close(self) -> None:
-        """A power failure: everything on the node ends, and its port with it."""
+        """A power failure: all processes of the node end, and its port is removed."""
         super().close()
         leave_bridge(self.port)
 
 
 class Vlan:
-    """The whole network. It belongs into private namespaces: the bridge is made in the caller's."""
+    """The whole network. Requires private namespaces: the bridge is created in the caller's."""
 
     def __init__(self, nodes: Sequence[str] = NODE_NAMES, make_node: Callable[[str, str], Node] = Node) -> None:
-        """``make_node`` gets the name of a node and that of its port on the bridge."""
+        """``make_node`` gets the names of a node and of its port on the bridge."""
         self._make_node = make_node
         make_bridge(BRIDGE, f"{CONTROL_PLANE_ADDRESS}/{PRIVATE_PREFIX}", "52:54:00:00:00:82")
         self.gateway = Namespace("gateway")
         self.on_premise = Namespace("on-premise")
         self._ports = 0
         self._more_gateways: list[Namespace] = []
-        self._ways_back = {"gateway": ON_PREMISE_GATEWAY}
+        self._return_paths = {"gateway": ON_PREMISE_GATEWAY}
         self._edge()
         self.nodes: dict[str, Node] = {}
         for name in nodes:
@@ -74,7 +74,7 @@ class Vlan:
         self.on_premise.ip("route", "add", OVERLAY_SUBNET, "via", ON_PREMISE_GATEWAY)
 
     def add_gateway(self, name: str, address: str) -> Namespace:
-        """Another appliance at the edge, with a MAC and a way to the on-premise host of its own."""
+        """Add an appliance at the edge, with its own MAC address and its own path to the on-premise host."""
         self._ports += 1
         gateway = Namespace(name)
         self._more_gateways.append(gateway)
@@ -86,14 +86,14 @@ class Vlan:
         gateway.sysctl("net.ipv4.ip_forward", 1)
         self.on_premise.ip("address", "add", f"{here}/30", "dev", f"eth{self._ports}")
         gateway.ip("route", "add", ON_PREMISE_SUBNET, "via", here)
-        self._ways_back[name] = there
+        self._return_paths[name] = there
         return gateway
 
-    def way_back(self, name: str = "gateway") -> None:
-        """The on-premise side answers through this gateway from now on: it has routing of its own."""
-        # It answers with the address that it was asked at.
-        way = ("via", self._ways_back[name], "src", ON_PREMISE_HOST)
-        self.on_premise.ip("route", "replace", OVERLAY_SUBNET, *way)
+    def set_return_path(self, name: str = "gateway") -> None:
+        """Route the answers of the on-premise host through this gateway from now on."""
+        # Answers keep the address that the request was sent to.
+        hop = ("via", self._return_paths[name], "src", ON_PREMISE_HOST)
+        self.on_premise.ip("route", "replace", OVERLAY_SUBNET, *hop)
 
     def add_node(self, name: str) -> Node:
         self._ports += 1

@@ -16,7 +16,7 @@ from lab.scenario.process_lab import ProcessLab
 
 NAME = vlan.NODE_NAMES[0]
 FIRST, SECOND = vlan.OVERLAY_GATEWAY, "192.168.100.253"
-WAYS_BACK = {FIRST: "gateway", SECOND: "gateway-2"}
+RETURN_PATHS = {FIRST: "gateway", SECOND: "gateway-2"}
 CHECK = {"type": "arp", "intervalMilliseconds": 200, "failureThreshold": 3, "successThreshold": 2}
 STOPPING = 90.0
 """Enough for a gateway that is held down for a while because it went down before."""
@@ -66,7 +66,7 @@ class Edge:
         return words[words.index("via") + 1]
 
     def answer_through(self, gateway: str) -> None:
-        self.lab.vlan.way_back(WAYS_BACK[gateway])
+        self.lab.vlan.set_return_path(RETURN_PATHS[gateway])
 
     def wait_event(self, reason: str, gateway: str) -> None:
         def told() -> bool:
