@@ -1,7 +1,9 @@
 """Settings of both modes, read once at start from the environment and a YAML file."""
 
+from overlay_net.settings.agent import AgentSettings
+from overlay_net.settings.base import ENV_PREFIX
+from overlay_net.settings.controller import ControllerSettings
 from overlay_net.settings.loading import CONFIG_VARIABLE, describe, load
-from overlay_net.settings.modes import ENV_PREFIX, AgentSettings, ControllerSettings
 from overlay_net.settings.sections import LeaderElectionSettings, PhpIpamSettings
 from overlay_net.settings.values import parse_duration
 

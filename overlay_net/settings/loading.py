@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.settings.modes import ENV_PREFIX, _Settings
+from overlay_net.settings.base import ENV_PREFIX, ModeSettings
 from overlay_net.settings.sections import Section
 
 CONFIG_VARIABLE = "OVERLAY_CONFIG"
@@ -32,7 +32,7 @@ _LEGACY_NAMES = {
 # Kubernetes sets these for each Service of the namespace, including one named "overlay-..." (docker-links variables).
 _SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
 
-SettingsT = TypeVar("SettingsT", bound=_Settings)
+SettingsT = TypeVar("SettingsT", bound=ModeSettings)
 
 
 def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
@@ -97,7 +97,7 @@ def _take_pod_variables(values: dict[str, Any], environ: Mapping[str, str]) -> N
                 section[name] = environ[variable]
 
 
-def _refuse_unknown_variables(settings: type[_Settings], environ: Mapping[str, str]) -> None:
+def _refuse_unknown_variables(settings: type[ModeSettings], environ: Mapping[str, str]) -> None:
     known = sorted(f"{ENV_PREFIX}{name.upper()}" for name in settings.model_fields)
     sections = {f"{ENV_PREFIX}{name.upper()}" for name, field in settings.model_fields.items() if _section(field)}
     for variable in environ:
@@ -135,7 +135,7 @@ def _may_hold_secret(problem: ErrorDetails) -> bool:
     return section or where in SECRETS or (where == "url" and "@" in str(value))
 
 
-def describe(settings: type[_Settings]) -> str:
+def describe(settings: type[ModeSettings]) -> str:
     """Help text for the settings of a mode: name, meaning and default of each."""
     fields = dict(_flatten(settings))
     width = max(map(len, fields))
@@ -144,7 +144,7 @@ def describe(settings: type[_Settings]) -> str:
     return "\n".join((head, *lines))
 
 
-def _flatten(settings: type[_Settings]) -> Iterator[tuple[str, FieldInfo]]:
+def _flatten(settings: type[ModeSettings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in settings.model_fields.items():
         section = _section(field)
         if section is None:

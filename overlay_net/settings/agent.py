@@ -1,113 +1,21 @@
-"""The settings of each mode: ControllerSettings and AgentSettings."""
+"""The settings of the agent."""
 
 from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from pydantic import (
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, ValidationInfo, field_validator
 
 from overlay_net.domain.kernel.checkpoint import MARGIN
 from overlay_net.domain.kernel.parent_interface import InterfaceSelector, interface_selector
 from overlay_net.model.kernel import LinkMode, MacvlanMode
 from overlay_net.model.policy_rule import SourceTable
-from overlay_net.settings.sections import (
-    AgentHttp,
-    ControllerHttp,
-    LeaderElectionSettings,
-    LogSettings,
-    PhpIpamSettings,
-)
-from overlay_net.settings.values import (
-    Duration,
-    Interval,
-    LinkName,
-    Network,
-    OptionalAddress,
-    OptionalDirectory,
-    Subnet,
-    TaintKey,
-)
-
-ENV_PREFIX = "OVERLAY_"
+from overlay_net.settings.base import ModeSettings
+from overlay_net.settings.sections import AgentHttp
+from overlay_net.settings.values import Duration, Interval, LinkName, Network, OptionalAddress, OptionalDirectory
 
 
-class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-    )
-
-    log: LogSettings = LogSettings()
-    kubeconfig: Path | None = Field(default=None, description="kubeconfig file; default: the pod's service account")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The content of the file is passed as init values; the environment must take precedence over it.
-        return env_settings, init_settings
-
-
-class ControllerSettings(_Settings):
-    http: ControllerHttp = ControllerHttp()
-    cluster_id: str = Field(
-        default="",
-        max_length=63,
-        description="id of this cluster in IPAM records; default: the UID of the namespace kube-system",
-    )
-    release_after: Duration = Field(
-        default=timedelta(minutes=10), description="how long a deleted node keeps its address"
-    )
-    fence_after: Duration = Field(
-        default=timedelta(minutes=10), description="how long to wait for an unresponsive agent of a deleted node"
-    )
-    overlay_addresses: bool = Field(default=True, description="whether nodes get overlay addresses; false: routes only")
-    startup_taint: TaintKey = Field(
-        default="",
-        description="key of a taint that is removed from a node once its address and routes are in place; empty: none",
-    )
-    leader_election: LeaderElectionSettings = LeaderElectionSettings()
-    workers: int = Field(default=16, ge=1, le=256, description="number of nodes that are reconciled concurrently")
-    status_batch: Interval = Field(
-        timedelta(seconds=1),
-        description="how long to collect reports before the status of StaticRoutes and OverlayPools is updated",
-    )
-    audit_interval: Interval = Field(
-        default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
-    )
-    phpipam: PhpIpamSettings | None = None
-    protected_subnets: list[Subnet] = Field(
-        default=[],
-        description="subnets that no StaticRoute may overlap, in addition to those of nodes, pods, services, API "
-        "servers and phpIPAM",
-    )
-    allow_default_route: bool = Field(default=False, description="whether StaticRoutes may be default routes")
-    audit_grace: Duration = Field(
-        default=timedelta(minutes=10), description="how long a reservation without a node is kept before it is released"
-    )
-
-    @model_validator(mode="after")
-    def _no_pools_without_addresses(self) -> "ControllerSettings":
-        if not self.overlay_addresses and self.phpipam is not None and self.phpipam.subnet_map:
-            raise ValueError("overlay_addresses is false, so phpipam.subnet_map has no effect: remove one of them")
-        return self
-
-
-class AgentSettings(_Settings):
+class AgentSettings(ModeSettings):
     http: AgentHttp = AgentHttp()
     node_name: str = Field(min_length=1, max_length=253, description="name of the Node that this agent runs on")
     node_ip: OptionalAddress = Field(default=None, description="InternalIP of the node; required for interface node-ip")

@@ -1,0 +1,35 @@
+"""What the settings of both modes have in common."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from overlay_net.settings.sections import LogSettings
+
+ENV_PREFIX = "OVERLAY_"
+
+
+class ModeSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    log: LogSettings = LogSettings()
+    kubeconfig: Path | None = Field(default=None, description="kubeconfig file; default: the pod's service account")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The content of the file is passed as init values; the environment must take precedence over it.
+        return env_settings, init_settings

@@ -1,0 +1,54 @@
+"""The settings of the controller."""
+
+from datetime import timedelta
+
+from pydantic import Field, model_validator
+
+from overlay_net.settings.base import ModeSettings
+from overlay_net.settings.sections import ControllerHttp, LeaderElectionSettings, PhpIpamSettings
+from overlay_net.settings.values import Duration, Interval, Subnet, TaintKey
+
+
+class ControllerSettings(ModeSettings):
+    http: ControllerHttp = ControllerHttp()
+    cluster_id: str = Field(
+        default="",
+        max_length=63,
+        description="id of this cluster in IPAM records; default: the UID of the namespace kube-system",
+    )
+    release_after: Duration = Field(
+        default=timedelta(minutes=10), description="how long a deleted node keeps its address"
+    )
+    fence_after: Duration = Field(
+        default=timedelta(minutes=10), description="how long to wait for an unresponsive agent of a deleted node"
+    )
+    overlay_addresses: bool = Field(default=True, description="whether nodes get overlay addresses; false: routes only")
+    startup_taint: TaintKey = Field(
+        default="",
+        description="key of a taint that is removed from a node once its address and routes are in place; empty: none",
+    )
+    leader_election: LeaderElectionSettings = LeaderElectionSettings()
+    workers: int = Field(default=16, ge=1, le=256, description="number of nodes that are reconciled concurrently")
+    status_batch: Interval = Field(
+        timedelta(seconds=1),
+        description="how long to collect reports before the status of StaticRoutes and OverlayPools is updated",
+    )
+    audit_interval: Interval = Field(
+        default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
+    )
+    phpipam: PhpIpamSettings | None = None
+    protected_subnets: list[Subnet] = Field(
+        default=[],
+        description="subnets that no StaticRoute may overlap, in addition to those of nodes, pods, services, API "
+        "servers and phpIPAM",
+    )
+    allow_default_route: bool = Field(default=False, description="whether StaticRoutes may be default routes")
+    audit_grace: Duration = Field(
+        default=timedelta(minutes=10), description="how long a reservation without a node is kept before it is released"
+    )
+
+    @model_validator(mode="after")
+    def _no_pools_without_addresses(self) -> "ControllerSettings":
+        if not self.overlay_addresses and self.phpipam is not None and self.phpipam.subnet_map:
+            raise ValueError("overlay_addresses is false, so phpipam.subnet_map has no effect: remove one of them")
+        return self
