@@ -1,1 +1,1 @@
-"""Generic control loops: work queue, workers, reflector, store; they do not know what an overlay is."""
+"""Generic parts of control loops: work queue, workers, reflector, store, leader election; independent of overlays."""

@@ -1,4 +1,4 @@
-"""What the settings of both modes have in common."""
+"""Common settings of both modes, and their sources."""
 
 from pathlib import Path
 

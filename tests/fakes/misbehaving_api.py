@@ -1,4 +1,4 @@
-"""An API server on loopback that answers lists truthfully and watches as a script says."""
+"""An API server on loopback with scripted responses to lists and watches."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +13,7 @@ Answer = Callable[[web.Request, "MisbehavingApi"], Awaitable[web.StreamResponse]
 
 
 class MisbehavingApi:
-    """``objects`` is the truth. Each request takes the next answer of its script; without one it is served well."""
+    """Each request gets the next response of its script; without one it is served from ``objects``."""
 
     def __init__(self) -> None:
         self.objects: dict[str, JsonObject] = {}
@@ -21,7 +21,6 @@ class MisbehavingApi:
         self.lists: list[Answer] = []
         self.watches: list[Answer] = []
         self.requests: list[str] = []
-        self.list_pages: int | None = None
         self.token: str | None = None
         self.url = ""
 
@@ -30,10 +29,6 @@ class MisbehavingApi:
         metadata = {"name": name, "resourceVersion": str(self.version)}
         self.objects[name] = {"metadata": metadata, **more}
         return self.objects[name]
-
-    def remove(self, name: str) -> None:
-        self.version += 1
-        del self.objects[name]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -47,18 +42,18 @@ class MisbehavingApi:
         script = self.watches if kind == "watch" else self.lists
         if script:
             return await script.pop(0)(request, self)
-        return await (good_watch if kind == "watch" else good_list)(request, self)
+        return await (serve_watch if kind == "watch" else serve_list)(request, self)
 
 
-async def good_list(_: web.Request, api: MisbehavingApi) -> web.StreamResponse:
+async def serve_list(_: web.Request, api: MisbehavingApi) -> web.StreamResponse:
     return web.json_response(
         {"metadata": {"resourceVersion": str(api.version)}, "items": list(api.objects.values())},
         dumps=json.dumps,
     )
 
 
-async def good_watch(request: web.Request, api: MisbehavingApi) -> web.StreamResponse:
-    """What is newer than the version asked for, then the end of the stream."""
+async def serve_watch(request: web.Request, api: MisbehavingApi) -> web.StreamResponse:
+    """The objects that changed after the requested version, then the end of the stream."""
     since = int(request.query["resourceVersion"])
     newer = [each for each in api.objects.values() if int(each["metadata"]["resourceVersion"]) > since]
     return await lines(request, *(event("MODIFIED", each) for each in newer))

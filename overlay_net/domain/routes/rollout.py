@@ -56,7 +56,7 @@ def find_held_back(
     overlay: NodeOverlay | None,
     admitted: Mapping[Revision, Collection[str]],
 ) -> Mapping[str, PreviousGeneration]:
-    """By name, the StaticRoutes of which ``node`` stays on its previous generation. ``admitted``: nodes by revision."""
+    """The StaticRoutes, by name, whose previous generation ``node`` keeps for now. ``admitted``: nodes by revision."""
     generations = {each.static_route: each for each in overlay.generations} if overlay is not None else {}
     held_back = {}
     for route in static_routes:
