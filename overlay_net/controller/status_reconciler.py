@@ -88,7 +88,7 @@ class StatusReconciler:
     async def _update(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:
             if FINALIZER in route.finalizers:
-                # Set by the previous operator. Nodes remove the route once their NodeOverlayIp lacks it.
+                # Set by the earlier operator. Nodes remove the route once their NodeOverlayIp lacks it.
                 others = [finalizer for finalizer in route.finalizers if finalizer != FINALIZER]
                 change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": others}}
                 await self._api.merge_patch(STATIC_ROUTES, route.name, change)

@@ -68,7 +68,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _rename_legacy(values: dict[str, Any]) -> dict[str, Any]:
-    """Accept the file of the previous operator: ``phpIPAM: {url, appID, subnetMap, insecureSkipTLSVerify}``."""
+    """Accept the file of the earlier operator: ``phpIPAM: {url, appID, subnetMap, insecureSkipTLSVerify}``."""
     renamed = {_LEGACY_NAMES.get(name, name): value for name, value in values.items()}
     section = renamed.get("phpipam")
     if isinstance(section, dict):
@@ -77,7 +77,7 @@ def _rename_legacy(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Accept PHPIPAM_USERNAME, PHPIPAM_PASSWORD and PHPIPAM_CODE, as the previous operator did."""
+    """Accept PHPIPAM_USERNAME, PHPIPAM_PASSWORD and PHPIPAM_CODE, as the earlier operator did."""
     if any(variable.upper().startswith(f"{ENV_PREFIX}PHPIPAM__") for variable in environ):
         # The whole section may be set in the environment.
         values.setdefault("phpipam", {})

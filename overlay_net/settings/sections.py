@@ -103,7 +103,7 @@ class LeaderElectionSettings(Section):
 
 class PhpIpamSettings(Section):
     url: Url = Field(description="URL of phpIPAM, e.g. https://phpipam.example.com")
-    app_id: str = Field(min_length=1, description="App id of the API app in phpIPAM (appID of the previous operator)")
+    app_id: str = Field(min_length=1, description="App id of the API app in phpIPAM (appID of the earlier operator)")
     subnet_map: dict[ZoneName, list[SubnetId]] | None = Field(
         default=None, description="subnet ids by zone, in order of preference; stored as OverlayPools (subnetMap)"
     )
