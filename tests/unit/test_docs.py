@@ -72,3 +72,15 @@ def test_architecture_lists_every_package() -> None:
     }
     parents = {"overlay_net", "overlay_net/adapters", "overlay_net/domain", "lab"}
     assert listed == packages - parents
+
+
+@pytest.mark.parametrize(
+    "journey", re.split(r"^### ", ARCHITECTURE, flags=re.MULTILINE)[1:], ids=lambda text: text.splitlines()[0]
+)
+def test_architecture_counts_the_files_of_a_journey(journey: str) -> None:
+    rows = re.findall(r"^\| \d+ \| (.*?) \|", journey, re.MULTILINE)
+    files = {name for row in rows for name in re.findall(r"`([a-z_/]+\.py)`", row)}
+    if rows[0].startswith("steps 1 to 6"):
+        # Part of those steps.
+        files.discard("controller/event_routes.py")
+    assert f"\n{len(files)} files," in journey
