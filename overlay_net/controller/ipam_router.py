@@ -47,7 +47,7 @@ class IpamRouter:
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
-        backend = self._backend_of(pool)
+        backend = self._find_backend(pool)
         if backend is None:
             raise Refused(f"pool {pool.name}: {NO_PHPIPAM}")
         return await self._observe(backend, "reserve", backend.reserve(owner, pool, requested, adopt=adopt))
@@ -71,12 +71,12 @@ class IpamRouter:
         )
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
-        backend = self._backend_of(pool)
+        backend = self._find_backend(pool)
         if backend is None:
             raise PoolUnusable("NoPhpIpam", NO_PHPIPAM)
         return await self._observe(backend, "inspect_pool", backend.inspect_pool(pool))
 
-    def _backend_of(self, pool: Pool) -> IpamBackend | None:
+    def _find_backend(self, pool: Pool) -> IpamBackend | None:
         return next((backend for backend in self._backends if backend.serves(pool)), None)
 
     async def _observe(self, backend: IpamBackend, operation: str, call: Awaitable[T]) -> T:

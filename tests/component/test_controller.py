@@ -1,4 +1,4 @@
-"""The controller against a real API server, as its own service account: the state of the world in the end."""
+"""The controller against a real API server, with its own service account: assertions on the final state."""
 
 import asyncio
 from typing import Any
@@ -23,8 +23,7 @@ from tests.component.eventually import eventually
 
 
 async def create(api: KubeApi, resource: Resource, name: str, spec: JsonObject, **metadata: Any) -> JsonObject:
-    body = {"apiVersion": resource.api_version, "kind": resource.kind, "spec": spec}
-    return await api.create(resource, body | {"metadata": {"name": name, **metadata}})
+    return await api.create(resource, resource.manifest(name, **metadata, spec=spec))
 
 
 async def add_pool(api: KubeApi, name: str = "p1", cidr: str = "192.168.100.0/24", **spec: Any) -> None:
@@ -74,24 +73,19 @@ async def consistent(api: KubeApi) -> None:
 
 
 async def agent_reports(api: KubeApi, name: str, **status: Any) -> None:
-    """What the agent of a node would write."""
-    body = {
-        "apiVersion": NODE_OVERLAY_IPS.api_version,
-        "kind": NODE_OVERLAY_IPS.kind,
-        "metadata": {"name": name},
-        "status": status,
-    }
+    """Write what the agent of a node would write."""
+    body = NODE_OVERLAY_IPS.manifest(name, status=status)
     await api.apply(NODE_OVERLAY_IPS, name, body, field_manager=AGENT_FIELD_MANAGER, subresource="status")
 
 
-def stands(kind: str, status: str, reason: str) -> dict[str, str]:
+def agent_condition(kind: str, status: str, reason: str) -> dict[str, str]:
     """A condition as an agent writes it."""
     since = "2026-01-01T00:00:00Z"
     return {"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": since}
 
 
 async def all_agents_use_their_address(api: KubeApi) -> None:
-    """Every node's agent configures what its object shows, and says so."""
+    """Every node's agent configures the address that its object shows, and reports it."""
     for item in (await api.list(NODE_OVERLAY_IPS)).items:
         status, metadata = item.get("status", {}), item["metadata"]
         if "deletionTimestamp" not in metadata and status.get("ipAddr") != status.get("configuredIpAddr"):
@@ -102,7 +96,7 @@ async def all_agents_use_their_address(api: KubeApi) -> None:
 NAMES = [f"node-{number:03}" for number in range(100)]
 
 
-async def test_a_hundred_nodes_at_once_get_a_hundred_addresses_and_give_them_back(
+async def test_a_hundred_nodes_that_join_and_leave_together_reserve_and_release_their_addresses(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
@@ -115,10 +109,10 @@ async def test_a_hundred_nodes_at_once_get_a_hundred_addresses_and_give_them_bac
         async def nothing_left() -> bool:
             return not await records(admin) and not (await admin.list(NODE_OVERLAY_IPS)).items
 
-        await eventually(nothing_left, "every address is given back")
+        await eventually(nothing_left, "every address is released")
 
 
-async def test_two_controllers_at_once_do_no_harm(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_concurrent_controllers_reserve_one_address_for_each_node(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     async with controller(api_server), controller(api_server):
         await join(admin, *NAMES[:40])
@@ -132,7 +126,7 @@ async def test_two_controllers_at_once_do_no_harm(admin: KubeApi, api_server: Ap
     await consistent(admin)
 
 
-async def test_a_controller_that_is_cut_off_again_and_again_ends_in_the_same_state(
+async def test_a_controller_that_is_killed_repeatedly_reaches_the_same_state(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
@@ -149,7 +143,7 @@ async def test_a_controller_that_is_cut_off_again_and_again_ends_in_the_same_sta
     await consistent(admin)
 
 
-async def test_a_full_pool_is_a_condition_and_an_event_and_ends_when_there_is_room(
+async def test_a_full_pool_is_reported_and_the_waiting_node_gets_the_next_free_address(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin, "small", "10.1.0.0/29")
@@ -160,18 +154,18 @@ async def test_a_full_pool_is_a_condition_and_an_event_and_ends_when_there_is_ro
         async def one_waits() -> bool:
             return [await reason(admin, name) for name in NAMES[:6]].count("Exhausted") == 1
 
-        await eventually(one_waits, "one node says that the pool is exhausted")
+        await eventually(one_waits, "the condition of one node is Exhausted")
 
         async def announced() -> bool:
             return "Exhausted" in api_server.kubectl("get", "events", "-n", "default")
 
-        await eventually(announced, "an event says so too")
+        await eventually(announced, "there is an event as well")
 
-        async def pool_says_so() -> bool:
+        async def pool_is_counted() -> bool:
             status = (await admin.get(OVERLAY_POOLS, "small")).get("status", {})
             return (status.get("used"), status.get("free"), status.get("total")) == (5, 0, 5)
 
-        await eventually(pool_says_so, "the pool's status has the counts")
+        await eventually(pool_is_counted, "the pool's status has the counts")
         served = await addresses(admin)
         (waiting,) = set(NAMES[:6]) - set(served)
         await admin.delete(NODES, min(served))
@@ -179,10 +173,12 @@ async def test_a_full_pool_is_a_condition_and_an_event_and_ends_when_there_is_ro
         async def served_now() -> bool:
             return waiting in await addresses(admin)
 
-        await eventually(served_now, "the waiting node gets the address that came free")
+        await eventually(served_now, "the waiting node gets the released address")
 
 
-async def test_an_address_is_released_only_after_the_agent_let_go(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_a_deleted_nodes_address_is_released_after_its_agent_removed_it(
+    admin: KubeApi, api_server: ApiServer
+) -> None:
     await add_pool(admin)
     async with controller(api_server, fence_after="1h"):
         await join(admin, "n1", "n2")
@@ -195,14 +191,14 @@ async def test_an_address_is_released_only_after_the_agent_let_go(admin: KubeApi
             return "deletionTimestamp" in (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
 
         await eventually(deleting, "the object of the deleted node is being deleted")
-        # A second node that goes the whole way shows that the controller has had its time.
+        # Once the second node is handled, the controller has had time for the first one.
         await agent_reports(admin, "n2", observedGeneration=1)
         assert address in await records(admin)
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
-        let_go = stands("Configured", "False", "Released")
-        await agent_reports(admin, "n1", observedGeneration=generation - 1, conditions=[let_go])
-        assert address in await records(admin), "an agent that has not seen the deletion has not let go"
-        await agent_reports(admin, "n1", observedGeneration=generation, conditions=[let_go])
+        released = agent_condition("Configured", "False", "Released")
+        await agent_reports(admin, "n1", observedGeneration=generation - 1, conditions=[released])
+        assert address in await records(admin), "the report is about the generation before the deletion"
+        await agent_reports(admin, "n1", observedGeneration=generation, conditions=[released])
 
         async def free() -> bool:
             return address not in await records(admin) and "n1" not in await addresses(admin)
@@ -221,7 +217,7 @@ async def test_a_reloaded_node_gets_its_address_back(admin: KubeApi, api_server:
         async def noticed() -> bool:
             return "nodeGoneSince" in (await admin.get(NODE_OVERLAY_IPS, "n1")).get("status", {})
 
-        await eventually(noticed, "the object says since when its node is gone")
+        await eventually(noticed, "the object shows since when its node is gone")
         await join(admin, "n1")
         uid = (await admin.get(NODES, "n1"))["metadata"]["uid"]
 
@@ -229,11 +225,11 @@ async def test_a_reloaded_node_gets_its_address_back(admin: KubeApi, api_server:
             status = (await admin.get(NODE_OVERLAY_IPS, "n1"))["status"]
             return status.get("nodeUID") == uid and "nodeGoneSince" not in status
 
-        await eventually(renewed, "the reservation carries the mark of the new node")
+        await eventually(renewed, "the reservation has the owner tag of the new node")
         assert await addresses(admin) == before
 
 
-async def test_other_peoples_finalizers_and_labels_stay(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_finalizers_and_labels_of_others_are_kept(admin: KubeApi, api_server: ApiServer) -> None:
     """Objects as the earlier operator left them."""
     await add_pool(admin)
     finalizers = [FINALIZER, "example.com/theirs"]
@@ -255,13 +251,11 @@ async def test_other_peoples_finalizers_and_labels_stay(admin: KubeApi, api_serv
             objects = [await admin.get(STATIC_ROUTES, "r1"), await admin.get(NODE_OVERLAY_IPS, "n1")]
             return all(each["metadata"]["finalizers"] == ["example.com/theirs"] for each in objects)
 
-        await eventually(only_theirs, "our finalizer is gone and theirs is not")
+        await eventually(only_theirs, "only our finalizer is removed")
         assert (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["labels"]["mine"] == "too"
 
 
-async def test_a_record_without_owner_is_released_by_the_audit_and_others_are_not(
-    admin: KubeApi, api_server: ApiServer
-) -> None:
+async def test_the_audit_releases_orphaned_records_only(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1")
     orphan = {"address": "192.168.100.200", "pool": "p1", "node": "ghost", "nodeUID": "x"}
@@ -269,14 +263,14 @@ async def test_a_record_without_owner_is_released_by_the_audit_and_others_are_no
     async with controller(api_server, audit_interval="100ms", audit_grace="200ms"):
         await have_addresses(admin, 1)
 
-        async def swept() -> bool:
+        async def orphan_released() -> bool:
             return list((await records(admin)).values()) == ["n1"]
 
-        await eventually(swept, "the orphan is gone")
+        await eventually(orphan_released, "the orphan is released")
     await consistent(admin)
 
 
-async def test_a_record_that_somebody_deleted_is_made_again(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_a_deleted_record_in_use_is_created_again(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     await join(admin, "n1", "n2")
     async with controller(api_server):
@@ -294,7 +288,7 @@ async def test_a_record_that_somebody_deleted_is_made_again(admin: KubeApi, api_
         await eventually(back, "the same addresses are reserved for the same nodes")
 
 
-async def test_routes_are_compiled_into_the_nodes_and_reports_folded_back(
+async def test_routes_reach_the_nodes_objects_and_reports_reach_the_status_of_the_route(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)

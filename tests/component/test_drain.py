@@ -1,4 +1,4 @@
-"""`overlay-net controller --drain`: what an uninstall calls first, with the rights that the chart gives it."""
+"""`overlay-net controller --drain`, the first step of an uninstall, with the permissions that the chart grants."""
 
 import asyncio
 import os
@@ -15,7 +15,15 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
 from tests.component.controller_process import start_controller
 from tests.component.eventually import eventually
-from tests.component.test_controller import add_pool, agent_reports, create, have_addresses, join, records, stands
+from tests.component.test_controller import (
+    add_pool,
+    agent_condition,
+    agent_reports,
+    create,
+    have_addresses,
+    join,
+    records,
+)
 
 NAME = "overlay-net-controller"
 ELECTION = {"leader_election__namespace": NAMESPACE, "leader_election__lease_name": NAME}
@@ -23,7 +31,7 @@ ELECTION = {"leader_election__namespace": NAMESPACE, "leader_election__lease_nam
 
 @pytest.fixture
 def hook(api_server: ApiServer) -> Iterator[None]:
-    """The rights of the hook; the Deployment is as the chart has it afterwards."""
+    """The permissions of the uninstall hook. The Deployment is scaled as in the chart afterwards."""
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
     desired = [
         each
@@ -74,40 +82,38 @@ async def deleting(api: KubeApi) -> bool:
 
 
 @pytest.mark.usefixtures("hook")
-async def test_everything_is_given_back_after_the_agents_let_go(admin: KubeApi, api_server: ApiServer) -> None:
+async def test_a_drain_releases_every_address_after_its_agent_removed_it(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     forgotten = {"address": "192.168.100.77", "pool": "p1", "node": "long-gone", "nodeUID": "x"}
     await create(admin, OVERLAY_ADDRESSES, "192.168.100.77", forgotten, labels={"node": "long-gone"})
     with start_controller(api_server, None, **ELECTION) as controller:
         await join(admin, "n1", "n2")
         await have_addresses(admin, 2)
-        leaving = drain(api_server, "60s")
+        process = drain(api_server, "60s")
 
         async def alone() -> bool:
             return await replicas(admin) == 0
 
-        await eventually(alone, "the controllers are scaled to nothing")
-        assert len(await names(admin)) == 2, "nothing goes while another controller leads"
+        await eventually(alone, "the controllers are scaled to zero")
+        assert len(await names(admin)) == 2, "nothing is deleted while another controller is the leader"
         assert controller.terminate() == 0
         await eventually(lambda: deleting(admin), "both objects are being deleted")
-        held = await records(admin)
-        assert set(held.values()) == {"n1", "n2", "long-gone"}
+        recorded = await records(admin)
+        assert set(recorded.values()) == {"n1", "n2", "long-gone"}
         for name in ("n1", "n2"):
             generation = (await admin.get(NODE_OVERLAY_IPS, name))["metadata"]["generation"]
-            gone = stands("Configured", "False", "Released")
-            await agent_reports(admin, name, observedGeneration=generation, conditions=[gone])
-        said, complaint = await asyncio.to_thread(leaving.communicate)
-    assert leaving.returncode == 0, complaint
-    assert "2 NodeOverlayIps: " in said
-    assert said.endswith("drain complete\n")
+            released = agent_condition("Configured", "False", "Released")
+            await agent_reports(admin, name, observedGeneration=generation, conditions=[released])
+        output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, errors
+    assert "2 NodeOverlayIps: " in output
+    assert output.endswith("drain complete\n")
     assert (await names(admin), await records(admin)) == ([], {})
     assert len((await admin.list(NODES)).items) == 2
 
 
 @pytest.mark.usefixtures("hook")
-async def test_an_agent_that_does_not_let_go_is_named_and_nothing_is_lost(
-    admin: KubeApi, api_server: ApiServer
-) -> None:
+async def test_a_drain_names_the_unresponsive_agent_and_releases_nothing(admin: KubeApi, api_server: ApiServer) -> None:
     await add_pool(admin)
     with start_controller(api_server, None, **ELECTION) as controller:
         await join(admin, "n1")
@@ -115,15 +121,15 @@ async def test_an_agent_that_does_not_let_go_is_named_and_nothing_is_lost(
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
         await agent_reports(admin, "n1", configuredIpAddr="192.168.100.2/24", observedGeneration=generation)
         assert controller.terminate() == 0
-    leaving = drain(api_server, "6s")
-    said, complaint = await asyncio.to_thread(leaving.communicate)
-    assert (leaving.returncode, "n1" in said) == (1, True)
-    assert "timed out after 6 s: still waiting for 1 NodeOverlayIp: n1 (deleted; waiting for the agent" in complaint
+    process = drain(api_server, "6s")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, "n1" in output) == (1, True)
+    assert "timed out after 6 s: still waiting for 1 NodeOverlayIp: n1 (deleted; waiting for the agent" in errors
     assert await records(admin) == {"192.168.100.2": "n1"}
-    assert await replicas(admin) == 2, "the nodes stay, so they are served again"
+    assert await replicas(admin) == 2, "the nodes stay, so the controllers are scaled back"
 
 
-def test_what_it_cannot_scale_is_refused_at_once(api_server: ApiServer) -> None:
+def test_an_invalid_scale_down_is_refused_at_once(api_server: ApiServer) -> None:
     command = [sys.executable, "-m", "overlay_net", "controller", "--drain", "--scale-down=nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "'nothing': a namespace and a name" in done.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""The controller without overlay addresses against a real API server, and switched off and on again."""
+"""Overlay addresses disabled, and disabled and enabled again, against a real API server."""
 
 from typing import Any
 
@@ -35,14 +35,14 @@ async def has_reason(api: KubeApi, name: str, desired: str) -> None:
     await eventually(there, f"{name} is {desired}")
 
 
-async def told_routes_only(api: KubeApi, name: str) -> int:
-    """The generation at which the agent hears it."""
+async def wait_routes_only(api: KubeApi, name: str) -> int:
+    """The generation with routesOnly in the spec."""
 
     async def there() -> bool:
         spec = (await overlay(api, name)).get("spec", {})
         return spec.get("routesOnly") is True
 
-    await eventually(there, f"{name} is told that it has routes only")
+    await eventually(there, f"the spec of {name} has routesOnly")
     return int((await overlay(api, name))["metadata"]["generation"])
 
 
@@ -50,7 +50,7 @@ async def nothing_left(api: KubeApi, name: str) -> None:
     async def there() -> bool:
         return not await records(api) and "releasing" not in (await overlay(api, name))["status"]
 
-    await eventually(there, "every record is released and forgotten")
+    await eventually(there, "every record is released, and none is listed as being released")
 
 
 async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, api_server: ApiServer) -> None:
@@ -59,7 +59,7 @@ async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, api_server
     async with controller(api_server, overlay_addresses="false"):
         await join(admin, "n1")
         await has_reason(admin, "n1", "RoutesOnly")
-        generation = await told_routes_only(admin, "n1")
+        generation = await wait_routes_only(admin, "n1")
         routes = {each["subnet"]: each.get("gateways", []) for each in (await overlay(admin, "n1"))["spec"]["routes"]}
         assert routes["10.5.0.0/16"] == []
         assert [each["address"] for each in routes["10.6.0.0/16"]] == ["10.176.162.190"]
@@ -77,7 +77,7 @@ async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, api_server
         assert "10.176.162.129" in api_server.kubectl("get", "noip", "n1", "-o", "wide")
 
 
-async def test_an_address_is_released_after_the_agent_let_go_and_comes_back_when_wanted(
+async def test_disabling_releases_an_address_after_its_agent_removed_it_and_enabling_reserves_one_again(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
@@ -87,9 +87,9 @@ async def test_an_address_is_released_after_the_agent_let_go_and_comes_back_when
         await all_agents_use_their_address(admin)
         held = (await addresses(admin))["n1"]
     async with controller(api_server, overlay_addresses="false"):
-        generation = await told_routes_only(admin, "n1")
+        generation = await wait_routes_only(admin, "n1")
         await has_reason(admin, "n1", "WaitingForAgent")
-        # Heard, and still at work.
+        # The agent has observed it, and has not removed the address yet.
         await agent_reports(admin, "n1", observedGeneration=generation, configuredIpAddr=f"{held}/24")
         await join(admin, "n2")
         await has_reason(admin, "n2", "RoutesOnly")
@@ -104,25 +104,22 @@ async def test_an_address_is_released_after_the_agent_let_go_and_comes_back_when
         await have_addresses(admin, 2)
         await has_reason(admin, "n1", "Reserved")
 
-        async def told() -> bool:
+        async def enabled() -> bool:
             return "routesOnly" not in (await overlay(admin, "n1"))["spec"]
 
-        await eventually(told, "the agent is told that there is an address again")
+        await eventually(enabled, "the spec has no routesOnly any more")
 
 
-async def test_a_controller_that_died_between_release_and_status_goes_on(admin: KubeApi, api_server: ApiServer) -> None:
-    """What the node's object lists as being released is looked for again, whatever became of it."""
+async def test_an_interrupted_release_is_completed(admin: KubeApi, api_server: ApiServer) -> None:
+    """The addresses that status lists as being released are checked in the IPAM again."""
     await add_pool(admin)
     async with controller(api_server):
         await join(admin, "n1")
         await have_addresses(admin, 1)
     async with controller(api_server, overlay_addresses="false"):
-        generation = await told_routes_only(admin, "n1")
-    body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": NODE_OVERLAY_IPS.kind, "metadata": {"name": "n1"}}
-    left = {"releasing": list(await records(admin))}
-    await admin.apply(
-        NODE_OVERLAY_IPS, "n1", body | {"status": left}, field_manager="overlay-net-controller", subresource="status"
-    )
+        generation = await wait_routes_only(admin, "n1")
+    body = NODE_OVERLAY_IPS.manifest("n1", status={"releasing": list(await records(admin))})
+    await admin.apply(NODE_OVERLAY_IPS, "n1", body, field_manager="overlay-net-controller", subresource="status")
     await agent_reports(admin, "n1", observedGeneration=generation)
     async with controller(api_server, overlay_addresses="false"):
         await has_reason(admin, "n1", "RoutesOnly")

@@ -1,4 +1,4 @@
-"""A controller whose view of the cluster is old, or that finds what another one left: nobody loses anything."""
+"""A controller with a stale view, or that finds what another one left, takes no address or route from any node."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ POLICY = LifecyclePolicy(release_after=timedelta(), fence_after=timedelta())
 
 @pytest.fixture
 async def caches() -> Caches:
-    """Everything was listed once, when there was nothing."""
+    """Synced while the cluster was still empty."""
     caches = Caches()
     for store in caches.stores:
         store.replace(Listing((), "1"))
@@ -46,15 +46,15 @@ def reconciler(admin: KubeApi, caches: Caches) -> Callable[[], NodeReconciler]:
     return make
 
 
-async def test_a_watch_of_nodes_that_stands_still_does_not_end_a_living_node(
+async def test_a_stalled_watch_of_nodes_does_not_remove_a_running_node(
     admin: KubeApi, caches: Caches, reconciler: Callable[[], NodeReconciler]
 ) -> None:
     await join(admin, "n1")
     made = await create(admin, NODE_OVERLAY_IPS, "n1", {}, finalizers=["finalizer.iks.ibm.com"])
-    body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": NODE_OVERLAY_IPS.kind, "metadata": {"name": "n1"}}
     status = {"ipAddr": "192.168.100.4/24", "nodeUID": "old", "nodeGoneSince": "2026-01-01T00:00:00Z"}
+    body = NODE_OVERLAY_IPS.manifest("n1", status=status)
     shown = await admin.apply(
-        NODE_OVERLAY_IPS, "n1", body | {"status": status}, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
+        NODE_OVERLAY_IPS, "n1", body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
     )
     assert shown["metadata"]["uid"] == made["metadata"]["uid"]
     caches.overlays.replace(Listing((shown,), "2"))
@@ -66,36 +66,39 @@ async def test_a_watch_of_nodes_that_stands_still_does_not_end_a_living_node(
     await admin.delete(NODE_OVERLAY_IPS, "n1")
     caches.overlays.replace(Listing((await admin.get(NODE_OVERLAY_IPS, "n1"),), "3"))
     await subject.reconcile_address("n1")
-    assert "192.168.100.4" in await records(admin), "the node is there, whatever its watch says: nothing is fenced"
+    assert "192.168.100.4" in await records(admin), "the Node exists, so its address is not fenced"
 
 
 RECORD = {"address": "192.168.100.4", "pool": "p1", "node": "n1", "nodeUID": "old"}
 
 
-async def test_an_object_that_was_not_seen_yet_keeps_its_routes(
+async def test_an_object_that_is_not_cached_yet_keeps_its_routes(
     admin: KubeApi, caches: Caches, reconciler: Callable[[], NodeReconciler]
 ) -> None:
     await join(admin, "n1")
     caches.nodes.replace(Listing((await admin.get(NODES, "n1"),), "2"))
     routes = [{"subnet": "10.1.0.0/16", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}]
     await create(admin, NODE_OVERLAY_IPS, "n1", {"routes": routes})
-    assert await reconciler().reconcile("n1") is not None, "it looks again"
+    assert await reconciler().reconcile("n1") is not None, "it is requeued"
     assert (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]["routes"] == routes
 
 
-async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
+async def test_new_nodes_do_not_get_addresses_that_the_earlier_operator_assigned(
     admin: KubeApi, api_server: ApiServer
 ) -> None:
     await add_pool(admin)
     old = {f"old-{last}": f"192.168.100.{last}" for last in range(2, 8)}
     for name, address in old.items():
         await create(admin, NODE_OVERLAY_IPS, name, {}, finalizers=["finalizer.iks.ibm.com"])
-        body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": NODE_OVERLAY_IPS.kind, "metadata": {"name": name}}
         status = {"ipAddr": f"{address}/24", "gateway": "192.168.100.1", "interface": "eth0", "interfaceLabel": "tmp0"}
         await admin.apply(
-            NODE_OVERLAY_IPS, name, body | {"status": status}, field_manager="operator", subresource="status"
+            NODE_OVERLAY_IPS,
+            name,
+            NODE_OVERLAY_IPS.manifest(name, status=status),
+            field_manager="operator",
+            subresource="status",
         )
-    # Newcomers first: their names come before those of the nodes that were there.
+    # The new nodes first: their names sort before those of the old ones.
     for name in ("new-1", "new-2", *old):
         await admin.create(NODES, node_manifest(name))
     async with controller(api_server):
@@ -103,16 +106,16 @@ async def test_addresses_of_the_earlier_operator_are_not_given_to_newcomers(
         async def settled() -> bool:
             return len(await records(admin)) == 8 == len(await addresses(admin))
 
-        await eventually(settled, "every node has its record, and shows its address")
+        await eventually(settled, "every node has a record, and its object shows the address")
         shown = await addresses(admin)
-    assert {name: shown[name] for name in old} == old, "nobody is renumbered"
+    assert {name: shown[name] for name in old} == old, "no node is renumbered"
     assert {ip_address(shown[name]) for name in ("new-1", "new-2")} == {
         ip_address("192.168.100.8"),
         ip_address("192.168.100.9"),
     }
 
 
-async def test_a_record_that_was_taken_over_since_is_neither_released_nor_put_into_quarantine(
+async def test_a_record_that_was_taken_over_since_it_was_read_is_neither_released_nor_quarantined(
     admin: KubeApi, caches: Caches
 ) -> None:
     await add_pool(admin)

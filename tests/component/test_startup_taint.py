@@ -12,7 +12,7 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
-from tests.component.test_controller import add_pool, agent_reports, have_addresses, join, stands
+from tests.component.test_controller import add_pool, agent_condition, agent_reports, have_addresses, join
 
 TAINT = "overlay-net.example.com/not-ready"
 OTHER = {"key": "node.example.com/maintenance", "value": "yes", "effect": "NoExecute"}
@@ -49,7 +49,7 @@ async def test_only_the_startup_taint_is_removed_once_the_node_is_ready(admin: K
         )
         await have_addresses(admin, 1)
         metadata = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]
-        ready = stands("Ready", "True", "Ready")
+        ready = agent_condition("Ready", "True", "Ready")
         # Of an earlier generation: not ready for the current one.
         await agent_reports(admin, "n1", observedGeneration=metadata["generation"] - 1, conditions=[ready])
         await join(admin, "n2")

@@ -9,7 +9,7 @@ from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from tests.component.controller_process import controller
-from tests.component.test_controller import add_pool, agent_reports, have_addresses, join, stands
+from tests.component.test_controller import add_pool, agent_condition, agent_reports, have_addresses, join
 
 
 def shown(api_server: ApiServer, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -28,7 +28,7 @@ async def test_problems_are_listed_until_everything_is_healthy(admin: KubeApi, a
         # With --wait it polls until everything is ready.
         waiting = asyncio.create_task(asyncio.to_thread(shown, api_server, "--wait=30s"))
         generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
-        ready = stands("Ready", "True", "Ready")
+        ready = agent_condition("Ready", "True", "Ready")
         await agent_reports(admin, "n1", observedGeneration=generation, conditions=[ready])
         healthy = await waiting
         assert (healthy.returncode, healthy.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Which addresses may be handed out, how many there are, and which reservations belong to nobody."""
+"""Which addresses may be handed out, how many there are, and which records are orphaned."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ def test_ipv6_keeps_the_subnet_router_anycast_address() -> None:
     st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), max_size=5),
     st.integers(1, 2),
 )
-def test_counting_and_listing_agree(length: int, ranges: list[tuple[int, int]], gateway: int) -> None:
+def test_capacity_is_the_number_of_listed_addresses(length: int, ranges: list[tuple[int, int]], gateway: int) -> None:
     exclude = [f"10.0.0.{min(pair)}-10.0.0.{max(pair)}" for pair in ranges]
     subject = pool(cidr=f"10.0.0.0/{length}", gateway=f"10.0.0.{gateway}", exclude=exclude)
     listed = list(free_addresses(subject, set()))
@@ -51,14 +51,14 @@ def test_counting_and_listing_agree(length: int, ranges: list[tuple[int, int]], 
     assert listed == [address for address in subject.cidr if may_hand_out(subject, address)]
 
 
-def test_a_large_pool_is_not_walked_to_find_its_first_addresses() -> None:
+def test_the_first_addresses_of_a_large_pool_are_found_without_listing_it() -> None:
     taken = {ip_address("10.0.0.2")}
     found = islice(free_addresses(pool(cidr="10.0.0.0/8", gateway="10.0.0.1"), taken), 2)
     assert [str(address) for address in found] == ["10.0.0.3", "10.0.0.4"]
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.9-10.0.0.1", "10.0.0.1-fe80::1", "10.0.0.1-", "10.0.0.1/24", "x-y"])
-def test_a_broken_exclusion_makes_the_pool_unusable_and_is_named(text: str) -> None:
+def test_an_invalid_exclusion_makes_the_pool_unusable_and_is_named(text: str) -> None:
     assert parse_range(text) is None
     assert repr(text) in pool(exclude=[text]).problem
 
@@ -84,7 +84,7 @@ def objects(**addresses: str) -> dict[str, NodeOverlay]:
 HERE = objects(here="10.0.0.3")
 
 
-def test_only_what_was_seen_twice_and_long_enough_is_released() -> None:
+def test_an_orphan_is_released_by_a_second_audit_after_the_grace_time() -> None:
     records = inventory(record("gone"), record("here", 3))
     first = audit(records, HERE, {}, NOW, GRACE)
     assert first.release == ()
@@ -95,32 +95,32 @@ def test_only_what_was_seen_twice_and_long_enough_is_released() -> None:
     assert late.mismatched == frozenset()
 
 
-def test_a_second_sighting_is_needed_even_without_grace() -> None:
+def test_a_second_audit_is_required_even_without_a_grace_time() -> None:
     assert audit(inventory(record("gone")), {}, {}, NOW, timedelta()).release == ()
 
 
-def test_an_owner_that_comes_back_starts_the_clock_anew() -> None:
+def test_the_grace_time_starts_again_after_the_object_came_back() -> None:
     records = inventory(record("n"))
-    suspects = audit(records, {}, {}, NOW, GRACE).orphaned_since
-    suspects = audit(records, objects(n="10.0.0.2"), suspects, NOW + GRACE, GRACE).orphaned_since
-    assert audit(records, {}, suspects, NOW + 2 * GRACE, GRACE).release == ()
+    orphans = audit(records, {}, {}, NOW, GRACE).orphaned_since
+    orphans = audit(records, objects(n="10.0.0.2"), orphans, NOW + GRACE, GRACE).orphaned_since
+    assert audit(records, {}, orphans, NOW + 2 * GRACE, GRACE).release == ()
 
 
-def test_what_could_not_be_read_is_neither_released_nor_forgotten_nor_missed() -> None:
-    suspects = audit(inventory(record("gone")), {}, {}, NOW, GRACE).orphaned_since
-    blind = audit(inventory(problems=("no answer",)), HERE, suspects, NOW + GRACE, GRACE)
+def test_an_unreadable_pool_releases_nothing_and_keeps_the_grace_time() -> None:
+    orphans = audit(inventory(record("gone")), {}, {}, NOW, GRACE).orphaned_since
+    blind = audit(inventory(problems=("no answer",)), HERE, orphans, NOW + GRACE, GRACE)
     assert (blind.release, blind.mismatched) == ((), frozenset())
     seen = audit(inventory(record("gone")), {}, blind.orphaned_since, NOW + GRACE, GRACE)
     assert seen.release == (record("gone"),)
 
 
-def test_a_second_record_and_a_missing_one_make_a_node_doubtful() -> None:
+def test_a_second_record_and_a_missing_one_are_mismatches_of_their_node() -> None:
     assert audit(inventory(record("here", 3), record("here", 4, 2)), HERE, {}, NOW, GRACE).mismatched == {"here"}
     assert audit(inventory(), HERE, {}, NOW, GRACE).mismatched == {"here"}
     waiting = {"here": overlay("here", status={"ipAddr": "10.0.0.3/24", "pool": "p1", "releasing": ["10.0.0.4"]})}
     assert not audit(inventory(record("here", 3), record("here", 4, 2)), waiting, {}, NOW, GRACE).mismatched
 
 
-def test_an_edited_record_in_use_is_told() -> None:
+def test_an_edited_record_in_use_is_reported() -> None:
     edited = replace(record("here", 3), edited="its host name is 'printer' now")
     assert audit(inventory(edited), HERE, {}, NOW, GRACE).edited == (edited,)

@@ -63,7 +63,7 @@ async def test_a_node_gets_its_routes_and_reserves_nothing(pools: list[JsonObjec
     assert "ipAddr" not in found["status"]
     assert (await reserved(cluster))[:2] == ("False", "RoutesOnly")
     assert not await cluster.records()
-    assert not await cluster.announced(), "a node that joins as configured is no news"
+    assert not await cluster.announced(), "a node that joins as configured is not worth an event"
 
 
 async def test_a_node_needs_no_reachable_ipam() -> None:
@@ -155,27 +155,27 @@ async def test_an_unreachable_ipam_is_reported_while_an_address_waits_for_its_re
 # --- The agent -------------------------------------------------------------------------------------------------------
 
 
-def told(**status: object) -> NodeOverlay:
+def routes_only_overlay(**status: object) -> NodeOverlay:
     spec = {"routesOnly": True, "routes": [{"subnet": "192.168.0.0/24", "staticRoute": "r1"}]}
     return overlay(spec=spec, status=status, generation=2)
 
 
 @pytest.mark.parametrize("mode", ["macvlan", "ipvlan", "address", "none"])
-def test_the_object_rules_whatever_the_link_mode_of_the_agent(mode: str) -> None:
-    rules = LinkConfig(interface_selector("eth0", None), mode=mode, fallback=IPv4Network("10.0.0.0/8"))  # type: ignore[arg-type]
-    mine = told(ipAddr="192.168.100.4/24", configuredIpAddr="192.168.100.4/24")
-    link = desired_link(link_config_for(mine, rules), Observed(), MARKS)
-    desired = desired_state(mine, link, rules.fallback)
+def test_routes_only_in_the_object_overrides_the_link_mode_of_the_agent(mode: str) -> None:
+    config = LinkConfig(interface_selector("eth0", None), mode=mode, fallback=IPv4Network("10.0.0.0/8"))  # type: ignore[arg-type]
+    mine = routes_only_overlay(ipAddr="192.168.100.4/24", configuredIpAddr="192.168.100.4/24")
+    link = desired_link(link_config_for(mine, config), Observed(), MARKS)
+    desired = desired_state(mine, link, config.fallback)
     assert (desired.address, desired.link, link.name) == (None, None, "")
-    assert (len(desired.routes), desired.fallback) == (1, rules.fallback)
+    assert (len(desired.routes), desired.fallback) == (1, config.fallback)
 
 
-def test_a_restarted_agent_remembers_that_there_are_routes_only() -> None:
-    state = encode_checkpoint(told(ipAddr="192.168.100.4/24"))
+def test_routes_only_survives_a_restart_of_the_agent() -> None:
+    state = encode_checkpoint(routes_only_overlay(ipAddr="192.168.100.4/24"))
     moment = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot", 1.0)
-    kept = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), moment), NAME)
-    assert isinstance(kept, Checkpoint)
-    assert kept.overlay.routes_only
+    checkpoint = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), moment), NAME)
+    assert isinstance(checkpoint, Checkpoint)
+    assert checkpoint.overlay.routes_only
 
 
 # --- StaticRoute.status ----------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_a_restarted_agent_remembers_that_there_are_routes_only() -> None:
 
 def test_the_status_of_a_route_names_the_gateway_and_interface_that_the_agent_found() -> None:
     report = {"interface": "eth0", "fallbackGateway": "10.176.162.129", "observedGeneration": 2, "routesDesired": 1}
-    mine = told(**report)
+    mine = routes_only_overlay(**report)
     assert mine.report.fallback == IPv4Address("10.176.162.129")
     table = NodeTable.index(node(NAME), mine)
     status = route_status(static_route(), [table], datetime(2026, 1, 1, tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""The earlier operator's map of zones and subnets, as pools."""
+"""The OverlayPools of phpIPAM.subnetMap."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ from overlay_net.model.names import SUBNET_MAP_LABEL
 from overlay_net.model.pool import DEFAULT_PRIORITY, Pool
 
 
-def made(desired: MappedPool, *, from_subnet_map: bool = True, deleting: bool = False, **spec: Any) -> Pool:
+def pool_for(desired: MappedPool, *, from_subnet_map: bool = True, deleting: bool = False, **spec: Any) -> Pool:
     metadata: dict[str, Any] = {
         "name": desired.name,
         "uid": "u",
@@ -28,7 +28,7 @@ MAP = {"dal10": [7, 9], "dal12": [11]}
 ALL = mapped_pools(MAP)
 
 
-def test_each_subnet_of_a_zone_is_a_pool_and_the_first_one_is_tried_first() -> None:
+def test_each_subnet_of_a_zone_becomes_a_pool_with_priorities_in_the_order_of_the_map() -> None:
     assert [(each.name, each.zone, each.subnet_id, each.priority - DEFAULT_PRIORITY) for each in ALL] == [
         ("phpipam-dal10-7", "dal10", 7, 0),
         ("phpipam-dal10-9", "dal10", 9, 1),
@@ -36,8 +36,8 @@ def test_each_subnet_of_a_zone_is_a_pool_and_the_first_one_is_tried_first() -> N
     ]
 
 
-def test_what_is_there_as_the_map_has_it_is_left_alone() -> None:
-    plan = plan_pools(MAP, [made(each) for each in ALL])
+def test_pools_that_match_the_map_are_unchanged() -> None:
+    plan = plan_pools(MAP, [pool_for(each) for each in ALL])
     assert (plan.apply, plan.delete) == ((), ())
 
 
@@ -52,36 +52,36 @@ def test_what_is_there_as_the_map_has_it_is_left_alone() -> None:
     ],
     ids=["zone", "all zones", "priority", "subnet", "label"],
 )
-def test_what_somebody_changed_is_put_right(change: dict[str, Any]) -> None:
+def test_an_edited_pool_of_the_map_is_corrected(change: dict[str, Any]) -> None:
     first, *rest = ALL
-    plan = plan_pools(MAP, [made(first, **change), *(made(each) for each in rest)])
+    plan = plan_pools(MAP, [pool_for(first, **change), *(pool_for(each) for each in rest)])
     assert (plan.apply, plan.delete) == ((first,), ())
 
 
-def test_what_people_add_to_a_pool_of_the_map_is_no_difference() -> None:
-    plan = plan_pools(MAP, [made(each, exclude=["10.0.0.1"], gateway="10.0.0.9") for each in ALL])
+def test_fields_that_users_add_to_a_pool_of_the_map_are_kept() -> None:
+    plan = plan_pools(MAP, [pool_for(each, exclude=["10.0.0.1"], gateway="10.0.0.9") for each in ALL])
     assert plan.apply == ()
 
 
 @pytest.mark.parametrize(
     ("settings", "deleted"),
     [
-        pytest.param({}, True, id="made from the map"),
-        pytest.param({"from_subnet_map": False}, False, id="made by a person"),
-        pytest.param({"deleting": True}, False, id="on its way already"),
+        pytest.param({}, True, id="created from the map"),
+        pytest.param({"from_subnet_map": False}, False, id="created by a user"),
+        pytest.param({"deleting": True}, False, id="being deleted already"),
     ],
 )
-def test_a_pool_that_the_map_has_no_more_is_deleted_where_it_came_from_the_map(
+def test_a_pool_that_is_no_longer_in_the_map_is_deleted_if_the_controller_created_it(
     settings: dict[str, Any], deleted: bool
 ) -> None:
     (old,) = mapped_pools({"dal10": [99]})
-    pool = made(old, **settings)
-    plan = plan_pools(MAP, [pool, *(made(each) for each in ALL)])
+    pool = pool_for(old, **settings)
+    plan = plan_pools(MAP, [pool, *(pool_for(each) for each in ALL)])
     assert (plan.apply, plan.delete) == ((), (pool,) if deleted else ())
 
 
-def test_another_order_of_a_zone_changes_priorities_and_deletes_nothing() -> None:
-    plan = plan_pools({"dal10": [9, 7], "dal12": [11]}, [made(each) for each in ALL])
+def test_reordering_the_subnets_of_a_zone_changes_priorities_only() -> None:
+    plan = plan_pools({"dal10": [9, 7], "dal12": [11]}, [pool_for(each) for each in ALL])
     assert {each.name: each.priority - DEFAULT_PRIORITY for each in plan.apply} == {
         "phpipam-dal10-9": 0,
         "phpipam-dal10-7": 1,
@@ -90,7 +90,9 @@ def test_another_order_of_a_zone_changes_priorities_and_deletes_nothing() -> Non
 
 
 def test_an_empty_map_deletes_its_pools() -> None:
-    assert {pool.name for pool in plan_pools({}, [made(each) for each in ALL]).delete} == {each.name for each in ALL}
+    assert {pool.name for pool in plan_pools({}, [pool_for(each) for each in ALL]).delete} == {
+        each.name for each in ALL
+    }
 
 
 zones = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", fullmatch=True)
@@ -98,7 +100,7 @@ maps = st.dictionaries(zones, st.lists(st.integers(1, 2**31), max_size=4, unique
 
 
 @given(maps)
-def test_every_zone_and_subnet_has_a_pool_of_its_own_with_a_name_that_an_object_may_have(
+def test_every_zone_and_subnet_has_its_own_pool_with_a_valid_object_name(
     subnet_map: dict[str, list[int]],
 ) -> None:
     pools = mapped_pools(subnet_map)
@@ -109,12 +111,12 @@ def test_every_zone_and_subnet_has_a_pool_of_its_own_with_a_name_that_an_object_
 
 
 @given(maps, maps)
-def test_once_a_plan_is_carried_out_nothing_is_left_to_do(old: dict[str, list[int]], new: dict[str, list[int]]) -> None:
-    present = {each.name: made(each) for each in mapped_pools(old)}
+def test_nothing_is_left_to_do_once_a_plan_is_carried_out(old: dict[str, list[int]], new: dict[str, list[int]]) -> None:
+    present = {each.name: pool_for(each) for each in mapped_pools(old)}
     plan = plan_pools(new, present.values())
     for pool in plan.delete:
         del present[pool.name]
-    present |= {each.name: made(each) for each in plan.apply}
+    present |= {each.name: pool_for(each) for each in plan.apply}
     assert set(present) == {each.name for each in mapped_pools(new)}
     again = plan_pools(new, present.values())
     assert (again.apply, again.delete) == ((), ())

@@ -1,4 +1,4 @@
-"""What is remembered of routes that were taken away while an agent does not confirm that they are gone."""
+"""Which StaticRoutes stay in spec.withdrawn, and when an agent that does not confirm is reported."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,30 +17,30 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EARLIER = "2026-01-01T11:00:00Z"
 
 
-def having(*owners: str, withdrawn: Any = (), generation: int = 3, seen: int = 3) -> NodeOverlay:
+def having(*owners: str, withdrawn: Any = (), generation: int = 3, observed: int = 3) -> NodeOverlay:
     routes = [{"subnet": f"10.{place}.0.0/16", "staticRoute": owner} for place, owner in enumerate(owners)]
     gone = [{"staticRoute": name, "since": EARLIER} for name in withdrawn]
     spec = {"routes": routes, "withdrawn": gone}
-    return overlay(spec=spec, generation=generation, status={"observedGeneration": seen})
+    return overlay(spec=spec, generation=generation, status={"observedGeneration": observed})
 
 
 def named(before: NodeOverlay, *owners: str) -> dict[str, str]:
     return {each.static_route: str(each.since) for each in find_withdrawals(before, having(*owners).routes, NOW)}
 
 
-def test_what_goes_is_named_until_the_agent_has_confirmed_it() -> None:
+def test_a_removed_static_route_is_listed_until_the_agent_confirms() -> None:
     now, earlier = str(NOW), str(NOW - timedelta(hours=1))
     assert named(having("a", "b"), "a", "b") == {}
     assert named(having("a", "b"), "a") == {"b": now}
-    silent = having("a", withdrawn=["b"], seen=2)
+    silent = having("a", withdrawn=["b"], observed=2)
     assert named(silent, "a", "c") == {"b": earlier}, "another change in between"
     assert named(silent) == {"a": now, "b": earlier}
-    assert named(silent, "a", "b") == {}, "it is back"
+    assert named(silent, "a", "b") == {}, "the route applies again"
     assert named(having("a", withdrawn=["b"]), "a", "c") == {}, "confirmed"
 
 
-def test_an_agent_that_does_not_confirm_is_named_after_a_while_and_once() -> None:
-    silent = having("a", withdrawn=["b"], seen=2)
+def test_an_agent_that_does_not_confirm_is_reported_once_after_the_timeout() -> None:
+    silent = having("a", withdrawn=["b"], observed=2)
     began = NOW - timedelta(hours=1)
     early = plan_withdrawn_condition(silent, began + timedelta(seconds=5))
     assert (early.actions, early.requeue_after) == ((), CONFIRMATION_TIMEOUT - timedelta(seconds=5))
@@ -54,17 +54,17 @@ def test_an_agent_that_does_not_confirm_is_named_after_a_while_and_once() -> Non
     for part in ("node n1", "routes of b", "2026-01-01 11:00:00"):
         assert part in condition.message
         assert part in event.message
-    told = replace(silent, assignment=apply.assignment)
-    assert not plan_withdrawn_condition(told, NOW + timedelta(hours=1)).actions
-    confirmed = replace(told, report=replace(told.report, observed_generation=3))
+    reported = replace(silent, assignment=apply.assignment)
+    assert not plan_withdrawn_condition(reported, NOW + timedelta(hours=1)).actions
+    confirmed = replace(reported, report=replace(reported.report, observed_generation=3))
     (cleared,) = plan_withdrawn_condition(confirmed, NOW).actions
     assert isinstance(cleared, ApplyAssignment)
     assert cleared.assignment.withdrawn is None
     assert not plan_withdrawn_condition(having("a", withdrawn=["b"]), NOW).actions
 
 
-def test_the_condition_is_the_controllers_and_no_part_of_a_report() -> None:
-    (apply, _) = plan_withdrawn_condition(having("a", withdrawn=["b"], seen=2), NOW).actions
+def test_the_condition_belongs_to_the_assignment_and_not_to_the_report() -> None:
+    (apply, _) = plan_withdrawn_condition(having("a", withdrawn=["b"], observed=2), NOW).actions
     assert isinstance(apply, ApplyAssignment)
     read = overlay(status=apply.assignment.to_json())
     assert read.assignment.withdrawn == apply.assignment.withdrawn

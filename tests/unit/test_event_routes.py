@@ -1,0 +1,83 @@
+"""Which nodes a change wakes: all of them, or those that wait for an address."""
+
+from typing import Any
+
+import pytest
+
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from tests.unit.factories import raw_node, raw_pool
+
+ALL = {"served", "waiting"}
+
+
+def raw_overlay(name: str, *, reserved: bool) -> JsonObject:
+    condition = {"type": "Reserved", "status": str(reserved), "reason": "Reserved" if reserved else "Exhausted"}
+    status: JsonObject = {"conditions": [condition]}
+    if reserved:
+        status["ipAddr"] = "192.168.100.2/24"
+    return {"metadata": {"name": name, "uid": name, "resourceVersion": "1"}, "status": status}
+
+
+def raw_record(address: str, node: str) -> JsonObject:
+    return {"metadata": {"name": address, "uid": address}, "spec": {"address": address, "node": node, "pool": "p1"}}
+
+
+def with_status(pool: JsonObject, version: int, **status: Any) -> JsonObject:
+    return pool | {"metadata": {**pool["metadata"], "resourceVersion": str(version)}, "status": status}
+
+
+class Woken:
+    def __init__(self, caches: Caches, queues: Queues) -> None:
+        self.caches = caches
+        self.queues = queues
+
+    async def nodes(self) -> set[str]:
+        """The nodes woken since the last call."""
+        found = set()
+        while len(self.queues.nodes):
+            name = await self.queues.nodes.get()
+            self.queues.nodes.done(name)
+            found.add(name)
+        return found
+
+
+@pytest.fixture
+async def woken() -> Woken:
+    caches, queues = Caches(), Queues()
+    caches.nodes.replace(Listing(tuple(raw_node(name) for name in sorted(ALL)), "1"))
+    objects = (raw_overlay("served", reserved=True), raw_overlay("waiting", reserved=False))
+    caches.overlays.replace(Listing(objects, "1"))
+    caches.pools.replace(Listing((with_status(raw_pool(), 1, free=0),), "1"))
+    caches.records.replace(Listing((raw_record("192.168.100.2", "served"), raw_record("192.168.100.9", "gone")), "1"))
+    EventRoutes(caches, queues, batch=3600)
+    return Woken(caches, queues)
+
+
+async def test_a_pool_with_room_again_wakes_the_nodes_without_a_reservation(woken: Woken) -> None:
+    woken.caches.pools.apply(WatchEvent("MODIFIED", with_status(raw_pool(), 2, free=1)))
+    assert await woken.nodes() == {"waiting"}
+
+
+async def test_other_changes_of_a_pools_usage_wake_no_node(woken: Woken) -> None:
+    woken.caches.pools.apply(WatchEvent("MODIFIED", with_status(raw_pool(), 2, free=1)))
+    await woken.nodes()
+    for version, free in ((3, 5), (4, 0)):
+        woken.caches.pools.apply(WatchEvent("MODIFIED", with_status(raw_pool(), version, free=free)))
+        assert await woken.nodes() == set()
+
+
+async def test_a_pool_with_another_gateway_wakes_every_node(woken: Woken) -> None:
+    woken.caches.pools.apply(WatchEvent("MODIFIED", with_status(raw_pool(gateway="192.168.100.254"), 2, free=0)))
+    assert await woken.nodes() == ALL
+
+
+async def test_a_deleted_record_wakes_its_node_and_those_without_a_reservation(woken: Woken) -> None:
+    woken.caches.records.apply(WatchEvent("DELETED", raw_record("192.168.100.9", "gone")))
+    assert await woken.nodes() == {"gone", "waiting"}
+
+
+async def test_a_deleted_object_with_an_address_wakes_the_nodes_without_a_reservation(woken: Woken) -> None:
+    woken.caches.overlays.apply(WatchEvent("DELETED", raw_overlay("served", reserved=True)))
+    assert await woken.nodes() == ALL
