@@ -49,7 +49,7 @@ def list_addresses(kernel: NetlinkSocket) -> list[Address]:
 
 
 def list_rules(kernel: NetlinkSocket) -> list[PolicyRule]:
-    """None on a kernel without policy routing."""
+    """Empty on a kernel without policy routing."""
     try:
         answer = kernel.dump(rules.RTM_GETRULE, rules.dump_rules())
     except KernelError as error:
