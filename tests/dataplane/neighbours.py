@@ -73,8 +73,8 @@ def lan(netns: None) -> Iterator[Lan]:
         lan.close()
 
 
-def require(kind: str, *words: str) -> None:
-    refused = try_ip("link", "add", "try0", *words)
+def require(kind: str, *arguments: str) -> None:
+    refused = try_ip("link", "add", "try0", *arguments)
     if refused:
         pytest.skip(f"the kernel has no {kind} links: {refused.strip()}")
     ip("link", "delete", "try0")

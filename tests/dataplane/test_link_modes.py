@@ -122,8 +122,8 @@ async def converge(kernel: Kernel, found: NodeOverlay | None, how: LinkConfig) -
     raise AssertionError(f"does not converge: {plan}")
 
 
-def shown(*words: str) -> Any:
-    return json.loads(ip("-d", "-j", *words))
+def shown(*arguments: str) -> Any:
+    return json.loads(ip("-d", "-j", *arguments))
 
 
 def observed_source() -> str:

@@ -4,18 +4,15 @@ import asyncio
 import errno
 import json
 import socket
-import struct
-from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
+from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel.plan import plan_kernel
-from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Desired, DesiredLink
+from overlay_net.model.kernel import Desired
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
@@ -23,41 +20,17 @@ from overlay_net.model.kernel_actions import (
     DeleteLink,
     DeleteRoute,
     KernelAction,
-    KernelPlan,
     SetLinkUp,
     SetSysctl,
 )
-from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
 from overlay_net.model.route import NextHop, Route
 from tests.dataplane.conftest import LINKS, MARK
+from tests.dataplane.desired import OVERLAY, converge, desired, route
 from tests.fakes.netns import ip, sysctl
 
-LINK = DesiredLink("tmp0", "eth0")
-OVERLAY = ip_interface("192.168.100.4/24")
 
-
-def route(subnet: str, *gateways: str, metric: int = 0) -> DesiredRoute:
-    hops = tuple(Gateway(ip_address(each)) for each in gateways or ("192.168.100.1",))
-    return DesiredRoute.to(ip_network(subnet), RouteSpec(hops, metric), "r")
-
-
-def desired(*routes: DesiredRoute, address: str = "192.168.100.4/24") -> Desired:
-    return Desired(LINK, ip_interface(address), routes)
-
-
-async def converge(kernel: Kernel, state: Desired) -> KernelPlan:
-    """Observe, plan and apply as the agent does; the last plan."""
-    for _ in range(5):
-        plan = plan_kernel(state, await kernel.observe(LINKS), MARK)
-        if not plan.actions:
-            return plan
-        for action in plan.actions:
-            await kernel.apply(action)
-    raise AssertionError(f"does not converge: {plan}")
-
-
-def shown(*words: str) -> Any:
-    return json.loads(ip("-d", "-j", *words))
+def shown(*arguments: str) -> Any:
+    return json.loads(ip("-d", "-j", *arguments))
 
 
 async def list_addresses(kernel: Kernel, name: str) -> set[tuple[object, int | None]]:
@@ -263,94 +236,6 @@ async def test_cancelled_observation_does_not_affect_the_next_one(kernel: Kernel
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert any(link.name == "tmp0" for link in (await kernel.observe(LINKS)).links)
-
-
-async def woken_by(wakes: list[float], *changes: str) -> int:
-    """How often changes (arguments of `ip`) wake the monitor; the last one must concern us."""
-    before = len(wakes)
-    for words in changes:
-        ip(*words.split())
-    async with asyncio.timeout(10):
-        while len(wakes) == before:
-            await asyncio.sleep(0.005)
-    return len(wakes) - before
-
-
-async def test_changes_that_concern_us_wake_the_monitor_and_foreign_routes_do_not(kernel: Kernel) -> None:
-    state = desired(route("192.168.0.0/24"))
-    state = replace(state, source=SourceRouting(SourceTable(117, 11700, 8), ip_address("192.168.100.1")))
-    await converge(kernel, state)
-    while "tentative" in ip("-6", "address"):
-        # The end of duplicate address detection for link-local addresses would wake the monitor.
-        await asyncio.sleep(0.05)
-    wakes: list[float] = []
-    task = asyncio.create_task(Monitor(117, lambda: wakes.append(0)).run())
-    assert await woken_by(wakes, "link set tmp0 mtu 1400")
-    assert await woken_by(wakes, "route delete 192.168.0.0/24")
-    assert await woken_by(wakes, "rule delete priority 11700")
-    assert await woken_by(wakes, "-6 rule add from 2001:db8::4 lookup 117 priority 11700 protocol 117")
-    assert await woken_by(wakes, "route delete default table 117")
-    await converge(kernel, state)
-    foreign = [f"route add 172.31.{number}.0/24 via 10.176.162.129 proto 186" for number in range(20)]
-    assert await woken_by(wakes, *foreign, "address add 172.31.99.1/32 dev eth0")
-    assert await woken_by(wakes, "route replace 192.168.0.0/24 via 10.176.162.129 proto static")
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_changes_through_our_own_socket_do_not_wake_the_monitor(eth0: None) -> None:
-    wakes: list[float] = []
-    monitor = Monitor(117, lambda: wakes.append(0))
-    async with Kernel(MARK, opened=monitor.ignore) as kernel:
-        state = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
-        await converge(kernel, state)
-        while "tentative" in ip("-6", "address"):
-            await asyncio.sleep(0.05)
-        task = asyncio.create_task(monitor.run())
-        await woken_by(wakes)
-        foreign = "route add 172.31.0.0/24 via 10.176.162.129 proto 117"
-        for _ in range(2):
-            before = len(wakes)
-            await converge(kernel, desired())
-            await converge(kernel, state)
-            await converge(kernel, replace(state, routes=state.routes[:1]))
-            await woken_by(wakes, foreign)
-            assert len(wakes) - before == 1, "150 changes of our own did not wake it"
-            cancelled = asyncio.create_task(kernel.observe(LINKS))
-            await asyncio.sleep(0)
-            cancelled.cancel()
-            await asyncio.gather(cancelled, return_exceptions=True)
-            # The cancellation replaced the socket: the new one is ignored, too.
-            await converge(kernel, state)
-            await woken_by(wakes, "route delete 192.168.0.0/24")
-            assert len(wakes) - before == 2
-            await converge(kernel, state)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def test_only_messages_that_may_concern_us_count() -> None:
-    monitor = Monitor(117, lambda: None)
-
-    def message(kind: int, protocol: int, flags: int = 0) -> bytes:
-        return struct.pack("=IHHII", 28, kind, flags, 0, 0) + bytes([2, 24, 0, 0, 254, protocol, 0, 1]) + bytes(4)
-
-    new, delete, new_link, replacing = 24, 25, 16, 0x100
-    assert not monitor.concerns(message(new, 186))
-    assert not monitor.concerns(message(delete, 186) + message(new, 2))
-    assert monitor.concerns(message(delete, 117))
-    assert monitor.concerns(message(new, 186) + message(new, 117))
-    assert monitor.concerns(message(new, 186, flags=replacing)), "it may have replaced one of ours"
-    assert monitor.concerns(message(new_link, 0))
-
-    def rule_message(kind: int, protocol: int) -> bytes:
-        body = rule_messages.encode_rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
-        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
-
-    new_rule, delete_rule = 32, 33
-    assert not monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 0))
-    assert monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 117))
-    assert monitor.concerns(bytes(16)), "a message that cannot be parsed may concern us"
 
 
 async def test_prefix_length_of_an_ipv6_address_is_changed(kernel: Kernel) -> None:

@@ -9,7 +9,7 @@ from lab.net.namespaces import Namespace
 from overlay_net.agent.route_probes import probe_target
 from overlay_net.model.route_probe import Probe
 from tests.dataplane.neighbours import Lan, lan, until
-from tests.dataplane.test_health import PORT, serving
+from tests.dataplane.test_gateway_health import PORT, serving
 from tests.fakes.netns import ip
 
 __all__ = ["lan"]

@@ -213,15 +213,15 @@ FOREIGN = (
 )
 
 
-@pytest.mark.parametrize("words", FOREIGN)
-def test_route_with_unsupported_attributes_equals_none_of_ours(link: int, words: str) -> None:
+@pytest.mark.parametrize("arguments", FOREIGN)
+def test_route_with_unsupported_attributes_equals_none_of_ours(link: int, arguments: str) -> None:
     """With our protocol number it is replaced; with another one it is foreign."""
 
     async def check() -> None:
         ip("nexthop", "add", "id", "9", "via", "10.176.162.129", "dev", "eth0")
         ip("nexthop", "add", "id", "10", "via", "fd00:7::1", "dev", "eth0")
-        family = "-6" if "fd11" in words else "-4"
-        if refused := try_ip(family, "route", "add", *words.split(), "proto", "117"):
+        family = "-6" if "fd11" in arguments else "-4"
+        if refused := try_ip(family, "route", "add", *arguments.split(), "proto", "117"):
             pytest.skip(f"the kernel has no such routes: {refused}")
         async with Kernel(MARK) as kernel:
             (odd,) = await ours(kernel)
@@ -265,14 +265,14 @@ def test_unchanged_routes_are_the_same_tuple_and_any_change_is_observed(link: in
             assert len(plan.deletions) == 1999
             assert planner.plan(state, again, None) is plan, "the plan is reused"
             assert planner.plan(replace(state, routes=()), again, None) is not plan
-            for words, size in (
+            for arguments, size in (
                 ("route replace 11.0.0.0/24 via 10.176.162.130 proto 117", 0),
                 ("route replace 11.7.207.0/24 via 10.176.162.129 proto 117 mtu 1400", 0),
                 ("route delete 11.3.0.0/24", -1),
                 ("route add 11.3.0.0/24 via 10.176.162.129 proto 186", 0),
                 ("-6 route add fd11::/64 via fd00:7::1 proto 117", 1),
             ):
-                ip(*words.split())
+                ip(*arguments.split())
                 now = (await kernel.observe()).routes
                 assert len(now) == len(first) + size
                 assert {route for route in now if route.protocol == 117} == shown()

@@ -21,8 +21,8 @@ from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceRouting, SourceTable
 from tests.dataplane.conftest import LINKS, MARK
+from tests.dataplane.desired import converge, desired, route
 from tests.dataplane.neighbours import Lan, lan
-from tests.dataplane.test_netlink import converge, desired, route
 from tests.fakes.netns import ip
 
 __all__ = ["lan"]
@@ -89,7 +89,7 @@ async def test_rules_are_added_observed_and_deleted_as_ip_shows_them(kernel: Ker
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         "from 192.168.100.4 iif eth0 lookup 117",
         "from 192.168.100.4 to 10.0.0.0/8 lookup 117",
@@ -102,8 +102,8 @@ async def test_rules_are_added_observed_and_deleted_as_ip_shows_them(kernel: Ker
         "from 192.168.100.4 lookup 117 suppress_ifgroup 7",
     ],
 )
-async def test_rule_with_conditions_that_ours_never_have_is_replaced(kernel: Kernel, words: str) -> None:
-    ip("rule", "add", *words.split(), "priority", "11701", "protocol", "117")
+async def test_rule_with_conditions_that_ours_never_have_is_replaced(kernel: Kernel, arguments: str) -> None:
+    ip("rule", "add", *arguments.split(), "priority", "11701", "protocol", "117")
     (found,) = [each for each in (await kernel.observe(LINKS)).rules if each.priority == 11701]
     assert not found.plain
     before = shown()
@@ -121,13 +121,13 @@ def test_rule_of_another_family_is_not_parsed() -> None:
 
 
 async def test_foreign_rules_stay_even_if_identical_to_ours(kernel: Kernel) -> None:
-    for words in (
+    for arguments in (
         f"from {OWN} lookup 117 priority 11701",
         f"from {OWN} lookup 117 priority 11700 protocol 186",
         "from 172.31.0.0/24 lookup 117 priority 11701",
         f"from {OWN} lookup main suppress_prefixlength 8 priority 11702",
     ):
-        ip("rule", "add", *words.split())
+        ip("rule", "add", *arguments.split())
     before = shown()
     plan = await converge(kernel, with_source_routing())
     assert not plan.problems
@@ -184,8 +184,8 @@ def node(lan: Lan) -> Lan:
     ip("address", "add", "10.176.162.151/26", "dev", "eth0")
     ip("route", "add", "10.0.0.0/8", "via", "10.176.162.129")
     ip("route", "add", "default", "via", "10.176.162.130")
-    for words in ("link add pod0 type veth peer name pod1", "link set pod0 up", "link set pod1 up"):
-        ip(*words.split())
+    for arguments in ("link add pod0 type veth peer name pod1", "link set pod0 up", "link set pod1 up"):
+        ip(*arguments.split())
     ip("route", "add", "10.244.1.5/32", "dev", "pod0")
     ip("route", "add", "10.244.2.0/24", "via", "10.176.162.152")
     return lan
@@ -207,8 +207,8 @@ def answered_through(overlay: Namespace, private: Namespace) -> str:
         server.bind((OWN, PORT))
         server.settimeout(20)
         selector = stack.enter_context(selectors.DefaultSelector())
-        for name, machine, words in (("private", private, ()), ("overlay", overlay, ("request",))):
-            client = stack.enter_context(machine.popen(sys.executable, "-c", LISTEN, *words))
+        for name, machine, arguments in (("private", private, ()), ("overlay", overlay, ("request",))):
+            client = stack.enter_context(machine.popen(sys.executable, "-c", LISTEN, *arguments))
             stack.callback(client.kill)
             assert client.stdout
             assert client.stdout.readline() == "ready\n"

@@ -11,7 +11,7 @@ from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.kernel_actions import SetSysctl
 from tests.dataplane.conftest import LINKS, MARK
-from tests.dataplane.test_netlink import converge, desired
+from tests.dataplane.desired import converge, desired
 from tests.fakes.netns import ip
 
 

@@ -42,7 +42,7 @@ def files_in(directory: Path) -> list[str]:
 
 def add_foreign_objects() -> None:
     """Objects of other owners, as similar to ours as possible."""
-    for words in (
+    for arguments in (
         "link add other0 type veth peer name other1",
         "link set other0 up",
         "link set other1 up",
@@ -59,7 +59,7 @@ def add_foreign_objects() -> None:
         "rule add from 192.168.100.4 lookup 117 priority 11700",
         "rule add from 172.31.0.0/24 lookup 117 priority 11701 protocol 186",
     ):
-        ip(*words.split())
+        ip(*arguments.split())
     settle()
 
 
@@ -120,12 +120,12 @@ async def test_unfinished_and_leftover_links_are_removed(eth0: None, tmp_path: P
     settle()
     before = kernel_state()
     await bring_up("macvlan")
-    for words in (
+    for arguments in (
         "link add tmp0.new link eth0 type macvlan mode bridge",
         "link add tmp9 link eth0 type macvlan mode bridge",
         "link set tmp9 alias overlay-net",
     ):
-        ip(*words.split())
+        ip(*arguments.split())
     assert tear_down(tmp_path).returncode == 0
     assert kernel_state() == before
 

@@ -11,14 +11,14 @@ import pytest
 CLONE_NEWNET = 0x40000000
 
 
-def ip(*words: str) -> str:
+def ip(*arguments: str) -> str:
     """The output of `ip …` in this test's namespace."""
-    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def try_ip(*words: str) -> str:
+def try_ip(*arguments: str) -> str:
     """Why the kernel refused, or an empty string."""
-    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False).stderr
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False).stderr
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""Kernel changes that wake the monitor, and those that do not."""
+
+import asyncio
+import struct
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
+from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
+from tests.dataplane.conftest import LINKS, MARK
+from tests.dataplane.desired import converge, desired, route
+from tests.fakes.netns import ip
+
+
+async def woken_by(wakes: list[float], *changes: str) -> int:
+    """How often changes (arguments of `ip`) wake the monitor; the last one must concern us."""
+    before = len(wakes)
+    for arguments in changes:
+        ip(*arguments.split())
+    async with asyncio.timeout(10):
+        while len(wakes) == before:
+            await asyncio.sleep(0.005)
+    return len(wakes) - before
+
+
+async def test_changes_that_concern_us_wake_the_monitor_and_foreign_routes_do_not(kernel: Kernel) -> None:
+    state = desired(route("192.168.0.0/24"))
+    state = replace(state, source=SourceRouting(SourceTable(117, 11700, 8), ip_address("192.168.100.1")))
+    await converge(kernel, state)
+    while "tentative" in ip("-6", "address"):
+        # The end of duplicate address detection for link-local addresses would wake the monitor.
+        await asyncio.sleep(0.05)
+    wakes: list[float] = []
+    task = asyncio.create_task(Monitor(117, lambda: wakes.append(0)).run())
+    assert await woken_by(wakes, "link set tmp0 mtu 1400")
+    assert await woken_by(wakes, "route delete 192.168.0.0/24")
+    assert await woken_by(wakes, "rule delete priority 11700")
+    assert await woken_by(wakes, "-6 rule add from 2001:db8::4 lookup 117 priority 11700 protocol 117")
+    assert await woken_by(wakes, "route delete default table 117")
+    await converge(kernel, state)
+    foreign = [f"route add 172.31.{number}.0/24 via 10.176.162.129 proto 186" for number in range(20)]
+    assert await woken_by(wakes, *foreign, "address add 172.31.99.1/32 dev eth0")
+    assert await woken_by(wakes, "route replace 192.168.0.0/24 via 10.176.162.129 proto static")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_changes_through_our_own_socket_do_not_wake_the_monitor(eth0: None) -> None:
+    wakes: list[float] = []
+    monitor = Monitor(117, lambda: wakes.append(0))
+    async with Kernel(MARK, opened=monitor.ignore) as kernel:
+        state = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
+        await converge(kernel, state)
+        while "tentative" in ip("-6", "address"):
+            await asyncio.sleep(0.05)
+        task = asyncio.create_task(monitor.run())
+        await woken_by(wakes)
+        foreign = "route add 172.31.0.0/24 via 10.176.162.129 proto 117"
+        for _ in range(2):
+            before = len(wakes)
+            await converge(kernel, desired())
+            await converge(kernel, state)
+            await converge(kernel, replace(state, routes=state.routes[:1]))
+            await woken_by(wakes, foreign)
+            assert len(wakes) - before == 1, "150 changes of our own did not wake it"
+            cancelled = asyncio.create_task(kernel.observe(LINKS))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            # The cancellation replaced the socket: the new one is ignored, too.
+            await converge(kernel, state)
+            await woken_by(wakes, "route delete 192.168.0.0/24")
+            assert len(wakes) - before == 2
+            await converge(kernel, state)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_only_messages_that_may_concern_us_count() -> None:
+    monitor = Monitor(117, lambda: None)
+
+    def message(kind: int, protocol: int, flags: int = 0) -> bytes:
+        return struct.pack("=IHHII", 28, kind, flags, 0, 0) + bytes([2, 24, 0, 0, 254, protocol, 0, 1]) + bytes(4)
+
+    new, delete, new_link, replacing = 24, 25, 16, 0x100
+    assert not monitor.concerns(message(new, 186))
+    assert not monitor.concerns(message(delete, 186) + message(new, 2))
+    assert monitor.concerns(message(delete, 117))
+    assert monitor.concerns(message(new, 186) + message(new, 117))
+    assert monitor.concerns(message(new, 186, flags=replacing)), "it may have replaced one of ours"
+    assert monitor.concerns(message(new_link, 0))
+
+    def rule_message(kind: int, protocol: int) -> bytes:
+        body = rule_messages.encode_rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+    new_rule, delete_rule = 32, 33
+    assert not monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 0))
+    assert monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 117))
+    assert monitor.concerns(bytes(16)), "a message that cannot be parsed may concern us"
