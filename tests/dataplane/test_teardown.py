@@ -136,7 +136,7 @@ async def test_failed_removal_is_reported_and_the_rest_is_removed(eth0: None, tm
     ip("address", "add", "192.168.100.77/24", "dev", "eth0")
     done = tear_down(tmp_path)
     assert done.returncode == 1
-    assert "192.168.100.77/24 of somebody else" in done.stderr
+    assert "the foreign 192.168.100.77/24" in done.stderr
     assert "Traceback" not in done.stderr
     assert "192.168.100.77/24" in ip("address", "show", "eth0")
     assert not ip("route", "show", "proto", "117")
