@@ -158,7 +158,7 @@ class RouteProbes:
     def _start(self, route_probe: RouteProbe, routes: frozenset[DesiredRoute], source: IpAddress | None) -> None:
         """Probe, unless the kernel has none of the routes yet or the object has no such generation any more."""
         generations = self._last.generations if self._last is not None else ()
-        generation = next((each for each in generations if route_probe.is_of(each)), None)
+        generation = next((each for each in generations if route_probe.matches(each)), None)
         if generation is None or generation.probe is None or not routes:
             return
         task = asyncio.create_task(self._probe_target(generation.probe, source))

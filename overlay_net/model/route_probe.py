@@ -1,6 +1,4 @@
-"""What proves a StaticRoute's change on a node, which of its generations a node is told, and what came of it, as JSON
-and back.
-"""
+"""Probes of StaticRoute changes: what must answer, the generation that a node has, and the result, as JSON and back."""
 
 import re
 from dataclasses import dataclass
@@ -13,10 +11,10 @@ from overlay_net.model.parse import find_object, parse_address, parse_int, parse
 from overlay_net.model.route_spec import encode_route, parse_routes
 
 Revision: TypeAlias = tuple[str, int]
-"""uid and generation of a StaticRoute: another spec, or another object of the same name, has another one."""
+"""uid and generation of a StaticRoute: a changed spec, or a new object of the same name, has another one."""
 
 RouteProbeState: TypeAlias = Literal["Probing", "RolledBack", "ProbeFailed"]
-"""Under way; the routes of before are back; no answer, and nobody knows what was before, so the routes stay."""
+"""In progress; previous routes restored; no answer, but the previous routes are unknown, so the new ones stay."""
 
 STATES: dict[str, RouteProbeState] = {"Probing": "Probing", "RolledBack": "RolledBack", "ProbeFailed": "ProbeFailed"}
 
@@ -27,23 +25,23 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Who must answer after a change of a StaticRoute's routes, within how many seconds."""
+    """The target that must answer after a change of a StaticRoute's routes, and the time-out in seconds."""
 
     target: IpAddress
     port: int = 0
-    """Of TCP; 0: ICMP echo."""
+    """TCP port; 0: ICMP echo."""
     timeout: float = DEFAULT_TIMEOUT
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Probe | None":
-        """``{tcp: "10.1.2.3:179"}`` or ``{icmp: "fd00::1"}``; None for what is neither."""
+        """``{tcp: "10.1.2.3:179"}`` or ``{icmp: "fd00::1"}``; None for anything else."""
         tcp = parse_text(raw.get("tcp"))
         host, _, digits = tcp.rpartition(":")
         target = parse_address(host.removeprefix("[").removesuffix("]") if tcp else raw.get("icmp"))
         port = int(digits) if digits.isascii() and digits.isdigit() else 0
         if target is None or (tcp and not 0 < port < 65536):
             return None
-        return cls(target, port, seconds_of(raw.get("timeout")))
+        return cls(target, port, parse_seconds(raw.get("timeout")))
 
     def to_json(self) -> JsonObject:
         return {"tcp" if self.port else "icmp": self.address, "timeout": f"{round(self.timeout * 1000)}ms"}
@@ -58,19 +56,19 @@ class Probe:
         return f"{'tcp' if self.port else 'icmp'} {self.address}"
 
 
-def seconds_of(value: object) -> float:
-    """``5s``, ``1500ms``, ``1m``; the default for what is absent or broken, the nearest bound for what is beyond."""
+def parse_seconds(value: object) -> float:
+    """``5s``, ``1500ms``, ``1m``, within the bounds; the default for an absent or invalid value."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m)", parse_text(value))
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else DEFAULT_TIMEOUT
-    # Whole milliseconds: what is written must be what was meant when it is read back.
+    # Whole milliseconds, as they are written: reading them back must give the same value.
     return round(min(max(seconds, SHORTEST_TIMEOUT), LONGEST_TIMEOUT), 3)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteGeneration:
-    """One entry of NodeOverlayIp.spec.generations: of which generation of a StaticRoute the node's routes are.
+    """One entry of NodeOverlayIp.spec.generations: the generation of a StaticRoute from which the node's routes come.
 
-    Only of StaticRoutes with a probe or a staged roll-out.
+    Only for StaticRoutes with a probe or a staged roll-out.
     """
 
     static_route: str
@@ -98,7 +96,7 @@ class RouteGeneration:
 
 @dataclass(frozen=True, slots=True)
 class RouteProbe:
-    """One entry of status.probes: a generation of a StaticRoute that is not proven on this node, or was refuted."""
+    """One entry of status.probes: a generation of a StaticRoute that is not proven on this node, or has failed."""
 
     static_route: str
     uid: str
@@ -106,7 +104,7 @@ class RouteProbe:
     state: RouteProbeState
     message: str
     previous: tuple[DesiredRoute, ...] | None
-    """Its routes as they last were proven on this node; None: nobody knows."""
+    """Its routes that were last proven on this node; None: unknown."""
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteProbe":
@@ -129,5 +127,9 @@ class RouteProbe:
         }
         return raw if self.previous is None else raw | {"routes": [encode_route(route) for route in self.previous]}
 
-    def is_of(self, told: RouteGeneration) -> bool:
-        return (self.static_route, self.uid, self.generation) == (told.static_route, told.uid, told.generation)
+    def matches(self, generation: RouteGeneration) -> bool:
+        return (self.static_route, self.uid, self.generation) == (
+            generation.static_route,
+            generation.uid,
+            generation.generation,
+        )

@@ -58,7 +58,7 @@ async def test_address_conflict_quarantine_and_new_address_are_announced(admin: 
     async with controller(api_server):
         uid, address = await start_node(admin)
         await expect_event(api_server, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
-        found = f"{address} is in use by {MAC} and was not set"
+        found = f"{address} is in use by {MAC} and was not configured"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
         )
@@ -81,7 +81,7 @@ async def test_a_conflict_of_a_pinned_address_is_announced_and_the_address_kept(
     async with controller(api_server):
         uid, address = await start_node(admin)
         await admin.merge_patch(NODE_OVERLAY_IPS, "n1", {"spec": {"ipAddr": address}})
-        found = f"{address} is in use by {MAC} and was not set"
+        found = f"{address} is in use by {MAC} and was not configured"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]
         )

@@ -172,7 +172,7 @@ def test_an_address_that_a_stranger_uses_is_never_answered_for_and_the_node_take
             lambda: any(
                 each["type"] == "Configured"
                 and (each["status"], each["reason"]) == ("False", "AddressConflict")
-                and each["message"] == f"{LOWEST} is in use by {STRANGER_MAC} and was not set"
+                and each["message"] == f"{LOWEST} is in use by {STRANGER_MAC} and was not configured"
                 for each in conditions()
             ),
             "the condition named the address and the stranger",

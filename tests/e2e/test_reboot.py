@@ -153,9 +153,9 @@ def test_a_broken_file_is_told_once_and_does_no_harm(lab: ProcessLab, begin: Beg
     node = lab.nodes[NAME]
     lab.product.agents[NAME].kill9()
     log = boot(lab, node)
-    wait_told(log, "the kept state is not one of ours")
+    wait_told(log, "the checkpoint is not a file of overlay-net")
     time.sleep(2.5)
-    assert log.read_text().count("the kept state is not one of ours") == 1
+    assert log.read_text().count("the checkpoint is not a file of overlay-net") == 1
     assert parse_route(node)
     lab.api_server.kube_apiserver.start()
     lab.api_server.wait_ready()

@@ -26,7 +26,7 @@ def announced(before: NodeOverlay, after: NodeOverlay) -> list[tuple[str, str, s
 
 FINE = ("True", "Configured", "10.9.0.4/24 is on the link")
 CLAIMED = ("True", "AddressClaimed", "10.9.0.4/24 is on the link and defended; 52:54:00:00:00:09 claims it too")
-DUPLICATE = ("False", "AddressConflict", "10.9.0.4 is in use by 52:54:00:00:00:09 and was not set")
+DUPLICATE = ("False", "AddressConflict", "10.9.0.4 is in use by 52:54:00:00:00:09 and was not configured")
 WAITING = ("False", "Pending", "10.9.0.4/24 is not on the link yet")
 NONE_YET = ("False", "NoAddress", "no overlay address is assigned yet")
 PARENT = ("False", "ParentMissing", "no interface eth0")

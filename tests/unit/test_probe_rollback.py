@@ -1,4 +1,4 @@
-"""Probe and roll back as decisions: what a node has while a change is tried, after it failed, and after a crash."""
+"""Route probes and rollback as decisions: a node's routes during a probe, after a failed one, and after a crash."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route import Route
-from overlay_net.model.route_probe import Probe, RouteGeneration, RouteProbe, seconds_of
+from overlay_net.model.route_probe import Probe, RouteGeneration, RouteProbe, parse_seconds
 from tests.unit.factories import overlay
 
 MOMENT = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot", 1.0)
@@ -31,17 +31,17 @@ PROBE = {"tcp": "192.168.0.10:80", "timeout": "2s"}
 OTHER = {"subnet": "10.9.0.0/16", "staticRoute": "other", "gateways": [{"address": "192.168.100.9"}]}
 
 
-def route(gateway: int, subnet: str = "10.1.0.0/16", owner: str = "r1") -> dict[str, Any]:
-    return {"subnet": subnet, "staticRoute": owner, "gateways": [{"address": f"192.168.100.{gateway}"}]}
+def route(gateway: int, subnet: str = "10.1.0.0/16", name: str = "r1") -> dict[str, Any]:
+    return {"subnet": subnet, "staticRoute": name, "gateways": [{"address": f"192.168.100.{gateway}"}]}
 
 
-def told(
-    generation: int, *gateways: int, probe: Any = PROBE, uid: str = "u1", seen: int = 0, probes: Any = ()
+def overlay_at(
+    generation: int, *gateways: int, probe: Any = PROBE, uid: str = "u1", observed: int = 0, probes: Any = ()
 ) -> NodeOverlay:
-    """The node's object with StaticRoute r1 at this generation, one route a gateway, beside one of another object."""
+    """The node's object with a generation of StaticRoute r1, one route per gateway, and one of another StaticRoute."""
     routes = [route(gateway, f"10.{place}.0.0/16") for place, gateway in enumerate(gateways, 1)]
     generations = [{"staticRoute": "r1", "uid": uid, "generation": generation, "probe": probe}] if probe else []
-    status = {"observedGeneration": seen, "probes": list(probes)}
+    status = {"observedGeneration": observed, "probes": list(probes)}
     return overlay(spec={"routes": [*routes, OTHER], "generations": generations}, status=status, generation=generation)
 
 
@@ -55,108 +55,110 @@ def route_gateways(now: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> se
     }
 
 
-OTHERS_WAY = ("10.9.0.0/16", "192.168.100.9")
+OTHER_ROUTE = ("10.9.0.0/16", "192.168.100.9")
 
 
-def test_a_change_that_is_not_answered_gives_the_routes_of_before_back_once() -> None:
-    first, second = told(1, 1), told(2, 2)
-    tried = step((), first, second)
-    assert [(each.state, each.generation) for each in tried] == [("Probing", 2)]
-    assert route_gateways(second, tried) == {("10.1.0.0/16", "192.168.100.2"), OTHERS_WAY}, "the change itself is tried"
-    failed = conclude_probe(tried, tried[0], "no answer")
+def test_an_unanswered_change_is_rolled_back_and_not_tried_again() -> None:
+    first, second = overlay_at(1, 1), overlay_at(2, 2)
+    probing = step((), first, second)
+    assert [(each.state, each.generation) for each in probing] == [("Probing", 2)]
+    assert route_gateways(second, probing) == {("10.1.0.0/16", "192.168.100.2"), OTHER_ROUTE}, (
+        "the change itself is probed"
+    )
+    failed = conclude_probe(probing, probing[0], "no answer")
     assert [each.state for each in failed] == ["RolledBack"]
-    assert route_gateways(second, failed) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
-    assert step(failed, second, told(2, 2)) == failed, "the same generation is not tried again"
-    third = told(3, 3)
+    assert route_gateways(second, failed) == {("10.1.0.0/16", "192.168.100.1"), OTHER_ROUTE}
+    assert step(failed, second, overlay_at(2, 2)) == failed, "the same generation is not probed again"
+    third = overlay_at(3, 3)
     again = step(failed, second, third)
     assert [(each.state, each.generation) for each in again] == [("Probing", 3)]
-    assert again[0].previous == failed[0].previous, "what was refuted is not what one goes back to"
+    assert again[0].previous == failed[0].previous, "a failed generation is not rolled back to"
     assert conclude_probe(again, again[0], "") == ()
-    assert route_gateways(third, ()) == {("10.1.0.0/16", "192.168.100.3"), OTHERS_WAY}
+    assert route_gateways(third, ()) == {("10.1.0.0/16", "192.168.100.3"), OTHER_ROUTE}
 
 
-def test_a_new_object_that_is_not_answered_is_withdrawn_and_others_stay() -> None:
-    now = told(1, 1, 2)
-    tried = step((), overlay(spec={"routes": [OTHER]}), now)
-    failed = conclude_probe(tried, tried[0], "no answer")
-    assert route_gateways(now, failed) == {OTHERS_WAY}
+def test_an_unanswered_new_static_route_is_withdrawn_and_others_stay() -> None:
+    now = overlay_at(1, 1, 2)
+    probing = step((), overlay(spec={"routes": [OTHER]}), now)
+    failed = conclude_probe(probing, probing[0], "no answer")
+    assert route_gateways(now, failed) == {OTHER_ROUTE}
     assert "withdrawn" in failed[0].message
 
 
-def test_a_change_during_a_trial_goes_back_to_what_was_proven() -> None:
-    first, second, third = told(1, 1), told(2, 2), told(3, 3)
-    tried = step(step((), first, second), second, third)
-    failed = conclude_probe(tried, tried[0], "no answer")
+def test_a_change_during_a_probe_rolls_back_to_the_proven_routes() -> None:
+    first, second, third = overlay_at(1, 1), overlay_at(2, 2), overlay_at(3, 3)
+    probing = step(step((), first, second), second, third)
+    failed = conclude_probe(probing, probing[0], "no answer")
     assert route_gateways(third, failed) == {
         ("10.1.0.0/16", "192.168.100.1"),
-        OTHERS_WAY,
+        OTHER_ROUTE,
     }
 
 
-def test_other_routes_of_the_same_generation_are_tried_too() -> None:
-    """The overlay gateway of the node changed, or an older object with the subnet went."""
-    first = told(1, 1)
-    assert step((), first, told(1, 1)) == (), "another object changed"
-    assert [each.state for each in step((), first, told(1, 2))] == ["Probing"]
+def test_other_routes_of_the_same_generation_are_probed_too() -> None:
+    """The overlay gateway of the node changed, or an older object with the subnet was deleted."""
+    first = overlay_at(1, 1)
+    assert step((), first, overlay_at(1, 1)) == (), "another object changed"
+    assert [each.state for each in step((), first, overlay_at(1, 2))] == ["Probing"]
 
 
-def test_an_object_of_the_same_name_is_another_one() -> None:
-    tried = step((), told(1, 1), told(2, 2))
-    failed = conclude_probe(tried, tried[0], "no answer")
-    assert [each.state for each in step(failed, told(2, 2), told(2, 2, uid="u2"))] == ["Probing"]
+def test_a_new_object_of_the_same_name_is_probed() -> None:
+    probing = step((), overlay_at(1, 1), overlay_at(2, 2))
+    failed = conclude_probe(probing, probing[0], "no answer")
+    assert [each.state for each in step(failed, overlay_at(2, 2), overlay_at(2, 2, uid="u2"))] == ["Probing"]
 
 
-def test_without_a_probe_nothing_is_tried_and_what_was_rolled_back_is_taken() -> None:
-    assert step((), told(1, 1, probe=None), told(2, 2, probe=None)) == ()
-    tried = step((), told(1, 1), told(2, 2))
-    failed = conclude_probe(tried, tried[0], "no answer")
-    assert step(failed, told(2, 2), told(3, 2, probe=None)) == ()
+def test_without_a_probe_changes_apply_at_once_even_after_a_rollback() -> None:
+    assert step((), overlay_at(1, 1, probe=None), overlay_at(2, 2, probe=None)) == ()
+    probing = step((), overlay_at(1, 1), overlay_at(2, 2))
+    failed = conclude_probe(probing, probing[0], "no answer")
+    assert step(failed, overlay_at(2, 2), overlay_at(3, 2, probe=None)) == ()
 
 
-def test_a_subnet_that_another_object_has_by_now_stays_there() -> None:
-    tried = step((), told(1, 1), told(2, 2))
-    failed = conclude_probe(tried, tried[0], "no answer")
+def test_a_rollback_does_not_take_a_subnet_from_another_static_route() -> None:
+    probing = step((), overlay_at(1, 1), overlay_at(2, 2))
+    failed = conclude_probe(probing, probing[0], "no answer")
     taken = overlay(
         spec={
-            "routes": [route(7, owner="elder"), route(2, "10.5.0.0/16")],
+            "routes": [route(7, name="older"), route(2, "10.5.0.0/16")],
             "generations": [{"staticRoute": "r1", "uid": "u1", "generation": 2, "probe": PROBE}],
         }
     )
-    assert route_gateways(taken, step(failed, told(2, 2), taken)) == {("10.1.0.0/16", "192.168.100.7")}
+    assert route_gateways(taken, step(failed, overlay_at(2, 2), taken)) == {("10.1.0.0/16", "192.168.100.7")}
 
 
-def test_an_agent_that_remembers_nothing_goes_by_its_last_report() -> None:
-    proven = told(2, 2, seen=2)
-    assert update_probes((), None, proven, known=False) == (), "it reported on this very spec, and named nothing"
-    tried = step((), told(1, 1), told(2, 2))
-    failed = conclude_probe(tried, tried[0], "no answer")
-    reported = told(2, 2, seen=2, probes=[each.to_json() for each in failed])
+def test_an_agent_without_checkpoint_continues_from_its_last_report() -> None:
+    proven = overlay_at(2, 2, observed=2)
+    assert update_probes((), None, proven, known=False) == (), "its report is on this generation, and names no probe"
+    probing = step((), overlay_at(1, 1), overlay_at(2, 2))
+    failed = conclude_probe(probing, probing[0], "no answer")
+    reported = overlay_at(2, 2, observed=2, probes=[each.to_json() for each in failed])
     found = update_probes(reported.report.route_probes, None, reported, known=False)
     assert found == failed
-    assert route_gateways(reported, found) == {("10.1.0.0/16", "192.168.100.1"), OTHERS_WAY}
+    assert route_gateways(reported, found) == {("10.1.0.0/16", "192.168.100.1"), OTHER_ROUTE}
 
 
-def test_not_knowing_what_was_before_withdraws_nothing() -> None:
-    now = told(2, 2, seen=1)
-    tried = update_probes((), None, now, known=False)
-    assert [each.previous for each in tried] == [None]
-    failed = conclude_probe(tried, tried[0], "no answer")
+def test_a_failed_probe_with_unknown_previous_routes_withdraws_nothing() -> None:
+    now = overlay_at(2, 2, observed=1)
+    probing = update_probes((), None, now, known=False)
+    assert [each.previous for each in probing] == [None]
+    failed = conclude_probe(probing, probing[0], "no answer")
     assert [each.state for each in failed] == ["ProbeFailed"]
-    assert route_gateways(now, failed) == {("10.1.0.0/16", "192.168.100.2"), OTHERS_WAY}
+    assert route_gateways(now, failed) == {("10.1.0.0/16", "192.168.100.2"), OTHER_ROUTE}
     assert RouteProbe.parse(failed[0].to_json()) == failed[0]
 
 
-def test_only_what_the_kernel_has_as_wished_can_be_asked_about() -> None:
-    routes = told(1, 1, 2, 3).routes
+def test_only_routes_that_the_kernel_has_as_desired_count_as_applied() -> None:
+    routes = overlay_at(1, 1, 2, 3).routes
     plan = KernelPlan(
         placed=((routes[0], "tmp0"), (routes[3], "tmp0")),
         problems=(Problem("GatewayNotOnLink", "", routes[1]), Problem("GatewaysDown", "", routes[2])),
     )
-    # That a route is withdrawn while its gateways are down is what its object asks for.
+    # While its gateways are down, a withdrawn route is the desired state.
     assert applied_routes("r1", plan) == {routes[0], routes[2]}
 
 
-def test_probes_and_their_times_are_read_as_they_are_written() -> None:
+def test_probes_and_timeouts_are_parsed_as_they_are_encoded() -> None:
     for raw in ({"tcp": "10.1.2.3:179"}, {"tcp": "[fd00::1]:443", "timeout": "1m"}, {"icmp": "fd00::1"}):
         probe = Probe.parse(raw)
         assert probe is not None
@@ -172,13 +174,13 @@ def test_probes_and_their_times_are_read_as_they_are_written() -> None:
     ):
         assert Probe.parse(broken) is None
     times = {"1500ms": 1.5, "1m": 60.0, "2.5s": 2.5, "1.23456s": 1.235, "1s500ms": 1.5, "10m": 60.0, "1ms": 1.0}
-    assert {text: seconds_of(text) for text in times} == times
-    assert seconds_of(None) == seconds_of("soon") == 5.0
+    assert {text: parse_seconds(text) for text in times} == times
+    assert parse_seconds(None) == parse_seconds("soon") == 5.0
 
 
 @dataclass
 class Agent:
-    """The order of the agent's steps, with a file, and a kernel that has what it was given last."""
+    """The agent's steps in their order, with a checkpoint and a kernel."""
 
     file: bytes | None = None
     last: NodeOverlay | None = None
@@ -186,7 +188,7 @@ class Agent:
     route_probes: tuple[RouteProbe, ...] = ()
     kernel: set[tuple[str, str]] = field(default_factory=set)
 
-    def look(self, now: NodeOverlay, *, dies_before_apply: bool = False) -> None:
+    def reconcile(self, now: NodeOverlay, *, dies_before_apply: bool = False) -> None:
         self.route_probes = update_probes(self.route_probes, self.last, now, known=self.known)
         self.last, self.known = now, True
         self.file = encode_checkpoint(now, self.route_probes)
@@ -196,7 +198,7 @@ class Agent:
             self.kernel = route_gateways(now, self.route_probes)
 
     def answer(self, failure: str) -> None:
-        """An answer that is lost with the process before it is kept was never given."""
+        """The result of the probe, stored at once."""
         for route_probe in self.route_probes:
             if route_probe.state == "Probing":
                 self.route_probes = conclude_probe(self.route_probes, route_probe, failure)
@@ -210,19 +212,19 @@ class Agent:
         self.last, self.route_probes, self.known = found.overlay, found.overlay.report.route_probes, True
 
 
-def test_what_was_proven_is_not_tried_again_by_an_agent_that_starts_anew() -> None:
+def test_a_restarted_agent_does_not_probe_a_proven_generation_again() -> None:
     agent = Agent(known=True)
-    agent.look(told(1, 1))
+    agent.reconcile(overlay_at(1, 1))
     agent.answer("")
     agent.restart()
-    agent.look(told(1, 1))
+    agent.reconcile(overlay_at(1, 1))
     assert agent.route_probes == ()
 
 
 moves = st.lists(
     st.one_of(
         st.tuples(st.just("change"), st.integers(1, 5)),
-        st.tuples(st.sampled_from(["look", "answer", "restart", "dies"]), st.just(0)),
+        st.tuples(st.sampled_from(["reconcile", "answer", "restart", "dies"]), st.just(0)),
     ),
     max_size=25,
 )
@@ -230,49 +232,49 @@ moves = st.lists(
 
 @settings(deadline=None)
 @given(st.sets(st.integers(1, 5)), moves)
-def test_whatever_happens_the_node_ends_with_the_newest_proven_change_and_tries_each_once(
-    good: set[int], story: list[tuple[str, int]]
+def test_any_history_ends_with_the_newest_proven_change_and_probes_each_once(
+    good: set[int], history: list[tuple[str, int]]
 ) -> None:
-    """Gateway N answers when N is ``good``."""
+    """Gateway N answers if N is ``good``."""
     agent, generation, gateway = Agent(known=True), 1, 1
-    refuted: set[int] = set()
+    failed_generations: set[int] = set()
     proven: int | None = None
 
     def answer() -> None:
         nonlocal proven
-        trying = [each.generation for each in agent.route_probes if each.state == "Probing"]
-        assert not refuted.intersection(trying), "a generation is tried again"
-        # What is asked about is what the kernel has.
-        (gateways,) = [{int(way.rsplit(".", 1)[1]) for subnet, way in agent.kernel if subnet != "10.9.0.0/16"}]
-        if trying and gateways == {gateway} and trying == [generation]:
+        probed = [each.generation for each in agent.route_probes if each.state == "Probing"]
+        assert not failed_generations.intersection(probed), "a generation is probed again"
+        # The probe goes through the routes of the kernel.
+        (gateways,) = [{int(via.rsplit(".", 1)[1]) for subnet, via in agent.kernel if subnet != "10.9.0.0/16"}]
+        if probed and gateways == {gateway} and probed == [generation]:
             agent.answer("" if gateway in good else "no answer")
             if gateway in good:
                 proven = gateway
             else:
-                refuted.add(generation)
+                failed_generations.add(generation)
 
-    agent.look(told(1, 1))
-    for move, number in story:
+    agent.reconcile(overlay_at(1, 1))
+    for move, number in history:
         match move:
             case "change":
                 generation, gateway = generation + 1, number
-            case "look":
-                agent.look(told(generation, gateway))
+            case "reconcile":
+                agent.reconcile(overlay_at(generation, gateway))
             case "answer":
                 answer()
             case "restart":
                 agent.restart()
             case "dies":
-                agent.look(told(generation, gateway), dies_before_apply=True)
-        assert agent.kernel >= {OTHERS_WAY}
+                agent.reconcile(overlay_at(generation, gateway), dies_before_apply=True)
+        assert agent.kernel >= {OTHER_ROUTE}
     for _ in range(3):
-        # Whatever was lost with a process is found again.
-        agent.look(told(generation, gateway))
+        # Whatever a process has lost, the next one finds.
+        agent.reconcile(overlay_at(generation, gateway))
         answer()
-    agent.look(told(generation, gateway))
+    agent.reconcile(overlay_at(generation, gateway))
     expected = gateway if gateway in good else proven
     desired = {("10.1.0.0/16", f"192.168.100.{expected}")} if expected is not None else set()
-    assert agent.kernel == desired | {OTHERS_WAY}
+    assert agent.kernel == desired | {OTHER_ROUTE}
     assert [each.state for each in agent.route_probes] == ([] if gateway in good else ["RolledBack"])
 
 
@@ -283,11 +285,11 @@ ADDRESS = ip_interface("192.168.100.4/24")
 
 
 def ready(plan: KernelPlan, route_probes: tuple[RouteProbe, ...] = ()) -> tuple[bool, str, str]:
-    now = told(2, 2)
-    wish = Desired(LINK, ADDRESS, now.routes)
+    now = overlay_at(2, 2)
+    wanted = Desired(LINK, ADDRESS, now.routes)
     placed = tuple((each, "tmp0") for each in now.routes)
     report = make_report(
-        now, wish, LINK, replace(plan, placed=placed), {}, ADDRESS, MOMENT.wall, route_probes=route_probes
+        now, wanted, LINK, replace(plan, placed=placed), {}, ADDRESS, MOMENT.wall, route_probes=route_probes
     )
     assert NodeOverlay.parse({"status": report.to_json()}).report.route_probes == route_probes
     found = find(report.conditions, "Ready")
@@ -295,16 +297,16 @@ def ready(plan: KernelPlan, route_probes: tuple[RouteProbe, ...] = ()) -> tuple[
     return found.status, found.reason, found.message
 
 
-def test_a_node_is_ready_when_its_changes_are_proven() -> None:
+def test_a_node_is_ready_once_its_changes_are_proven() -> None:
     assert ready(KernelPlan())[:2] == (True, "Ready")
-    tried = step((), told(1, 1), told(2, 2))
-    assert ready(KernelPlan(), tried)[:2] == (False, "Probing")
-    status, reason, message = ready(KernelPlan(), conclude_probe(tried, tried[0], "no answer"))
+    probing = step((), overlay_at(1, 1), overlay_at(2, 2))
+    assert ready(KernelPlan(), probing)[:2] == (False, "Probing")
+    status, reason, message = ready(KernelPlan(), conclude_probe(probing, probing[0], "no answer"))
     assert (status, reason) == (False, "RolledBack")
     assert message.startswith("generation 2 of StaticRoute r1: no answer")
 
 
-def test_a_route_that_cannot_be_taken_away_is_said() -> None:
+def test_a_route_that_cannot_be_deleted_is_reported() -> None:
     left = DeleteRoute(Route(ip_network("10.7.0.0/16"), (), 117, kind="blackhole"))
     status, reason, message = ready(KernelPlan(actions=(left,)))
     assert (status, reason) == (False, "RoutesLeft")

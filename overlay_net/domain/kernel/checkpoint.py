@@ -1,14 +1,13 @@
-"""The last desired state of this node as bytes for a file, and whether it may still be used after a restart.
+"""The checkpoint: the last desired state of this node as bytes of a file, and whether it may be used after a restart.
 
-Two texts. The *state* is what the node must have, written when that changes; the *stamp* is small and says when the API
-last confirmed that very state, so that confirming it again costs next to nothing. Each is one line of header (format,
-version, SHA-256 of the rest) and one line of JSON.
+It has two parts. The *state* is the desired state, written when that changes. The *confirmation* is small and has the
+time at which the API server last confirmed that state, so that it costs little to renew. Each part is one line of
+header (format, version, SHA-256 of the rest) and one line of JSON.
 
-The rule of trust: once a node is deleted, its controller waits ``fence_after`` for a silent agent, counted from the
-deletion of the NodeOverlayIp, and then gives the address to somebody else. The deletion comes after the last
-confirmation that the agent saw. So up to ``fence_after`` after that confirmation nobody else can have the address;
-``resurrect_for`` is that time less a margin for what lies between: a confirmation that was on its way, a clock that
-runs slow, and the time until the address is in use.
+How long it may be used: after the deletion of a NodeOverlayIp the controller waits ``fence_after`` for an unresponsive
+agent, and then releases the address. The deletion is later than the last confirmation that the agent has received. So
+until ``fence_after`` after that confirmation no other host can have the address. ``resurrect_for`` is that time less a
+margin for a confirmation that was on its way, a slow clock, and the time until the address is in use.
 """
 
 import json
@@ -26,20 +25,21 @@ from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
 
 FORMAT = "overlay-net last state"
+"""In the header of both files; fixed, because an upgraded agent reads the files of its predecessor."""
 VERSION = 1
 MARGIN = 0.1
-"""Share of the fence time that is not used."""
+"""Share of ``fence_after`` that is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One point in time on two clocks, of which only the second can be relied on, and only until the next boot."""
+    """One point in time on two clocks: only the second one is reliable, and only until the next boot."""
 
     wall: datetime
     boot: str
-    """Which boot (/proc/sys/kernel/random/boot_id)."""
+    """Id of the boot (/proc/sys/kernel/random/boot_id)."""
     uptime: float
-    """Seconds since that boot, suspended ones included (CLOCK_BOOTTIME)."""
+    """Seconds since that boot, including suspended time (CLOCK_BOOTTIME)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Why nothing is brought back; ``reason`` is CamelCase."""
+    """Why there is no checkpoint to restore; ``reason`` is CamelCase."""
 
     reason: str
     message: str
 
 
 def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...] = ()) -> bytes:
-    """What the agent acts on, in the form of the API. Reports and versions of the object do not change it.
+    """The desired state in the form of the API. Reports and versions of the object do not change it.
 
-    ``trials``: which of it is not proven, or was rolled back; in the place where a report has them.
+    ``route_probes``: changes that are not proven, or were rolled back; they are stored as in a report.
     """
     address = overlay.assignment.address or overlay.report.configured
     gateway: IpAddress | None = overlay.assignment.gateway
@@ -76,14 +76,14 @@ def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]
     if overlay.generations:
         spec["generations"] = [each.to_json() for each in overlay.generations]
     body = NODE_OVERLAY_IPS.manifest(overlay.name, uid=overlay.uid, spec=spec, status=status)
-    # Each route becomes text on its own: all of them as JSON objects would take many times the memory of the text.
+    # Routes are encoded one by one: as JSON objects, all of them would take many times the memory of the text.
     before, _, after = _compact(body).partition(_NO_ROUTES)
     routes = b",".join(_compact(encode_route(route)) for route in overlay.routes)
-    return _sealed(b"".join((before, _NO_ROUTES[:-1], routes, _NO_ROUTES[-1:], after)))
+    return _seal(b"".join((before, _NO_ROUTES[:-1], routes, _NO_ROUTES[-1:], after)))
 
 
 def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
-    """Whether the state of both is the same for certain, without a look at thousands of routes."""
+    """Whether both certainly have the same checkpoint, without comparing thousands of routes."""
     return (
         other is not None
         and one.routes is other.routes
@@ -96,13 +96,13 @@ def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
 
 
 def checkpoint_digest(state: bytes) -> str:
-    """What stands for a state in its confirmation."""
+    """Identifies a state in its confirmation."""
     return sha256(state).hexdigest()
 
 
 def encode_confirmation(state: str, confirmed: Moment) -> bytes:
-    """That the API confirmed the very state of this digest, and when."""
-    return _sealed(
+    """The time at which the API server confirmed the state with this digest."""
+    return _seal(
         _compact(
             {
                 "state": state,
@@ -114,45 +114,42 @@ def encode_confirmation(state: str, confirmed: Moment) -> bytes:
     )
 
 
-def decode_checkpoint(state: bytes | None, stamp: bytes | None, node: str) -> Checkpoint | Unusable:
-    """The content of both files (None: there is none), as far as it is this node's and whole."""
+def decode_checkpoint(state: bytes | None, confirmation: bytes | None, node: str) -> Checkpoint | Unusable:
+    """The content of both files (None: no file), if it is complete and of this node."""
     if state is None:
-        return Unusable("Absent", "no earlier state is kept")
-    raw = _opened(state, "state")
+        return Unusable("Absent", "there is no checkpoint")
+    raw = _open(state, "checkpoint")
     if isinstance(raw, Unusable):
         return raw
     if raw.get("kind") != NODE_OVERLAY_IPS.kind:
-        return Unusable("Broken", "the kept state is not a NodeOverlayIp")
+        return Unusable("Broken", "the checkpoint is not a NodeOverlayIp")
     overlay = NodeOverlay.parse(raw)
     if overlay.name != node:
-        return Unusable("Foreign", f"the kept state is that of node {overlay.name!r}, and this is {node!r}")
-    if stamp is None:
-        return Unusable("Unconfirmed", "nothing says when the kept state was last confirmed")
-    raw = _opened(stamp, "confirmation")
+        return Unusable("Foreign", f"the checkpoint is of node {overlay.name}, and this is {node}")
+    if confirmation is None:
+        return Unusable("Unconfirmed", "the checkpoint has no confirmation")
+    raw = _open(confirmation, "confirmation")
     if isinstance(raw, Unusable):
         return raw
     if raw.get("state") != checkpoint_digest(state):
-        return Unusable("Unconfirmed", "the kept confirmation is that of another state")
-    confirmed = _moment(raw)
+        return Unusable("Unconfirmed", "the confirmation is of another checkpoint")
+    confirmed = _parse_moment(raw)
     return confirmed if isinstance(confirmed, Unusable) else Checkpoint(overlay, confirmed)
 
 
 def check_age(confirmed: Moment, now: Moment, resurrect_for: timedelta) -> Unusable | None:
-    """Why a state that was confirmed then is not to be brought back now; None where it may be."""
-    by_wall = now.wall - confirmed.wall
-    if by_wall < timedelta():
-        return Unusable(
-            "ClockJumped", f"the kept state was confirmed at {confirmed.wall:%F %T}, which is in the future"
-        )
-    # The wall clock may have been set back meanwhile. The other one cannot; after a boot it says at least how long
-    # that is ago.
-    since = now.uptime - confirmed.uptime if now.boot == confirmed.boot else now.uptime
-    age = max(by_wall, timedelta(seconds=since))
+    """Why a checkpoint confirmed at that time must not be restored now; None: it may."""
+    by_wall_clock = now.wall - confirmed.wall
+    if by_wall_clock < timedelta():
+        return Unusable("ClockJumped", f"the checkpoint was confirmed at {confirmed.wall:%F %T}, in the future")
+    # The wall clock may have been set back in the meantime, the other one cannot; after a reboot it is a lower bound.
+    elapsed = now.uptime - confirmed.uptime if now.boot == confirmed.boot else now.uptime
+    age = max(by_wall_clock, timedelta(seconds=elapsed))
     if age >= resurrect_for:
         return Unusable(
             "Stale",
-            f"the kept state was last confirmed {age.total_seconds():.0f} s ago, and after "
-            f"{resurrect_for.total_seconds():.0f} s the address may be somebody else's",
+            f"the checkpoint was last confirmed {age.total_seconds():.0f} s ago; after "
+            f"{resurrect_for.total_seconds():.0f} s another node may have the address",
         )
     return None
 
@@ -164,27 +161,27 @@ def _compact(body: JsonObject) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _sealed(text: bytes) -> bytes:
+def _seal(text: bytes) -> bytes:
     header = {"format": FORMAT, "version": VERSION, "sha256": sha256(text).hexdigest()}
     return json.dumps(header).encode() + b"\n" + text + b"\n"
 
 
-def _opened(content: bytes, what: str) -> JsonObject | Unusable:
+def _open(content: bytes, what: str) -> JsonObject | Unusable:
     first, _, text = content.partition(b"\n")
-    header = _json_object(first)
+    header = _parse_object(first)
     if header is None or header.get("format") != FORMAT:
-        return Unusable("Broken", f"the kept {what} is not one of ours")
+        return Unusable("Broken", f"the {what} is not a file of overlay-net")
     version = header.get("version")
     if version != VERSION:
-        return Unusable("OtherVersion", f"the kept {what} has version {version!r}, and this agent reads {VERSION}")
+        return Unusable("OtherVersion", f"the {what} has version {version!r}, and this agent reads version {VERSION}")
     text = text.removesuffix(b"\n")
     if header.get("sha256") != sha256(text).hexdigest():
-        return Unusable("Broken", f"the kept {what} is damaged: its checksum differs")
-    body = _json_object(text)
-    return body if body is not None else Unusable("Broken", f"the kept {what} is no JSON object")
+        return Unusable("Broken", f"the {what} is damaged: its checksum does not match")
+    body = _parse_object(text)
+    return body if body is not None else Unusable("Broken", f"the {what} is not a JSON object")
 
 
-def _json_object(text: bytes) -> JsonObject | None:
+def _parse_object(text: bytes) -> JsonObject | None:
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -192,12 +189,12 @@ def _json_object(text: bytes) -> JsonObject | None:
     return value if isinstance(value, dict) else None
 
 
-def _moment(raw: JsonObject) -> Moment | Unusable:
+def _parse_moment(raw: JsonObject) -> Moment | Unusable:
     uptime = raw.get("uptime")
     try:
         wall = datetime.fromisoformat(parse_text(raw.get("confirmed")))
     except ValueError:
         wall = None
     if wall is None or wall.tzinfo is None or not isinstance(uptime, int | float):
-        return Unusable("Broken", "the kept confirmation has no time")
+        return Unusable("Broken", "the confirmation has no valid time")
     return Moment(wall, parse_text(raw.get("boot")), float(uptime))

@@ -1,11 +1,11 @@
-"""Probe and roll back: which routes of a StaticRoute a node has while, and after, a change of them is tried.
+"""Route probes and rollback: which routes of a StaticRoute a node has during and after the probe of a change.
 
-A change is tried once: what did not answer is not tried again before there is a new generation of the object, neither
-by the next look nor by an agent that starts anew. Nothing asks whether the target answered before the change: a target
-behind a new route cannot, and where it was down all along, the routes of before do no harm.
+Each change is probed once. A generation whose probe failed is not tried again before the object has a new generation,
+neither by the next pass nor by a restarted agent. The target is not probed before the change: behind a new route it
+could not answer, and if it was down before, the previous routes do no harm.
 
-A generation that the node is told and that has no Trial is proven. Trials are kept before the kernel is changed, so
-an agent that dies on the way finds a change that is not proven, and proves it.
+A generation without a RouteProbe is proven. Probes are stored before the kernel is changed, so an agent that dies in
+between finds a change that is not proven, and probes it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,30 +16,34 @@ from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 
-ACTED_ON = "GatewaysDown"
-"""Reason of a problem that is the wish itself: the route is withdrawn, or refuses traffic, as its object says."""
+GATEWAYS_DOWN = "GatewaysDown"
+"""Reason of a problem that is the desired state: the route is withdrawn, or rejects traffic, as specified."""
 
 
 def update_probes(
     route_probes: tuple[RouteProbe, ...], before: NodeOverlay | None, overlay: NodeOverlay, *, known: bool
 ) -> tuple[RouteProbe, ...]:
-    """The trials once ``overlay`` is what the node must have.
+    """The probes once ``overlay`` is the desired state.
 
-    ``before`` is the object that was acted on last, and ``trials`` are its. Not ``known``: the agent remembers none,
-    and ``trials`` are those of its last report.
+    ``before`` is the object that was applied last, ``route_probes`` are its probes. Not ``known``: the agent has no
+    checkpoint, and ``route_probes`` are those of its last report.
     """
     if overlay is before:
         return route_probes
-    told_before = frozenset(before.generations if before is not None else ())
-    old = {each.static_route: each for each in route_probes}
-    look = _Look(old, told_before, group_by_static_route(before), known=known, current=overlay.is_current)
-    desired = group_by_static_route(overlay)
-    followed = (
-        _follow(look, told, desired.get(told.static_route, ()))
-        for told in overlay.generations
-        if told.probe is not None
+    history = _History(
+        probes={each.static_route: each for each in route_probes},
+        generations=frozenset(before.generations if before is not None else ()),
+        routes=group_by_static_route(before),
+        known=known,
+        reported=overlay.is_current,
     )
-    return tuple(route_probe for route_probe in followed if route_probe is not None)
+    desired = group_by_static_route(overlay)
+    updated = (
+        history.next_probe(generation, desired.get(generation.static_route, ()))
+        for generation in overlay.generations
+        if generation.probe is not None
+    )
+    return tuple(route_probe for route_probe in updated if route_probe is not None)
 
 
 def group_by_static_route(overlay: NodeOverlay | None) -> Mapping[str, tuple[DesiredRoute, ...]]:
@@ -51,68 +55,82 @@ def group_by_static_route(overlay: NodeOverlay | None) -> Mapping[str, tuple[Des
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    old: Mapping[str, RouteProbe]
-    told: frozenset[RouteGeneration]
-    had: Mapping[str, tuple[DesiredRoute, ...]]
+class _History:
+    """What the node had before the present object."""
+
+    probes: Mapping[str, RouteProbe]
+    generations: frozenset[RouteGeneration]
+    routes: Mapping[str, tuple[DesiredRoute, ...]]
     known: bool
-    current: bool
-    """Whether the last report speaks of the object as it is now."""
+    """Whether ``generations`` and ``routes`` are known."""
+    reported: bool
+    """Whether the last report is on the present object."""
+
+    def next_probe(self, generation: RouteGeneration, desired: tuple[DesiredRoute, ...]) -> RouteProbe | None:
+        """None: the generation is proven."""
+        last = self.probes.get(generation.static_route)
+        present = last if last is not None and last.matches(generation) else None
+        if present is not None and present.state != "Probing":
+            return present
+        if self._is_unchanged(generation, desired, present):
+            return present
+        known_routes = self.routes.get(generation.static_route, ()) if self.known else None
+        previous = last.previous if last is not None else known_routes
+        probe = generation.probe
+        message = f"{probe} must answer within {probe.timeout:g} s" if probe else ""
+        return RouteProbe(generation.static_route, generation.uid, generation.generation, "Probing", message, previous)
+
+    def _is_unchanged(
+        self, generation: RouteGeneration, desired: tuple[DesiredRoute, ...], present: RouteProbe | None
+    ) -> bool:
+        if self.known:
+            return generation in self.generations and self.routes.get(generation.static_route, ()) == desired
+        # A report names every generation that is not proven.
+        return present is not None or self.reported
 
 
-def _follow(look: _Look, told: RouteGeneration, desired: tuple[DesiredRoute, ...]) -> RouteProbe | None:
-    old = look.old.get(told.static_route)
-    present = old if old is not None and old.is_of(told) else None
-    if present is not None and present.state != "Probing":
-        return present
-    had = look.had.get(told.static_route, ())
-    # A report names all that is not proven.
-    reported = present is not None or look.current
-    unchanged = (told in look.told and had == desired) if look.known else reported
-    if unchanged:
-        return present
-    last = had if look.known else None
-    previous = old.previous if old is not None else last
-    message = f"{told.probe} must answer within {told.probe.timeout:g} s" if told.probe else ""
-    return RouteProbe(told.static_route, told.uid, told.generation, "Probing", message, previous)
-
-
-def conclude_probe(route_probes: tuple[RouteProbe, ...], tried: RouteProbe, failure: str) -> tuple[RouteProbe, ...]:
-    """The trials after ``tried`` ended; an empty ``failure``: the target answered."""
-    if tried not in route_probes:
+def conclude_probe(route_probes: tuple[RouteProbe, ...], ended: RouteProbe, failure: str) -> tuple[RouteProbe, ...]:
+    """The probes after ``ended``; an empty ``failure``: the target answered."""
+    if ended not in route_probes:
         return route_probes
-    rest = tuple(route_probe for route_probe in route_probes if route_probe != tried)
+    others = tuple(route_probe for route_probe in route_probes if route_probe != ended)
     if not failure:
-        return rest
-    if tried.previous is None:
-        message = f"{failure}; the routes stay, as it is not known what was before"
-        return (*rest, replace(tried, state="ProbeFailed", message=message))
-    back = f"{failure}; {len(tried.previous)} routes of before are back" if tried.previous else f"{failure}; withdrawn"
-    return (*rest, replace(tried, state="RolledBack", message=back))
+        return others
+    if ended.previous is None:
+        message = f"{failure}; the routes stay, because the previous ones are unknown"
+        return (*others, replace(ended, state="ProbeFailed", message=message))
+    message = f"{failure}; {_describe_rollback(len(ended.previous))}"
+    return (*others, replace(ended, state="RolledBack", message=message))
+
+
+def _describe_rollback(count: int) -> str:
+    if not count:
+        return "its routes are withdrawn"
+    return "rolled back to the previous route" if count == 1 else f"rolled back to the {count} previous routes"
 
 
 def effective_routes(routes: tuple[DesiredRoute, ...], route_probes: Iterable[RouteProbe]) -> tuple[DesiredRoute, ...]:
-    """``routes``, those of StaticRoutes that were rolled back replaced by what they were before.
+    """``routes``, with the previous ones of StaticRoutes that were rolled back.
 
-    A subnet that another StaticRoute has meanwhile stays with that one.
+    A route that another StaticRoute has got in the meantime stays with that one.
     """
-    back = {
+    rolled_back = {
         route_probe.static_route: route_probe.previous or ()
         for route_probe in route_probes
         if route_probe.state == "RolledBack"
     }
-    if not back:
+    if not rolled_back:
         return routes
-    standing = tuple(route for route in routes if route.static_route not in back)
-    taken = {route.key for route in standing}
-    return (*standing, *(route for previous in back.values() for route in previous if route.key not in taken))
+    others = tuple(route for route in routes if route.static_route not in rolled_back)
+    taken = {route.key for route in others}
+    return (*others, *(route for previous in rolled_back.values() for route in previous if route.key not in taken))
 
 
 def applied_routes(static_route: str, plan: KernelPlan) -> frozenset[DesiredRoute]:
-    """The routes of a StaticRoute that the kernel has as wished now; ``plan`` is what the last look left to do.
+    """The routes of a StaticRoute that the kernel has as desired; ``plan`` is that of the last pass.
 
-    What cannot be placed proves nothing: the kernel still has what it had.
+    A route that could not be installed proves nothing: the kernel still has the previous one.
     """
-    placed = {route for route, _ in plan.placed if route.static_route == static_route}
-    meant = {each.route for each in plan.problems if each.route is not None and each.reason == ACTED_ON}
-    return frozenset(placed | {route for route in meant if route.static_route == static_route})
+    withdrawn = (problem.route for problem in plan.problems if problem.reason == GATEWAYS_DOWN)
+    applied = (*(route for route, _ in plan.placed), *withdrawn)
+    return frozenset(route for route in applied if route is not None and route.static_route == static_route)

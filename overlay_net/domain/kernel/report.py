@@ -1,4 +1,4 @@
-"""What an agent says about its kernel: by exception, so that a report stays small however many routes there are."""
+"""The agent's part of status: what differs from the desired state, so that it stays small however many routes exist."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,44 +25,47 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 
 MAX_SILENT = 64
-"""Entries of status.gateways at the most."""
+"""Limit of entries in status.gateways."""
 
 MAX_FAILURES = 500
-"""Entries of status.routes at the most; the counts cover all."""
+"""Limit of entries in status.routes; the counts include all."""
+
+NAMED_GATEWAYS = 5
+"""Limit of the gateways that one condition names."""
 
 
 def configured_address(
     overlay: NodeOverlay | None, desired: Desired, observed: Observed, mark: OwnershipMark
 ) -> IpInterface | None:
-    """The overlay address that the kernel has; while it has an earlier one besides, that one.
+    """The overlay address in the kernel; while a previous one is still there, that one.
 
-    The controller gives back what is not reported here. So an address that the object shows, or that was reported
-    before, counts wherever it is in the kernel, also on a link of the earlier operator that does not carry our mark.
-    One that failed the kernel's own duplicate detection is not in use here, so it does not count.
+    The controller releases every address that is not reported here. So an address from the object's status, or from an
+    earlier report, counts on any link of the kernel, even on one of the earlier operator without our mark. An address
+    that failed the kernel's duplicate address detection is not in use, so it does not count.
     """
-    shown = (overlay.assignment.address, overlay.report.configured) if overlay else ()
-    known = {interface.ip for interface in (desired.address, *shown) if interface is not None}
+    known_interfaces = (overlay.assignment.address, overlay.report.configured) if overlay else ()
+    known = {interface.ip for interface in (desired.address, *known_interfaces) if interface is not None}
     present = [
         address.interface
         for address in observed.addresses
         if not address.dad_failed and (owns_address_anywhere(address, observed, mark) or address.interface.ip in known)
     ]
-    earlier = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
-    if earlier:
-        return earlier[0]
+    previous = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
+    if previous:
+        return previous[0]
     return desired.address if desired.address in present else next(iter(present), None)
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourState:
-    """What the agent knows of the other hosts on its links."""
+    """What the agent knows about the other hosts on its links."""
 
     conflict: IpAddress | None = None
-    """The assigned address, which is not used here because somebody else uses it."""
+    """The assigned address, if it is not configured because another host uses it."""
     conflict_mac: str = ""
-    """Empty where nobody could be asked."""
+    """Empty: unknown, because no neighbour could be asked."""
     claimed_by: str = ""
-    """MAC of another host that claims the address which is in use here."""
+    """MAC of another host that claims the address in use here."""
     silent: tuple[SilentGateway, ...] = ()
 
 
@@ -80,16 +83,17 @@ def make_report(
 ) -> Report:
     """The agent's part of status.
 
-    ``link`` is where the settings want the address; ``plan`` is what the last look at the kernel left to do;
-    ``errors`` is what the kernel refused, by route (None: link or address); ``configured`` is our address that the
-    kernel has; ``fallback`` is the gateway of routes without one.
+    ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
+    (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway of routes
+    without one.
     """
-    failures = _failures(desired, plan, errors)
-    blocked = next((problem for problem in plan.problems if problem.route is None), None)
+    failures = _find_failures(desired, plan, errors)
+    problem = next((problem for problem in plan.problems if problem.route is None), None)
+    tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
     conditions = (
-        _configured(overlay, desired, link, configured, blocked, errors.get(None), neighbours),
-        _gateways_reachable(neighbours),
-        _ready(desired, link, None if _is_tentative(blocked) else configured, failures, route_probes, plan),
+        _configured(overlay, desired, link, configured, problem, errors.get(None), neighbours),
+        _gateway_reachable(neighbours),
+        _ready(desired, link, None if tentative else configured, failures, route_probes, plan),
     )
     return Report(
         interface=link.parent,
@@ -108,34 +112,29 @@ def make_report(
     )
 
 
-def _is_tentative(blocked: Problem | None) -> bool:
-    return blocked is not None and blocked.reason == ADDRESS_TENTATIVE
-
-
-def _failures(
+def _find_failures(
     desired: Desired, plan: KernelPlan, errors: Mapping[DesiredRoute | None, str]
 ) -> tuple[RouteFailure, ...]:
     if not plan.problems and len(plan.placed) == len(desired.routes) and not errors.keys() - {None}:
-        # As it is nearly always, and thousands of routes are slow to hash.
+        # The usual case, without hashing thousands of routes.
         return ()
     problems = {problem.route: problem for problem in plan.problems if problem.route is not None}
     placed = {route for route, _ in plan.placed}
     failures = []
     for route in desired.routes:
         if route in problems:
-            reason, message = problems[route].reason, problems[route].message
-        elif route in placed:
-            continue
-        elif route in errors:
-            reason, message = "KernelRefused", errors[route]
-        else:
-            reason, message = "Pending", "not in the kernel yet"
-        spec = route.spec
-        gateway = str(spec.gateways[0].address) if spec.gateways else ""
-        failures.append(
-            RouteFailure(route.subnet, spec.metric, route.static_route, reason, message, gateway, spec.table)
-        )
+            failures.append(_failure(route, problems[route].reason, problems[route].message))
+        elif route not in placed:
+            error = errors.get(route)
+            reason = ("KernelRefused", error) if error is not None else ("Pending", "not in the kernel yet")
+            failures.append(_failure(route, *reason))
     return tuple(failures)
+
+
+def _failure(route: DesiredRoute, reason: str, message: str) -> RouteFailure:
+    spec = route.spec
+    gateway = str(spec.gateways[0].address) if spec.gateways else ""
+    return RouteFailure(route.subnet, spec.metric, route.static_route, reason, message, gateway, spec.table)
 
 
 def _configured(
@@ -143,45 +142,59 @@ def _configured(
     desired: Desired,
     link: DesiredLink,
     configured: IpInterface | None,
-    blocked: Problem | None,
+    problem: Problem | None,
     error: str | None,
     neighbours: NeighbourState,
 ) -> Condition:
     if overlay.deleting:
-        if configured is None and blocked is None and error is None:
-            return Condition(CONFIGURED, False, RELEASED, "link, address and routes are gone")
-        left = f"{configured} is still in the kernel" if configured else "link, address and routes are being taken down"
-        return Condition(CONFIGURED, False, "Releasing", error or (blocked.message if blocked else left))
-    if blocked is not None:
-        return Condition(CONFIGURED, False, blocked.reason, blocked.message)
+        return _released(configured, problem, error)
+    if problem is not None:
+        return Condition(CONFIGURED, False, problem.reason, problem.message)
     if neighbours.conflict is not None:
-        message = f"{neighbours.conflict} is in use by {neighbours.conflict_mac or 'another host'} and was not set"
+        host = neighbours.conflict_mac or "another host"
+        message = f"{neighbours.conflict} is in use by {host} and was not configured"
         return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)
     if link.kind == "none":
-        if configured is not None:
-            return Condition(
-                CONFIGURED, False, "Pending", f"{configured} is still in the kernel, though this node has routes only"
-            )
-        return Condition(CONFIGURED, True, "RoutesOnly", "this node has routes and no overlay address")
-    if desired.address is None:
+        return _routes_only(configured)
+    return _address_configured(desired.address, configured, neighbours)
+
+
+def _released(configured: IpInterface | None, problem: Problem | None, error: str | None) -> Condition:
+    if configured is None and problem is None and error is None:
+        return Condition(CONFIGURED, False, RELEASED, "link, address and routes are removed")
+    rest = f"{configured} is still in the kernel" if configured else "link, address and routes are being removed"
+    return Condition(CONFIGURED, False, "Releasing", error or (problem.message if problem else rest))
+
+
+def _routes_only(configured: IpInterface | None) -> Condition:
+    if configured is not None:
+        message = f"{configured} is still in the kernel, although this node has routes only"
+        return Condition(CONFIGURED, False, "Pending", message)
+    return Condition(CONFIGURED, True, "RoutesOnly", "this node has routes and no overlay address")
+
+
+def _address_configured(
+    desired: IpInterface | None, configured: IpInterface | None, neighbours: NeighbourState
+) -> Condition:
+    if desired is None:
         return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
-    if configured is not None and configured != desired.address:
-        return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel besides {desired.address}")
     if configured is None:
-        return Condition(CONFIGURED, False, "Pending", f"{desired.address} is not on the link yet")
+        return Condition(CONFIGURED, False, "Pending", f"{desired} is not on the link yet")
+    if configured != desired:
+        return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel besides {desired}")
     if neighbours.claimed_by:
-        message = f"{desired.address} is on the link and defended; {neighbours.claimed_by} claims it too"
+        message = f"{desired} is on the link and defended; {neighbours.claimed_by} claims it too"
         return Condition(CONFIGURED, True, ADDRESS_CLAIMED, message)
-    return Condition(CONFIGURED, True, "Configured", f"{desired.address} is on the link")
+    return Condition(CONFIGURED, True, "Configured", f"{desired} is on the link")
 
 
-def _gateways_reachable(neighbours: NeighbourState) -> Condition:
+def _gateway_reachable(neighbours: NeighbourState) -> Condition:
     if not neighbours.silent:
         return Condition(GATEWAY_REACHABLE, True, "Reachable")
-    told = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:5])
-    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", told)
+    message = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:NAMED_GATEWAYS])
+    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", message)
 
 
 def _ready(
@@ -199,13 +212,13 @@ def _ready(
         first = failures[0]
         message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
-    left = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
-    if left:
-        message = f"{len(left)} routes that this node must not have any more are still in its kernel; {left[0].subnet}"
+    obsolete = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
+    if obsolete:
+        message = f"{len(obsolete)} obsolete routes are still in the kernel, such as {obsolete[0].subnet}"
         return Condition(READY, False, "RoutesLeft", message)
     if route_probes:
-        first_trial = min(route_probes, key=lambda route_probe: route_probe.state == "Probing")
-        named = f"generation {first_trial.generation} of StaticRoute {first_trial.static_route}"
-        return Condition(READY, False, first_trial.state, f"{named}: {first_trial.message}")
-    what = f"{len(desired.routes)} routes are in place"
-    return Condition(READY, True, "Ready", what if routes_only else f"address and {what}")
+        worst = min(route_probes, key=lambda route_probe: route_probe.state == "Probing")
+        message = f"generation {worst.generation} of StaticRoute {worst.static_route}: {worst.message}"
+        return Condition(READY, False, worst.state, message)
+    routes = f"{len(desired.routes)} routes are in place"
+    return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")

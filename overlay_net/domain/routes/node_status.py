@@ -124,7 +124,7 @@ def _generation_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
     if present is None or present.revision != route.revision:
         return _outdated(route, table, present)
     route_probe = table.route_probes.get(route.name)
-    if route_probe is None or not route_probe.is_of(present):
+    if route_probe is None or not route_probe.matches(present):
         return None
     return Outcome(PENDING if route_probe.state == "Probing" else FAILED, route_probe.message, route_probe.state)
 
