@@ -1,4 +1,4 @@
-"""The closed set of changes to a node's kernel, and a plan of them. Each can be applied twice."""
+"""The closed set of changes to a node's kernel, and a plan of them. Each one is idempotent."""
 
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -25,7 +25,7 @@ class AddLink:
 
 @dataclass(frozen=True, slots=True)
 class AdoptLink:
-    """Mark a link that the earlier operator made, recognised by the very address that this node owns."""
+    """Set our mark on a link of the earlier operator, which is known by the address of this node."""
 
     name: str
 
@@ -55,7 +55,7 @@ class DeleteLink:
 
 @dataclass(frozen=True, slots=True)
 class SetSysctl:
-    """``net.ipv4.conf.<link>.<key> = value``; a key such as ``ipv6.accept_ra`` is below ``net.ipv6.conf`` instead."""
+    """``net.ipv4.conf.<link>.<key> = value``; a key such as ``ipv6.accept_ra`` belongs to ``net.ipv6.conf``."""
 
     link: str
     key: str
@@ -76,14 +76,14 @@ class DeleteAddress:
 
 @dataclass(frozen=True, slots=True)
 class AddRoute:
-    """Exclusive create: the kernel refuses it (EEXIST) where a route of the same key exists."""
+    """Exclusive create: the kernel refuses it (EEXIST) if a route of the same key exists."""
 
     route: Route
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceRoute:
-    """Change a route of ours in place, with no gap."""
+    """Change a managed route in place, without a gap."""
 
     route: Route
 
@@ -95,7 +95,7 @@ class DeleteRoute:
 
 RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
 ROUTE_ACTIONS: Final = (AddRoute, ReplaceRoute, DeleteRoute)
-"""For isinstance, which is slow with the former."""
+"""For isinstance, which is slow with a union."""
 
 KernelAction: TypeAlias = (
     AddLink
@@ -115,12 +115,12 @@ KernelAction: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a part of the wish cannot be planned now. ``reason`` is CamelCase, as conditions want it."""
+    """Why a part of the desired state cannot be configured now; ``reason`` is CamelCase, as in conditions."""
 
     reason: str
     message: str
     route: DesiredRoute | None = None
-    """The route concerned, or None when link or address cannot be had."""
+    """None: link, address or source routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +128,4 @@ class KernelPlan:
     actions: tuple[KernelAction, ...] = ()
     problems: tuple[Problem, ...] = ()
     placed: tuple[tuple[DesiredRoute, str], ...] = ()
-    """Routes that the kernel has already as wished, each with its device name (the first of several)."""
+    """Routes that the kernel already has as desired, each with the name of its (first) device."""

@@ -1,4 +1,4 @@
-"""Policy rules of the kernel (ip-rule(8)), the changes of them, and what is wished of source routing."""
+"""Policy rules (ip-rule(8)), changes of them, and the desired source routing."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -7,38 +7,38 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """Packets from ``source`` are looked up in ``table``; rules are asked in the order of their priorities."""
+    """Packets from ``source`` are looked up in ``table``; rules apply in the order of their priorities."""
 
     version: Literal[4, 6]
     priority: int
     source: IPv4Network | IPv6Network | None
-    """None: packets from anywhere."""
+    """None: packets from any source."""
     table: int
     protocol: int
-    """FRA_PROTOCOL; 0 where the kernel did not say (before Linux 4.17)."""
+    """FRA_PROTOCOL; 0: not reported (before Linux 4.17)."""
     suppress: int | None = None
-    """Routes of this prefix length or a shorter one do not count (FRA_SUPPRESS_PREFIXLEN)."""
+    """Routes of this prefix length or a shorter one are ignored (FRA_SUPPRESS_PREFIXLEN)."""
     plain: bool = True
-    """False for one with conditions, or of an action, that we never make."""
+    """False: it has a condition or an action that we never use."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """The settings of source routing: where its table is, and its two rules at ``priority`` and the next number."""
+    """The settings of source routing: its table, and its two rules at ``priority`` and ``priority`` + 1."""
 
     table: int
     priority: int
     suppress: int
-    """Routes of the main table count for traffic from the overlay address when their prefix is longer than this."""
+    """Traffic from the overlay address uses routes of the main table with a longer prefix only."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRouting:
-    """What comes from the overlay address leaves through the overlay gateway."""
+    """Traffic from the overlay address leaves through the overlay gateway."""
 
     config: SourceTable
     gateway: IPv4Address | IPv6Address | None
-    """None where it is not known: then what is there stays."""
+    """None: unknown, then the rules and routes of the kernel stay."""
 
 
 @dataclass(frozen=True, slots=True)

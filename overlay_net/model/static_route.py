@@ -1,4 +1,4 @@
-"""StaticRoute: which subnets are reached through which gateway, on which nodes. Written by users."""
+"""StaticRoute: subnets, the gateways to them, and the nodes that need these routes. Written by users."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from overlay_net.model.selectors import Selector
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """spec.rollout.maxUnavailable: nodes, or a share of the nodes meant in per cent."""
+    """spec.rollout.maxUnavailable: a number of nodes, or a percentage of the selected nodes."""
 
     amount: int
     percent: bool = False
@@ -37,12 +37,12 @@ class Rollout:
         if isinstance(value, int):
             return cls(max(value, 1))
         digits = parse_text(value).removesuffix("%")
-        # A broken value from before a schema holds back: one node at a time.
+        # An invalid value, stored before there was a schema, is the most cautious one: one node at a time.
         amount = int(digits) if digits.isascii() and digits.isdigit() else 0
         return None if value is None else cls(max(amount, 1), percent=amount > 0)
 
     def limit(self, nodes: int) -> int:
-        """Rounded up, as a DaemonSet does: never none."""
+        """Rounded up, as for a DaemonSet, and at least one."""
         return max(1, -(-nodes * self.amount // 100)) if self.percent else self.amount
 
 
@@ -56,17 +56,17 @@ class StaticRoute:
     deleting: bool
     finalizers: tuple[str, ...]
     zone: str
-    """Value of its zone label: it applies to nodes of that zone only. Empty: to all."""
+    """Value of its zone label: only nodes of that zone are selected. Empty: all zones."""
     selector: Selector
     subnets: tuple[IpNetwork, ...]
     spec: RouteSpec
-    """Without gateways: through the node's overlay gateway, or nowhere for a type without next hop."""
+    """Without gateways: the node's overlay gateway; a type without next hop has none."""
     probe: Probe | None
-    """Who must answer after a change, else the node goes back to what it had."""
+    """What must answer after a change; else the node rolls back to its previous routes."""
     rollout: Rollout | None
-    """None: a change reaches all nodes at once."""
+    """None: all nodes are updated at once."""
     problem: str
-    """Why it cannot apply to any node, or an empty string."""
+    """Why it is invalid and applies to no node; empty: valid."""
     status: Mapping[str, object]
     conditions: tuple[Condition, ...]
 
@@ -103,7 +103,7 @@ class StaticRoute:
 
     @property
     def age_key(self) -> tuple[str, str]:
-        """Sorts the older object first; the name breaks the tie (creation times have whole seconds)."""
+        """Sorts older objects first; the name breaks ties, because creation times have whole seconds."""
         return (self.created, self.name)
 
     def routes(self, overlay_gateway: IpAddress | None) -> Iterator[DesiredRoute]:
@@ -126,18 +126,18 @@ class StaticRoute:
 
 def _probe_problem(spec: JsonObject) -> str:
     if "probe" in spec and Probe.parse(find_object(spec, "probe")) is None:
-        return "spec.probe needs tcp, such as 10.1.2.3:179, or icmp, such as 10.1.2.3"
+        return "spec.probe must have tcp, such as 10.1.2.3:179, or icmp, such as 10.1.2.3"
     return ""
 
 
 def _problem(subnets: Mapping[str, IpNetwork | None], gateways: Mapping[str, IpAddress | None]) -> str:
     if not subnets:
-        return "spec.subnet is missing: give a subnet such as 10.1.0.0/16"
+        return "spec.subnet is missing; set a subnet such as 10.1.0.0/16"
     for text, subnet in subnets.items():
         if subnet is None:
-            return f"spec.subnet {text!r} is no subnet without host bits, such as 10.1.0.0/16"
+            return f"spec.subnet {text!r} must be a subnet without host bits, such as 10.1.0.0/16"
     for text, gateway in gateways.items():
         if gateway is None:
-            return f"spec.gateway {text!r} is no IP address"
+            return f"spec.gateway {text!r} must be an IP address"
     families = {part.version for part in (*subnets.values(), *gateways.values()) if part is not None}
-    return "spec mixes IPv4 and IPv6" if len(families) > 1 else ""
+    return "spec mixes IPv4 and IPv6; use one StaticRoute for each" if len(families) > 1 else ""

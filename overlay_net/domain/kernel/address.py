@@ -24,14 +24,14 @@ class AddressPlan:
 
 def plan_addresses(desired: Desired, observed: Observed, mark: OwnershipMark, link: LinkPlan) -> AddressPlan:
     """Managed links that are deleted take their addresses with them."""
-    wanted = desired.address if desired.link is not None else None
-    if wanted is not None and link.problem is not None and link.link is None:
+    target = desired.address if desired.link is not None else None
+    if target is not None and link.problem is not None and link.link is None:
         return AddressPlan()
     add, problems = _plan_desired(desired, observed, mark, link.link)
-    carrier = link.link if wanted is not None else None
+    carrier = link.link if target is not None else None
     drop: list[DeleteAddress] = []
     names = {each.index: each.name for each in observed.links}
-    for address in _obsolete(wanted, carrier, observed, mark):
+    for address in _obsolete(target, carrier, observed, mark):
         name = names[address.link]
         foreign = _foreign_secondary(address, observed, mark)
         if foreign is None:
@@ -70,25 +70,26 @@ def _find_present(address: IpInterface, observed: Observed, mark: OwnershipMark,
 
 
 def _obsolete(
-    wanted: IpInterface | None, carrier: Link | None, observed: Observed, mark: OwnershipMark
+    target: IpInterface | None, carrier: Link | None, observed: Observed, mark: OwnershipMark
 ) -> Iterator[Address]:
     """Managed addresses other than the desired one on ``carrier``."""
-    managed_links = {link.index for link in observed.links if owns_link(link, mark)}
-    links = {link.index for link in observed.links}
+    links = {link.index: link for link in observed.links}
     for address in observed.addresses:
-        on_carrier = carrier is not None and address.link == carrier.index
-        if address.link not in links or (address.link in managed_links and not on_carrier):
+        link = links.get(address.link)
+        if link is None or (owns_link(link, mark) and link != carrier):
+            # The link is deleted by this plan, and its addresses with it.
             continue
-        if on_carrier and address.interface == wanted:
+        if link == carrier and address.interface == target:
             continue
-        managed = owns_address_anywhere(address, observed, mark)
-        if managed or (on_carrier and address.link in managed_links and _has_other_length(address, wanted)):
+        if owns_address_anywhere(address, observed, mark) or (
+            link == carrier and owns_link(link, mark) and _has_other_length(address, target)
+        ):
             yield address
 
 
-def _has_other_length(address: Address, wanted: IpInterface | None) -> bool:
+def _has_other_length(address: Address, target: IpInterface | None) -> bool:
     """Whether it is the desired address with another prefix length, as the earlier operator set it."""
-    return wanted is not None and address.interface.ip == wanted.ip
+    return target is not None and address.interface.ip == target.ip
 
 
 def _foreign_secondary(address: Address, observed: Observed, mark: OwnershipMark) -> IpInterface | None:

@@ -47,20 +47,20 @@ class LinkPlan:
 
 
 def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> LinkPlan:
-    wanted = desired.link
+    target = desired.link
     managed = [link for link in observed.links if owns_link(link, mark)]
-    name = wanted.name if wanted and wanted.kind != "address" else None
+    name = target.name if target and target.kind != "address" else None
     sweep = tuple(DeleteLink(link.index, link.name) for link in managed if link.name != name)
-    if wanted is None:
+    if target is None:
         return LinkPlan(sweep=sweep)
-    parent = _find_link(observed, wanted.parent)
+    parent = _find_link(observed, target.parent)
     if parent is None:
-        return _without_parent(wanted, managed, sweep)
-    if wanted.kind == "address":
+        return _without_parent(target, managed, sweep)
+    if target.kind == "address":
         return _plan_address_mode(parent, managed, sweep, observed)
-    link = _find_link(observed, wanted.name)
+    link = _find_link(observed, target.name)
     if link is None:
-        return LinkPlan((*_protect_parent(parent, observed), *_create(wanted)), sweep=sweep)
+        return LinkPlan((*_protect_parent(parent, observed), *_create(target)), sweep=sweep)
     return _plan_existing(link, parent, desired, observed, mark, sweep)
 
 
@@ -68,9 +68,9 @@ def _find_link(observed: Observed, name: str) -> Link | None:
     return next((link for link in observed.links if link.name == name), None)
 
 
-def _without_parent(wanted: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...]) -> LinkPlan:
-    message = wanted.missing or f"interface {wanted.parent} does not exist on this node"
-    remaining = next((link for link in managed if link.name == wanted.name), None)
+def _without_parent(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...]) -> LinkPlan:
+    message = target.missing or f"interface {target.parent} does not exist on this node"
+    remaining = next((link for link in managed if link.name == target.name), None)
     return LinkPlan(link=remaining, sweep=sweep, problem=Problem("ParentMissing", message))
 
 
@@ -95,14 +95,14 @@ def _plan_existing(
     sweep: tuple[KernelAction, ...],
 ) -> LinkPlan:
     """The plan where a link has the name of the desired one: repaired if managed, adopted, replaced or refused."""
-    wanted = desired.link
-    if wanted is None:
+    target = desired.link
+    if target is None:
         return LinkPlan(sweep=sweep)
-    fits = link.kind == wanted.kind and link.parent == parent.index
+    fits = link.kind == target.kind and link.parent == parent.index
     protect = _protect_parent(parent, observed)
     if owns_link(link, mark) and not fits:
-        return LinkPlan((DeleteLink(link.index, link.name), *protect, *_create(wanted)), sweep=sweep)
-    repair = _repair(link, parent, wanted, observed)
+        return LinkPlan((DeleteLink(link.index, link.name), *protect, *_create(target)), sweep=sweep)
+    repair = _repair(link, parent, target, observed)
     if owns_link(link, mark):
         return LinkPlan((*protect, *repair), link=link, sweep=sweep)
     if fits and _has_address(link, desired, observed):
@@ -112,22 +112,22 @@ def _plan_existing(
     return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
 
 
-def _create(wanted: DesiredLink) -> tuple[KernelAction, ...]:
+def _create(target: DesiredLink) -> tuple[KernelAction, ...]:
     return (
-        AddLink(wanted.name, wanted.parent, wanted.kind, wanted.mode, wanted.mac),
-        *(SetSysctl(wanted.name, key, value) for key, value in LINK_SYSCTLS),
-        SetLinkUp(wanted.name),
+        AddLink(target.name, target.parent, target.kind, target.mode, target.mac),
+        *(SetSysctl(target.name, key, value) for key, value in LINK_SYSCTLS),
+        SetLinkUp(target.name),
     )
 
 
-def _repair(link: Link, parent: Link, wanted: DesiredLink, observed: Observed) -> tuple[KernelAction, ...]:
+def _repair(link: Link, parent: Link, target: DesiredLink, observed: Observed) -> tuple[KernelAction, ...]:
     """What differs on an existing link. Its MAC is never changed, because it is in the caches of its neighbours."""
     actions: list[KernelAction] = []
     if link.mtu and parent.mtu and link.mtu != parent.mtu:
         # The kernel lowers a macvlan's MTU together with its parent's, and never raises it again.
         actions.append(SetMtu(link.name, parent.mtu))
-    if wanted.kind == "macvlan" and link.mode and link.mode != wanted.mode:
-        actions.append(SetMacvlanMode(link.name, wanted.mode))
+    if target.kind == "macvlan" and link.mode and link.mode != target.mode:
+        actions.append(SetMacvlanMode(link.name, target.mode))
     actions += (
         SetSysctl(link.name, key, value)
         for key, value in LINK_SYSCTLS

@@ -118,18 +118,18 @@ class _Comparison:
         self.problems += _group_problems(group, refused)
 
     def compare(self, group: RouteGroup, resolved: Resolved) -> None:
-        wanted, managed = resolved.route, self._managed
-        info = same = wanted.info
+        target, managed = resolved.route, self._managed
+        info = same = target.info
         link = self._link_names.get(info.next_hops[0].link, "") if info.next_hops else ""
         for route in group.routes:
             key = route.key
             found = managed.pop(key, None)
             if found is None:
-                self._add(route, wanted.with_key(key))
+                self._add(route, target.with_key(key))
             elif found.info is not same and found.info != info:
-                self.changes.append(ReplaceRoute(wanted.with_key(key)))
+                self.changes.append(ReplaceRoute(target.with_key(key)))
             elif resolved.degraded:
-                message = f"{route.subnet} is {wanted.kind}: all of its gateways are down"
+                message = f"{route.subnet} is {target.kind}: all of its gateways are down"
                 self.problems.append(Problem("GatewaysDown", message, route))
             else:
                 # Observed routes share their info: the next comparison is one of identity.
