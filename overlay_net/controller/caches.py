@@ -1,11 +1,9 @@
 """The controller's view of the cluster: one store for each kind that it watches."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterable, Mapping
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
+from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
 from overlay_net.domain.routes.rollout import find_held_back
@@ -22,82 +20,6 @@ from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
 
-class KnownAddresses:
-    """Every address with a record or on a node's object, as a collection that is updated from both stores.
-
-    An address on an object counts without a record, too: the node uses it, whatever happened to the record.
-    """
-
-    def __init__(self, records: Store[AddressRecord], overlays: Store[NodeOverlay]) -> None:
-        self._recorded: dict[str, set[IpAddress]] = {}
-        self._nodes: dict[IpAddress, Counter[str]] = {}
-        records.subscribe(self._record)
-        overlays.subscribe(self._overlay)
-
-    def _record(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
-        if old is not None and old.address is not None:
-            self._forget(old.node, old.address)
-            self._recorded[old.node].discard(old.address)
-            if not self._recorded[old.node]:
-                del self._recorded[old.node]
-        if new is not None and new.address is not None:
-            self._keep(new.node, new.address)
-            self._recorded.setdefault(new.node, set()).add(new.address)
-
-    def _overlay(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
-        for address in _shown(old):
-            self._forget(name, address)
-        for address in _shown(new):
-            self._keep(name, address)
-
-    def _keep(self, node: str, address: IpAddress) -> None:
-        self._nodes.setdefault(address, Counter())[node] += 1
-
-    def _forget(self, node: str, address: IpAddress) -> None:
-        nodes = self._nodes[address]
-        nodes[node] -= 1
-        if not nodes[node]:
-            del nodes[node]
-        if not nodes:
-            del self._nodes[address]
-
-    def recorded_for(self, node: str) -> Set[IpAddress]:
-        """The addresses of the node's records."""
-        return self._recorded.get(node, frozenset())
-
-    def used_by_others(self, node: str, address: IpAddress) -> bool:
-        """Whether a record or an object of another node has the address."""
-        return any(other != node for other in self._nodes.get(address, ()))
-
-    def __contains__(self, address: object) -> bool:
-        return address in self._nodes
-
-    def __iter__(self) -> Iterator[IpAddress]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-
-@dataclass(frozen=True, slots=True)
-class UsedElsewhere:
-    """The addresses of all nodes but one."""
-
-    known: KnownAddresses
-    node: str
-
-    def __contains__(self, address: object) -> bool:
-        return isinstance(address, IPv4Address | IPv6Address) and self.known.used_by_others(self.node, address)
-
-
-def _shown(overlay: NodeOverlay | None) -> frozenset[IpAddress]:
-    if overlay is None:
-        return frozenset()
-    return frozenset(
-        interface.ip for interface in (overlay.assignment.address, overlay.report.configured) if interface is not None
-    )
-
-
 class Caches:
     def __init__(self) -> None:
         self.nodes: Store[Node] = Store(Node.parse)
@@ -106,9 +28,9 @@ class Caches:
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
         self._protection: Protection | None = None
-        self._elsewhere: tuple[ProtectedSubnet, ...] = ()
+        self._other_subnets: tuple[ProtectedSubnet, ...] = ()
         self._allow_default = False
-        self.nodes.subscribe(self._node)
+        self.nodes.subscribe(self._node_changed)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a StaticRoute's revision, of those that are rolled out in stages.
@@ -140,7 +62,7 @@ class Caches:
         return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
 
     def has_unexpected_records(self, name: str) -> bool:
-        """Whether the watch shows other OverlayAddresses of the node than the one that its object shows."""
+        """Whether the watched OverlayAddresses of the node differ from the address that its object shows."""
         overlay = self.overlays.get(name)
         if overlay is None:
             return False
@@ -160,17 +82,17 @@ class Caches:
     def protection(self) -> Protection:
         """What no route may cover; computed again after a change of the nodes or of the other protected subnets."""
         if self._protection is None:
-            protected = (*self._elsewhere, *protected_by(self.nodes.values()))
+            protected = (*self._other_subnets, *protected_by(self.nodes.values()))
             self._protection = Protection(protected, allow_default=self._allow_default)
         return self._protection
 
     def protect(self, subnets: Iterable[ProtectedSubnet], *, allow_default: bool) -> None:
         """Protect these in addition to the nodes' own addresses."""
-        self._elsewhere = tuple(subnets)
+        self._other_subnets = tuple(subnets)
         self._allow_default = allow_default
         self._protection = None
 
-    def _node(self, _: str, old: Node | None, new: Node | None) -> None:
+    def _node_changed(self, _: str, old: Node | None, new: Node | None) -> None:
         if (old.protected if old else ()) != (new.protected if new else ()):
             self._protection = None
 

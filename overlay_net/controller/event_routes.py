@@ -61,35 +61,35 @@ class EventRoutes:
         self._caches = caches
         self._queues = queues
         self._batch = batch
-        caches.nodes.subscribe(self._node)
-        caches.overlays.subscribe(self._overlay)
-        caches.routes.subscribe(self._route)
-        caches.pools.subscribe(self._pool)
-        caches.records.subscribe(self._record)
+        caches.nodes.subscribe(self._node_changed)
+        caches.overlays.subscribe(self._overlay_changed)
+        caches.routes.subscribe(self._route_changed)
+        caches.pools.subscribe(self._pool_changed)
+        caches.records.subscribe(self._record_changed)
 
-    def _node(self, name: str, old: Node | None, new: Node | None) -> None:
+    def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
         # Heartbeats change a node all the time; only what a plan reads of it counts.
         if old != new:
             self._queues.nodes.add(name)
-            self._protection_changed(old, new)
+            self._wake_where_routed(old, new)
             self._queues.status.add_after(ROUTES, self._batch)
 
-    def _protection_changed(self, old: Node | None, new: Node | None) -> None:
+    def _wake_where_routed(self, old: Node | None, new: Node | None) -> None:
         """Another node's address may have appeared in a subnet that is routed, or disappeared from it."""
         changed = set(old.protected if old else ()) ^ set(new.protected if new else ())
         if any(overlap(subnet, each) for each in changed for subnet in self._routed()):
-            self._wake_nodes()
+            self._wake_all_nodes()
 
     def _routed(self) -> Iterator[IpNetwork]:
         return (subnet for route in self._caches.routes.values() for subnet in route.subnets)
 
-    def _overlay(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
+    def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
             self._address_freed()
 
-    def _route(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
+    def _route_changed(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._queues.status.add_after(ROUTES, self._batch)
         if old is not None and new is not None and (old.generation, old.zone) == (new.generation, new.zone):
             return
@@ -97,17 +97,17 @@ class EventRoutes:
             if any(route is not None and route.selects(node) for route in (old, new)):
                 self._queues.nodes.add(node.name)
 
-    def _pool(self, name: str, old: Pool | None, new: Pool | None) -> None:
+    def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
         if old is None or new is None or old.generation != new.generation:
             self._queues.pools.add(name)
             self._queues.subnet_map.add(SUBNET_MAP)
         if old is None or new is None or old.definition != new.definition:
             # Nodes with an address take over its gateway.
-            self._wake_nodes()
+            self._wake_all_nodes()
         elif new.has_room and not old.has_room:
             self._address_freed()
 
-    def _record(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
+    def _record_changed(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         for record in (old, new):
             if record is not None:
                 self._queues.pools.add_after(record.pool, self._batch)
@@ -115,7 +115,7 @@ class EventRoutes:
         if new is None:
             self._address_freed()
 
-    def _wake_nodes(self) -> None:
+    def _wake_all_nodes(self) -> None:
         for name in self._caches.nodes.names():
             self._queues.nodes.add(name)
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.controller.caches import Caches, UsedElsewhere
+from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam, describe_failure
 from overlay_net.controller.ipam_checks import IpamChecks
+from overlay_net.controller.known_addresses import UsedElsewhere
 from overlay_net.controller.node_steps import IpamFailed, NodeSteps
 from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, Refused, Unavailable
