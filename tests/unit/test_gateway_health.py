@@ -1,4 +1,4 @@
-"""From single answers to up and down: thresholds, and the hold that keeps traffic from moving to and fro."""
+"""Gateway health: thresholds, the hold that keeps traffic from moving back and forth, and the probed gateways."""
 
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -23,8 +23,10 @@ from tests.unit.factories import desired_route
 CHECK = HealthCheck(failures=2, successes=3)
 
 
-def fed(answers: str, check: HealthCheck = CHECK, health: GatewayHealth | None = None, start: float = 0.0) -> str:
-    """What each second's answer (``+`` or ``-``) leads to: ``u`` or ``d``."""
+def states_after(
+    answers: str, check: HealthCheck = CHECK, health: GatewayHealth | None = None, start: float = 0.0
+) -> str:
+    """The state (``u`` or ``d``) after the result (``+`` or ``-``) of each second."""
     states = ""
     health = health or GatewayHealth()
     for second, answer in enumerate(answers):
@@ -45,19 +47,19 @@ def fed(answers: str, check: HealthCheck = CHECK, health: GatewayHealth | None =
         ("-", "d", HealthCheck(failures=1)),
         # Down at 1 s, held until 6 s.
         ("--+++++++", "uddddduuu", CHECK),
-        # An answer in between that fails begins the row anew.
+        # A failure in between restarts the streak.
         ("--+++-+++", "udddddddu", CHECK),
         ("--++++-++", "udddddddd", CHECK),
-        # Held until 6 s, yet three answers are wanted.
+        # Held until 6 s, and three answers are needed.
         ("--------+++", "udddddddddu", CHECK),
     ],
 )
-def test_rows_of_answers(answers: str, states: str, check: HealthCheck) -> None:
-    assert fed(answers, check) == states
+def test_streaks_of_results_change_the_state(answers: str, states: str, check: HealthCheck) -> None:
+    assert states_after(answers, check) == states
 
 
 def fall(health: GatewayHealth, now: float) -> tuple[GatewayHealth, float]:
-    """Down and up again as fast as possible; the state and the time then."""
+    """Down and up again as fast as possible: the state and the time afterwards."""
     for down in (False, True):
         while health.down is down:
             health = next_health(health, CHECK, down, now)
@@ -65,14 +67,14 @@ def fall(health: GatewayHealth, now: float) -> tuple[GatewayHealth, float]:
     return health, now
 
 
-def test_a_gateway_that_flaps_is_held_longer_each_time_and_forgiven_slowly() -> None:
+def test_a_flapping_gateway_is_held_longer_each_time_and_recovers_slowly() -> None:
     health, now, held = GatewayHealth(), 0.0, []
     for _ in range(9):
         health, now = fall(health, now)
         held.append(hold_seconds(health.falls))
     assert held == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     health, now = fall(health, now + 3 * WINDOW)
-    assert hold_seconds(health.falls) == 80, "three quiet windows forgive three of seven falls, and this one is new"
+    assert hold_seconds(health.falls) == 80, "three stable windows take three of seven falls off, and this one is new"
     health, now = fall(health, now + 20 * WINDOW)
     assert hold_seconds(health.falls) == FIRST_HOLD
 
@@ -82,33 +84,33 @@ results = st.lists(st.tuples(st.booleans(), st.floats(0.0, 900.0)), max_size=80)
 
 
 @given(checks, results)
-def test_never_down_without_failures_in_a_row_nor_up_without_answers_and_hold(
-    check: HealthCheck, story: list[tuple[bool, float]]
+def test_never_down_without_a_streak_of_failures_nor_up_without_answers_and_hold(
+    check: HealthCheck, history: list[tuple[bool, float]]
 ) -> None:
     health, now = GatewayHealth(), 0.0
-    row, last, fell = 0, None, 0.0
-    for alive, pause in story:
+    streak, last, fell = 0, None, 0.0
+    for alive, pause in history:
         now += pause
-        row = row + 1 if alive == last else 1
+        streak = streak + 1 if alive == last else 1
         last = alive
         before, health = health, next_health(health, check, alive, now)
         if health.down and not before.down:
             assert not alive
-            assert row >= check.failures
+            assert streak >= check.failures
             fell = now
             assert now + FIRST_HOLD <= health.held_until <= now + LONGEST_HOLD
         if before.down and not health.down:
             assert alive
-            assert row >= check.successes
+            assert streak >= check.successes
             assert now >= fell + FIRST_HOLD
         if not before.down and not health.down and not alive:
-            assert row < check.failures
+            assert streak < check.failures
 
 
 @given(checks, results, st.booleans())
-def test_a_long_row_always_decides(check: HealthCheck, story: list[tuple[bool, float]], alive: bool) -> None:
+def test_a_long_streak_always_decides(check: HealthCheck, history: list[tuple[bool, float]], alive: bool) -> None:
     health, now = GatewayHealth(), 0.0
-    for answer, pause in story:
+    for answer, pause in history:
         now += pause
         health = next_health(health, check, answer, now)
     for _ in range(int(LONGEST_HOLD) + 6):
@@ -117,7 +119,7 @@ def test_a_long_row_always_decides(check: HealthCheck, story: list[tuple[bool, f
     assert health.down is not alive
 
 
-MACHINE = Observed(
+OBSERVED = Observed(
     links=(
         Link(1, "eth0", None, None, None, True),
         Link(2, "tmp0", "macvlan", 1, "overlay-net", True),
@@ -138,7 +140,7 @@ def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> 
 
 
 @pytest.mark.parametrize(
-    ("wish", "targets"),
+    ("desired", "targets"),
     [
         (route("192.168.100.1", "192.168.100.2"), {("192.168.100.1", "tmp0"), ("192.168.100.2", "tmp0")}),
         (route("10.176.162.129"), {("10.176.162.129", "eth0")}),
@@ -151,8 +153,8 @@ def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> 
         (desired_route("10.0.0.0/8", kind="blackhole"), set()),
     ],
 )
-def test_who_is_asked_and_from_where(wish: DesiredRoute, targets: set[tuple[str, str]]) -> None:
-    found = probe_targets([wish, wish], MACHINE, "tmp0")
+def test_probed_gateways_and_their_source_addresses(desired: DesiredRoute, targets: set[tuple[str, str]]) -> None:
+    found = probe_targets([desired, desired], OBSERVED, "tmp0")
     assert {(str(target.address), target.link) for target in found} == targets
     sources = {"tmp0": ip_address("192.168.100.4"), "eth0": ip_address("10.176.162.151")}
     for target in found:

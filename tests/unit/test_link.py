@@ -1,4 +1,4 @@
-"""Which interface carries the overlay, and how: each mode converges from each other one and touches nothing foreign."""
+"""The parent interface and the link modes: each mode converges from every other one and keeps foreign objects."""
 
 import errno
 from dataclasses import replace
@@ -44,7 +44,7 @@ from tests.examples import examples
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
 
-MARKS = OwnershipMark(117, "overlay-net")
+MARK = OwnershipMark(117, "overlay-net")
 OVERLAY = ip_interface("192.168.100.4/24")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LO = Link(1, "lo", None, None, None, up=True)
@@ -75,15 +75,15 @@ def machine(*more: object) -> Observed:
 
 
 class ModesKernel(FakeKernel):
-    """With the secondary addresses of Linux, and its dislike of two kinds over one parent."""
+    """With secondary addresses as in Linux, which also refuses two kinds of links on one parent."""
 
     def apply(self, action: KernelAction) -> None:
         match action:
             case AddLink(_, parent, kind):
                 below = self._named(parent)
-                others = {link.kind for link in self.links.values() if link.parent == below.index}
-                if others & {"macvlan", "ipvlan"} - {kind}:
-                    # Each wants to be the only receiver of the parent's packets (rx_handler).
+                foreign_objects = {link.kind for link in self.links.values() if link.parent == below.index}
+                if foreign_objects & {"macvlan", "ipvlan"} - {kind}:
+                    # Each needs the parent's only rx_handler.
                     raise KernelError("busy", code=errno.EBUSY)
                 super().apply(action)
             case DeleteAddress(name, interface):
@@ -98,10 +98,10 @@ class ModesKernel(FakeKernel):
                 super().apply(action)
 
 
-def rules(mode: str = "macvlan", parent: str = "eth0", **more: object) -> LinkConfig:
-    rule = interface_selector(parent, PRIVATE.interface.ip)
+def link_config(mode: str = "macvlan", parent: str = "eth0", **more: object) -> LinkConfig:
+    selector = interface_selector(parent, PRIVATE.interface.ip)
     mac = stable_mac("n1", "tmp0")
-    return LinkConfig(rule, mode=mode, mac=mac, fallback=ip_network("10.0.0.0/8"), **more)  # type: ignore[arg-type]
+    return LinkConfig(selector, mode=mode, mac=mac, fallback=ip_network("10.0.0.0/8"), **more)  # type: ignore[arg-type]
 
 
 def node(*gateways: str, address: str | None = str(OVERLAY), subnet: str = "192.168.0.0/24") -> NodeOverlay:
@@ -111,30 +111,30 @@ def node(*gateways: str, address: str | None = str(OVERLAY), subnet: str = "192.
     return overlay(spec={"routes": routes}, status=status)
 
 
-USUAL = node("192.168.100.1")
+NODE = node("192.168.100.1")
 
 
-def wish(found: NodeOverlay | None, how: LinkConfig, observed: Observed) -> Desired:
-    return desired_state(found, desired_link(how, observed, MARKS), how.fallback)
+def desired_for(found: NodeOverlay | None, config: LinkConfig, observed: Observed) -> Desired:
+    return desired_state(found, desired_link(config, observed, MARK), config.fallback)
 
 
-def converge(kernel: FakeKernel, found: NodeOverlay | None, how: LinkConfig, passes: int = 6) -> KernelPlan:
+def converge(kernel: FakeKernel, found: NodeOverlay | None, config: LinkConfig, passes: int = 6) -> KernelPlan:
     for _ in range(passes):
         observed = kernel.observe()
-        plan = plan_kernel(wish(found, how, observed), observed, MARKS)
+        plan = plan_kernel(desired_for(found, config, observed), observed, MARK)
         if not plan.actions:
             return plan
         for action in plan.actions:
             kernel.apply(action)
-    raise AssertionError(f"it does not come to an end: {plan.actions}")
+    raise AssertionError(f"it does not converge: {plan.actions}")
 
 
-def reported(kernel: FakeKernel, found: NodeOverlay, how: LinkConfig) -> Report:
+def reported(kernel: FakeKernel, found: NodeOverlay, config: LinkConfig) -> Report:
     observed = kernel.observe()
-    link = desired_link(how, observed, MARKS)
-    desired = desired_state(found, link, how.fallback)
-    plan = plan_kernel(desired, observed, MARKS)
-    return make_report(found, desired, link, plan, {}, configured_address(found, desired, observed, MARKS), NOW)
+    link = desired_link(config, observed, MARK)
+    desired = desired_state(found, link, config.fallback)
+    plan = plan_kernel(desired, observed, MARK)
+    return make_report(found, desired, link, plan, {}, configured_address(found, desired, observed, MARK), NOW)
 
 
 def condition(report: Report, type_: str) -> tuple[bool, str]:
@@ -144,16 +144,16 @@ def condition(report: Report, type_: str) -> tuple[bool, str]:
 
 
 def foreign(observed: Observed) -> set[object]:
-    ours = {link.index for link in observed.links if owns_link(link, MARKS)}
+    ours = {link.index for link in observed.links if owns_link(link, MARK)}
     return {
         *(link for link in observed.links if link.index not in ours),
-        *(each for each in observed.addresses if not owns_address_anywhere(each, observed, MARKS)),
+        *(each for each in observed.addresses if not owns_address_anywhere(each, observed, MARK)),
         *(
             each
             for each in observed.routes
-            if not owns_route(each, MARKS)
+            if not owns_route(each, MARK)
             and not any(one.link in ours for one in each.next_hops)
-            # The kernel's own route for an address of ours.
+            # The kernel's own route for a managed address.
             and not (each.protocol == 2 and each.subnet == OVERLAY.network)
         ),
     }
@@ -170,18 +170,18 @@ BOND = Link(7, "bond1", "bond", None, None, up=True)
     ("text", "observed", "chosen"),
     [
         pytest.param("eth0", machine(), "eth0", id="a name"),
-        pytest.param("eth7", machine(), None, id="a name that is not there"),
-        pytest.param("eth7,eth1", machine(), "eth1", id="the first that is there"),
+        pytest.param("eth7", machine(), None, id="a missing name"),
+        pytest.param("eth7,eth1", machine(), "eth1", id="the first existing name"),
         pytest.param("bond*,eth0", machine(BOND), "bond1", id="patterns in their order"),
-        pytest.param("bond*, eth0", machine(), "eth0", id="blanks between"),
-        pytest.param("eth*", machine(), "eth0", id="among equals the lowest index"),
-        pytest.param("eth*", Observed(links=(DOWN0, ETH1)), "eth1", id="one that is up"),
-        pytest.param("eth*", Observed(links=(ETH0, ETH1, OURS)), "eth1", id="the one in use"),
-        pytest.param("eth*", Observed(links=(ETH0, DOWN1, OURS)), "eth1", id="the one in use though it is down"),
-        pytest.param("eth0,eth1", Observed(links=(ETH0, ETH1, OURS)), "eth0", id="an earlier pattern counts for more"),
+        pytest.param("bond*, eth0", machine(), "eth0", id="spaces between"),
+        pytest.param("eth*", machine(), "eth0", id="the lowest index among equals"),
+        pytest.param("eth*", Observed(links=(DOWN0, ETH1)), "eth1", id="prefers one that is up"),
+        pytest.param("eth*", Observed(links=(ETH0, ETH1, OURS)), "eth1", id="the current one"),
+        pytest.param("eth*", Observed(links=(ETH0, DOWN1, OURS)), "eth1", id="the current one, though down"),
+        pytest.param("eth0,eth1", Observed(links=(ETH0, ETH1, OURS)), "eth0", id="an earlier pattern takes precedence"),
         pytest.param("eth0,eth1", Observed(links=(DOWN0, ETH1)), "eth0", id="an earlier pattern, though down"),
-        pytest.param("*", Observed(links=(LO, OURS)), None, id="neither loopback nor a link of ours"),
-        pytest.param("tmp*", Observed(links=(replace(OURS, alias=None),)), None, id="nor one with the link's name"),
+        pytest.param("*", Observed(links=(LO, OURS)), None, id="neither loopback nor a managed link"),
+        pytest.param("tmp*", Observed(links=(replace(OURS, alias=None),)), None, id="nor a link of that name"),
         pytest.param("eth*", machine(Address(3, OVERLAY, 117)), "eth1", id="the one with our address"),
         pytest.param("route:10.1.2.3", machine(), "eth0", id="a route through a gateway"),
         pytest.param("route:10.176.162.130", machine(), "eth0", id="a route on the link"),
@@ -196,13 +196,13 @@ BOND = Link(7, "bond1", "bond", None, None, up=True)
             "route:8.8.8.8", Observed(links=(ETH0, DOWN1, OURS), routes=ROUTES[:2]), "eth1", id="down, not moved"
         ),
         pytest.param("node-ip", machine(), "eth0", id="the link with the node's address"),
-        pytest.param("node-ip", Observed(links=(ETH0, ETH1), addresses=(PUBLIC,)), None, id="an address away"),
+        pytest.param("node-ip", Observed(links=(ETH0, ETH1), addresses=(PUBLIC,)), None, id="a missing address"),
     ],
 )
-def test_the_parent_that_is_meant(text: str, observed: Observed, chosen: str | None) -> None:
-    rule = interface_selector(text, PRIVATE.interface.ip)
-    assert choose_parent(rule, observed, MARKS, "tmp0") == chosen
-    assert explain_missing(rule)
+def test_the_setting_selects_the_parent(text: str, observed: Observed, chosen: str | None) -> None:
+    selector = interface_selector(text, PRIVATE.interface.ip)
+    assert choose_parent(selector, observed, MARK, "tmp0") == chosen
+    assert explain_missing(selector)
 
 
 links = st.builds(
@@ -220,7 +220,7 @@ routes_somewhere = st.builds(
     st.integers(1, 7).map(lambda link: hop("10.9.9.9", link)),
     st.sampled_from([2, 4, 117]),
 )
-any_rule = st.sampled_from(
+any_selector = st.sampled_from(
     [
         interface_selector(text, ip_address("10.0.0.1"))
         for text in ("eth0", "eth*,bond*", "*", "route:10.1.2.3", "node-ip")
@@ -230,51 +230,51 @@ any_rule = st.sampled_from(
 
 @settings(deadline=None)
 @given(
-    any_rule,
+    any_selector,
     st.lists(links, max_size=5, unique_by=(lambda each: each.index, lambda each: each.name)),
     st.lists(routes_somewhere, max_size=4),
     st.lists(st.builds(Address, st.integers(1, 7), st.just(ip_interface("10.0.0.1/24")), st.none()), max_size=2),
     st.randoms(),
 )
-def test_the_parent_is_there_is_not_ours_and_does_not_depend_on_the_order_of_a_dump(
-    rule: InterfaceSelector, found: list[Link], routes: list[Route], addresses: list[Address], chance: object
+def test_the_parent_exists_is_foreign_and_independent_of_the_dump_order(
+    selector: InterfaceSelector, found: list[Link], routes: list[Route], addresses: list[Address], chance: object
 ) -> None:
     observed = Observed(tuple(found), tuple(addresses), tuple(routes))
-    chosen = choose_parent(rule, observed, MARKS, "tmp0")
+    chosen = choose_parent(selector, observed, MARK, "tmp0")
     if chosen is not None:
         (link,) = [each for each in found if each.name == chosen]
-        assert not owns_link(link, MARKS)
+        assert not owns_link(link, MARK)
         assert link.name != "tmp0"
-    if isinstance(rule, ByName):
+    if isinstance(selector, ByName):
         chance.shuffle(found)  # type: ignore[attr-defined]
-        assert choose_parent(rule, replace(observed, links=tuple(found)), MARKS, "tmp0") == chosen
+        assert choose_parent(selector, replace(observed, links=tuple(found)), MARK, "tmp0") == chosen
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "eth0,", "route:", "route:eth0", "sixteen-letters-", "eth0;eth1 x"])
-def test_a_rule_that_means_nothing_is_refused(text: str) -> None:
+def test_an_invalid_selector_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"interface|address"):
         interface_selector(text, None)
     with pytest.raises(ValueError, match="node_ip"):
         interface_selector("node-ip", None)
 
 
-def test_rules_are_what_was_written() -> None:
+def test_selectors_are_parsed() -> None:
     assert interface_selector("eth1,bond*", None) == ByName(("eth1", "bond*"))
     assert interface_selector("route:2001:db8::1", None) == ByRoute(ip_address("2001:db8::1"))
     assert interface_selector("node-ip", ip_address("10.0.0.1")) == ByAddress(ip_address("10.0.0.1"))
 
 
-def test_a_parent_that_vanishes_is_told_and_everything_returns_with_it() -> None:
-    kernel, how = ModesKernel(MARKS, machine()), rules(parent="eth0")
-    converge(kernel, USUAL, how)
+def test_a_missing_parent_is_reported_and_everything_is_restored_with_it() -> None:
+    kernel, config = ModesKernel(MARK, machine()), link_config(parent="eth0")
+    converge(kernel, NODE, config)
     kernel.delete_link(2)
-    converge(kernel, USUAL, how)
-    report = reported(kernel, USUAL, how)
+    converge(kernel, NODE, config)
+    report = reported(kernel, NODE, config)
     assert condition(report, "Configured") == (False, "ParentMissing")
     assert condition(report, "Ready") == (False, "NotConfigured")
     kernel.links[12] = replace(ETH0, index=12)
-    converge(kernel, USUAL, how)
-    report = reported(kernel, USUAL, how)
+    converge(kernel, NODE, config)
+    report = reported(kernel, NODE, config)
     assert (condition(report, "Ready"), report.interface) == ((True, "Ready"), "eth0")
 
 
@@ -282,40 +282,40 @@ def test_a_parent_that_vanishes_is_told_and_everything_returns_with_it() -> None
 
 
 @pytest.mark.parametrize(
-    ("how", "kind", "mode"),
+    ("config", "kind", "mode"),
     [
-        (rules(), "macvlan", "bridge"),
-        (rules(macvlan_mode="private"), "macvlan", "private"),
-        (rules(macvlan_mode="vepa"), "macvlan", "vepa"),
-        (rules("ipvlan"), "ipvlan", ""),
+        (link_config(), "macvlan", "bridge"),
+        (link_config(macvlan_mode="private"), "macvlan", "private"),
+        (link_config(macvlan_mode="vepa"), "macvlan", "vepa"),
+        (link_config("ipvlan"), "ipvlan", ""),
     ],
 )
-def test_a_link_of_our_own(how: LinkConfig, kind: str, mode: str) -> None:
-    kernel = ModesKernel(MARKS, machine())
-    converge(kernel, USUAL, how)
+def test_macvlan_and_ipvlan_links_are_created_with_their_mode(config: LinkConfig, kind: str, mode: str) -> None:
+    kernel = ModesKernel(MARK, machine())
+    converge(kernel, NODE, config)
     (tmp0,) = [link for link in kernel.links.values() if link.name == "tmp0"]
     assert (tmp0.kind, tmp0.mode, tmp0.mtu, tmp0.parent) == (kind, mode, 1500, 2)
-    report = reported(kernel, USUAL, how)
+    report = reported(kernel, NODE, config)
     assert (report.interface, report.link, report.configured) == ("eth0", "tmp0", OVERLAY)
     assert condition(report, "Ready") == (True, "Ready")
 
 
-def test_the_mac_is_the_nodes_own_and_no_link_that_exists_gets_another() -> None:
-    kernel, how = ModesKernel(MARKS, machine()), rules()
-    converge(kernel, USUAL, how)
+def test_a_recreated_link_keeps_the_stable_mac_and_an_existing_one_its_own() -> None:
+    kernel, config = ModesKernel(MARK, machine()), link_config()
+    converge(kernel, NODE, config)
     (tmp0,) = [link for link in kernel.links.values() if link.name == "tmp0"]
     assert tmp0.mac == stable_mac("n1", "tmp0")
     kernel.delete_link(tmp0.index)
-    converge(kernel, USUAL, how)
+    converge(kernel, NODE, config)
     (again,) = [link for link in kernel.links.values() if link.name == "tmp0"]
     assert (again.mac, again.index != tmp0.index) == (tmp0.mac, True)
     kernel.links[again.index] = replace(again, mac="02:11:22:33:44:55")
     observed = kernel.observe()
-    assert not plan_kernel(wish(USUAL, how, observed), observed, MARKS).actions
+    assert not plan_kernel(desired_for(NODE, config, observed), observed, MARK).actions
 
 
 @given(st.text(max_size=20), st.sampled_from(["tmp0", "tmp1"]))
-def test_a_stable_mac_is_local_and_of_one_host(name: str, link: str) -> None:
+def test_a_stable_mac_is_locally_administered_unicast_and_unique(name: str, link: str) -> None:
     mac = stable_mac(name, link)
     first = int(mac[:2], 16)
     assert (first & 0b10, first & 0b01, len(bytes.fromhex(mac.replace(":", "")))) == (0b10, 0, 6)
@@ -324,104 +324,104 @@ def test_a_stable_mac_is_local_and_of_one_host(name: str, link: str) -> None:
 
 
 def test_mode_and_mtu_are_changed_in_place() -> None:
-    kernel = ModesKernel(MARKS, machine())
-    converge(kernel, USUAL, rules())
+    kernel = ModesKernel(MARK, machine())
+    converge(kernel, NODE, link_config())
     kernel.links[2] = replace(kernel.links[2], mtu=9000)
-    how = rules(macvlan_mode="private")
+    config = link_config(macvlan_mode="private")
     observed = kernel.observe()
-    actions = plan_kernel(wish(USUAL, how, observed), observed, MARKS).actions
+    actions = plan_kernel(desired_for(NODE, config, observed), observed, MARK).actions
     assert actions == (SetMtu("tmp0", 9000), SetMacvlanMode("tmp0", "private"))
 
 
-def test_the_address_on_the_interface_itself() -> None:
-    kernel, how = ModesKernel(MARKS, machine()), rules("address")
+def test_mode_address_configures_the_interface_itself() -> None:
+    kernel, config = ModesKernel(MARK, machine()), link_config("address")
     before = kernel.observe()
-    converge(kernel, USUAL, how)
+    converge(kernel, NODE, config)
     after = kernel.observe()
     assert Address(2, OVERLAY, 117) in after.addresses
     assert after.links == before.links
-    assert after.sysctls == before.sysctls, "nothing is set on the interface"
+    assert after.sysctls == before.sysctls, "no sysctl of the interface is changed"
     (ours,) = [each for each in after.routes if each.protocol == 117]
     assert (ours.next_hops, ours.source) == (hop("192.168.100.1", 2), OVERLAY.ip)
-    report = reported(kernel, USUAL, how)
+    report = reported(kernel, NODE, config)
     assert (report.interface, report.link, report.configured) == ("eth0", "eth0", OVERLAY)
     assert condition(report, "Ready") == (True, "Ready")
-    converge(kernel, None, how)
+    converge(kernel, None, config)
     assert kernel.observe() == before
 
 
-def test_on_a_kernel_that_marks_no_addresses_the_interface_itself_is_refused() -> None:
+def test_mode_address_is_refused_without_address_protocols() -> None:
     observed = replace(machine(), keeps_address_protocol=False)
-    plan = plan_kernel(wish(USUAL, rules("address"), observed), observed, MARKS)
+    plan = plan_kernel(desired_for(NODE, link_config("address"), observed), observed, MARK)
     assert plan.problems[0].reason == "KernelTooOld"
     assert not [each for each in plan.actions if isinstance(each, AddAddress | DeleteLink)]
 
 
-def test_an_address_of_somebody_else_that_leans_on_ours_is_not_pulled_down() -> None:
+def test_a_foreign_secondary_address_is_not_deleted_with_ours() -> None:
     theirs = Address(2, ip_interface("192.168.100.77/24"), None)
-    kernel, how = ModesKernel(MARKS, machine()), rules("address")
-    converge(kernel, USUAL, how)
+    kernel, config = ModesKernel(MARK, machine()), link_config("address")
+    converge(kernel, NODE, config)
     kernel.addresses.append(theirs)
-    dying = overlay(status={"ipAddr": str(OVERLAY)}, deleting=True)
-    plan = converge(kernel, dying, how)
+    deleted = overlay(status={"ipAddr": str(OVERLAY)}, deleting=True)
+    plan = converge(kernel, deleted, config)
     assert [each.reason for each in plan.problems] == ["AddressShared"]
     assert theirs in kernel.addresses
-    assert condition(reported(kernel, dying, how), "Configured") == (False, "Releasing")
+    assert condition(reported(kernel, deleted, config), "Configured") == (False, "Releasing")
     kernel.sysctls["eth0", "promote_secondaries"] = "1"
-    converge(kernel, dying, how)
+    converge(kernel, deleted, config)
     assert [each for each in kernel.addresses if each.link == 2] == [PRIVATE, theirs]
-    # Where theirs was first, ours is the one that leans.
-    kernel = ModesKernel(MARKS, machine(theirs))
-    converge(kernel, USUAL, how)
-    converge(kernel, dying, how)
+    # If theirs is the primary address, ours is the secondary one.
+    kernel = ModesKernel(MARK, machine(theirs))
+    converge(kernel, NODE, config)
+    converge(kernel, deleted, config)
     assert [each for each in kernel.addresses if each.link == 2] == [PRIVATE, theirs]
 
 
-def test_routes_only() -> None:
-    kernel, how = ModesKernel(MARKS, machine()), rules("none")
+def test_mode_none_configures_routes_only() -> None:
+    kernel, config = ModesKernel(MARK, machine()), link_config("none")
     found = node(address=None)
     before = kernel.observe()
-    converge(kernel, found, how)
+    converge(kernel, found, config)
     after = kernel.observe()
     assert (after.links, after.addresses, after.sysctls) == (before.links, before.addresses, before.sysctls)
     (ours,) = [each for each in after.routes if each.protocol == 117]
-    assert ours.next_hops == hop("10.176.162.129", 2), "the gateway that the node has for 10.0.0.0/8"
-    report = reported(kernel, found, how)
+    assert ours.next_hops == hop("10.176.162.129", 2), "the gateway of the node's own route to 10.0.0.0/8"
+    report = reported(kernel, found, config)
     assert (report.interface, report.link, report.configured) == ("eth0", "", None)
     assert (condition(report, "Configured"), condition(report, "Ready")) == ((True, "RoutesOnly"), (True, "Ready"))
     failing = node("10.9.9.9", address=None)
-    assert condition(reported(kernel, failing, how), "Ready") == (False, "RoutesFailing")
-    dying = overlay(deleting=True)
-    converge(kernel, dying, how)
-    assert condition(reported(kernel, dying, how), "Configured") == (False, "Released")
+    assert condition(reported(kernel, failing, config), "Ready") == (False, "RoutesFailing")
+    deleted = overlay(deleting=True)
+    converge(kernel, deleted, config)
+    assert condition(reported(kernel, deleted, config), "Configured") == (False, "Released")
     assert kernel.observe() == before
 
 
-def test_routes_only_takes_a_link_of_before_away_and_says_so_while_it_is_there() -> None:
-    kernel = ModesKernel(MARKS, machine())
-    converge(kernel, USUAL, rules())
-    assert condition(reported(kernel, USUAL, rules("none")), "Configured") == (False, "Pending")
-    assert condition(reported(kernel, USUAL, rules("none")), "Ready") == (False, "NotConfigured")
-    converge(kernel, node("10.176.162.129"), rules("none"))
+def test_mode_none_removes_a_previous_link_and_is_pending_until_then() -> None:
+    kernel = ModesKernel(MARK, machine())
+    converge(kernel, NODE, link_config())
+    assert condition(reported(kernel, NODE, link_config("none")), "Configured") == (False, "Pending")
+    assert condition(reported(kernel, NODE, link_config("none")), "Ready") == (False, "NotConfigured")
+    converge(kernel, node("10.176.162.129"), link_config("none"))
     assert "tmp0" not in {link.name for link in kernel.links.values()}
-    assert condition(reported(kernel, node("10.176.162.129"), rules("none")), "Ready") == (True, "Ready")
+    assert condition(reported(kernel, node("10.176.162.129"), link_config("none")), "Ready") == (True, "Ready")
 
 
 # --- Properties -------------------------------------------------------------------------------------------------------
 
-hows = st.builds(
-    lambda mode, parent, macvlan_mode: rules(mode, parent, macvlan_mode=macvlan_mode),
+configs = st.builds(
+    lambda mode, parent, macvlan_mode: link_config(mode, parent, macvlan_mode=macvlan_mode),
     st.sampled_from(["macvlan", "ipvlan", "address", "none"]),
     st.sampled_from(["eth0", "eth1", "eth7,eth*", "route:10.1.2.3", "node-ip", "eth7"]),
     st.sampled_from(["bridge", "private"]),
 )
-founds = st.none() | st.builds(
+overlays = st.none() | st.builds(
     lambda gateway, address, subnet: node(*gateway, address=address, subnet=subnet),
     st.sampled_from([("192.168.100.1",), ("10.176.162.129",), (), ("192.168.100.1", "192.168.100.254")]),
     st.sampled_from([None, "192.168.100.4/24", "192.168.100.5/24"]),
     st.sampled_from(["192.168.0.0/24", "172.16.0.0/12"]),
 )
-others = st.lists(
+foreign_objects = st.lists(
     st.sampled_from(
         [
             Address(2, ip_interface("192.168.100.77/24"), None),
@@ -435,37 +435,39 @@ others = st.lists(
     max_size=4,
     unique=True,
 )
-steps = st.tuples(hows, founds, st.integers(0, 9), st.sampled_from([None, 1400, 9000]))
+steps = st.tuples(configs, overlays, st.integers(0, 9), st.sampled_from([None, 1400, 9000]))
 
 
 @settings(max_examples=examples(400), deadline=None)
-@given(others, st.lists(steps, min_size=1, max_size=4), st.booleans())
-def test_any_walk_through_modes_parents_and_crashes_converges_and_touches_nothing_foreign(
-    present: list[object], walk: list[tuple[LinkConfig, NodeOverlay | None, int, int | None]], promoted: bool
+@given(foreign_objects, st.lists(steps, min_size=1, max_size=4), st.booleans())
+def test_any_history_of_modes_parents_and_crashes_converges_and_keeps_foreign_objects(
+    present: list[object], history: list[tuple[LinkConfig, NodeOverlay | None, int, int | None]], promoted: bool
 ) -> None:
-    # Two kinds of links cannot share a parent, and somebody else's macvlan stays.
-    walk = [step for step in walk if not (step[0].mode == "ipvlan" and any(isinstance(each, Link) for each in present))]
-    kernel = ModesKernel(MARKS, machine(*present))
+    # Two kinds of links cannot share a parent, and the foreign macvlan stays.
+    history = [
+        step for step in history if not (step[0].mode == "ipvlan" and any(isinstance(each, Link) for each in present))
+    ]
+    kernel = ModesKernel(MARK, machine(*present))
     kernel.sysctls["eth0", "promote_secondaries"] = kernel.sysctls["eth1", "promote_secondaries"] = str(int(promoted))
-    for how, found, crash, mtu in walk:
+    for config, found, crash, mtu in history:
         if mtu is not None:
             kernel.links[2] = replace(kernel.links[2], mtu=mtu)
         before, observed = foreign(kernel.observe()), kernel.observe()
-        for action in plan_kernel(wish(found, how, observed), observed, MARKS).actions[:crash]:
+        for action in plan_kernel(desired_for(found, config, observed), observed, MARK).actions[:crash]:
             kernel.apply(action)
-        plan = converge(kernel, found, how)
+        plan = converge(kernel, found, config)
         after = kernel.observe()
         assert foreign(after) == before
-        ours = [link for link in after.links if owns_link(link, MARKS)]
-        marked = [each for each in after.addresses if owns_address_anywhere(each, after, MARKS)]
+        ours = [link for link in after.links if owns_link(link, MARK)]
+        marked = [each for each in after.addresses if owns_address_anywhere(each, after, MARK)]
         reasons = {problem.reason for problem in plan.problems if problem.route is None}
         if found is None and not reasons:
             assert not ours
             assert not marked
-            assert not any(owns_route(each, MARKS) for each in after.routes)
+            assert not any(owns_route(each, MARK) for each in after.routes)
         if not reasons:
             assert len(marked) <= 1
-            assert len(ours) == int(bool(marked) and how.mode in ("macvlan", "ipvlan"))
+            assert len(ours) == int(bool(marked) and config.mode in ("macvlan", "ipvlan"))
             assert all(link.mtu == next(each.mtu for each in after.links if each.index == link.parent) for link in ours)
 
 
@@ -487,7 +489,7 @@ def test_any_walk_through_modes_parents_and_crashes_converges_and_touches_nothin
         ("{fence_after: 1m, resurrect_for: 2m}", "less than fence_after (60s)"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told_in_one_line(tmp_path: Path, text: str, part: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path, text: str, part: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text if text.startswith("{") else f"node_name: n1\n{text}\n")
     with pytest.raises(ConfigurationError) as error:
@@ -496,7 +498,7 @@ def test_a_setting_that_cannot_be_is_told_in_one_line(tmp_path: Path, text: str,
     assert "\n" not in str(error.value)
 
 
-def test_how_long_the_last_state_is_believed_follows_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_maximum_age_of_a_checkpoint_follows_fence_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
     monkeypatch.setenv("OVERLAY_NODE_IP", "")
     usual = load(AgentSettings, None)

@@ -24,7 +24,7 @@ from overlay_net.model.overlay import NodeOverlay
 from tests.fakes.cluster import NAME, Cluster
 from tests.unit.factories import node, overlay, raw_node, raw_pool, raw_static_route, static_route
 
-MARKS = OwnershipMark(117, "overlay-net")
+MARK = OwnershipMark(117, "overlay-net")
 
 
 async def routes_only(*pools: JsonObject) -> Cluster:
@@ -164,7 +164,7 @@ def routes_only_overlay(**status: object) -> NodeOverlay:
 def test_routes_only_in_the_object_overrides_the_link_mode_of_the_agent(mode: str) -> None:
     config = LinkConfig(interface_selector("eth0", None), mode=mode, fallback=IPv4Network("10.0.0.0/8"))  # type: ignore[arg-type]
     mine = routes_only_overlay(ipAddr="192.168.100.4/24", configuredIpAddr="192.168.100.4/24")
-    link = desired_link(link_config_for(mine, config), Observed(), MARKS)
+    link = desired_link(link_config_for(mine, config), Observed(), MARK)
     desired = desired_state(mine, link, config.fallback)
     assert (desired.address, desired.link, link.name) == (None, None, "")
     assert (len(desired.routes), desired.fallback) == (1, config.fallback)

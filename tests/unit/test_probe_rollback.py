@@ -286,10 +286,10 @@ ADDRESS = ip_interface("192.168.100.4/24")
 
 def ready(plan: KernelPlan, route_probes: tuple[RouteProbe, ...] = ()) -> tuple[bool, str, str]:
     now = overlay_at(2, 2)
-    wanted = Desired(LINK, ADDRESS, now.routes)
+    target = Desired(LINK, ADDRESS, now.routes)
     placed = tuple((each, "tmp0") for each in now.routes)
     report = make_report(
-        now, wanted, LINK, replace(plan, placed=placed), {}, ADDRESS, MOMENT.wall, route_probes=route_probes
+        now, target, LINK, replace(plan, placed=placed), {}, ADDRESS, MOMENT.wall, route_probes=route_probes
     )
     assert NodeOverlay.parse({"status": report.to_json()}).report.route_probes == route_probes
     found = find(report.conditions, "Ready")

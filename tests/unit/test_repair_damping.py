@@ -1,4 +1,4 @@
-"""A fight over the kernel is fought slowly, and everything else at once."""
+"""Repair damping: endless repairs are delayed, all others are immediate."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from overlay_net.domain.kernel.repair_damping import LIMIT, LONGEST_PAUSE, WINDOW, RepairDamping
 
 
-def fought(count: int, every: float) -> tuple[RepairDamping, float]:
+def repair_often(count: int, every: float) -> tuple[RepairDamping, float]:
     repairs, now = RepairDamping(), 0.0
     for _ in range(count):
         repairs = repairs.record(now)
@@ -14,25 +14,25 @@ def fought(count: int, every: float) -> tuple[RepairDamping, float]:
     return repairs, now
 
 
-def test_some_repairs_are_made_at_once() -> None:
-    repairs, now = fought(LIMIT - 1, 0.01)
+def test_a_few_repairs_are_immediate() -> None:
+    repairs, now = repair_often(LIMIT - 1, 0.01)
     assert repairs.pause(now) == 0
 
 
-def test_a_fight_is_slowed_down_to_a_bounded_number_of_repairs() -> None:
+def test_endless_repairs_are_limited_to_a_rate() -> None:
     count = 2000
-    _, seconds = fought(count, 0.001)
+    _, seconds = repair_often(count, 0.001)
     assert count / seconds * WINDOW < 2 * LIMIT
 
 
-def test_peace_is_noticed() -> None:
-    repairs, now = fought(500, 0.001)
+def test_repairs_are_immediate_again_after_a_quiet_window() -> None:
+    repairs, now = repair_often(500, 0.001)
     assert repairs.pause(now) > 0
     assert repairs.pause(now + WINDOW) == 0
 
 
 @given(st.lists(st.floats(0, 1), max_size=300))
-def test_a_pause_is_never_longer_than_the_longest(gaps: list[float]) -> None:
+def test_no_pause_is_longer_than_the_limit(gaps: list[float]) -> None:
     repairs, now = RepairDamping(), 0.0
     for gap in gaps:
         now += gap

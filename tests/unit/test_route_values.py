@@ -25,10 +25,10 @@ def test_a_route_keeps_its_subnet(subnet: IpNetwork, metric: int, table: int, ot
     hops = (NextHop(ip_address("192.168.100.1"), 7),)
     route = Route(subnet, hops, 117, metric, table=table)
     spec = RouteSpec((Gateway(ip_address("192.168.100.1")),), metric, table)
-    wanted = DesiredRoute.to(subnet, spec)
+    target = DesiredRoute.to(subnet, spec)
     stored_metric = metric or (1024 if subnet.version == 6 else 0)
     assert (route.subnet, route.metric, route.table) == (subnet, stored_metric, table)
-    assert (wanted.subnet, wanted.spec.metric, wanted.key) == (subnet, metric, route.key)
+    assert (target.subnet, target.spec.metric, target.key) == (subnet, metric, route.key)
     elsewhere = route.replace(subnet=other)
     assert route.with_key(elsewhere.key) == elsewhere
     assert (elsewhere == route, elsewhere.key == route.key) == (other == subnet, other == subnet)
