@@ -1,4 +1,4 @@
-"""Gateways that die and come back: where the packets go, what the kernel has, and whom the StaticRoute names."""
+"""Gateways that fail and recover: traffic, kernel routes, and the status of the StaticRoute."""
 
 import json
 from collections.abc import Callable
@@ -18,8 +18,8 @@ NAME = vlan.NODE_NAMES[0]
 FIRST, SECOND = vlan.OVERLAY_GATEWAY, "192.168.100.253"
 RETURN_PATHS = {FIRST: "gateway", SECOND: "gateway-2"}
 CHECK = {"type": "arp", "intervalMilliseconds": 200, "failureThreshold": 3, "successThreshold": 2}
-STOPPING = 90.0
-"""Enough for a gateway that is held down for a while because it went down before."""
+RECOVERY = 90.0
+"""Seconds; a gateway that failed repeatedly is held down for a while."""
 
 
 class Edge:
@@ -37,30 +37,30 @@ class Edge:
         return self.lab.first_node
 
     def route_through(self, *gateways: tuple[str, int], **more: Any) -> None:
-        """A StaticRoute with these (gateway, priority) is in place."""
+        """Apply a StaticRoute with these (gateway, priority) and wait until it is in place."""
         listed = [{"address": address, "priority": priority} for address, priority in gateways]
         self.lab.apply_route(gateways=listed, healthCheck=CHECK, **more)
         self.lab.wait_route(1)
 
-    def dies(self, gateway: str) -> None:
+    def fail(self, gateway: str) -> None:
         self.gateways[gateway].ip("link", "set", "inner", "down")
 
-    def comes_back(self, gateway: str) -> None:
+    def recover(self, gateway: str) -> None:
         self.gateways[gateway].ip("link", "set", "inner", "up")
 
     def hops(self) -> set[str]:
-        """The gateways of the kernel's route; none: there is no such route."""
+        """The gateways of the kernel's route; empty without a route."""
         found = json.loads(self.node.ip("-j", "route", "show", vlan.ON_PREMISE_SUBNET))
         return {hop["gateway"] for route in found for hop in route.get("nexthops", [route]) if "gateway" in hop}
 
     def kind(self) -> str:
-        """``unicast``, ``unreachable``, or an empty text: no route."""
+        """``unicast`` or ``unreachable``; an empty text without a route."""
         found = json.loads(self.node.ip("-j", "-d", "route", "show", vlan.ON_PREMISE_SUBNET))
         return str(found[0].get("type", "unicast")) if found else ""
 
     def used(self) -> str:
-        """The gateway through which the kernel sends to the on-premise host."""
-        # Where there are several gateways, the kernel chooses one by source and destination.
+        """The gateway that the kernel uses to the on-premise host."""
+        # With several gateways the kernel chooses one by source and destination.
         source = self.lab.addresses()[NAME]
         words = self.node.ip("route", "get", vlan.ON_PREMISE_HOST, "from", source).split()
         return words[words.index("via") + 1]
@@ -69,11 +69,11 @@ class Edge:
         self.lab.vlan.set_return_path(RETURN_PATHS[gateway])
 
     def wait_event(self, reason: str, gateway: str) -> None:
-        def told() -> bool:
+        def reported() -> bool:
             lines = self.lab.api_server.kubectl("get", "events", "-n", "default").splitlines()
             return any(reason in line and f"nodeoverlayip/{NAME} " in line and gateway in line for line in lines)
 
-        wait_until(told, f"an event {reason} names {gateway}")
+        wait_until(reported, f"an event {reason} names {gateway}")
 
     def reachable(self) -> tuple[str, str]:
         """Status and message of the StaticRoute's GatewayReachable."""
@@ -81,15 +81,15 @@ class Edge:
         found = {each["type"]: each for each in conditions}.get("GatewayReachable", {})
         return found.get("status", ""), found.get("message", "")
 
-    def wait_named(self, *gateways: str) -> None:
-        """The StaticRoute says that these gateways, and no others, do not answer on this node."""
+    def wait_down(self, *gateways: str) -> None:
+        """Wait until the StaticRoute reports these gateways, and no others, as down on this node."""
 
-        def told() -> bool:
+        def reported() -> bool:
             status, message = self.reachable()
-            silent = {address for address in self.gateways if f"{address} on 1 node ({NAME})" in message}
-            return status == ("False" if gateways else "True") and silent == set(gateways)
+            down = {address for address in self.gateways if f"{address} on 1 node ({NAME})" in message}
+            return status == ("False" if gateways else "True") and down == set(gateways)
 
-        wait_until(told, f"GatewayReachable names {gateways or 'nobody'}", timeout=STOPPING)
+        wait_until(reported, f"GatewayReachable names {gateways or 'no gateway'}", timeout=RECOVERY)
 
 
 @pytest.fixture
@@ -101,32 +101,30 @@ def edge(lab: ProcessLab) -> Edge:
 
 
 @pytest.mark.parametrize(
-    "priorities", [pytest.param((0, 0), id="both carry traffic"), pytest.param((0, 1), id="the second stands by")]
+    "priorities", [pytest.param((0, 0), id="both carry traffic"), pytest.param((0, 1), id="the second is standby")]
 )
-def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
-    edge: Edge, priorities: tuple[int, int]
-) -> None:
+def test_traffic_moves_to_the_other_gateway_when_the_one_in_use_fails(edge: Edge, priorities: tuple[int, int]) -> None:
     edge.route_through(*zip((FIRST, SECOND), priorities, strict=True))
     desired = {gateway for gateway, priority in zip((FIRST, SECOND), priorities, strict=True) if priority == 0}
     assert edge.hops() == desired
-    edge.wait_named()
+    edge.wait_down()
     used = edge.used()
     (other,) = {FIRST, SECOND} - {used}
     edge.answer_through(used)
     during = Stream(edge.node, vlan.ON_PREMISE_HOST)
-    edge.dies(used)
+    edge.fail(used)
     edge.answer_through(other)
-    wait_until(lambda: edge.hops() == {other}, f"the route goes through {other} alone")
+    wait_until(lambda: edge.hops() == {other}, f"the route uses only {other}")
     count = during.stop()
-    assert 0 < count.lost < count.sent, "some packets were lost before the route moved, and not all of them"
+    assert 0 < count.lost < count.sent, "some packets are lost before the route moves, but not all"
     expect_no_loss(edge)
-    edge.wait_named(used)
+    edge.wait_down(used)
     edge.wait_event("GatewayDown", used)
-    assert edge.lab.is_ready(NAME), "a route through the other gateway is in place"
-    edge.comes_back(used)
-    edge.wait_named()
+    assert edge.lab.is_ready(NAME), "the node is Ready with a route through the other gateway"
+    edge.recover(used)
+    edge.wait_down()
     edge.wait_event("GatewayUp", used)
-    wait_until(lambda: edge.hops() == desired, "the route is what it was")
+    wait_until(lambda: edge.hops() == desired, "the original route is restored")
     edge.answer_through(edge.used())
     expect_no_loss(edge)
 
@@ -134,9 +132,9 @@ def test_traffic_goes_on_through_the_other_gateway_when_the_one_in_use_dies(
 def expect_no_loss(edge: Edge) -> None:
     address = edge.lab.addresses()[NAME]
     stream = Stream(edge.node, vlan.ON_PREMISE_HOST)
-    seen = [observed_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
+    sources = [observed_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
     assert stream.stop().lost == 0
-    assert seen == [address] * 3
+    assert sources == [address] * 3
 
 
 def _kept(edge: Edge) -> bool:
@@ -144,7 +142,7 @@ def _kept(edge: Edge) -> bool:
 
 
 def _withdrawn(edge: Edge) -> bool:
-    # What is left is the node's own default route.
+    # The node's own default route remains.
     return edge.kind() == "" and edge.used() == vlan.PRIVATE_GATEWAY
 
 
@@ -155,22 +153,22 @@ def _unreachable(edge: Edge) -> bool:
 @pytest.mark.parametrize(
     ("choice", "as_chosen"), [("keep", _kept), ("withdraw", _withdrawn), ("unreachable", _unreachable)]
 )
-def test_when_all_gateways_are_down_the_kernel_has_what_the_route_says(
+def test_when_all_gateways_are_down_the_kernel_route_follows_on_all_down(
     edge: Edge, choice: str, as_chosen: Callable[[Edge], bool]
 ) -> None:
     edge.route_through((FIRST, 0), (SECOND, 1), onAllDown=choice)
     assert edge.hops() == {FIRST}
     edge.answer_through(FIRST)
     assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.lab.addresses()[NAME]
-    edge.dies(FIRST)
-    edge.dies(SECOND)
-    edge.wait_named(FIRST, SECOND)
-    wait_until(lambda: as_chosen(edge), f"the kernel has the route as onAllDown: {choice} says")
+    edge.fail(FIRST)
+    edge.fail(SECOND)
+    edge.wait_down(FIRST, SECOND)
+    wait_until(lambda: as_chosen(edge), f"the kernel route is as onAllDown={choice} specifies")
     with pytest.raises(Unreachable):
         observed_source(edge.node, vlan.ON_PREMISE_HOST, timeout=0.5)
-    edge.comes_back(FIRST)
-    edge.comes_back(SECOND)
-    edge.wait_named()
-    wait_until(lambda: edge.hops() == {FIRST} and edge.kind() == "unicast", "the route is what it was")
+    edge.recover(FIRST)
+    edge.recover(SECOND)
+    edge.wait_down()
+    wait_until(lambda: edge.hops() == {FIRST} and edge.kind() == "unicast", "the original route is restored")
     assert observed_source(edge.node, vlan.ON_PREMISE_HOST) == edge.lab.addresses()[NAME]
     assert edge.lab.is_ready(NAME)

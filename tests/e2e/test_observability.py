@@ -1,4 +1,4 @@
-"""What an operator sees of the running product: endpoints, metrics, logs, events."""
+"""What operators observe: health endpoints, metrics, logs and events."""
 
 import sys
 import urllib.request
@@ -11,9 +11,9 @@ from lab.scenario.process_lab import ProcessLab
 READ = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
-def controller_says(path: str) -> str:
-    with urllib.request.urlopen(f"http://{CONTROLLER_BIND}{path}", timeout=5) as answer:
-        return str(answer.read().decode())
+def read_controller(path: str) -> str:
+    with urllib.request.urlopen(f"http://{CONTROLLER_BIND}{path}", timeout=5) as response:
+        return str(response.read().decode())
 
 
 def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
@@ -22,9 +22,9 @@ def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
     lab.register_nodes(vlan.NODE_NAMES)
     lab.create_route()
     wait_until(
-        lambda: 'overlay_net_pool_addresses{pool="onprem",state="used"} 3.0' in controller_says("/metrics"), "3 used"
+        lambda: 'overlay_net_pool_addresses{pool="onprem",state="used"} 3.0' in read_controller("/metrics"), "3 used"
     )
-    metrics = controller_says("/metrics")
+    metrics = read_controller("/metrics")
     for line in (
         'overlay_net_pool_addresses{pool="onprem",state="free"} 249.0',
         'overlay_net_nodes{state="without_address"} 0.0',
@@ -39,8 +39,8 @@ def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
         'overlay_net_ipam_up{backend="cluster"} 1.0',
     ):
         assert line in metrics
-    assert controller_says("/healthz") == "ok\n"
-    assert controller_says("/readyz") == "ok\n"
+    assert read_controller("/healthz") == "ok\n"
+    assert read_controller("/readyz") == "ok\n"
     agent = lab.first_node.run(sys.executable, "-c", READ, "http://127.0.0.1:9477/metrics")
     for line in (
         "overlay_net_address_configured 1.0",
@@ -54,7 +54,7 @@ def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
     events = lab.api_server.kubectl("get", "events", "-n", "default")
     for address in lab.addresses().values():
         assert f"{address} is reserved from pool onprem" in events
-    assert "Warning" not in events, "a story without trouble"
+    assert "Warning" not in events, "no warning in a healthy cluster"
     logs = "".join(process.log.read_text() for process in lab.processes().values())
     assert "Traceback" not in logs
     assert "synced" in logs

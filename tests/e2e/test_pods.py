@@ -1,6 +1,6 @@
-"""A pod behind a node, on its way to the on-premise host: whose address is seen there, with and without masquerading.
+"""The source address that the on-premise host observes of a pod, with and without masquerading.
 
-The pod is what a CNI makes of it: a namespace behind a veth, a subnet of the node's own, and forwarding.
+As with a CNI plug-in, the pod is a namespace behind a veth link, in a subnet of its node, which forwards.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from lab.scenario.process_lab import ProcessLab
 NAME = vlan.NODE_NAMES[0]
 POD, POD_GATEWAY = "10.244.1.5", "10.244.1.1"
 NODE_PODS, ALL_PODS = "10.244.1.0/24", "10.244.0.0/16"
-# What CNIs write for pods that leave the cluster.
+# As CNI plug-ins configure it for traffic that leaves the cluster.
 NFT_RULES = f"""
 table ip cni {{
     chain postrouting {{
@@ -30,20 +30,20 @@ table ip cni {{
 
 @pytest.fixture
 def pod(lab: ProcessLab) -> Iterator[Namespace]:
-    """On a node that has its overlay address and the route to the on-premise subnet."""
+    """A pod on a node with an overlay address and the route to the on-premise subnet."""
     lab.build((NAME,))
     lab.start()
     lab.register_nodes((NAME,))
     lab.apply_route()
     lab.wait_route(1)
     node = lab.first_node
-    with Namespace("pod") as made:
-        connect(node, "pod0", made, "eth0")
+    with Namespace("pod") as pod:
+        connect(node, "pod0", pod, "eth0")
         node.ip("address", "add", f"{POD_GATEWAY}/24", "dev", "pod0")
         node.sysctl("net.ipv4.ip_forward", 1)
-        made.ip("address", "add", f"{POD}/24", "dev", "eth0")
-        made.ip("route", "add", "default", "via", POD_GATEWAY)
-        yield made
+        pod.ip("address", "add", f"{POD}/24", "dev", "eth0")
+        pod.ip("route", "add", "default", "via", POD_GATEWAY)
+        yield pod
 
 
 def overlay_address(lab: ProcessLab) -> str:
@@ -58,9 +58,7 @@ def nft() -> list[str]:
         pytest.skip(f"needs `nft`: {reason}")
 
 
-def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_back_is_known(
-    lab: ProcessLab, pod: Namespace
-) -> None:
+def test_without_masquerading_the_source_is_the_pod_and_needs_a_return_route(lab: ProcessLab, pod: Namespace) -> None:
     with pytest.raises(Unreachable):
         observed_source(pod, vlan.ON_PREMISE_HOST, timeout=1)
     lab.vlan.on_premise.ip("route", "add", NODE_PODS, "via", vlan.ON_PREMISE_GATEWAY)
@@ -69,13 +67,13 @@ def test_without_masquerading_the_pod_is_seen_with_its_own_address_once_the_way_
     assert observed_source(lab.first_node, vlan.ON_PREMISE_HOST) == overlay_address(lab)
 
 
-def test_a_masqueraded_pod_is_seen_with_the_overlay_address_of_its_node(
+def test_with_masquerading_the_source_is_the_overlay_address_of_the_node(
     nft: list[str], lab: ProcessLab, pod: Namespace
 ) -> None:
     node = lab.first_node
     node.run(*nft, "-f", "-", stdin=NFT_RULES)
     assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(lab)
     node.ip("link", "delete", "tmp0")
-    wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "link, address and route are back")
+    wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "link, address and route are restored")
     assert observed_source(pod, vlan.ON_PREMISE_HOST) == overlay_address(lab)
     assert observed_source(node, vlan.ON_PREMISE_HOST) == overlay_address(lab)

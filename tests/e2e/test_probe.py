@@ -1,4 +1,4 @@
-"""A change of a StaticRoute that cuts nodes off: they go back to what they had, once, whatever dies on the way."""
+"""A change of a StaticRoute that breaks connectivity is rolled back once, whichever process dies meanwhile."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ OTHER = "192.168.7.0/24"
 
 
 class Edge:
-    """One node with a route that works, and a gateway that answers ARP and forwards nothing."""
+    """One node with a working route, and a gateway that answers ARP but forwards nothing."""
 
     def __init__(self, lab: ProcessLab) -> None:
         self.lab = lab
@@ -40,7 +40,7 @@ class Edge:
     def change(self, gateway: str) -> None:
         self.lab.apply_route(gateway=gateway, probe=PROBE)
 
-    def leads_through(self, gateway: str, subnet: str = vlan.ON_PREMISE_SUBNET) -> bool:
+    def is_routed_through(self, gateway: str, subnet: str = vlan.ON_PREMISE_SUBNET) -> bool:
         return f"via {gateway} " in self.node.ip("route", "show", subnet)
 
     def programmed(self) -> tuple[str, str, int]:
@@ -54,17 +54,17 @@ class Edge:
 
     def wait_rolled_back(self) -> str:
         desired = ("RolledBack", self.generation())
-        wait_until(lambda: self.programmed()[::2] == desired, "the StaticRoute says that it was rolled back")
+        wait_until(lambda: self.programmed()[::2] == desired, "the StaticRoute reports RolledBack")
         return self.programmed()[1]
 
     def rollbacks(self) -> int:
         return self.agent.log.read_text().count("route probe failed")
 
     def start_agent(self) -> None:
-        """Without waiting for the API server. Its log goes on."""
+        """Start it without waiting for the API server; it appends to its log."""
         self.agent.start()
 
-    def works(self) -> bool:
+    def has_connectivity(self) -> bool:
         return observed_source(self.node, vlan.ON_PREMISE_HOST) == self.lab.addresses()[NAME]
 
 
@@ -81,70 +81,70 @@ def overlay_status(edge: Edge) -> dict[str, Any]:
     return dict(edge.lab.api_server.get("nodeoverlayip", NAME)["status"])
 
 
-def test_a_gateway_that_swallows_packets_is_taken_back_once_and_the_next_change_is_tried(edge: Edge) -> None:
+def test_a_gateway_that_drops_packets_is_rolled_back_once_and_the_next_change_is_probed(edge: Edge) -> None:
     during = Stream(edge.node, vlan.ON_PREMISE_HOST)
     edge.change(BLACK_HOLE)
     message = edge.wait_rolled_back()
     assert f"{NAME}: tcp {vlan.ON_PREMISE_HOST}:{PORT} did not answer within 3 s" in message
-    assert edge.leads_through(GOOD)
-    assert edge.leads_through(GOOD, OTHER)
+    assert edge.is_routed_through(GOOD)
+    assert edge.is_routed_through(GOOD, OTHER)
     count = during.stop()
     assert 0 < count.lost < count.sent
-    assert count.longest_gap_ms < 6000, "no longer than it was tried"
-    assert edge.works()
-    (tried,) = overlay_status(edge)["probes"]
-    assert (tried["staticRoute"], tried["state"]) == (ROUTE, "RolledBack")
-    assert [route["gateways"] for route in tried["routes"]] == [[{"address": GOOD}]]
+    assert count.longest_gap_ms < 6000, "longer than the probe"
+    assert edge.has_connectivity()
+    (probe,) = overlay_status(edge)["probes"]
+    assert (probe["staticRoute"], probe["state"]) == (ROUTE, "RolledBack")
+    assert [route["gateways"] for route in probe["routes"]] == [[{"address": GOOD}]]
     assert "RolledBack" in edge.lab.api_server.kubectl("get", "events", "-n", "default")
-    # Neither a new agent nor another look tries the same again.
+    # Neither a restarted agent nor a resync probes the same change again.
     after = Stream(edge.node, vlan.ON_PREMISE_HOST)
     edge.agent.kill9()
     edge.start_agent()
     edge.lab.product.wait_agent(edge.node)
     edge.node.ip("route", "delete", OTHER)
-    wait_until(lambda: edge.leads_through(GOOD, OTHER), "another look was taken")
+    wait_until(lambda: edge.is_routed_through(GOOD, OTHER), "the agent has resynced")
     assert after.stop().lost == 0
     assert edge.rollbacks() == 1
     edge.change(ALSO_GOOD)
-    wait_until(lambda: edge.programmed()[::2] == ("Programmed", edge.generation()), "the next change is taken")
-    assert edge.leads_through(ALSO_GOOD)
-    assert edge.works()
-    wait_until(lambda: "probes" not in overlay_status(edge), "nothing is left to say")
+    wait_until(lambda: edge.programmed()[::2] == ("Programmed", edge.generation()), "the next change is programmed")
+    assert edge.is_routed_through(ALSO_GOOD)
+    assert edge.has_connectivity()
+    wait_until(lambda: "probes" not in overlay_status(edge), "the rollback is no longer reported")
     assert edge.lab.is_ready(NAME)
 
 
-def test_an_agent_that_dies_right_after_the_change_proves_it_when_it_is_back_without_the_api(edge: Edge) -> None:
+def test_an_agent_that_dies_after_the_change_probes_it_after_its_restart_without_the_api(edge: Edge) -> None:
     edge.change(BLACK_HOLE)
-    wait_until(lambda: edge.leads_through(BLACK_HOLE), "the kernel has the change", every=0.01)
+    wait_until(lambda: edge.is_routed_through(BLACK_HOLE), "the kernel has the change", every=0.01)
     edge.agent.kill9()
     edge.lab.api_server.kube_apiserver.kill9()
-    assert edge.leads_through(BLACK_HOLE)
+    assert edge.is_routed_through(BLACK_HOLE)
     assert edge.rollbacks() == 0
     edge.start_agent()
-    wait_until(lambda: edge.leads_through(GOOD), "the node went back by itself", timeout=30)
-    assert edge.leads_through(GOOD, OTHER)
-    # What it found out is kept, though the API server never heard of it.
+    wait_until(lambda: edge.is_routed_through(GOOD), "the node rolled back", timeout=30)
+    assert edge.is_routed_through(GOOD, OTHER)
+    # The result is in the checkpoint, although it was never reported to the API server.
     edge.agent.kill9()
     edge.node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     edge.start_agent()
-    wait_until(lambda: edge.leads_through(GOOD), "the route of before is brought back", timeout=30)
+    wait_until(lambda: edge.is_routed_through(GOOD), "the previous route is restored", timeout=30)
     assert edge.rollbacks() == 1
     edge.lab.api_server.kube_apiserver.start()
     edge.lab.api_server.wait_ready()
-    # A new controller does not wait for its turn to try the API server again.
+    # A new controller connects at once, without the backoff of the old one.
     assert edge.lab.product.controller is not None
     edge.lab.product.controller.kill9()
     edge.lab.product.start_controller()
     edge.wait_rolled_back()
-    assert edge.leads_through(GOOD)
+    assert edge.is_routed_through(GOOD)
     assert edge.rollbacks() == 1
-    assert edge.works()
+    assert edge.has_connectivity()
 
 
-def test_a_new_route_whose_target_does_not_answer_is_withdrawn(edge: Edge) -> None:
+def test_a_new_route_whose_target_does_not_respond_is_withdrawn(edge: Edge) -> None:
     edge.lab.api_server.kubectl("delete", "staticroute", ROUTE)
     edge.lab.wait_no_route(edge.node)
     edge.change(BLACK_HOLE)
     assert "withdrawn" in edge.wait_rolled_back()
     edge.lab.wait_no_route(edge.node)
-    assert edge.leads_through(GOOD, OTHER)
+    assert edge.is_routed_through(GOOD, OTHER)

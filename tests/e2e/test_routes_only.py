@@ -1,4 +1,4 @@
-"""Nodes without overlay addresses, on the wire; and an installation that is switched there and back."""
+"""Traffic of nodes without overlay addresses, and disabling and enabling the addresses of an installation."""
 
 import ipaddress
 
@@ -15,7 +15,7 @@ PRIVATE_SUBNET = str(ipaddress.ip_interface(f"{FIRST}/{vlan.PRIVATE_PREFIX}").ne
 
 
 def begin(lab: ProcessLab) -> None:
-    """Nodes whose only way out is that of 10.0.0.0/8, and an on-premise host that knows the way back to them."""
+    """Nodes with a route to 10.0.0.0/8 only, and an on-premise host with a route back to their private subnet."""
     lab.build((FIRST, SECOND))
     lab.vlan.on_premise.ip("route", "add", PRIVATE_SUBNET, "via", vlan.ON_PREMISE_GATEWAY)
     for node in lab.nodes.values():
@@ -24,7 +24,7 @@ def begin(lab: ProcessLab) -> None:
 
 
 def switch(lab: ProcessLab, pools: dict[str, object], *, on: bool) -> None:
-    """As a roll-out does it: first the controller, later the agents, one after the other."""
+    """Upgrade as a rollout does: first the controller, later the agents."""
     lab.product.upgrade(overlay={"enabled": on}, pools=pools)
     assert lab.product.controller is not None
     lab.product.controller.restart()
@@ -37,7 +37,7 @@ def restart_agents(lab: ProcessLab) -> None:
         lab.product.wait_agent(lab.nodes[name])
 
 
-def source_of(lab: ProcessLab, name: str) -> str:
+def find_source(lab: ProcessLab, name: str) -> str:
     try:
         return observed_source(lab.nodes[name], vlan.ON_PREMISE_HOST, timeout=1)
     except Unreachable:
@@ -45,7 +45,7 @@ def source_of(lab: ProcessLab, name: str) -> str:
 
 
 def wait_source(lab: ProcessLab, name: str, source: str) -> None:
-    wait_until(lambda: source_of(lab, name) == source, f"the on-premise host sees {name} as {source}")
+    wait_until(lambda: find_source(lab, name) == source, f"the on-premise host observes {name} as {source}")
 
 
 def columns(lab: ProcessLab, name: str) -> dict[str, str]:
@@ -55,29 +55,29 @@ def columns(lab: ProcessLab, name: str) -> dict[str, str]:
     return dict(zip(headers, row, strict=True))
 
 
-def test_an_installation_is_switched_to_routes_only_and_back(lab: ProcessLab) -> None:
+def test_overlay_addresses_are_disabled_and_enabled_again(lab: ProcessLab) -> None:
     begin(lab)
     node, pools = lab.first_node, lab.product.values["pools"]
     lab.register_nodes((FIRST,))
-    assert source_of(lab, FIRST) == "unreachable", "nothing but a StaticRoute leads there"
+    assert find_source(lab, FIRST) == "unreachable", "without a StaticRoute there is no route to it"
     lab.apply_route()
     lab.wait_route(1)
     (address,) = lab.reserved()
-    assert source_of(lab, FIRST) == address
+    assert find_source(lab, FIRST) == address
 
-    # Off. While its agent is away, a node may still use its address, which stays reserved.
+    # Disable. A node whose agent is down may still use its address, which stays reserved.
     agent = lab.product.agents[FIRST]
     agent.kill9()
     switch(lab, {}, on=False)
 
-    def waits() -> bool:
+    def waiting() -> bool:
         return columns(lab, FIRST)["REASON"] == "WaitingForAgent"
 
-    wait_until(waits, "the controller waits for the agent")
+    wait_until(waiting, "the controller waits for the agent")
     assert list(lab.reserved()) == [address]
     assert address in node.ip("address")
-    assert source_of(lab, FIRST) == address
-    # An agent that has its old settings lets go as well.
+    assert find_source(lab, FIRST) == address
+    # An agent with its old settings removes the address as well.
     agent.start()
     wait_until(lambda: not lab.reserved(), f"{address} is released")
     assert address not in node.ip("address")
@@ -88,27 +88,27 @@ def test_an_installation_is_switched_to_routes_only_and_back(lab: ProcessLab) ->
     lab.api_server.apply(node_manifest(SECOND))
     lab.wait_route(2)
     for name in (FIRST, SECOND):
-        assert source_of(lab, name) == name
+        assert find_source(lab, name) == name
         route = lab.nodes[name].ip("route", "show", vlan.ON_PREMISE_SUBNET)
         assert f"via {vlan.PRIVATE_GATEWAY} dev eth0" in route
         assert "tmp0" not in lab.nodes[name].ip("link")
-        shown = columns(lab, name)
-        assert (shown["ADDRESS"], shown["IN-PLACE"], shown["READY"]) == ("", "1", "True")
-        assert shown["REASON"] == "RoutesOnly"
+        row = columns(lab, name)
+        assert (row["ADDRESS"], row["IN-PLACE"], row["READY"]) == ("", "1", "True")
+        assert row["REASON"] == "RoutesOnly"
     assert not lab.reserved()
-    told = lab.api_server.get("staticroute", ROUTE)["status"]["nodeStatus"]
-    assert {(each["hostname"], each["gateway"], each["device"]) for each in told} == {
+    reported = lab.api_server.get("staticroute", ROUTE)["status"]["nodeStatus"]
+    assert {(each["hostname"], each["gateway"], each["device"]) for each in reported} == {
         (name, vlan.PRIVATE_GATEWAY, "eth0") for name in (FIRST, SECOND)
     }
 
-    # Another gateway of the node's own is followed.
+    # The routes follow the node's own gateway.
     other = "10.176.162.140"
     lab.vlan.gateway.ip("address", "add", f"{other}/{vlan.PRIVATE_PREFIX}", "dev", "inner")
     node.ip("route", "replace", "10.0.0.0/8", "via", other)
     wait_until(lambda: f"via {other}" in node.ip("route", "show", vlan.ON_PREMISE_SUBNET), "the route has moved")
-    assert source_of(lab, FIRST) == FIRST
+    assert find_source(lab, FIRST) == FIRST
 
-    # And on again.
+    # Enable again.
     switch(lab, pools, on=True)
     restart_agents(lab)
     wait_until(lambda: len(lab.reserved()) == 2, "both nodes have an address")

@@ -1,4 +1,4 @@
-"""An agent with `source_routing`: which way answers go, what it repairs, and that it leaves nothing of it behind."""
+"""An agent with `source_routing`: the path of responses, repairs, and removal."""
 
 from lab.net import vlan
 from lab.net.vlan import Node
@@ -6,23 +6,23 @@ from lab.processes import wait_until
 from lab.scenario.process_lab import ProcessLab
 
 NAME = vlan.NODE_NAMES[0]
-HELD = {"arp_ignore": "1", "arp_announce": "2", "promote_secondaries": "1"}
-"""Of these the kernel announces no change."""
+SYSCTLS = {"arp_ignore": "1", "arp_announce": "2", "promote_secondaries": "1"}
+"""The kernel sends no notification when these change."""
 
 
-def way(node: Node, host: str, address: str) -> str:
+def lookup(node: Node, host: str, address: str) -> str:
     return node.ip("route", "get", host, "from", address, check=False)
 
 
-def leaves_on_the_overlay(node: Node, address: str) -> bool:
-    return f"via {vlan.OVERLAY_GATEWAY} dev tmp0" in way(node, vlan.ON_PREMISE_HOST, address)
+def leaves_through_the_overlay(node: Node, address: str) -> bool:
+    return f"via {vlan.OVERLAY_GATEWAY} dev tmp0" in lookup(node, vlan.ON_PREMISE_HOST, address)
 
 
-def held(node: Node) -> dict[str, str]:
-    return {key: node.run("cat", f"/proc/sys/net/ipv4/conf/tmp0/{key}").strip() for key in HELD}
+def sysctls(node: Node) -> dict[str, str]:
+    return {key: node.run("cat", f"/proc/sys/net/ipv4/conf/tmp0/{key}").strip() for key in SYSCTLS}
 
 
-def test_answers_leave_on_the_overlay_until_the_setting_is_switched_off(lab: ProcessLab) -> None:
+def test_responses_leave_through_the_overlay_until_the_setting_is_disabled(lab: ProcessLab) -> None:
     lab.build((NAME,))
     lab.product.agent_env = {"OVERLAY_SOURCE_ROUTING": "true"}
     node = lab.first_node
@@ -30,9 +30,9 @@ def test_answers_leave_on_the_overlay_until_the_setting_is_switched_off(lab: Pro
     lab.start()
     lab.register_nodes((NAME,))
     address = lab.addresses()[NAME]
-    wait_until(lambda: leaves_on_the_overlay(node, address), "answers leave on the overlay, without any StaticRoute")
-    assert "dev eth0" in way(node, vlan.PRIVATE_GATEWAY, address)
-    made = node.ip("rule")
+    wait_until(lambda: leaves_through_the_overlay(node, address), "responses use the overlay without a StaticRoute")
+    assert "dev eth0" in lookup(node, vlan.PRIVATE_GATEWAY, address)
+    configured = node.ip("rule")
     for damage in (
         ("rule", "delete", "priority", "11700"),
         ("rule", "delete", "priority", "11701"),
@@ -41,16 +41,16 @@ def test_answers_leave_on_the_overlay_until_the_setting_is_switched_off(lab: Pro
     ):
         node.ip(*damage)
         wait_until(
-            lambda: leaves_on_the_overlay(node, address) and node.ip("rule") == made,
-            f"all is back after {' '.join(damage)}",
+            lambda: leaves_through_the_overlay(node, address) and node.ip("rule") == configured,
+            f"everything is restored after `ip {' '.join(damage)}`",
         )
-    for key in HELD:
+    for key in SYSCTLS:
         node.sysctl(f"net.ipv4.conf.tmp0.{key}", 0)
-        wait_until(lambda: held(node) == HELD, f"{key} is repaired")
+        wait_until(lambda: sysctls(node) == SYSCTLS, f"{key} is repaired")
     lab.product.agents[NAME].terminate()
     lab.product.agent_env = {}
     lab.product.start_agent(node)
     lab.product.wait_agent(node)
-    wait_until(lambda: node.ip("rule") == before, "the rules are gone")
-    wait_until(lambda: "table 117" not in node.ip("route", "show", "table", "all"), "so is the table")
+    wait_until(lambda: node.ip("rule") == before, "the policy rules are removed")
+    wait_until(lambda: "table 117" not in node.ip("route", "show", "table", "all"), "the table is removed")
     assert address in node.ip("address", "show", "tmp0")
