@@ -14,6 +14,7 @@ from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.product import NAMESPACE
 from lab.scenario.process_lab import ProcessLab
+from overlay_net.domain.kernel.checkpoint import FORMAT
 
 NODES = vlan.NODE_NAMES[:2]
 NAME = NODES[0]
@@ -121,7 +122,7 @@ def test_nothing_is_restored_on_a_deleted_node(lab: ProcessLab, begin: Begin) ->
     lab.api_server.kube_apiserver.kill9()
     node = power_cycle(lab)
     log = boot(lab, node)
-    wait_log(log, "no earlier state is kept")
+    wait_log(log, "there is no checkpoint")
     time.sleep(1)
     assert "tmp0" not in node.ip("link")
 
@@ -134,13 +135,13 @@ def test_after_the_fence_time_nothing_is_restored_and_nothing_is_removed(lab: Pr
     # Only the agent restarts: the node keeps its address.
     node = lab.nodes[NAME]
     lab.product.agents[NAME].kill9()
-    wait_log(boot(lab, node), "may be somebody else's")
+    wait_log(boot(lab, node), "another node may have the address")
     assert observed_source(node, vlan.ON_PREMISE_HOST) == address
     node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
     time.sleep(1.5)
     assert not shown_route(node), "the deleted route is not restored"
     node = power_cycle(lab)
-    wait_log(boot(lab, node), "may be somebody else's")
+    wait_log(boot(lab, node), "another node may have the address")
     time.sleep(1)
     assert "tmp0" not in node.ip("link")
     lab.api_server.kube_apiserver.start()
@@ -163,4 +164,4 @@ def test_a_corrupt_checkpoint_is_logged_once_and_changes_nothing(lab: ProcessLab
     lab.api_server.wait_ready()
     lab.product.wait_agent(node)
     state = lab.directory / "state" / f"{NAME}.state"
-    wait_until(lambda: b"overlay-net last state" in state.read_bytes(), "the checkpoint is valid again")
+    wait_until(lambda: FORMAT.encode() in state.read_bytes(), "the checkpoint is valid again")
