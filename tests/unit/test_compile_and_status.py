@@ -68,6 +68,14 @@ def test_invalid_and_deleted_objects_have_no_routes_and_do_not_affect_others() -
     assert compiled(*broken, static_route("fine", "10.5.0.0/16")) == [("10.5.0.0/16", ["192.168.100.1"], "fine")]
 
 
+def test_ipv6_routes_without_metric_and_with_the_kernels_default_are_the_same_route() -> None:
+    older = static_route("older", "2001:db8::/32", gateway="fd00::1")
+    younger = static_route("younger", "2001:db8::/32", gateway="fd00::2", metric=1024, created="2026-01-02T00:00:00Z")
+    assert compiled(younger, older) == [("2001:db8::/32", ["fd00::1"], "older")]
+    status = route_status(younger, [table("n1", older, younger)], NOW)
+    assert condition(status, "Accepted") == ("False", "Conflict")
+
+
 # --- Status ----------------------------------------------------------------------------------------------------------
 
 

@@ -230,52 +230,72 @@ moves = st.lists(
 )
 
 
+@dataclass
+class Node:
+    """The agent with the object as the controller has written it last."""
+
+    good: set[int]
+    """Gateway N answers if N is ``good``."""
+    agent: Agent = field(default_factory=lambda: Agent(known=True))
+    generation: int = 1
+    gateway: int = 1
+    failed: set[int] = field(default_factory=set)
+    """Generations whose probe has failed."""
+    proven: int | None = None
+
+    def change(self, gateway: int) -> None:
+        self.generation, self.gateway = self.generation + 1, gateway
+
+    def reconcile(self, *, dies_before_apply: bool = False) -> None:
+        self.agent.reconcile(overlay_at(self.generation, self.gateway), dies_before_apply=dies_before_apply)
+
+    def answer(self) -> None:
+        probed = [each.generation for each in self.agent.route_probes if each.state == "Probing"]
+        assert not self.failed.intersection(probed), "a generation is probed again"
+        # The probe goes through the routes of the kernel.
+        (gateways,) = [{int(via.rsplit(".", 1)[1]) for subnet, via in self.agent.kernel if subnet != "10.9.0.0/16"}]
+        if probed != [self.generation] or gateways != {self.gateway}:
+            return
+        if self.gateway in self.good:
+            self.agent.answer("")
+            self.proven = self.gateway
+        else:
+            self.agent.answer("no answer")
+            self.failed.add(self.generation)
+
+    def move(self, name: str, gateway: int) -> None:
+        match name:
+            case "change":
+                self.change(gateway)
+            case "reconcile":
+                self.reconcile()
+            case "answer":
+                self.answer()
+            case "restart":
+                self.agent.restart()
+            case "dies":
+                self.reconcile(dies_before_apply=True)
+
+
 @settings(deadline=None)
 @given(st.sets(st.integers(1, 5)), moves)
 def test_any_history_ends_with_the_newest_proven_change_and_probes_each_once(
     good: set[int], history: list[tuple[str, int]]
 ) -> None:
-    """Gateway N answers if N is ``good``."""
-    agent, generation, gateway = Agent(known=True), 1, 1
-    failed_generations: set[int] = set()
-    proven: int | None = None
-
-    def answer() -> None:
-        nonlocal proven
-        probed = [each.generation for each in agent.route_probes if each.state == "Probing"]
-        assert not failed_generations.intersection(probed), "a generation is probed again"
-        # The probe goes through the routes of the kernel.
-        (gateways,) = [{int(via.rsplit(".", 1)[1]) for subnet, via in agent.kernel if subnet != "10.9.0.0/16"}]
-        if probed and gateways == {gateway} and probed == [generation]:
-            agent.answer("" if gateway in good else "no answer")
-            if gateway in good:
-                proven = gateway
-            else:
-                failed_generations.add(generation)
-
-    agent.reconcile(overlay_at(1, 1))
-    for move, number in history:
-        match move:
-            case "change":
-                generation, gateway = generation + 1, number
-            case "reconcile":
-                agent.reconcile(overlay_at(generation, gateway))
-            case "answer":
-                answer()
-            case "restart":
-                agent.restart()
-            case "dies":
-                agent.reconcile(overlay_at(generation, gateway), dies_before_apply=True)
-        assert agent.kernel >= {OTHER_ROUTE}
+    node = Node(good)
+    node.reconcile()
+    for name, gateway in history:
+        node.move(name, gateway)
+        assert node.agent.kernel >= {OTHER_ROUTE}
     for _ in range(3):
         # Whatever a process has lost, the next one finds.
-        agent.reconcile(overlay_at(generation, gateway))
-        answer()
-    agent.reconcile(overlay_at(generation, gateway))
-    expected = gateway if gateway in good else proven
+        node.reconcile()
+        node.answer()
+    node.reconcile()
+    expected = node.gateway if node.gateway in good else node.proven
     desired = {("10.1.0.0/16", f"192.168.100.{expected}")} if expected is not None else set()
-    assert agent.kernel == desired | {OTHER_ROUTE}
-    assert [each.state for each in agent.route_probes] == ([] if gateway in good else ["RolledBack"])
+    assert node.agent.kernel == desired | {OTHER_ROUTE}
+    assert [each.state for each in node.agent.route_probes] == ([] if node.gateway in good else ["RolledBack"])
 
 
 # --- The report -------------------------------------------------------------------------------------------------------

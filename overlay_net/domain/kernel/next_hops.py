@@ -12,6 +12,7 @@ from overlay_net.model.route import MAIN_TABLE, NextHop, Route
 from overlay_net.model.route_key import decode_version
 
 SUBNET: Final = "{subnet}"
+_FIX: Final = "correct the gateway, or set onLink: true if it is directly reachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,6 @@ class NextHops:
             for hop in hops
         )
         return address.ip if through_overlay else None
-
-
-_FIX: Final = "correct the gateway, or set onLink: true if it is directly reachable"
 
 
 class _LinkLookup:

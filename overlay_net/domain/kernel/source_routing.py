@@ -46,16 +46,16 @@ def plan_source_routing(desired: Desired, observed: Observed, mark: OwnershipMar
     problem = _find_obstacle(source.gateway, address, observed)
     if problem is not None or source.gateway is None or link is None:
         return SourcePlan(drop=drop, problem=problem)
-    place = _Place(source.config, source.gateway, address, link, mark)
-    routes = {route.key: route for route in place.desired_routes(observed)}
-    foreign = place.find_foreign(observed, routes)
+    table = _Table(source.config, source.gateway, address, link, mark)
+    routes = {route.key: route for route in table.desired_routes(observed)}
+    foreign = table.find_foreign(observed, routes)
     if foreign is not None:
         message = (
             f"table {foreign.table} has a route of protocol {foreign.protocol} to {foreign.subnet} that is not managed "
             "by us; choose another source_table"
         )
         return SourcePlan(drop=drop, problem=Problem("SourceTableTaken", message))
-    present = place.managed_routes(observed)
+    present = table.managed_routes(observed)
     return SourcePlan(
         changes=tuple(_changes(routes, present)),
         add=tuple(AddPolicyRule(rule) for rule in rules if rule not in managed),
@@ -87,7 +87,7 @@ def _desired_rules(config: SourceTable, address: IpInterface, mark: OwnershipMar
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Table:
     """The routing table of source routing, where all of its parts are known."""
 
     config: SourceTable
