@@ -11,9 +11,10 @@ from overlay_net.agent.convergence import Convergence, Outcome
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.domain.kernel.agent_conditions import NeighbourState
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.next_hops import fallback_gateway
-from overlay_net.domain.kernel.report import NeighbourState, configured_address, make_report
+from overlay_net.domain.kernel.report import configured_address, make_report
 from overlay_net.model.kernel import Desired, OwnershipMark
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_report import Report

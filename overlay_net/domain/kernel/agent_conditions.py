@@ -1,0 +1,128 @@
+"""The agent's conditions of a NodeOverlayIp: Configured, GatewayReachable and Ready."""
+
+from dataclasses import dataclass
+
+from overlay_net.model.conditions import (
+    ADDRESS_CLAIMED,
+    ADDRESS_CONFLICT,
+    CONFIGURED,
+    GATEWAY_REACHABLE,
+    READY,
+    RELEASED,
+    Condition,
+)
+from overlay_net.model.kernel import Desired, DesiredLink
+from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
+from overlay_net.model.net import IpAddress, IpInterface
+from overlay_net.model.node_report import RouteFailure, SilentGateway
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_probe import RouteProbe
+
+NAMED_GATEWAYS = 5
+"""Limit of the gateways that one condition names."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourState:
+    """What the agent knows about the other hosts on its links."""
+
+    conflict: IpAddress | None = None
+    """The assigned address, if it is not configured because another host uses it."""
+    conflict_mac: str = ""
+    """Empty: unknown, because no neighbour could be asked."""
+    claimed_by: str = ""
+    """MAC of another host that claims the address in use here."""
+    silent: tuple[SilentGateway, ...] = ()
+
+
+NO_NEIGHBOURS = NeighbourState()
+
+
+def configured_condition(
+    overlay: NodeOverlay,
+    desired: Desired,
+    link: DesiredLink,
+    configured: IpInterface | None,
+    problem: Problem | None,
+    error: str | None,
+    neighbours: NeighbourState,
+) -> Condition:
+    """Configured; the arguments are those of ``make_report``, ``error`` is the kernel's for link or address."""
+    if overlay.deleting:
+        return _released(configured, problem, error)
+    if problem is not None:
+        return Condition(CONFIGURED, False, problem.reason, problem.message)
+    if neighbours.conflict is not None:
+        host = neighbours.conflict_mac or "another host"
+        message = f"{neighbours.conflict} is in use by {host} and was not configured"
+        return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
+    if error is not None:
+        return Condition(CONFIGURED, False, "KernelRefused", error)
+    if link.kind == "none":
+        return _routes_only(configured)
+    return _address_configured(desired.address, configured, neighbours)
+
+
+def _released(configured: IpInterface | None, problem: Problem | None, error: str | None) -> Condition:
+    if configured is None and problem is None and error is None:
+        return Condition(CONFIGURED, False, RELEASED, "link, address and routes are removed")
+    rest = f"{configured} is still in the kernel" if configured else "link, address and routes are being removed"
+    return Condition(CONFIGURED, False, "Releasing", error or (problem.message if problem else rest))
+
+
+def _routes_only(configured: IpInterface | None) -> Condition:
+    if configured is not None:
+        message = f"{configured} is still in the kernel, although this node has routes only"
+        return Condition(CONFIGURED, False, "Pending", message)
+    return Condition(CONFIGURED, True, "RoutesOnly", "this node has routes and no overlay address")
+
+
+def _address_configured(
+    desired: IpInterface | None, configured: IpInterface | None, neighbours: NeighbourState
+) -> Condition:
+    if desired is None:
+        return Condition(CONFIGURED, False, "NoAddress", "no overlay address is assigned yet")
+    if configured is None:
+        return Condition(CONFIGURED, False, "Pending", f"{desired} is not on the link yet")
+    if configured != desired:
+        return Condition(CONFIGURED, False, "Pending", f"{configured} is still in the kernel besides {desired}")
+    if neighbours.claimed_by:
+        message = f"{desired} is on the link and defended; {neighbours.claimed_by} claims it too"
+        return Condition(CONFIGURED, True, ADDRESS_CLAIMED, message)
+    return Condition(CONFIGURED, True, "Configured", f"{desired} is on the link")
+
+
+def gateway_condition(neighbours: NeighbourState) -> Condition:
+    """GatewayReachable."""
+    if not neighbours.silent:
+        return Condition(GATEWAY_REACHABLE, True, "Reachable")
+    message = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:NAMED_GATEWAYS])
+    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", message)
+
+
+def ready_condition(
+    desired: Desired,
+    link: DesiredLink,
+    configured: IpInterface | None,
+    failures: tuple[RouteFailure, ...],
+    route_probes: tuple[RouteProbe, ...],
+    plan: KernelPlan,
+) -> Condition:
+    """Ready: the address is in use, all routes are in place, and all changes are proven."""
+    routes_only = link.kind == "none"
+    if configured != desired.address or (desired.address is None and not routes_only):
+        return Condition(READY, False, "NotConfigured", "the overlay address is not in use")
+    if failures:
+        first = failures[0]
+        message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
+        return Condition(READY, False, "RoutesFailing", message)
+    obsolete = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
+    if obsolete:
+        message = f"obsolete routes that are still in the kernel: {len(obsolete)}, such as {obsolete[0].subnet}"
+        return Condition(READY, False, "RoutesLeft", message)
+    if route_probes:
+        worst = min(route_probes, key=lambda route_probe: route_probe.state == "Probing")
+        message = f"generation {worst.generation} of StaticRoute {worst.static_route}: {worst.message}"
+        return Condition(READY, False, worst.state, message)
+    routes = f"{len(desired.routes)} routes are in place"
+    return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
