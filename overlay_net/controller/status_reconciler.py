@@ -15,7 +15,7 @@ from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.cluster_counts import count_cluster
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import PROGRAMMED, Condition, find, parse_conditions
+from overlay_net.model.conditions import PROGRAMMED, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
 from overlay_net.model.static_route import StaticRoute
@@ -99,10 +99,10 @@ class StatusReconciler:
         await self._api.apply(
             STATIC_ROUTES, route.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
         )
-        self._announce(route, find(parse_conditions(status), PROGRAMMED))
+        self._announce(route, find_condition(parse_conditions(status), PROGRAMMED))
 
     def _announce(self, route: StaticRoute, programmed: Condition | None) -> None:
-        before = find(route.conditions, PROGRAMMED)
+        before = find_condition(route.conditions, PROGRAMMED)
         if programmed is None or programmed.reason not in ANNOUNCED:
             return
         if before is None or _identity(before) != _identity(programmed):

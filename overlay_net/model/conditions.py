@@ -64,13 +64,13 @@ def parse_conditions(status: JsonObject) -> tuple[Condition, ...]:
     return tuple(Condition.parse(raw) for raw in find_objects(status, "conditions"))
 
 
-def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
 def transition(observed: Iterable[Condition], desired: Condition, now: datetime) -> Condition:
     """``desired`` with the time at which its *status* last changed; a new reason or message does not count."""
-    before = find(observed, desired.type)
+    before = find_condition(observed, desired.type)
     if before is not None and before.status == desired.status and before.last_transition_time is not None:
         return replace(desired, last_transition_time=before.last_transition_time)
     return replace(desired, last_transition_time=now.replace(microsecond=0))

@@ -12,7 +12,7 @@ from overlay_net.model.conditions import (
     RESERVED,
     ROUTES_WITHDRAWN,
     Condition,
-    find,
+    find_condition,
     parse_conditions,
 )
 from overlay_net.model.desired_route import DesiredRoute
@@ -65,8 +65,8 @@ class Assignment:
             node_gone_since=parse_time(status.get("nodeGoneSince")),
             conflicts=parse_int(status.get("conflicts")),
             last_conflict=parse_time(status.get("lastConflict")),
-            reserved=find(conditions, RESERVED),
-            withdrawn=find(conditions, ROUTES_WITHDRAWN),
+            reserved=find_condition(conditions, RESERVED),
+            withdrawn=find_condition(conditions, ROUTES_WITHDRAWN),
         )
 
     def to_json(self) -> JsonObject:
@@ -178,7 +178,7 @@ class NodeOverlay:
     @property
     def is_ready(self) -> bool:
         """Whether the agent has everything of the present generation in its kernel."""
-        ready = find(self.report.conditions, READY)
+        ready = find_condition(self.report.conditions, READY)
         return ready is not None and ready.status and self.is_current
 
     @property
@@ -193,5 +193,5 @@ class NodeOverlay:
     @property
     def is_released(self) -> bool:
         """Whether the agent has removed everything from its kernel because the object is being deleted."""
-        configured = find(self.report.conditions, CONFIGURED)
+        configured = find_condition(self.report.conditions, CONFIGURED)
         return configured is not None and not configured.status and configured.reason == RELEASED and self.is_current

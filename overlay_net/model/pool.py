@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import READY, Condition, find, parse_conditions
+from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
 from overlay_net.model.names import SUBNET_MAP_LABEL
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
@@ -94,7 +94,7 @@ class Pool:
 
 
 def _unread_problem(subnet_id: int, conditions: tuple[Condition, ...]) -> str:
-    ready = find(conditions, READY)
+    ready = find_condition(conditions, READY)
     return ready.message if ready else f"phpIPAM subnet {subnet_id} has not been read yet"
 
 

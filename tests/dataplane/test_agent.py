@@ -10,7 +10,7 @@ from overlay_net.adapters.netlink import Kernel, Monitor
 from overlay_net.agent.apply import NodeKernel
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.model.api import Listing
-from overlay_net.model.conditions import find
+from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
 from overlay_net.model.kernel_actions import RouteAction
@@ -74,7 +74,7 @@ async def running(kernel: NodeKernel, config: LinkConfig) -> AsyncIterator[list[
 async def until_configured(reports: list[Report], reason: str) -> None:
     async with asyncio.timeout(20):
         while True:
-            found = find(reports[-1].conditions, "Configured") if reports else None
+            found = find_condition(reports[-1].conditions, "Configured") if reports else None
             if found is not None and found.reason == reason:
                 return
             await asyncio.sleep(0.01)
@@ -93,7 +93,7 @@ async def test_everything_is_restored_when_a_deleted_parent_is_back(edge: Edge, 
         edge.add_interface()
         await until_configured(reports, "Configured")
         async with asyncio.timeout(20):
-            while not find(reports[-1].conditions, "Ready").status:  # type: ignore[union-attr]
+            while not find_condition(reports[-1].conditions, "Ready").status:  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
         assert observed_source() == str(OVERLAY.ip)
         assert kernel.sysctl_links == {"tmp0", "eth0"}, "the sysctls of the parent are observed"

@@ -20,7 +20,7 @@ from overlay_net.domain.allocation.conflict import in_conflict
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.model.api import Listing
-from overlay_net.model.conditions import find
+from overlay_net.model.conditions import find_condition
 from overlay_net.model.kernel import Address
 from overlay_net.model.kernel_actions import AddAddress
 from overlay_net.model.node_report import Report
@@ -93,7 +93,7 @@ async def node(lan: Lan) -> AsyncIterator[Node]:
 
 
 def condition(report: Report, kind: str) -> tuple[bool, str, str]:
-    found = find(report.conditions, kind)
+    found = find_condition(report.conditions, kind)
     assert found is not None
     return found.status, found.reason, found.message
 

@@ -23,7 +23,7 @@ from overlay_net.domain.kernel.parent_interface import (
 )
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.report import configured_address, make_report
-from overlay_net.model.conditions import find
+from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import ConfigurationError, KernelError
 from overlay_net.model.kernel import Address, Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
@@ -138,7 +138,7 @@ def reported(kernel: FakeKernel, found: NodeOverlay, config: LinkConfig) -> Repo
 
 
 def condition(report: Report, type_: str) -> tuple[bool, str]:
-    found = find(report.conditions, type_)
+    found = find_condition(report.conditions, type_)
     assert found is not None
     return (found.status, found.reason)
 

@@ -15,7 +15,7 @@ from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.model.api import Listing
-from overlay_net.model.conditions import find
+from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, RouteAction, SetSysctl
@@ -124,7 +124,7 @@ class Node:
 
 
 def ready(report: Report) -> tuple[bool, str]:
-    found = find(report.conditions, "Ready")
+    found = find_condition(report.conditions, "Ready")
     assert found is not None
     return found.status, found.reason
 
@@ -169,12 +169,12 @@ async def test_deleted_object_is_not_reported_as_released_while_its_checkpoint_r
     node.disk.error = "cannot delete the checkpoint in /state: Read-only file system"
     node.answer(assigned(deleting=True))
     await node.reconcile()
-    condition = find(node.reports[-1].conditions, "Configured")
+    condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
     assert (condition.reason, condition.message) == ("Releasing", node.disk.error)
     node.disk.error = ""
     await node.reconcile()
-    condition = find(node.reports[-1].conditions, "Configured")
+    condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
     assert condition.reason == "Released"
 
@@ -192,7 +192,7 @@ async def test_address_of_another_host_is_not_configured_and_reported(monkeypatc
     assert 20 <= wait <= 30, "the address is probed again before the resync"
     assert node.addresses == set()
     assert node.reports[-1].conflict == OURS.ip
-    condition = find(node.reports[-1].conditions, "Configured")
+    condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
     assert condition.reason == "AddressConflict"
 
@@ -214,7 +214,7 @@ async def test_refused_address_ends_the_plan_and_is_reported() -> None:
     node.kernel.refused = (AddAddress,)
     await node.reconcile()
     assert not any(isinstance(action, AddRoute) for action in node.kernel.changes)
-    condition = find(node.reports[-1].conditions, "Configured")
+    condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
     assert condition.reason == "KernelRefused"
 

@@ -18,7 +18,7 @@ from overlay_net.domain.kernel.checkpoint import (
 )
 from overlay_net.domain.kernel.probe_rollback import applied_routes, conclude_probe, effective_routes, update_probes
 from overlay_net.domain.kernel.report import make_report
-from overlay_net.model.conditions import find
+from overlay_net.model.conditions import find_condition
 from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.overlay import NodeOverlay
@@ -312,7 +312,7 @@ def ready(plan: KernelPlan, route_probes: tuple[RouteProbe, ...] = ()) -> tuple[
         now, target, LINK, replace(plan, placed=placed), {}, ADDRESS, MOMENT.wall, route_probes=route_probes
     )
     assert NodeOverlay.parse({"status": report.to_json()}).report.route_probes == route_probes
-    found = find(report.conditions, "Ready")
+    found = find_condition(report.conditions, "Ready")
     assert found is not None
     return found.status, found.reason, found.message
 

@@ -12,7 +12,7 @@ from overlay_net.domain.allocation.conflict import QUARANTINE_TIME, conflict_pau
 from overlay_net.domain.allocation.pool_addresses import may_hand_out
 from overlay_net.domain.allocation.reservation_plan import plan_reservation, requested_address
 from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
-from overlay_net.model.conditions import CONFIGURED, find
+from overlay_net.model.conditions import CONFIGURED, find_condition
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
@@ -99,7 +99,7 @@ def _plan_conflict(view: NodeView, overlay: NodeOverlay, reservations: Iterable[
     reservation = next((each for each in reservations if each.address.ip == address.ip), None)
     if reservation is None:
         return None
-    configured = find(overlay.report.conditions, CONFIGURED)
+    configured = find_condition(overlay.report.conditions, CONFIGURED)
     problem = configured.message if configured else f"{address.ip} is in use by another host"
     hours = QUARANTINE_TIME // timedelta(hours=1)
     message = f"{problem}; {address.ip} is quarantined for {hours}h, and the node gets another address"

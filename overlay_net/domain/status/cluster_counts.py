@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from overlay_net.model.conditions import READY, find
+from overlay_net.model.conditions import READY, find_condition
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 
@@ -53,7 +53,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
 def _state(overlay: NodeOverlay | None) -> str:
     if overlay is None or overlay.assignment.address is None:
         return "without_address"
-    ready = find(overlay.report.conditions, READY)
+    ready = find_condition(overlay.report.conditions, READY)
     return "ready" if ready is not None and ready.status else "not_ready"
 
 

@@ -5,7 +5,7 @@ The normal steps of a node that joins are not announced.
 
 from collections.abc import Iterator, Mapping
 
-from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find
+from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find_condition
 from overlay_net.model.node_actions import Announce
 from overlay_net.model.node_report import RouteFailure
 from overlay_net.model.overlay import NodeOverlay
@@ -32,13 +32,13 @@ def _address_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announc
         if was is None or (was.reason, was.message) != (now.reason, now.message):
             yield Announce(now.reason, now.message, warning=True)
         return
-    configured = find(after.report.conditions, CONFIGURED)
+    configured = find_condition(after.report.conditions, CONFIGURED)
     if was is not None and configured is not None and configured.status:
         yield Announce(configured.reason, f"{configured.message}; resolved: {was.message}", warning=False)
 
 
 def _address_problem(overlay: NodeOverlay) -> Condition | None:
-    configured = find(overlay.report.conditions, CONFIGURED)
+    configured = find_condition(overlay.report.conditions, CONFIGURED)
     if configured is None or configured.reason in TRANSIENT:
         return None
     return configured if not configured.status or configured.reason == ADDRESS_CLAIMED else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, READY, RESERVED, Condition, find
+from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, READY, RESERVED, Condition, find_condition
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
@@ -51,7 +51,7 @@ def overview(
 
 
 def _check_pool(pool: Pool) -> list[Finding]:
-    ready = find(pool.conditions, READY)
+    ready = find_condition(pool.conditions, READY)
     if ready is None:
         return [Finding("pool", pool.name, NOT_RECONCILED)]
     return [] if ready.status else [Finding("pool", pool.name, _describe(ready))]
@@ -69,8 +69,8 @@ def _check_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
 
 
 def _node_problems(overlay: NodeOverlay) -> list[str]:
-    reserved, configured = _failed_reservation(overlay), find(overlay.report.conditions, CONFIGURED)
-    ready = find(overlay.report.conditions, READY)
+    reserved, configured = _failed_reservation(overlay), find_condition(overlay.report.conditions, CONFIGURED)
+    ready = find_condition(overlay.report.conditions, READY)
     if ready is None:
         return [*_describe_failed(reserved), "no report from its agent; is it running?"]
     if overlay.is_ready:
