@@ -19,6 +19,7 @@ LOCK = "--constraint=constraints.txt"
 # In private namespaces tests run as root and cannot reach the machine's own network.
 PRIVATE_PYTEST = ("python", "-m", "lab.net.private", "python", "-m", "pytest")
 SUITES = ("unit", "runtime", "contract", "component", "dataplane", "kubelet")
+UNIT = ["tests/unit", "tests/runtime", "tests/contract", "--ignore=tests/contract/test_kube.py"]
 # Two halves of about the same length.
 HALVES = {"e2e": ["tests/e2e"], "suites": [f"tests/{suite}" for suite in SUITES]}
 
@@ -50,19 +51,20 @@ def prepare_tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint, types, and the direction of imports."""
+    """Format, lint, types, the direction of imports, and the words of the product."""
     install(session, "lint")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
     session.run("lint-imports")
+    session.run("python", "-m", "lab.words")
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
     """The tests that need no server and no privileges, with few Hypothesis examples: seconds, for each edit."""
     install(session, "test")
-    paths = session.posargs or ["tests/unit", "tests/runtime", "tests/contract"]
+    paths = session.posargs or UNIT
     session.run("python", "-m", "pytest", "--hypothesis-profile=fast", *paths)
 
 

@@ -84,7 +84,7 @@ def run_with_kubelets(directory: Path, reporter: ConsoleReporter, *, keep: bool)
 
 
 def run_with_processes(directory: Path, reporter: ConsoleReporter, ipam: Kind, *, keep: bool) -> None:
-    """Controller and agents as processes beside an API server."""
+    """Controller and agents as processes next to an API server."""
     with ProcessLab(directory, find_assets(), reporter, ipam) as lab:
         scenario = ProcessScenario(lab)
         if keep:
@@ -131,7 +131,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--processes",
         action="store_true",
-        help="run controller and agents as processes beside an API server, without kubelets; implied by --ipam=phpipam",
+        help="run controller and agents as processes, without kubelets; implied by --ipam=phpipam",
     )
     arguments = parser.parse_args()
     arguments.processes = arguments.processes or arguments.ipam != KINDS[0]

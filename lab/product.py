@@ -151,7 +151,7 @@ class Product:
             write_private(created / item["path"], base64.b64decode(content[item["key"]]))
         link = created.with_suffix(".link")
         link.symlink_to(created)
-        # All files at once: a new user name is never visible beside an old password.
+        # All files at once: a new user name is never visible together with an old password.
         link.replace(current)
         return current
 

@@ -15,7 +15,7 @@ SUBNETS = 500
 STEADY = 6
 """Consecutive samples, half a second apart, in which memory must not grow."""
 IMPORTS = 5
-"""Starts of which the fastest counts: other load only adds to it."""
+"""Number of starts; the fastest counts, as other load only adds to it."""
 
 
 def bench_agent(directory: Path) -> list[Row]:

@@ -12,7 +12,7 @@ from lab.cluster.cgroups import Cgroups
 from lab.net.vlan import Node
 from lab.processes import child_pids, run
 
-# Folders below /var of which each node has its own.
+# Folders below /var that each node has for itself.
 OWN_FOLDERS = ("lib/containerd", "lib/kubelet", "lib/overlay-net", "log")
 # The kubelet writes these sysctls, which are not namespaced.
 SHARED_SYSCTLS = (

@@ -23,7 +23,7 @@ class Namespace:
 
     KINDS: ClassVar[tuple[str, ...]] = ("--net", "--mount", "--uts")
     UNSHARE: ClassVar[tuple[str, ...]] = ()
-    """Options of `unshare` besides the kinds of namespaces."""
+    """Options of `unshare`, in addition to the kinds of namespaces."""
     PAUSE: ClassVar[str] = PAUSE
 
     def __init__(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A lab without kubelets: controller and agents run as processes beside a real API server."""
+"""A lab without kubelets: controller and agents run as processes next to a real API server."""
 
 import time
 from collections.abc import Callable, Sequence

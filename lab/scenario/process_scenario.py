@@ -8,7 +8,7 @@ from lab.scenario.steps import Scenario, expect
 
 class ProcessScenario(Scenario[ProcessLab]):
     def begin(self) -> None:
-        """Everything up to traffic from each node, beside kernel objects and records that belong to others."""
+        """Everything up to traffic from each node, with foreign kernel objects and records already present."""
         self.lab.build()
         for node in self.lab.nodes.values():
             add_foreign_objects(node)

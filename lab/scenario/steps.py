@@ -111,7 +111,7 @@ class Scenario(Generic[LabT]):
 
     @contextmanager
     def _step(self, text: str, senders: Iterable[str] = ()) -> Iterator[None]:
-        """Report a step and time it; the nodes ``senders`` send packets meanwhile, of which none may be lost."""
+        """Report and time a step, during which no packet from the nodes ``senders`` may be lost."""
         self.reporter.step(text)
         streams = [Stream(self.lab.nodes[name], vlan.ON_PREMISE_HOST) for name in senders]
         began = time.monotonic()
