@@ -55,7 +55,8 @@ def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePl
 def _plan_any(view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], *before: ClusterAction) -> NodePlan:
     if view.exhausted:
         names = ", ".join(pool.name for pool in pools)
-        return plan_without_address(view, overlay, "Exhausted", f"no free address in {names}")
+        message = f"no free address in OverlayPool {names}; extend a pool, or add one that matches this node"
+        return plan_without_address(view, overlay, "Exhausted", message)
     return NodePlan((*before, Reserve(pools)))
 
 
@@ -77,7 +78,8 @@ def _check_requested(
 def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, refusal: Refusal) -> NodePlan | None:
     """The plan if the node must not be renumbered although its requested address cannot be reserved."""
     if overlay.pin is not None:
-        return plan_without_address(view, overlay, refusal.reason, f"spec.ipAddr: {refusal.message}")
+        message = f"spec.ipAddr: {refusal.message}; change or remove it"
+        return plan_without_address(view, overlay, refusal.reason, message)
     if requested in view.holders:
         # Perhaps a person edited the record by mistake.
         advice = "the node keeps using it; restore the record, or delete this object to get another address"
@@ -85,7 +87,8 @@ def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, re
         return replace(plan, requeue_after=RETRY_RECORD_TAKEN)
     if refusal.reason == "OutsidePools":
         # The pool is missing, not the record: deleting a pool by mistake must not renumber its nodes.
-        return plan_without_address(view, overlay, "PoolMissing", refusal.message)
+        advice = "the node keeps using it; restore its pool, or delete this object to get another address"
+        return plan_without_address(view, overlay, "PoolMissing", f"{refusal.message}; {advice}")
     return None
 
 
