@@ -1,1 +1,1 @@
-"""Reconciler and wiring of the agent mode."""
+"""The agent: reconciles one node's kernel with its NodeOverlayIp."""

@@ -1,8 +1,8 @@
 """Admits, announces and defends this node's overlay address (RFC 5227).
 
-An address is probed on its link before it is configured (section 2.1.1), announced once it is there (2.3), and
-defended (2.4). One that this node had a moment ago is configured again without a probe: the neighbours' caches still
-point here, and the probe would cost a second of traffic.
+An address is probed on its link before it is configured (section 2.1.1), announced once it is configured (2.3), and
+defended (2.4). An address that this node used a moment ago is configured again without a probe: the neighbours' caches
+still point to this node, and the probe would interrupt traffic for a second.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ RECENTLY: Final = 10.0
 """Seconds after its last use for which an address is configured again without a probe."""
 
 PROBE_AGAIN: Final = 20.0
-"""Seconds, at the least, between two probes of an address that another host uses."""
+"""Minimum number of seconds between two probes of an address that another host uses."""
 
 
 class Neighbours(Protocol):
-    """The other hosts on the links; every method but ``conflicts`` raises KernelError: not known."""
+    """The other hosts on the links. Every method but ``conflicts`` raises KernelError if the result is unknown."""
 
     async def find_conflict(self, link: str, address: IpAddress) -> str | None: ...
     def announce(self, link: str, address: IpAddress) -> None: ...
@@ -47,7 +47,7 @@ class Conflict(Protocol):
 
 
 class AddressInUse(Exception):
-    """Another host uses an address that is assigned to this node and not configured yet; ``mac`` may be empty."""
+    """Another host uses the address assigned to this node, which is not configured yet; ``mac`` may be empty."""
 
     def __init__(self, address: IpAddress, mac: str) -> None:
         super().__init__(f"{address} is in use by {mac or 'another host'}")
@@ -56,7 +56,10 @@ class AddressInUse(Exception):
 
 
 class AddressGuard:
-    """``detect``: probe an address before it is configured; ``announce_every``: seconds, 0: only on changes."""
+    """``detect`` enables the probe before an address is configured.
+
+    ``announce_every`` is the announcement interval in seconds; 0 announces on changes only.
+    """
 
     def __init__(
         self,
@@ -74,37 +77,37 @@ class AddressGuard:
         self._announce_every = announce_every
         self._announced_at = clock()
         self._announced: dict[str, frozenset[IpAddress]] = {}
-        """By link that is up."""
+        """Announced addresses of each link that is up."""
         self._last_used: dict[IpAddress, float] = {}
         self._rejected: AddressInUse | None = None
         self._probe_again_at = 0.0
 
     @property
     def rejected(self) -> AddressInUse | None:
-        """The assigned address that is not configured, because another host uses it."""
+        """The assigned address that is not configured because another host uses it."""
         return self._rejected
 
     def conflicting_mac(self, address: IpAddress) -> str:
-        """MAC of another host that uses an address which is configured here; empty: none does."""
+        """Return the MAC of another host that uses an address configured on this node, or an empty string."""
         return next((each.mac for each in self._neighbours.conflicts if each.address == address), "")
 
     @property
     def wait(self) -> float | None:
-        """Seconds until a rejected address is probed again, or addresses are announced again; None: neither."""
+        """Seconds until the next probe of a rejected address or the next announcement; None if neither is due."""
         due = [self._probe_again_at] if self._rejected is not None else []
         if self._announce_every:
             due.append(self._announced_at + self._announce_every)
         return max(0.1, min(due) - self._clock()) if due else None
 
     async def admit(self, action: AddAddress, observed: Observed) -> None:
-        """Return if the address may be configured. Raises AddressInUse, and KernelError: not known, so it may not."""
+        """Return if the address may be configured. Raises AddressInUse, or KernelError if that is unknown."""
         address = action.interface.ip
         present = [each for each in observed.addresses if each.interface.ip == address]
         if any(each.dad_failed for each in present):
-            # The kernel's own duplicate address detection got an answer.
+            # The kernel's own duplicate address detection failed.
             self._reject(action, await self._find_mac(action.link, address))
         if present or self._was_used_recently(address):
-            # Only its ownership mark or prefix length is missing, or the neighbours' caches still point here.
+            # Only the ownership mark or prefix length differs, or the neighbours' caches still point to this node.
             return
         if self._rejected is not None and self._rejected.address == address and self._clock() < self._probe_again_at:
             raise self._rejected
@@ -114,7 +117,7 @@ class AddressGuard:
         self._rejected = None
 
     def follow(self, desired: Desired, observed: Observed) -> None:
-        """Defend the addresses that the kernel has now, and announce those that are new."""
+        """Defend the configured addresses and announce new ones."""
         if self._rejected is not None and (desired.address is None or desired.address.ip != self._rejected.address):
             self._rejected = None
         configured = self._configured(observed)
@@ -127,7 +130,7 @@ class AddressGuard:
         return self._clock() - self._last_used.get(address, float("-inf")) < RECENTLY
 
     async def _find_mac(self, link: str, address: IpAddress) -> str:
-        """A MAC; empty where the link cannot be probed, or the other host does not answer any more."""
+        """Return the MAC, or an empty string if the link cannot be probed or the other host no longer answers."""
         try:
             return await self._neighbours.find_conflict(link, address) or ""
         except KernelError:
@@ -135,7 +138,7 @@ class AddressGuard:
 
     def _reject(self, action: AddAddress, mac: str) -> NoReturn:
         self._rejected = AddressInUse(action.interface.ip, mac)
-        # Two nodes that were assigned one address at the same moment must not probe in step indefinitely.
+        # The jitter keeps two nodes that were assigned the same address from probing in step indefinitely.
         self._probe_again_at = self._clock() + PROBE_AGAIN * random.uniform(1, 1.5)
         log.warning(
             "address conflict; not configuring the address",
@@ -144,7 +147,7 @@ class AddressGuard:
         raise self._rejected
 
     def _configured(self, observed: Observed) -> dict[str, frozenset[IpAddress]]:
-        """Our addresses that are in use, by link."""
+        """Return our addresses that are in use, by link."""
         names = {link.index: link.name for link in observed.links}
         configured: dict[str, frozenset[IpAddress]] = {}
         for each in observed.addresses:
@@ -160,14 +163,14 @@ class AddressGuard:
         self._last_used = {address: at for address, at in self._last_used.items() if now - at < RECENTLY}
 
     def _announce_new(self, up: dict[str, frozenset[IpAddress]]) -> None:
-        """Announce what was not announced yet; all of it for a gateway with another MAC, and at each interval."""
+        """Announce new addresses; announce all of them after a gateway MAC change and at each interval."""
         now = self._clock()
         is_due = self._announce_every > 0 and now - self._announced_at >= self._announce_every
         if self._neighbours.take_gateway_change() or is_due:
             self._announced, self._announced_at = {}, now
         for link, addresses in up.items():
             for address in addresses - self._announced.get(link, frozenset()):
-                # No carrier yet: the link's coming up wakes the agent again.
+                # No carrier yet: the agent is woken when the link comes up.
                 with contextlib.suppress(KernelError):
                     self._neighbours.announce(link, address)
         self._announced = up

@@ -1,4 +1,4 @@
-"""Applies a plan to the kernel, in its order: what was refused, and why."""
+"""Applies a plan to the kernel in order, and collects the actions that the kernel refused."""
 
 import logging
 from collections import Counter
@@ -28,10 +28,10 @@ from overlay_net.ops.agent_metrics import AgentMetrics
 log = logging.getLogger(__name__)
 
 Refusals: TypeAlias = Mapping[DesiredRoute | None, str]
-"""What the kernel refused and why, by route; None: link, address, policy rule or sysctl."""
+"""Error text by refused route; the key None stands for a link, address, policy rule or sysctl."""
 
 INDEPENDENT: Final = (SetSysctl, AddPolicyRule, DeletePolicyRule)
-"""Actions without which addresses and routes still work; the report names what is missing."""
+"""Actions that addresses and routes do not depend on; if one fails, the plan continues and the report names it."""
 
 
 class NodeKernel(Protocol):
@@ -49,10 +49,10 @@ class PlanApplier:
         self._metrics = metrics
 
     async def apply(self, plan: KernelPlan, desired: Desired, observed: Observed) -> Refusals:
-        """Runs of routes in bulk, everything else one by one.
+        """Apply consecutive route actions in bulk and all other actions one by one.
 
-        A refused link or address ends it, as later actions depend on earlier ones. Raises KernelError where it is not
-        known what became of a bulk of routes.
+        A refused link or address action stops the plan, because later actions depend on it. Raises KernelError if the
+        outcome of a bulk of routes is unknown.
         """
         refusals: dict[DesiredRoute | None, str] = {}
         for _, run in groupby(plan.actions, key=lambda action: isinstance(action, ROUTE_ACTIONS)):
@@ -71,7 +71,7 @@ class PlanApplier:
         return refusals
 
     async def _apply_one(self, action: KernelAction, observed: Observed) -> str:
-        """An empty text, or why the action was not applied."""
+        """Apply one action. Returns an error text, or an empty string on success."""
         try:
             if isinstance(action, AddAddress):
                 await self._guard.admit(action, observed)
@@ -107,5 +107,5 @@ class PlanApplier:
 
 
 def count_kinds(actions: Iterable[KernelAction]) -> dict[str, int]:
-    """Kind of action -> how many."""
+    """Count the actions by kind."""
     return {kind.__name__: count for kind, count in Counter(map(type, actions)).items()}

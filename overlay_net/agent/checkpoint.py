@@ -1,7 +1,7 @@
-"""The checkpoint: the last desired state of this node on disk, and when the agent acts on it after a restart.
+"""The checkpoint: the last desired state of this node on disk, and when the agent restores it after a restart.
 
-It is used only while the API server is known to be unreachable, and only as long as no other node can have got the
-address (domain.kernel.checkpoint).
+The checkpoint is used only while the API server is unreachable, and only as long as the address cannot belong to
+another node (domain.kernel.checkpoint).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ CONFIRM_INTERVAL: Final = 15.0
 
 
 class Storage(Protocol):
-    """Where the checkpoint is kept. No method raises: the dataplane does not depend on a disk."""
+    """Stores the checkpoint. No method raises, because the dataplane must not depend on a disk."""
 
     def load(self) -> Checkpoint | Unusable: ...
     async def save(
@@ -37,7 +37,7 @@ class Storage(Protocol):
 
 
 class NodeCheckpoint:
-    """``unreachable`` is called if the API server does not answer after a start."""
+    """``unreachable`` is called if the API server does not answer after the agent started."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class NodeCheckpoint:
         self._clock = clock
         self._unreachable = unreachable
         self._loaded: Checkpoint | Unusable | None = None
-        """What an earlier run left, read once, when it is first needed."""
+        """The checkpoint of an earlier run, read once when it is first needed."""
         self._is_unreachable = False
         self._is_synced = False
         self._confirmed: Moment | None = None
@@ -81,7 +81,7 @@ class NodeCheckpoint:
         self._loaded = None
 
     def usable(self) -> NodeOverlay | None:
-        """The desired state before the API server has answered; None: not known, so the kernel must stay as it is."""
+        """Return the desired state while the API server is unreachable; None if unknown: leave the kernel unchanged."""
         if not self._is_unreachable or self._is_synced:
             return None
         found = self._load()
@@ -91,15 +91,15 @@ class NodeCheckpoint:
         return found.overlay if isinstance(found, Checkpoint) else None
 
     def last_applied(self) -> NodeOverlay | None:
-        """The object that an earlier run applied last, however long ago; None: not known."""
+        """Return the object that an earlier run applied last, however long ago; None if unknown."""
         found = self._storage.load()
         return found.overlay if isinstance(found, Checkpoint) else None
 
     async def update(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> str:
-        """Save the object, or delete the checkpoint once nothing is desired. Returns why deleting failed, else "".
+        """Save the object, or delete the checkpoint if there is none. Returns the error of a failed deletion, or "".
 
-        Call it before anything is changed or reported: an address that the controller releases must not be restored
-        from here, and after a crash a change must be known as one that is not proven.
+        Call this before the kernel is changed or a report is written: an address that the controller releases must not
+        be restored from the checkpoint, and after a crash a change must be known to be unproven.
         """
         if overlay is None or overlay.deleting:
             return await self._storage.delete()
@@ -110,7 +110,7 @@ class NodeCheckpoint:
         return ""
 
     async def keep_confirming(self, store: Store[NodeOverlay], name: str) -> None:
-        """Periodically save that the API server still has the same object; until cancelled."""
+        """Periodically record that the API server still has the same object, until cancelled."""
         while True:
             await asyncio.sleep(CONFIRM_INTERVAL)
             if self._confirmed is not None:
@@ -140,7 +140,7 @@ class NodeCheckpoint:
 
 
 class ConfirmingSource:
-    """A source that notifies the checkpoint of when the API server answered, and when it did not."""
+    """A source that notifies the checkpoint whether the API server answers."""
 
     def __init__(self, source: Source, checkpoint: NodeCheckpoint) -> None:
         self._source = source
@@ -162,5 +162,5 @@ class ConfirmingSource:
                 received = self._checkpoint.now()
                 yield event
                 del event
-                # Bookmarks count as well: nothing changed up to here.
+                # Bookmarks count as well: they confirm that nothing has changed.
                 self._checkpoint.api_confirmed(received)

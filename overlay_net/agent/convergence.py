@@ -1,4 +1,4 @@
-"""Converges the kernel to the desired state: observe, plan, apply, and again until nothing is left to do."""
+"""Converges the kernel to the desired state: observes, plans and applies until the plan is empty."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -19,16 +19,16 @@ from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.offload import offload
 
 MAX_PASSES: Final = 4
-"""Plans applied in one reconciliation; if work is left after them, the next reconciliation follows soon."""
+"""Maximum number of plans in one reconciliation; if work is left, the next reconciliation follows soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One observation of the kernel, and what follows from it."""
+    """One observation of the kernel, with the desired state and the plan derived from it."""
 
     observed: Observed
     link: DesiredLink
-    """Where the address belongs: it depends on the interfaces that exist."""
+    """The link for the address; it depends on the existing interfaces."""
     desired: Desired
     plan: KernelPlan
 
@@ -43,14 +43,14 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where the passes of one reconciliation ended."""
+    """The result of the passes of one reconciliation."""
 
     last: Pass
     refusals: Refusals = field(default_factory=dict)
     last_action: KernelAction | None = None
-    """The last action that was attempted; None: there was nothing to do."""
+    """The last action that was attempted; None if there was nothing to do."""
     unfinished: bool = False
-    """Each pass made progress, and there is still work left."""
+    """Each pass made progress, but there is still work left."""
 
 
 class Convergence:
@@ -75,10 +75,10 @@ class Convergence:
         self._sysctl_links = {config.name}
         """The overlay link and every parent used so far."""
         self._settled: Desired | None = None
-        """The desired state that the last run reached; None: it did not finish."""
+        """The desired state after the last run; None if that run did not finish."""
 
     async def run(self, overlay: NodeOverlay | None) -> Outcome:
-        """Converge the kernel to ``overlay``; None: to nothing. Raises KernelError where the kernel cannot be read."""
+        """Converge the kernel to ``overlay``; None removes everything. Raises KernelError if it cannot be read."""
         began = asyncio.get_running_loop().time()
         first = await self._plan(overlay)
         if first.plan.actions and first.desired == self._settled:
@@ -113,6 +113,6 @@ class Convergence:
             refusals = await self._applier.apply(last.plan, last.desired, last.observed)
             outcome = Outcome(await self._plan(overlay), refusals, actions[-1])
             if outcome.last.plan.actions == actions:
-                # The kernel refused them, and would refuse them again.
+                # The kernel refused these actions, and would refuse them again.
                 return outcome
         return replace(outcome, unfinished=bool(outcome.last.plan.actions))

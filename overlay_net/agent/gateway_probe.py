@@ -1,4 +1,4 @@
-"""One probe of one gateway: how it is sent, how long it waits, and what a failure is called."""
+"""One probe of one gateway: how to send it, its timeout, and the message for a failure."""
 
 from typing import Final, Protocol
 
@@ -15,19 +15,19 @@ LONGEST_TIMEOUT: Final = 2.0
 
 
 class Resolve(Protocol):
-    """The MAC that answers for ``target`` on the link, or None; raises KernelError: not known."""
+    """Returns the MAC that answers for ``target`` on the link, or None. Raises KernelError if unknown."""
 
     async def __call__(self, link: str, target: IpAddress, source: IpAddress, timeout: float) -> Mac | None: ...
 
 
 class GatewayProbe(Protocol):
-    """Whether the gateway answered; raises KernelError: not known, because of this node itself."""
+    """Returns whether the gateway answered. Raises KernelError if this node could not send the probe."""
 
     async def __call__(self, target: Target, timeout: float) -> bool: ...
 
 
 def gateway_probe(resolve: Resolve) -> GatewayProbe:
-    """A probe by ARP (IPv6: neighbour solicitation), ICMP echo or TCP connect, according to the target's check."""
+    """Make a probe by ARP (IPv6: neighbour solicitation), ICMP echo or TCP connect, according to the target's check."""
 
     async def probe(target: Target, timeout: float) -> bool:
         require_running(target.link)
@@ -41,7 +41,7 @@ def gateway_probe(resolve: Resolve) -> GatewayProbe:
             case "none":
                 return True
         if not answered:
-            # The link may have gone down meanwhile, which is not the gateway's fault.
+            # The link may have gone down in the meantime: then the result says nothing about the gateway.
             require_running(target.link)
         return answered
 

@@ -1,7 +1,7 @@
-"""Probes the gateways, each at its own interval, and knows which are down; domain.kernel.gateway_health decides.
+"""Probes each gateway at its own interval and tracks which gateways are down.
 
-A gateway that dies just after it answered is found after ``failures`` intervals and one timeout: 2.4 s by default.
-When the kernel finds a gateway unreachable, it is probed at once instead of at its next time.
+domain.kernel.gateway_health decides when a gateway is down. A gateway that fails just after an answer is detected after
+``failures`` intervals and one timeout: 2.4 s by default. A gateway that the kernel finds unreachable is probed at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from overlay_net.model.net import IpAddress
 log = logging.getLogger(__name__)
 
 JITTER: Final = 0.1
-"""Share of the interval by which a probe may be early. Never late: the time to detect a failure is promised."""
+"""Fraction of the interval by which a probe may be early; never late, as the detection time is documented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class _Probing:
     health: GatewayHealth = field(default_factory=GatewayHealth)
     report: GatewayDown | None = None
     logged_error: str = ""
-    """Why the gateway cannot be probed now."""
+    """The last logged reason why the gateway cannot be probed."""
     task: "asyncio.Task[None] | None" = None
     pause: "asyncio.Future[None] | None" = None
-    """Until the next probe is due."""
+    """Completes when the next probe is due."""
     early_at: float = float("-inf")
-    """When it was last probed before its time, on the event loop's clock."""
+    """Time of the last early probe, on the event loop's clock."""
 
 
 class GatewayProber:
-    """``changed`` is called on each change of ``down``. An async context manager, which ends its tasks."""
+    """``changed`` is called on each change of ``down``. An async context manager that cancels its tasks on exit."""
 
     def __init__(self, probe: GatewayProbe, changed: Callable[[], None]) -> None:
         self._send_probe = probe
@@ -67,7 +67,7 @@ class GatewayProber:
 
     @property
     def down(self) -> frozenset[IpAddress]:
-        """Gateways that fail a check; one of them is enough where routes check the same gateway differently."""
+        """Gateways that fail a check. If routes check one gateway differently, one failing check is enough."""
         return self._down
 
     @property
@@ -76,9 +76,9 @@ class GatewayProber:
         return tuple(sorted(reports, key=lambda report: (report.address.version, int(report.address), report.reason)))
 
     def watch(self, targets: Iterable[Target]) -> None:
-        """Probe these from now on, and no others; idempotent.
+        """Probe exactly these targets from now on. Idempotent.
 
-        A gateway that is down stays down when only its check, our address or its link changes.
+        A gateway that is down stays down if only its check, source address or link changes.
         """
         probed = {target for target in targets if target.check.kind != "none"}
         removed = {target: self._probings.pop(target) for target in self._probings.keys() - probed}
@@ -93,10 +93,11 @@ class GatewayProber:
         self._update_down()
 
     def probe_now(self, address: IpAddress) -> None:
-        """Probe a gateway at once, unless it counts as down: the kernel found it unreachable.
+        """Probe a gateway that the kernel found unreachable at once, unless it is already down.
 
-        This is one probe like any other: as many failures as ever are needed. At most once in an interval, and not for
-        checks by ICMP or TCP: these use the kernel's neighbour table, so a probe would trigger the next one.
+        The result counts as one probe, so the gateway still needs ``failures`` of them to go down. A gateway is probed
+        early at most once per interval, and never by ICMP or TCP: these checks use the kernel's neighbour table, so
+        each probe would trigger the next one.
         """
         now = asyncio.get_running_loop().time()
         for target, probing in self._probings.items():
@@ -113,7 +114,7 @@ class GatewayProber:
         due = loop.time()
         while True:
             await self._probe(target, probing)
-            # After a pause of the whole process, missed probes are not made up for: they would fail in a row at once.
+            # Skip the probes missed while the process was paused: in quick succession, all of them could fail.
             due = max(loop.time(), due + target.check.interval * random.uniform(1 - JITTER, 1))
             await self._pause(probing, due - loop.time())
             due = min(due, loop.time())

@@ -1,4 +1,4 @@
-"""The gateways of this node's routes: which are probed, which are down, and what is reported about them."""
+"""Watches the gateways of this node's routes: which to probe, which are down, and what to report."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -11,7 +11,7 @@ from overlay_net.model.node_report import SilentGateway
 
 
 class Prober(Protocol):
-    """Probes the targets of the last ``watch`` until the next one."""
+    """Probes the targets of the last call of ``watch``."""
 
     def watch(self, targets: Iterable[Target]) -> None: ...
     @property
@@ -32,7 +32,7 @@ class GatewayWatch:
 
     @property
     def states(self) -> Mapping[IpAddress, bool]:
-        """Each probed gateway -> whether it is up."""
+        """Whether each probed gateway is up."""
         return {address: address not in self.down for address in self._probed}
 
     @property
@@ -41,7 +41,7 @@ class GatewayWatch:
         return tuple(SilentGateway(each.address, each.since, each.reason) for each in self._prober.reports)
 
     def follow(self, desired: Desired, observed: Observed) -> None:
-        """Probe the gateways of the desired routes, from the addresses that the kernel has now."""
+        """Probe the gateways of the desired routes from the addresses that are configured now."""
         overlay_link = desired.link.name if desired.link else desired.interface
         targets = probe_targets(desired.routes, observed, overlay_link)
         self._probed = frozenset(target.address for target in targets if target.check.kind != "none")

@@ -1,7 +1,7 @@
-"""The other hosts on this node's links: is an address free, which host uses ours as well, where are the gateways.
+"""The other hosts on this node's links: finds address conflicts, and resolves and watches gateways.
 
-One ArpLink for each link in use, by name. IPv6 uses neighbour discovery, where the kernel itself detects duplicates: a
-probe beforehand saves the kernel the attempt, and finds the MAC of the other host.
+IPv4 uses one ArpLink for each link. IPv6 uses neighbour discovery, where the kernel itself detects duplicate addresses;
+a probe before the address is added avoids a failed attempt and finds the MAC of the other host.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from overlay_net.model.net import IpAddress
 log = logging.getLogger(__name__)
 
 CONFLICT_EXPIRY: Final = 60.0
-"""Seconds without a packet of the other host after which a conflict counts as over.
+"""Seconds without a packet from the other host after which a conflict is resolved.
 
-A host that sends traffic resolves its neighbours again within half of that (``base_reachable_time``, arp(7)).
+A host that sends traffic resolves its neighbours again within half of that time (``base_reachable_time``, arp(7)).
 """
 
 IPV6_TIMEOUT: Final = 0.4
-"""Seconds in which the owner of an IPv6 address must answer."""
+"""Seconds within which the owner of an IPv6 address must answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class AddressConflict:
     link: str
     since: datetime
     last_packet: float
-    """On the event loop's clock."""
+    """Time of the last packet, on the event loop's clock."""
 
 
 class Neighbours:
-    """``changed`` is called when another host starts to use our address, and when a gateway has another MAC.
+    """``changed`` is called when another host starts to use our address, and when the MAC of a gateway changes.
 
     All methods belong to one event loop.
     """
@@ -52,11 +52,11 @@ class Neighbours:
         self._links: dict[str, ArpLink] = {}
         self._conflicts: dict[tuple[IPv4Address, Mac], AddressConflict] = {}
         self._logged_errors: dict[str, str] = {}
-        """Why a link cannot be watched, by link."""
+        """The last logged error of each link that cannot be watched."""
         self._gateway_changed = False
 
     async def find_conflict(self, link: str, address: IpAddress) -> Mac | None:
-        """The MAC of another host that has the address, or probes for it now. Raises KernelError: not known.
+        """Return the MAC of another host that uses the address or probes for it. Raises KernelError if unknown.
 
         For IPv6, None proves nothing: the kernel's own detection follows, and flags the address.
         """
@@ -69,14 +69,14 @@ class Neighbours:
         return None if mac is None or mac in self._own_macs() else mac
 
     def announce(self, link: str, address: IpAddress) -> None:
-        """For an address that was added, and again when its link came up. Raises KernelError."""
+        """Announce an address after it was added, or after its link came up. Raises KernelError."""
         if isinstance(address, IPv4Address):
             self._arp(link).announce(address)
         else:
             NeighbourDiscovery(link).announce(address)
 
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
-        """Defend the addresses that each link has now; to be called after each observation, before ``announce``."""
+        """Defend the configured addresses of each link. Call this after each observation, before ``announce``."""
         defended = {
             link: frozenset(each for each in addresses if isinstance(each, IPv4Address))
             for link, addresses in configured.items()
@@ -88,7 +88,7 @@ class Neighbours:
 
     @property
     def conflicts(self) -> tuple[AddressConflict, ...]:
-        """Those with a recent packet, for the report."""
+        """The conflicts with a recent packet, for the report."""
         now = asyncio.get_running_loop().time()
         self._conflicts = {
             key: each for key, each in self._conflicts.items() if now - each.last_packet <= CONFLICT_EXPIRY
@@ -96,7 +96,7 @@ class Neighbours:
         return tuple(self._conflicts.values())
 
     async def resolve(self, link: str, target: IpAddress, source: IpAddress, timeout: float) -> Mac | None:
-        """The MAC that answers for ``target``, or None. Raises KernelError: not known."""
+        """Return the MAC that answers for ``target``, or None. Raises KernelError if unknown."""
         if isinstance(target, IPv4Address) and isinstance(source, IPv4Address):
             return await self._arp(link).resolve(target, source, timeout)
         if isinstance(target, IPv4Address) or isinstance(source, IPv4Address):
@@ -104,7 +104,7 @@ class Neighbours:
         return await NeighbourDiscovery(link).resolve(target, source, timeout)
 
     def take_gateway_change(self) -> bool:
-        """Whether a gateway got another MAC since the last call: the new device may not know our addresses."""
+        """Return whether a gateway's MAC has changed since the last call: a new device may not know our addresses."""
         changed, self._gateway_changed = self._gateway_changed, False
         return changed
 

@@ -1,4 +1,4 @@
-"""Reconciles this node's kernel with its NodeOverlayIp, and reports what became of it."""
+"""Reconciles this node's kernel with its NodeOverlayIp and reports the result."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -25,16 +25,16 @@ from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue
 
 UNFINISHED_RETRY: Final = 1.0
-"""Seconds until the next reconciliation where this one made progress and did not finish."""
+"""Seconds until the next reconciliation if this one made progress but did not finish."""
 
 UNKNOWN_RETRY: Final = 1.0
-"""Seconds until the next one while the desired state is not known."""
+"""Seconds until the next reconciliation while the desired state is unknown."""
 
 WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
 
 
 class NodeAgent:
-    """``resync``: seconds until the next reconciliation without an event."""
+    """``resync`` returns the seconds until the next reconciliation without an event."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class NodeAgent:
         self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs)
 
     async def reconcile(self, name: str) -> Requeue:
-        """Converge the kernel to the node's object and report; then again after the resync interval.
+        """Converge the kernel to the node's object, report, and requeue after the resync interval.
 
-        Until the object was read, or its absence confirmed, the kernel is converged to the checkpoint if that may still
-        be used, and otherwise left as it is.
+        Until the object has been read or is known to be absent, the kernel is converged to the checkpoint if that is
+        still valid, and otherwise left unchanged.
         """
         if not self._store.synced:
             return await self._reconcile_checkpoint()
@@ -87,7 +87,7 @@ class NodeAgent:
         return Requeue(self._wait(await self._converge(overlay)))
 
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
-        """Converge, then defend, announce and probe what the kernel has."""
+        """Converge the kernel, then defend and announce the addresses and probe the gateways that it has."""
         outcome = await self._convergence.run(None if overlay is None else self._route_probes.in_force(overlay))
         last = outcome.last
         self._guard.follow(last.desired, last.observed)
@@ -102,7 +102,7 @@ class NodeAgent:
         route_probes: tuple[RouteProbe, ...],
         checkpoint_error: str,
     ) -> None:
-        """Write the object's status where it changed, and set the metrics."""
+        """Write the object's status if it has changed, and set the metrics."""
         last = outcome.last
         neighbours = self._neighbour_state(last.desired)
         configured = configured_address(overlay, last.desired, last.observed, self._mark)
@@ -138,7 +138,7 @@ class NodeAgent:
         )
 
     def _fallback(self, outcome: Outcome) -> IpAddress | None:
-        """The gateway of routes without one, on a node with routes only."""
+        """The gateway for routes without one, on a node with routes only."""
         towards = outcome.last.desired.fallback
         return fallback_gateway(outcome.last.observed, towards, self._mark) if towards is not None else None
 

@@ -1,4 +1,4 @@
-"""When the agent reacts to a change of the kernel: at once, and later while another process keeps reverting it."""
+"""Schedules repairs of the kernel: at once, or delayed while another process keeps reverting our changes."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from overlay_net.domain.kernel.repair_damping import RepairDamping
 log = logging.getLogger(__name__)
 
 SETTLE: Final = 0.001
-"""Seconds in which the events of one change are collected: a link that goes down announces itself several times."""
+"""Seconds for which the events of one change are collected: a link that goes down sends several notifications."""
 
 
 class Repairs:
-    """``wake_after`` starts a reconciliation after so many seconds, unless one is due earlier; ``clock``: monotonic."""
+    """``wake_after`` schedules a reconciliation after a delay unless one is due earlier; ``clock`` is monotonic."""
 
     def __init__(self, wake_after: Callable[[float], None], clock: Callable[[], float]) -> None:
         self._wake_after = wake_after
@@ -21,11 +21,11 @@ class Repairs:
         self._damping = RepairDamping()
 
     def schedule(self) -> None:
-        """The kernel was changed by another process."""
+        """Schedule a reconciliation because another process changed the kernel."""
         self._wake_after(SETTLE + self._damping.pause(self._clock()))
 
     def record(self, action: Mapping[str, object]) -> None:
-        """The kernel was changed by this agent; ``action``: the log fields of its last change."""
+        """Count a repair by this agent; ``action`` has the log fields of the last change."""
         now = self._clock()
         was_immediate = not self._damping.pause(now)
         self._damping = self._damping.record(now)

@@ -1,6 +1,6 @@
-"""Proves changes of StaticRoutes that have a probe: probes the target once the kernel has the new routes.
+"""Proves changes of StaticRoutes with a probe: probes the target once the kernel has the new routes.
 
-domain.kernel.probe_rollback decides what has to be proven and what a result means; here are the probes themselves, one
+domain.kernel.probe_rollback decides which changes to prove and what a result means. This module runs the probes, one
 task for each change.
 """
 
@@ -29,19 +29,19 @@ from overlay_net.model.route_probe import Probe, RouteProbe
 log = logging.getLogger(__name__)
 
 ATTEMPT: Final = 1.0
-"""Seconds that one attempt waits for an answer: a packet may be lost while neighbours are resolved."""
+"""Seconds that one attempt waits for an answer; a packet may be lost while neighbours are resolved."""
 PAUSE: Final = 0.2
 """Seconds between two attempts."""
 
 
 class ProbeTarget(Protocol):
-    """An empty text once the target answers, or why it did not within the probe's timeout."""
+    """Returns an empty string once the target answers, or why it did not answer within the probe's timeout."""
 
     async def __call__(self, probe: Probe, source: IpAddress | None) -> str: ...
 
 
 async def probe_target(probe: Probe, source: IpAddress | None) -> str:
-    """From ``source`` if that is an address of the target's family, along the kernel's routes."""
+    """Probe the target along the kernel's routes, from ``source`` if that is of the target's address family."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + probe.timeout
     own = source if source is not None and source.version == probe.target.version else None
@@ -65,21 +65,21 @@ async def _attempt(probe: Probe, source: IpAddress | None, timeout: float) -> bo
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """A probe under way."""
+    """A probe in progress."""
 
     route_probe: RouteProbe
     routes: frozenset[DesiredRoute]
-    """Those that the kernel had when it started."""
+    """The routes that the kernel had when the probe started."""
     complete: bool
-    """Whether they are all routes of the change."""
+    """Whether these are all routes of the change."""
     task: "asyncio.Task[str]"
 
 
 class RouteProbes:
-    """``changed`` is called when a probe has ended. An async context manager, which ends its tasks.
+    """``changed`` is called when a probe has ended. An async context manager that cancels its tasks on exit.
 
-    ``last_applied`` reads the object that an earlier run applied last, with its route probes; None: not known. It is
-    called at most once, and only if there is something to prove.
+    ``last_applied`` returns the object that an earlier run applied last, with its route probes, or None if unknown. It
+    is called at most once, and only if there is something to prove.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class RouteProbes:
         self._changed = changed
         self._probe_target = probe
         self._last_applied: Callable[[], NodeOverlay | None] | None = last_applied
-        """None: not needed any more."""
+        """None once it has been called or is no longer needed."""
         self._last: NodeOverlay | None = None
-        """The object of the last ``follow``."""
+        """The object of the last call of ``follow``."""
         self._known = False
-        """Whether ``_route_probes`` are those of ``_last``."""
+        """Whether ``_route_probes`` belong to ``_last``."""
         self._route_probes: tuple[RouteProbe, ...] = ()
         self._running: dict[str, _Running] = {}
-        """By StaticRoute."""
+        """Running probes by StaticRoute."""
         self._in_force: tuple[NodeOverlay, tuple[RouteProbe, ...], NodeOverlay] | None = None
         """The last arguments and result of ``effective_routes``."""
 
@@ -115,7 +115,7 @@ class RouteProbes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self, overlay: NodeOverlay | None) -> tuple[RouteProbe, ...]:
-        """The route probes for this desired state; None: the object is confirmed absent."""
+        """Return the route probes for this desired state; ``overlay`` is None if the object is confirmed absent."""
         self._conclude_ended()
         if overlay is None or overlay.deleting:
             self._route_probes, self._last, self._known, self._last_applied = (), None, True, None
@@ -127,7 +127,7 @@ class RouteProbes:
         return self._route_probes
 
     def in_force(self, overlay: NodeOverlay) -> NodeOverlay:
-        """``overlay`` with the routes that the node has for now: the same value while nothing changes."""
+        """Return ``overlay`` with the routes currently in force; the same value as before if nothing has changed."""
         if self._in_force is None or self._in_force[0] is not overlay or self._in_force[1] != self._route_probes:
             routes = effective_routes(overlay.routes, self._route_probes)
             result = overlay if routes is overlay.routes else replace(overlay, routes=routes)
@@ -135,20 +135,20 @@ class RouteProbes:
         return self._in_force[2]
 
     def settle(self, plan: KernelPlan, source: IpAddress | None) -> None:
-        """Probe what the kernel has. ``plan`` is what is left to do there, ``source`` the overlay address."""
+        """Probe the routes that the kernel has. ``plan`` is what is left to do, ``source`` the overlay address."""
         to_prove = {each.static_route: each for each in self._route_probes if each.state == "Probing"}
         for name in self._running.keys() - to_prove.keys():
             self._cancel(name)
         for name, route_probe in to_prove.items():
             routes = applied_routes(name, plan)
             running = self._running.get(name)
-            # A route that is missing for a moment is repaired, and no reason to start again.
+            # A route that is missing for a moment is repaired; this does not restart the probe.
             if running is None or running.route_probe != route_probe or not routes <= running.routes:
                 self._cancel(name)
                 self._start(route_probe, routes, source)
 
     def _restore(self, overlay: NodeOverlay) -> None:
-        """At the first object: resume from what an earlier run applied, if there is something to prove."""
+        """On the first object, resume from what an earlier run applied if there is something to prove."""
         last_applied, self._last_applied = self._last_applied, None
         if last_applied is not None and any(each.probe is not None for each in overlay.generations):
             self._last = last_applied()
@@ -156,7 +156,7 @@ class RouteProbes:
             self._route_probes = self._last.report.route_probes if self._last is not None else ()
 
     def _start(self, route_probe: RouteProbe, routes: frozenset[DesiredRoute], source: IpAddress | None) -> None:
-        """Probe, unless the kernel has none of the routes yet or the object has no such generation any more."""
+        """Start a probe, unless the kernel has none of the routes yet or the object no longer has the generation."""
         generations = self._last.generations if self._last is not None else ()
         generation = next((each for each in generations if route_probe.matches(each)), None)
         if generation is None or generation.probe is None or not routes:

@@ -1,4 +1,4 @@
-"""Wiring of the agent mode: one watched object, one kernel, one key in the queue."""
+"""Wires the agent: one watched object, one kernel, one key in the queue."""
 
 import asyncio
 import logging
@@ -38,11 +38,11 @@ from overlay_net.settings import AgentSettings
 log = logging.getLogger(__name__)
 
 API_TIMEOUT: Final = 5.0
-"""Seconds after which an API server that has not answered yet counts as unreachable, so that the checkpoint is used."""
+"""Seconds without an answer after which the API server counts as unreachable and the checkpoint is used."""
 
 
 async def run(settings: AgentSettings) -> None:
-    """Run until cancelled; the kernel stays as it is then. Raises ConfigurationError."""
+    """Run until cancelled, and leave the kernel unchanged on exit. Raises ConfigurationError."""
     name = settings.node_name
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
     metrics = AgentMetrics()
@@ -100,7 +100,7 @@ async def run(settings: AgentSettings) -> None:
                 checkpoint.api_synced()
                 metrics.synced.set(1)
                 log.info("synced", extra={"node": name})
-                # An object that does not exist has no event.
+                # The watch sends no event for an object that does not exist.
                 wake()
                 group.create_task(checkpoint.keep_confirming(store, name))
 
@@ -124,10 +124,10 @@ def link_config(settings: AgentSettings) -> LinkConfig:
 
 
 def missing(store: Store[NodeOverlay], name: str) -> str:
-    """Why the agent is not ready; empty once it is."""
+    """Return why the agent is not ready, or an empty string."""
     return "" if store.synced else f"NodeOverlayIp {name} has not been read yet"
 
 
 def jittered(interval: timedelta) -> float:
-    """Seconds, spread so that nodes that started together do not stay in step."""
+    """Return the interval in seconds with jitter, so that nodes that started together do not stay in step."""
     return interval.total_seconds() * random.uniform(0.9, 1.1)

@@ -16,7 +16,7 @@ class StatusWriter:
         self._api = api
 
     async def write(self, overlay: NodeOverlay, report: Report) -> None:
-        """Server-side apply of the report; no error where the object is gone, which its watch reports too.
+        """Write the report by server-side apply. Does nothing if the object is gone, which its watch reports too.
 
         Raises ApiError.
         """

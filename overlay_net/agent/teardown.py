@@ -1,4 +1,4 @@
-"""Removes everything that the agent manages on this node, and nothing else; needs no API server."""
+"""Removes exactly the objects that the agent manages on this node; the API server is not needed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +17,10 @@ MAX_PASSES: Final = 4
 
 
 async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> list[str]:
-    """Remove the checkpoint and our routes, policy rules, addresses and links: what could not be removed, and why.
+    """Remove the checkpoint and our routes, policy rules, addresses and links. Returns the failures.
 
-    ``report`` gets one line for each removal. The checkpoint is deleted first: an agent that starts in between must not
-    restore from it what is removed here. No agent may run on this node meanwhile: it would restore everything.
+    ``report`` is called with one line for each removal. The checkpoint is deleted first, so that an agent that starts
+    in the meantime cannot restore from it. Stop the agent on this node first, or it restores everything.
     """
     failures = _delete_checkpoint(settings.state_dir, settings.node_name, report) if settings.state_dir else []
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
@@ -33,7 +33,7 @@ async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> li
 
 
 def find_unfinished_link(link: str, observed: Observed) -> tuple[DeleteLink, ...]:
-    """The overlay link whose creation was interrupted before it got its name and alias."""
+    """Find the overlay link whose creation was interrupted before its name and alias were set."""
     name = f"{link[:11]}.new"
     return tuple(
         DeleteLink(each.index, each.name)
@@ -43,7 +43,7 @@ def find_unfinished_link(link: str, observed: Observed) -> tuple[DeleteLink, ...
 
 
 async def _remove_all(kernel: Kernel, mark: OwnershipMark, link: str, report: Callable[[str], None]) -> list[str]:
-    """What was refused. Raises KernelError where the kernel cannot be read."""
+    """Remove all managed objects. Returns the failures. Raises KernelError if the kernel cannot be read."""
     # Whether an address can be deleted depends on promote_secondaries of its link.
     sysctl_links = _links_with_marked_addresses(await kernel.observe(), mark)
     refused: dict[str, str] = {}
