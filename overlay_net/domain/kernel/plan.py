@@ -22,7 +22,7 @@ def plan_kernel(desired: Desired, observed: Observed, mark: OwnershipMark) -> Ke
 
 
 class KernelPlanner:
-    """``plan_kernel`` for one node again and again; see RoutePlanner for what it saves."""
+    """Plans one node's kernel repeatedly; unchanged routes are not planned again (RoutePlanner)."""
 
     def __init__(self, mark: OwnershipMark) -> None:
         self._mark = mark

@@ -112,12 +112,14 @@ class _Comparison:
         return RoutePlan(tuple(self.changes), deletions, tuple(self.problems), tuple(self.placed))
 
     def refuse(self, group: RouteGroup, refused: Refused) -> None:
+        """Keep the routes of the kernel, unless the group is withdrawn."""
         if not refused.withdrawn:
             for route in group.routes:
                 self._managed.pop(route.key, None)
         self.problems += _group_problems(group, refused)
 
     def compare(self, group: RouteGroup, resolved: Resolved) -> None:
+        """Find each route of the group in the kernel by its key."""
         target, managed = resolved.route, self._managed
         info = same = target.info
         link = self._link_names.get(info.next_hops[0].link, "") if info.next_hops else ""
