@@ -51,10 +51,11 @@ def prepare_tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint, types, the direction of imports, and the words of the product."""
+    """Format, lint, complexity, types, the direction of imports, and the words of the product."""
     install(session, "lint")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
+    session.run("complexipy", "--failed", "overlay_net", "lab")
     session.run("mypy")
     session.run("lint-imports")
     session.run("python", "-m", "lab.words")

@@ -41,7 +41,7 @@ def gateway_probe(resolve: Resolve) -> GatewayProbe:
             case "none":
                 return True
         if not answered:
-            # The link may have gone down in the meantime: then the result says nothing about the gateway.
+            # The link may have gone down in the meantime; a missing answer then proves nothing about the gateway.
             require_running(target.link)
         return answered
 

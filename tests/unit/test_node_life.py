@@ -250,5 +250,5 @@ class NodeLifeWithoutFeed(NodeLife):
 TestNodeLife = NodeLife.TestCase
 TestNodeLifeWithoutFeed = NodeLifeWithoutFeed.TestCase
 TestNodeLife.settings = TestNodeLifeWithoutFeed.settings = settings(
-    max_examples=examples(200), stateful_step_count=50, deadline=None
+    max_examples=examples(400), stateful_step_count=50, deadline=None
 )
