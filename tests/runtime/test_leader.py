@@ -1,6 +1,7 @@
 """Leader election in virtual time: a lease is acquired, held, lost and released."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -177,31 +178,30 @@ def test_a_leader_survives_an_outage_shorter_than_the_renew_deadline(virtual_tim
     virtual_time(main())
 
 
+async def restart_leaders(api: Leases, number: int, candidates: list[Candidate]) -> None:
+    """One replica, which is restarted whenever it loses the lease; ``candidates`` gets each of its processes."""
+    for life in range(1000):
+        candidate = Candidate(api, f"{number}-{life}", skew=2500.0 * number)
+        candidates.append(candidate)
+        with contextlib.suppress(LeadershipLost):
+            await candidate.serve()
+
+
 def test_at_most_one_process_may_write_at_any_time(virtual_time: Run) -> None:
     """Responses are late, the server hangs at times, and each leader that exits is restarted."""
 
     async def main() -> None:
         api = Leases()
         candidates: list[Candidate] = []
-
-        async def replica(number: int) -> None:
-            for life in range(1000):
-                candidate = Candidate(api, f"{number}-{life}", skew=2500.0 * number)
-                candidates.append(candidate)
-                try:
-                    await candidate.serve()
-                except LeadershipLost:
-                    continue
-
-        replicas = [asyncio.create_task(replica(number)) for number in range(3)]
-        led = set()
+        replicas = [asyncio.create_task(restart_leaders(api, number, candidates)) for number in range(3)]
+        led: set[int] = set()
         for step in range(20_000):
             await asyncio.sleep(0.25)
             api.late = (step // 40 % 7) * 0.7
             api.hanging = step // 70 % 5 == 4
             writers = [candidate for candidate in candidates if candidate.may_write()]
             assert len(writers) <= 1
-            led |= {id(writer) for writer in writers}
+            led |= set(map(id, writers))
         assert len(led) > 10, "the leader changed"
         for task in replicas:
             task.cancel()
