@@ -55,7 +55,7 @@ def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePl
 def _plan_any(view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], *before: ClusterAction) -> NodePlan:
     if view.exhausted:
         names = ", ".join(pool.name for pool in pools)
-        message = f"no free address in OverlayPool {names}; extend a pool, or add one that matches this node"
+        message = f"no free address in OverlayPool {names}; add a pool for this node, or delete unused Nodes"
         return plan_without_address(view, overlay, "Exhausted", message)
     return NodePlan((*before, Reserve(pools)))
 
