@@ -89,7 +89,8 @@ class AddressGuard:
 
     def conflicting_mac(self, address: IpAddress) -> str:
         """Return the MAC of another host that uses an address configured on this node, or an empty string."""
-        return next((each.mac for each in self._neighbours.conflicts if each.address == address), "")
+        macs = [each.mac for each in self._neighbours.conflicts if each.address == address]
+        return macs[-1] if macs else ""
 
     @property
     def wait(self) -> float | None:

@@ -190,3 +190,9 @@ def test_mac_of_a_host_that_uses_our_configured_address_is_known() -> None:
     assert node.guard.conflicting_mac(OURS.ip) == ""
     node.hosts.conflicts = (Conflict(ip_address("192.168.100.9"), "other"), Conflict(OURS.ip, MAC))
     assert node.guard.conflicting_mac(OURS.ip) == MAC
+
+
+def test_of_several_hosts_that_use_our_address_the_latest_is_reported() -> None:
+    node = Node()
+    node.hosts.conflicts = (Conflict(OURS.ip, "52:54:00:00:00:08"), Conflict(OURS.ip, MAC))
+    assert node.guard.conflicting_mac(OURS.ip) == MAC
