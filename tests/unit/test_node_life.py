@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from overlay_net.model.ipam import QUARANTINE
-from overlay_net.model.names import STATIC_ROUTES
+from overlay_net.model.names import NODES, STATIC_ROUTES
 from overlay_net.model.overlay import NodeOverlay
 from tests.examples import examples
 from tests.fakes.cluster import NAME, POLICY, Cluster
@@ -204,6 +204,9 @@ class NodeLife(RuleBasedStateMachine):
             assert overlay.assignment.address is not None
             assert overlay.assignment.address.ip == own[0].address
             assert cluster.kernel == overlay.assignment.address, "the node uses its address, which no one else does"
+            present = await cluster.find(NODES)
+            assert present is not None
+            assert own[0].node_uid == present["metadata"]["uid"], "the record names an earlier node"
             await self.check_routes()
         await self.check_nothing_changes()
 

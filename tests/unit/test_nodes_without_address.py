@@ -61,7 +61,8 @@ async def test_a_node_gets_its_routes_and_reserves_nothing(pools: list[JsonObjec
     assert found["spec"]["routesOnly"] is True
     assert [route["subnet"] for route in found["spec"]["routes"]] == ["192.168.0.0/24"]
     assert "ipAddr" not in found["status"]
-    assert (await reserved(cluster))[:2] == ("False", "RoutesOnly")
+    message = "overlay addresses are disabled; this node has routes only"
+    assert await reserved(cluster) == ("False", "RoutesOnly", message)
     assert not await cluster.records()
     assert not await cluster.announced(), "a node that joins as configured is not worth an event"
 
