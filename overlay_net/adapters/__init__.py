@@ -1,1 +1,1 @@
-"""One foreign system per file, each with the translation of its errors."""
+"""Clients of external systems: each module talks to one of them and translates its errors."""

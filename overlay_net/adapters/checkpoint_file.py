@@ -1,6 +1,6 @@
-"""The checkpoint of a node in a directory of the host; a power failure leaves the old content or the new one.
+"""Stores the checkpoint of a node in a host directory; after a power failure it is either the old or the new one.
 
-domain.kernel.checkpoint decides what is in the files, and whether it is still used.
+domain.kernel.checkpoint defines the file format, and decides whether a checkpoint is still valid.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from overlay_net.model.route_probe import RouteProbe
 log = logging.getLogger(__name__)
 
 CONFIRM_INTERVAL: Final = 60.0
-"""Seconds, at the least, between two confirmations of the same state that are written."""
+"""Minimum number of seconds between two writes of a confirmation of the same state."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MAX_BYTES: Final = 64 * 2**20
 
 
 def current_moment() -> Moment:
-    """Now, on both clocks."""
+    """Return the current time on both clocks."""
     try:
         boot = BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -45,7 +45,7 @@ def current_moment() -> Moment:
 
 
 class CheckpointFile:
-    """One node's files in ``directory``. A failure to write is logged and ends nothing."""
+    """The files of one node in ``directory``. A failed write is logged, never raised."""
 
     def __init__(self, directory: Path, node: str) -> None:
         name = label_value(node)
@@ -54,41 +54,41 @@ class CheckpointFile:
         self.state = directory / f"{name}.state"
         self.stamp = directory / f"{name}.confirmed"
         self._written = ""
-        """Digest of the state that this process is certain to have written; empty: none."""
+        """Digest of the state that this process has certainly written; empty if there is none."""
         self._overlay: NodeOverlay | None = None
         self._route_probes: tuple[RouteProbe, ...] = ()
         self._stamped: Moment | None = None
         self._logged_error = ""
-        # Files are written in a thread, as a disk may be slow: one at a time.
+        # Serialises the writes, which run in threads because a disk may be slow.
         self._lock = asyncio.Lock()
 
     def load(self) -> Checkpoint | Unusable:
-        """What an earlier run saved."""
+        """Read the checkpoint of an earlier run."""
         try:
             return decode_checkpoint(_read(self.state), _read(self.stamp), self._node)
         except OSError as error:
             return Unusable("Unreadable", f"cannot read {self.state}: {error.strerror}")
 
     async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
-        """Save what the node must have, before it is applied. Costs nothing while that is the same."""
+        """Save the desired state before it is applied. Does nothing if the state is unchanged."""
         async with self._lock:
             if is_same_checkpoint(overlay, self._overlay) and route_probes == self._route_probes:
                 self._overlay = overlay
                 return
-            # In a thread: a tenth of a second for ten thousand routes.
+            # In a thread, because 10,000 routes take 0.1 s.
             content = await asyncio.to_thread(encode_checkpoint, overlay, route_probes)
             written = checkpoint_digest(content)
             if written != self._written:
                 self._written = ""
                 if not await self._attempt(self._write_both, content, confirmed):
-                    # An older state is worse than none: it may name an address that this node releases now.
+                    # An outdated state is worse than none: it may contain an address that this node must release.
                     await self._attempt(self._delete)
                     return
                 self._written, self._stamped, self._logged_error = written, confirmed, ""
             self._overlay, self._route_probes = overlay, route_probes
 
     async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
-        """The API server still has ``overlay``; written if that is the saved state, and once a minute at most."""
+        """Record that the API server still has ``overlay``, if that is the saved state; at most once a minute."""
         async with self._lock:
             if overlay is None or overlay is not self._overlay or not self._written:
                 return
@@ -98,7 +98,7 @@ class CheckpointFile:
                 self._stamped = confirmed
 
     async def delete(self) -> str:
-        """Delete the checkpoint: an empty text, or why that failed."""
+        """Delete the checkpoint. Returns the error, or an empty string."""
         async with self._lock:
             self._written, self._overlay, self._stamped = "", None, None
             if await self._attempt(self._delete):
@@ -106,7 +106,7 @@ class CheckpointFile:
             return f"cannot delete the checkpoint in {self._directory}: {self._logged_error}"
 
     def delete_files(self) -> list[Path]:
-        """Delete the files at once, and return those that existed. Raises OSError."""
+        """Delete the files synchronously. Returns the files that existed. Raises OSError."""
         existing = [file for file in (self.state, self.stamp) if file.exists()]
         self._delete()
         return existing
@@ -124,7 +124,7 @@ class CheckpointFile:
         return True
 
     def _write_both(self, state: bytes, confirmed: Moment) -> None:
-        # A crash in between leaves a confirmation of another state, which confirms nothing.
+        # After a crash between the writes, the confirmation is of another state and therefore invalid.
         if _read(self.state) != state:
             self._write(self.state, state)
         self._write(self.stamp, encode_confirmation(checkpoint_digest(state), confirmed))
@@ -160,7 +160,7 @@ class CheckpointFile:
 
 
 class NoCheckpointFile:
-    """Stands in for the file where no state_dir is set: nothing is kept, so nothing is found."""
+    """Null object for an unset state_dir: stores nothing."""
 
     def load(self) -> Checkpoint | Unusable:
         return Unusable("Off", "no state_dir is set")
@@ -176,7 +176,7 @@ class NoCheckpointFile:
 
 
 def _temporary(file: Path) -> Path:
-    """Where the content is until all of it is written."""
+    """The temporary file that is renamed to ``file`` once it is complete."""
     return file.with_name(f".{file.name}.new")
 
 

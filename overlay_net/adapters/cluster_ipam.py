@@ -1,8 +1,8 @@
 """The in-cluster IPAM: one OverlayAddress object for each address in use.
 
 The object's *name* is the address, so the API server's uniqueness of names is the allocation lock: the process that
-creates the object has the address, however many processes try. What is held in memory here only improves the first
-guess; nothing relies on it.
+creates the object owns the address, however many processes try. State in memory only improves the first guess;
+correctness does not depend on it.
 """
 
 from collections.abc import Callable, Collection, Container
@@ -49,8 +49,8 @@ def object_name(address: IpAddress) -> str:
 class ClusterIpam:
     """Reservations as OverlayAddress objects of this cluster.
 
-    ``known`` has the addresses in use as far as the watches show, so it may be incomplete. ``find_pool`` returns the
-    pool of a name, for the prefix length of its addresses.
+    ``known`` contains the addresses in use that the watches have reported, so it may be incomplete. ``find_pool``
+    returns the pool with a name, for the prefix length of its addresses.
     """
 
     name = "cluster"
@@ -66,24 +66,24 @@ class ClusterIpam:
         self._cluster = cluster
         self._known = known
         self._find_pool = find_pool
-        # Addresses that another worker of this process is creating at the moment, to avoid collisions.
+        # Addresses whose object another worker of this process is creating, to avoid collisions.
         self._in_flight: set[IpAddress] = set()
 
     def serves(self, pool: Pool) -> bool:
         return pool.subnet_id is None
 
     def keeps(self, reservation: Reservation) -> bool:
-        # A uid; other backends prefix their records with their name.
+        # The record is a uid; other backends prefix their records with their name.
         return ":" not in reservation.record
 
     async def find(self, owner: Owner, known: IpAddress | None = None) -> tuple[Reservation, ...]:
-        """Every reservation of a node of this name, also of an earlier one. A consistent read."""
+        """Return every reservation of a node with this name, including those of earlier nodes. A consistent read."""
         listing = await self._api.list(OVERLAY_ADDRESSES, label_selector=f"{NODE_LABEL}={label_value(owner.node)}")
         found = (self._reservation(item) for item in listing.items)
         return tuple(item for item in found if item.owner.node == owner.node)
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
-        """Every record, also those of deleted pools."""
+        """Return every record, including those of deleted pools."""
         listing = await self._api.list(OVERLAY_ADDRESSES)
         names = frozenset(pool.name for pool in pools if self.serves(pool))
         return Inventory(tuple(self._reservation(item) for item in listing.items), names)
@@ -106,9 +106,9 @@ class ClusterIpam:
         raise Exhausted(f"no free address in {pool.name}")
 
     async def release(self, reservation: Reservation) -> None:
-        """Delete exactly this record; one that is gone, or replaced by another one, is no error.
+        """Delete exactly this record. Does nothing if it is gone or was replaced by another one.
 
-        Raises Conflict if it was written since it was read: its owner may need it again.
+        Raises Conflict if the record was written since it was read: its owner may need it again.
         """
         name = object_name(reservation.address.ip)
         try:
@@ -122,7 +122,7 @@ class ClusterIpam:
                 raise
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Make QUARANTINE the owner of the record. Raises Conflict if it was written since it was read."""
+        """Set the owner of the record to QUARANTINE. Raises Conflict if it was written since it was read."""
         name = object_name(reservation.address.ip)
         change = {
             "metadata": {"resourceVersion": reservation.version, "labels": {NODE_LABEL: QUARANTINE}},
@@ -147,7 +147,7 @@ class ClusterIpam:
         return PoolFacts(pool.cidr, pool.gateway, PoolUsage(used=used, free=total - used, total=total))
 
     async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:
-        """The reservation, or None if the address is in use."""
+        """Create a record. Returns the reservation, or None if the address is in use."""
         body = OVERLAY_ADDRESSES.manifest(
             object_name(address),
             labels={NODE_LABEL: label_value(owner.node)},
@@ -162,10 +162,10 @@ class ClusterIpam:
             self._in_flight.discard(address)
 
     async def _adopt(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation:
-        """Take over a record of the same node, or of an earlier node of its name.
+        """Take over a record of the same node, or of an earlier node with its name.
 
-        It is written in any case: the new resourceVersion makes a release fail that a controller decided earlier and
-        was paused before. Raises AddressTaken for the record of any other owner.
+        The record is always written: its new resourceVersion makes the API server reject a release by a controller that
+        decided it earlier and was then paused. Raises AddressTaken for the record of any other owner.
         """
         name = object_name(address)
         try:
@@ -186,7 +186,7 @@ class ClusterIpam:
 
     def _reservation(self, raw: JsonObject) -> Reservation:
         record = AddressRecord.parse(raw)
-        # The schema requires the address, and that it matches the name.
+        # The schema requires an address that matches the name.
         address = ip_address(parse_text(find_object(raw, "spec").get("address")))
         pool = self._find_pool(record.pool)
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen

@@ -1,9 +1,9 @@
 """Probes of an address by ICMP echo (RFC 792, RFC 4443) and TCP connect, through a given link and source address.
 
-With an empty link the kernel routes the probe, and with a source of None it chooses the source.
+If the link is empty, the kernel routes the probe; if the source is None, the kernel chooses it.
 
-The result is whether the address answered. KernelError means that this host could not send the probe, so that the state
-of the target is unknown.
+The result is whether the address answered. KernelError means that this host could not send the probe, so the state of
+the target is unknown.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 _ECHO: Final = {4: (socket.IPPROTO_ICMP, 8, 0), 6: (socket.IPPROTO_ICMPV6, 128, 129)}
 _HEADER = struct.Struct("!BBHHH")
 NO_ANSWER: Final = {errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTDOWN}
-"""Neighbour resolution failed, or the target refused."""
+"""Neighbour resolution failed, or the target refused the connection."""
 
 
 async def echo(target: IpAddress, source: IpAddress | None, link: str, timeout: float) -> bool:
-    """Whether ``target`` answers one echo request within ``timeout`` seconds. Raises KernelError.
+    """Return whether ``target`` answers one echo request within ``timeout`` seconds. Raises KernelError.
 
-    Uses a ping socket where ``net.ipv4.ping_group_range`` allows it, otherwise a raw one, which needs CAP_NET_RAW.
+    Uses a ping socket if ``net.ipv4.ping_group_range`` allows it, otherwise a raw socket, which needs CAP_NET_RAW.
     """
     protocol, request, reply = _ECHO[target.version]
     loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ async def echo(target: IpAddress, source: IpAddress | None, link: str, timeout: 
 
 
 async def connects(target: IpAddress, port: int, source: IpAddress | None, link: str, timeout: float) -> bool:
-    """Whether a TCP connection to ``port`` is accepted within ``timeout`` seconds. Raises KernelError."""
+    """Return whether a TCP connection to ``port`` is accepted within ``timeout`` seconds. Raises KernelError."""
     loop = asyncio.get_running_loop()
     family = socket.AF_INET if target.version == 4 else socket.AF_INET6
     with (
@@ -83,15 +83,15 @@ def echo_request(kind: int, cookie: bytes) -> bytes:
 
 
 def is_reply(packet: bytes, kind: int, cookie: bytes, version: int) -> bool:
-    """Compares the cookie, not the identifier, which a ping socket replaces."""
-    # A raw IPv4 socket includes the IP header, which begins with 0x4N; ICMP types 64 to 79 are no echo.
+    """Return whether ``packet`` is the reply. Compares the cookie, as a ping socket replaces the identifier."""
+    # A raw IPv4 socket includes the IP header, which begins with 0x4N; ICMP types 64 to 79 are not echo types.
     if version == 4 and packet[:1] and packet[0] >> 4 == 4:
         packet = packet[(packet[0] & 0xF) * 4 :]
     return packet[:2] == bytes((kind, 0)) and packet[_HEADER.size :] == cookie
 
 
 def checksum(data: bytes) -> int:
-    """RFC 1071, of an even number of bytes."""
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -112,7 +112,7 @@ def _socket(family: int, kind: int, protocol: int = 0) -> socket.socket:
 
 def _bind(probe: socket.socket, source: IpAddress | None, link: str) -> None:
     if link:
-        # Otherwise a route could send the probe through another link than the gateway's.
+        # Otherwise a route could send the probe through a link other than the gateway's.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
     if source is not None:
         probe.bind(_socket_address(source, 0, link))

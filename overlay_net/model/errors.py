@@ -41,7 +41,7 @@ class Refused(ApiError):
 
 
 class Unavailable(ApiError):
-    """The server cannot answer now: connection, time-out, 401, 429, 5xx, a broken stream. Implies nothing about state.
+    """The server cannot answer now: connection, timeout, 401, 429, 5xx, a broken stream. Implies nothing about state.
 
     ``retry_after`` is the delay that the server asked for, in seconds, or None.
     """

@@ -25,7 +25,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The target that must answer after a change of a StaticRoute's routes, and the time-out in seconds."""
+    """The target that must answer after a change of a StaticRoute's routes, and the timeout in seconds."""
 
     target: IpAddress
     port: int = 0

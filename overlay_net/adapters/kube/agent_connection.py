@@ -1,4 +1,4 @@
-"""Connection of the agent, from a service account or a plain kubeconfig, without the memory of a client library."""
+"""Connection of the agent with a service account or a simple kubeconfig; saves the memory of a client library."""
 
 import base64
 import os
@@ -46,7 +46,7 @@ class TokenFile:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Server, trust and credentials, from a kubeconfig or a service account."""
+    """Server, CA and credentials, from a kubeconfig or a service account."""
 
     server: str
     tls: ssl.SSLContext
@@ -129,7 +129,7 @@ def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -
 
 
 def _certificate_file(entry: dict[str, Any], key: str, base: Path, temporary: Path) -> Path | None:
-    """The file named by ``key``, or one with the content of ``key-data``, which takes precedence as in kubectl."""
+    """Return the file in ``key``, or one with the content of ``key-data``, which takes precedence as in kubectl."""
     if parse_text(entry.get(f"{key}-data")):
         temporary.touch(mode=0o600)
         temporary.write_bytes(base64.b64decode(parse_text(entry[f"{key}-data"])))

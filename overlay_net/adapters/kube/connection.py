@@ -1,4 +1,4 @@
-"""What a client needs to call an API server: the URL, an HTTP session with its CA, and credentials."""
+"""A connection to an API server: the URL, an HTTP session with the CA, and credentials."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TypeAlias
 import aiohttp
 
 Authorization: TypeAlias = Callable[[bool], Awaitable[str | None]]
-"""Returns the Authorization header, or None for a client certificate; True: the last one was rejected, reload it."""
+"""Returns the Authorization header, or None for a client certificate. True reloads a token that was rejected."""
 
 MAX_CONNECTIONS = 64
 
@@ -19,4 +19,4 @@ class Connection:
     session: aiohttp.ClientSession
     authorization: Authorization
     server_hostname: str | None = None
-    """The expected name in the certificate of the server, if it is not the host of the URL."""
+    """The expected name in the server's certificate, if it differs from the host of the URL."""

@@ -41,7 +41,7 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
             await api.update_params_for_auth(headers, [], ["BearerToken"])
             return headers.get("authorization")
 
-        # A separate session over the TLS of ApiClient, whose own session reads netrc in a thread for every request.
+        # A separate session with the TLS context of ApiClient, whose own session reads netrc for every request.
         async with aiohttp.ClientSession(
             connector=api.rest_client.pool_manager.connector,
             connector_owner=False,

@@ -1,4 +1,4 @@
-"""Translates HTTP errors into model.errors, with verb, path, status and the server's message; never credentials."""
+"""Translates HTTP errors into model.errors with verb, path, status and the server's message, but no credentials."""
 
 import json
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ _TRANSIENT = {401, 408, 425, 429}
 
 
 def parse_error(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
-    """The error for an HTTP (or in-stream) ``code``; ``status`` is the metav1.Status in the body, if any."""
+    """Return the error for an HTTP or in-stream ``code``; ``status`` is the metav1.Status in the body, if any."""
     reason, message = parse_text(status.get("reason")), parse_text(status.get("message"))
     text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
     if code == 409 and reason == "AlreadyExists":
@@ -34,7 +34,7 @@ def parse_error(code: int, what: str, status: JsonObject, retry_after: str | Non
 
 
 def parse_status(body: bytes) -> JsonObject:
-    """The metav1.Status in the body of an error; an empty object for HTML, plain text or an empty body."""
+    """Parse the metav1.Status in the body of an error; an empty object for HTML, plain text or an empty body."""
     try:
         parsed = json.loads(body)
     except ValueError:
@@ -43,7 +43,7 @@ def parse_status(body: bytes) -> JsonObject:
 
 
 def parse_retry_after(retry_after: str | None) -> float | None:
-    """Retry-After in seconds or as a date (RFC 9110, 10.2.3); None if invalid."""
+    """Parse Retry-After, given in seconds or as a date (RFC 9110, 10.2.3); None if invalid."""
     if retry_after is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The verbs of the Kubernetes API with translated errors; retries are up to the caller."""
+"""The verbs of the Kubernetes API with translated errors. The caller retries."""
 
 import builtins
 import json
@@ -18,7 +18,7 @@ PAGE = 500
 
 
 class KubeApi:
-    """Bodies are JSON objects as in the API. All verbs raise only the errors of model.errors; see Transport."""
+    """Bodies are JSON objects as in the API. All verbs raise only errors of model.errors; see Transport."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class KubeApi:
         metadata_only: bool = False,
         page: int = PAGE,
     ) -> Listing:
-        """The whole collection, fetched in pages. Raises Expired if the continue token is too old."""
+        """List the whole collection in pages. Raises Expired if the continue token is too old."""
         accept = METADATA_ONLY.format("List") if metadata_only else None
         query = selectors(label_selector, field_selector) | {"limit": str(page)}
         items: builtins.list[JsonObject] = []
@@ -62,7 +62,7 @@ class KubeApi:
             query["continue"] = parse_text(metadata["continue"])
 
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
-        """Raises AlreadyExists if the name is taken."""
+        """Create an object. Raises AlreadyExists if the name is in use."""
         return await self.transport.call("POST", "create", resource, resource.path(namespace=namespace), body=body)
 
     async def apply(
@@ -74,9 +74,9 @@ class KubeApi:
         field_manager: str,
         subresource: str | None = None,
     ) -> JsonObject:
-        """Server-side apply: ``body`` has all fields of ``field_manager``; those that it omits are released.
+        """Server-side apply. ``body`` has all fields of ``field_manager``; omitted ones are released.
 
-        The response is limited to metadata: the watch delivers the whole object, which may be a megabyte.
+        The response is limited to metadata, because the watch delivers the object, which may have a megabyte.
         """
         path = resource.path(name, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
@@ -88,7 +88,7 @@ class KubeApi:
     async def update(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
     ) -> JsonObject:
-        """Replace the whole object; raises Conflict if ``metadata.resourceVersion`` is outdated."""
+        """Replace the whole object. Raises Conflict if ``metadata.resourceVersion`` is outdated."""
         return await self.transport.call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
 
     async def merge_patch(
@@ -100,14 +100,14 @@ class KubeApi:
         namespace: str | None = None,
         subresource: str | None = None,
     ) -> JsonObject:
-        """A merge patch (RFC 7386); a ``metadata.resourceVersion`` in it makes it conditional."""
+        """Apply a merge patch (RFC 7386), conditional if it has a ``metadata.resourceVersion``."""
         path = resource.path(name, namespace=namespace, subresource=subresource)
         return await self.transport.call("PATCH", "patch", resource, path, body=body, content_type=MERGE)
 
     async def delete(
         self, resource: Resource, name: str, *, uid: str | None = None, resource_version: str | None = None
     ) -> None:
-        """Delete the object. Raises Conflict if it has another ``uid`` or ``resource_version`` than given."""
+        """Delete the object. Raises Conflict if its uid or resourceVersion differs from the given one."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body = {
             "apiVersion": "v1",

@@ -44,10 +44,10 @@ class KubeSource:
         )
 
     async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
-        """Changes after ``resource_version`` until the server ends the stream.
+        """Yield the changes after ``resource_version`` until the server ends the stream.
 
-        Raises Expired, also for an ERROR event, and Unavailable for a stream that is silent, broken or garbled: the
-        events before are valid, and the next watch continues after them.
+        Raises Expired, also for an ERROR event, and Unavailable for a silent, broken or invalid stream: earlier events
+        are valid, and the next watch continues after them.
         """
         query = selectors(None, self._field_selector) | {
             "watch": "true",
@@ -68,7 +68,7 @@ class KubeSource:
         ) as response:
             async for line in _lines(response, self._max_line):
                 event = await self._event(line, f"watch {path}")
-                # Free the memory while waiting for the next event: they may be large.
+                # Free the memory while waiting for the next event: lines may be large.
                 del line
                 yield event
                 del event
@@ -92,10 +92,10 @@ class KubeSource:
 
 
 async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
-    """Complete lines of up to ``limit`` bytes; the line reader of aiohttp fails at its buffer size."""
+    """Yield complete lines of up to ``limit`` bytes; the line reader of aiohttp fails at its buffer size."""
     rest = bytearray()
     async for chunk in response.content.iter_any():
-        # Only the new chunk can have a line end: do not search a large line repeatedly.
+        # Only the new chunk can contain a line end, so do not search a large line repeatedly.
         end = chunk.find(b"\n")
         if end < 0:
             rest += chunk
@@ -115,7 +115,7 @@ async def _lines(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[
 
 
 def _take(buffer: bytearray) -> bytes:
-    """The content of the buffer, which is empty afterwards."""
+    """Return the content of the buffer and empty it."""
     content = bytes(buffer)
     buffer.clear()
     return content

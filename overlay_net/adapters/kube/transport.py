@@ -15,7 +15,7 @@ from overlay_net.model.errors import ApiError, Unavailable
 from overlay_net.model.names import Resource
 
 LARGE = 64 * 1024
-"""Bytes of JSON from which on they are decoded in a thread: a megabyte would block the event loop for too long."""
+"""Size of JSON in bytes above which it is decoded in a thread: a megabyte would block the event loop too long."""
 TIMEOUT = 30.0
 
 
@@ -24,10 +24,10 @@ class RequestObserver(Protocol):
 
 
 class Transport:
-    """All methods raise only the errors of model.errors.
+    """All methods raise only errors of model.errors.
 
-    ``fence`` is called before each write and returns the seconds that it may take; it raises NotLeader if it is not
-    allowed.
+    ``fence`` is called before each write and returns the seconds that the write may take; it raises NotLeader if no
+    write is allowed.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Transport:
         return answer
 
     async def decode(self, content: bytes) -> Any:
-        """The JSON value. Raises ValueError."""
+        """Decode a JSON value. Raises ValueError."""
         if len(content) < LARGE:
             return self._decode(content.decode())
         return await asyncio.to_thread(lambda: self._decode(content.decode()))
@@ -91,9 +91,9 @@ class Transport:
     async def request(
         self, method: str, verb: str, resource: Resource, path: str, *, headers: Mapping[str, str], **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; the successful response is open within the context, and errors are translated.
+        """Send a request. The response is open within the context; errors are translated.
 
-        If the token is rejected it is reloaded and the request is retried once: it may have just been rotated.
+        If the token is rejected, it is reloaded and the request is retried once, as it may have just been rotated.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -111,7 +111,7 @@ class Transport:
                     self._connection.server + path,
                     headers=sent,
                     server_hostname=self._connection.server_hostname,
-                    # A redirect would forward the credentials, and API servers send none.
+                    # A redirect would forward the credentials, and API servers do not send redirects.
                     allow_redirects=False,
                     **options,
                 ) as response:
@@ -138,7 +138,7 @@ class Transport:
 def _abort(response: aiohttp.ClientResponse) -> None:
     """Abort the connection of a response that was not read completely.
 
-    A graceful close would wait for the TLS shutdown of the peer, which an unresponsive server does not send.
+    A graceful close would wait for a TLS shutdown that an unresponsive server never sends.
     """
     connection = response.connection
     if connection is not None and connection.transport is not None:

@@ -1,4 +1,4 @@
-"""Announces configured IPv4 addresses, and defends them in an address conflict (RFC 5227)."""
+"""Announces configured IPv4 addresses and defends them in an address conflict (RFC 5227)."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ OnConflict = Callable[[IPv4Address, Mac], None]
 
 
 class AddressDefence:
-    """``announce`` broadcasts one announcement of an address, and raises KernelError."""
+    """``announce`` broadcasts one announcement of an address, and may raise KernelError."""
 
     def __init__(self, announce: Callable[[IPv4Address], None], on_conflict: OnConflict) -> None:
         self._announce_once = announce
@@ -33,14 +33,14 @@ class AddressDefence:
         return address in self._addresses
 
     def set(self, addresses: Iterable[IPv4Address]) -> None:
-        """Defend these addresses, and no others."""
+        """Defend exactly these addresses."""
         self._addresses = frozenset(addresses)
         for address in {*self._repeats, *self._defended} - self._addresses:
             self._cancel_repeat(address)
             self._defended.pop(address, None)
 
     def announce(self, address: IPv4Address, count: int) -> None:
-        """The first time at once, which may raise KernelError; then for as long as the address is defended."""
+        """Announce at once, which may raise KernelError; repeat for as long as the address is defended."""
         self._cancel_repeat(address)
         self._announce_once(address)
         if count > 1:
@@ -48,7 +48,7 @@ class AddressDefence:
             self._repeats[address] = loop.call_later(ANNOUNCE_INTERVAL, self._repeat, address, count - 1)
 
     def conflict(self, address: IPv4Address, mac: Mac) -> None:
-        """Another host uses the address. It is defended and kept (RFC 5227 2.4 (c)), as the IPAM assigned it to us."""
+        """Defend an address that another host uses. It is kept (RFC 5227 2.4 (c)), as the IPAM assigned it to us."""
         now = asyncio.get_running_loop().time()
         if now - self._defended.get(address, -DEFEND_INTERVAL) >= DEFEND_INTERVAL:
             self._defended[address] = now

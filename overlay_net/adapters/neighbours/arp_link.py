@@ -28,10 +28,10 @@ OnGatewayChange = Callable[[IPv4Address, Mac, Mac], None]
 
 
 class ArpLink:
-    """Needs CAP_NET_RAW. The socket is opened at first use, and again when the link was re-created.
+    """ARP on one link. Needs CAP_NET_RAW. The socket is opened on first use, and again after the link was re-created.
 
-    ``on_conflict(address, mac)`` is called for each packet of another host that uses an address of ``defend``;
-    ``on_gateway_change(gateway, old, new)`` when a gateway that is resolved regularly has another MAC.
+    ``on_conflict(address, mac)`` is called for each packet of another host that uses a defended address.
+    ``on_gateway_change(gateway, old, new)`` is called when the MAC of a gateway that is resolved regularly changes.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class ArpLink:
     async def probe(
         self, address: IPv4Address, *, probes: int = 3, spacing: float = 0.2, listen: float = 0.4, delay: float = 0.1
     ) -> Mac | None:
-        """The MAC of a host that uses ``address`` or is probing for it; None if there is none (RFC 5227 2.1.1).
+        """Return the MAC of a host that uses ``address`` or is probing for it, or None (RFC 5227 2.1.1).
 
-        Shorter than the RFC's 4 to 7 s (3 probes 1 to 2 s apart, up to 1 s before, 2 s after), which suit hosts that
-        choose addresses themselves behind slow bridges. Here an IPAM assigns an address once, a node waits for it, and
-        ``defend`` keeps watching. Two hosts that start together detect each other, as each listens for longer than
-        the spacing of the other's probes. Raises KernelError where the link cannot be probed: the result is unknown.
+        The probe is shorter than the RFC's 4 to 7 s (3 probes 1 to 2 s apart, up to 1 s before, 2 s after), which suit
+        hosts that choose addresses themselves behind slow bridges. Here an IPAM assigns an address once, a node waits
+        for it, and ``defend`` keeps watching. Two hosts that start together detect each other, as each listens for
+        longer than the spacing of the other's probes. Raises KernelError if the link cannot be probed.
         """
         self._socket.open()
         with self._first(lambda packet: is_conflict(packet, address)) as found:
@@ -66,7 +66,7 @@ class ArpLink:
             for remaining in reversed(range(probes)):
                 if found.done():
                     break
-                # A probe has no sender address, so that it does not enter any cache.
+                # A probe has no sender address, so it does not change any ARP cache.
                 self._request(address, NO_ADDRESS)
                 await asyncio.wait([found], timeout=spacing if remaining else listen)
             if found.done():
@@ -78,16 +78,17 @@ class ArpLink:
     def announce(self, address: IPv4Address, count: int = 2) -> None:
         """Broadcast ARP announcements of the address (gratuitous ARP, RFC 5227 2.3), which update stale caches.
 
-        The first is sent at once; the others follow every ANNOUNCE_INTERVAL as long as ``defend`` has the address:
-        a removed address must not be announced again. Raises KernelError where the first cannot be sent.
+        The first is sent at once; the others follow every ANNOUNCE_INTERVAL while the address is defended: a removed
+        address must not be announced again. Raises KernelError if the first cannot be sent.
         """
         self._defence.announce(address, count)
 
     async def resolve(self, target: IPv4Address, source: IPv4Address, timeout: float = 0.4) -> Mac | None:
-        """The MAC that answers for ``target`` within ``timeout`` seconds, or None. Raises KernelError where unknown.
+        """Return the MAC that answers for ``target`` within ``timeout`` seconds, or None. Raises KernelError.
 
-        A MAC that answered before is asked first, by unicast (RFC 1122 2.3.2.1): broadcasts from every node each second
-        would reach all hosts. After half of the timeout the request is broadcast, as the gateway may have moved.
+        A MAC that answered before is queried first, by unicast (RFC 1122 2.3.2.1), because broadcasts from every node
+        each second would reach all hosts. After half of the timeout the request is broadcast: the gateway may have
+        moved.
         """
         # A request updates caches with its source, so a removed address must not be the source.
         require_address(source)
@@ -110,7 +111,7 @@ class ArpLink:
     def defend(self, addresses: Iterable[IPv4Address]) -> None:
         """Defend all configured addresses of the link; call again when they or the link may have changed.
 
-        Raises KernelError where the link does not exist; the addresses are kept until it does.
+        Raises KernelError if the link does not exist; the addresses are remembered until it does.
         """
         defended = tuple(addresses)
         self._defence.set(defended)
@@ -118,7 +119,7 @@ class ArpLink:
             self._socket.open()
 
     def close(self) -> None:
-        """Idempotent; pending probes and resolutions end with KernelError."""
+        """Close the socket; pending probes and resolutions fail with KernelError. Idempotent."""
         self._defence.stop()
         self._socket.close()
         self._interrupted(KernelError(f"ARP on {self._socket.name} was closed"))
@@ -128,7 +129,7 @@ class ArpLink:
 
     @contextmanager
     def _first(self, matches: Callable[[ArpPacket], bool]) -> Iterator[asyncio.Future[Mac]]:
-        """The sender MAC of the first packet of another host that matches, or the KernelError that ended listening."""
+        """The sender MAC of the first matching packet of another host, or the KernelError that ended listening."""
         waiting = (matches, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         try:
@@ -136,7 +137,7 @@ class ArpLink:
         finally:
             self._waiting.remove(waiting)
             if not waiting[1].cancel() and not waiting[1].cancelled():
-                # Retrieved, so that asyncio does not log an error that came after the answer.
+                # Retrieve the exception, so that asyncio does not log an error that occurred after the answer.
                 waiting[1].exception()
 
     async def _wait_for_carrier(self) -> None:
@@ -177,7 +178,7 @@ class ArpLink:
 
 
 def is_conflict(packet: ArpPacket, address: IPv4Address) -> bool:
-    """Whether the sender uses the address, or is probing for it (RFC 5227 2.1.1)."""
+    """Return whether the sender uses the address or is probing for it (RFC 5227 2.1.1)."""
     return packet.sender == address or (
         packet.operation == REQUEST and packet.sender == NO_ADDRESS and packet.target == address
     )

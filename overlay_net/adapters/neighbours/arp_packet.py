@@ -18,7 +18,7 @@ REPLY: Final = 2
 
 _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
-# Ethernet, IPv4, six bytes, four bytes.
+# Hardware type Ethernet, protocol type IPv4, and their address lengths in bytes.
 _ADDRESS_TYPES = (1, 0x0800, 6, 4)
 FRAME_SIZE = _ETHERNET.size + _ARP.size
 
@@ -33,7 +33,7 @@ class ArpPacket:
     target: IPv4Address
 
     def encode(self, destination: Mac) -> bytes:
-        """The whole Ethernet frame."""
+        """Return the whole Ethernet frame."""
         return _ETHERNET.pack(encode_mac(destination), encode_mac(self.sender_mac), ETH_P_ARP) + _ARP.pack(
             *_ADDRESS_TYPES,
             self.operation,
@@ -45,7 +45,7 @@ class ArpPacket:
 
     @classmethod
     def decode(cls, frame: bytes) -> "ArpPacket | None":
-        """None for a frame that is truncated or not ARP for IPv4 over Ethernet."""
+        """Parse a frame; None if it is truncated or not ARP for IPv4 over Ethernet."""
         if len(frame) < FRAME_SIZE:
             return None
         *types, operation, sender_mac, sender, target_mac, target = _ARP.unpack_from(frame, _ETHERNET.size)

@@ -1,7 +1,7 @@
 """The packet socket for ARP on one link, which survives the link's deletion and re-creation.
 
-The socket is bound to the link's index, and a re-created link has another one: every use checks the index. A link that
-only goes down and up keeps its socket (packet_notifier in net/packet/af_packet.c).
+The socket is bound to the link's index, which changes when the link is re-created, so every use checks the index. A
+link that only goes down and up keeps its socket (packet_notifier in net/packet/af_packet.c).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ BATCH = 64
 
 
 class ArpSocket:
-    """Calls ``received`` with every packet of other hosts, and ``interrupted`` with the reason why receiving stopped.
+    """Calls ``received`` with each packet from another host, and ``interrupted`` with the error that stopped receiving.
 
     Both are called on the event loop.
     """
@@ -42,14 +42,14 @@ class ArpSocket:
         return is_running(self.name)
 
     def open(self) -> None:
-        """Idempotent; opens another socket where the link was re-created. Raises KernelError."""
+        """Open the socket, or another one if the link was re-created. Idempotent. Raises KernelError."""
         index = find_index(self.name)
         if self._socket is not None and index == self._index:
             return
         self.close()
         purpose = f"listen to ARP on {self.name}"
         try:
-            # Protocol 0: with another one the socket would receive from every link until it is bound.
+            # Protocol 0, because any other one would receive from every link until the socket is bound.
             packet_socket = socket.socket(
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
             )
@@ -72,7 +72,7 @@ class ArpSocket:
             closed.close()
 
     def send(self, packet: ArpPacket, destination: Mac) -> None:
-        """Raises KernelError, also for a link without carrier, which would silently drop the frame."""
+        """Send a packet. Raises KernelError, also if the link has no carrier and would silently drop the frame."""
         self.open()
         purpose = f"send ARP on {self.name}"
         if not self.running:
@@ -104,7 +104,7 @@ class ArpSocket:
                 self._received(packet)
 
     def _failed(self, error: OSError) -> None:
-        """The link went down, which the socket reports once (ENETDOWN), or was deleted."""
+        """Handle a link that went down, which the socket reports once (ENETDOWN), or was deleted."""
         try:
             same_link = find_index(self.name) == self._index
         except KernelError:

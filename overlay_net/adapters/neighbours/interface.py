@@ -1,6 +1,6 @@
-"""Properties of links in this network namespace, read by ioctl and in the thread's /proc.
+"""Properties of links in this network namespace, read by ioctl and from the thread's /proc.
 
-Unlike /sys, these never show links of another namespace.
+Unlike /sys, both never show links of another namespace.
 """
 
 import errno
@@ -21,7 +21,7 @@ SIOCGIFHWADDR = 0x8927
 IFF_UP = 0x1
 IFF_RUNNING = 0x40
 ARPHRD_ETHER = 1
-# linux/if_addr.h: an address that must not be used, or not yet.
+# linux/if_addr.h: an address that failed duplicate address detection, or is still being checked.
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
 IF_INET6 = Path("/proc/thread-self/net/if_inet6")
 """One line per address: its 32 hex digits; link index, prefix length, scope and flags in hex; the link's name."""
@@ -30,13 +30,13 @@ IFREQ_SIZE = 40
 
 
 def is_running(name: str) -> bool:
-    """Whether the link is up and has a carrier. Raises KernelError for a link that does not exist."""
+    """Return whether the link is up and has a carrier. Raises KernelError if the link does not exist."""
     flags: int = struct.unpack_from("=H", _ioctl(name, SIOCGIFFLAGS), IFNAMSIZ)[0]
     return bool(flags & IFF_UP and flags & IFF_RUNNING)
 
 
 def hardware_address(name: str) -> Mac:
-    """Raises KernelError, also for a link that is not Ethernet."""
+    """Return the MAC of a link. Raises KernelError, also if the link is not Ethernet."""
     answer = _ioctl(name, SIOCGIFHWADDR)
     kind: int = struct.unpack_from("=H", answer, IFNAMSIZ)[0]
     if kind != ARPHRD_ETHER:
@@ -45,7 +45,7 @@ def hardware_address(name: str) -> Mac:
 
 
 def find_index(name: str) -> int:
-    """Raises KernelError."""
+    """Return the index of a link. Raises KernelError if the link does not exist."""
     try:
         return socket.if_nametoindex(name)
     except OSError:
@@ -53,7 +53,7 @@ def find_index(name: str) -> int:
 
 
 def require_address(address: IPv4Address) -> None:
-    """Raises KernelError where the address is not configured in this namespace."""
+    """Raise KernelError unless the address is configured in this namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp_socket:
         try:
             udp_socket.bind((str(address), 0))
@@ -62,7 +62,7 @@ def require_address(address: IPv4Address) -> None:
 
 
 def link_local(name: str) -> IPv6Address | None:
-    """The link-local address of a link once it is in use; None also on a kernel without IPv6."""
+    """Return the link-local address of a link; None until it is in use, or on a kernel without IPv6."""
     try:
         lines = IF_INET6.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -75,13 +75,13 @@ def link_local(name: str) -> IPv6Address | None:
 
 
 def local_macs() -> frozenset[Mac]:
-    """The MACs of all links of this namespace, of any kind."""
+    """Return the MACs of all links in this namespace."""
     macs = set()
     for _, name in socket.if_nameindex():
         try:
             macs.add(parse_mac(_ioctl(name, SIOCGIFHWADDR)[IFNAMSIZ + 2 : IFNAMSIZ + 8]))
         except KernelError:
-            # The link was deleted meanwhile.
+            # The link was deleted in the meantime.
             continue
     return frozenset(macs)
 

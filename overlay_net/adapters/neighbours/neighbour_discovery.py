@@ -31,7 +31,10 @@ _OPTION = struct.Struct("!BB6s")
 
 
 class NeighbourDiscovery:
-    """On one link, which may be deleted and re-created, as each request opens a socket. Needs CAP_NET_RAW."""
+    """Neighbour discovery on one link. Needs CAP_NET_RAW.
+
+    The link may be deleted and re-created, as each request opens a socket.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -47,7 +50,7 @@ class NeighbourDiscovery:
             self._send(purpose, icmp_socket, message, ALL_NODES)
 
     async def resolve(self, target: IPv6Address, source: IPv6Address, timeout: float = 0.4) -> Mac | None:
-        """The MAC that answers for ``target`` in time (RFC 4861 7.2), or None. Raises KernelError where unknown."""
+        """Return the MAC that answers for ``target`` in time (RFC 4861 7.2), or None. Raises KernelError if unknown."""
         purpose = f"solicit {target} on {self._name}"
         message = self._message(SOLICITATION, 0, target, SOURCE_LINK_ADDRESS)
         loop = asyncio.get_running_loop()
@@ -110,7 +113,7 @@ _HOP_LIMIT = (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)
 
 
 def _receive_advertised(icmp_socket: socket.socket, target: IPv6Address) -> Mac | None:
-    """The MAC in a received advertisement of ``target``; None for any other packet. Raises OSError."""
+    """Receive a packet: the MAC if it is an advertisement of ``target``, else None. Raises OSError."""
     try:
         data, ancillary, _, _ = icmp_socket.recvmsg(512, 64)
     except BlockingIOError:
@@ -120,12 +123,12 @@ def _receive_advertised(icmp_socket: socket.socket, target: IPv6Address) -> Mac 
 
 
 def solicited_node(address: IPv6Address) -> IPv6Address:
-    """The multicast group for the last 24 bits of the address (RFC 4291 2.7.1)."""
+    """The solicited-node multicast group: the last 24 bits of the address (RFC 4291 2.7.1)."""
     return IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | int(address) & 0xFFFFFF)
 
 
 def advertised_mac(message: bytes, target: IPv6Address) -> Mac | None:
-    """The link-layer address in an advertisement of ``target``."""
+    """Return the link-layer address in an advertisement of ``target``."""
     if len(message) < _MESSAGE.size:
         return None
     kind, code, _, _, advertised = _MESSAGE.unpack_from(message)
@@ -144,7 +147,7 @@ def advertised_mac(message: bytes, target: IPv6Address) -> Mac | None:
 
 
 def _accept_only(kind: int) -> bytes:
-    """A struct icmp6_filter (RFC 3542 3.2) that accepts one type: set bits block."""
+    """Return a struct icmp6_filter (RFC 3542 3.2) that accepts one type; set bits block a type."""
     words = [0xFFFFFFFF] * 8
     words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
     return struct.pack("=8I", *words)

@@ -1,4 +1,4 @@
-"""Netlink messages as bytes: headers and attributes (linux/netlink.h), not what they mean.
+"""Encodes and parses netlink headers and attributes (linux/netlink.h), without interpreting them.
 
 All numbers are in the machine's byte order; messages and attributes are padded to four bytes.
 """
@@ -19,14 +19,14 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_DUMP = 0x300
 NLM_F_DUMP_INTR = 0x10
-"""Of an answer: something changed during the dump, so it may be inconsistent."""
+"""Flag of an answer: the state changed during the dump, which may be inconsistent."""
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
-"""Of an NLMSG_ERROR: the request is not repeated in full; attributes follow."""
+"""Flags of an NLMSG_ERROR: only the header of the request is included; attributes follow."""
 
 NLMSGERR_ATTR_MSG = 1
 _NLA_TYPE_MASK = 0x3FFF
-"""Without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
+"""Excludes NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
 
 def align(length: int) -> int:
@@ -48,7 +48,7 @@ def attribute_text(kind: int, text: str) -> bytes:
 
 
 def attributes(data: bytes, offset: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """(type, payload) of each attribute of ``data[offset:end]``, up to the first that is cut off."""
+    """Yield (type, payload) of each attribute in ``data[offset:end]``, up to the first truncated one."""
     end = len(data) if end is None else end
     while offset + ATTRIBUTE.size <= end:
         length, kind = ATTRIBUTE.unpack_from(data, offset)
@@ -59,7 +59,7 @@ def attributes(data: bytes, offset: int = 0, end: int | None = None) -> Iterator
 
 
 def parse_u32(found: Mapping[int, bytes], kind: int, default: int) -> int:
-    """The value of one of the attributes ``found``."""
+    """Return the value of an attribute in ``found``, or ``default``."""
     payload = found.get(kind)
     return default if payload is None else int(U32.unpack(payload)[0])
 
@@ -69,9 +69,9 @@ def parse_text(payload: bytes) -> str:
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """(type, flags, sequence number, start of the body, end) of each message of a datagram.
+    """Yield (type, flags, sequence number, start of the body, end) of each message in a datagram.
 
-    Ends at the first message that is cut off.
+    Stops at the first truncated message.
     """
     offset, size, unpack = 0, len(data), HEADER.unpack_from
     while offset + 16 <= size:
@@ -83,9 +83,9 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def parse_error(data: bytes, flags: int, start: int, end: int) -> tuple[int, str]:
-    """(positive errno, the kernel's message or "") of an NLMSG_ERROR; an errno of 0 is an acknowledgement.
+    """Parse an NLMSG_ERROR into (positive errno, the kernel's message or ""); an errno of 0 is an acknowledgement.
 
-    struct nlmsgerr: the negative errno, then the request's header; its body too unless NLM_F_CAPPED; then attributes.
+    struct nlmsgerr contains the negative errno, the request's header, its body unless NLM_F_CAPPED, and attributes.
     """
     code = -I32.unpack_from(data, start)[0]
     if not flags & NLM_F_ACK_TLVS or start + 20 > end:

@@ -1,4 +1,4 @@
-"""Kernel actions for people: the fields of a log line, and one phrase for an error message."""
+"""Describes kernel actions, as fields of a log line or as a phrase in an error message."""
 
 from typing import Final, TypeAlias
 
@@ -24,11 +24,11 @@ from overlay_net.model.route import MAIN_TABLE, Route
 Fields: TypeAlias = dict[str, str | int]
 
 _WORDS: Final = {"gateway": "via", "kind": "type", "link": "on", "parent": "on", "source": "from", "value": "to"}
-"""Words of the phrase for fields whose name does not read as one."""
+"""Words in the phrase for fields whose name is not used as is."""
 
 
 def action_fields(action: KernelAction) -> Fields:
-    """Fields for ``extra=`` of a log line: ``action``, then its object, then the details."""
+    """Return the fields for ``extra=`` of a log line: ``action``, then its object, then the details."""
     match action:
         case AddRoute(route):
             return _route_fields("add route", route)
@@ -62,7 +62,7 @@ def action_fields(action: KernelAction) -> Fields:
 
 
 def describe(action: KernelAction) -> str:
-    """The same as one phrase, e.g. ``add route 10.1.0.0/16 via 192.168.100.1 metric 50``."""
+    """Return the action as one phrase, e.g. ``add route 10.1.0.0/16 via 192.168.100.1 metric 50``."""
     (_, verb), (_, target), *details = action_fields(action).items()
     return " ".join([f"{verb} {target}", *(f"{_WORDS.get(key, key)} {value}" for key, value in details)])
 

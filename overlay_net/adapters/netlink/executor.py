@@ -1,8 +1,8 @@
-"""Netlink exchanges from an event loop: each runs in a thread, one at a time, over one socket.
+"""Runs netlink exchanges for an event loop: in a thread, one at a time, over one socket.
 
-The event loop keeps running however long the kernel blocks and however much is read or encoded: the thread releases
+The event loop is never blocked, however long the kernel takes and however much is read or encoded: the thread releases
 the GIL with every datagram. Exchanges are serial, as the kernel refuses a second dump on a socket (EBUSY). An exchange
-that ends early, also by cancellation, discards the socket, so that the next one does not receive its late answers.
+that is cancelled or fails discards the socket, so that the next one does not receive late answers.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ SILENCE = 30.0
 
 
 class Executor:
-    """Opens its socket at the first exchange, and again after one that failed.
+    """Opens its socket on the first exchange, and again after a failed one.
 
-    ``opened`` is called with the port of each new socket, by which notifications identify it, and with 0 before the
-    socket is closed, as another process may get the port then.
+    ``opened`` is called with the port of each new socket, which identifies it in notifications, and with 0 before the
+    socket is closed, because another process may get the port afterwards.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Executor:
         self._silence = silence
         self._socket: NetlinkSocket | None = None
         self._exclusive = asyncio.Lock()
-        # The thread starts at the first exchange. One that was aborted ends before the next one begins.
+        # The thread starts with the first exchange. An aborted exchange ends before the next one begins.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
 
     def close(self) -> None:
@@ -49,11 +49,11 @@ class Executor:
             discarded, self._socket = self._socket, None
             self._opened(0)
             discarded.abort()
-            # In the thread: a descriptor closed under it could already be another file when the thread uses it.
+            # Close it in the thread, which could otherwise use the descriptor after it was assigned to another file.
             self._thread.submit(discarded.close)
 
     async def run(self, exchange: Callable[Concatenate[NetlinkSocket, P], T], *args: P.args, **more: P.kwargs) -> T:
-        """Run ``exchange`` with the socket, in the thread. Raises KernelError, and anything else that it raises."""
+        """Run ``exchange`` with the socket in the thread. Raises KernelError and whatever ``exchange`` raises."""
         async with self._exclusive:
             complete = False
             try:
@@ -66,7 +66,7 @@ class Executor:
             except OSError as error:
                 raise KernelError(error.strerror or str(error), code=error.errno or 0) from None
             except KernelError:
-                # A complete answer: the kernel's refusal.
+                # The kernel refused the request, so the answer is complete.
                 complete = True
                 raise
             finally:

@@ -1,7 +1,7 @@
 """Observes and changes links, addresses, routes and policy rules through netlink, and sysctls through /proc.
 
-Every action can be applied twice: it is no error when the object already exists or is already deleted, except where an
-object of the same key exists that may not be ours.
+Every action is idempotent: an object that already exists or is already deleted is not an error, unless another object
+of the same key exists that may not be ours.
 """
 
 import errno
@@ -47,9 +47,9 @@ from overlay_net.model.kernel_actions import (
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 
 MARKED_ADDRESSES_SINCE = (5, 18)
-"""The first kernel that keeps the protocol of an address (IFA_PROTO, commit 47f0bd503210)."""
+"""The first kernel that stores the protocol of an address (IFA_PROTO, commit 47f0bd503210)."""
 MARKED_RULES_SINCE = (4, 17)
-"""The first kernel that keeps the protocol of a policy rule (FRA_PROTOCOL, commit 1b71af6053af)."""
+"""The first kernel that stores the protocol of a policy rule (FRA_PROTOCOL, commit 1b71af6053af)."""
 
 
 class Kernel:
@@ -68,7 +68,7 @@ class Kernel:
         self._mark = mark
         self._sysctls = Sysctls(proc_sys_net)
         self._observed_sysctls: tuple[tuple[str, ...], dict[tuple[str, str], str]] = ((), {})
-        """The links of the last observation, and their sysctls; one value, as the executor's thread sets it."""
+        """The links of the last observation and their sysctls; one value, because the executor's thread sets it."""
         release = kernel_release()
         self._keeps_address_protocol, self._keeps_rule_protocol = (
             release >= MARKED_ADDRESSES_SINCE,
@@ -86,9 +86,9 @@ class Kernel:
         self._executor.close()
 
     async def observe(self, sysctl_links: Iterable[str] = ()) -> Observed:
-        """Links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
+        """Read links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
 
-        Unchanged routes are the same tuple as in the previous observation, so that comparing the two is cheap.
+        Unchanged routes are the same tuple as in the previous observation, so comparing the two is cheap.
         Raises KernelError.
         """
         try:
@@ -113,12 +113,12 @@ class Kernel:
         )
 
     def sysctls_changed(self) -> bool:
-        """Whether a sysctl differs from the last observation; the kernel notifies of rp_filter alone."""
+        """Return whether a sysctl differs from the last observation; the kernel notifies of rp_filter only."""
         links, observed = self._observed_sysctls
         return self._sysctls.read(links) != observed
 
     async def apply(self, action: KernelAction) -> None:
-        """Raises KernelError, which names the action and the kernel's answer."""
+        """Apply one action. Raises KernelError, which names the action and the kernel's error."""
         if isinstance(action, ROUTE_ACTIONS):
             for _, error in await self.apply_routes([action]):
                 raise error
@@ -129,9 +129,9 @@ class Kernel:
             raise KernelError(f"{describe(action)}: {error}", code=error.code) from None
 
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
-        """Apply many, all additions and replacements before the first deletion; the refused ones, in no order.
+        """Apply route actions, all additions and replacements before the first deletion. Returns the refused ones.
 
-        Raises KernelError where the outcome is unknown: observe again.
+        The result has no particular order. Raises KernelError if the outcome is unknown: observe the kernel again.
         """
         try:
             return await self._executor.run(self._routes.write, actions)
@@ -160,7 +160,7 @@ class Kernel:
                 body = links.encode_address(interface, require_link(kernel, name))
                 change(kernel, links.RTM_DELADDR, body, ignored=NOT_FOUND)
             case AddPolicyRule(rule):
-                # Without NLM_F_EXCL the kernel adds duplicates; with it, a rule of another protocol does not conflict.
+                # NLM_F_EXCL prevents duplicates; rules of another protocol do not count as such.
                 flags = NLM_F_CREATE | NLM_F_EXCL
                 change(kernel, rules.RTM_NEWRULE, rules.encode_rule(rule), flags, ignored={errno.EEXIST})
             case DeletePolicyRule(rule):
@@ -172,7 +172,7 @@ class Kernel:
         change(kernel, links.RTM_NEWLINK, body, flags)
 
     def _add_link(self, kernel: NetlinkSocket, action: AddLink) -> None:
-        """Create the link, then set its name and alias in one message: no crash leaves a link of that name unmarked.
+        """Create the link, then set its name and alias in one message, so that a crash leaves no unmarked link.
 
         The kernel accepts an alias only when a link is changed (do_setlink), not when it is created.
         """
@@ -186,6 +186,6 @@ class Kernel:
 
 
 def kernel_release() -> tuple[int, int]:
-    """Major and minor number of the running kernel, e.g. (6, 18)."""
+    """Return the major and minor version of the running kernel, e.g. (6, 18)."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(character for character in minor if character.isdigit()) or 0)

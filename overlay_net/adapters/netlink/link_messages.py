@@ -1,4 +1,4 @@
-"""Link and address messages (linux/if_link.h, linux/if_addr.h) <-> the values of model.kernel."""
+"""Link and address messages (linux/if_link.h, linux/if_addr.h): encodes and parses the values of model.kernel."""
 
 import socket
 import struct
@@ -19,7 +19,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 
 IFINFOMSG = struct.Struct("=BxHiII")
-"""family, device type, index, flags, which flags to change."""
+"""family, device type, index, flags, mask of the flags to change."""
 IFADDRMSG = struct.Struct("=BBBBI")
 """family, prefix length, flags, scope, link."""
 
@@ -30,7 +30,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE = 1, 2, 1, 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
 MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
 IPVLAN_MODE_L2 = 0
-"""The link answers ARP; in the kernel's default mode, L3, it does not (networking/ipvlan.rst)."""
+"""In this mode the link answers ARP, unlike in L3, the default (networking/ipvlan.rst)."""
 RTEXT_FILTER_SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_PROTO = 1, 2, 8, 11
 IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
@@ -69,7 +69,7 @@ def _macvlan_mode(data: bytes) -> str:
 
 
 def parse_address(body: bytes) -> Address | None:
-    """None for a family other than IPv4 and IPv6."""
+    """Parse an address; None for a family other than IPv4 and IPv6."""
     family, prefix, flags, scope, link = IFADDRMSG.unpack_from(body)
     found = dict(attributes(body, IFADDRMSG.size))
     flags = parse_u32(found, IFA_FLAGS, flags)
@@ -118,7 +118,7 @@ def _link_info(kind: str, data: bytes) -> bytes:
 
 
 def set_alias(index: int, alias: str, name: str | None = None) -> bytes:
-    """The body of RTM_NEWLINK that sets the alias of a link, and with ``name`` renames it in the same step."""
+    """The body of RTM_NEWLINK that sets the alias of a link and, if ``name`` is set, renames the link as well."""
     rename = attribute_text(IFLA_IFNAME, name) if name is not None else b""
     return encode_link(index) + rename + attribute(IFLA_IFALIAS, alias.encode())
 
@@ -129,7 +129,7 @@ def set_up(index: int) -> bytes:
 
 
 def encode_link(index: int) -> bytes:
-    """The body of RTM_DELLINK, and the beginning of RTM_NEWLINK."""
+    """The body of RTM_DELLINK, and the start of the body of RTM_NEWLINK."""
     return IFINFOMSG.pack(0, 0, index, 0, 0)
 
 

@@ -1,7 +1,7 @@
-"""Wakes the agent when links, addresses, or routes and policy rules of ours change in the kernel.
+"""Wakes the agent when links, addresses, or our routes and policy rules change in the kernel.
 
-Message contents are not used, as the agent observes the kernel when woken. A lost message only has to be noticed, which
-is a reason to wake as well.
+The contents of notifications are not used, as the agent observes the kernel when woken. Lost notifications wake the
+agent as well.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from overlay_net.adapters.netlink.route_messages import RTM_DELROUTE, RTM_NEWROU
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
-# _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24), which announces rp_filter, the only one of our sysctls that is announced.
+# _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24), which notifies of rp_filter, the only one of our sysctls that has one.
 GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1)
 RECEIVE_BUFFER = 8 * 2**20
 
@@ -27,11 +27,11 @@ class Monitor:
         self._notifications = Notifications(GROUPS, RECEIVE_BUFFER, self._received, wake)
 
     async def run(self) -> None:
-        """Listen until cancelled; a broken socket is replaced, and counts as a change."""
+        """Listen until cancelled. A broken socket is replaced, which wakes the agent."""
         await self._notifications.run()
 
     def ignore(self, port: int) -> None:
-        """Do not wake for changes made through the netlink socket of this port; 0: for no socket.
+        """Ignore changes made through the netlink socket with this port; 0 ignores none.
 
         The agent observes the kernel after its own changes anyway.
         """
@@ -44,11 +44,11 @@ class Monitor:
         return concerned
 
     def concerns(self, data: bytes) -> bool:
-        """Whether one of the messages in ``data`` may concern us; data that cannot be parsed may.
+        """Return whether a message in ``data`` may concern us; True if it cannot be parsed.
 
-        Links and addresses always do. Routes do if they have our protocol, or replaced a route, which may have been
-        ours. Rules do if they have our protocol, as rules cannot be replaced. Other daemons change routes by the
-        hundred thousand.
+        Links and addresses are always relevant. Routes are relevant if they have our protocol or replaced a route,
+        which may have been ours. Rules are relevant if they have our protocol, as rules cannot be replaced. The rest is
+        ignored, because other daemons change hundreds of thousands of routes.
         """
         parsed = 0
         for kind, flags, _, start, end in messages(data):

@@ -1,6 +1,7 @@
 """Reports neighbours that the kernel could not resolve (NUD_FAILED), or whose entry was removed.
 
-It has a socket of its own: a burst of these must not crowd out the messages for Monitor, and losing one is harmless.
+It uses a separate socket, so that a burst of them does not displace the notifications for Monitor. A lost one is
+harmless.
 """
 
 import socket
@@ -47,7 +48,7 @@ def lost_neighbours(data: bytes) -> Iterator[IpAddress]:
         if kind == RTM_NEWNEIGH and not state & NUD_FAILED:
             continue
         address = dict(attributes(data, start + NDMSG.size, end)).get(NDA_DST, b"")
-        # Entries of a bridge have another family.
+        # Forwarding entries of a bridge have another family.
         if family == socket.AF_INET and len(address) == 4:
             yield IPv4Address(address)
         elif family == socket.AF_INET6 and len(address) == 16:

@@ -1,4 +1,4 @@
-"""A socket for the notifications of the kernel (rtnetlink multicast)."""
+"""Receives the notifications of the kernel (rtnetlink multicast)."""
 
 import array
 import asyncio
@@ -15,7 +15,7 @@ from overlay_net.adapters.netlink.socket import set_receive_buffer
 log = logging.getLogger(__name__)
 
 DATAGRAMS_AT_ONCE = 256
-"""Some milliseconds of reading before the event loop runs other tasks."""
+"""Datagrams to read before the event loop runs other tasks; they take a few milliseconds."""
 DATAGRAM = 64 * 1024
 PAUSE = 1.0
 """Seconds before a broken socket is replaced."""
@@ -28,13 +28,13 @@ NLMSG_PORT: Final = 12
 WHOLE_PACKET: Final = 0xFFFFFFFF
 
 OnDatagram = Callable[[bytes], bool]
-"""Returns whether the kernel will be observed because of the datagram: then the pending ones need no reading."""
+"""Returns whether the kernel will be observed because of the datagram: then pending datagrams can be discarded."""
 
 
 class Notifications:
     """Passes each datagram to ``received``; a broken socket is replaced.
 
-    ``groups`` is a bit mask of RTMGRP_*. ``missed`` is called when notifications may have been missed: at the start,
+    ``groups`` is a bit mask of RTMGRP_*. ``missed`` is called when notifications may have been missed: at startup,
     after an interruption, when the kernel dropped messages (ENOBUFS), and when pending ones were discarded.
     """
 
@@ -47,7 +47,7 @@ class Notifications:
         self._socket: socket.socket | None = None
 
     def ignore(self, port: int) -> None:
-        """Do not receive notifications of changes made through the netlink socket of this port; 0: of no socket."""
+        """Ignore notifications of changes made through the netlink socket with this port; 0 ignores none."""
         self._ignored_port = port
         if self._socket is not None:
             _filter_out(self._socket, port)
@@ -72,7 +72,7 @@ class Notifications:
             _filter_out(connection, self._ignored_port)
             connection.bind((0, self._groups))
             self._socket = connection
-            # Changes before the bind were not announced to this socket.
+            # This socket got no notifications of changes before the bind.
             self._missed()
             while True:
                 try:
@@ -81,11 +81,11 @@ class Notifications:
                 except OSError as error:
                     if error.errno != errno.ENOBUFS:
                         raise
-                    # Messages were dropped; the socket keeps working.
+                    # The kernel dropped messages; the socket remains usable.
                     self._missed()
 
     async def _discard_pending(self, connection: socket.socket) -> None:
-        """A thousand changed routes are a thousand datagrams."""
+        """Discard pending datagrams: a thousand changed routes cause a thousand of them."""
         while True:
             discarded = 0
             with contextlib.suppress(BlockingIOError):
@@ -101,9 +101,9 @@ class Notifications:
 
 
 def _filter_out(connection: socket.socket, port: int) -> None:
-    """Let the kernel drop notifications of changes made through that port before they wake this process.
+    """Attach a filter that drops notifications of changes made through this port before they wake the process.
 
-    The header has the port of the socket that requested the change (nlmsg_pid), or 0 for the kernel's own changes.
+    The header contains the port of the socket that requested the change (nlmsg_pid), or 0 for the kernel's own changes.
     """
     (as_loaded,) = struct.unpack(">I", struct.pack("=I", port))
     drop = ((BPF_LD_W_ABS, 0, 0, NLMSG_PORT), (BPF_JEQ, 0, 1, as_loaded), (BPF_RET, 0, 0, 0))

@@ -12,13 +12,13 @@ from overlay_net.model.kernel import Address, Link
 from overlay_net.model.policy_rule import PolicyRule
 
 NOT_FOUND = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
-"""How the kernel refuses to delete what does not exist."""
+"""Errors for the deletion of an object that does not exist."""
 NO_POLICY_ROUTING = frozenset({errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
-"""The answer of a kernel that was built without policy routing."""
+"""Errors of a kernel that was built without policy routing."""
 
 
 def change(kernel: NetlinkSocket, kind: int, body: bytes, flags: int = 0, ignored: Container[int] = ()) -> None:
-    """Raises KernelError, except for the error numbers in ``ignored``."""
+    """Request one change. Raises KernelError, except for the error numbers in ``ignored``."""
     for refusal in kernel.request([(kind, flags, body)]).values():
         if refusal.code not in ignored:
             raise KernelError(refusal.text, code=refusal.code)
@@ -30,12 +30,12 @@ def list_links(kernel: NetlinkSocket) -> list[Link]:
 
 
 def find_link(kernel: NetlinkSocket, name: str) -> int | None:
-    """The index of a link."""
+    """Return the index of a link, or None."""
     return next((link.index for link in list_links(kernel) if link.name == name), None)
 
 
 def require_link(kernel: NetlinkSocket, name: str) -> int:
-    """The index of a link. Raises KernelError where there is none of that name."""
+    """Return the index of a link. Raises KernelError if it does not exist."""
     index = find_link(kernel, name)
     if index is None:
         raise KernelError(f"no link {name}", code=errno.ENODEV)
@@ -49,7 +49,7 @@ def list_addresses(kernel: NetlinkSocket) -> list[Address]:
 
 
 def list_rules(kernel: NetlinkSocket) -> list[PolicyRule]:
-    """Empty on a kernel without policy routing."""
+    """List the policy rules; empty on a kernel without policy routing."""
     try:
         answer = kernel.dump(rules.RTM_GETRULE, rules.dump_rules())
     except KernelError as error:

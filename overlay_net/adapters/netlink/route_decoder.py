@@ -1,8 +1,8 @@
-"""The body of RTM_NEWROUTE -> model.kernel.Route.
+"""Decodes the body of RTM_NEWROUTE into a model.route.Route.
 
-A route with a property that Route cannot express has no kind (``kind=None``), so that it equals none of ours. Two sorts
-of messages are not decoded, as their keys never collide with ours: routes of the table "local" and of the cache, which
-the kernel maintains, and routes for one TOS or one source prefix.
+A route with a property that Route cannot express has no kind (``kind=None``), so it never equals one of ours. Two kinds
+of messages are skipped, as their keys never collide with ours: routes of the table "local" and of the cache, which the
+kernel maintains, and routes for one TOS or one source prefix.
 """
 
 import socket
@@ -44,18 +44,18 @@ from overlay_net.model.net import IpAddress
 from overlay_net.model.route import NextHop, Route
 
 UNSUPPORTED = {RTA_IIF, RTA_FLOW, RTA_NEWDST, RTA_ENCAP_TYPE, RTA_ENCAP, RTA_NH_ID}
-"""Attributes that Route cannot express and that change where packets go, or which packets."""
+"""Attributes that affect forwarding and that Route cannot express."""
 
 
 class RouteDecoder:
-    """Decodes many routes: what they have in common is parsed, and kept in memory, once."""
+    """Decodes many routes: the parts that they have in common are parsed and stored once."""
 
     def __init__(self) -> None:
         self._templates: dict[bytes, _Template | None] = {}
 
     def decode(self, body: bytes) -> Route | None:
-        """None for a route of a sort that is not decoded."""
-        # The kernel writes the subnet right after the table (fib_dump_info, rt6_fill_node): the rest is the template.
+        """Decode a route; None if it is skipped."""
+        # The kernel writes the subnet right after the table (fib_dump_info, rt6_fill_node); the rest is the template.
         if body[20:24] == DST_HEADERS[4]:
             end = 28
         elif body[20:24] == DST_HEADERS[6]:
@@ -86,7 +86,7 @@ class _Template:
 
 
 def _subnet_bytes(body: bytes) -> bytes:
-    """Empty for a default route, which has no RTA_DST."""
+    """Return the bytes of the subnet; empty for a default route, which has no RTA_DST."""
     return dict(attributes(body, RTMSG.size)).get(RTA_DST, b"")
 
 
@@ -100,7 +100,7 @@ def _parse_template(body: bytes) -> _Template | None:
         return None
     kind = KINDS.get(number)
     mtu, advmss, has_other_metrics = _parse_metrics(found.get(RTA_METRICS, b""))
-    # The kernel ties an IPv6 route that is not unicast to the loopback link (fib6_config, RTF_REJECT).
+    # The kernel sets the loopback link on an IPv6 route that is not unicast (fib6_config, RTF_REJECT).
     hops = _parse_next_hops(found, flags) if kind == "unicast" else ()
     if has_other_metrics or _is_unsupported(found):
         kind = None
@@ -112,15 +112,15 @@ def _parse_template(body: bytes) -> _Template | None:
 def _is_unsupported(found: dict[int, bytes]) -> bool:
     if not UNSUPPORTED.isdisjoint(found):
         return True
-    # struct rta_cacheinfo: its third number is the time after which the route expires.
+    # The third number of struct rta_cacheinfo is the time after which the route expires.
     cache = found.get(RTA_CACHEINFO, b"")
     expires = len(cache) >= 12 and U32.unpack_from(cache, 8)[0] != 0
-    # A router preference other than medium (RFC 4191) comes with router advertisements.
+    # Router advertisements may set a router preference other than medium (RFC 4191).
     return expires or found.get(RTA_PREF, b"\0")[0] != 0
 
 
 def _parse_metrics(metrics: bytes) -> tuple[int, int, bool]:
-    """MTU, advertised MSS, and whether other metrics are set (a lock of one of these two is RTAX_LOCK, too)."""
+    """Return MTU, advertised MSS, and whether other metrics are set, including a lock of these two (RTAX_LOCK)."""
     found = list(attributes(metrics))
     values = {kind: U32.unpack_from(payload)[0] for kind, payload in found if len(payload) == 4}
     has_others = bool(values.keys() - {RTAX_MTU, RTAX_ADVMSS}) or len(values) != len(found)
@@ -146,14 +146,14 @@ def _parse_multipath(data: bytes) -> Iterator[NextHop]:
         if length < RTNEXTHOP.size:
             return
         found = dict(attributes(data, offset + RTNEXTHOP.size, min(offset + length, len(data))))
-        # A hop with an encapsulation of its own: no link has index 0, so that the hop equals none of ours.
+        # No link has index 0, so a hop with its own encapsulation never equals one of ours.
         link = 0 if not UNSUPPORTED.isdisjoint(found) else link
         yield _hop(_gateway_bytes(found), link, hops + 1, bool(flags & RTNH_F_ONLINK))
         offset += align(length)
 
 
 def _gateway_bytes(found: dict[int, bytes]) -> bytes:
-    """Empty for a hop without a gateway. struct rtvia begins with the family."""
+    """Return the bytes of the gateway; empty for a hop without one. struct rtvia begins with the family."""
     return found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
 
 

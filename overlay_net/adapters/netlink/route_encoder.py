@@ -1,4 +1,4 @@
-"""model.kernel.Route -> the bodies of RTM_NEWROUTE and RTM_DELROUTE."""
+"""Encodes a model.route.Route as the body of RTM_NEWROUTE or RTM_DELROUTE."""
 
 import socket
 import struct
@@ -37,14 +37,14 @@ MTU_LIMIT, ADVMSS_LIMIT = 65520, 65495
 KIND_NUMBERS: dict[RouteKind | None, int] = {kind: number for number, kind in KINDS.items()}
 
 _ALL_BUT_SUBNET = (1 << 80) - 1
-"""Of a route key: prefix length, IP version, metric and table."""
+"""Mask of a route key for prefix length, IP version, metric and table."""
 
 
 class RouteEncoder:
-    """Encodes many routes; they must stay alive as long as the encoder.
+    """Encodes many routes, which must stay alive as long as the encoder.
 
-    Thousands of routes differ in little but their subnet: everything else is packed once for each set of values. The
-    subnet's bytes come last, as the order of attributes does not matter.
+    Thousands of routes differ only in their subnet: everything else is packed once for each set of values. The bytes of
+    the subnet come last, as the order of attributes does not matter.
     """
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ class RouteEncoder:
         """(id of the RouteInfo, or protocol; key without the subnet) -> the bytes before the subnet, and its size."""
 
     def new(self, route: Route) -> bytes:
-        """Raises KernelError for a route that no kernel accepts."""
+        """Encode RTM_NEWROUTE. Raises KernelError for a route that no kernel accepts."""
         route_key = route.key
-        # By identity, as hashing an address is slow: at worst the same is packed twice.
+        # By identity, because hashing an address is slow; at worst the same values are packed twice.
         key = (id(route.info), route_key & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
         if found is None:
@@ -63,16 +63,16 @@ class RouteEncoder:
         return template + decode_network_address(route_key).to_bytes(size, "big")
 
     def delete(self, route: Route) -> bytes:
-        """For the route of this table, metric, subnet and protocol, whatever its next hops.
+        """Encode RTM_DELROUTE for this table, metric, subnet and protocol, regardless of the next hops.
 
-        The kernel takes an IPv4 metric of 0 as "any" (fib_nh_match), and deletes the lowest one of that protocol.
+        For an IPv4 metric of 0 the kernel matches any metric (fib_nh_match), and deletes the route with the lowest one.
         """
         route_key = route.key
         key = (route.info.protocol, route_key & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
         if found is None:
             version = decode_version(route_key)
-            # A scope of "nowhere" and a type of 0 match any (fib_table_delete).
+            # Scope "nowhere" and type 0 match any scope and type (fib_table_delete).
             head = _head(route, RT_SCOPE_NOWHERE, 0, 0)
             template = head + attribute_u32(RTA_PRIORITY, route.metric) + DST_HEADERS[version]
             found = self._templates[key] = (template, ADDRESS_SIZES[version])
@@ -81,11 +81,11 @@ class RouteEncoder:
 
 
 def _new_route(route: Route) -> bytes:
-    """All of RTM_NEWROUTE but the bytes of the subnet."""
+    """Encode RTM_NEWROUTE without the bytes of the subnet."""
     hops = route.next_hops
     if route.kind is None or (route.kind == "unicast") != bool(hops):
         raise KernelError(f"a route of kind {route.kind} cannot have {len(hops)} next hops")
-    # Scope "link": the destination itself is on the link. The kernel checks gateways against the scope.
+    # Scope "link" means that the destination is on the link. The kernel checks gateways against the scope.
     scope = RT_SCOPE_LINK if hops and all(hop.gateway is None for hop in hops) else RT_SCOPE_UNIVERSE
     flags = RTNH_F_ONLINK if len(hops) == 1 and hops[0].on_link else 0
     parts = [_head(route, scope, KIND_NUMBERS[route.kind], flags)]

@@ -31,10 +31,10 @@ RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_NEWDST, RTA_PREF = 11, 12, 15, 
 RTA_ENCAP_TYPE, RTA_ENCAP, RTA_NH_ID = 21, 22, 30
 
 KINDS: dict[int, RouteKind] = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-"""By RTN_* number."""
+"""Kinds of routes by RTN_* number."""
 
 ADDRESS_SIZES: Final = {4: 4, 6: 16}
-"""Bytes, by IP version."""
+"""Length of an address in bytes, by IP version."""
 DST_HEADERS: Final = {
     version: ATTRIBUTE.pack(ATTRIBUTE.size + size, RTA_DST) for version, size in ADDRESS_SIZES.items()
 }
@@ -42,7 +42,7 @@ DST_HEADERS: Final = {
 
 
 def dump_routes(family: int) -> bytes:
-    """The body of RTM_GETROUTE for a family's routes in all tables; strict checking requires the rest to be zero."""
+    """The body of RTM_GETROUTE for the routes of a family in all tables; strict checking requires all other zeros."""
     return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
 
 

@@ -1,7 +1,7 @@
-"""The kernel's routes: written in bulk, and read at little cost where nothing has changed.
+"""Reads and writes the kernel's routes in bulk, at little cost if nothing has changed.
 
-Only decoded bytes are cached, never the kernel's state: each read dumps all routes. Where the dump equals the previous
-one byte for byte, the result is the same tuple, so that comparing the two is cheap.
+Only decoded bytes are cached, never the kernel's state: each read dumps all routes. If the dump equals the previous one
+byte for byte, the result is the same tuple, so comparing the two is cheap.
 """
 
 import errno
@@ -40,23 +40,23 @@ class Routes:
         self._all: tuple[Route, ...] = ()
 
     def read(self, kernel: NetlinkSocket) -> tuple[Route, ...]:
-        """The routes of all tables but "local". Raises KernelError and OSError."""
+        """Read the routes of all tables but "local". Raises KernelError and OSError."""
         found = [family.read(kernel) for family in self._families]
         if [id(routes) for routes in found] != [id(routes) for routes in self._by_family]:
             self._by_family, self._all = found, tuple(route for routes in found for route in routes)
         return self._all
 
     def write(self, kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
-        """Additions and replacements before the first deletion; the refused ones. Raises KernelError and OSError."""
+        """Apply additions and replacements, then deletions. Returns refused ones. Raises KernelError and OSError."""
         additions = [action for action in actions if not isinstance(action, DeleteRoute)]
         deletions = [action for action in actions if isinstance(action, DeleteRoute)]
         return _write(kernel, additions) + _write(kernel, self._safe(kernel, deletions))
 
     def _safe(self, kernel: NetlinkSocket, deletions: list[DeleteRoute]) -> list[DeleteRoute]:
-        """The deletions without those that could delete another route.
+        """Return the deletions without those that could delete another route.
 
-        To the kernel, metric 0 means any: once the route itself is deleted, that would delete one of another metric.
-        So routes of metric 0 must still exist.
+        The kernel takes metric 0 as any metric: if the route is already gone, it would delete one with another metric.
+        Therefore a route of metric 0 is deleted only if it still exists.
         """
         if all(action.route.metric for action in deletions):
             return deletions
@@ -86,7 +86,7 @@ class _Family:
         return self._routes
 
     def _decode(self, datagrams: list[bytes]) -> tuple[Route, ...]:
-        # Only routes of this dump stay in the cache.
+        # Keep only routes of this dump in the cache.
         cached, decoded = self._decoded, {}
         decode = RouteDecoder().decode
         routes: list[Route] = []
@@ -132,10 +132,10 @@ def _write(kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[
 
 
 def join_siblings(routes: Iterable[Route]) -> list[Route]:
-    """IPv6 routes with the next hops of one ECMP route in one Route.
+    """Join the next hops of each IPv6 ECMP route into one Route.
 
-    Kernels before 4.11 dump each next hop of such a route as a message of its own, one after the other. Routes of one
-    key without a gateway are not ECMP but separate routes, one for each link (rt6_qualify_for_ecmp).
+    Kernels before 4.11 dump each next hop of such a route as a separate message, one after the other. Routes of one key
+    without a gateway are not ECMP but separate routes, one for each link (rt6_qualify_for_ecmp).
     """
     result: list[Route] = []
     for route in routes:

@@ -1,6 +1,6 @@
-"""Policy rules: struct fib_rule_hdr and its attributes (linux/fib_rules.h) <-> model.policy_rule.PolicyRule.
+"""Policy rules: struct fib_rule_hdr and its attributes (linux/fib_rules.h), for model.policy_rule.PolicyRule.
 
-A rule with conditions or actions that PolicyRule cannot express is parsed as not ``plain``, which equals none of ours.
+A rule with conditions or actions that PolicyRule cannot express is not ``plain``, so it never equals one of ours.
 """
 
 import socket
@@ -29,7 +29,7 @@ def dump_rules() -> bytes:
 
 
 def parse_rule(body: bytes) -> PolicyRule | None:
-    """None for a family other than IPv4 and IPv6, such as multicast routing."""
+    """Parse a rule; None for a family other than IPv4 and IPv6, such as multicast routing."""
     family, destination, source_length, tos, table, action, flags = FIB_RULE_HDR.unpack_from(body)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None

@@ -1,8 +1,8 @@
-"""One NETLINK_ROUTE socket: requests to the kernel and their answers, for one blocking thread.
+"""One NETLINK_ROUTE socket: sends requests to the kernel and receives the answers, in one blocking thread.
 
-The kernel processes a request inside ``send`` (netlink_unicast_kernel), which therefore takes as long as the work: at
-times tens of milliseconds for locks and RCU. The answers are there when it returns; waiting for them is the exception,
-and ends at once when another thread aborts the exchange.
+The kernel processes a request inside ``send`` (netlink_unicast_kernel), which therefore takes as long as the work:
+sometimes tens of milliseconds, for locks and RCU. The answers are normally available when ``send`` returns. A wait for
+them ends at once when another thread aborts the exchange.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from overlay_net.adapters.netlink.codec import (
 from overlay_net.model.errors import KernelError
 
 BATCH = 256
-"""Messages in one send. All answers to a batch must fit into the receive buffer, and all may be refusals."""
+"""Messages in one send. The receive buffer must have room for a refusal of each of them."""
 BATCH_BYTES = 64 * 1024
-"""Well below the default send buffer: a larger datagram is refused (EMSGSIZE)."""
+"""Well below the default send buffer; the kernel refuses larger datagrams (EMSGSIZE)."""
 REFUSAL_BYTES = 2048
-"""The most that one refusal takes of the receive buffer, with the kernel's own overhead (skb->truesize)."""
+"""Maximum size of one refusal in the receive buffer, including the kernel's overhead (skb->truesize)."""
 RECEIVE_BUFFER = 4 * 2**20
 DATAGRAM = 64 * 1024
-"""Bytes to receive at most; the kernel fills at most 32 KiB (netlink_dump), and single messages are far smaller."""
+"""Receive size in bytes; the kernel sends at most 32 KiB (netlink_dump), and single messages are far smaller."""
 DUMP_TRIES = 8
 
 SO_RCVBUFFORCE = 33
@@ -46,7 +46,7 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
 
 DUMP_SEQUENCE = 1
-"""The same for every dump, so that two dumps of the same kernel state are equal datagrams."""
+"""Constant, so that two dumps of the same kernel state are equal byte for byte."""
 FIRST_SEQUENCE = 2
 
 Request: TypeAlias = tuple[int, int, bytes]
@@ -55,7 +55,7 @@ Request: TypeAlias = tuple[int, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the kernel refused a request: the positive errno, and its message or the errno's."""
+    """Why the kernel refused a request: the positive errno, and the kernel's message or that of the errno."""
 
     code: int
     text: str
@@ -65,17 +65,17 @@ def set_receive_buffer(connection: socket.socket, size: int) -> None:
     try:
         connection.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     except PermissionError:
-        # Not root in the initial user namespace: as much as net.core.rmem_max allows.
+        # Not root in the initial user namespace: net.core.rmem_max limits the size.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
 def open_netlink_socket() -> socket.socket:
-    """A socket of the network namespace that the calling thread is in."""
+    """Open a socket in the network namespace of the calling thread."""
     connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
     try:
         set_receive_buffer(connection, RECEIVE_BUFFER)
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
-            # Kernels before 4.20 lack some: refusals then have an errno only, and the decoder filters dumps.
+            # Kernels before 4.20 lack some options: refusals then have only an errno, and the decoder filters dumps.
             with contextlib.suppress(OSError):
                 connection.setsockopt(SOL_NETLINK, option, 1)
         connection.bind((0, 0))
@@ -86,7 +86,7 @@ def open_netlink_socket() -> socket.socket:
 
 
 class NetlinkSocket:
-    """For one thread at a time, except for ``abort``, which any thread may call."""
+    """Not thread-safe, except for ``abort``, which any thread may call."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -101,7 +101,7 @@ class NetlinkSocket:
         self.port: int = name[0] if isinstance(name, tuple) else 0
         """The netlink port; 0 for any other kind of socket."""
         self.datagrams = 0
-        """Sent and received so far: the measure of progress."""
+        """Datagrams sent and received so far, to measure progress."""
 
     def abort(self) -> None:
         """End the current exchange before its next datagram, and every later one, with ECANCELED."""
@@ -112,10 +112,10 @@ class NetlinkSocket:
         os.close(self._aborted)
 
     def dump(self, kind: int, body: bytes, known: Container[bytes] = ()) -> list[bytes]:
-        """The datagrams that answer a dump request, including the last one. Raises KernelError and OSError.
+        """Request a dump. Returns the datagrams of the answer, including the last one. Raises KernelError and OSError.
 
-        ``known`` are the datagrams of an earlier answer without its last one: they need not be parsed again.
-        A dump during which something changed (NLM_F_DUMP_INTR) is repeated; ENOBUFS means that datagrams were lost.
+        ``known`` contains the datagrams of an earlier answer except its last one; they are not parsed again. A dump
+        during which the state changed (NLM_F_DUMP_INTR) is repeated. ENOBUFS means that datagrams were lost.
         """
         header = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, DUMP_SEQUENCE, 0)
         for _ in range(DUMP_TRIES):
@@ -133,9 +133,9 @@ class NetlinkSocket:
         raise KernelError("the kernel state changed during every dump", code=errno.EINTR)
 
     def request(self, requests: Iterable[Request]) -> dict[int, Refusal]:
-        """Make the requests in order, also those after a refused one; the refusals, by position.
+        """Send the requests in order, including those after a refused one. Returns the refusals by position.
 
-        Raises OSError where the outcome of some of them is unknown: observe again.
+        Raises OSError if the outcome of some requests is unknown: observe the kernel again.
         """
         refused: dict[int, Refusal] = {}
         position = 0
@@ -148,7 +148,7 @@ class NetlinkSocket:
         return refused
 
     def _refusals(self, first: int, last: int) -> Iterator[tuple[int, Refusal]]:
-        """Refusals of the requests with these sequence numbers, until the last one is answered."""
+        """Yield the refusals of the requests with these sequence numbers until the last request is answered."""
         acknowledged = False
         while not acknowledged:
             datagram = self._receive()
@@ -186,13 +186,13 @@ class NetlinkSocket:
             return data
 
     def _check(self, timeout: int | None) -> None:
-        """Wait for an answer, in milliseconds; None: without limit. Raises OSError after ``abort``."""
+        """Wait for an answer for ``timeout`` milliseconds; None waits forever. Raises OSError after ``abort``."""
         if any(ready == self._aborted for ready, _ in self._poll.poll(timeout)):
             raise OSError(errno.ECANCELED, "netlink exchange aborted")
 
 
 def _batches(requests: Iterable[Request], limit: int) -> Iterator[list[Request]]:
-    """Each as large as fits into one datagram."""
+    """Split the requests into batches that fit into one datagram each."""
     remaining = iter(requests)
     while batch := list(islice(remaining, limit)):
         yield from _split(batch)
@@ -208,7 +208,7 @@ def _split(batch: list[Request]) -> Iterator[list[Request]]:
 
 
 def _encode_batch(requests: Sequence[Request], first: int) -> bytes:
-    """Only the last one requests an acknowledgement: the kernel answers in order, and always sends refusals."""
+    """Encode a batch. Only the last message requests an ACK: the kernel answers in order and always sends refusals."""
     parts: list[bytes] = []
     last = first + len(requests) - 1
     for sequence, (kind, flags, body) in enumerate(requests, first):
@@ -218,9 +218,9 @@ def _encode_batch(requests: Sequence[Request], first: int) -> bytes:
 
 
 def _end_of_dump(datagram: bytes) -> tuple[bool, bool]:
-    """Whether a datagram is the last one of a dump, and whether the dump was interrupted.
+    """Return whether a datagram is the last one of a dump, and whether the dump was interrupted.
 
-    Raises KernelError where the kernel refused the dump.
+    Raises KernelError if the kernel refused the dump.
     """
     ended = interrupted = False
     for kind, flags, _, start, end in messages(datagram):

@@ -1,4 +1,4 @@
-"""Sysctls of one interface: files below ``/proc/sys/net`` (Documentation/networking/ip-sysctl.rst)."""
+"""Reads and writes the sysctls of an interface, files below ``/proc/sys/net`` (networking/ip-sysctl.rst)."""
 
 import os
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 from overlay_net.model.errors import KernelError
 
 KEYS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries", "ipv6.accept_ra", "ipv6.accept_dad")
-"""Below ``net.ipv4.conf.<link>``; those with ``ipv6.`` below ``net.ipv6.conf.<link>``."""
+"""Keys below ``net.ipv4.conf.<link>``; those with ``ipv6.`` are below ``net.ipv6.conf.<link>``."""
 
 
 class Sysctls:
@@ -15,19 +15,19 @@ class Sysctls:
         self._base = base
 
     def read(self, links: Iterable[str]) -> dict[tuple[str, str], str]:
-        """(link, key) -> value, for the links that exist."""
+        """Return the values by (link, key), for the links that exist."""
         values = {}
         for link in links:
             for key in KEYS:
                 try:
                     values[link, key] = _read_file(f"{self._base}/{_path_below_base(link, key)}")
                 except OSError:
-                    # The link does not exist, or was deleted between two reads: its values are unknown.
+                    # The link does not exist, or was deleted in the meantime.
                     continue
         return values
 
     def write(self, link: str, key: str, value: str) -> None:
-        """Raises KernelError. IPv6 sysctls are skipped on a kernel without IPv6."""
+        """Write a value. Raises KernelError. IPv6 sysctls are skipped on a kernel without IPv6."""
         family, _ = split_key(key)
         if family == "ipv6" and not (self._base / family).exists():
             return
@@ -43,7 +43,7 @@ def _path_below_base(link: str, key: str) -> str:
 
 
 def _read_file(path: str) -> str:
-    # Called for every sysctl each second: pathlib takes several times as long.
+    # Called for every sysctl each second, so pathlib would be too slow.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, 64).decode("ascii", "replace").strip()

@@ -1,8 +1,8 @@
-"""Creating rows: at any usable address of a subnet, or at a requested one.
+"""Creates rows at any usable address of a subnet, or at a requested one.
 
-Either way a row is created and then read back, and withdrawn if the address turns out to belong to another row or must
-not be used. phpIPAM has no transactions for its clients: a response may be lost after the row was created, and old
-versions allocate one address twice.
+Each row is created, read back, and deleted again if its address belongs to another row or must not be used. The API of
+phpIPAM has no transactions: a response may be lost after the row was created, and old versions may allocate an address
+twice.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 10
 RETRY_SECONDS = 0.05
-"""Before the next attempt after another client was faster."""
+"""Delay before the next attempt after a lost race."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedRow:
-    """A row as the response to its creation describes it; ``record`` is its id."""
+    """A row as described by the response to its creation; ``record`` is its id."""
 
     subnet: int
     record: int
@@ -37,20 +37,20 @@ class CreatedRow:
 
 
 class Allocator:
-    """``used_by_others`` reports whether a node of this cluster other than the named one uses an address, with or
+    """``used_by_others`` returns whether another node of this cluster than the named one uses an address, with or
     without a row."""
 
     def __init__(self, client: Client, table: RowTable, used_by_others: Callable[[str, IpAddress], bool]) -> None:
         self._client = client
         self._table = table
         self._used_by_others = used_by_others
-        # Subnets where first_free returned an address that must not be used: there we choose the address.
+        # Subnets where first_free returned an unusable address: the client chooses the address there.
         self._choosing: set[int] = set()
         # Chosen addresses whose row is being created.
         self._in_flight: set[tuple[int, IpAddress]] = set()
 
     async def allocate(self, owner: Owner, pool: Pool) -> Row:
-        """A new row at any usable address. Raises Exhausted, Unavailable after ATTEMPTS lost races, ResponseLost."""
+        """Create a row at any usable address. Raises Exhausted, ResponseLost, Unavailable (ATTEMPTS lost races)."""
         for _ in range(ATTEMPTS):
             try:
                 created = await self._create(owner, pool)
@@ -63,8 +63,8 @@ class Allocator:
         raise Unavailable(f"phpIPAM subnet {pool.subnet_id}: lost the allocation race {ATTEMPTS} times")
 
     async def allocate_requested(self, owner: Owner, pool: Pool, address: IpAddress, *, adopt: bool) -> Row:
-        """The row of ``address``: a new one, or an existing one of the same node; with ``adopt`` also one without an
-        owner tag. Raises AddressTaken, Unavailable, ResponseLost."""
+        """Create the row of ``address``, or take over an existing row of the same node; with ``adopt`` also one without
+        an owner tag. Raises AddressTaken, Unavailable, ResponseLost."""
         subnet = pool.subnet_id or 0
         try:
             record = await self._table.create(owner, subnet, str(address))
@@ -76,10 +76,10 @@ class Allocator:
         return row
 
     async def withdraw_unusable(self, row: Row, owner: Owner, pool: Pool) -> bool:
-        """Whether the row is at an address that must not be used, and was deleted for that reason.
+        """Delete a row at an unusable address. Returns whether it was deleted.
 
-        Such as the network address of a subnet that phpIPAM treats as a pool, an IPv6 anycast address, a gateway
-        without a row, or the address of a node whose row was deleted. first_free would return it again and again.
+        Unusable are the network address of a subnet that phpIPAM treats as a pool, an IPv6 anycast address, a gateway
+        without a row, and the address of a node whose row was deleted. first_free would keep returning it.
         """
         if row.address is not None and self._may_use(owner, pool, row.address):
             return False
@@ -99,7 +99,7 @@ class Allocator:
             self._in_flight.discard((subnet, address))
 
     async def _choose_address(self, owner: Owner, pool: Pool, subnet: int) -> IpAddress:
-        # first_free refuses a subnet that is marked as full; the creation of a row at a chosen address does not.
+        # phpIPAM rejects first_free on a subnet that is marked as full, but accepts a row at a chosen address.
         if parse_number((await self._client.read_subnet(subnet)).get("isFull")):
             raise Exhausted(f"phpIPAM subnet {subnet} is marked as full")
         taken = {row.address for row in await self._table.in_subnet(subnet) if row.address is not None}
@@ -113,7 +113,7 @@ class Allocator:
         return may_hand_out(pool, address) and not self._used_by_others(owner.node, address)
 
     async def _take_over(self, owner: Owner, subnet: int, address: IpAddress, adopt: bool) -> int:
-        """Set our owner tag on the row of ``address``; returns its id."""
+        """Set our owner tag on the row of ``address``. Returns its id."""
         rows = await self._table.at(subnet, str(address))
         if not rows:
             raise Unavailable(f"{address} was just released in phpIPAM subnet {subnet}", retry_after=RETRY_SECONDS)
@@ -131,7 +131,7 @@ class Allocator:
         return row.id
 
     async def _confirm(self, owner: Owner, created: CreatedRow) -> Row | None:
-        """The row as the server has it; None if an older row has the same address and ours was deleted."""
+        """Read the row back; None if an older row has the same address, in which case ours is deleted."""
         rows = sorted(await self._table.at(created.subnet, created.address), key=lambda row: row.id)
         own = next((row for row in rows if row.id == created.record), None)
         if own is None or own.address is None or not own.belongs_to(owner):

@@ -32,9 +32,9 @@ class Observer(Protocol):
 
 
 class ApiSession:
-    """``url`` is that of the server, ``app`` the id of the API app. ``code``: the app has a static code, no login.
+    """``url`` is that of the server, ``app`` the id of the API app, ``code`` whether it uses an app code and no login.
 
-    ``fence`` is called before each write; it raises NotLeader if another process may write by now.
+    ``fence`` is called before each write; it raises NotLeader if another process may write.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ApiSession:
         self._observer = observer
         self._code = code
         self._fence = fence
-        # The server serialises writes but not reads, so neither may hold up the other.
+        # The server serialises writes but not reads, so reads must not wait for writes.
         self._reads = asyncio.Semaphore(concurrency)
         self._writes = asyncio.Semaphore(concurrency)
         self._token = ""
@@ -66,7 +66,10 @@ class ApiSession:
         self._renewals = 0
 
     async def call(self, operation: str, request: Request) -> dict[str, Any]:
-        """The envelope of the response; ``operation`` names the request in metrics. Raises as ``parse_response``."""
+        """Send a request and return the envelope of the response. Raises as ``parse_response``.
+
+        ``operation`` names the request in metrics.
+        """
         loop = asyncio.get_running_loop()
         async with self._reads if request.is_read else self._writes:
             openings = self._breaker.admit()
@@ -80,7 +83,7 @@ class ApiSession:
             except Unavailable as error:
                 outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"
                 if outcome == "refused" and renewals != self._renewals:
-                    # The credentials have changed since: the error is about the previous ones.
+                    # The credentials have changed in the meantime, so the error is outdated.
                     raise Unavailable(str(error), retry_after=0.0) from None
                 self._breaker.record_failure(error)
                 raise
@@ -95,7 +98,7 @@ class ApiSession:
         return envelope
 
     async def renew_credentials(self) -> None:
-        """After the credentials have changed: discard the token and the errors of the previous ones."""
+        """Discard the token and the errors of the previous credentials."""
         self._token = ""
         self._renewals += 1
         self._breaker.allow_probe()
@@ -109,7 +112,7 @@ class ApiSession:
                 raise CredentialsRefused(
                     f"phpIPAM API app {self._app!r} rejected the app code: {error}; update the code in the Secret"
                 ) from None
-            # Unless another call has logged in meanwhile.
+            # Another call may have logged in in the meantime.
             if self._token == token:
                 self._token = ""
         token = await self._get_token(openings)
@@ -119,7 +122,7 @@ class ApiSession:
             raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected a token just issued: {error}") from None
 
     async def _get_token(self, openings: int) -> str:
-        """The token shared by all calls; the first call without one logs in while the others wait."""
+        """Return the token shared by all calls. The first call without a token logs in while the others wait."""
         if self._code:
             return self._credentials.read().code
         if self._token:
@@ -160,6 +163,6 @@ class ApiSession:
 
     async def _send(self, request: Request, headers: dict[str, str]) -> dict[str, Any]:
         if self._fence is not None and not request.is_read and request is not _LOGIN:
-            # Directly before the request is sent, after everything that may have taken time.
+            # Called immediately before sending, after everything else that takes time.
             self._fence()
         return await send(self._http, self._base, request, headers)

@@ -1,8 +1,8 @@
 """A circuit breaker for phpIPAM: no requests during an outage, while our address is blocked, or with bad credentials.
 
-Closed, it admits every call. Open, it fails each call at once with the error that opened it, so that callers wait in
-their queue instead of in a connection. Half-open, it admits one call at a time, whose result closes or reopens it; the
-pauses between these calls grow.
+When closed, it admits every call. When open, it fails each call at once with the error that opened it, so that callers
+wait in their queue instead of in a connection. When half-open, it admits one call as a probe, whose result closes or
+reopens it; the pauses between probes grow.
 """
 
 import logging
@@ -17,11 +17,11 @@ FAILURE_THRESHOLD = 3
 """Consecutive failures that open the breaker."""
 
 REFUSED_SECONDS = 300.0
-"""Between two attempts with rejected credentials: phpIPAM blocks a source address after eleven failed logins."""
+"""Delay between two attempts with rejected credentials: phpIPAM blocks a source address after eleven failed logins."""
 
 
 class CircuitBreaker:
-    """``clock`` is monotonic, in seconds; ``probe_seconds`` is how long a half-open breaker waits for its one call.
+    """``clock`` is monotonic, in seconds; ``probe_seconds`` is how long a half-open breaker waits for its probe.
 
     ``on_recovery`` is called when phpIPAM answers again.
     """
@@ -56,12 +56,12 @@ class CircuitBreaker:
             remaining = self._next_probe - self._clock()
             if remaining > 0:
                 raise self._error_for_caller(remaining)
-            # Half-open: this call is the probe, and the others fail until its result is known.
+            # Half-open: this call is the probe; other calls fail until its result is known.
             self._next_probe = self._clock() + self._probe_seconds
         return self._openings
 
     def recheck(self, openings: int) -> None:
-        """For a call that has waited since it was admitted: raise the error if the breaker has opened meanwhile."""
+        """Raise the error if the breaker has opened since a waiting call was admitted."""
         if self._error is not None and openings != self._openings:
             raise self._error_for_caller(max(0.0, self._next_probe - self._clock()))
 
@@ -84,7 +84,7 @@ class CircuitBreaker:
             self._on_recovery()
 
     def allow_probe(self) -> None:
-        """The cause may be gone: make an open breaker half-open now."""
+        """Make an open breaker half-open now, because the cause may be gone."""
         self._failures = 0
         if self._error is not None:
             self._next_probe = self._clock()

@@ -1,4 +1,4 @@
-"""The calls of phpIPAM's REST API that an address client needs."""
+"""Client for the calls of phpIPAM's REST API that address management needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,31 +24,31 @@ class Client:
         return await self._list("children", "subnets", subnet, "slaves")
 
     async def list_rows(self, subnet: int, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """The rows of a subnet; ``query`` is a filter that the server applies."""
+        """List the rows of a subnet; ``query`` is a server-side filter."""
         return await self._list("list", "subnets", subnet, "addresses", query=query)
 
     async def search_hostname(self, hostname: str) -> list[dict[str, Any]]:
         return await self._list("find", "addresses", "search_hostname", hostname)
 
     async def search_address(self, address: str) -> list[dict[str, Any]]:
-        """The rows of an address in all subnets of the server: compare ``subnetId``."""
+        """Find the rows of an address in all subnets of the server; the caller must compare ``subnetId``."""
         return await self._list("verify", "addresses", "search", address)
 
     async def read_row(self, record: int) -> dict[str, Any]:
         return await self._object("read", "addresses", record)
 
     async def create_at_first_free(self, subnet: int, fields: Fields) -> tuple[int, str]:
-        """Create a row at the lowest free address; returns its id and address. Raises Exhausted, Conflict."""
+        """Create a row at the lowest free address. Returns its id and address. Raises Exhausted, Conflict."""
         envelope = await self._api.call("reserve", Request("POST", ("addresses", "first_free", subnet), fields))
         return _parse_id(envelope), str(envelope.get("data"))
 
     async def create(self, subnet: int, address: str, fields: Fields) -> int:
-        """Create a row at ``address``; returns its id. Raises Conflict if there is one already."""
+        """Create a row at ``address``. Returns its id. Raises Conflict if there is one already."""
         body = {**fields, "subnetId": subnet, "ip": address}
         return _parse_id(await self._api.call("reserve", Request("POST", ("addresses",), body)))
 
     async def update(self, record: int, fields: Fields) -> None:
-        """``fields`` must contain ``tag``, which phpIPAM resets otherwise."""
+        """Update a row. ``fields`` must contain ``tag``, because phpIPAM resets it otherwise."""
         await self._api.call("update", Request("PATCH", ("addresses", record), fields))
 
     async def delete(self, record: int) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP session to phpIPAM: trusted certificates, proxy, time-outs and the number of connections."""
+"""The HTTP session to phpIPAM: trusted certificates, proxy, timeouts and number of connections."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -16,9 +16,9 @@ CONNECT_SECONDS = 5.0
 async def connect_phpipam(
     *, ca_file: Path | None, insecure: bool, proxy: str | None, timeout: float, connections: int
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that ignores cookies, .netrc and the proxy variables of the environment.
+    """Open a session that ignores cookies, .netrc and the proxy variables of the environment.
 
-    ``timeout`` is that of a whole request, in seconds. Raises ConfigurationError for an unusable ``ca_file``."""
+    ``timeout`` limits a whole request, in seconds. Raises ConfigurationError for an unusable ``ca_file``."""
     try:
         tls = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

@@ -1,4 +1,4 @@
-"""phpIPAM credentials, username and password or app code: from a mounted Secret, which may change, or from settings."""
+"""phpIPAM credentials (username and password, or app code), from a mounted Secret, which may change, or settings."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,12 +8,12 @@ from pathlib import Path
 from overlay_net.model.errors import ConfigurationError, CredentialsRefused
 
 POLL_SECONDS = 1.0
-"""Between two reads of the files. The kubelet updates a Secret by replacing a symbolic link, so they are polled."""
+"""Interval between two reads of the files, which are polled: the kubelet updates a Secret by replacing a symlink."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """What authenticates us: ``code`` alone, or ``username`` and ``password``."""
+    """Credentials: either ``code``, or ``username`` and ``password``."""
 
     username: str = ""
     password: str = ""
@@ -29,7 +29,7 @@ class Credentials:
         self._names = ("code",) if code else ("username", "password")
 
     def read(self) -> Secret:
-        """The current secret. Raises CredentialsRefused, whose message names the field and never its value."""
+        """Return the current secret. Raises CredentialsRefused with the name of the field, but never its value."""
         if self._directory is None:
             values = {name: getattr(self._fixed, name) for name in self._names}
         else:

@@ -1,4 +1,4 @@
-"""All reservations of a cluster in phpIPAM, read one subnet at a time."""
+"""Reads all reservations of a cluster in phpIPAM, one subnet at a time."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
@@ -20,7 +20,7 @@ async def read_inventory(
     find_pool_by_subnet: Callable[[int], Pool | None],
     last_seen_max_age: timedelta,
 ) -> Inventory:
-    """One call for each subnet; with a ``last_seen_max_age`` one more for each row whose ``lastSeen`` is older.
+    """Read every subnet with one call; with ``last_seen_max_age`` one more for each row whose ``lastSeen`` is older.
 
     A subnet that cannot be read is reported as a problem and does not affect the others.
     """
@@ -37,7 +37,7 @@ async def read_inventory(
 
 
 def _pool_names(pools: Iterable[Pool]) -> dict[int, list[str]]:
-    """The pools by the id of their subnet: several pools may share one."""
+    """Return the names of the pools by subnet id; several pools may share a subnet."""
     names: dict[int, list[str]] = {}
     for pool in pools:
         if pool.subnet_id is not None:
@@ -48,7 +48,7 @@ def _pool_names(pools: Iterable[Pool]) -> dict[int, list[str]]:
 async def _read_subnets(
     table: RowTable, cluster: str, subnets: Collection[int]
 ) -> tuple[dict[int, list[Row]], list[str]]:
-    """The rows of the cluster by subnet, and why the other subnets could not be read."""
+    """Return the rows of the cluster by subnet, and the errors of subnets that could not be read."""
     limit = asyncio.Semaphore(PARALLEL_SUBNETS)
 
     async def read(subnet: int) -> list[Row] | OverlayNetError:

@@ -1,7 +1,7 @@
 """phpIPAM as an IPAM backend: reservations as rows that carry our owner tag.
 
-A row is searched for before one is created, read back after its creation, and deleted by its id only, after reading it
-again and finding our owner tag on it. Rows that others created, or from which they removed the tag, are left alone.
+A row is created only if none is found, and is read back after its creation. It is deleted only by its id, after a read
+has confirmed our owner tag. Rows without our tag, including those from which it was removed, are left alone.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ QUARANTINED = "quarantined: in use on the link by an unknown host"
 
 
 class PhpIpam:
-    """``find_pool_by_subnet`` returns the pool of a subnet id, for names and prefix lengths; ``used_by_others`` reports
-    whether a node of this cluster other than the named one uses an address, with or without a row.
+    """``find_pool_by_subnet`` returns the pool of a subnet id, for names and prefix lengths; ``used_by_others`` returns
+    whether another node of this cluster than the named one uses an address, with or without a row.
 
     ``owner_tag_field`` is the column for the owner tag: ``note``, or a custom field. ``lock_wait`` is how long the
-    server may still be working on a request whose response was lost; ``touch`` (zero: never) how old ``lastSeen`` may
-    become.
+    server may still process a request whose response was lost. ``touch`` is the maximum age of ``lastSeen``; zero
+    disables its updates.
     """
 
     name = "phpipam"
@@ -59,7 +59,7 @@ class PhpIpam:
         self._lock_wait = lock_wait.total_seconds()
         self._touch = touch
         self._clock = clock or asyncio.get_running_loop().time
-        # Nodes whose row may still appear after a lost response, and until when.
+        # Nodes whose row may still appear after a lost response, with the time until which it may.
         self._pending: dict[str, float] = {}
 
     def serves(self, pool: Pool) -> bool:
@@ -69,9 +69,9 @@ class PhpIpam:
         return reservation.record.startswith(RECORD_PREFIX)
 
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
-        """One call, by hostname; a second one by ``known``, for a row whose hostname was changed.
+        """Find rows by hostname with one call, and by ``known`` with a second one, as a hostname may have been changed.
 
-        One more for each row that is found, to check for an older row of the same address.
+        One more call for each row checks for an older row of the same address.
         """
         rows = await self._find_rows(owner, known)
         if rows and owner.node in self._pending:
@@ -83,7 +83,7 @@ class PhpIpam:
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
-        """Two calls: create the row, read it back. The caller has just called ``find``, which found none."""
+        """Create the row and read it back: two calls. The caller has just called ``find``, which found none."""
         self._check_pending(owner)
         try:
             if requested is None:
@@ -101,7 +101,7 @@ class PhpIpam:
         return reservation
 
     async def release(self, reservation: Reservation) -> None:
-        """Read the row, check the owner tag, delete the row by its id. Two calls."""
+        """Read the row, check its owner tag, and delete it by its id: two calls."""
         try:
             row = await self._table.read(reservation.record)
         except NotFound:
@@ -115,7 +115,7 @@ class PhpIpam:
         await self._table.delete(row, reservation.owner)
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        """Replace the node in the owner tag by QUARANTINE. Two calls."""
+        """Replace the node in the owner tag by QUARANTINE: two calls."""
         try:
             row = await self._table.read(reservation.record)
             if row.belongs_to(reservation.owner):
@@ -148,16 +148,16 @@ class PhpIpam:
         self._pending.pop(owner.node, None)
 
     async def _withdraw_unusable(self, row: Row, owner: Owner) -> bool:
-        """Whether a row whose creation got no response was at an unusable address, and was deleted."""
+        """Delete a row at an unusable address whose creation got no response. Returns whether it was deleted."""
         pool = self._find_pool_by_subnet(row.subnet)
         if pool is None or pool.cidr is None or pool.gateway is None:
             return False
         return await self._allocator.withdraw_unusable(row, owner, pool)
 
     async def _check_older_rows(self, row: Row) -> Reservation | None:
-        """The reservation of a row, ``double_assigned`` if an older row has the same address.
+        """Return the reservation of a row, ``double_assigned`` if an older row has the same address.
 
-        The controller that created it may have ended before it could notice."""
+        The controller that created the row may have stopped before it could check."""
         reservation = self._to_reservation(row)
         if reservation is None:
             return None

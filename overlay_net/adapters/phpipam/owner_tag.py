@@ -1,6 +1,6 @@
-"""The owner tag: one line in a text field of a phpIPAM row that names the cluster, node and Node object it belongs to.
+"""The owner tag: one line in a text field of a phpIPAM row that names the cluster, the node and the uid of its Node.
 
-A row without this line was not made by overlay_net. People edit the same field, so other text may surround the line.
+A row without this line was not created by overlay_net. Users edit the same field, so other text may surround the line.
 """
 
 import re
@@ -15,9 +15,9 @@ def encode_owner(owner: Owner) -> str:
 
 
 def cluster_filter(cluster: str) -> str:
-    """The text that the tags of all rows of a cluster contain, for a filter on the server.
+    """Return the text that the owner tags of a cluster have in common, for a server-side filter.
 
-    Clusters whose id starts with ``cluster`` match as well: check the owner of each row."""
+    Clusters whose id starts with ``cluster`` match as well, so the caller must check the owner of each row."""
     return f"overlay-net cluster={cluster}"
 
 
@@ -27,7 +27,7 @@ def find_owner(text: str) -> Owner | None:
 
 
 def with_owner_tag(text: str, owner: Owner) -> str:
-    """``text`` with the tag of ``owner`` replacing an earlier one, or appended on a line of its own."""
+    """Return ``text`` with the owner tag, which replaces an earlier one or is appended on its own line."""
     tag = encode_owner(owner)
     if _OWNER_TAG.search(text):
         return _OWNER_TAG.sub(lambda _: tag, text, count=1)

@@ -1,4 +1,4 @@
-"""One request to phpIPAM's REST API: how it is encoded, and the errors of the connection it is sent over."""
+"""One request to phpIPAM's REST API: its encoding, and the translation of connection errors."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Request:
 
     @property
     def target(self) -> str:
-        # The slash at the end matters: without it phpIPAM takes the query for a part of the last segment.
+        # Without the trailing slash phpIPAM takes the query as part of the last segment.
         return "/".join(quote(str(part), safe=":") for part in self.path) + "/"
 
     def __str__(self) -> str:
@@ -36,20 +36,23 @@ class Request:
 
 
 def base_url(server: str, app: str) -> str:
-    """The URL of an API app; ``server`` may end with ``/api``."""
+    """Return the URL of an API app; ``server`` may end with ``/api``."""
     return f"{server.rstrip('/').removesuffix('/api')}/api/{quote(app, safe='')}"
 
 
 async def send(http: aiohttp.ClientSession, base: str, request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The envelope of the response. Raises as ``parse_response``; Unavailable if no connection could be made."""
+    """Send a request and return the envelope of the response.
+
+    Raises as ``parse_response``, and Unavailable if no connection could be made.
+    """
     query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
     try:
         async with http.request(
             request.method,
-            # Encoded already; an encoded slash must stay encoded.
+            # The URL is already encoded; an encoded slash must stay encoded.
             URL(f"{base}/{request.target}{query}", encoded=True),
             data=None if request.body is None else json.dumps(request.body).encode(),
-            # Also without a body: 1.7 behind nginx rejects every request without a content type.
+            # Sent even without a body: phpIPAM 1.7 behind nginx rejects requests without a content type.
             headers={**headers, "Content-Type": "application/json"},
             allow_redirects=False,
         ) as response:
@@ -64,7 +67,7 @@ async def send(http: aiohttp.ClientSession, base: str, request: Request, headers
 
 
 def parse_object(envelope: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``data`` of a response that must be an object. Raises Unavailable."""
+    """Return the ``data`` of a response that must be an object. Raises Unavailable."""
     data = envelope.get("data")
     if not isinstance(data, dict):
         raise Unavailable("phpIPAM sent a response without the requested object")

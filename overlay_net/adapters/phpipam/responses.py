@@ -1,8 +1,8 @@
-"""A response of phpIPAM, parsed: the envelope of a success, or one of the errors of model.errors.
+"""Parses a response of phpIPAM into the envelope of a success or an error of model.errors.
 
-A success needs a good HTTP status, a JSON body, and good ``success`` and ``code`` in it: phpIPAM reports failures with
-status 200 and unimplemented methods with ``success`` true, and a failed backend returns HTML or nothing. Versions up to
-1.4 report "not found" with status 200.
+A success requires a 2xx HTTP status and a JSON body with ``success`` true and a 2xx ``code``: phpIPAM reports some
+failures with status 200 and unimplemented methods with ``success`` true, and a failed backend returns HTML or nothing.
+Versions up to 1.4 report "not found" with status 200.
 """
 
 import json
@@ -20,7 +20,7 @@ from overlay_net.model.errors import (
 )
 
 BLOCKED_SECONDS = 300.0
-"""How long phpIPAM blocks a source address after failed logins; it then rejects valid tokens from there as well."""
+"""How long phpIPAM blocks a source address after failed logins; valid tokens from there are rejected as well."""
 
 _SECURITY = "set it to 'SSL with User token' (auth: token) or 'SSL with App code token' (auth: code)"
 _APP_ERRORS = {
@@ -41,7 +41,7 @@ _EMPTY_LIST = (
 
 
 class ResponseLost(Unavailable):
-    """The request may have been carried out: check before repeating it."""
+    """The request may have been processed: check before repeating it."""
 
 
 class TokenRefused(ApiError):
@@ -53,7 +53,7 @@ class NothingFound(NotFound):
 
 
 def parse_response(status: int, body: bytes, request: str) -> dict[str, Any]:
-    """The envelope of a success, with ``data``, ``id`` and ``message`` as far as they are set.
+    """Return the envelope of a success, with ``data``, ``id`` and ``message`` if they are set.
 
     ``request`` names the request in errors. Raises Exhausted, NotFound, Conflict, Refused, Unavailable, ResponseLost,
     CredentialsRefused, TokenRefused.
@@ -110,5 +110,5 @@ def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:
         case 503:
             return Unavailable(text)
         case _:
-            # Includes a time-out waiting for the write lock: status 200, code 500.
+            # Includes a timeout waiting for the write lock (status 200, code 500).
             return ResponseLost(text)

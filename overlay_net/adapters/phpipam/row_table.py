@@ -1,4 +1,4 @@
-"""phpIPAM's table of addresses: rows read as Row, created with an owner tag, and removed only with our tag on them."""
+"""phpIPAM's address table: reads rows, creates them with an owner tag, and deletes only rows with our owner tag."""
 
 import logging
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class RowTable:
         self._owner_tag_field = owner_tag_field
 
     async def read(self, record: str) -> Row:
-        """The row of ``Reservation.record``. Raises NotFound."""
+        """Read the row of ``Reservation.record``. Raises NotFound."""
         return self._parse(await self._client.read_row(parse_number(record.removeprefix(RECORD_PREFIX))))
 
     async def with_hostname(self, hostname: str) -> list[Row]:
@@ -34,14 +34,14 @@ class RowTable:
         return self._parse_all(await self._client.search_address(address))
 
     async def at(self, subnet: int, address: str) -> list[Row]:
-        """The rows of an address in one subnet: other subnets, sections and VRFs may contain the same address."""
+        """Find the rows of an address in one subnet; other subnets, sections and VRFs may contain the same address."""
         return [row for row in await self.with_address(address) if row.subnet == subnet]
 
     async def in_subnet(self, subnet: int) -> list[Row]:
         return self._parse_all(await self._client.list_rows(subnet))
 
     async def of_cluster(self, subnet: int, cluster: str) -> list[Row]:
-        """The rows of a subnet whose owner tag names ``cluster``; the server does the filtering."""
+        """List the rows of a subnet whose owner tag names ``cluster``, filtered by the server."""
         query = {
             "filter_by": self._owner_tag_field,
             "filter_value": cluster_filter(cluster),
@@ -51,20 +51,20 @@ class RowTable:
         return [row for row in rows if row.owner is not None and row.owner.cluster == cluster]
 
     async def create_at_first_free(self, owner: Owner, subnet: int) -> tuple[int, str]:
-        """Returns the id and address of the new row. Raises Exhausted, Conflict, ResponseLost."""
+        """Create a row at the lowest free address. Returns id and address. Raises Exhausted, Conflict, ResponseLost."""
         return await self._client.create_at_first_free(subnet, self._fields(owner))
 
     async def create(self, owner: Owner, subnet: int, address: str) -> int:
-        """Returns the id of the new row. Raises Conflict if the subnet has a row for ``address``; ResponseLost."""
+        """Create a row at ``address``. Returns its id. Raises Conflict if there is one already, ResponseLost."""
         return await self._client.create(subnet, address, self._fields(owner))
 
     async def set_owner(self, row: Row, owner: Owner, **changes: str) -> None:
-        """Replace the owner tag and the fields in ``changes``. Raises NotFound."""
+        """Set the owner tag and the fields in ``changes``. Raises NotFound."""
         owner_tag = with_owner_tag(row.owner_text, owner)
         await self._client.update(row.id, {self._owner_tag_field: owner_tag, **changes, "tag": row.tag})
 
     async def refresh_last_seen(self, rows: Iterable[Row], max_age: timedelta) -> None:
-        """Set ``lastSeen`` to now in all ``rows`` where it is older than ``max_age``."""
+        """Set ``lastSeen`` to the current time in all ``rows`` where it is older than ``max_age``."""
         now = datetime.now(UTC)
         oldest = (now - max_age).strftime(TIME_FORMAT)
         for row in rows:
@@ -75,7 +75,7 @@ class RowTable:
                     continue
 
     async def delete(self, row: Row, owner: Owner) -> None:
-        """Delete a row that belongs to ``owner``; leave any other, and one that is gone is no error."""
+        """Delete a row if it belongs to ``owner``. Does nothing if it is gone."""
         if not row.belongs_to(owner):
             log.warning(
                 "row no longer carries our owner tag, not deleting it",

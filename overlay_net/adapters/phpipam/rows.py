@@ -13,11 +13,11 @@ from overlay_net.model.pool import Pool
 
 TAG_USED = 2
 RECORD_PREFIX = "phpipam:"
-"""Begins ``Reservation.record``; the id of the row follows."""
+"""Prefix of ``Reservation.record``, followed by the id of the row."""
 
 
 def parse_number(value: object) -> int:
-    """phpIPAM sends ids as numbers or as text, depending on call, version and settings; 0 for anything else."""
+    """Parse an id, a number or text depending on call, version and settings; 0 for anything else."""
     try:
         return int(str(value))
     except ValueError:
@@ -25,7 +25,7 @@ def parse_number(value: object) -> int:
 
 
 def _parse_address(raw: Mapping[str, Any]) -> IpAddress | None:
-    """``ip``; a search by hostname returns it as a decimal number in all rows but the first."""
+    """Parse ``ip``; a search by hostname returns it as a decimal number in all rows but the first."""
     text = str(raw.get("ip"))
     try:
         return ip_address(int(text) if text.isdecimal() else text)
@@ -44,7 +44,7 @@ class Row:
     """phpIPAM's own tag of an address: Offline, Used, Reserved, DHCP, or one added by an administrator."""
     last_seen: str
     owner_text: str
-    """The text of the field that holds the owner tag."""
+    """The text of the field with the owner tag."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], owner_tag_field: str) -> "Row":
@@ -62,20 +62,23 @@ class Row:
 
     @property
     def owner(self) -> Owner | None:
-        """The owner that the row's tag names; None for a row that overlay_net did not make."""
+        """The owner in the owner tag; None for a row that overlay_net did not create."""
         return find_owner(self.owner_text)
 
     def belongs_to(self, owner: Owner) -> bool:
-        """Whether the owner tag names the same cluster and node; the uid may be that of an earlier Node object."""
+        """Return whether the owner tag names the same cluster and node; the uid may be that of an earlier Node."""
         return self.owner is not None and (self.owner.cluster, self.owner.node) == (owner.cluster, owner.node)
 
     @property
     def holder(self) -> str:
-        """What people call the row."""
+        """The name of the row for messages."""
         return self.hostname or self.description or f"row {self.id}"
 
     def to_reservation(self, pool: Pool | None) -> Reservation | None:
-        """``pool`` is the pool of the row's subnet, if any. None for a row without an owner tag or a valid address."""
+        """Return the reservation, or None for a row without an owner tag or a valid address.
+
+        ``pool`` is the pool of the row's subnet, if any.
+        """
         owner, address = self.owner, self.address
         if owner is None or address is None:
             return None

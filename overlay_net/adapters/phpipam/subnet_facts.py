@@ -1,4 +1,4 @@
-"""A subnet as phpIPAM has it: its range, its gateway, its usage, and why no address can be allocated from it."""
+"""Reads a subnet from phpIPAM: its range, gateway and usage, and why no address can be allocated from it."""
 
 from typing import Any
 
@@ -14,7 +14,9 @@ _FOLDER = "is a folder and has no addresses; use the id of a subnet"
 
 
 async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
-    """Three calls. The gateway is the address that phpIPAM marks as one, else ``spec.gateway``.
+    """Read the subnet of a pool with three calls.
+
+    The gateway is the address marked as gateway in phpIPAM, else ``spec.gateway``.
 
     Raises PoolUnusable if no address can be allocated from the subnet."""
     subnet = pool.subnet_id or 0
@@ -38,7 +40,7 @@ async def _read_subnet(client: Client, subnet: int) -> dict[str, Any]:
     try:
         return await client.read_subnet(subnet)
     except NotFound as error:
-        # How later versions report a folder, which they do not treat as a subnet.
+        # Later versions do not treat a folder as a subnet, and return this error.
         if "No subnets found" in str(error):
             raise PoolUnusable("Folder", f"phpIPAM subnet {subnet} {_FOLDER}") from None
         raise PoolUnusable("UnknownSubnet", f"phpIPAM has no subnet {subnet}; use the id of an existing one") from None
