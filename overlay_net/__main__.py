@@ -20,7 +20,7 @@ EXIT_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code: 0 on success, EXIT_FAILED, or EXIT_USAGE for invalid arguments and settings."""
+    """Run a command. Returns 0 on success, EXIT_FAILED, or EXIT_USAGE for invalid arguments and settings."""
     arguments = parse_arguments(argv)
     try:
         return COMMANDS[arguments.mode](arguments)
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-# Each command imports only what it needs: the agent must stay small, and the controller loads a Kubernetes client.
+# Each command imports only what it needs: the agent must remain small, and the controller loads a Kubernetes client.
 
 
 def run_controller(arguments: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def run_agent(arguments: argparse.Namespace) -> int:
     from overlay_net.agent.run import run
 
     tune_gc()
-    # Not uvloop: it does not save an idle agent anything, and netlink sockets do not start under it.
+    # Without uvloop, which has no advantage for an idle agent and does not support netlink sockets.
     run_until_signal(run(settings), None)
     return 0
 
@@ -90,7 +90,7 @@ def _teardown(settings: AgentSettings) -> int:
 def run_until_signal(
     main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
 ) -> None:
-    """Run ``main`` until it ends, or SIGTERM or SIGINT cancels it. The next run finishes any interrupted work."""
+    """Run ``main`` until it ends or SIGTERM or SIGINT cancels it. The next run completes interrupted work."""
 
     async def supervised() -> None:
         task = asyncio.ensure_future(main)
@@ -119,7 +119,7 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 
 def _default_kubeconfig() -> Path | None:
-    """The file that kubectl would use; None within a pod."""
+    """Return the file that kubectl would use; None within a pod."""
     if named := os.environ.get("KUBECONFIG"):
         return Path(named)
     default = Path.home() / ".kube" / "config"

@@ -1,1 +1,1 @@
-"""The command line: its arguments, and the commands that people and the chart's jobs run to completion."""
+"""The command line: its arguments, and the commands that users and the chart's jobs run to completion."""

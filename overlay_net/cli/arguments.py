@@ -17,7 +17,7 @@ from overlay_net.settings import (
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """``mode`` is the name of the command. Exits with code 2 and a usage message on standard error if invalid."""
+    """Parse the arguments; ``mode`` is the command. Invalid ones print usage to standard error and exit with code 2."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.mode == "controller" and arguments.scale_down and not arguments.drain:
@@ -110,7 +110,7 @@ def _add_crds(modes: Any) -> None:
 def _add_mode(
     modes: Any, name: str, text: str, settings: type[ControllerSettings] | type[AgentSettings]
 ) -> argparse.ArgumentParser:
-    """A command that has settings, which its help lists."""
+    """Add a command with settings, which its help lists."""
     command = _add_command(
         modes, name, text, epilog=describe(settings), formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,7 +124,7 @@ def _add_mode(
 
 
 def _add_command(modes: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
-    """``text`` is shown in the list of commands, and as a sentence in the help of the command."""
+    """Add a command; ``text`` is shown in the list of commands and, as a sentence, in the help of the command."""
     command: argparse.ArgumentParser = modes.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".", **options
     )

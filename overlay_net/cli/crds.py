@@ -16,13 +16,13 @@ FIELD_MANAGER = "overlay-net-crds"
 INTERVAL = 0.5
 
 Step = Callable[[KubeApi, str, JsonObject], Awaitable[str]]
-"""One attempt for one definition, by name and body; what is still missing, or an empty string once it is done."""
+"""Processes one definition, given its name and body; returns what is missing, or an empty string once complete."""
 
 
 async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, write: Callable[[str], None]) -> str:
-    """Apply each definition in ``directory`` and wait until it is served; the problem, or an empty string.
+    """Apply each definition in ``directory`` and wait until it is served. Returns an error, or an empty string.
 
-    Server-side apply: an existing definition keeps its objects, and fields of other field managers. Raises
+    Server-side apply keeps the objects of an existing definition, and the fields of other field managers. Raises
     ConfigurationError for a directory without definitions.
     """
     return await _run(directory, kubeconfig, timeout, _apply, lambda name: write(f"{name} is up to date"))
@@ -82,7 +82,7 @@ async def _remove(api: KubeApi, name: str, _: JsonObject) -> str:
 
 
 def read_crds(directory: Path) -> Sequence[JsonObject]:
-    """Raises ConfigurationError for a missing file, invalid YAML, or an object of another kind."""
+    """Read the definitions. Raises ConfigurationError for a missing file, invalid YAML, or another kind of object."""
     files = sorted(directory.glob("*.yaml"))
     if not files:
         raise ConfigurationError(f"directory {directory}: no *.yaml file in it")

@@ -1,4 +1,4 @@
-"""`overlay-net status`: a one-screen summary of what is ready and what is not."""
+"""`overlay-net status`: prints a one-screen summary of what is ready and what is not."""
 
 import asyncio
 import contextlib
@@ -50,9 +50,9 @@ class Health:
 
 
 async def status(kubeconfig: Path | None, wait: float, targets: Sequence[Target], write: Callable[[str], None]) -> bool:
-    """Write the summary; whether everything is ready and each target can be connected to from here.
+    """Write the summary. Returns whether everything is ready and each target accepts a connection from this host.
 
-    Waits up to ``wait`` seconds until that is so. Raises ConfigurationError, and OverlayNetError if the cluster cannot
+    Waits up to ``wait`` seconds for that. Raises ConfigurationError, and OverlayNetError if the cluster cannot
     be read.
     """
     async with connect_controller(str(kubeconfig) if kubeconfig else None) as connection:
@@ -63,7 +63,7 @@ async def status(kubeconfig: Path | None, wait: float, targets: Sequence[Target]
 
 
 async def _wait_healthy(api: KubeApi, targets: Sequence[Target], wait: float) -> Health:
-    """The first healthy result, or the last one within ``wait`` seconds."""
+    """Return the first healthy result, or the last one within ``wait`` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
     while True:

@@ -1,1 +1,1 @@
-"""Reconcilers and wiring of the controller mode."""
+"""The controller: reconciles nodes, StaticRoutes and pools with the IPAM."""

@@ -1,4 +1,4 @@
-"""Periodically compares the IPAM with the cluster; what is released is decided in domain.allocation.ipam_audit."""
+"""Periodically compares the IPAM with the cluster; domain.allocation.ipam_audit decides what to release."""
 
 import asyncio
 import logging
@@ -45,9 +45,9 @@ class Auditor:
         self._orphaned_since: Mapping[str, datetime] = {}
 
     async def run(self, interval: timedelta) -> None:
-        """Audit until cancelled. A failed audit changes nothing, and the next one follows as usual."""
+        """Audit periodically until cancelled. A failed audit changes nothing."""
         while True:
-            # Replicas and clusters that share an IPAM must not read it all at once.
+            # The jitter keeps replicas and clusters from reading a shared IPAM at the same time.
             await asyncio.sleep(interval.total_seconds() * random.uniform(0.9, 1.1))
             try:
                 await self.audit()
@@ -55,7 +55,7 @@ class Auditor:
                 log.warning("audit failed; nothing was changed", extra={"error": str(error)})
 
     async def audit(self) -> None:
-        """One audit. Records are read before objects, so a node that joins in between is not taken for missing."""
+        """Run one audit. Records are read before objects, so a node that joins in between does not appear missing."""
         inventory = await self._ipam.inventory(self._caches.pools_in_order())
         for problem in inventory.problems:
             log.warning("audit skips a pool that could not be read", extra={"error": problem})
@@ -76,7 +76,7 @@ class Auditor:
         self._metrics.records_edited.set(len(edited))
         for reservation in edited:
             overlay = overlays[reservation.owner.node]
-            message = f"IPAM record of {reservation.address.ip}: {reservation.edited}; it is left unchanged"
+            message = f"IPAM record of {reservation.address.ip}: {reservation.edited}; the record is left unchanged"
             self._events.emit(NODE_OVERLAY_IPS, overlay.name, overlay.uid, "RecordEdited", message, warning=True)
 
     async def _release(self, reservation: Reservation) -> None:

@@ -1,4 +1,4 @@
-"""The controller's view of the cluster: one store for each kind that it watches."""
+"""The controller's view of the cluster: one store for each watched kind."""
 
 from collections.abc import Iterable, Mapping
 
@@ -33,15 +33,15 @@ class Caches:
         self.nodes.subscribe(self._node_changed)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.admitted: Mapping[Revision, frozenset[str]] = {}
-        """Nodes that may get a StaticRoute's revision, of those that are rolled out in stages.
+        """Nodes that may get a revision of a StaticRoute with a staged rollout.
 
-        Decided in one place, since two nodes that are reconciled concurrently must not both be the next one. It need
-        not survive this process: the next one decides again from the objects.
+        Only the StatusReconciler sets it, since two nodes that are reconciled concurrently must not both be the next
+        one. It need not survive a restart: it is computed again from the objects.
         """
 
     def reflectors(self, api: KubeApi) -> tuple[Reflector, ...]:
         return (
-            # With their status: routes must not cover the nodes' own addresses.
+            # Nodes with their status, because routes must not cover the nodes' own addresses.
             Reflector(KubeSource(api, NODES), self.nodes),
             Reflector(KubeSource(api, NODE_OVERLAY_IPS), self.overlays),
             Reflector(KubeSource(api, STATIC_ROUTES), self.routes),
@@ -58,11 +58,11 @@ class Caches:
         return all(store.synced for store in self.stores)
 
     def pools_in_order(self) -> tuple[Pool, ...]:
-        """Lower priority numbers first, then by name."""
+        """All pools by ascending priority number, then by name."""
         return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
 
     def has_unexpected_records(self, name: str) -> bool:
-        """Whether the watched OverlayAddresses of the node differ from the address that its object shows."""
+        """Return whether the node's watched OverlayAddresses differ from the address in its NodeOverlayIp."""
         overlay = self.overlays.get(name)
         if overlay is None:
             return False
@@ -74,20 +74,20 @@ class Caches:
         return self.known_addresses.recorded_for(name) != ({address.ip} if address else set())
 
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
-        """The routes of a node with this object and that overlay gateway."""
+        """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""
         held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)
         return compile_routes(self.routes.values(), node, gateway, self.protection, held_back)
 
     @property
     def protection(self) -> Protection:
-        """What no route may cover; computed again after a change of the nodes or of the other protected subnets."""
+        """The subnets that no route may cover; computed again after the nodes or other protected subnets changed."""
         if self._protection is None:
             protected = (*self._other_subnets, *protected_by(self.nodes.values()))
             self._protection = Protection(protected, allow_default=self._allow_default)
         return self._protection
 
     def protect(self, subnets: Iterable[ProtectedSubnet], *, allow_default: bool) -> None:
-        """Protect these in addition to the nodes' own addresses."""
+        """Protect these subnets in addition to the nodes' own addresses."""
         self._other_subnets = tuple(subnets)
         self._allow_default = allow_default
         self._protection = None
@@ -97,5 +97,5 @@ class Caches:
             self._protection = None
 
     def find_pool_by_subnet(self, subnet_id: int) -> Pool | None:
-        """The first pool, by priority, of a phpIPAM subnet."""
+        """Return the first pool, by priority, of a phpIPAM subnet."""
         return next((pool for pool in self.pools_in_order() if pool.subnet_id == subnet_id), None)

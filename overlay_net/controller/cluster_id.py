@@ -14,7 +14,7 @@ RETRY = 2.0
 
 
 async def fetch_cluster_uid(api: KubeApi) -> str:
-    """The uid of the namespace kube-system; waits until the API server answers."""
+    """Read the uid of the namespace kube-system; waits until the API server answers."""
     while True:
         try:
             return parse_text(find_object(await api.get(NAMESPACES, "kube-system"), "metadata").get("uid"))

@@ -1,7 +1,7 @@
 """Drains the cluster before an uninstall: every node releases its address and removes its routes.
 
-The plans and steps are those of the running controller, under a policy that removes every node's object. So agents
-remove an address before it is released, and the next run finishes a drain that was interrupted.
+It runs the reconcilers of the controller with a policy that removes every node's object. Agents therefore remove an
+address before it is released, and the next run completes an interrupted drain.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ REPORT_INTERVAL = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The Deployment of the controllers, which must not reserve again what a drain releases."""
+    """The Deployment of the controllers, which must not reserve the released addresses again."""
 
     namespace: str
     name: str
@@ -41,7 +41,7 @@ class Deployment:
 async def drain(
     settings: ControllerSettings, deployment: Deployment | None, timeout: float, report: Callable[[str], None]
 ) -> str:
-    """Drain within ``timeout`` seconds; an empty string, or what the drain was still waiting for.
+    """Drain within ``timeout`` seconds. Returns what the drain was still waiting for, or an empty string.
 
     ``deployment`` is scaled to zero first, and scaled back if the drain does not complete. Raises ConfigurationError.
     """
@@ -55,7 +55,7 @@ async def drain(
 
 
 class Progress:
-    """What the drain is waiting for; a change is reported, at most every ten seconds."""
+    """Tracks what the drain is waiting for, and reports changes at most every ten seconds."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
@@ -83,13 +83,13 @@ async def scaled_down(settings: ControllerSettings, deployment: Deployment | Non
             yield
         except BaseException:
             if before:
-                # The nodes stay, so they need a controller again.
+                # The nodes still have overlay addresses and need a controller.
                 await _scale(api, deployment, before)
             raise
 
 
 async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
-    """The number of replicas before; 0 if there is no such Deployment."""
+    """Scale the Deployment. Returns the previous number of replicas, or 0 if it does not exist."""
     try:
         found = await api.get(DEPLOYMENTS, deployment.name, namespace=deployment.namespace)
         body = {"spec": {"replicas": replicas}}
@@ -114,9 +114,9 @@ async def _drain_nodes(leader: Leader, progress: Progress) -> None:
 
 
 async def _release_orphans(leader: Leader, ipam: IpamRouter) -> str:
-    """Release the records without an object, quarantined ones as well; an empty string, or what prevents it.
+    """Release the records without an object, including quarantined ones. Returns an error, or an empty string.
 
-    Records are read before objects, as in an audit: so a record of a node that has just joined is not taken for one.
+    Records are read before objects, as in an audit, so the record of a node that has just joined is not an orphan.
     """
     try:
         inventory = await ipam.inventory(leader.caches.pools_in_order())

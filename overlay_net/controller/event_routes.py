@@ -1,4 +1,4 @@
-"""Which change enqueues which key of which queue; nothing is decided here."""
+"""Routes changes of watched objects to the keys and queues of the reconcilers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.workqueue import WorkQueue
 
 SUBNET_MAP = "subnetMap"
-"""The one key of the subnet map's queue: all its pools are reconciled together."""
+"""The only key of the subnet map's queue: all its pools are reconciled together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queues:
     nodes: WorkQueue = field(default_factory=WorkQueue)
-    """Node names, for what needs no IPAM."""
+    """Node names, for steps that do not need an IPAM."""
     addresses: WorkQueue = field(default_factory=WorkQueue)
-    """Node names, for what has to ask an IPAM."""
+    """Node names, for steps that need an IPAM."""
     pools: WorkQueue = field(default_factory=WorkQueue)
     status: WorkQueue = field(default_factory=WorkQueue)
     subnet_map: WorkQueue = field(default_factory=WorkQueue)
 
     @property
     def by_name(self) -> dict[str, WorkQueue]:
-        """Under the names of their reconcilers, as in logs and metrics."""
+        """The queues by reconciler name, as in logs and metrics."""
         return {
             "node": self.nodes,
             "address": self.addresses,
@@ -40,13 +40,13 @@ class Queues:
         }
 
     def ipam_recovered(self) -> None:
-        """Retry at once whatever waits for an IPAM."""
+        """Retry all keys that wait for an IPAM at once."""
         self.addresses.wake_delayed()
         self.pools.wake_delayed()
 
 
 def enqueue_all(caches: Caches, queues: Queues) -> None:
-    """Every node, every object, also of a node that is gone, and every pool: after a start nothing else wakes them."""
+    """Enqueue every node, NodeOverlayIp (even if its Node is gone) and pool, as no event does so after a start."""
     for name in {*caches.nodes.names(), *caches.overlays.names()}:
         queues.nodes.add(name)
     for name in caches.pools.names():
@@ -55,7 +55,7 @@ def enqueue_all(caches: Caches, queues: Queues) -> None:
 
 
 class EventRoutes:
-    """``batch`` is the time in seconds for which changes are collected before a status is computed from them."""
+    """``batch`` is the time in seconds for which changes are collected before a status update."""
 
     def __init__(self, caches: Caches, queues: Queues, batch: float) -> None:
         self._caches = caches
@@ -68,14 +68,14 @@ class EventRoutes:
         caches.records.subscribe(self._record_changed)
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
-        # Heartbeats change a node all the time; only what a plan reads of it counts.
+        # Heartbeats change a node all the time; compare only the fields that a plan reads.
         if old != new:
             self._queues.nodes.add(name)
             self._wake_where_routed(old, new)
             self._queues.status.add_after(ROUTES, self._batch)
 
     def _wake_where_routed(self, old: Node | None, new: Node | None) -> None:
-        """Another node's address may have appeared in a subnet that is routed, or disappeared from it."""
+        """Wake all nodes if an address or pod subnet of a node appears in a routed subnet, or disappears from it."""
         changed = set(old.protected if old else ()) ^ set(new.protected if new else ())
         if any(overlap(subnet, each) for each in changed for subnet in self._routed()):
             self._wake_all_nodes()
@@ -102,7 +102,7 @@ class EventRoutes:
             self._queues.pools.add(name)
             self._queues.subnet_map.add(SUBNET_MAP)
         if old is None or new is None or old.definition != new.definition:
-            # Nodes with an address take over its gateway.
+            # Nodes with an address from the pool use its gateway.
             self._wake_all_nodes()
         elif new.has_room and not old.has_room:
             self._address_freed()
@@ -120,10 +120,9 @@ class EventRoutes:
             self._queues.nodes.add(name)
 
     def _address_freed(self) -> None:
-        """Wake the nodes without a reservation: one of them may get an address now.
+        """Wake the nodes without a reservation, because an address may have become free.
 
-        Called whenever an address may have become free: its record or its node's object was deleted, or its pool has
-        room again.
+        That is after its record or the object of its node was deleted, or after its pool has room again.
         """
         for overlay in self._caches.overlays.values():
             reserved = overlay.assignment.reserved

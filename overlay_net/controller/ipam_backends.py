@@ -1,4 +1,4 @@
-"""The IPAM backends that the settings ask for, and the connection to phpIPAM."""
+"""Creates the configured IPAM backends, and the connection to phpIPAM."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ from overlay_net.settings import PhpIpamSettings
 def make_backends(
     settings: PhpIpamSettings | None, api: KubeApi, cluster: str, client: Client | None, caches: Caches
 ) -> list[IpamBackend]:
-    """The in-cluster IPAM, and phpIPAM if there is a client."""
+    """Create the in-cluster IPAM, and phpIPAM if there is a client."""
     known = caches.known_addresses
     found: list[IpamBackend] = [ClusterIpam(api, cluster, known, caches.pools.get)]
     if client is not None and settings is not None:
@@ -48,7 +48,7 @@ def make_backends(
 async def open_phpipam(
     settings: PhpIpamSettings | None, queues: Queues, metrics: ControllerMetrics, fence: Callable[[], float] | None
 ) -> AsyncIterator[Client | None]:
-    """The client of phpIPAM, or None if it is not configured. A change of its Secret is picked up."""
+    """Open a client of phpIPAM, or None if it is not configured. Changes of its Secret are picked up."""
     if settings is None:
         yield None
         return

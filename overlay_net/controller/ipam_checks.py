@@ -1,4 +1,4 @@
-"""Which nodes the IPAM must be asked about again although their NodeOverlayIp appears settled."""
+"""Tracks the nodes whose reservations must be read from the IPAM again although their NodeOverlayIp appears settled."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,21 +7,21 @@ from overlay_net.controller.caches import Caches
 
 
 class IpamChecks:
-    """Requests to ask the IPAM, and the queue whose workers do so.
+    """Pending requests to check a node in the IPAM, and the queue of the workers that do so.
 
-    A plan asks by itself where the object shows that something is missing. A check is needed where it does not show
-    it: the audit found a difference, the watch of records shows an unexpected one, or an earlier attempt failed
-    half-way. A request is kept until an attempt succeeds.
+    A plan queries the IPAM by itself if the object shows that something is missing. A check is needed if it does
+    not: the audit found a difference, the watch reports an unexpected record, or an earlier attempt failed half-way. A
+    request remains pending until an attempt succeeds.
     """
 
     def __init__(self, caches: Caches, enqueue: Callable[[str], None]) -> None:
         self._caches = caches
         self.enqueue = enqueue
-        """Wake the worker that asks the IPAM about the node."""
+        """Wake the worker that checks the node in the IPAM."""
         self._requested: set[str] = set()
 
     def request(self, name: str) -> None:
-        """Ask the IPAM about this node, whatever its object shows."""
+        """Request a check of this node, regardless of its object."""
         self._requested.add(name)
         self.enqueue(name)
 
@@ -30,9 +30,9 @@ class IpamChecks:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """One attempt to bring the IPAM and the object together; an exception leaves a request behind.
+        """Context of one attempt to reconcile the IPAM with the object; after an exception a request remains pending.
 
-        The exception decides when the next attempt follows, so nothing is enqueued here.
+        The exception determines the time of the next attempt, so nothing is enqueued here.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""All IPAMs of a cluster as one: requests are routed to the backend of their pool or reservation."""
+"""Combines the IPAMs of a cluster: routes each request to the backend of its pool or reservation."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -36,11 +36,11 @@ class IpamRouter:
         self._unavailable: set[str] = set()
 
     def answers(self, backend: str) -> bool:
-        """Whether the backend of that name answered the last request."""
+        """Return whether the backend with this name answered the last request."""
         return backend not in self._unavailable
 
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
-        """Asks every backend: the node may have an address from a pool of another kind."""
+        """Query every backend, as the node may have an address from a pool of another kind."""
         found = await asyncio.gather(*(self._observe(each, "find", each.find(owner, known)) for each in self._backends))
         return tuple(reservation for each in found for reservation in each)
 
@@ -80,7 +80,7 @@ class IpamRouter:
         return next((backend for backend in self._backends if backend.serves(pool)), None)
 
     async def _observe(self, backend: IpamBackend, operation: str, call: Awaitable[T]) -> T:
-        """The answer of ``call``, reported to the observer with its outcome and duration."""
+        """Await ``call``, and report its outcome and duration to the observer."""
         loop = asyncio.get_running_loop()
         began, outcome = loop.time(), "error"
         try:

@@ -1,4 +1,4 @@
-"""Which overlay addresses are in use, and by which nodes, as far as the watches show."""
+"""The overlay addresses in use and their nodes, as reported by the watches."""
 
 from collections import Counter
 from collections.abc import Iterator, Set
@@ -12,9 +12,9 @@ from overlay_net.runtime.store import Store
 
 
 class KnownAddresses:
-    """Every address with a record or on a node's object; a collection that follows both stores.
+    """A collection of every address with a record or in a NodeOverlayIp; it follows both stores.
 
-    An address on an object counts without a record, too: the node uses it, whatever happened to the record.
+    An address in a NodeOverlayIp counts even without a record, because the node uses it.
     """
 
     def __init__(self, records: Store[AddressRecord], overlays: Store[NodeOverlay]) -> None:
@@ -51,11 +51,11 @@ class KnownAddresses:
             del self._nodes[address]
 
     def recorded_for(self, node: str) -> Set[IpAddress]:
-        """The addresses of the node's records."""
+        """Return the addresses of the node's records."""
         return self._recorded.get(node, frozenset())
 
     def used_by_others(self, node: str, address: IpAddress) -> bool:
-        """Whether a record or an object of another node has the address."""
+        """Return whether a record or a NodeOverlayIp of another node has the address."""
         return any(other != node for other in self._nodes.get(address, ()))
 
     def __contains__(self, address: object) -> bool:

@@ -1,4 +1,4 @@
-"""From a process to a leader: connections, synced caches and the lease."""
+"""Starts the controller up to leadership: connections, synced caches and the lease."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """What the reconcilers of a leader share."""
+    """The connections, caches and queues that the reconcilers of a leader share."""
 
     settings: ControllerSettings
     api: KubeApi
@@ -34,14 +34,14 @@ class Leader:
     metrics: ControllerMetrics
 
     def start(self, group: asyncio.TaskGroup, name: str, reconcile: Reconcile, workers: int) -> asyncio.Task[None]:
-        """Start the workers of the queue with that name."""
+        """Start the workers of the queue with this name."""
         queue = self.queues.by_name[name]
         return group.create_task(run_workers(name, queue, reconcile, workers=workers, observer=self.metrics))
 
 
 @asynccontextmanager
 async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
-    """Entered once every cache is synced and this process is the leader. Raises ConfigurationError."""
+    """Enter the context once every cache is synced and this process is the leader. Raises ConfigurationError."""
     metrics = ControllerMetrics()
     caches = Caches()
     queues = Queues()
@@ -49,7 +49,7 @@ async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
         metrics.watch_queue(name, queue)
 
     def unready() -> str:
-        # A standby is as ready as the leader: it can take over at any time.
+        # A standby is ready as well: it can take over at any time.
         metrics.synced.set(caches.synced)
         if elector is not None and not elector.has_read_lease:
             return f"waiting for the first read of lease {settings.leader_election.lease_name}"

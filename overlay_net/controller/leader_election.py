@@ -21,7 +21,7 @@ EXIT_LOST = 1
 
 
 def make_elector(settings: LeaderElectionSettings, api: LeaseApi, observer: Observer) -> Elector | None:
-    """None if leader election is disabled. Raises ConfigurationError."""
+    """Create an elector, or None if leader election is disabled. Raises ConfigurationError."""
     if not settings.enabled:
         observer.set_leader(settings.lease_name, True)
         return None
@@ -41,7 +41,7 @@ def make_elector(settings: LeaderElectionSettings, api: LeaseApi, observer: Obse
 
 @asynccontextmanager
 async def leadership(elector: Elector | None) -> AsyncIterator[None]:
-    """Entered once this process is the leader; all writers must have ended before it is left."""
+    """Enter the context once this process is the leader; all writers must have ended before it is left."""
     if elector is None:
         yield
         return
@@ -60,5 +60,5 @@ async def _keep(elector: Elector) -> NoReturn:
         await elector.hold()
     except LeadershipLost as error:
         log.error("lost the lease; exiting", extra={"error": str(error)})
-        # At once: no other task or thread may delay it, and nothing needs to be cleaned up.
+        # Exit at once: no task or thread may delay it, and nothing needs to be cleaned up.
         os._exit(EXIT_LOST)

@@ -35,16 +35,16 @@ from overlay_net.runtime.worker import Requeue
 log = logging.getLogger(__name__)
 
 MAX_PASSES = 8
-"""Plans in one reconciliation; a node that needs more is put back into the queue."""
+"""Maximum number of plans in one reconciliation; a node that needs more is requeued."""
 
 SPREAD = 1.0
 """Seconds over which the retries of nodes that wait for the same IPAM are spread."""
 
 
 class NodeReconciler:
-    """Two entry points for one plan: ``reconcile`` never waits for an IPAM, ``reconcile_address`` asks it.
+    """Two entry points to one plan: ``reconcile`` never waits for an IPAM, ``reconcile_address`` queries it.
 
-    So nodes whose address is settled are served at once, however slow the IPAM is.
+    A slow IPAM therefore does not delay nodes whose address is settled.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class NodeReconciler:
         self._now = now
 
     async def reconcile(self, name: str) -> Requeue | None:
-        """All of node ``name`` that needs no IPAM."""
+        """Carry out all steps for node ``name`` that do not need the IPAM."""
         if not self._caches.synced:
             return Requeue(1)
         view = self._view(name)
@@ -77,15 +77,15 @@ class NodeReconciler:
                 else:
                     await self._steps.apply(view, action)
         except (Conflict, AlreadyExists) as error:
-            # Another writer was faster, and its change is not in the cache yet.
+            # Another writer has changed the object, and the cache does not have the change yet.
             log.debug("stale view", extra={"node": name, "error": str(error)})
             return Requeue()
         return _requeue(plan)
 
     async def reconcile_address(self, name: str) -> Requeue | None:
-        """All that needs the IPAM: bring the reservations of node ``name`` and its object together.
+        """Carry out the steps that need the IPAM: reconcile the reservations of node ``name`` with its object.
 
-        Raises Refused; raises Unavailable unless the IPAM asked for a certain delay.
+        Raises Refused, and Unavailable unless the IPAM requested a certain delay.
         """
         if not self._caches.synced:
             return Requeue(1)
@@ -122,7 +122,7 @@ class NodeReconciler:
         return Requeue(1)
 
     async def _carry_out(self, view: NodeView, plan: NodePlan) -> NodeView | None:
-        """Apply the plan; the view to plan again with, or None where the IPAM has nothing new for this node."""
+        """Apply the plan. Returns the view for the next plan, or None if the IPAM has nothing new for this node."""
         if FindReservations() in plan.actions:
             # The object's own steps in this plan are carried out by ``reconcile``.
             return await self._find(view)
@@ -146,7 +146,7 @@ class NodeReconciler:
         return replace(self._view(view.name), reservations=found)
 
     def _with_written(self, view: NodeView, written: Iterable[Reservation]) -> NodeView:
-        """The answer to the write is what the IPAM has now: it need not be asked again."""
+        """Update the view with the answers to the writes, so that the IPAM need not be queried again."""
         fresh = {reservation.record: replace(reservation, fresh=True) for reservation in written}
         others = (each for each in view.reservations or () if each.record not in fresh)
         return replace(self._view(view.name), reservations=(*others, *fresh.values()))
@@ -174,7 +174,7 @@ def _requeue(plan: NodePlan) -> Requeue | None:
 
 
 def _exclude_requested(view: NodeView, plan: NodePlan, error: AddressTaken) -> NodeView:
-    """The view after the IPAM refused the address that the plan requested."""
+    """Return the view after the IPAM refused the address that the plan requested."""
     requested = {action.requested for action in plan.actions if isinstance(action, Reserve) and action.requested}
     holders = dict.fromkeys(requested, error.holder) if error.holder else {}
     return replace(view, taken=view.taken | requested, holders={**view.holders, **holders})

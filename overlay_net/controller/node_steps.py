@@ -1,4 +1,4 @@
-"""Carries out the steps of a node's plan: on its object, in the IPAM, as events. Each step can be carried out twice."""
+"""Carries out the steps of a node's plan, on its object, in the IPAM and as events. Each step is idempotent."""
 
 import logging
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class IpamFailed(Exception):
-    """The IPAM could not answer, or refused to; ``error`` has the reason."""
+    """The IPAM could not answer or refused the request; ``error`` has the reason."""
 
     def __init__(self, error: Unavailable | Refused) -> None:
         super().__init__(str(error))
@@ -43,7 +43,7 @@ class IpamFailed(Exception):
 
 @contextmanager
 def _ipam_request() -> Iterator[None]:
-    """Distinguishes a failure of the IPAM from one of the Kubernetes API: their retries differ."""
+    """Distinguish failures of the IPAM from those of the Kubernetes API, because their retries differ."""
     try:
         yield
     except (Unavailable, Refused) as error:
@@ -58,13 +58,13 @@ class NodeSteps:
         self._events = events
 
     async def find(self, view: NodeView) -> tuple[Reservation, ...]:
-        """Every reservation that the IPAM has for the node. Raises IpamFailed."""
+        """Find every reservation of the node in the IPAM. Raises IpamFailed."""
         address = view.overlay.assignment.address if view.overlay else None
         with _ipam_request():
             return await self._ipam.find(self._owner(view), address.ip if address else None)
 
     async def apply(self, view: NodeView, action: ClusterAction) -> Reservation | None:
-        """One step; of a reservation, the answer is what the IPAM has now.
+        """Carry out one step. Returns the new reservation of a Reserve.
 
         Raises Conflict if ``view`` is stale, IpamFailed, and for Reserve also Exhausted and AddressTaken.
         """
@@ -96,7 +96,7 @@ class NodeSteps:
             case Announce():
                 self._announce(view, action)
             case FindReservations():
-                # Its answer belongs into a view: see ``find``.
+                # Handled by the caller, because its answer belongs in a view: see ``find``.
                 pass
         return None
 
@@ -126,7 +126,7 @@ class NodeSteps:
     # --- The node's object --------------------------------------------------------------------------------------------
 
     async def _create_overlay(self, view: NodeView, action: ApplyOverlay) -> None:
-        """Never an apply: the object may exist without being in the cache yet, and an apply would empty its routes."""
+        """Create, never apply: if the object exists but is not in the cache yet, an apply would empty its routes."""
         body = NODE_OVERLAY_IPS.manifest(view.name, labels=action.labels, finalizers=[FINALIZER], spec={})
         await self._api.create(NODE_OVERLAY_IPS, body)
         log.info("object created", extra={"node": view.name})
@@ -181,7 +181,7 @@ class NodeSteps:
         raise Conflict(f"Node {view.name} exists, but its watch has not reported it yet")
 
     async def _remove_taint(self, name: str, key: str) -> None:
-        """The list has the taints of others as well, so the write is conditional. Raises Conflict."""
+        """Remove a taint by a conditional write, as the list has other taints as well. Raises Conflict."""
         try:
             raw = await self._api.get(NODES, name)
         except NotFound:
@@ -208,9 +208,9 @@ def _encode_spec(action: ApplyOverlay) -> JsonObject:
 
 
 def _conditional_manifest(view: NodeView, **fields: Any) -> JsonObject:
-    """The object of ``view``, for a write that the API server refuses for any other object and any later version.
+    """Return the object of ``view`` for a write that the API server rejects for any other object or version.
 
-    A controller that was paused must not write what it decided before.
+    A controller that was paused must not write an outdated decision.
     """
     if view.overlay is not None:
         fields |= {"uid": view.overlay.uid, "resource_version": view.overlay.resource_version}

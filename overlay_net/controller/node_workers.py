@@ -1,4 +1,4 @@
-"""The reconcilers of nodes and of StaticRoute status, wired for a leader; a drain runs the same ones."""
+"""Wires the reconcilers of nodes and of StaticRoute status for a leader or a drain."""
 
 import asyncio
 import socket
@@ -29,9 +29,9 @@ class NodeWorkers:
     status: StatusReconciler
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Start the workers in ``group``, with every node in their queues."""
+        """Enqueue every node and start the workers in ``group``."""
         leader, queues = self.leader, self.leader.queues
-        # From here on every change enqueues its keys; what changed before is covered by all keys at once.
+        # From now on every change enqueues its keys; earlier changes are covered by enqueueing all keys.
         EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
         enqueue_all(leader.caches, queues)
         workers = leader.settings.workers

@@ -16,7 +16,7 @@ from overlay_net.runtime.worker import Requeue
 
 
 class PoolReconciler:
-    """``refresh``: how often a pool of an external IPAM is read, which sends no notification of changes."""
+    """``refresh`` is the interval for reading pools of an external IPAM, which does not notify of changes."""
 
     def __init__(
         self, api: KubeApi, ipam: Ipam, caches: Caches, refresh: timedelta, metrics: ControllerMetrics
@@ -41,7 +41,7 @@ class PoolReconciler:
         return again
 
     async def _status(self, pool: Pool) -> tuple[JsonObject, Requeue | None]:
-        """The status, and when to read the pool again."""
+        """Return the status, and when to read the pool again."""
         now = datetime.now(UTC)
         later = None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
         try:
@@ -61,5 +61,5 @@ class PoolReconciler:
                 OVERLAY_POOLS, pool.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
             )
         except NotFound:
-            # Deleted meanwhile; the watch reports that too.
+            # The pool was deleted in the meantime; the watch reports that too.
             return

@@ -1,4 +1,4 @@
-"""Protected subnets other than those of nodes: services, API servers, phpIPAM and the configured ones."""
+"""Finds the protected subnets other than those of nodes: services, API servers, phpIPAM and configured ones."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ class ProtectedSubnets:
         self._known: dict[str, tuple[ProtectedSubnet, ...]] = {}
 
     async def refresh(self) -> bool:
-        """Read every source once; True if anything has changed. A source that cannot be read keeps its last result."""
+        """Read every source once. Returns whether anything has changed. An unreadable source keeps its last result."""
         before = dict(self._known)
         for source, read in (
             ("services", self._services),
@@ -60,7 +60,7 @@ class ProtectedSubnets:
         return before != self._known
 
     async def follow(self, wake: Callable[[], None]) -> None:
-        """Refresh periodically until cancelled; ``wake`` is called after a change."""
+        """Refresh periodically until cancelled, and call ``wake`` after a change."""
         while True:
             await asyncio.sleep(REFRESH.total_seconds() * random.uniform(0.9, 1.1))
             if await self.refresh():
@@ -70,14 +70,14 @@ class ProtectedSubnets:
         try:
             listing = await self._api.list(SERVICE_CIDRS)
         except NotFound:
-            # Kubernetes before 1.33 has no ServiceCIDRs: protected_subnets must name the range.
+            # Kubernetes before 1.33 has no ServiceCIDRs: protected_subnets must contain the range.
             return ()
         texts = (text for item in listing.items for text in find_texts(find_object(item, "spec"), "cidrs"))
         return [ProtectedSubnet(subnet, "services") for text in texts if (subnet := parse_network(text)) is not None]
 
     async def _api_servers(self) -> Iterable[ProtectedSubnet]:
         try:
-            # Every API server keeps its own address there (endpoint reconciler of kube-apiserver).
+            # Every API server publishes its own address there (endpoint reconciler of kube-apiserver).
             found = await self._api.get(ENDPOINT_SLICES, "kubernetes", namespace="default")
         except NotFound:
             return ()

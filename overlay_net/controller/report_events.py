@@ -1,4 +1,4 @@
-"""Writes events for agents' reports (rules: domain/status/events); agents themselves have no permission to."""
+"""Writes events for agents' reports, as decided in domain.status.events; agents have no permission to write events."""
 
 from overlay_net.domain.status.events import report_events
 from overlay_net.model.names import NODE_OVERLAY_IPS
@@ -8,7 +8,7 @@ from overlay_net.runtime.store import Store
 
 
 class ReportEvents:
-    """Subscribes to the store; objects of the first list are not changes."""
+    """Subscribes to the store; objects of the first list do not cause events."""
 
     def __init__(self, overlays: Store[NodeOverlay], events: EventRecorder) -> None:
         self._events = events

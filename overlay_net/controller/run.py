@@ -1,4 +1,4 @@
-"""The controller mode: its reconcilers wired together; no decision is made here."""
+"""Wires the reconcilers of the controller."""
 
 import asyncio
 import logging

@@ -1,6 +1,6 @@
-"""Reconciles the status of StaticRoutes: aggregated from the reports of all nodes, in batches, written only on change.
+"""Reconciles the status of StaticRoutes, aggregated in batches from the reports of all nodes.
 
-The same pass over all nodes admits the next nodes of staged rollouts.
+A status is written only if it has changed. The same pass over all nodes admits the next nodes of staged rollouts.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ ROUTES = "routes"
 PARALLEL_WRITES = 8
 
 ANNOUNCED = frozenset({"RolledBack", "ProbeFailed", "RolloutStopped"})
-"""Reasons of Programmed=False that need intervention, so they are announced by an event too."""
+"""Reasons of Programmed=False that need intervention and are therefore reported by an event as well."""
 
 
 class StatusReconciler:
-    """``wake`` is called with the name of each node that a rollout has admitted."""
+    """``wake`` is called with the name of each node that a rollout admits."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class StatusReconciler:
         self._wake = wake
 
     async def reconcile(self, _: str) -> Requeue | None:
-        """Update the status of every StaticRoute. Raises the first error once all of them were processed."""
+        """Update the status of every StaticRoute. Raises the first error after all of them were processed."""
         if not self._caches.synced:
             return Requeue(1)
         await self._update_all()

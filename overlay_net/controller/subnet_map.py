@@ -1,4 +1,4 @@
-"""Keeps OverlayPools in line with phpIPAM.subnetMap; what changes is decided in domain.allocation.subnet_map."""
+"""Reconciles OverlayPools with phpIPAM.subnetMap; domain.allocation.subnet_map decides what to change."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class SubnetMapReconciler:
         self._map = subnet_map
 
     async def reconcile(self, _: str) -> Requeue | None:
-        """All pools of the map, whatever the key."""
+        """Reconcile all pools of the map; there is only one key."""
         if not self._caches.synced:
             return Requeue(1)
         plan = plan_pools(self._map, self._caches.pools.values())

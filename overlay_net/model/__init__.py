@@ -1,1 +1,1 @@
-"""Values only: what the objects of the API, the IPAM and the kernel say, parsed into real types."""
+"""Value types parsed from the objects of the API, the IPAM and the kernel."""

@@ -1,4 +1,4 @@
-"""What a Kubernetes API server sends: JSON objects, lists and watch events, before a kind is parsed."""
+"""Responses of a Kubernetes API server before parsing: JSON objects, lists and watch events."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias

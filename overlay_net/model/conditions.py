@@ -20,10 +20,10 @@ ADDRESS_CONFLICT: Final = "AddressConflict"
 """Reason of ``Configured=False`` by which an agent reports that another host uses the assigned address (RFC 5227)."""
 
 ADDRESS_CLAIMED: Final = "AddressClaimed"
-"""Reason of ``Configured=True`` by which an agent reports that another host claims the address it has configured."""
+"""Reason of ``Configured=True`` by which an agent reports that another host claims the configured address."""
 
 RELEASED: Final = "Released"
-"""Reason of ``Configured=False`` by which an agent reports that link, address and routes have left its kernel."""
+"""Reason of ``Configured=False`` by which an agent reports that it has removed link, address and routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | N
 
 
 def transition(observed: Iterable[Condition], desired: Condition, now: datetime) -> Condition:
-    """``desired`` with the time at which its *status* last changed; a new reason or message does not count."""
+    """Return ``desired`` with the time at which its *status* last changed, regardless of reason and message."""
     before = find_condition(observed, desired.type)
     if before is not None and before.status == desired.status and before.last_transition_time is not None:
         return replace(desired, last_transition_time=before.last_transition_time)

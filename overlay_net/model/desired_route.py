@@ -1,4 +1,4 @@
-"""Routes that a node must have: a destination each, and a specification that the routes of a StaticRoute share."""
+"""Desired routes of a node: each has a destination, and a specification that all routes of a StaticRoute share."""
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -19,7 +19,7 @@ class Gateway:
     weight: int = 1
     """Share of the traffic among gateways of the same priority (ECMP)."""
     priority: int = 0
-    """The lowest number is used; gateways with a higher one are standbys."""
+    """Gateways with the lowest number are used; the others are standbys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +28,25 @@ class HealthCheck:
 
     kind: CheckKind = "arp"
     port: int = 0
-    """For ``tcp``."""
+    """The port for ``tcp``."""
     interval: float = 1.0
     """Seconds between two probes."""
     failures: int = 2
-    """Consecutive failures after which a gateway is down."""
+    """Consecutive failures after which a gateway goes down."""
     successes: int = 3
-    """Consecutive answers after which it is up again."""
+    """Consecutive answers after which a gateway comes up again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
     """Everything about a desired route except its destination and its StaticRoute.
 
-    Many thousands of routes share one value, and addresses are slow to hash: the hash is computed once.
+    Many thousands of routes share one value, and addresses are slow to hash, so the hash is computed only once.
     """
 
     gateways: tuple[Gateway, ...] = ()
     metric: int = 0
-    """As in the StaticRoute: 0 is the kernel's default."""
+    """The metric of the StaticRoute; 0 is the kernel's default."""
     table: int = MAIN_TABLE
     kind: RouteKind = "unicast"
     mtu: int = 0
@@ -66,12 +66,12 @@ class RouteSpec:
 
 @dataclass(frozen=True, slots=True)
 class DesiredRoute:
-    """One route of NodeOverlayIp.spec.routes; the plan finds its device from the subnets of the node's links."""
+    """One route of NodeOverlayIp.spec.routes. The plan derives its device from the subnets of the node's links."""
 
     key: RouteKey
-    """Holds the subnet: kept beside it, the subnet would take half of the memory."""
+    """Includes the subnet: a separate field for it would double the memory."""
     static_route: str
-    """Name of the StaticRoute that it comes from."""
+    """Name of the StaticRoute that the route belongs to."""
     spec: RouteSpec
 
     @classmethod
@@ -84,5 +84,5 @@ class DesiredRoute:
 
     @property
     def version(self) -> int:
-        """4 or 6."""
+        """The IP version, 4 or 6."""
         return decode_version(self.key)

@@ -1,6 +1,6 @@
-"""The closed set of errors that adapters translate the failures of other systems into.
+"""The closed set of errors into which adapters translate the failures of other systems.
 
-Callers decide by type, never by a status code. Messages have no secrets: they may be logged and shown.
+Callers check the type, never a status code. Messages contain no secrets, so they may be logged and shown.
 """
 
 
@@ -13,7 +13,7 @@ class ConfigurationError(OverlayNetError):
 
 
 class NotLeader(OverlayNetError):
-    """Another process may be the leader: this one must not begin a write."""
+    """Another process may be the leader: this one must not start a write."""
 
 
 class ApiError(OverlayNetError):
@@ -37,7 +37,7 @@ class Expired(ApiError):
 
 
 class Refused(ApiError):
-    """The request cannot succeed as it is: invalid, forbidden, unsupported (HTTP 400, 403, 405, 415, 422 ...)."""
+    """The request can never succeed as it is: invalid, forbidden, unsupported (HTTP 400, 403, 405, 415, 422 ...)."""
 
 
 class Unavailable(ApiError):
@@ -52,11 +52,11 @@ class Unavailable(ApiError):
 
 
 class CredentialsRefused(Unavailable):
-    """The server rejects our credentials: no further requests until they change or a back-off is over."""
+    """The server rejects our credentials: send no requests until they change or a backoff is over."""
 
 
 class IpamError(OverlayNetError):
-    """Base of the answers of an IPAM backend in place of a reservation."""
+    """Base of the reasons why an IPAM backend cannot provide a reservation."""
 
 
 class Exhausted(IpamError):
@@ -66,8 +66,8 @@ class Exhausted(IpamError):
 class AddressTaken(IpamError):
     """The requested address belongs to another owner, or may not be handed out (network, gateway, excluded).
 
-    ``holder`` is the name on its record in the IPAM if the record has no owner tag of any cluster: it was entered or
-    edited by a person. It is empty if another node has the address.
+    ``holder`` is the name on the IPAM record if the record has no owner tag of any cluster, so a person created or
+    edited it. It is empty if another node has the address.
     """
 
     def __init__(self, message: str, *, holder: str = "") -> None:
@@ -76,7 +76,7 @@ class AddressTaken(IpamError):
 
 
 class PoolUnusable(IpamError):
-    """The pool cannot provide addresses until it is reconfigured; ``reason`` is that of a condition (CamelCase)."""
+    """The pool cannot provide addresses until it is reconfigured; ``reason`` is a condition reason (CamelCase)."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

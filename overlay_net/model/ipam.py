@@ -1,4 +1,4 @@
-"""What an IPAM records: reservations and their owners, and how full a pool is."""
+"""Reservations of an IPAM, their owners, and the usage of a pool."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Owner:
 
 
 QUARANTINE = "overlay-net.quarantine"
-"""Owner, in place of a node, of an address that another host on the link uses; its uid is the end of the quarantine."""
+"""Owner of a quarantined address, in place of a node; its uid is the end of the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,15 @@ class Reservation:
     pool: str
     owner: Owner
     record: str
-    """The backend's identifier of the record (a uid, a row id): exactly this record is released."""
+    """The backend's identifier of the record, such as a uid or row id: exactly this record is released."""
     version: str = ""
-    """The version that was read, if the backend can make a write conditional on it; otherwise empty."""
+    """The version that was read, if the backend supports conditional writes; otherwise empty."""
     fresh: bool = False
-    """Written by the caller a moment ago: a release that was decided before the write fails."""
+    """The caller has just written the record, so a release that was decided before the write fails."""
     double_assigned: bool = False
-    """The IPAM assigned the address twice, and another record is older: this one is not used, and is released."""
+    """The IPAM assigned the address twice, and the other record is older: this one is released, not used."""
     edited: str = ""
-    """How a person edited the record, for a message: it is reported and never reverted."""
+    """How a person edited the record, as message text; edits are reported, never reverted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class AddressRecord:
-    """OverlayAddress: the in-cluster IPAM's record of one address in use."""
+    """OverlayAddress: the record of one address in use in the in-cluster IPAM."""
 
     name: str
     uid: str
@@ -81,15 +81,15 @@ class PoolUsage:
     used: int
     free: int
     total: int
-    """Addresses that may be handed out: without network, broadcast, gateway and exclusions."""
+    """Addresses that may be handed out, without network, broadcast, gateway and exclusions."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """What an IPAM reports about a pool: its subnet, the gateway in it, and how full it is."""
+    """Subnet, gateway and usage of a pool, as reported by the IPAM."""
 
     cidr: IpNetwork
     gateway: IpAddress
     usage: PoolUsage
     marked_full: str = ""
-    """A message if the pool is marked as full in the IPAM: none is handed out, even if addresses are free."""
+    """A message if the pool is marked as full in the IPAM, so that no address is handed out even if some are free."""

@@ -1,7 +1,7 @@
 """Observed and desired state of one node's kernel: links, addresses and sysctls.
 
-Routes are in ``model.route`` and ``model.desired_route``, policy rules in ``model.policy_rule``, the changes of a plan
-in ``model.kernel_actions``.
+Routes are in ``model.route`` and ``model.desired_route``, policy rules in ``model.policy_rule``, and the actions of a
+plan in ``model.kernel_actions``.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class Link:
     mac: str = ""
     """``02:1b:..`` (IFLA_ADDRESS); empty: unknown."""
     mode: str = ""
-    """Of a macvlan: ``bridge``, ``private`` ...; empty: unknown, or another kind of link."""
+    """The mode of a macvlan, such as ``bridge`` or ``private``; empty: unknown, or another kind of link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class Address:
     link_local: bool = False
     """Scope link: assigned by the kernel, never managed by us."""
     tentative: bool = False
-    """IPv6: duplicate address detection is running, the address is not in use yet (RFC 4862 5.4)."""
+    """IPv6: duplicate address detection is running, so the address is not in use yet (RFC 4862 5.4)."""
     dad_failed: bool = False
-    """IPv6: duplicate address detection failed, the address is not used (IFA_F_DADFAILED)."""
+    """IPv6: duplicate address detection failed, so the address is not used (IFA_F_DADFAILED)."""
 
     @property
     def in_use(self) -> bool:
-        """Whether the kernel answers for it and accepts it as a source address."""
+        """Return whether the kernel answers for the address and accepts it as a source address."""
         return not (self.tentative or self.dad_failed)
 
 
@@ -88,14 +88,14 @@ class Observed:
 class DesiredLink:
     name: str
     parent: str
-    """Name of the private interface below, e.g. ``eth0``; empty: not found."""
+    """Name of the private interface, e.g. ``eth0``; empty: not found."""
     kind: LinkMode = "macvlan"
-    """``address``: no link is created, ``name`` is the parent. ``none`` is for the report only."""
+    """With ``address`` no link is created, and ``name`` is the parent. ``none`` is for the report only."""
     mode: MacvlanMode = "bridge"
     mac: str = ""
-    """Of a new macvlan; an existing one keeps its own. Empty: the kernel chooses."""
+    """The MAC of a new macvlan; an existing one keeps its MAC. Empty: the kernel chooses."""
     missing: str = ""
-    """Why no parent was found, as a sentence for users."""
+    """Why no parent was found, as a message for users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Desired:
     down: frozenset[IpAddress] = frozenset()
     """Gateways that are down."""
     interface: str = ""
-    """The private interface: device of an ``onLink`` gateway on a node without overlay link."""
+    """The private interface, used for an ``onLink`` gateway on a node without overlay link."""
     fallback: IpNetwork | None = None
-    """On a node with routes only: routes without a gateway use the gateway of the node's own route to this subnet."""
+    """On a node with routes only, routes without a gateway use the gateway of the node's own route to this subnet."""
     source: SourceRouting | None = None
-    """Only together with an address."""
+    """Set only together with an address."""

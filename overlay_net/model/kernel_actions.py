@@ -1,4 +1,4 @@
-"""The closed set of changes to a node's kernel, and a plan of them. Each one is idempotent."""
+"""The closed set of actions on a node's kernel, and plans of them. Each action is idempotent."""
 
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,20 +12,20 @@ from overlay_net.model.route import Route
 
 @dataclass(frozen=True, slots=True)
 class AddLink:
-    """A new link has the MTU of its parent."""
+    """Create a link with the MTU of its parent."""
 
     name: str
     parent: str
     kind: LinkMode = "macvlan"
     mode: MacvlanMode = "bridge"
-    """Of a macvlan."""
+    """The mode of a macvlan."""
     mac: str = ""
-    """Of a macvlan; empty: the kernel chooses. An ipvlan has its parent's."""
+    """The MAC of a macvlan; empty: the kernel chooses. An ipvlan has the MAC of its parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptLink:
-    """Set our mark on a link of the earlier operator, which is known by the address of this node."""
+    """Set our ownership mark on a link of the earlier operator, identified by the address of this node."""
 
     name: str
 
@@ -76,7 +76,7 @@ class DeleteAddress:
 
 @dataclass(frozen=True, slots=True)
 class AddRoute:
-    """Exclusive create: the kernel refuses it (EEXIST) if a route of the same key exists."""
+    """Create a route; the kernel refuses it (EEXIST) if a route with the same key exists."""
 
     route: Route
 
@@ -95,7 +95,7 @@ class DeleteRoute:
 
 RouteAction: TypeAlias = AddRoute | ReplaceRoute | DeleteRoute
 ROUTE_ACTIONS: Final = (AddRoute, ReplaceRoute, DeleteRoute)
-"""For isinstance, which is slow with a union."""
+"""A tuple for isinstance, which is slow with a union."""
 
 KernelAction: TypeAlias = (
     AddLink
@@ -128,4 +128,4 @@ class KernelPlan:
     actions: tuple[KernelAction, ...] = ()
     problems: tuple[Problem, ...] = ()
     placed: tuple[tuple[DesiredRoute, str], ...] = ()
-    """Routes that the kernel already has as desired, each with the name of its (first) device."""
+    """Routes that are already in place, each with the name of its first device."""

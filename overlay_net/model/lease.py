@@ -1,4 +1,4 @@
-"""coordination.k8s.io/v1 Lease: the record of who is the leader."""
+"""coordination.k8s.io/v1 Lease: the record of the current leader."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from overlay_net.model.parse import find_object, parse_int, parse_text
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """In seconds. A lease may be taken over ``duration`` after the last renewal that was observed. Its holder stops
+    """Times in seconds. A lease may be taken over ``duration`` after the last observed renewal. Its holder stops
     ``renew_deadline`` after its own last renewal. ``retry_period`` is the pause between two attempts."""
 
     duration: float
@@ -20,7 +20,7 @@ class LeaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """The spec of a Lease. Its times stay text: clocks of other machines are never compared with our own."""
+    """The spec of a Lease. Its times remain text, as clocks of other machines are never compared with ours."""
 
     holder: str = ""
     """Empty: there is no leader."""
@@ -41,9 +41,9 @@ class LeaseRecord:
         )
 
     def held_by(self, identity: str, duration: float, now: datetime) -> "LeaseRecord":
-        """The record after ``identity`` took or renewed the lease; an empty identity releases it."""
+        """Return the record after ``identity`` acquired or renewed the lease; an empty identity releases it."""
         text = micro_time(now)
-        # Whole seconds, and never less than the holder itself counts with.
+        # Whole seconds, rounded up to at least the duration that the holder itself uses.
         seconds = math.ceil(duration)
         if identity in ("", self.holder):
             return LeaseRecord(identity, seconds, self.acquired or text, text, self.transitions)

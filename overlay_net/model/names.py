@@ -1,6 +1,6 @@
-"""Names that users, manifests and other processes rely on: groups, kinds, labels, finalizers, annotations.
+"""Names that users, manifests and other processes depend on: groups, kinds, labels, finalizers, annotations.
 
-Those of the earlier operator (group, kinds, finalizer, labels) never change: existing objects have them.
+The names of the earlier operator (group, kinds, finalizer, labels) never change, because existing objects have them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubern
 REGION_LABELS: Final = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
 
 SUBNET_MAP_LABEL: Final = f"{GROUP}/subnet-map"
-"""On OverlayPools that the controller creates from phpIPAM.subnetMap, and deletes once the map no longer has them."""
+"""Label of OverlayPools that the controller creates from phpIPAM.subnetMap, and deletes when the map drops them."""
 
 TAKEN_OVER_ANNOTATION: Final = f"{GROUP}/taken-over"
-"""On OverlayAddresses: when a node last took over an existing record.
+"""Annotation of OverlayAddresses: the time when a node last took over an existing record.
 
-Written although nothing else of the record changes, since only a new resourceVersion makes the API server refuse a
-release of that record which a controller decided earlier and was paused before.
+It is written even if nothing else changes, because only a new resourceVersion makes the API server reject a release
+by a controller that decided it earlier and was then paused.
 """
 
 LINK_ALIAS: Final = "overlay-net"
@@ -52,7 +52,7 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, name: str | None = None, *, namespace: str | None = None, subresource: str | None = None) -> str:
-        """The URL path of the collection, of one object, or of its subresource."""
+        """Return the URL path of the collection, of one object, or of its subresource."""
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", namespace]
@@ -70,7 +70,7 @@ class Resource:
         finalizers: Sequence[str] | None = None,
         **fields: object,
     ) -> JsonObject:
-        """The body of one object. ``fields`` are its top-level fields, such as ``spec`` and ``status``.
+        """Return the body of one object. ``fields`` are its top-level fields, such as ``spec`` and ``status``.
 
         ``uid`` and ``resource_version`` make a write conditional: the API server refuses it for any other object or
         version.
@@ -104,7 +104,7 @@ OVERLAY_ADDRESSES: Final = Resource(GROUP, VERSION, "overlayaddresses", "Overlay
 
 
 def label_value(name: str) -> str:
-    """``name`` if it fits into a label value (63 characters), else shortened, with a digest that keeps it unique."""
+    """Return ``name`` if it fits into a label value (63 characters), else a unique short form with a digest."""
     if len(name) <= 63:
         return name
     return f"{name[:46].rstrip('-._')}-{sha256(name.encode()).hexdigest()[:16]}"

@@ -21,7 +21,7 @@ from overlay_net.model.parse import (
 
 
 def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
-    """The value of the first of ``keys`` that is set, else an empty string."""
+    """Return the value of the first of ``keys`` that is set, else an empty string."""
     return next((labels[key] for key in keys if labels.get(key)), "")
 
 
@@ -31,10 +31,10 @@ class Node:
     uid: str
     labels: Mapping[str, str]
     addresses: tuple[IpAddress, ...] = ()
-    """Its own addresses, as the kubelet or the cloud provider reports them."""
+    """The node's own addresses, as reported by the kubelet or the cloud provider."""
     pod_subnets: tuple[IpNetwork, ...] = ()
     taints: tuple[str, ...] = ()
-    """Their keys."""
+    """Keys of the taints."""
     created: datetime | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def protected(self) -> tuple[IpNetwork, ...]:
-        """What no route may cover: its addresses and its pods' subnets."""
+        """The subnets that no route may cover: the node's addresses and pod subnets."""
         return (*(ip_network(address) for address in self.addresses), *self.pod_subnets)
 
     @property

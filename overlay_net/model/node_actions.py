@@ -1,6 +1,6 @@
-"""What the controller knows about one node, and the closed set of steps that a plan for it consists of.
+"""The controller's view of one node, and the closed set of actions in its plan.
 
-Each step can be applied twice.
+Each action is idempotent.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -28,7 +28,7 @@ class LifecyclePolicy:
     startup_taint: str = ""
     """Key of the taint that keeps pods off a node until its overlay address and routes are in place."""
     draining: bool = False
-    """Every node is handled as if its Node were deleted and ``release_after`` over."""
+    """Handle every node as if its Node were deleted and ``release_after`` had passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +37,38 @@ class NodeRoutes:
 
     routes: tuple[DesiredRoute, ...] = ()
     generations: tuple[RouteGeneration, ...] = ()
-    """Which generations of StaticRoutes with a probe or a staged rollout ``routes`` are from."""
+    """The generations of StaticRoutes with a probe or a staged rollout that ``routes`` are from."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What is known about one node at one moment. ``None`` for ``node`` and ``overlay`` is a confirmed absence."""
+    """A snapshot of one node. None as ``node`` or ``overlay`` means a confirmed absence."""
 
     name: str
     node: Node | None
     overlay: NodeOverlay | None
     compile_routes: Callable[[], NodeRoutes]
-    """The routes of this node with its present overlay gateway (none where nodes have routes only).
+    """Compiles the routes of this node with its present overlay gateway, or without one if it has routes only.
 
-    A pure function of the StaticRoutes. It is expensive, so only a plan that decides the object's spec calls it.
+    A pure function of the StaticRoutes. It is expensive, so only a plan that sets the object's spec calls it.
     """
     pools: tuple[Pool, ...]
-    """Every pool, in the order in which they are tried."""
+    """Every pool, in order of preference."""
     now: datetime
     reservations: tuple[Reservation, ...] | None = None
-    """What the IPAM has for this node; None: not asked yet."""
+    """The node's reservations in the IPAM; None: not read yet."""
     check_ipam: bool = False
-    """The IPAM must be asked although the object appears settled: see controller.ipam_checks."""
+    """The reservations must be read although the object appears settled: see controller.ipam_checks."""
     exhausted: bool = False
-    """A reservation was just refused: every pool that matches the node is full."""
+    """A reservation was just refused because every pool that matches the node is full."""
     taken: frozenset[IpAddress] = frozenset()
     """Requested addresses that the IPAM just refused, or that must not be used."""
     holders: Mapping[IpAddress, str] = field(default_factory=dict)
-    """Those of ``taken`` whose record was entered by a person, and the name on that record."""
+    """The addresses in ``taken`` whose record was created by a person, with the name on that record."""
     used_elsewhere: Container[IpAddress] = frozenset()
-    """Addresses that the objects of other nodes show, with or without a record in the IPAM."""
+    """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
     ipam_failure: tuple[str, str] | None = None
-    """Reason and message if the IPAM was just asked and could not answer. Implies nothing about reservations."""
+    """Reason and message if the IPAM has just failed to answer. Implies nothing about reservations."""
 
 
 # --- Actions ----------------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class FindReservations:
-    """Ask the IPAM for the reservations of this node, then plan again."""
+    """Read the reservations of this node from the IPAM, then plan again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Reserve:
     pools: tuple[Pool, ...]
     requested: IpAddress | None = None
     adopt: bool = False
-    """The earlier operator assigned ``requested``: its record, which has no owner tag, is taken over."""
+    """The earlier operator assigned ``requested``, so take over its record, which has no owner tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Another host uses the address: nothing gets it until then. Afterwards, plan again."""
+    """Quarantine an address that another host uses until ``until``, then plan again."""
 
     reservation: Reservation
     until: datetime
@@ -122,7 +122,7 @@ class ApplyAssignment:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmNodeGone:
-    """Read the Node from the API server; if it exists, the rest of the plan is not carried out."""
+    """Read the Node from the API server; if it exists, skip the rest of the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class DropFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """An Event on the node's object."""
+    """Emit an Event for the node's object."""
 
     reason: str
     message: str

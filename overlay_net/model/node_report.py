@@ -1,4 +1,4 @@
-"""The agent's part of NodeOverlayIp.status: what the node's kernel has."""
+"""The agent's part of NodeOverlayIp.status: the state of the node's kernel."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,14 +89,14 @@ class SilentGateway:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The agent's part of status: what the node's kernel has, by exception."""
+    """The agent's part of status. It lists only routes and gateways with a problem."""
 
     interface: str = ""
     link: str = ""
     configured: IpInterface | None = None
-    """The overlay address that the kernel has now. The controller releases none that is reported here."""
+    """The overlay address in the kernel. The controller never releases an address that is reported here."""
     fallback: IpAddress | None = None
-    """On a node with routes only: the gateway of routes without one, once the agent has found it."""
+    """On a node with routes only, the gateway for routes without one, once the agent has found it."""
     observed_generation: int = 0
     routes_desired: int = 0
     routes_ready: int = 0
@@ -104,14 +104,14 @@ class Report:
     failures: tuple[RouteFailure, ...] = ()
     silent_gateways: tuple[SilentGateway, ...] = ()
     conflict: IpAddress | None = None
-    """The assigned address, while another host on the link uses it."""
+    """The assigned address while another host on the link uses it."""
     route_probes: tuple[RouteProbe, ...] = ()
-    """Generations of StaticRoutes that are still being proven on this node, or were rolled back."""
+    """Generations of StaticRoutes that are still being probed on this node, or were rolled back."""
     conditions: tuple[Condition, ...] = ()
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Report":
-        """``conditions`` are those of the status, parsed."""
+        """``conditions`` are the parsed conditions of the status."""
         silent = (SilentGateway.parse(item) for item in find_objects(status, "gateways"))
         failures = (RouteFailure.parse(item) for item in find_objects(status, "routes"))
         return cls(

@@ -1,4 +1,4 @@
-"""NodeOverlayIp: what one node must have, and what its agent reports that it has."""
+"""NodeOverlayIp: the desired state of one node, and the state reported by its agent."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,16 +43,16 @@ class Assignment:
     gateway: IpAddress | None = None
     pool: str = ""
     node_uid: str = ""
-    """The Node in the owner tag of the reservation."""
+    """The uid in the owner tag of the reservation."""
     releasing: tuple[str, ...] = ()
-    """Other addresses that are still reserved for the node, until its agent reports the present one in use."""
+    """Other addresses that remain reserved for the node until its agent reports the present one in use."""
     node_gone_since: datetime | None = None
     conflicts: int = 0
     """How often this node got another address because of an address conflict."""
     last_conflict: datetime | None = None
     reserved: Condition | None = None
     withdrawn: Condition | None = None
-    """Only while an agent does not confirm that it has removed the routes of deleted StaticRoutes."""
+    """Set only while the agent has not confirmed the removal of routes of deleted StaticRoutes."""
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Assignment":
@@ -95,7 +95,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """One entry of spec.withdrawn: a StaticRoute whose routes the node must remove, and since when."""
+    """One entry of spec.withdrawn: a StaticRoute whose routes the node must remove, and the start time."""
 
     static_route: str
     since: datetime | None
@@ -115,26 +115,26 @@ class NodeOverlay:
     resource_version: str
     generation: int
     deleted_at: datetime | None
-    """When its deletion was requested; the object exists until all finalizers are removed."""
+    """The deletionTimestamp; the object exists until all finalizers are removed."""
     labels: Mapping[str, str]
     finalizers: tuple[str, ...]
     pin: IpAddress | None
     gateway_override: IpAddress | None
     routes_only: bool
-    """The node must have routes and no overlay address."""
+    """The node must have routes but no overlay address."""
     routes: tuple[DesiredRoute, ...]
     assignment: Assignment
     report: Report
     generations: tuple[RouteGeneration, ...] = ()
-    """Of StaticRoutes with a probe or a staged rollout."""
+    """The generations of StaticRoutes with a probe or a staged rollout."""
     withdrawn: tuple[Withdrawal, ...] = ()
     """StaticRoutes whose removal the agent had not confirmed at the last change of the routes."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
-        """``before`` is an earlier version of the object: with the same spec, its tuple of routes is used again.
+        """``before`` is an earlier version of the object: if the spec is the same, its tuple of routes is reused.
 
-        The API server increments ``generation`` with every change of the spec and with a deletion, never otherwise.
+        The API server increments ``generation`` on every change of the spec and on deletion, but never otherwise.
         """
         metadata, spec, status = find_object(raw, "metadata"), find_object(raw, "spec"), find_object(raw, "status")
         conditions = parse_conditions(status)
@@ -167,23 +167,23 @@ class NodeOverlay:
 
     @property
     def has_finalizer(self) -> bool:
-        """Whether our finalizer keeps the object."""
+        """Return whether the object has our finalizer."""
         return FINALIZER in self.finalizers
 
     @property
     def is_current(self) -> bool:
-        """Whether the agent has reported on the present generation."""
+        """Return whether the agent has observed the present generation."""
         return self.report.observed_generation >= self.generation
 
     @property
     def is_ready(self) -> bool:
-        """Whether the agent has everything of the present generation in its kernel."""
+        """Return whether the agent has everything of the present generation in place."""
         ready = find_condition(self.report.conditions, READY)
         return ready is not None and ready.status and self.is_current
 
     @property
     def is_without_address(self) -> bool:
-        """Whether the agent has removed the overlay address because the spec asks for routes only."""
+        """Return whether the agent has removed the overlay address because the spec sets ``routesOnly``."""
         return (
             self.routes_only
             and self.report.configured is None
@@ -192,6 +192,6 @@ class NodeOverlay:
 
     @property
     def is_released(self) -> bool:
-        """Whether the agent has removed everything from its kernel because the object is being deleted."""
+        """Return whether the agent has removed everything from its kernel because the object is being deleted."""
         configured = find_condition(self.report.conditions, CONFIGURED)
         return configured is not None and not configured.status and configured.reason == RELEASED and self.is_current

@@ -1,6 +1,6 @@
 """Decodes the JSON of NodeOverlayIps and parses each route as soon as it is decoded.
 
-10,000 routes take 2 MB, and as JSON objects another 6 MB: these never exist all at once.
+10,000 routes take 2 MB, and their JSON objects would take another 6 MB, so these never exist all at once.
 """
 
 import json
@@ -12,9 +12,9 @@ from overlay_net.model.route_spec import RouteParser
 
 
 def decode_overlays(text: str) -> Any:
-    """The JSON value of a NodeOverlayIp, of a list of them, or of a watch event of one.
+    """Decode the JSON value of a NodeOverlayIp, a list of them, or a watch event of one.
 
-    It is that of ``json.loads``, but ``spec.routes`` of each object is a tuple of DesiredRoutes. Raises ValueError.
+    The result is that of ``json.loads``, but ``spec.routes`` of each object is a tuple of DesiredRoutes. Raises ValueError.
     """
     parser = RouteParser()
 
@@ -51,7 +51,7 @@ class _Cursor:
         return value
 
     def key(self) -> str:
-        """The key of a member, with the colon behind it."""
+        """Read the key of a member and the colon after it."""
         self._skip_whitespace()
         if not self._text.startswith('"', self._index):
             raise json.JSONDecodeError("Expecting a property name", self._text, self._index)
@@ -60,7 +60,7 @@ class _Cursor:
         return key
 
     def take(self, token: str) -> bool:
-        """Step over a token of one character, if it is the next one."""
+        """Skip a one-character token if it is next; return whether it was."""
         self._skip_whitespace()
         found = self._text.startswith(token, self._index)
         self._index += found
@@ -71,7 +71,7 @@ class _Cursor:
             raise json.JSONDecodeError(f"Expecting {token!r}", self._text, self._index)
 
     def elements(self, closing: str) -> Iterator[None]:
-        """Once for each element of an array or object, with the cursor before it; the caller reads it."""
+        """Yield once for each element of an array or object, with the cursor before the element for the caller to read."""
         if self.take(closing):
             return
         while True:
@@ -96,7 +96,7 @@ _Reader: TypeAlias = Callable[[_Cursor], Any]
 
 
 def _read_object(cursor: _Cursor, members: Mapping[str, _Reader]) -> Any:
-    """The next value; of an object, ``members`` read their values, and the standard library the others."""
+    """Read the next value. If it is an object, ``members`` has readers by key; the standard library reads the rest."""
     if not cursor.take("{"):
         return cursor.value()
     found = {}

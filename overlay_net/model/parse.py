@@ -1,7 +1,7 @@
-"""Parses JSON values of the API into real types; every function returns None, or a default, for an invalid value.
+"""Parses JSON values of the API into typed values; every function returns None or a default for an invalid value.
 
-Schemas reject invalid values, but objects may have been stored before there was a schema: an invalid field must become
-a condition of its object, never a crash.
+Schemas reject invalid values, but objects may have been stored before there was a schema: an invalid field must cause a
+condition of its object, never a crash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def parse_address(value: object) -> IpAddress | None:
 
 
 def parse_interface(value: object) -> IpInterface | None:
-    """``192.168.100.4/24``; a prefix length is required."""
+    """Parse e.g. ``192.168.100.4/24``; a prefix length is required."""
     try:
         return ip_interface(value) if isinstance(value, str) and "/" in value else None
     except ValueError:
@@ -29,7 +29,7 @@ def parse_interface(value: object) -> IpInterface | None:
 
 
 def parse_network(value: object) -> IpNetwork | None:
-    """A subnet without host bits, e.g. ``10.1.0.0/16``."""
+    """Parse a subnet without host bits, e.g. ``10.1.0.0/16``."""
     try:
         return ip_network(value) if isinstance(value, str) else None
     except ValueError:
@@ -37,7 +37,7 @@ def parse_network(value: object) -> IpNetwork | None:
 
 
 def parse_time(value: object) -> datetime | None:
-    """An RFC 3339 time as the API writes it, with its time zone."""
+    """Parse an RFC 3339 time with a time zone, as written by the API."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
@@ -46,7 +46,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def encode_time(moment: datetime) -> str:
-    """As metav1.Time: UTC, whole seconds."""
+    """Encode a metav1.Time: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -59,7 +59,7 @@ def parse_text(value: object) -> str:
 
 
 def find_object(parent: Mapping[str, Any], *path: str) -> JsonObject:
-    """The JSON object at ``path`` below ``parent``; empty if it is absent or not an object."""
+    """Return the JSON object at ``path`` below ``parent``; empty if it is absent or not an object."""
     current: Any = parent
     for part in path:
         current = current.get(part) if isinstance(current, Mapping) else None
@@ -67,7 +67,7 @@ def find_object(parent: Mapping[str, Any], *path: str) -> JsonObject:
 
 
 def find_objects(parent: Mapping[str, Any], key: str) -> Sequence[JsonObject]:
-    """The list of JSON objects under ``key``; other elements are skipped."""
+    """Return the list of JSON objects under ``key``; other elements are skipped."""
     value = parent.get(key)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 

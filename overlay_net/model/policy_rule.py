@@ -1,4 +1,4 @@
-"""Policy rules (ip-rule(8)), changes of them, and the desired source routing."""
+"""Policy rules (ip-rule(8)), actions on them, and the desired source routing."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -12,14 +12,14 @@ class PolicyRule:
     version: Literal[4, 6]
     priority: int
     source: IPv4Network | IPv6Network | None
-    """None: packets from any source."""
+    """None matches packets from any source."""
     table: int
     protocol: int
     """FRA_PROTOCOL; 0: not reported (before Linux 4.17)."""
     suppress: int | None = None
     """Routes of this prefix length or a shorter one are ignored (FRA_SUPPRESS_PREFIXLEN)."""
     plain: bool = True
-    """False: it has a condition or an action that we never use."""
+    """False: the rule has a condition or an action that we never use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SourceTable:
     table: int
     priority: int
     suppress: int
-    """Traffic from the overlay address uses routes of the main table with a longer prefix only."""
+    """Traffic from the overlay address uses only routes of the main table with a longer prefix than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SourceRouting:
 
     config: SourceTable
     gateway: IPv4Address | IPv6Address | None
-    """None: unknown, then the rules and routes of the kernel stay."""
+    """None: unknown, so the kernel's rules and routes are left unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""OverlayPool: where overlay addresses come from, and for which nodes."""
+"""OverlayPool: a range of overlay addresses, and the nodes that it is for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,17 +33,17 @@ class Pool:
     priority: int
     cidr: IpNetwork | None
     gateway: IpAddress | None
-    """Of a phpIPAM pool, both are what the server reported last. They are in its status, so they survive an outage."""
+    """For a phpIPAM pool, both come from the pool's status, which has the last reported values despite an outage."""
     subnet_id: int | None
     """Id of the subnet in phpIPAM; None for a pool of the in-cluster IPAM."""
     spec_gateway: IpAddress | None
-    """spec.gateway: of a phpIPAM pool, the gateway to use if the server has none marked for the subnet."""
+    """spec.gateway; a phpIPAM pool uses it if no gateway is marked for the subnet on the server."""
     exclude: tuple[tuple[int, int], ...]
     """Inclusive ranges of addresses, as integers of the pool's family."""
     from_subnet_map: bool
     """Created by the controller from phpIPAM.subnetMap."""
     problem: str
-    """Why it cannot provide addresses; empty if it can."""
+    """Why the pool cannot provide addresses; empty if it can."""
     status: Mapping[str, object]
     conditions: tuple[Condition, ...]
 
@@ -81,12 +81,12 @@ class Pool:
 
     @property
     def definition(self) -> tuple[object, ...]:
-        """All that matters to nodes; how full the pool is does not belong to it."""
+        """The fields that affect nodes; the usage of the pool is not one of them."""
         return self.generation, self.deleting, self.cidr, self.gateway, self.problem
 
     @property
     def has_room(self) -> bool:
-        """Whether addresses are free, as far as its status shows."""
+        """Return whether the pool has free addresses according to its status."""
         return self.status.get("free") != 0
 
     def serves(self, node: Node) -> bool:
@@ -115,7 +115,7 @@ def _spec_problem(
 
 
 def parse_range(text: str) -> tuple[int, int] | None:
-    """The inclusive range that one entry of ``exclude`` stands for: an address, a subnet, or ``first-last``."""
+    """Parse an entry of ``exclude`` (an address, a subnet, or ``first-last``) into an inclusive range."""
     first_text, dash, last_text = text.partition("-")
     if dash:
         first, last = parse_address(first_text.strip()), parse_address(last_text.strip())

@@ -1,4 +1,4 @@
-"""Routes as the kernel has them: a key of their own, and attributes that thousands of routes share."""
+"""Kernel routes: a unique key, and attributes that thousands of routes share."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -14,23 +14,23 @@ MAIN_TABLE = 254
 @dataclass(frozen=True, slots=True)
 class NextHop:
     gateway: IpAddress | None
-    """None: the destination is directly connected."""
+    """None if the destination is directly connected."""
     link: int
     """Index of the outgoing link."""
     weight: int = 1
     """Share of the traffic, 1 to 256; always 1 for a single next hop."""
     on_link: bool = False
-    """The gateway is reached directly although no subnet of the link contains it (RTNH_F_ONLINK)."""
+    """The gateway is directly reachable although no subnet of the link contains it (RTNH_F_ONLINK)."""
 
     @property
     def order(self) -> tuple[int, int]:
-        """Sort key of a route's next hops: in one order, two routes can be compared."""
+        """Sort key of a route's next hops, so that two routes can be compared."""
         return (int(self.gateway) if self.gateway else 0, self.link)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteInfo:
-    """What routes to many destinations have in common, and share in memory, as fib_info does in the kernel."""
+    """Attributes that routes to many destinations share in memory, like fib_info in the kernel."""
 
     next_hops: tuple[NextHop, ...]
     protocol: int
@@ -59,22 +59,22 @@ class Route:
         mtu: int = 0,
         advmss: int = 0,
     ) -> None:
-        """``next_hops`` are sorted by their ``order``; several are ECMP, a kind other than unicast has none.
+        """``next_hops`` are sorted by their ``order``; several mean ECMP, and a kind other than unicast has none.
 
-        Kind None: one that we never create (local, broadcast, nat ...). ``mtu`` and ``advmss`` are RTAX_MTU and
+        Kind None is one that we never create (local, broadcast, nat ...). ``mtu`` and ``advmss`` are RTAX_MTU and
         RTAX_ADVMSS, 0 if not set.
         """
         _set_key(self, encode_route_key(subnet, metric, table))
         _set_info(self, RouteInfo(next_hops, protocol, source, kind, mtu, advmss))
 
     def with_key(self, key: RouteKey) -> "Route":
-        """The same route under another key."""
+        """Return the same route with another key."""
         return _route(key, self.info)
 
     def replace(
         self, *, subnet: IpNetwork | None = None, metric: int | None = None, table: int | None = None, **info: Any
     ) -> "Route":
-        """The same route with other values; ``info`` are fields of RouteInfo."""
+        """Return the same route with other values; ``info`` are fields of RouteInfo."""
         key = encode_route_key(
             subnet or self.subnet,
             self.metric if metric is None else metric,

@@ -1,4 +1,4 @@
-"""RouteKey: destination, metric and routing table of a route, of which the kernel keeps one, as a single number."""
+"""RouteKey: destination, metric and routing table, which identify a route in the kernel, as a single number."""
 
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
@@ -10,11 +10,11 @@ Networks of the standard library are ten times as slow to hash and to compare, a
 """
 
 IPV6_DEFAULT_METRIC = 1024
-"""What the kernel stores for an IPv6 route without a metric (IP6_RT_PRIO_USER in ip6_route_info_create)."""
+"""The metric that the kernel stores for an IPv6 route without one (IP6_RT_PRIO_USER in ip6_route_info_create)."""
 
 
 def encode_route_key(subnet: IPv4Network | IPv6Network, metric: int, table: int) -> RouteKey:
-    """The key under which the kernel keeps the route: an IPv6 metric of 0 becomes the kernel's default."""
+    """Encode the key of a route in the kernel: an IPv6 metric of 0 becomes the kernel's default."""
     if metric == 0 and subnet.version == 6:
         metric = IPV6_DEFAULT_METRIC
     destination = (int(subnet.network_address) << 8 | subnet.prefixlen) << 8 | subnet.version

@@ -1,4 +1,4 @@
-"""Probes of StaticRoute changes: what must answer, the generation that a node has, and the result, as JSON and back."""
+"""Probes of StaticRoute changes: the target, the generation that a node has, and the result, with their JSON form."""
 
 import re
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from overlay_net.model.parse import find_object, parse_address, parse_int, parse
 from overlay_net.model.route_spec import encode_route, parse_routes
 
 Revision: TypeAlias = tuple[str, int]
-"""uid and generation of a StaticRoute: a changed spec, or a new object of the same name, has another one."""
+"""uid and generation of a StaticRoute; they differ after a spec change and for a new object of the same name."""
 
 RouteProbeState: TypeAlias = Literal["Probing", "RolledBack", "ProbeFailed"]
-"""In progress; previous routes restored; no answer, but the previous routes are unknown, so the new ones stay."""
+"""Probing: in progress. RolledBack: previous routes restored. ProbeFailed: no answer, but the previous routes are
+unknown, so the new ones remain."""
 
 STATES: dict[str, RouteProbeState] = {"Probing": "Probing", "RolledBack": "RolledBack", "ProbeFailed": "ProbeFailed"}
 
@@ -57,18 +58,18 @@ class Probe:
 
 
 def parse_seconds(value: object) -> float:
-    """``5s``, ``1500ms``, ``1m``, within the bounds; the default for an absent or invalid value."""
+    """Parse ``5s``, ``1500ms`` or ``1m``, limited to the bounds; the default for an absent or invalid value."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m)", parse_text(value))
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else DEFAULT_TIMEOUT
-    # Whole milliseconds, as they are written: reading them back must give the same value.
+    # Whole milliseconds, as they are encoded: parsing them again must return the same value.
     return round(min(max(seconds, SHORTEST_TIMEOUT), LONGEST_TIMEOUT), 3)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteGeneration:
-    """One entry of NodeOverlayIp.spec.generations: the generation of a StaticRoute from which the node's routes come.
+    """One entry of NodeOverlayIp.spec.generations: the generation of a StaticRoute that the node's routes are from.
 
-    Only for StaticRoutes with a probe or a staged roll-out.
+    Only for StaticRoutes with a probe or a staged rollout.
     """
 
     static_route: str
@@ -96,7 +97,7 @@ class RouteGeneration:
 
 @dataclass(frozen=True, slots=True)
 class RouteProbe:
-    """One entry of status.probes: a generation of a StaticRoute that is not proven on this node, or has failed."""
+    """One entry of status.probes: a generation of a StaticRoute that is not proven on this node or has failed."""
 
     static_route: str
     uid: str
@@ -104,7 +105,7 @@ class RouteProbe:
     state: RouteProbeState
     message: str
     previous: tuple[DesiredRoute, ...] | None
-    """Its routes that were last proven on this node; None: unknown."""
+    """The routes that were last proven on this node; None: unknown."""
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "RouteProbe":

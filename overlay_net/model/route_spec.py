@@ -1,4 +1,4 @@
-"""One entry of NodeOverlayIp.spec.routes: the route of a StaticRoute on one node, as JSON and back.
+"""One entry of NodeOverlayIp.spec.routes: the route of a StaticRoute on one node, with its JSON form.
 
 Defaults are omitted, and the routes of one object share equal specifications: a node may have thousands of them.
 """
@@ -17,18 +17,18 @@ ON_ALL_DOWN: dict[str, OnAllDown] = {choice: choice for choice in get_args(OnAll
 DEFAULT_CHECK = HealthCheck()
 
 _OWN_FIELDS = ("subnet", "staticRoute")
-"""What the routes of one specification differ in."""
+"""Fields that differ between routes of one specification."""
 
 
 class RouteParser:
-    """Parses the routes of one object; equal specifications and StaticRoute names become one value each."""
+    """Parses the routes of one object; equal specifications and StaticRoute names share one value each."""
 
     def __init__(self) -> None:
         self._specs: dict[str, RouteSpec] = {}
         self._names: dict[str, str] = {}
 
     def parse(self, raw: object) -> DesiredRoute | None:
-        """None for anything but an object with a valid subnet."""
+        """Parse a route; None for anything but an object with a valid subnet."""
         if not isinstance(raw, dict):
             return None
         subnet = parse_network(raw.get("subnet"))
@@ -47,7 +47,7 @@ class RouteParser:
 
 
 def parse_routes(spec: JsonObject) -> tuple[DesiredRoute, ...]:
-    """``spec.routes`` as the API has them, or as model.overlay_json has decoded them."""
+    """Parse ``spec.routes`` as sent by the API, or as decoded by model.overlay_json."""
     value = spec.get("routes")
     return value if isinstance(value, tuple) else RouteParser().parse_all(find_objects(spec, "routes"))
 
@@ -76,7 +76,7 @@ def _parse_gateways(raw: JsonObject) -> tuple[Gateway, ...]:
 
 
 def _parse_check(raw: JsonObject) -> HealthCheck:
-    """``intervalMilliseconds`` is the interval in whole numbers, which JSON of custom resources prefers."""
+    """``intervalMilliseconds`` is an integer, as the API conventions discourage floating-point numbers."""
     return HealthCheck(
         CHECKS.get(parse_text(raw.get("type")), DEFAULT_CHECK.kind),
         parse_int(raw.get("port")),

@@ -14,7 +14,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """As the API server evaluates it: ``NotIn`` also matches a node that lacks the label."""
+        """Evaluate as the API server does: ``NotIn`` also matches a node without the label."""
         value = labels.get(self.key)
         match self.operator:
             case "In":
@@ -31,7 +31,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """All requirements must hold; without any, every node is selected."""
+    """All requirements must match; without requirements, every node is selected."""
 
     requirements: tuple[Requirement, ...] = ()
 

@@ -1,4 +1,4 @@
-"""StaticRoute: subnets, the gateways to them, and the nodes that need these routes. Written by users."""
+"""StaticRoute: subnets, their gateways, and the nodes that need these routes. Created by users."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -37,12 +37,12 @@ class Rollout:
         if isinstance(value, int):
             return cls(max(value, 1))
         digits = parse_text(value).removesuffix("%")
-        # An invalid value, stored before there was a schema, is the most cautious one: one node at a time.
+        # An invalid value, stored before there was a schema, means one node at a time, the most cautious one.
         amount = int(digits) if digits.isascii() and digits.isdigit() else 0
         return None if value is None else cls(max(amount, 1), percent=amount > 0)
 
     def limit(self, nodes: int) -> int:
-        """Rounded up, as for a DaemonSet, and at least one."""
+        """Return the maximum number of unavailable nodes, rounded up as for a DaemonSet, and at least one."""
         return max(1, -(-nodes * self.amount // 100)) if self.percent else self.amount
 
 
@@ -56,17 +56,17 @@ class StaticRoute:
     deleting: bool
     finalizers: tuple[str, ...]
     zone: str
-    """Value of its zone label: only nodes of that zone are selected. Empty: all zones."""
+    """Value of the zone label: only nodes of that zone are selected. Empty: all zones."""
     selector: Selector
     subnets: tuple[IpNetwork, ...]
     spec: RouteSpec
-    """Without gateways: the node's overlay gateway; a type without next hop has none."""
+    """If it has no gateways, the node's overlay gateway is used; a type without next hop has none."""
     probe: Probe | None
-    """What must answer after a change; else the node rolls back to its previous routes."""
+    """The target that must answer after a change; otherwise the node rolls back to its previous routes."""
     rollout: Rollout | None
     """None: all nodes are updated at once."""
     problem: str
-    """Why it is invalid and applies to no node; empty: valid."""
+    """Why the StaticRoute is invalid and applies to no node; empty: valid."""
     status: Mapping[str, object]
     conditions: tuple[Condition, ...]
 
@@ -103,18 +103,18 @@ class StaticRoute:
 
     @property
     def age_key(self) -> tuple[str, str]:
-        """Sorts older objects first; the name breaks ties, because creation times have whole seconds."""
+        """Sort key, oldest object first; the name breaks ties, as creation times have whole seconds."""
         return (self.created, self.name)
 
     def routes(self, overlay_gateway: IpAddress | None) -> Iterator[DesiredRoute]:
-        """The routes of a node with that overlay gateway."""
+        """Return the routes of a node with this overlay gateway."""
         specs = {
             version: self.spec_for(version, overlay_gateway) for version in {each.version for each in self.subnets}
         }
         return (DesiredRoute.to(subnet, specs[subnet.version], self.name) for subnet in self.subnets)
 
     def spec_for(self, version: int, overlay_gateway: IpAddress | None) -> RouteSpec:
-        """``spec`` for subnets of an IP version (4 or 6), with the node's overlay gateway where it names none."""
+        """Return ``spec`` for subnets of an IP version (4 or 6), with the overlay gateway if ``spec`` has none."""
         spec = self.spec
         if spec.gateways or spec.kind != "unicast" or overlay_gateway is None or overlay_gateway.version != version:
             return spec

@@ -1,1 +1,1 @@
-"""What operators observe of a process: health, metrics, logs, events."""
+"""Observability: health endpoints, metrics, logs and events."""

@@ -1,4 +1,4 @@
-"""The metrics of the agent of one node."""
+"""The metrics of the agent."""
 
 from collections.abc import Mapping
 
@@ -37,17 +37,17 @@ class AgentMetrics(Metrics):
             self._routes.labels(state).set(count)
 
     def count_changes(self, kinds: Mapping[str, int]) -> None:
-        """Number of kernel changes by kind."""
+        """Count kernel changes by kind."""
         for kind, count in kinds.items():
             self._kernel_changes.labels(kind).inc(count)
 
     def count_repairs(self, kinds: Mapping[str, int]) -> None:
-        """Number of kernel changes by kind that reverted external drift."""
+        """Count kernel changes by kind that reverted external drift."""
         for kind, count in kinds.items():
             self._repairs.labels(kind).inc(count)
 
     def set_probe_results(self, address_conflict: bool, gateways: Mapping[str, bool]) -> None:
-        """``gateways``: the probed gateways, and whether each answers."""
+        """``gateways`` has whether each probed gateway answers."""
         self._address_conflict.set(address_conflict)
         for gateway, up in gateways.items():
             self._gateway_up.labels(gateway).set(up)

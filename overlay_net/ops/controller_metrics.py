@@ -1,4 +1,4 @@
-"""The metrics of the controller. On standby it has no values for pools, nodes and routes."""
+"""The metrics of the controller. A standby has no values for pools, nodes and routes."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -73,7 +73,7 @@ class ControllerMetrics(Metrics):
     def set_cluster(
         self, nodes: Mapping[str, int], routes: Mapping[str, int], address_conflicts: int, waiting_since: float
     ) -> None:
-        """``waiting_since``: seconds since the epoch, 0 if no node is waiting."""
+        """``waiting_since`` is in seconds since the epoch; 0 if no node is waiting."""
         for gauge, counts in ((self._nodes, nodes), (self._routes, routes)):
             for state, count in counts.items():
                 gauge.labels(state).set(count)

@@ -1,6 +1,6 @@
 """Records Kubernetes events (events.k8s.io/v1); repeated events are counted as a series.
 
-Events are best effort: a failure to write one has no effect on the work that it reports.
+Events are best effort: a failure to write one is only logged.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # Events on cluster-scoped objects live in the namespace "default" (events.k8s.io validation).
 NAMESPACE = "default"
 QUEUE_LENGTH = 5000
-"""Limit of events waiting to be written: enough for one per node of a large cluster."""
+"""Maximum number of events waiting to be written: enough for one per node of a large cluster."""
 
 SERIES_INTERVAL = 10.0
 """Seconds between two writes of the same event; repetitions in between are counted and written together."""
@@ -55,7 +55,7 @@ class EventRecorder:
         self._written: set[str] = set()
 
     def emit(self, resource: Resource, name: str, uid: str, reason: str, message: str, *, warning: bool) -> None:
-        """Queue an event, or count it if it is queued already; dropped with a warning if QUEUE_LENGTH are queued."""
+        """Queue an event, or count it if it is already queued. If the queue is full, it is dropped with a warning."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         digest = sha256(f"{uid}/{reason}/{message}".encode()).hexdigest()[:16]
         event = f"{name[:200]}.{digest}"

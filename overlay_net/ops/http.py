@@ -11,14 +11,14 @@ from overlay_net.model.errors import ConfigurationError
 
 
 def split_bind(bind: str) -> tuple[str | None, int]:
-    """``[::1]:8080`` -> (``::1``, 8080); no host means all addresses."""
+    """Split ``[::1]:8080`` into (``::1``, 8080); no host means all addresses."""
     host, _, port = bind.rpartition(":")
     return host.strip("[]") or None, int(port)
 
 
 @asynccontextmanager
 async def serve(bind: str, registry: CollectorRegistry, unready: Callable[[], str]) -> AsyncIterator[None]:
-    """Serve while the context is open. ``unready`` returns what is missing, or an empty string when ready.
+    """Serve while the context is open. ``unready`` returns why the process is not ready, or an empty string.
 
     Raises ConfigurationError if the address cannot be bound.
     """

@@ -15,12 +15,12 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """The fields that the caller passed as ``extra``."""
+    """Return the fields that the caller passed as ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
 def _quote(value: object) -> str:
-    """As in logfmt: quoted if it is empty or has spaces, quotes or equals signs."""
+    """Quote a value as in logfmt: if it is empty or has spaces, quotes or equals signs."""
     text = str(value)
     return text if re.fullmatch(r'[^\s"=]+', text) else json.dumps(text, ensure_ascii=False)
 
@@ -47,7 +47,7 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(level: str, style: Literal["text", "json"]) -> None:
-    """Log to standard error: this product from ``level`` on, libraries from warnings on."""
+    """Log to standard error: messages of this product at ``level`` or above, warnings and errors of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

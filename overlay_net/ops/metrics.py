@@ -32,7 +32,7 @@ class MetricDeclaration:
 
 
 class Metrics:
-    """One registry per process."""
+    """The metrics of one process, with their registry."""
 
     def __init__(self, mode: Literal["controller", "agent"]) -> None:
         self.registry = CollectorRegistry()
@@ -115,7 +115,7 @@ class Metrics:
     def observe_reconcile(self, name: str, result: Result, seconds: float) -> None:
         self._reconciles.labels(name, "requeue_after" if result == "requeue" else result).inc()
         self._reconcile_seconds.labels(name).observe(seconds)
-        # Incremented by 0 too, so that the series exists before the first failure.
+        # Also incremented by 0, so that the series exists before the first failure.
         self._reconcile_errors.labels(name).inc(result == "error")
 
     def observe_request(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None:
@@ -124,5 +124,5 @@ class Metrics:
             self._request_seconds.labels(verb.upper(), host).observe(seconds)
 
     def record_sync(self) -> None:
-        """A full comparison ended with everything in place."""
+        """Record that a full comparison found everything in place."""
         self._last_sync.set(time.time())

@@ -17,13 +17,13 @@ class Queue(Protocol):
     def __len__(self) -> int: ...
     def observe(self, observer: QueueObserver) -> None: ...
     def processing(self) -> list[float]:
-        """Seconds of processing so far, for each key in progress."""
+        """Return the processing time so far, in seconds, of each key in progress."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """All have the label ``name``."""
+    """The metrics of all queues, with the label ``name``."""
 
     depth: Gauge
     adds: Counter

@@ -1,1 +1,1 @@
-"""Generic parts of control loops: work queue, workers, reflector, store, leader election; independent of overlays."""
+"""Generic building blocks of controllers: work queue, workers, reflector, store and leader election."""

@@ -1,4 +1,4 @@
-"""Tunes Python's cyclic garbage collector to run rarely, as each collection stops the whole process."""
+"""Tunes Python's cyclic garbage collector to run rarely, because each collection stops the whole process."""
 
 import contextlib
 import gc
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 
 def tune_gc() -> None:
-    """To be called after all imports.
+    """Tune the collector; call this after all imports.
 
-    A full collection traverses every route and delays a repair meanwhile. Objects that exist at start (modules,
-    classes) are excluded from collections, and the others are traversed rarely; route values form no cycles. A
+    A full collection traverses every route and delays repairs. Objects that exist at startup (modules, classes) are
+    excluded from collections, and others are traversed rarely, as routes do not form cycles. A
     collection traverses up to 10,000 objects in 1 ms, and every third one up to 40,000 in 5 ms.
     """
     gc.collect()
@@ -19,7 +19,7 @@ def tune_gc() -> None:
 
 @contextlib.contextmanager
 def paused_gc() -> Iterator[None]:
-    """No collections during a step that creates many thousands of values without cycles.
+    """Pause collections during a step that creates many thousands of values without cycles.
 
     Otherwise each collection of 10,000 new objects would also traverse the containers of 100,000 young ones: 20 ms. At
     the end all existing objects move to the oldest generation, including those excluded at start. That generation is

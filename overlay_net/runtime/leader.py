@@ -15,7 +15,7 @@ from overlay_net.runtime.lease_lock import LeaseApi, LeaseLock
 log = logging.getLogger(__name__)
 
 JITTER = 0.2
-"""Share by which intervals vary, so that processes that started together do not stay in step."""
+"""Fraction by which intervals vary, so that processes that started together do not stay in step."""
 
 
 class Observer(Protocol):
@@ -23,16 +23,16 @@ class Observer(Protocol):
 
 
 class LeadershipLost(Exception):
-    """Another process may be the leader from now on: this one must exit without another write."""
+    """Another process may become leader: this one must exit without another write."""
 
 
 def boot_time() -> float:
-    """Monotonic seconds that include time for which the machine was suspended."""
+    """Return monotonic seconds, including the time for which the machine was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Elector:
-    """``identity`` must be unique to this process: one that is reused after a restart would inherit the lease."""
+    """``identity`` must be unique to this process: an identity reused after a restart would inherit the lease."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Elector:
 
     @property
     def has_read_lease(self) -> bool:
-        """Whether the lease has been read or created."""
+        """Return whether the lease has been read or created."""
         return self._lock.has_been_read
 
     def remaining(self) -> float:
-        """Seconds until another process may become leader, for a write that starts now.
+        """Return the seconds until another process may become leader, as the limit for a write that starts now.
 
-        Raises NotLeader from the renew deadline on: the rest of the lease is the margin for writes in progress.
+        Raises NotLeader after the renew deadline: the rest of the lease is reserved for writes in progress.
         """
         if self._until_deadline() <= 0:
             raise NotLeader(f"write rejected: the lease {self._lock} is not held")
@@ -93,9 +93,9 @@ class Elector:
                 self._last_error = ""
 
     async def release(self) -> None:
-        """Release the lease so that another process need not wait until it expires. No write is allowed afterwards.
+        """Release the lease, so that another process need not wait until it expires. No write is allowed afterwards.
 
-        A failure is only logged: the lease expires then.
+        A failure is only logged, because the lease expires anyway.
         """
         if self._until_deadline() <= 0:
             return
@@ -128,7 +128,7 @@ class Elector:
             await self._lock.write(self._identity)
 
     async def _check_holder(self) -> None:
-        """Raises LeadershipLost if the lease is deleted or has another holder."""
+        """Raise LeadershipLost if the lease is deleted or has another holder."""
         try:
             await self._lock.read()
         except NotFound:
@@ -151,13 +151,13 @@ class Elector:
         return LeadershipLost(f"lost the lease {self._lock}: {reason}")
 
     def _resign(self) -> None:
-        """From now on this process does not write."""
+        """Reject all further writes of this process."""
         self._lock.renewed_at = float("-inf")
         self._observer.set_leader(self._name, False)
 
     @property
     def _call_timeout(self) -> float:
-        """Leaves time for two attempts before the renew deadline, even if the API server does not answer."""
+        """Timeout that allows two attempts before the renew deadline, even if the API server does not answer."""
         return self._times.renew_deadline / 2
 
     def _until_deadline(self) -> float:
@@ -168,7 +168,7 @@ class Elector:
         return self._times.retry_period * random.uniform(1 - JITTER, 1 + JITTER)
 
     def _log_error(self, error: Exception) -> None:
-        """Log an error once, not with every attempt."""
+        """Log each error once, not with every attempt."""
         text = _text(error)
         if text != self._last_error:
             log.warning("cannot acquire or renew the lease", extra={"lease": str(self._lock), "error": text})

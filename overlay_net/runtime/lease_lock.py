@@ -1,8 +1,8 @@
 """A Lease as a lock: acquired and renewed by writes that fail if another process has written in between.
 
-Its validity is measured only with the clock of this process, which also runs while the machine is suspended. A holder
-counts from *before* its request, other processes from when they observed the record change. So the clocks of other
-machines do not matter, and a late response does not extend a lease.
+Its validity is measured only with the clock of this process, which also runs while the machine is suspended. The holder
+counts from the time *before* its request, other processes from the time they observed the change. Therefore the clocks
+of other machines do not matter, and a late response does not extend a lease.
 """
 
 from collections.abc import Callable
@@ -44,9 +44,9 @@ class LeaseLock:
         self._clock = clock
         self._now = now
         self._observed: JsonObject = {}
-        """The object as it was last read or written."""
+        """The object as last read or written."""
         self._changed_at = 0.0
-        """When the present record was first observed."""
+        """When the current record was first observed."""
         self.renewed_at = float("-inf")
         """When the last successful request to acquire or renew the lease started."""
 
@@ -92,7 +92,7 @@ class LeaseLock:
         record = LeaseRecord.parse(self._observed)
         if record.holder in ("", self._identity):
             return False
-        # The duration that the holder has set, if it is readable.
+        # The duration set by the holder, if it is valid.
         duration = record.seconds if record.seconds > 0 else self._duration
         return self._clock() < self._changed_at + duration
 

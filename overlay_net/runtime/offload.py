@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THRESHOLD: Final = 5000
-"""Values, such as routes, from which on a pass over them would block the event loop for too long."""
+"""Number of values, such as routes, above which processing them would block the event loop for too long."""
 
 
 async def offload(size: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

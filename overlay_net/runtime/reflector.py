@@ -1,7 +1,7 @@
-"""Keeps a store equal to the API server: lists, then watches from there, indefinitely.
+"""Keeps a store in sync with the API server: lists, then watches, indefinitely.
 
-No error empties the store: an object is removed only if a complete list lacks it or a DELETED event arrives. However a
-stream ends, the loop continues after a pause that grows until a stream delivers events again.
+Errors never remove objects from the store, only a complete list without the object or a DELETED event does. When a
+stream ends for any reason, the loop continues after a pause that grows until a stream delivers events again.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from overlay_net.runtime.store import Store
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 8.0
-"""Limit of the seconds between two attempts, and thus of the delay after an outage of the API server.
+"""Maximum number of seconds between two attempts, and thus of the delay after an outage of the API server.
 
-With jitter, pauses are four to eight seconds long then. 5,000 agents make about 830 attempts a second. A refused
-connection costs an API server that is down nothing; one that is back a handshake and a list of one object, about a
-millisecond, once per agent. An overloaded API server answers 429 with Retry-After, which is respected.
+With jitter, these pauses are four to eight seconds long, and 5,000 agents make about 830 attempts a second. An API
+server that is back spends a handshake and a list of one object, about a millisecond, once per agent. An overloaded API
+server answers 429 with Retry-After, which is respected.
 """
 
 
@@ -33,7 +33,7 @@ class Source(Protocol):
     async def list(self) -> Listing: ...
 
     def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
-        """Changes after ``resource_version``; ends when the server closes the stream, as it does periodically."""
+        """Yield changes after ``resource_version`` until the server closes the stream, as it does periodically."""
         ...
 
 
@@ -54,7 +54,7 @@ class Reflector:
             try:
                 progress = await self._follow()
             except Expired as error:
-                # Listing again is the remedy, but not without a pause: the server may answer 410 each time.
+                # List again, but after a pause: the server may answer 410 each time.
                 self._resource_version = None
                 await self._pause(error)
             except OverlayNetError as error:
@@ -63,17 +63,17 @@ class Reflector:
                 if progress:
                     self._failures = 0
                 else:
-                    # An empty stream: without a pause it might end immediately again.
+                    # The stream was empty; the next one may end immediately as well, so pause.
                     await self._pause(None)
 
     async def _follow(self) -> bool:
-        """List if necessary, then watch until the stream ends; whether it delivered any event."""
+        """List if necessary, then watch until the stream ends. Returns whether it delivered any event."""
         if self._resource_version is None:
             self._resource_version = await self._list()
         return await self._watch(self._resource_version)
 
     async def _list(self) -> str:
-        """Fill the store; the version to watch from. The unparsed objects are dropped on return."""
+        """Fill the store. Returns the version to watch from; the unparsed objects are freed on return."""
         listing = await self._source.list()
         self._store.replace(listing)
         return listing.resource_version

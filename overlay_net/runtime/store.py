@@ -21,7 +21,7 @@ class _Entry(Generic[T]):
 
 
 class Store(Generic[T]):
-    """Keyed by the object's name: all kinds that are stored are cluster-scoped."""
+    """Keyed by the object's name, as all stored kinds are cluster-scoped."""
 
     def __init__(self, parse: Callable[[JsonObject], T], reparse: Callable[[JsonObject, T], T] | None = None) -> None:
         """``reparse`` parses a new version of a cached object and may reuse parts of the cached one."""
@@ -36,7 +36,7 @@ class Store(Generic[T]):
 
     @property
     def synced(self) -> bool:
-        """Whether a complete list has been read."""
+        """Return whether a complete list has been read."""
         return self._synced.is_set()
 
     async def wait_synced(self) -> None:
@@ -53,7 +53,7 @@ class Store(Generic[T]):
         return (entry.value for entry in tuple(self._entries.values()))
 
     def subscribe(self, subscriber: Callable[[str, T | None, T | None], None]) -> None:
-        """Call ``subscriber(name, old, new)`` after each change; None if the object did or does not exist."""
+        """Call ``subscriber(name, old, new)`` after each change; None if the object did not or does not exist."""
         self._subscribers.append(subscriber)
 
     def replace(self, listing: Listing) -> None:

@@ -16,7 +16,7 @@ Result: TypeAlias = Literal["success", "requeue", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Reconcile the key again after this many seconds, or None: after its own backoff. Waiting is not an error."""
+    """Reconcile the key again after this many seconds, or after its backoff if None. Not counted as an error."""
 
     after: float | None = None
 

@@ -1,7 +1,7 @@
-"""A queue of keys that coalesces: a key is queued once however often it is added, and has one worker at a time.
+"""A deduplicating queue of keys: a key added several times is queued once, and processed by one worker at a time.
 
-Modelled on k8s.io/client-go/util/workqueue: a key that is added while it is processed is processed again afterwards, so
-no change is missed; and adding a delayed key makes it ready at once.
+Modelled on k8s.io/client-go/util/workqueue: a key that is added during its processing is processed again afterwards, so
+no change is missed. Adding a delayed key makes it ready at once.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ class WorkQueue:
         self._observer: Observer | None = None
         self._ready: deque[str] = deque()
         self._waiting: dict[str, float] = {}
-        """Keys in ``_ready``, or to be put there when their worker is done, with the time they were added."""
+        """Keys in ``_ready``, or to be added to it when their worker is done, with the time they were added."""
         self._processing: dict[str, float] = {}
-        """Keys in progress, with the time they were taken."""
+        """Keys in progress, with the time at which their processing started."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        """Keys that are ready to be processed."""
+        """The number of keys that are ready to be processed."""
         return len(self._ready)
 
     def observe(self, observer: Observer) -> None:
         self._observer = observer
 
     def processing(self) -> list[float]:
-        """Seconds of processing so far, for each key in progress."""
+        """Return the processing time so far, in seconds, of each key in progress."""
         now = self._clock()
         return [now - began for began in self._processing.values()]
 
@@ -63,7 +63,7 @@ class WorkQueue:
             self._wake_one()
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Process ``key`` after ``seconds``, or earlier if it is already due earlier."""
+        """Process ``key`` after ``seconds``, unless it is already due earlier."""
         if seconds <= 0:
             self.add(key)
             return
@@ -79,7 +79,7 @@ class WorkQueue:
         self._timers[key] = loop.call_at(due, self.add, key)
 
     def retry(self, key: str, *, at_least: float | None = None) -> float:
-        """Process ``key`` again after its backoff; the delay in seconds."""
+        """Process ``key`` again after its backoff. Returns the delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = self._backoff.delay(failures, at_least=at_least)
         self.add_after(key, delay)
@@ -88,7 +88,7 @@ class WorkQueue:
         return delay
 
     def wake_delayed(self) -> None:
-        """Process all delayed keys now, because what they wait for may have happened."""
+        """Process all delayed keys now, because the condition that they wait for may have changed."""
         for key in tuple(self._timers):
             self.add(key)
 
@@ -97,7 +97,7 @@ class WorkQueue:
         self._failures.pop(key, None)
 
     async def get(self) -> str:
-        """The next key; the caller owns it until ``done``."""
+        """Wait for the next key, which belongs to the caller until ``done``."""
         while not self._ready:
             getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
@@ -107,7 +107,7 @@ class WorkQueue:
                 if getter in self._getters:
                     self._getters.remove(getter)
                 elif self._ready:
-                    # This getter was woken but is cancelled: wake another one.
+                    # This getter was woken and then cancelled: wake another one.
                     self._wake_one()
                 raise
         key = self._ready.popleft()
@@ -119,7 +119,7 @@ class WorkQueue:
         return key
 
     def done(self, key: str) -> None:
-        """End the processing of ``key``; if it was added meanwhile it is ready again."""
+        """Finish processing ``key``; if it was added in the meantime, it is ready again."""
         began = self._processing.pop(key, None)
         if began is not None and self._observer is not None:
             self._observer.done(self._clock() - began)

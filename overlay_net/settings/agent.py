@@ -45,7 +45,7 @@ class AgentSettings(ModeSettings):
     )
     announce_interval: Duration = Field(
         default=timedelta(),
-        description="how often the address is announced, in addition to announcements on changes; 0: never",
+        description="how often to announce the address, in addition to announcements on changes; 0: never",
     )
     # 0-18, 42, 99 and 186-192 are assigned in the rt_protos of iproute2; the default is unassigned.
     route_protocol: int = Field(

@@ -31,5 +31,5 @@ class ModeSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The content of the file is passed as init values; the environment must take precedence over it.
+        # The content of the file is passed as init values; the environment takes precedence over it.
         return env_settings, init_settings

@@ -1,6 +1,6 @@
 """Loads the settings of a mode from the environment and one YAML file; the environment takes precedence.
 
-Unknown names, missing files and invalid values are ConfigurationErrors: nothing that is configured is silently ignored.
+Unknown names, missing files and invalid values raise ConfigurationError: no setting is silently ignored.
 """
 
 import os
@@ -36,9 +36,9 @@ SettingsT = TypeVar("SettingsT", bound=ModeSettings)
 
 
 def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
-    """The settings of one mode.
+    """Load the settings of one mode.
 
-    Raises ConfigurationError with one line: the setting, its value, and which values are valid.
+    Raises ConfigurationError, whose one-line message names the setting, its value and the valid values.
     """
     environ = os.environ
     file = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
@@ -79,7 +79,7 @@ def _rename_legacy(values: dict[str, Any]) -> dict[str, Any]:
 def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Accept PHPIPAM_USERNAME, PHPIPAM_PASSWORD and PHPIPAM_CODE, as the earlier operator did."""
     if any(variable.upper().startswith(f"{ENV_PREFIX}PHPIPAM__") for variable in environ):
-        # The whole section may be set in the environment.
+        # The environment may define the whole section.
         values.setdefault("phpipam", {})
     section = values.get("phpipam")
     if isinstance(section, dict):
@@ -128,7 +128,7 @@ def _format_problem(problem: ErrorDetails, source: str, environ: Mapping[str, st
 
 
 def _may_hold_secret(problem: ErrorDetails) -> bool:
-    """Whether to hide the value: a secret, a section or a value in its place, or a URL with a password."""
+    """Return whether to hide the value: a secret, a section or a value in its place, or a URL with a password."""
     value = problem["input"]
     where = str(problem["loc"][-1])
     section = isinstance(value, dict) or problem["type"].startswith("model_")
@@ -136,7 +136,7 @@ def _may_hold_secret(problem: ErrorDetails) -> bool:
 
 
 def describe(settings: type[ModeSettings]) -> str:
-    """Help text for the settings of a mode: name, meaning and default of each."""
+    """Return the help text for the settings of a mode: name, description and default of each."""
     fields = dict(_flatten(settings))
     width = max(map(len, fields))
     lines = (f"  {name:<{width}}  {field.description} ({_default(field)})" for name, field in fields.items())
@@ -154,7 +154,7 @@ def _flatten(settings: type[ModeSettings]) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _section(field: FieldInfo) -> type[Section] | None:
-    """The type of the section that a field holds, optional or not; None for a plain setting."""
+    """Return the section type of a field, optional or not; None for a plain setting."""
     candidates = (field.annotation, *get_args(field.annotation))
     return next((each for each in candidates if isinstance(each, type) and issubclass(each, Section)), None)
 

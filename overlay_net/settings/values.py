@@ -1,4 +1,4 @@
-"""Types of settings, with the error messages for invalid values."""
+"""Types of setting values, with their error messages."""
 
 import re
 from datetime import timedelta
@@ -21,7 +21,7 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 
 
 def parse_duration(value: object) -> object:
-    """``90s``, ``1h30m``, ``250ms`` as Go and Kubernetes write them; a plain number is seconds."""
+    """Parse a Go duration such as ``90s``, ``1h30m`` or ``250ms``; a plain number is in seconds."""
     if isinstance(value, str) and _DURATION.fullmatch(value):
         return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", value))
     if isinstance(value, timedelta) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
@@ -33,7 +33,7 @@ def parse_duration(value: object) -> object:
 
 
 def parse_bind(value: str) -> str:
-    """``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
+    """Check a listen address: ``:8080``, ``127.0.0.1:8080`` or ``[::1]:8080``."""
     host, colon, port = value.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
         raise ValueError("must be an address and port such as :8080, 127.0.0.1:8080 or [::1]:8080")
@@ -41,14 +41,14 @@ def parse_bind(value: str) -> str:
 
 
 def parse_link_name(value: str) -> str:
-    """A network interface name as the kernel accepts it (dev_valid_name in net/core/dev.c)."""
+    """Check an interface name as the kernel does (dev_valid_name in net/core/dev.c)."""
     if not 0 < len(value) < 16 or value in {".", ".."} or re.search(r"[/:\s]", value):
         raise ValueError("must be an interface name of 1 to 15 characters without slash, colon or space")
     return value
 
 
 def parse_network(value: object) -> object:
-    """A subnet without host bits."""
+    """Parse a subnet without host bits."""
     network = parse.parse_network(value) if isinstance(value, str) else value
     if not isinstance(network, IPv4Network | IPv6Network):
         raise ValueError("must be a subnet without host bits, such as 10.0.0.0/8")
@@ -56,7 +56,7 @@ def parse_network(value: object) -> object:
 
 
 def parse_address(value: object) -> object:
-    """An IP address; None for an empty string."""
+    """Parse an IP address; None for an empty string."""
     found = parse.parse_address(value) if isinstance(value, str) else value
     if value not in ("", None) and not isinstance(found, IPv4Address | IPv6Address):
         raise ValueError("must be an IP address, such as 10.176.162.151")
@@ -64,7 +64,7 @@ def parse_address(value: object) -> object:
 
 
 def parse_directory(value: object) -> object:
-    """An absolute path; None for an empty string."""
+    """Parse an absolute path; None for an empty string."""
     if value in ("", None):
         return None
     if not str(value).startswith("/"):
@@ -73,14 +73,14 @@ def parse_directory(value: object) -> object:
 
 
 def parse_subnet(value: str) -> str:
-    """A subnet without host bits."""
+    """Check a subnet without host bits."""
     if parse.parse_network(value) is None:
         raise ValueError("must be a subnet without host bits, such as 10.1.0.0/16")
     return value
 
 
 def parse_url(value: str) -> str:
-    """An http(s) URL with an optional path, without query and credentials."""
+    """Check an HTTP(S) URL with an optional path, without query and credentials."""
     parts = urlsplit(value)
     try:
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
@@ -92,7 +92,7 @@ def parse_url(value: str) -> str:
 
 
 def parse_taint_key(value: str) -> str:
-    """The key of a taint (same syntax as label keys), or an empty string for none."""
+    """Check the key of a taint (same syntax as label keys), or an empty string for none."""
     if value and not re.fullmatch(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value):
         raise ValueError("must be the key of a taint, such as overlay-net.example.com/not-ready")
     return value
