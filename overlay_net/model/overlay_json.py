@@ -14,7 +14,7 @@ from overlay_net.model.route_spec import RouteParser
 def decode_overlays(text: str) -> Any:
     """Decode the JSON value of a NodeOverlayIp, a list of them, or a watch event of one.
 
-    The result is that of ``json.loads``, but ``spec.routes`` of each object is a tuple of DesiredRoutes. Raises ValueError.
+    The result is that of ``json.loads``, except that ``spec.routes`` is a tuple of DesiredRoutes. Raises ValueError.
     """
     parser = RouteParser()
 
@@ -71,7 +71,7 @@ class _Cursor:
             raise json.JSONDecodeError(f"Expecting {token!r}", self._text, self._index)
 
     def elements(self, closing: str) -> Iterator[None]:
-        """Yield once for each element of an array or object, with the cursor before the element for the caller to read."""
+        """Yield before each element of an array or object; the caller must read the element."""
         if self.take(closing):
             return
         while True:

@@ -1,1 +1,1 @@
-"""Which address a node has: reservation, release, pools, audit."""
+"""Decisions about node addresses: reservation, release, pools, audit."""

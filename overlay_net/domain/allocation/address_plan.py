@@ -1,6 +1,6 @@
-"""The plan for the address of an existing node: which of its reservations counts, and which ones are released.
+"""Plans the address of an existing node: which of its reservations to use, and which ones to release.
 
-A reservation that carries the node's owner tag is used; a second one is never made. The node's present address is
+An existing reservation with the node's owner tag is used instead of making a second one. The node's present address is
 released only after the agent reports another one.
 """
 
@@ -32,9 +32,9 @@ from overlay_net.model.pool import Pool
 
 
 def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
-    """Bring the object's assignment and the IPAM's reservations together."""
+    """Plan the steps that reconcile the object's assignment with the reservations in the IPAM."""
     if view.ipam_failure is not None:
-        # An address in use is kept, whatever is wrong with the IPAM that has its record.
+        # An address in use is kept, even if its IPAM fails.
         assigned = overlay.assignment.address is not None
         return NodePlan() if assigned else plan_without_address(view, overlay, *view.ipam_failure)
     if view.reservations is None:
@@ -56,14 +56,14 @@ def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
 
 
 def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
-    """Whether the object alone shows that its address is reserved, the requested one, and the node's only one."""
+    """Return whether, according to the object, its address is reserved, the requested one, and the node's only one."""
     current = overlay.assignment.address
     reserved = overlay.assignment.reserved
     return (
         current is not None
         and reserved is not None
         and reserved.status
-        # Any other reason is that of a release which was called off.
+        # Any other reason comes from a release that was cancelled.
         and reserved.reason == "Reserved"
         and not view.check_ipam
         and not overlay.assignment.releasing
@@ -76,7 +76,7 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
 
 
 def _update_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
-    """The pool's gateway may change while the address stays."""
+    """Plan a status update if the pool's gateway has changed while the address is the same."""
     address = overlay.assignment.address
     pool = _find_pool(view, overlay.assignment.pool, address.ip if address else None)
     gateway = overlay.gateway_override or (pool.gateway if pool else None) or overlay.assignment.gateway
@@ -89,7 +89,7 @@ def _update_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction
 
 
 def _plan_conflict(view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]) -> NodePlan | None:
-    """Quarantine an address that another host uses; None without a conflict, or when its record is gone already."""
+    """Quarantine an address that another host uses; None without a conflict, or if the record is already gone."""
     address = overlay.assignment.address
     if address is None or not in_conflict(overlay):
         return None
@@ -124,7 +124,7 @@ def _unusable_addresses(overlay: NodeOverlay, reservations: Iterable[Reservation
 def _current_reservation(
     view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]
 ) -> Reservation | None:
-    """The reservation of the requested address, else (unless it is pinned) that of the lowest address."""
+    """Return the reservation of the requested address, else (unless it is pinned) that of the lowest address."""
     requested = requested_address(overlay)
     usable = [each for each in reservations if not each.double_assigned and _may_use(view, each, requested)]
     usable.sort(key=lambda reservation: int(reservation.address.ip))
@@ -133,17 +133,18 @@ def _current_reservation(
 
 
 def _may_use(view: NodeView, reservation: Reservation, requested: IpAddress | None) -> bool:
-    """A crash may have left a record of an address that should not have been reserved."""
+    """Return whether the node may use a reservation: after a crash there may be one of an unusable address."""
     address = reservation.address.ip
     pool = _find_pool(view, reservation.pool, address)
     return address == requested or pool is None or may_hand_out(pool, address)
 
 
 def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bool:
-    """Whether the record must be written before the node may use it.
+    """Return whether the record must be written before the node may use it.
 
-    Either the node came back as a new object, and the record must carry the present owner tag. Or the object does not
-    show this address: a controller that was paused may be about to release the record, and a write makes that fail.
+    This is the case if the node was re-created, as the record must have the present owner tag. It is also the case if
+    the object does not have this address: a controller that was paused may be about to release the record, and a write
+    makes that release fail.
     """
     if current.owner.uid != node.uid:
         return True
@@ -152,7 +153,7 @@ def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bo
 
 
 def _plan_assignment(view: NodeView, overlay: NodeOverlay, current: Reservation, pool: Pool | None) -> NodePlan:
-    """Show the current reservation in status, and release the other ones as soon as the agent does not use them."""
+    """Write the current reservation to status, and release other ones once the agent does not use them."""
     others = tuple(other for other in view.reservations or () if other.record != current.record)
     message = f"{current.address.ip} is reserved from pool {current.pool}"
     assignment = _assignment(view, overlay, current, pool, others, message)
@@ -161,7 +162,7 @@ def _plan_assignment(view: NodeView, overlay: NodeOverlay, current: Reservation,
         actions.append(ApplyAssignment(assignment))
     if assignment.address != overlay.assignment.address:
         actions.append(Announce("Reserved", message, warning=False))
-    # An agent that uses the present address certainly uses no other one.
+    # An agent that uses the present address uses no other one.
     moved = overlay.report.configured == assignment.address and overlay.is_current
     actions += [Release(other) for other in others if moved or not _was_shown(overlay, other.address.ip)]
     return NodePlan(tuple(actions))
@@ -179,12 +180,12 @@ def _assignment(
     same = before.address is not None and before.address.ip == current.address.ip
     resolved = in_conflict(overlay) and before.address is not None and not same
     return Assignment(
-        # The prefix length comes from the pool: without a usable pool, the one in use stays.
+        # The prefix length comes from the pool; without a usable pool, it is unchanged.
         address=before.address if pool is None and same else current.address,
         gateway=overlay.gateway_override or (pool.gateway if pool else before.gateway),
         pool=current.pool,
         node_uid=current.owner.uid,
-        # Written before any of them is released: the write fails for a controller with a stale view of the object.
+        # Written before any of them is released, because this write fails for a controller with a stale view.
         releasing=tuple(str(other.address.ip) for other in others),
         conflicts=before.conflicts + resolved,
         last_conflict=view.now.replace(microsecond=0) if resolved else before.last_conflict,
@@ -194,12 +195,12 @@ def _assignment(
 
 
 def _was_shown(overlay: NodeOverlay, address: IpAddress) -> bool:
-    """Whether the agent may have read this address from the object."""
+    """Return whether the agent may have read this address from the object."""
     shown = (overlay.assignment.address, overlay.report.configured)
     return str(address) in overlay.assignment.releasing or any(each and each.ip == address for each in shown)
 
 
 def _find_pool(view: NodeView, name: str, address: IpAddress | None) -> Pool | None:
-    """The pool of that name, if it contains ``address``: it may have been recreated with another subnet."""
+    """Return the pool with this name if it contains ``address``; it may have been re-created with another subnet."""
     pool = next((pool for pool in view.pools if pool.name == name), None)
     return pool if pool and pool.cidr and address is not None and address in pool.cidr else None

@@ -1,8 +1,8 @@
-"""Where the records of an IPAM and the objects of the cluster disagree.
+"""Compares the records of an IPAM with the objects of the cluster.
 
-A record without a NodeOverlayIp is released only after two audits found it so, at least the grace time apart: the IPAM
-and the cluster are never read at the same moment. The caller reads records first, objects second. Any other
-disagreement is not resolved here: the IPAM is asked about that node again, and its own plan decides.
+A record without a NodeOverlayIp is released only if two audits at least the grace time apart found it so, because the
+IPAM and the cluster are never read at the same moment. The caller reads records first, then objects. Other mismatches
+are not resolved here: the node is checked in the IPAM again, and its plan decides.
 """
 
 from collections import defaultdict
@@ -20,9 +20,9 @@ from overlay_net.model.parse import parse_time
 class AuditResult:
     release: tuple[Reservation, ...]
     orphaned_since: Mapping[str, datetime]
-    """When each record without an object was first found; pass it to the next audit."""
+    """The time when each record without an object was first found; pass it to the next audit."""
     mismatched: frozenset[str]
-    """Nodes with a record that is not of their address, or with an address that has no record."""
+    """Nodes with a record of an address that is not theirs, or with an address that has no record."""
     edited: tuple[Reservation, ...]
     """Records in use that were edited by a person."""
 
@@ -64,7 +64,7 @@ def _is_expired(quarantined: Reservation, now: datetime) -> bool:
 
 
 def _unread(orphaned_since: Mapping[str, datetime], inventory: Inventory) -> dict[str, datetime]:
-    """Orphans in pools that could not be read this time: their grace time continues."""
+    """Return the orphans in pools that could not be read this time; their grace time continues."""
     read = {reservation.record for reservation in inventory.reservations}
     return {record: at for record, at in orphaned_since.items() if record not in read} if inventory.problems else {}
 
@@ -91,7 +91,7 @@ def _find_mismatched(
 
 
 def _find_double_assigned(inventory: Inventory) -> set[str]:
-    """Nodes with an address that another node has as well: old versions of phpIPAM assign one twice."""
+    """Return the nodes with an address that another node has as well: old versions of phpIPAM may assign one twice."""
     nodes: defaultdict[tuple[str, IpAddress], set[str]] = defaultdict(set)
     for reservation in inventory.reservations:
         nodes[reservation.pool, reservation.address.ip].add(reservation.owner.node)

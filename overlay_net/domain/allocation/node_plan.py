@@ -1,7 +1,7 @@
-"""NodeView -> the next steps for one node: its object, its address, its deletion.
+"""Plans the next steps for one node from its NodeView: its object, its address, its deletion.
 
-The plan is made from the object's state alone, so it can be made again at any time; it is empty once nothing is left
-to do. Which address a node has is decided in ``address_plan``, when it is released in ``removal_plan``.
+The plan depends only on the view, so it can be made again at any time; it is empty once nothing is left to do.
+``address_plan`` decides which address a node gets, and ``removal_plan`` when it is released.
 """
 
 from dataclasses import replace
@@ -24,12 +24,12 @@ from overlay_net.model.overlay import NodeOverlay
 
 
 def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
-    """The next steps for one node; empty once everything is as desired."""
+    """Plan the next steps for one node; empty once everything is as desired."""
     overlay, node = view.overlay, view.node
     if overlay is None:
         if node is None or policy.draining:
             return NodePlan()
-        # Without routes: their gateway is not known before the address is.
+        # Without routes, as their gateway is unknown until the address is assigned.
         return NodePlan((ApplyOverlay(overlay_labels(node), ()),))
     if overlay.deleting:
         return plan_deletion(view, overlay, policy)
@@ -41,7 +41,7 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
         plan = _plan_with_address(view, overlay, node)
     else:
         plan = _plan_without_address(view, overlay, node)
-    # A report counts for the spec that it was made for: not for one that this plan is about to change.
+    # A report is valid only for its generation of the spec, not if this plan is about to change the spec.
     applies = any(isinstance(action, ApplyOverlay) for action in plan.actions)
     if policy.startup_taint in node.taints and overlay.is_ready and not applies:
         return replace(plan, actions=(*plan.actions, RemoveTaint(policy.startup_taint)))
@@ -59,7 +59,7 @@ def _plan_with_address(view: NodeView, overlay: NodeOverlay, node: Node) -> Node
     if plan.actions and not (only_asks and overlay.assignment.address is not None):
         # The gateway of the routes is not known yet, or this plan is about to change it.
         return plan
-    # Routes never wait for an IPAM: what it has to say comes with the next plan.
+    # Routes never wait for an IPAM: its answer is handled by the next plan.
     spec = _plan_spec(view, overlay, node, routes_only=False)
     if spec:
         return replace(plan, actions=(*spec, *plan.actions))
@@ -75,7 +75,7 @@ def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> N
 
 
 def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only: bool) -> tuple[ApplyOverlay, ...]:
-    """The write of the object's spec, unless it is as desired. The only place where routes are compiled."""
+    """Plan the write of the object's spec unless it is as desired. Routes are compiled only here."""
     compiled, labels = view.compile_routes(), overlay_labels(node)
     desired = (compiled.routes, compiled.generations, routes_only)
     same = (overlay.routes, overlay.generations, overlay.routes_only) == desired

@@ -1,4 +1,4 @@
-"""Which addresses of a pool may be handed out: all but network, broadcast, gateway and excluded ones."""
+"""The addresses of a pool that may be handed out: all but network, broadcast, gateway and excluded ones."""
 
 from collections.abc import Container, Iterator
 from ipaddress import IPv4Network
@@ -8,7 +8,7 @@ from overlay_net.model.pool import Pool
 
 
 def blocked_ranges(pool: Pool) -> list[tuple[int, int]]:
-    """Inclusive, ascending, disjoint ranges inside the pool's subnet that are never handed out.
+    """Return the ranges of the pool's subnet that are never handed out: inclusive, ascending and disjoint.
 
     Raises ValueError for a pool with an invalid spec.
     """
@@ -34,20 +34,20 @@ def blocked_ranges(pool: Pool) -> list[tuple[int, int]]:
 
 
 def capacity(pool: Pool) -> int:
-    """How many addresses may be handed out in total."""
+    """Return how many addresses may be handed out in total."""
     blocked = sum(high - low + 1 for low, high in blocked_ranges(pool))
     return (pool.cidr.num_addresses if pool.cidr else 0) - blocked
 
 
 def may_hand_out(pool: Pool, address: IpAddress) -> bool:
-    """Whether ``address`` lies in the pool's subnet and in none of its blocked ranges."""
+    """Return whether ``address`` is in the pool's subnet and not in a blocked range."""
     if pool.cidr is None or address not in pool.cidr:
         return False
     return not any(low <= int(address) <= high for low, high in blocked_ranges(pool))
 
 
 def free_addresses(pool: Pool, taken: Container[IpAddress]) -> Iterator[IpAddress]:
-    """The addresses that may be handed out and are not ``taken``, lowest first, computed lazily."""
+    """Yield the addresses that may be handed out and are not ``taken``, lowest first."""
     if pool.cidr is None:
         return
     family = type(pool.cidr.network_address)

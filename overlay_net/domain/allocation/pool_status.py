@@ -1,4 +1,4 @@
-"""What an IPAM reports about a pool -> OverlayPool.status."""
+"""Computes OverlayPool.status from the IPAM's facts about the pool."""
 
 from datetime import datetime
 
@@ -8,11 +8,11 @@ from overlay_net.model.ipam import PoolFacts
 from overlay_net.model.pool import Pool
 
 MAX_COUNT = 2**53 - 1
-"""Larger counts, of an IPv6 pool, are capped: JSON numbers are exact up to here (RFC 8259, section 6)."""
+"""Larger counts of IPv6 pools are capped, as JSON numbers are exact only up to this one (RFC 8259, section 6)."""
 
 
 def pool_status(pool: Pool, facts: PoolFacts, now: datetime) -> JsonObject:
-    """The status of a pool that the IPAM reported."""
+    """Return the status of a pool that was read."""
     used, free, total = (min(count, MAX_COUNT) for count in (facts.usage.used, facts.usage.free, facts.usage.total))
     status: JsonObject = {"cidr": str(facts.cidr), "gateway": str(facts.gateway)}
     status |= {"used": used, "free": free, "total": total}
@@ -24,12 +24,12 @@ def pool_status(pool: Pool, facts: PoolFacts, now: datetime) -> JsonObject:
 
 
 def unusable_status(pool: Pool, reason: str, message: str, now: datetime) -> JsonObject:
-    """The status of a pool that cannot provide addresses as it is."""
+    """Return the status of a pool that cannot provide addresses."""
     return _with({}, pool, now, Condition(READY, False, reason, message))
 
 
 def unknown_status(pool: Pool, reason: str, message: str, now: datetime) -> JsonObject:
-    """The status of a pool that could not be read: the facts of the last time stay."""
+    """Return the status of a pool that could not be read; the last known facts remain."""
     keys = ("cidr", "gateway", "used", "free", "total")
     known: JsonObject = {key: pool.status[key] for key in keys if key in pool.status}
     return _with(known, pool, now, Condition(READY, False, reason, message))

@@ -1,7 +1,7 @@
-"""The plan for a NodeOverlayIp whose Node is gone, or that is being deleted: when its address may be released.
+"""Plans the release of the address of a NodeOverlayIp whose Node is gone, or that is being deleted.
 
-An address is released only once no kernel can have it any more: after the agent reported that it has removed it, or
-after the Node has been gone, and the object marked for deletion, for ``fence_after``.
+An address is released only once no kernel can have it any more: after the agent has reported its removal, or after the
+Node has been gone and the object marked for deletion for ``fence_after``.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from overlay_net.model.overlay import NodeOverlay
 
 
 def plan_absence(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
-    """The Node is gone: keep its object for ``release_after``, so that a reloaded node gets the same address back."""
+    """Keep the object of a deleted Node for ``release_after``, so that a re-created node gets the same address."""
     since = overlay.assignment.node_gone_since
     if since is None:
         return NodePlan(_mark_node_gone(view, overlay), policy.release_after)
@@ -37,7 +37,7 @@ def plan_delete(view: NodeView) -> NodePlan:
 
 
 def plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
-    """The object is being deleted: wait for the agent, release the address, then remove the finalizer."""
+    """Plan the deletion of an object: wait for the agent, release the address, then remove the finalizer."""
     if not overlay.has_finalizer:
         return NodePlan()
     never_used = overlay.assignment.address is None and overlay.report.configured is None
@@ -56,14 +56,14 @@ def plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
 
 
 def _wait_for_agent(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan | None:
-    """The plan while the node's kernel may still have the address; None once the node counts as fenced."""
+    """Return the plan while the node's kernel may still have the address; None once the node counts as fenced."""
     if view.node is not None:
         message = f"deleted; waiting for the agent on node {view.name} to remove the address"
         return NodePlan(report_reserved(view, overlay, "WaitingForAgent", message, status=True))
     gone_since = overlay.assignment.node_gone_since
     if gone_since is None:
         return NodePlan(_mark_node_gone(view, overlay), policy.fence_after)
-    # Counted from the deletion as well: before it, a running agent had no reason to remove the address.
+    # The time starts no earlier than the deletion, because a running agent kept the address until then.
     fencing_since = max(gone_since, overlay.deleted_at or gone_since)
     remaining = fencing_since + policy.fence_after - view.now
     return NodePlan((), remaining) if remaining > timedelta() else None
@@ -74,5 +74,5 @@ def _mark_node_gone(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction
 
 
 def _confirm_absence(view: NodeView) -> tuple[ClusterAction, ...]:
-    """A stalled watch of Nodes must not end the overlay of a running node."""
+    """Confirm that the Node is gone, so that a stalled watch does not remove the overlay of a running node."""
     return () if view.node is not None else (ConfirmNodeGone(),)

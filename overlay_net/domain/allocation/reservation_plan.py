@@ -1,4 +1,4 @@
-"""The plan for a node without a usable reservation: which address to reserve, or why none can be."""
+"""Plans the reservation for a node without a usable one: which address to reserve, or why none can be."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,7 +12,7 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 
 RETRY_RECORD_TAKEN = timedelta(minutes=5)
-"""Only a person can restore the record."""
+"""Retry delay while another owner has the record, which only a person can restore."""
 
 NO_POOL = "no usable OverlayPool matches this node; check kubectl get overlaypools"
 
@@ -26,13 +26,13 @@ class Refusal:
 
 
 def requested_address(overlay: NodeOverlay) -> IpAddress | None:
-    """The pinned address, else the one that the node has already."""
+    """Return the pinned address, else the one that the node already has."""
     address = overlay.assignment.address
     return overlay.pin or (address.ip if address else None)
 
 
 def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
-    """Reserve the requested address, else any free one, or report why there is none."""
+    """Plan to reserve the requested address, else any free one, or to report why there is none."""
     pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
     if not pools:
         return plan_without_address(view, overlay, "NoPool", NO_POOL)
@@ -42,7 +42,7 @@ def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePl
     matching = tuple(pool for pool in pools if pool.cidr is not None and requested in pool.cidr)
     refusal = _check_requested(view, overlay, matching, requested)
     if refusal is None:
-        # Our own assignments have the Node's uid: an address without one was assigned by the earlier operator.
+        # An address without the uid of a Node was assigned by the earlier operator.
         inherited = _is_shown(overlay, requested) and overlay.assignment.node_uid == ""
         return NodePlan((Reserve(matching, requested, adopt=inherited),))
     kept = _plan_keeping(view, overlay, requested, refusal)
@@ -63,10 +63,10 @@ def _plan_any(view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], *be
 def _check_requested(
     view: NodeView, overlay: NodeOverlay, matching: tuple[Pool, ...], requested: IpAddress
 ) -> Refusal | None:
-    """None if the requested address may be reserved."""
+    """Return why the requested address must not be reserved, or None."""
     if not matching:
         return Refusal("OutsidePools", f"{requested} is not in any OverlayPool that matches this node")
-    # The node keeps an address that it has already, even one that would not be handed out any more.
+    # The node keeps an address that it already has, even if the pool no longer hands it out.
     allowed = _is_shown(overlay, requested) or any(may_hand_out(pool, requested) for pool in matching)
     if allowed and requested not in view.taken and requested not in view.used_elsewhere:
         return None
@@ -76,17 +76,17 @@ def _check_requested(
 
 
 def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, refusal: Refusal) -> NodePlan | None:
-    """The plan if the node must not be renumbered although its requested address cannot be reserved."""
+    """Return the plan if the node must not be renumbered although its requested address cannot be reserved."""
     if overlay.pin is not None:
         message = f"spec.ipAddr: {refusal.message}; change or remove it"
         return plan_without_address(view, overlay, refusal.reason, message)
     if requested in view.holders:
-        # Perhaps a person edited the record by mistake.
+        # A person may have edited the record by mistake.
         advice = "the node keeps using it; restore the record, or delete this object to get another address"
         plan = plan_without_address(view, overlay, "RecordTaken", f"{refusal.message}; {advice}")
         return replace(plan, requeue_after=RETRY_RECORD_TAKEN)
     if refusal.reason == "OutsidePools":
-        # The pool is missing, not the record: deleting a pool by mistake must not renumber its nodes.
+        # The pool is missing: deleting a pool by mistake must not renumber its nodes.
         advice = "the node keeps using it; restore its pool, or delete this object to get another address"
         return plan_without_address(view, overlay, "PoolMissing", f"{refusal.message}; {advice}")
     return None

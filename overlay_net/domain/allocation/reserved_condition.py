@@ -1,4 +1,4 @@
-"""The condition ``Reserved`` of a NodeOverlayIp, and when a change of it is worth an event."""
+"""The condition ``Reserved`` of a NodeOverlayIp, and the events for its changes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -8,7 +8,7 @@ from overlay_net.model.node_actions import Announce, ApplyAssignment, ClusterAct
 from overlay_net.model.overlay import NodeOverlay
 
 RETRY_WITHOUT_ADDRESS = timedelta(seconds=60)
-"""A pool or a release wakes waiting nodes at once; this covers changes that no watch reports."""
+"""Retry delay for changes that no watch reports; a changed pool or a release wakes waiting nodes at once."""
 
 
 def plan_without_address(view: NodeView, overlay: NodeOverlay, reason: str, message: str) -> NodePlan:
@@ -19,7 +19,7 @@ def plan_without_address(view: NodeView, overlay: NodeOverlay, reason: str, mess
 def report_reserved(
     view: NodeView, overlay: NodeOverlay, reason: str, message: str, *, status: bool
 ) -> tuple[ClusterAction, ...]:
-    """Write the condition and leave the address as it is; a new reason is an event as well."""
+    """Write the condition and leave the address unchanged; a new reason causes an event."""
     node_gone_since = None if view.node is not None else overlay.assignment.node_gone_since
     condition = reserved_condition(view, overlay, reason, message, status=status)
     assignment = replace(overlay.assignment, reserved=condition, node_gone_since=node_gone_since)
@@ -32,6 +32,6 @@ def report_reserved(
 
 
 def reserved_condition(view: NodeView, overlay: NodeOverlay, reason: str, message: str, *, status: bool) -> Condition:
-    """The condition, with the time of its last transition."""
+    """Return the condition with the time of its last transition."""
     before = (overlay.assignment.reserved,) if overlay.assignment.reserved else ()
     return transition(before, Condition(RESERVED, status, reason, message), view.now)

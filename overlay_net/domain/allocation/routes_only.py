@@ -1,8 +1,8 @@
-"""The plan for a node with routes and no overlay address: release what it still has, and reserve nothing.
+"""Plans a node with routes and no overlay address: releases its reservations, and makes none.
 
-The node's object asks for it first (``spec.routesOnly``), and every agent obeys that whatever its own settings are.
-An address is released only after the agent has reported on that generation of the spec that its kernel has no overlay
-address. Status drops the address before the IPAM does, by a write that fails for a controller with a stale view.
+First ``spec.routesOnly`` is set, which every agent respects regardless of its own settings. An address is released only
+after the agent has reported for that generation of the spec that its kernel has no overlay address. The address is
+removed from status before it is released in the IPAM, by a write that fails for a controller with a stale view.
 """
 
 from overlay_net.domain.allocation.reserved_condition import report_reserved, reserved_condition
@@ -22,7 +22,7 @@ DISABLED = "overlay addresses are disabled"
 
 
 def plan_routes_only(view: NodeView, overlay: NodeOverlay) -> NodePlan:
-    """From any assignment to none; for an object whose spec has ``routesOnly`` already."""
+    """Plan the removal of any assignment from an object whose spec already has ``routesOnly``."""
     current = overlay.assignment
     assigned = current.address is not None or bool(current.releasing) or current.node_uid != ""
     if assigned and not overlay.is_without_address:

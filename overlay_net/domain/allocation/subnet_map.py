@@ -1,4 +1,4 @@
-"""The earlier operator's phpIPAM.subnetMap (zone -> subnet ids, in order) -> OverlayPools."""
+"""Plans OverlayPools from the earlier operator's phpIPAM.subnetMap (subnet ids by zone, in order)."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,14 @@ class MappedPool:
     zone: str
     subnet_id: int
     priority: int
-    """The default priority plus the position in the zone's list."""
+    """The default priority plus the index in the zone's list."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapPlan:
     apply: tuple[MappedPool, ...]
     delete: tuple[Pool, ...]
-    """Created from an earlier map, and no longer in the present one. Nodes keep their addresses from them."""
+    """Pools of an earlier map that are not in the present one. Nodes keep their addresses from them."""
 
 
 def mapped_pools(subnet_map: Mapping[str, Sequence[int]]) -> tuple[MappedPool, ...]:
@@ -33,7 +33,7 @@ def mapped_pools(subnet_map: Mapping[str, Sequence[int]]) -> tuple[MappedPool, .
 
 
 def plan_pools(subnet_map: Mapping[str, Sequence[int]], pools: Iterable[Pool]) -> MapPlan:
-    """What brings the pools in line with the map; pools that users created are ignored."""
+    """Plan the changes that reconcile the pools with the map; pools created by users are ignored."""
     desired = {pool.name: pool for pool in mapped_pools(subnet_map)}
     present = {pool.name: pool for pool in pools}
     return MapPlan(
@@ -55,7 +55,7 @@ def _fits(desired: MappedPool, pool: Pool | None) -> bool:
 
 
 def _name(zone: str, subnet: int) -> str:
-    """``phpipam-dal10-7``; a zone that is no valid object name is sanitised and gets a digest."""
+    """Return a name such as ``phpipam-dal10-7``; a zone that is not a valid name is sanitised and gets a digest."""
     slug = re.sub(r"[^a-z0-9-]", "-", zone.lower()).strip("-")
     if slug != zone:
         slug = f"{slug[:40]}-{sha256(zone.encode()).hexdigest()[:8]}".lstrip("-")

@@ -1,9 +1,9 @@
-"""Routes that a node must remove: which StaticRoutes it may still have routes of, and when that is reported.
+"""Tracks the StaticRoutes whose routes a node must remove, and decides when to report them.
 
-Deleting a StaticRoute does not wait for agents, so the NodeOverlayIps keep track: ``spec.withdrawn`` names the
-StaticRoutes whose routes the last changes removed. It is written together with the routes, counts until the agent has
-reported on that generation of the spec, and is dropped from the next change after that. An agent that comes back
-removes the routes by itself; one whose node is gone is fenced together with the node's object.
+The deletion of a StaticRoute does not wait for agents. Instead, ``spec.withdrawn`` of the NodeOverlayIps names the
+StaticRoutes whose routes the last changes removed. It is written together with the routes, is relevant until the agent
+has observed that generation of the spec, and is removed by the next change after that. An agent that comes back removes
+the routes by itself; a node that is gone is fenced together with its object.
 """
 
 from collections.abc import Iterable
@@ -16,21 +16,21 @@ from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan
 from overlay_net.model.overlay import NodeOverlay, Withdrawal
 
 CONFIRMATION_TIMEOUT = timedelta(seconds=15)
-"""A healthy agent confirms within a second or two; before this nothing is reported, and nothing written."""
+"""A healthy agent confirms within a second or two; nothing is reported or written before this timeout."""
 
 MAX_NAMES = 10
-"""StaticRoutes that one message names."""
+"""Maximum number of StaticRoutes that a message names."""
 
 
 def find_withdrawals(overlay: NodeOverlay, routes: Iterable[DesiredRoute], now: datetime) -> tuple[Withdrawal, ...]:
-    """The ``spec.withdrawn`` to write together with ``routes``."""
+    """Return the ``spec.withdrawn`` to write together with ``routes``."""
     since = {} if overlay.is_current else {each.static_route: each.since for each in overlay.withdrawn}
     names = ({route.static_route for route in overlay.routes} | since.keys()) - {route.static_route for route in routes}
     return tuple(Withdrawal(name, since.get(name) or now.replace(microsecond=0)) for name in sorted(names) if name)
 
 
 def plan_withdrawn_condition(overlay: NodeOverlay, now: datetime) -> NodePlan:
-    """The condition RoutesWithdrawn=False, and an event, while an agent does not confirm; nothing otherwise."""
+    """Plan the condition RoutesWithdrawn=False and an event while the agent does not confirm; else an empty plan."""
     pending = () if overlay.is_current else overlay.withdrawn
     before = overlay.assignment.withdrawn
     if not pending:

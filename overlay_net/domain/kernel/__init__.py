@@ -1,1 +1,1 @@
-"""From the desired state of a node and its observed kernel to the changes that are left to do."""
+"""Plans the kernel changes of a node from its desired and observed state, and reports the differences."""

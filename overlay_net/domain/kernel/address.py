@@ -1,4 +1,4 @@
-"""The overlay address: on the link where it belongs, and managed addresses nowhere else."""
+"""Plans the overlay address on its link, and the removal of managed addresses elsewhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, Problem
 from overlay_net.model.net import IpInterface
 
 ADDRESS_TENTATIVE = "AddressTentative"
-"""Reason of the problem of an IPv6 address that is on the link and not in use yet."""
+"""Problem reason for an IPv6 address that is on the link but not in use yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
     add: tuple[AddAddress | DeleteAddress, ...] = ()
-    """Before the routes."""
+    """Actions before those on routes."""
     drop: tuple[DeleteAddress, ...] = ()
-    """After the routes."""
+    """Actions after those on routes."""
     problems: tuple[Problem, ...] = ()
 
 
 def plan_addresses(desired: Desired, observed: Observed, mark: OwnershipMark, link: LinkPlan) -> AddressPlan:
-    """Managed links that are deleted take their addresses with them."""
+    """Plan the address changes. The addresses of deleted links are deleted with them."""
     target = desired.address if desired.link is not None else None
     if target is not None and link.problem is not None and link.link is None:
         return AddressPlan()
@@ -46,7 +46,7 @@ def plan_addresses(desired: Desired, observed: Observed, mark: OwnershipMark, li
 def _plan_desired(
     desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None
 ) -> tuple[tuple[AddAddress | DeleteAddress, ...], tuple[Problem, ...]]:
-    """The desired address; a managed link that remains keeps it while the desired link is impossible."""
+    """Plan the desired address; while the desired link is impossible, a remaining managed link keeps it."""
     address = desired.address
     if desired.link is None or address is None:
         return (), ()
@@ -55,7 +55,7 @@ def _plan_desired(
     if present is None:
         return (AddAddress(name, address),), ()
     if present.dad_failed:
-        # The kernel probes only when an address is added; the agent decides when to try again.
+        # The kernel probes only when an address is added, so re-add it; the agent decides when to retry.
         return (DeleteAddress(name, address), AddAddress(name, address)), ()
     if present.tentative:
         return (), (Problem(ADDRESS_TENTATIVE, f"duplicate address detection is running for {address.ip}"),)
@@ -72,12 +72,12 @@ def _find_present(address: IpInterface, observed: Observed, mark: OwnershipMark,
 def _obsolete(
     target: IpInterface | None, carrier: Link | None, observed: Observed, mark: OwnershipMark
 ) -> Iterator[Address]:
-    """Managed addresses other than the desired one on ``carrier``."""
+    """Return the managed addresses other than the desired one on ``carrier``."""
     links = {link.index: link for link in observed.links}
     for address in observed.addresses:
         link = links.get(address.link)
         if link is None or (owns_link(link, mark) and link != carrier):
-            # The link is deleted by this plan, and its addresses with it.
+            # This plan deletes the link together with its addresses.
             continue
         if link == carrier and address.interface == target:
             continue
@@ -88,14 +88,14 @@ def _obsolete(
 
 
 def _has_other_length(address: Address, target: IpInterface | None) -> bool:
-    """Whether it is the desired address with another prefix length, as the earlier operator set it."""
+    """Return whether this is the desired address with another prefix length, as set by the earlier operator."""
     return target is not None and address.interface.ip == target.ip
 
 
 def _foreign_secondary(address: Address, observed: Observed, mark: OwnershipMark) -> IpInterface | None:
-    """A foreign address on a foreign interface that Linux deletes together with ours.
+    """Find a foreign address on a foreign interface that Linux would delete together with ours.
 
-    The first address of a subnet is its primary one; the others are secondary, and are deleted with it unless
+    The first address of a subnet is its primary address; the others are secondary, and are deleted with it unless
     promote_secondaries is set (ip-sysctl.rst; __inet_del_ifa in net/ipv4/devinet.c).
     """
     link = next((link for link in observed.links if link.index == address.link), None)

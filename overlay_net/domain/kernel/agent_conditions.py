@@ -19,17 +19,17 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 
 NAMED_GATEWAYS = 5
-"""Limit of the gateways that one condition names."""
+"""Maximum number of gateways that a condition names."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourState:
-    """What the agent knows about the other hosts on its links."""
+    """The agent's knowledge about other hosts on its links."""
 
     conflict: IpAddress | None = None
     """The assigned address, if it is not configured because another host uses it."""
     conflict_mac: str = ""
-    """Empty: unknown, because no neighbour could be asked."""
+    """MAC of that host; empty: unknown, because no neighbour could be queried."""
     claimed_by: str = ""
     """MAC of another host that claims the address in use here."""
     silent: tuple[SilentGateway, ...] = ()
@@ -47,7 +47,7 @@ def configured_condition(
     error: str | None,
     neighbours: NeighbourState,
 ) -> Condition:
-    """Configured; the arguments are those of ``make_report``, ``error`` is the kernel's for link or address."""
+    """Return Configured; ``error`` is the kernel's for link or address, other arguments are as in ``make_report``."""
     if overlay.deleting:
         return _released(configured, problem, error)
     if problem is not None:
@@ -108,7 +108,7 @@ def ready_condition(
     route_probes: tuple[RouteProbe, ...],
     plan: KernelPlan,
 ) -> Condition:
-    """Ready: the address is in use, all routes are in place, and all changes are proven."""
+    """Return Ready, which is true if the address is in use, all routes are in place and all changes are proven."""
     routes_only = link.kind == "none"
     if configured != desired.address or (desired.address is None and not routes_only):
         return Condition(READY, False, "NotConfigured", "the overlay address is not in use")

@@ -1,13 +1,13 @@
-"""The checkpoint: the last desired state of this node as bytes of a file, and whether it may be used after a restart.
+"""The checkpoint: the file format of the last desired state of this node, and its validity after a restart.
 
-It has two parts. The *state* is the desired state, written when that changes. The *confirmation* is small and has the
-time at which the API server last confirmed that state, so that it costs little to renew. Each part is one line of
-header (format, version, SHA-256 of the rest) and one line of JSON.
+The checkpoint has two parts. The *state* is the desired state, written when it changes. The *confirmation* is the time
+at which the API server last confirmed that state; it is small, so it is cheap to renew. Each part consists of one line
+of header (format, version, SHA-256 of the rest) and one line of JSON.
 
-How long it may be used: after the deletion of a NodeOverlayIp the controller waits ``fence_after`` for an unresponsive
-agent, and then releases the address. The deletion is later than the last confirmation that the agent has received. So
-until ``fence_after`` after that confirmation no other host can have the address. ``resurrect_for`` is that time less a
-margin for a confirmation that was on its way, a slow clock, and the time until the address is in use.
+After the deletion of a NodeOverlayIp the controller waits ``fence_after`` for an unresponsive agent, and then releases
+the address. The deletion is later than the last confirmation that the agent has received. Therefore no other host can
+get the address until ``fence_after`` after that confirmation. ``resurrect_for`` is that time minus a margin for a
+confirmation in flight, a slow clock, and the time until the address is in use.
 """
 
 import json
@@ -25,15 +25,15 @@ from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
 
 FORMAT = "overlay-net last state"
-"""In the header of both files; fixed, because an upgraded agent reads the files of its predecessor."""
+"""Format name in the header of both files; fixed, because an upgraded agent reads existing files."""
 VERSION = 1
 MARGIN = 0.1
-"""Share of ``fence_after`` that is not used."""
+"""Fraction of ``fence_after`` that is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One point in time on two clocks: only the second one is reliable, and only until the next boot."""
+    """A point in time on two clocks: the wall clock may be set, the uptime is valid until the next boot."""
 
     wall: datetime
     boot: str
@@ -57,9 +57,9 @@ class Unusable:
 
 
 def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...] = ()) -> bytes:
-    """The desired state in the form of the API. Reports and versions of the object do not change it.
+    """Encode the desired state as an API object. Reports and versions of the object do not affect the result.
 
-    ``route_probes``: changes that are not proven, or were rolled back; they are stored as in a report.
+    ``route_probes`` are the changes that are not proven or were rolled back, stored as in a report.
     """
     address = overlay.assignment.address or overlay.report.configured
     gateway: IpAddress | None = overlay.assignment.gateway
@@ -76,14 +76,14 @@ def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]
     if overlay.generations:
         spec["generations"] = [each.to_json() for each in overlay.generations]
     body = NODE_OVERLAY_IPS.manifest(overlay.name, uid=overlay.uid, spec=spec, status=status)
-    # Routes are encoded one by one: as JSON objects, all of them would take many times the memory of the text.
+    # Routes are encoded one by one, as the JSON objects of all would take many times the memory of the text.
     before, _, after = _compact(body).partition(_NO_ROUTES)
     routes = b",".join(_compact(encode_route(route)) for route in overlay.routes)
     return _seal(b"".join((before, _NO_ROUTES[:-1], routes, _NO_ROUTES[-1:], after)))
 
 
 def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
-    """Whether both certainly have the same checkpoint, without comparing thousands of routes."""
+    """Return whether both certainly have the same checkpoint, without comparing thousands of routes."""
     return (
         other is not None
         and one.routes is other.routes
@@ -96,12 +96,12 @@ def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
 
 
 def checkpoint_digest(state: bytes) -> str:
-    """Identifies a state in its confirmation."""
+    """Return the digest that identifies a state in its confirmation."""
     return sha256(state).hexdigest()
 
 
 def encode_confirmation(state: str, confirmed: Moment) -> bytes:
-    """The time at which the API server confirmed the state with this digest."""
+    """Encode the time at which the API server confirmed the state with this digest."""
     return _seal(
         _compact(
             {
@@ -115,7 +115,7 @@ def encode_confirmation(state: str, confirmed: Moment) -> bytes:
 
 
 def decode_checkpoint(state: bytes | None, confirmation: bytes | None, node: str) -> Checkpoint | Unusable:
-    """The content of both files (None: no file), if it is complete and of this node."""
+    """Decode both files (None: no file) if they are complete and belong to this node."""
     if state is None:
         return Unusable("Absent", "there is no checkpoint")
     raw = _open(state, "checkpoint")
@@ -138,11 +138,11 @@ def decode_checkpoint(state: bytes | None, confirmation: bytes | None, node: str
 
 
 def check_age(confirmed: Moment, now: Moment, resurrect_for: timedelta) -> Unusable | None:
-    """Why a checkpoint confirmed at that time must not be restored now; None: it may."""
+    """Return why a checkpoint confirmed at this time must not be restored now; None if it may be restored."""
     by_wall_clock = now.wall - confirmed.wall
     if by_wall_clock < timedelta():
         return Unusable("ClockJumped", f"the checkpoint was confirmed at {confirmed.wall:%F %T}, in the future")
-    # The wall clock may have been set back in the meantime, the other one cannot; after a reboot it is a lower bound.
+    # The wall clock may have been set back, the uptime cannot; after a reboot the uptime is a lower bound.
     elapsed = now.uptime - confirmed.uptime if now.boot == confirmed.boot else now.uptime
     age = max(by_wall_clock, timedelta(seconds=elapsed))
     if age >= resurrect_for:

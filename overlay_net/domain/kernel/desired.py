@@ -20,27 +20,27 @@ class LinkConfig:
     macvlan_mode: MacvlanMode = "bridge"
     mac: str = ""
     fallback: IpNetwork | None = None
-    """Without overlay link: routes without a gateway use the gateway of the node's own route to this subnet."""
+    """Without an overlay link, routes without a gateway use the gateway of the node's own route to this subnet."""
     source: SourceTable | None = None
-    """None: no source routing, the main table alone routes traffic from the overlay address."""
+    """None: source routing is disabled; only the main table routes traffic from the overlay address."""
 
 
 def link_config_for(overlay: NodeOverlay | None, config: LinkConfig) -> LinkConfig:
-    """The configuration of this node: no link if its object has routes only."""
+    """Return the configuration of this node, without a link if its object has routes only."""
     return replace(config, mode="none") if overlay is not None and overlay.routes_only else config
 
 
 def stable_mac(node: str, link: str) -> str:
-    """The MAC of a node's macvlan: a link that is created again keeps it, so neighbours' caches stay valid.
+    """Return the MAC of a node's macvlan; a re-created link has the same one, so neighbours' caches remain valid.
 
-    Of the two lowest bits of the first byte, "locally administered" is set and "group" is not (IEEE 802, 8.2.2).
+    In the first byte, the bit "locally administered" is set and the bit "group" is not (IEEE 802, 8.2.2).
     """
     digest = sha256(f"{node}/{link}".encode()).digest()[:6]
     return bytes([digest[0] & 0xFC | 0x02, *digest[1:]]).hex(":")
 
 
 def desired_link(config: LinkConfig, observed: Observed, mark: OwnershipMark) -> DesiredLink:
-    """The link of the overlay address, with the parent interface that exists now."""
+    """Return the link of the overlay address, with the parent interface that exists now."""
     parent = choose_parent(config.parent, observed, mark, config.name) or ""
     missing = "" if parent else explain_missing(config.parent)
     match config.mode:
@@ -60,10 +60,10 @@ def desired_state(
     fallback: IpNetwork | None = None,
     source: SourceTable | None = None,
 ) -> Desired:
-    """The desired kernel state; nothing once the object is confirmed deleted or is being deleted.
+    """Return the desired kernel state, which is empty if the object is absent or being deleted.
 
     While the object has no address in its status, the address that this node has reported is kept: only the deletion of
-    the object removes it.
+    the object removes the address.
     """
     if overlay is None or overlay.deleting:
         return Desired()

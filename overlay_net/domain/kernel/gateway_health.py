@@ -1,4 +1,4 @@
-"""Gateway health: from single probe results to a state that does not flap, and which gateways are probed.
+"""Gateway health: derives a state with flap damping from probe results, and selects the gateways to probe.
 
 An unknown gateway counts as up. A probe that this node could not send (link down, socket error) is not a result and is
 never passed to ``next_health``.
@@ -15,9 +15,9 @@ from overlay_net.model.net import IpAddress, IpInterface
 FIRST_HOLD: Final = 5.0
 LONGEST_HOLD: Final = 300.0
 WINDOW: Final = 600.0
-"""Seconds after a recovery within which another fall counts as flapping."""
+"""Seconds after a recovery within which going down again counts as flapping."""
 MOST_FALLS: Final = 7
-"""5 s doubled six times is more than LONGEST_HOLD."""
+"""Maximum counted number of falls: 5 s doubled six times exceeds LONGEST_HOLD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class GatewayHealth:
-    """``GatewayHealth()`` is a gateway without results yet: up. Times are seconds of one monotonic clock."""
+    """``GatewayHealth()`` is a gateway without results, which is up. Times are in seconds of one monotonic clock."""
 
     down: bool = False
     streak: int = 0
@@ -41,17 +41,18 @@ class GatewayHealth:
     since: float = 0.0
     """Time of the last change between up and down."""
     falls: int = 0
-    """How often it went down recently; each WINDOW that it stays up takes one off."""
+    """How often the gateway went down recently; each WINDOW for which it is up decreases this by one."""
     held_until: float = 0.0
-    """It does not come up before this time, even if it answers."""
+    """The gateway does not come up before this time, even if it answers."""
 
 
 def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: float) -> GatewayHealth:
-    """The state after one more result.
+    """Return the state after one more result.
 
-    Down after ``check.failures`` consecutive failures. Up again after ``check.successes`` consecutive answers, but not
-    before the hold is over: 5 s after the first fall, doubled for each fall within ten minutes of the last recovery,
-    at most 300 s. A flapping gateway would move traffic back and forth, and every move loses packets.
+    A gateway goes down after ``check.failures`` consecutive failures. It comes up again after ``check.successes``
+    consecutive answers, but not before the hold is over: 5 s after the first fall, doubled for each fall within ten
+    minutes of the last recovery, at most 300 s. A flapping gateway would move traffic back and forth, and every move
+    loses packets.
     """
     if health.down:
         if not alive:
@@ -70,20 +71,20 @@ def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: flo
 
 
 def recent_falls(health: GatewayHealth, now: float) -> int:
-    """The falls that still count for a gateway that is up."""
+    """Return the falls that still count for a gateway that is up."""
     return max(0, health.falls - int((now - health.since) / WINDOW))
 
 
 def hold_seconds(falls: int) -> float:
-    """How long the gateway is held down after its n-th fall."""
+    """Return how long the gateway is held down after its n-th fall."""
     return min(LONGEST_HOLD, FIRST_HOLD * 2.0 ** (falls - 1))
 
 
 def probe_targets(routes: Iterable[DesiredRoute], observed: Observed, off_link: str = "") -> frozenset[Target]:
-    """Every gateway of the routes that can be probed now, standbys included, each from an address of its own link.
+    """Return the gateways of the routes that can be probed now, including standbys, with a source address of the link.
 
-    A gateway outside the subnets of all links that are up is probed on ``off_link`` if its route is ``on_link``, and
-    not at all otherwise.
+    A gateway outside the subnets of all links that are up is probed on ``off_link`` if its route is ``on_link``;
+    otherwise it is not probed.
     """
     sources = _find_sources(observed, off_link)
     specs = {route.spec for route in routes}
@@ -96,7 +97,7 @@ _Sources: TypeAlias = Sequence[tuple[IpInterface, str]]
 
 
 def _find_sources(observed: Observed, off_link: str) -> _Sources:
-    """The most specific subnet first, as routing chooses it; among equals that of the overlay link."""
+    """Return the sources, most specific subnet first as in routing, then those of the overlay link."""
     up = {link.index: link.name for link in observed.links if link.up}
     return sorted(
         ((each.interface, up[each.link]) for each in observed.addresses if each.link in up and each.in_use),

@@ -1,4 +1,4 @@
-"""Which of a route's gateways carry its traffic now: those that are up, of the best priority that has any."""
+"""Selects the active gateways of a route: those of the best priority with any gateway up."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from overlay_net.model.route import RouteKind
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A route that is withdrawn has no ``gateways``, and ``kind`` None."""
+    """The selected gateways. A withdrawn route has no ``gateways`` and ``kind`` None."""
 
     gateways: tuple[Gateway, ...]
     kind: RouteKind | None
 
 
 def active_gateways(spec: RouteSpec, down: Container[IpAddress]) -> Active:
-    """Gateways of one priority carry traffic together; the next priority takes over when all of them are down.
+    """Select the gateways. All of one priority carry traffic; the next priority takes over when all of them are down.
 
-    With every gateway down, ``on_all_down`` decides; ``keep`` uses those of the best priority, because a dead route is
+    If every gateway is down, ``on_all_down`` decides; ``keep`` uses those of the best priority, because a dead route is
     better than traffic that leaks to the default gateway.
     """
     if spec.kind != "unicast" or not spec.gateways:

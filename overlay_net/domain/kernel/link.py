@@ -1,6 +1,6 @@
-"""The overlay link: which link it is, and which changes it needs.
+"""Plans the overlay link: selects the link, and the changes that it needs.
 
-With the kind ``address`` it is the private interface itself, which is not changed; only the address is added to it.
+For the kind ``address`` the link is the private interface itself, which is not changed except for the added address.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ LINK_SYSCTLS = (
     # Answer ARP only for addresses of this link, and announce only these (ip-sysctl.rst, arp_ignore, arp_announce).
     ("arp_ignore", "1"),
     ("arp_announce", "2"),
-    # Without it the kernel deletes a subnet's secondary addresses together with its primary one.
+    # Otherwise the kernel deletes the secondary addresses of a subnet together with the primary one.
     ("promote_secondaries", "1"),
     # A router of the private network must not configure addresses and a default route on the overlay link
     # (ip-sysctl.rst, accept_ra); duplicate address detection precedes the use of an address (accept_dad, RFC 4862).
@@ -38,11 +38,11 @@ LINK_SYSCTLS = (
 @dataclass(frozen=True, slots=True)
 class LinkPlan:
     actions: tuple[KernelAction, ...] = ()
-    """Before addresses and routes."""
+    """Actions before those on addresses and routes."""
     link: Link | None = None
     """The observed link, if it is usable after ``actions``."""
     sweep: tuple[KernelAction, ...] = ()
-    """After routes and addresses: deletion of managed links that are not desired any more."""
+    """Actions after those on routes and addresses: the deletion of managed links that are no longer desired."""
     problem: Problem | None = None
 
 
@@ -94,7 +94,7 @@ def _plan_existing(
     mark: OwnershipMark,
     sweep: tuple[KernelAction, ...],
 ) -> LinkPlan:
-    """The plan where a link has the name of the desired one: repaired if managed, adopted, replaced or refused."""
+    """Plan for a link that already has the desired name: repair, adopt, replace or refuse it."""
     target = desired.link
     if target is None:
         return LinkPlan(sweep=sweep)
@@ -121,7 +121,7 @@ def _create(target: DesiredLink) -> tuple[KernelAction, ...]:
 
 
 def _repair(link: Link, parent: Link, target: DesiredLink, observed: Observed) -> tuple[KernelAction, ...]:
-    """What differs on an existing link. Its MAC is never changed, because it is in the caches of its neighbours."""
+    """Plan repairs of an existing link. Its MAC is never changed, because neighbours have cached it."""
     actions: list[KernelAction] = []
     if link.mtu and parent.mtu and link.mtu != parent.mtu:
         # The kernel lowers a macvlan's MTU together with its parent's, and never raises it again.
@@ -139,13 +139,13 @@ def _repair(link: Link, parent: Link, target: DesiredLink, observed: Observed) -
 
 
 def _protect_parent(parent: Link, observed: Observed) -> tuple[KernelAction, ...]:
-    """Keep the parent from answering ARP for the overlay address with its own MAC: traffic would bypass the link."""
+    """Keep the parent from answering ARP for the overlay address with its MAC, so that traffic uses the link."""
     if observed.sysctls.get((parent.name, "arp_ignore")) == "0":
         return (SetSysctl(parent.name, "arp_ignore", "1"),)
     return ()
 
 
 def _has_address(link: Link, desired: Desired, observed: Observed) -> bool:
-    """Whether a link without our mark has the address of this node: the earlier operator created it."""
+    """Return whether a link without our mark has the address of this node, so the earlier operator created it."""
     address = desired.address.ip if desired.address else None
     return any(each.link == link.index and each.interface.ip == address for each in observed.addresses)

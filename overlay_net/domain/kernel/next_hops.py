@@ -1,4 +1,4 @@
-"""Next hops of desired routes on this node: on which links their gateways are, and which source address they use."""
+"""Resolves the next hops of desired routes on this node: the links of their gateways, and the source address."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,7 @@ _FIX: Final = "correct the gateway, or set onLink: true if it is directly reacha
 @dataclass(frozen=True, slots=True)
 class Resolved:
     route: Route
-    """For the destination of the route that was asked for."""
+    """The kernel route for the destination of the requested route."""
     degraded: bool
     """All gateways are down, so the route rejects traffic as its StaticRoute specifies."""
 
@@ -27,9 +27,9 @@ class Resolved:
 class Refused:
     reason: str
     message: str
-    """May contain SUBNET for the destination."""
+    """The message; SUBNET in it stands for the destination."""
     withdrawn: bool = False
-    """The route in the kernel is removed, not kept."""
+    """Whether the route in the kernel is removed instead of kept."""
 
 
 class NextHops:
@@ -43,12 +43,12 @@ class NextHops:
         self._overlay = link
         self._links = _LinkLookup(observed, link, desired.address)
         self._off_link = link or next((each for each in observed.links if each.name == desired.interface), None)
-        """Link of a gateway that no subnet contains, for routes with ``on_link``."""
+        """The link for gateways that no subnet contains, for routes with ``on_link``."""
         self._fallback = fallback_gateway(observed, desired.fallback, mark) if desired.fallback else None
-        """Gateway of routes without one, on a node without overlay address."""
+        """The gateway for routes without one, on a node without overlay address."""
 
     def resolve(self, desired: DesiredRoute) -> Resolved | Refused:
-        """The kernel's route for a desired one; it holds for every route of the same specification and IP version."""
+        """Return the kernel route for a desired one; valid for all routes of the same specification and IP version."""
         spec = desired.spec
         active = active_gateways(spec, self._down)
         if active.kind is None:
@@ -74,7 +74,7 @@ class NextHops:
         return (Gateway(self._fallback),)
 
     def _next_hop(self, gateway: Gateway, spec: RouteSpec, *, single: bool) -> NextHop | None:
-        """None: no link reaches the gateway."""
+        """Return the next hop; None if the gateway is not on any link."""
         link = self._links.find(gateway.address)
         weight = 1 if single else gateway.weight
         if link is not None:
@@ -91,7 +91,7 @@ class NextHops:
         )
 
     def _source(self, hops: tuple[NextHop, ...], version: int) -> IpAddress | None:
-        """The overlay address, for routes through the overlay."""
+        """Return the source address: the overlay address for routes through the overlay."""
         overlay, address = self._overlay, self._address
         if overlay is None or address is None or address.version != version:
             return None
@@ -104,9 +104,9 @@ class NextHops:
 
 
 class _LinkLookup:
-    """The link on which an address is directly reachable: that of the most specific subnet.
+    """Finds the link on which an address is directly reachable: that of the most specific subnet.
 
-    Among equals it is the overlay link: a foreign link in the overlay subnet must not attract our routes.
+    Among equals the overlay link is preferred: a foreign link in the overlay subnet must not attract our routes.
     """
 
     def __init__(self, observed: Observed, link: Link | None, address: IpInterface | None) -> None:
@@ -126,7 +126,7 @@ class _LinkLookup:
 
 
 def fallback_gateway(observed: Observed, subnet: IpNetwork, mark: OwnershipMark) -> IpAddress | None:
-    """The gateway of the node's own route to a subnet: the most specific one that contains it."""
+    """Return the gateway of the node's own route to a subnet: the most specific one that contains it."""
     candidates = [
         route
         for route in observed.routes

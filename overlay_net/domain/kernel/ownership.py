@@ -18,9 +18,9 @@ def owns_policy_rule(rule: PolicyRule, mark: OwnershipMark) -> bool:
 
 
 def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
-    """An address on a managed link with our protocol number.
+    """Return whether this is an address on a managed link with our protocol number.
 
-    Kernels before 5.18 do not store the number: there every global address on a managed link is ours.
+    Kernels before 5.18 do not store the number, so every global address on a managed link is ours there.
     """
     link = next((link for link in observed.links if link.index == address.link), None)
     if link is None or not owns_link(link, mark) or address.link_local:
@@ -29,6 +29,6 @@ def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> b
 
 
 def owns_address_anywhere(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
-    """An address on a managed link, or with our protocol number on any link (link_mode ``address``)."""
+    """Return whether an address is on a managed link, or on any link with our number (link_mode ``address``)."""
     marked = observed.keeps_address_protocol and address.protocol == mark.protocol and not address.link_local
     return marked or owns_address(address, observed, mark)

@@ -1,6 +1,6 @@
-"""The parent interface of the overlay link: from the setting to the name of one link of this node.
+"""Selects the parent interface of the overlay link on this node, as specified by the setting.
 
-It is chosen in every pass over the kernel, because an interface may appear, disappear and come back.
+The interface is selected on every observation of the kernel, because it may appear, disappear and come back.
 """
 
 import re
@@ -20,7 +20,7 @@ LOOPBACK = "lo"
 
 @dataclass(frozen=True, slots=True)
 class ByName:
-    """The first pattern that matches an interface, e.g. ``eth1``, ``bond*``."""
+    """Selects by the first pattern that matches an interface, e.g. ``eth1``, ``bond*``."""
 
     patterns: tuple[str, ...]
 
@@ -30,14 +30,14 @@ class ByName:
 
 @dataclass(frozen=True, slots=True)
 class ByRoute:
-    """The interface of the node's own route to an address."""
+    """Selects the interface of the node's own route to an address."""
 
     address: IpAddress
 
 
 @dataclass(frozen=True, slots=True)
 class ByAddress:
-    """The interface that has the address."""
+    """Selects the interface with the address."""
 
     address: IpAddress
 
@@ -46,7 +46,7 @@ InterfaceSelector: TypeAlias = ByName | ByRoute | ByAddress
 
 
 def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelector:
-    """``eth0``, ``eth1,bond*,en*``, ``route:10.0.0.1`` or ``node-ip``. Raises ValueError that names what is allowed."""
+    """Parse ``eth0``, ``eth1,bond*,en*``, ``route:10.0.0.1`` or ``node-ip``. Raises ValueError with valid values."""
     if text == "node-ip":
         if node_ip is None:
             raise ValueError("must not be node-ip without the setting node_ip, the node's InternalIP")
@@ -70,9 +70,9 @@ def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelecto
 def choose_parent(
     selector: InterfaceSelector, observed: Observed, mark: OwnershipMark, overlay_link: str
 ) -> str | None:
-    """The name of the interface; None: no interface matches now.
+    """Return the name of the interface; None if no interface matches.
 
-    Managed links, and any link with the name of the overlay link, are never chosen.
+    Managed links and any link with the name of the overlay link are never selected.
     """
     links = [link for link in observed.links if not owns_link(link, mark) and link.name != overlay_link]
     current = _current_parent(observed, mark, overlay_link)
@@ -87,7 +87,7 @@ def choose_parent(
 
 
 def explain_missing(selector: InterfaceSelector) -> str:
-    """The message for a node without a matching interface."""
+    """Return the message for a node without a matching interface."""
     match selector:
         case ByName((single,)) if not re.search(r"[*?\[]", single):
             return f"interface {single} does not exist on this node"
@@ -100,7 +100,7 @@ def explain_missing(selector: InterfaceSelector) -> str:
 
 
 def _current_parent(observed: Observed, mark: OwnershipMark, overlay_link: str) -> int | None:
-    """Index of the interface that is used now: below the overlay link, or with an address that has our mark."""
+    """Return the index of the present parent: that of the overlay link, or one with an address with our mark."""
     managed = {link.index: link for link in observed.links if owns_link(link, mark)}
     below = next((link.parent for link in managed.values() if link.name == overlay_link), None)
     if below is not None:
@@ -113,16 +113,16 @@ def _find_by_name(patterns: tuple[str, ...], links: Iterable[Link], current: int
     for pattern in patterns:
         matching = [link for link in links if link.name != LOOPBACK and fnmatchcase(link.name, pattern)]
         if matching:
-            # The current one stays, even if it is down: a move would interrupt what may only be flapping.
+            # Keep the current interface even if it is down, because it may only be flapping.
             return min(matching, key=lambda link: (link.index != current, not link.up, link.index)).name
     return None
 
 
 def _find_down(links: Iterable[Link], current: int | None) -> str | None:
-    """The current interface, if it is down.
+    """Return the current interface if it is down.
 
-    The kernel removes its routes for that time. The default route then points to another network, which is not the
-    overlay's.
+    The kernel removes the routes of an interface that is down. The default route then points to another network, which
+    is not that of the overlay.
     """
     return next((link.name for link in links if link.index == current and not link.up), None)
 
@@ -134,7 +134,7 @@ def _find_by_route(
     candidates = [
         route
         for route in routes
-        # Our own routes go through the overlay: they depend on the result.
+        # Ignore our own routes: they use the overlay, so they depend on the result.
         if not owns_route(route, mark)
         and route.table == MAIN_TABLE
         and address in route.subnet

@@ -1,8 +1,8 @@
 """Plans the changes of this node's kernel from observed to desired state, in an order without a gap in traffic.
 
-Link, sysctls, address, routes and policy rules are added in this order; what is not desired any more is removed in
-reverse. Whatever depends on a link that does not exist yet waits for the next pass: a plan never relies on its own
-result. It compares with the observed kernel, never with what earlier plans did.
+Link, sysctls, address, routes and policy rules are added in this order; obsolete objects are removed in reverse order.
+Actions that depend on a link that does not exist yet are left to the next pass: a plan never relies on its own result.
+It depends on the observed kernel, never on earlier plans.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from overlay_net.model.net import IpAddress
 
 
 def plan_kernel(desired: Desired, observed: Observed, mark: OwnershipMark) -> KernelPlan:
-    """The actions in their order, what cannot be configured now, and the routes that are already in place."""
+    """Return the ordered actions, the problems, and the routes that are already in place."""
     return KernelPlanner(mark).plan(desired, observed)
 
 
@@ -36,8 +36,8 @@ class KernelPlanner:
         source = plan_source_routing(desired, remaining, self._mark, link.link)
         pending = _pending_source(desired, observed)
         return KernelPlan(
-            # The new address precedes the routes that use it as their source, the old one is deleted after them:
-            # deleting an address deletes the routes that still use it. No rule points to an empty table.
+            # The new address is added before the routes that use it as source, and the old one is deleted after them:
+            # deleting an address deletes the routes that still use it. No rule refers to an empty table.
             actions=(
                 *link.actions,
                 *addresses.add,
@@ -60,7 +60,7 @@ class KernelPlanner:
 
 
 def _pending_source(desired: Desired, observed: Observed) -> IpAddress | None:
-    """The IPv6 address that the kernel does not accept as the source of a route yet (ip6_route_info_create)."""
+    """Return the IPv6 address if the kernel does not accept it as a source yet (ip6_route_info_create)."""
     address = desired.address
     if address is None or address.version == 4:
         return None
@@ -77,7 +77,7 @@ def _without_source(
 
 
 def _without_deleted_links(observed: Observed, link: LinkPlan) -> Observed:
-    """Routes must not use links that this plan deletes."""
+    """Exclude links that this plan deletes, which routes must not use."""
     deleted = {action.index for action in (*link.actions, *link.sweep) if isinstance(action, DeleteLink)}
     if not deleted:
         return observed

@@ -1,11 +1,11 @@
 """Route probes and rollback: which routes of a StaticRoute a node has during and after the probe of a change.
 
-Each change is probed once. A generation whose probe failed is not tried again before the object has a new generation,
+Each change is probed once. A generation whose probe failed is not tried again until the object has a new generation,
 neither by the next pass nor by a restarted agent. The target is not probed before the change: behind a new route it
-could not answer, and if it was down before, the previous routes do no harm.
+could not answer, and if it was already down, the previous routes do no harm.
 
-A generation without a RouteProbe is proven. Probes are stored before the kernel is changed, so an agent that dies in
-between finds a change that is not proven, and probes it.
+A generation without a RouteProbe is proven. Probes are stored before the kernel is changed, so an agent that crashes in
+between finds an unproven change, and probes it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,16 +17,16 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 
 GATEWAYS_DOWN = "GatewaysDown"
-"""Reason of a problem that is the desired state: the route is withdrawn, or rejects traffic, as specified."""
+"""Reason for a route that is withdrawn or rejects traffic as specified, because all gateways are down."""
 
 
 def update_probes(
     route_probes: tuple[RouteProbe, ...], before: NodeOverlay | None, overlay: NodeOverlay, *, known: bool
 ) -> tuple[RouteProbe, ...]:
-    """The probes once ``overlay`` is the desired state.
+    """Return the probes for ``overlay`` as the desired state.
 
-    ``before`` is the object that was applied last, ``route_probes`` are its probes. Not ``known``: the agent has no
-    checkpoint, and ``route_probes`` are those of its last report.
+    ``before`` is the object that was applied last, and ``route_probes`` are its probes. If not ``known``, the agent has
+    no checkpoint, and ``route_probes`` are those of its last report.
     """
     if overlay is before:
         return route_probes
@@ -47,7 +47,7 @@ def update_probes(
 
 
 def group_by_static_route(overlay: NodeOverlay | None) -> Mapping[str, tuple[DesiredRoute, ...]]:
-    """The routes of each StaticRoute."""
+    """Return the routes of each StaticRoute."""
     found: dict[str, list[DesiredRoute]] = {}
     for route in overlay.routes if overlay is not None else ():
         found.setdefault(route.static_route, []).append(route)
@@ -56,7 +56,7 @@ def group_by_static_route(overlay: NodeOverlay | None) -> Mapping[str, tuple[Des
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """What the node had before the present object."""
+    """The state of the node before the present object."""
 
     probes: Mapping[str, RouteProbe]
     generations: frozenset[RouteGeneration]
@@ -64,10 +64,10 @@ class _History:
     known: bool
     """Whether ``generations`` and ``routes`` are known."""
     reported: bool
-    """Whether the last report is on the present object."""
+    """Whether the last report is about the present object."""
 
     def next_probe(self, generation: RouteGeneration, desired: tuple[DesiredRoute, ...]) -> RouteProbe | None:
-        """None: the generation is proven."""
+        """Return the probe of a generation; None if the generation is proven."""
         last = self.probes.get(generation.static_route)
         present = last if last is not None and last.matches(generation) else None
         if present is not None and present.state != "Probing":
@@ -90,7 +90,7 @@ class _History:
 
 
 def conclude_probe(route_probes: tuple[RouteProbe, ...], ended: RouteProbe, failure: str) -> tuple[RouteProbe, ...]:
-    """The probes after ``ended``; an empty ``failure``: the target answered."""
+    """Return the probes after ``ended``; ``failure`` is empty if the target answered."""
     if ended not in route_probes:
         return route_probes
     others = tuple(route_probe for route_probe in route_probes if route_probe != ended)
@@ -110,9 +110,9 @@ def _describe_rollback(count: int) -> str:
 
 
 def effective_routes(routes: tuple[DesiredRoute, ...], route_probes: Iterable[RouteProbe]) -> tuple[DesiredRoute, ...]:
-    """``routes``, with the previous ones of StaticRoutes that were rolled back.
+    """Return ``routes`` with the previous routes of StaticRoutes that were rolled back.
 
-    A route that another StaticRoute has got in the meantime stays with that one.
+    A previous route that belongs to another StaticRoute by now is not restored.
     """
     rolled_back = {
         route_probe.static_route: route_probe.previous or ()
@@ -127,9 +127,9 @@ def effective_routes(routes: tuple[DesiredRoute, ...], route_probes: Iterable[Ro
 
 
 def applied_routes(static_route: str, plan: KernelPlan) -> frozenset[DesiredRoute]:
-    """The routes of a StaticRoute that the kernel has as desired; ``plan`` is that of the last pass.
+    """Return the routes of a StaticRoute that are in place; ``plan`` is that of the last pass.
 
-    A route that could not be installed proves nothing: the kernel still has the previous one.
+    A route that could not be installed proves nothing, because the kernel still has the previous one.
     """
     withdrawn = (problem.route for problem in plan.problems if problem.reason == GATEWAYS_DOWN)
     applied = (*(route for route, _ in plan.placed), *withdrawn)

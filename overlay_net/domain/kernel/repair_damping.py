@@ -1,6 +1,6 @@
-"""Repair damping: back-off when another process keeps reverting our changes, so that neither uses up a CPU.
+"""Repair damping: backs off when another process keeps reverting our changes, so that neither uses up a CPU.
 
-Repairs are immediate as long as there are few: a flapping link or a restarted daemon does not start the back-off.
+A few repairs are immediate: a flapping link or a restarted daemon does not start the backoff.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ WINDOW = 10.0
 """Seconds over which repairs are counted."""
 
 LIMIT = 100
-"""Repairs in the window from which on they are delayed."""
+"""Number of repairs in the window above which they are delayed."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 
@@ -21,11 +21,11 @@ class RepairDamping:
     times: tuple[float, ...] = ()
 
     def record(self, now: float) -> "RepairDamping":
-        """With one more repair."""
+        """Return the state after one more repair."""
         return RepairDamping((*(time for time in self.times if now - time < WINDOW), now))
 
     def pause(self, now: float) -> float:
-        """Seconds to wait before the next repair: 0 below the limit, then doubled for every ten repairs."""
+        """Return the delay of the next repair in seconds: 0 below the limit, then doubled for every ten repairs."""
         count = sum(now - time < WINDOW for time in self.times)
         if count < LIMIT:
             return 0.0

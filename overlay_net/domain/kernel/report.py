@@ -1,4 +1,4 @@
-"""The agent's part of status: what differs from the desired state, so that it stays small however many routes exist."""
+"""The agent's part of status; it lists only differences from the desired state, so it is small for many routes."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -22,20 +22,20 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 
 MAX_SILENT = 64
-"""Limit of entries in status.gateways."""
+"""Maximum number of entries in status.gateways."""
 
 MAX_FAILURES = 500
-"""Limit of entries in status.routes; the counts include all."""
+"""Maximum number of entries in status.routes; the counts include all."""
 
 
 def configured_address(
     overlay: NodeOverlay | None, desired: Desired, observed: Observed, mark: OwnershipMark
 ) -> IpInterface | None:
-    """The overlay address in the kernel; while a previous one is still there, that one.
+    """Return the overlay address in the kernel; while a previous one is still configured, return that one.
 
-    The controller releases every address that is not reported here. So an address from the object's status, or from an
-    earlier report, counts on any link of the kernel, even on one of the earlier operator without our mark. An address
-    that failed the kernel's duplicate address detection is not in use, so it does not count.
+    The controller releases every address that is not reported here. Therefore an address from the object's status or
+    from an earlier report counts on any link, even on one of the earlier operator without our mark. An address that
+    failed the kernel's duplicate address detection is not in use, so it does not count.
     """
     known_interfaces = (overlay.assignment.address, overlay.report.configured) if overlay else ()
     known = {interface.ip for interface in (desired.address, *known_interfaces) if interface is not None}
@@ -62,10 +62,10 @@ def make_report(
     fallback: IpAddress | None = None,
     route_probes: tuple[RouteProbe, ...] = (),
 ) -> Report:
-    """The agent's part of status.
+    """Return the agent's part of status.
 
     ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
-    (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway of routes
+    (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway for routes
     without one.
     """
     failures = _find_failures(desired, plan, errors)
@@ -97,7 +97,7 @@ def _find_failures(
     desired: Desired, plan: KernelPlan, errors: Mapping[DesiredRoute | None, str]
 ) -> tuple[RouteFailure, ...]:
     if not plan.problems and len(plan.placed) == len(desired.routes) and not errors.keys() - {None}:
-        # The usual case, without hashing thousands of routes.
+        # The usual case avoids hashing thousands of routes.
         return ()
     problems = {problem.route: problem for problem in plan.problems if problem.route is not None}
     placed = {route for route, _ in plan.placed}

@@ -1,4 +1,4 @@
-"""Desired routes grouped by specification: what is decided for one route of a group holds for all."""
+"""Groups desired routes by specification, so that decisions are made once for each group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from overlay_net.model.route_key import RouteKey, decode_version
 
 @dataclass(frozen=True, slots=True)
 class RouteGroup:
-    """Routes of one specification and IP version."""
+    """Routes with the same specification and IP version."""
 
     routes: list[DesiredRoute]
     """At least one."""

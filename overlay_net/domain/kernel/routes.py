@@ -1,4 +1,4 @@
-"""Changes from the observed routes to the desired ones of one node."""
+"""Plans the changes from the observed to the desired routes of one node."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class _Inputs:
     link: Link | None
 
     def same(self, other: "_Inputs") -> bool:
-        """Compares routes by identity: comparing thousands of them would take longer than a plan."""
+        """Compare routes by identity, because comparing thousands by value would take longer than a plan."""
         return (
             self.desired.routes is other.desired.routes
             and self.observed.routes is other.observed.routes
@@ -39,9 +39,9 @@ class _Inputs:
 
 
 class RoutePlanner:
-    """Plans the routes of one node, and returns the last plan while its inputs are the same.
+    """Plans the routes of one node, and returns the last plan if its inputs are unchanged.
 
-    Most passes over a kernel find nothing new. The plan depends on the arguments alone.
+    Most passes find nothing new. The plan depends only on the arguments.
     """
 
     def __init__(self, mark: OwnershipMark) -> None:
@@ -51,7 +51,7 @@ class RoutePlanner:
     def plan(self, desired: Desired, observed: Observed, link: Link | None) -> RoutePlan:
         """``link`` is the overlay link, if it exists.
 
-        A desired route that cannot be installed now keeps the kernel's route of its key: a dead route is better than
+        If a desired route cannot be installed now, the kernel's route with its key is kept: a dead route is better than
         traffic that leaks to the default gateway.
         """
         inputs = _Inputs(desired, observed, link)
@@ -103,7 +103,7 @@ class _Comparison:
             for route in observed.routes
             if owns_route(route, mark) and (reserved_table is None or route.table != reserved_table)
         }
-        """Managed routes that no desired one has matched yet; of two with one key, which IPv4 allows, the last one."""
+        """Managed routes without a matching desired route so far; of two with one key (possible in IPv4), the last."""
         self._link_names = {each.index: each.name for each in observed.links}
         self._by_key: dict[RouteKey, Route] | None = None
 
@@ -134,7 +134,7 @@ class _Comparison:
                 message = f"{route.subnet} is {target.kind}: all of its gateways are down"
                 self.problems.append(Problem("GatewaysDown", message, route))
             else:
-                # Observed routes share their info: the next comparison is one of identity.
+                # Observed routes share their info, so the next comparison is by identity.
                 same = found.info
                 self.placed.append((route, link))
 
@@ -151,7 +151,7 @@ class _Comparison:
 
 def _group_problems(group: RouteGroup, refused: Refused) -> Iterator[Problem]:
     reason, message = refused.reason, refused.message
-    # Formatting thousands of subnets is slow, and few messages contain one.
+    # Formatting thousands of subnets is slow, and few messages contain a subnet.
     if SUBNET in message:
         return (Problem(reason, message.format(subnet=route.subnet), route) for route in group.routes)
     return (Problem(reason, message, route) for route in group.routes)

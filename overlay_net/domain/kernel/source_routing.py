@@ -1,9 +1,9 @@
 """Source routing: traffic from the overlay address leaves through the overlay gateway.
 
-Two policy rules for the overlay address, in this order: the main table without the routes that
-``SourceTable.suppress`` suppresses, then a table of our own. That table has the overlay subnet, a default route through
-the overlay gateway, and copies of those of our routes over the overlay that the first rule suppresses. Reasons:
-docs/adr/0014. While the desired state cannot be planned, the rules and routes of the kernel stay.
+Two policy rules for the overlay address refer to the main table, without the routes that ``SourceTable.suppress``
+suppresses, and then to a dedicated table. That table has the overlay subnet, a default route through the overlay
+gateway, and copies of our routes over the overlay that the first rule suppresses. See docs/adr/0014. While the desired
+state cannot be planned, the rules and routes in the kernel are left unchanged.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,10 +32,10 @@ class SourcePlan:
 
 
 def plan_source_routing(desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None) -> SourcePlan:
-    """``link`` has the overlay address; None: it does not exist yet.
+    """Plan source routing. ``link`` is the link with the overlay address, or None if it does not exist yet.
 
-    Without desired source routing our rules are deleted; the routes of the table are then planned, and deleted, as all
-    other routes.
+    If source routing is not desired, our rules are deleted; the routes of the table are deleted like all other obsolete
+    routes.
     """
     managed = [rule for rule in observed.rules if owns_policy_rule(rule, mark)]
     source, address = desired.source, desired.address
@@ -88,7 +88,7 @@ def _desired_rules(config: SourceTable, address: IpInterface, mark: OwnershipMar
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The routing table of source routing, where all of its parts are known."""
+    """The routing table of source routing, once all of its parts are known."""
 
     config: SourceTable
     gateway: IpAddress
@@ -100,12 +100,12 @@ class _Table:
         return [route for route in observed.routes if owns_route(route, self.mark) and route.table == self.config.table]
 
     def find_foreign(self, observed: Observed, routes: Mapping[RouteKey, Route]) -> Route | None:
-        """A route of another owner under a key that we need."""
+        """Find a route that we do not manage with a key that we need."""
         same_key = (route for route in observed.routes if route.key in routes)
         return next((route for route in same_key if not owns_route(route, self.mark)), None)
 
     def desired_routes(self, observed: Observed) -> Iterator[Route]:
-        """The routes of the table; of two with the same key the later one counts."""
+        """Yield the routes of the table; of two with the same key the later one counts."""
         subnet, source, table = self.address.network, self.address.ip, self.config.table
         if subnet.prefixlen < subnet.max_prefixlen:
             connected = (NextHop(None, self.link.index),)
@@ -118,7 +118,7 @@ class _Table:
                 yield route.replace(table=table)
 
     def _is_suppressed(self, route: Route) -> bool:
-        """Whether it is our route over the overlay, and the first rule suppresses it."""
+        """Return whether this is our route over the overlay and the first rule suppresses it."""
         return (
             owns_route(route, self.mark)
             and route.table == MAIN_TABLE

@@ -1,1 +1,1 @@
-"""StaticRoutes: which nodes get which routes, staged rollout, and status."""
+"""Decisions about StaticRoutes: routes of each node, staged rollout, and status."""

@@ -1,7 +1,7 @@
 """Compiles StaticRoutes into the routes of one node.
 
 If several StaticRoutes have the same subnet, metric and table, the oldest one wins and the others report a conflict.
-An entry that is the same in all of them is shared, without a conflict.
+Identical entries are shared without a conflict.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ NONE_HELD_BACK: Mapping[str, PreviousGeneration] = MappingProxyType({})
 
 
 def refusal(route: StaticRoute, protection: Protection) -> tuple[str, str] | None:
-    """Reason and message if ``route`` is rejected on every node."""
+    """Return reason and message if ``route`` is rejected on every node, else None."""
     if route.problem:
         return "Invalid", route.problem
     for subnet in route.subnets:
@@ -38,10 +38,10 @@ def compile_routes(
     protection: Protection = NOTHING,
     held_back: Mapping[str, PreviousGeneration] = NONE_HELD_BACK,
 ) -> NodeRoutes:
-    """The routes of ``node``, sorted, with one entry for each key, and the generations that they come from.
+    """Return the routes of ``node``, sorted, with one entry for each key, and the generations that they come from.
 
-    A route without a gateway of its own uses ``overlay_gateway``. If the node has none, or one of the other IP family,
-    the entry has no gateways and the agent reports it as pending. ``held_back``: by name, the StaticRoutes whose
+    A route that specifies no gateway uses ``overlay_gateway``. If the node has none, or one of the other IP family, the
+    entry has no gateways and the agent reports it as pending. ``held_back`` has, by name, the StaticRoutes whose
     current generation is not rolled out to this node yet.
     """
     chosen: dict[RouteKey, DesiredRoute] = {}
@@ -62,7 +62,7 @@ def compile_routes(
 def _entries(
     route: StaticRoute, previous: PreviousGeneration | None, overlay_gateway: IpAddress | None, protection: Protection
 ) -> Iterable[DesiredRoute]:
-    """The entries of one StaticRoute, before conflicts are resolved."""
+    """Return the entries of one StaticRoute, before conflicts are resolved."""
     if previous is not None:
         return (entry for entry in previous.routes if not protection.refusal(entry.subnet))
     return route.routes(overlay_gateway)
@@ -71,7 +71,7 @@ def _entries(
 def _generation(
     route: StaticRoute, previous: PreviousGeneration | None, *, has_entries: bool
 ) -> RouteGeneration | None:
-    """A StaticRoute without entries on the node has nothing to probe."""
+    """Return the generation of a StaticRoute; None without entries on the node, as there is nothing to probe."""
     if previous is not None:
         return previous.generation
     probe = route.probe if has_entries else None

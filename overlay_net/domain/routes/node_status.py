@@ -1,8 +1,8 @@
-"""The status of one StaticRoute on one node, from the node's NodeOverlayIp and its agent's report.
+"""Computes the status of one StaticRoute on one node from the NodeOverlayIp and the report in it.
 
-A report lists only the routes that are not in place, so any other route that the agent has observed is in place. Until
-the agent has observed the latest spec, an unchanged route keeps its last status: otherwise each edit of one StaticRoute
-would make all others flap.
+A report lists only the routes that are not in place; all others that the agent has observed are. Until the agent has
+observed the latest spec, an unchanged route keeps its last status. Otherwise each edit of one StaticRoute would make
+the status of all others flap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,17 +23,17 @@ from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.model.static_route import StaticRoute
 
 MAX_NODES = 1000
-"""Limit of nodeStatus entries, failing nodes first. The counts cover all nodes."""
+"""Maximum number of nodeStatus entries, failing nodes first. The counts cover all nodes."""
 
 READY, PENDING, FAILED = "Ready", "Pending", "Failed"
 
 ROLLING_OUT = "RollingOut"
-"""Reason on a node that stays on its previous generation for now."""
+"""Reason for a node that keeps its previous generation for now."""
 
 
 class Conflict(NamedTuple):
     static_route: str
-    """The older StaticRoute that has the same route."""
+    """Name of the older StaticRoute with the same route."""
     subnet: IpNetwork
 
 
@@ -42,7 +42,7 @@ class Outcome:
     state: str
     message: str = ""
     reason: str = ""
-    """Reason of the condition ``Programmed`` while a probe or a rollout keeps this node from being ready."""
+    """Reason of the condition ``Programmed`` if a probe or a rollout is why this node is not ready."""
     conflict: Conflict | None = None
 
 
@@ -69,7 +69,7 @@ class NodeStatus:
 def rollout_progress(
     route: StaticRoute, tables: Iterable[NodeTable], protection: Protection
 ) -> tuple[NodeProgress, ...]:
-    """How far each selected node is with the current generation; empty if ``route`` is rejected."""
+    """Return the progress of each selected node; empty if ``route`` is rejected."""
     if refusal(route, protection) is not None:
         return ()
     last = find_last_entries(route)
@@ -87,14 +87,14 @@ def _progress(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObjec
 
 
 def find_last_entries(route: StaticRoute) -> Mapping[str, JsonObject] | None:
-    """The present nodeStatus entries by node; None if they describe an earlier generation."""
+    """Return the present nodeStatus entries by node; None if they are of an earlier generation."""
     if parse_int(route.status.get("observedGeneration")) != route.generation:
         return None
     return {parse_text(raw.get("hostname")): raw for raw in find_objects(route.status, "nodeStatus")}
 
 
 def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeStatus:
-    """``last``: the entries from ``find_last_entries``."""
+    """Return the status of ``route`` on one node; ``last`` is the result of ``find_last_entries``."""
     hostname, gateway, device = table.node.name, _gateway(route, table), _device(route, table)
     outcome = _generation_outcome(route, table) or _entries_outcome(route, table) or _report_outcome(table)
     if outcome is None and last is not None:
@@ -109,7 +109,7 @@ def _gateway(route: StaticRoute, table: NodeTable) -> str:
 
 
 def _device(route: StaticRoute, table: NodeTable) -> str:
-    """The overlay link if the gateway is in the overlay subnet, else its parent interface."""
+    """Return the overlay link if the gateway is in the overlay subnet, else its parent interface."""
     report = table.overlay.report
     if table.overlay.routes_only:
         return report.interface
@@ -119,7 +119,7 @@ def _device(route: StaticRoute, table: NodeTable) -> str:
 
 
 def _generation_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
-    """If the node does not have the current generation yet, or its route probe has not succeeded."""
+    """The outcome if the node lacks the current generation or its route probe has not succeeded, else None."""
     present = table.generations.get(route.name)
     if present is None or present.revision != route.revision:
         return _outdated(route, table, present)
@@ -146,7 +146,7 @@ def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
 
 
 def _entries_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
-    """The first conflict or failure of an entry, else whether one is missing; None if all are there."""
+    """The first conflict or failure of an entry, else Pending if one is missing, else None."""
     missing = False
     for subnet in route.subnets:
         key = encode_route_key(subnet, route.spec.metric, route.spec.table)
@@ -161,7 +161,7 @@ def _entries_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
 
 
 def _conflict(route: StaticRoute, subnet: IpNetwork, entry: DesiredRoute, table: NodeTable) -> Outcome | None:
-    """If the entry is that of an older StaticRoute and differs from this one's."""
+    """The conflict if the entry belongs to an older StaticRoute and differs from this one's, else None."""
     if entry.static_route == route.name:
         return None
     gateway = None if table.overlay.routes_only else table.overlay.assignment.gateway
@@ -178,7 +178,7 @@ def _failure(subnet: IpNetwork, failure: RouteFailure | None, table: NodeTable) 
 
 
 def _report_outcome(table: NodeTable) -> Outcome | None:
-    """None while the agent has not observed the latest spec."""
+    """The outcome from the report; None while the agent has not observed the latest spec."""
     if not table.overlay.is_current:
         return None
     if table.has_unlisted_failures:
@@ -187,7 +187,7 @@ def _report_outcome(table: NodeTable) -> Outcome | None:
 
 
 def _last_outcome(last: Mapping[str, JsonObject], hostname: str, gateway: str, device: str) -> Outcome | None:
-    """The last outcome on this node, if the route still takes the same way."""
+    """The last outcome on this node, if the route still has the same gateway and device."""
     entry = last.get(hostname)
     if entry is None:
         # Failing nodes are listed first: if the list is full and ends with ready nodes, those left out were ready.

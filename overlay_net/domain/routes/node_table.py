@@ -1,4 +1,4 @@
-"""What status and rollout read of one node, indexed once for all StaticRoutes."""
+"""The data of one node for status and rollout, indexed once for all StaticRoutes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class NodeTable:
 
     @property
     def has_unlisted_failures(self) -> bool:
-        """Whether more routes fail than the report can list."""
+        """Return whether more routes fail than the report lists."""
         return self.overlay.report.routes_failed > len(self.overlay.report.failures)
 
     @property
     def default_gateway(self) -> IpAddress | None:
-        """The gateway of routes that specify none."""
+        """The gateway for routes that specify none."""
         overlay = self.overlay
         return overlay.report.fallback if overlay.routes_only else overlay.assignment.gateway
 

@@ -13,11 +13,11 @@ from overlay_net.model.node import Node
 class ProtectedSubnet:
     subnet: IpNetwork
     description: str
-    """What uses the subnet, as shown in conditions: ``address of node 10.176.162.151``."""
+    """The use of the subnet, for conditions, such as ``address of node 10.176.162.151``."""
 
 
 def protected_by(nodes: Iterable[Node]) -> Iterable[ProtectedSubnet]:
-    """The addresses and pod subnets of ``nodes``."""
+    """Yield the addresses and pod subnets of ``nodes``."""
     for node in nodes:
         for address in node.addresses:
             yield ProtectedSubnet(ip_network(address), f"address of node {node.name}")
@@ -44,7 +44,7 @@ class Protection:
         self._starts = sorted((version, start, length) for version, length, start in self._subnets)
 
     def refusal(self, subnet: IpNetwork) -> str:
-        """Why ``subnet`` must not be routed, or an empty string."""
+        """Return why ``subnet`` must not be routed, or an empty string."""
         if subnet.prefixlen == 0:
             return "" if self._allow_default else f"{subnet} is a default route; set allow_default_route to allow it"
         found = self._containing(subnet) or self._inside(subnet)

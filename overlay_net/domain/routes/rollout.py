@@ -1,8 +1,8 @@
-"""Staged rollout: which nodes get the current generation of a StaticRoute now, and which stay on the previous one.
+"""Staged rollout: which nodes get the current generation of a StaticRoute now, and which keep the previous one.
 
-Progress is read from the NodeOverlayIps, so a restarted controller continues where it stopped. A node that has not
-reported the generation in place, for any cause, counts as unavailable: a generation that fails stops the rollout.
-Removals are not staged: deleting a StaticRoute, or no longer selecting a node, cannot fail on the node.
+Progress is read from the NodeOverlayIps, so a restarted controller resumes where it stopped. A node that has not
+reported the generation in place, for any reason, counts as unavailable, so a generation that fails stops the rollout.
+Removals (deleting a StaticRoute, or no longer selecting a node) are not staged, because they cannot fail on the node.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +18,7 @@ from overlay_net.model.static_route import StaticRoute
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """How far one node is with the current generation of one StaticRoute."""
+    """The progress of one node with the current generation of one StaticRoute."""
 
     node: str
     updated: bool
@@ -26,11 +26,11 @@ class NodeProgress:
     in_place: bool
     """The agent has reported this generation in place."""
     failing: bool = False
-    """Not updated yet, and its previous routes are not in place either: an update cannot make it worse."""
+    """Not updated yet, and the previous routes are not in place either, so an update cannot make it worse."""
 
 
 def admit(progress: Collection[NodeProgress], admitted: Collection[str], limit: int) -> frozenset[str]:
-    """The nodes that may have the generation now, including those of ``admitted`` that are still selected.
+    """Return the nodes that may have the generation now, including ``admitted`` ones that are still selected.
 
     At most ``limit`` of them are unavailable. Failing nodes are updated first, then the others by name.
     """
@@ -44,7 +44,7 @@ def admit(progress: Collection[NodeProgress], admitted: Collection[str], limit: 
 
 @dataclass(frozen=True, slots=True)
 class PreviousGeneration:
-    """What a node has of a StaticRoute whose current generation is not rolled out to it yet."""
+    """The routes of a node from a StaticRoute whose current generation is not rolled out to it yet."""
 
     routes: tuple[DesiredRoute, ...]
     generation: RouteGeneration | None
@@ -56,7 +56,10 @@ def find_held_back(
     overlay: NodeOverlay | None,
     admitted: Mapping[Revision, Collection[str]],
 ) -> Mapping[str, PreviousGeneration]:
-    """The StaticRoutes, by name, whose previous generation ``node`` keeps for now. ``admitted``: nodes by revision."""
+    """Find the StaticRoutes, by name, whose previous generation ``node`` keeps for now.
+
+    ``admitted`` has the admitted nodes by revision.
+    """
     generations = {each.static_route: each for each in overlay.generations} if overlay is not None else {}
     held_back = {}
     for route in static_routes:
@@ -86,7 +89,7 @@ def _routes_from(route: StaticRoute, overlay: NodeOverlay | None) -> tuple[Desir
 
 
 def _has_nothing_to_lose(route: StaticRoute, node: Node, previous: PreviousGeneration) -> bool:
-    """A node that joined later gets the current generation at once: a stopped rollout must not leave it without."""
+    """Return whether a node that joined later has no previous routes, so it gets the current generation at once."""
     return previous.generation is None and not previous.routes and _is_younger(node, route)
 
 

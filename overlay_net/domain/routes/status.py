@@ -25,13 +25,13 @@ from overlay_net.model.static_route import Rollout, StaticRoute
 _ORDER = {FAILED: 0, PENDING: 1, READY: 2}
 
 NAMED_NODES = 10
-"""Limit of the nodes that one condition names."""
+"""Maximum number of nodes that a condition names."""
 
 
 def route_status(
     route: StaticRoute, tables: Iterable[NodeTable], now: datetime, protection: Protection = NOTHING
 ) -> JsonObject:
-    """The whole status of ``route``; equal to its present status if nothing has changed."""
+    """Return the whole status of ``route``, which equals its present status if nothing has changed."""
     refused = refusal(route, protection)
     selected = list(select_tables(route, tables)) if refused is None else []
     last = find_last_entries(route)
@@ -58,7 +58,7 @@ def route_status(
 
 
 def _find_conflicts(nodes: Iterable[NodeStatus]) -> Mapping[str, IpNetwork]:
-    """The first subnet of each older StaticRoute that has the same route."""
+    """Return the first subnet of each older StaticRoute that has the same route."""
     conflicts: dict[str, IpNetwork] = {}
     for node in nodes:
         if node.outcome.conflict is not None:
@@ -129,7 +129,7 @@ def _gateway_reachable(route: StaticRoute, selected: Sequence[NodeTable]) -> Con
 
 
 def _silent_gateways(route: StaticRoute, table: NodeTable) -> Iterable[IpAddress]:
-    """Gateways of the route that do not answer on this node."""
+    """Return the gateways of the route that do not answer on this node."""
     default = table.default_gateway
     used = {gateway.address for gateway in route.spec.gateways} or ({default} if default else set())
     return (each.address for each in table.overlay.report.silent_gateways if each.address in used)

@@ -1,1 +1,1 @@
-"""Summaries of the whole cluster for people: counts, events, and the output of `overlay-net status`."""
+"""Summaries of the whole cluster for users: counts, events, and the output of `overlay-net status`."""

@@ -15,13 +15,13 @@ NODE_STATES = ("ready", "not_ready", "without_address", "gone")
 @dataclass(frozen=True, slots=True)
 class ClusterCounts:
     nodes: Mapping[str, int]
-    """By each of NODE_STATES."""
+    """Number of nodes in each of NODE_STATES."""
     routes: Mapping[str, int]
-    """desired, programmed and failed routes, summed over all nodes."""
+    """Number of desired, programmed and failed routes of all nodes."""
     address_conflicts: int
-    """Nodes whose agent reports that another host uses the assigned address."""
+    """Number of nodes whose agent reports that another host uses the assigned address."""
     waiting_since: datetime | None
-    """When the node that has waited longest for an address started to wait."""
+    """The time since which the longest waiting node has no address."""
 
 
 def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> ClusterCounts:

@@ -1,4 +1,4 @@
-"""What a drain still waits for, as one line for the person who uninstalls the product."""
+"""Describes what a drain is still waiting for, as one line for the user who uninstalls the product."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ NAMED = 5
 
 
 def describe_remaining(overlays: Sequence[NodeOverlay]) -> str:
-    """The remaining NodeOverlayIps and what each waits for; an empty string if there are none."""
+    """Return the remaining NodeOverlayIps and what each is waiting for; an empty string if there are none."""
     if not overlays:
         return ""
     named = [f"{overlay.name} ({_cause(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)[:NAMED]]

@@ -1,6 +1,6 @@
-"""Events for changes that an agent reports: address conflicts, gateways, failing routes, a link that cannot be set up.
+"""Events for changes reported by an agent: address conflicts, gateways, failing routes, a link that cannot be set up.
 
-The normal steps of a node that joins are not announced.
+The normal steps of a joining node cause no events.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ TRANSIENT = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
 """Reasons of ``Configured=False`` that resolve without intervention."""
 
 NAMED = 3
-"""Limit of the gateways and routes that one event names."""
+"""Maximum number of gateways or routes that an event names."""
 
 
 def report_events(before: NodeOverlay, after: NodeOverlay) -> tuple[Announce, ...]:
-    """The events of one change of a NodeOverlayIp; none if it was replaced by another object or is being deleted."""
+    """Return the events for a change of a NodeOverlayIp; none if it was replaced or is being deleted."""
     if before.uid != after.uid or after.deleting or before.report == after.report:
         return ()
     return (*_address_events(before, after), *_gateway_events(before, after), *_route_events(before, after))
@@ -28,7 +28,7 @@ def report_events(before: NodeOverlay, after: NodeOverlay) -> tuple[Announce, ..
 def _address_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
     was, now = _address_problem(before), _address_problem(after)
     if now is not None:
-        # The message counts too: another address, or another conflicting host, is a new problem.
+        # Compare the message as well: another address or another conflicting host is a new problem.
         if was is None or (was.reason, was.message) != (now.reason, now.message):
             yield Announce(now.reason, now.message, warning=True)
         return
@@ -50,7 +50,7 @@ def _gateway_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announc
     down = [f"{each.address}: {each.message}" for each in after.report.silent_gateways if each.address not in was]
     if down:
         yield Announce("GatewayDown", _shorten(down, "; "), warning=True)
-    # A gateway that no route uses any more is not probed any more, so it has not recovered.
+    # A gateway that no route uses is no longer probed, so it has not recovered.
     used = {gateway.address for route in after.routes for gateway in route.spec.gateways} if was - now else set()
     up = sorted(map(str, (was - now) & used))
     if up:

@@ -1,4 +1,4 @@
-"""The summary that `overlay-net status` prints: how many objects are ready, and what is wrong, pools first."""
+"""The summary that `overlay-net status` prints: the numbers of ready objects, and the problems, pools first."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Overview:
     counts: tuple[str, ...]
-    """How many objects there are and how many of them are ready, one line for each kind."""
+    """The numbers of all and of ready objects, one line for each kind."""
     findings: tuple[Finding, ...]
 
 
 def overview(
     nodes: Iterable[str], overlays: Iterable[NodeOverlay], routes: Iterable[StaticRoute], pools: Iterable[Pool]
 ) -> Overview:
-    """``nodes`` are the names of the Nodes. Pools come first: a problem there causes problems on nodes."""
+    """``nodes`` are the names of the Nodes. Pools come first, because their problems cause problems on nodes."""
     names, objects, static_routes, sources = set(nodes), list(overlays), list(routes), list(pools)
     at_pools = [finding for pool in sources for finding in _check_pool(pool)]
     missing = sorted(names - {overlay.name for overlay in objects})
@@ -74,7 +74,7 @@ def _node_problems(overlay: NodeOverlay) -> list[str]:
     if ready is None:
         return [*_describe_failed(reserved), "no report from its agent; is it running?"]
     if overlay.is_ready:
-        # In use, but another host claims the address too.
+        # The address is in use, but another host claims it as well.
         return [_describe(configured)] if configured is not None and configured.reason == ADDRESS_CLAIMED else []
     problems = _describe_failed(reserved, configured) or _describe_failed(ready)
     return problems if overlay.is_current else [*problems, "its agent has not observed the latest change"]
@@ -87,7 +87,7 @@ def _describe_failed(*conditions: Condition | None) -> list[str]:
 def _failed_reservation(overlay: NodeOverlay) -> Condition | None:
     reserved = overlay.assignment.reserved
     if overlay.routes_only and overlay.assignment.address is None:
-        # Without an address on purpose.
+        # The node has no address on purpose.
         return None
     return reserved if reserved is not None and not reserved.status else None
 
