@@ -165,24 +165,25 @@ class ClusterIpam:
         """Take over a record of the same node, or of an earlier node with its name.
 
         The record is always written: its new resourceVersion makes the API server reject a release by a controller that
-        decided it earlier and was then paused. Raises AddressTaken for the record of any other owner.
+        decided it earlier and was then paused. Raises AddressTaken for the record of any other owner,
+        and Conflict if the record is released or written at the same time.
         """
         name = object_name(address)
         try:
             found = AddressRecord.parse(await self._api.get(OVERLAY_ADDRESSES, name))
+            if found.node != owner.node or found.deleting:
+                raise AddressTaken(f"{address} belongs to node {found.node}")
+            change = {
+                "metadata": {
+                    "resourceVersion": found.resource_version,
+                    "labels": {NODE_LABEL: label_value(owner.node)},
+                    "annotations": {TAKEN_OVER_ANNOTATION: micro_time(datetime.now(UTC))},
+                },
+                "spec": {"nodeUID": owner.uid},
+            }
+            return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
         except NotFound:
-            raise AddressTaken(f"{address} has just been released") from None
-        if found.node != owner.node or found.deleting:
-            raise AddressTaken(f"{address} belongs to node {found.node}")
-        change = {
-            "metadata": {
-                "resourceVersion": found.resource_version,
-                "labels": {NODE_LABEL: label_value(owner.node)},
-                "annotations": {TAKEN_OVER_ANNOTATION: micro_time(datetime.now(UTC))},
-            },
-            "spec": {"nodeUID": owner.uid},
-        }
-        return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
+            raise Conflict(f"{address} has just been released") from None
 
     def _reservation(self, raw: JsonObject) -> Reservation:
         record = AddressRecord.parse(raw)

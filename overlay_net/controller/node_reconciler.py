@@ -40,6 +40,9 @@ MAX_PASSES = 8
 SPREAD = 1.0
 """Seconds over which the retries of nodes that wait for the same IPAM are spread."""
 
+STALE_VIEW = (Conflict, AlreadyExists)
+"""Another writer has changed or created the object, and the cache does not have the change yet."""
+
 
 class NodeReconciler:
     """Two entry points to one plan: ``reconcile`` never waits for an IPAM, ``reconcile_address`` queries it.
@@ -76,8 +79,7 @@ class NodeReconciler:
                     self._checks.enqueue(name)
                 else:
                     await self._steps.apply(view, action)
-        except (Conflict, AlreadyExists) as error:
-            # Another writer has changed the object, and the cache does not have the change yet.
+        except STALE_VIEW as error:
             log.debug("stale view", extra={"node": name, "error": str(error)})
             return Requeue()
         return _requeue(plan)
@@ -92,7 +94,7 @@ class NodeReconciler:
         try:
             with self._checks.attempt(name):
                 return await self._converge(name)
-        except Conflict as error:
+        except STALE_VIEW as error:
             log.debug("stale view", extra={"node": name, "error": str(error)})
             return Requeue()
         except IpamFailed as failure:
@@ -107,7 +109,7 @@ class NodeReconciler:
         try:
             for action in plan_node(view, self._policy).actions:
                 await self._steps.apply(view, action)
-        except Conflict:
+        except STALE_VIEW:
             # The next attempt reports it.
             return
 

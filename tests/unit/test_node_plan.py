@@ -360,3 +360,29 @@ async def test_a_paused_controllers_release_does_not_remove_a_record_that_became
     await cluster.resume()
     assert FIRST in await cluster.records(), "another controller has made it the node's again"
     assert await address(await settle(cluster)) == "192.168.100.2/24"
+
+
+@pytest.mark.parametrize("ipam_down", [False, True])
+async def test_an_object_that_the_watch_has_not_delivered_yet_is_not_an_error(ipam_down: bool) -> None:
+    cluster = await joined(raw_pool())
+    await cluster.reconcile(writes=0)
+    cluster.watches_lag = True
+    await cluster.reconcile()
+    await cluster.take("192.168.100.2", NAME)
+    await cluster.audit()
+    cluster.ipam_down = ipam_down
+    await cluster.reconcile()
+    cluster.ipam_down = False
+    await cluster.catch_up()
+    assert await address(await settle(cluster)) == "192.168.100.2/24"
+
+
+async def test_a_record_that_is_released_while_it_is_taken_over_is_reserved_again() -> None:
+    cluster = await settled(raw_pool())
+    await cluster.join(raw_node(NAME))
+    assert not await cluster.reconcile(writes=1, pauses=True), "it is paused between reading and writing the record"
+    await cluster.lose_records()
+    await cluster.resume()
+    assert await address(await settle(cluster)) == "192.168.100.2/24"
+    assert "AddressLost" not in await cluster.announced()
+    assert await recorded(cluster) == ["192.168.100.2"]
