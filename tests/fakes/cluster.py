@@ -55,7 +55,7 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Process:
-    """How far one controller gets: it ends, or stands still, before the write that follows ``writes`` more."""
+    """How far one controller gets: it ends, or is paused, before the write that follows ``writes`` more."""
 
     writes: int | None = None
     pauses: bool = False
