@@ -44,10 +44,10 @@ class Edge:
         return f"via {gateway} " in self.node.ip("route", "show", subnet)
 
     def programmed(self) -> tuple[str, str, int]:
-        """Reason, message and generation of the condition Programmed."""
+        """Reason, message and generation of the condition Programmed; empty and 0 until the controller sets it."""
         found = self.lab.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
-        (condition,) = [each for each in found if each["type"] == "Programmed"]
-        return condition["reason"], condition["message"], condition["observedGeneration"]
+        condition = next((each for each in found if each["type"] == "Programmed"), {})
+        return condition.get("reason", ""), condition.get("message", ""), condition.get("observedGeneration", 0)
 
     def generation(self) -> int:
         return int(self.lab.api_server.get("staticroute", ROUTE)["metadata"]["generation"])
