@@ -46,7 +46,7 @@ class Edge:
     def programmed(self) -> tuple[str, str, int]:
         """Reason, message and generation of the condition Programmed; empty and 0 until the controller sets it."""
         found = self.lab.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
-        condition = next((each for each in found if each["type"] == "Programmed"), {})
+        condition: dict[str, Any] = next((each for each in found if each["type"] == "Programmed"), {})
         return condition.get("reason", ""), condition.get("message", ""), condition.get("observedGeneration", 0)
 
     def generation(self) -> int:
