@@ -85,7 +85,7 @@ class ApiSession:
                 if outcome == "refused" and renewals != self._renewals:
                     # The credentials have changed in the meantime, so the error is outdated.
                     raise Unavailable(str(error), retry_after=0.0) from None
-                self._breaker.record_failure(error)
+                self._breaker.record_failure(error, openings)
                 raise
             except OverlayNetError as error:
                 # The server answered, so it is available.

@@ -50,7 +50,7 @@ class CircuitBreaker:
     def admit(self) -> int:
         """Admit a call or raise the error that opened the breaker, with the seconds until the next probe.
 
-        Returns how often the breaker has opened so far, for ``recheck``.
+        Returns how often the breaker has opened so far, for ``recheck`` and ``record_failure``.
         """
         if self._error is not None:
             remaining = self._next_probe - self._clock()
@@ -65,12 +65,19 @@ class CircuitBreaker:
         if self._error is not None and openings != self._openings:
             raise self._error_for_caller(max(0.0, self._next_probe - self._clock()))
 
-    def record_failure(self, error: Unavailable) -> None:
-        """Open the breaker for rejected credentials, a blocked address, or consecutive failures."""
-        self._failures += 1
+    def record_failure(self, error: Unavailable, openings: int) -> None:
+        """Open the breaker for rejected credentials, a blocked address, or consecutive failures.
+
+        Calls that were admitted before the breaker last opened fail from the same outage: they are no further probes,
+        and do not extend the pause. Rejected credentials count in any case.
+        """
         if isinstance(error, CredentialsRefused):
             self._open(error, REFUSED_SECONDS)
-        elif error.retry_after is not None:
+            return
+        if openings != self._openings:
+            return
+        self._failures += 1
+        if error.retry_after is not None:
             self._open(error, error.retry_after)
         elif self._failures >= FAILURE_THRESHOLD or self._error is not None:
             self._open(error, self._backoff.delay(max(1, self._failures - FAILURE_THRESHOLD + 1)))
