@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX
+from overlay_net.model.errors import Conflict
 from overlay_net.model.ipam import Reservation
 from tests.component.phpipam_support import bench, owner, owner_tag
 
@@ -96,6 +97,20 @@ async def test_row_without_our_owner_tag_is_not_deleted(change: dict[str, Any]) 
         before = lab.rows()
         await backend.release(made)
         assert lab.rows() == before
+
+
+async def test_row_taken_over_by_a_later_node_of_that_name_is_not_deleted() -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        made = await backend.reserve(owner(), lab.pool())
+        later = await backend.reserve(owner(uid="uid-later"), lab.pool(), made.address.ip)
+        assert later.record == made.record
+        before = lab.rows()
+        with pytest.raises(Conflict, match="later Node worker-1"):
+            await backend.release(made)
+        assert lab.rows() == before
+        await backend.release(later)
+        assert lab.rows() == []
 
 
 async def test_row_whose_id_has_a_different_address_is_not_deleted() -> None:

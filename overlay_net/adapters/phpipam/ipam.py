@@ -17,7 +17,7 @@ from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.adapters.phpipam.row_table import RowTable
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX, Row
 from overlay_net.adapters.phpipam.subnet_facts import inspect_subnet
-from overlay_net.model.errors import NotFound, Refused, Unavailable
+from overlay_net.model.errors import Conflict, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import QUARANTINE, Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.parse import encode_time
@@ -101,7 +101,10 @@ class PhpIpam:
         return reservation
 
     async def release(self, reservation: Reservation) -> None:
-        """Read the row, check its owner tag, and delete it by its id: two calls."""
+        """Read the row, check its owner tag, and delete it by its id: two calls.
+
+        Raises Conflict if a later Node of the same name has taken over the row, which is in use again.
+        """
         try:
             row = await self._table.read(reservation.record)
         except NotFound:
@@ -112,6 +115,8 @@ class PhpIpam:
                 extra={"row": row.id, "address": row.address, "expected": reservation.address.ip},
             )
             return
+        if row.belongs_to(reservation.owner) and row.owner != reservation.owner:
+            raise Conflict(f"row {row.id} of {row.address} now belongs to a later Node {reservation.owner.node}")
         await self._table.delete(row, reservation.owner)
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
