@@ -91,14 +91,14 @@ class EventRoutes:
 
     def _route_changed(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._queues.status.add_after(ROUTES, self._batch)
-        if old is not None and new is not None and (old.generation, old.zone) == (new.generation, new.zone):
+        if old is not None and new is not None and (old.revision, old.zone) == (new.revision, new.zone):
             return
         for node in self._caches.nodes.values():
             if any(route is not None and route.selects(node) for route in (old, new)):
                 self._queues.nodes.add(node.name)
 
     def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
-        if old is None or new is None or old.generation != new.generation:
+        if old is None or new is None or old.revision != new.revision:
             self._queues.pools.add(name)
             self._queues.subnet_map.add(SUBNET_MAP)
         if old is None or new is None or old.definition != new.definition:

@@ -80,9 +80,14 @@ class Pool:
         )
 
     @property
+    def revision(self) -> tuple[str, int]:
+        """Identifies the spec: a pool that was deleted and created again has generation 1 again."""
+        return self.uid, self.generation
+
+    @property
     def definition(self) -> tuple[object, ...]:
         """The fields that affect nodes; the usage of the pool is not one of them."""
-        return self.generation, self.deleting, self.cidr, self.gateway, self.problem
+        return self.revision, self.deleting, self.cidr, self.gateway, self.problem
 
     @property
     def has_room(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import EventRoutes, Queues
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
-from tests.unit.factories import raw_node, raw_pool
+from tests.unit.factories import raw_node, raw_pool, raw_static_route
 
 ALL = {"served", "waiting"}
 
@@ -81,3 +81,29 @@ async def test_a_deleted_record_wakes_its_node_and_those_without_a_reservation(w
 async def test_a_deleted_object_with_an_address_wakes_the_nodes_without_a_reservation(woken: Woken) -> None:
     woken.caches.overlays.apply(WatchEvent("DELETED", raw_overlay("served", reserved=True)))
     assert await woken.nodes() == ALL
+
+
+def recreated(raw: JsonObject, **spec: Any) -> JsonObject:
+    """An object that was deleted and created again, with generation 1, while the watch was interrupted."""
+    metadata = {**raw["metadata"], "uid": "later", "generation": 1, "resourceVersion": "9"}
+    return raw | {"metadata": metadata, "spec": raw["spec"] | spec}
+
+
+async def test_a_static_route_recreated_between_two_lists_wakes_its_nodes(woken: Woken) -> None:
+    route = raw_static_route()
+    woken.caches.routes.replace(Listing((route,), "1"))
+    await woken.nodes()
+    woken.caches.routes.replace(Listing((recreated(route, subnet="10.7.0.0/16"),), "9"))
+    assert await woken.nodes() == ALL
+
+
+async def test_a_pool_recreated_between_two_lists_wakes_nodes_and_its_reconciler(woken: Woken) -> None:
+    pool = raw_pool()
+    pool["metadata"]["generation"] = 1
+    woken.caches.pools.replace(Listing((with_status(pool, 2, free=1),), "2"))
+    await woken.nodes()
+    while len(woken.queues.pools):
+        woken.queues.pools.done(await woken.queues.pools.get())
+    woken.caches.pools.replace(Listing((with_status(recreated(pool, exclude=["192.168.100.9"]), 9, free=1),), "9"))
+    assert await woken.nodes() == ALL
+    assert len(woken.queues.pools) == 1
