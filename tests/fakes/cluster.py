@@ -160,7 +160,7 @@ class Controller:
     async def run(self, cluster: "Cluster") -> bool:
         """Reconcile until nothing is left to do; False where the IPAM did not answer."""
         for _ in range(MAX_ROUNDS):
-            before = cluster.versions
+            before = cluster.changes
             try:
                 await self.node.reconcile(NAME)
                 if self.requested:
@@ -168,7 +168,7 @@ class Controller:
                     await self.node.reconcile_address(NAME)
             except (Unavailable, Refused):
                 return False
-            if cluster.versions == before and not self.requested:
+            if cluster.changes == before and not self.requested:
                 return True
             if not cluster.is_running(self):
                 # It was paused: others have replaced it, and it ends when it finds that it is the leader no more.
@@ -194,8 +194,9 @@ class Cluster:
         self.watches_lag = False
         self._controller: Controller | None = None
         self._paused: list[tuple[Controller, asyncio.Task[bool]]] = []
-        self._writes = 0
-        for kube in {id(each): each for each in (self.kube, self.ipam_kube)}.values():
+        self.changes = 0
+        """Of objects and records so far, without events."""
+        for kube in {self.kube, self.ipam_kube}:
             kube.subscribers.append(self._changed)
 
     @classmethod
@@ -209,15 +210,10 @@ class Cluster:
     def clock(self) -> datetime:
         return self.now
 
-    @property
-    def versions(self) -> int:
-        """Changes so far, events for people left out."""
-        return self._writes
-
     def _changed(self, resource: Resource, event: WatchEvent) -> None:
         if resource == EVENTS:
             return
-        self._writes += 1
+        self.changes += 1
         watched = self.feed or resource != OVERLAY_ADDRESSES
         if self._controller is not None and watched:
             self._controller.undelivered.append((resource, event))
@@ -374,6 +370,12 @@ class Cluster:
             for each in (events, paused):
                 each.cancel()
             await asyncio.wait({events, paused})
+
+    async def settle(self) -> None:
+        """Controller and agent run in turn until each has seen what the other did."""
+        for _ in range(4):
+            await self.reconcile()
+            await self.run_agent()
 
     async def catch_up(self) -> None:
         """The controller's watches deliver what they held back."""

@@ -28,9 +28,7 @@ FIRST, SECOND = ip_address("192.168.100.2"), ip_address("192.168.100.3")
 
 
 async def settle(cluster: Cluster) -> Cluster:
-    for _ in range(4):
-        await cluster.reconcile()
-        await cluster.run_agent()
+    await cluster.settle()
     return cluster
 
 

@@ -35,9 +35,7 @@ async def routes_only(*pools: JsonObject) -> Cluster:
 
 
 async def settle(cluster: Cluster) -> Cluster:
-    for _ in range(4):
-        await cluster.reconcile()
-        await cluster.run_agent()
+    await cluster.settle()
     return cluster
 
 
