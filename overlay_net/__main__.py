@@ -111,7 +111,7 @@ def show_status(arguments: argparse.Namespace) -> int:
 
     kubeconfig = arguments.kubeconfig or _default_kubeconfig()
     try:
-        healthy = asyncio.run(status(kubeconfig, arguments.wait, arguments.connect, print))
+        healthy = asyncio.run(status(kubeconfig, arguments.wait, arguments.connect, arguments.node_selector, print))
     except ApiError as error:
         print(f"overlay-net status: cannot read the cluster's state: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from overlay_net import __version__
+from overlay_net.model.names import DEFAULT_NODE_SELECTOR
+from overlay_net.model.selectors import Selector
 from overlay_net.settings import (
     CONFIG_VARIABLE,
     ENV_PREFIX,
@@ -91,6 +93,15 @@ def _add_status(modes: Any) -> None:
         help="also test whether this on-premises TCP server is reachable from here, and show the source address; "
         "repeatable",
     )
+    status.add_argument(
+        "-l",
+        "--node-selector",
+        type=_parse_selector,
+        default=DEFAULT_NODE_SELECTOR,
+        metavar="SELECTOR",
+        help="label selector, as in kubectl, of the Nodes on which an agent runs, if agent.nodeSelector or "
+        "agent.excludeNodes of the chart are set; default: no Windows and no virtual Nodes",
+    )
 
 
 def _add_crds(modes: Any) -> None:
@@ -147,6 +158,13 @@ def _parse_target(text: str) -> tuple[str, int]:
             f"{text!r}: a host and a port are required, such as 192.168.0.10:443 or [fd00::1]:443"
         )
     return host.strip("[]"), int(port)
+
+
+def _parse_selector(text: str) -> Selector:
+    try:
+        return Selector.parse_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def _parse_seconds(text: str) -> float:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
+from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.status.overview import Overview, overview
 from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import find_object, parse_text
 from overlay_net.model.pool import Pool
+from overlay_net.model.selectors import Selector
 from overlay_net.model.static_route import StaticRoute
 
 INTERVAL = 1.0
@@ -49,27 +51,29 @@ class Health:
         yield from (target.line for target in self.targets)
 
 
-async def status(kubeconfig: Path | None, wait: float, targets: Sequence[Target], write: Callable[[str], None]) -> bool:
+async def status(
+    kubeconfig: Path | None, wait: float, targets: Sequence[Target], agents: Selector, write: Callable[[str], None]
+) -> bool:
     """Write the summary. Returns whether everything is ready and each target accepts a connection from this host.
 
-    Waits up to ``wait`` seconds for that. Raises ConfigurationError, and OverlayNetError if the cluster cannot
-    be read.
+    ``agents`` selects the Nodes on which an agent runs. Waits up to ``wait`` seconds for everything to be ready.
+    Raises ConfigurationError, and OverlayNetError if the cluster cannot be read.
     """
     async with connect_controller(str(kubeconfig) if kubeconfig else None) as connection:
-        health = await _wait_healthy(KubeApi(connection), targets, wait)
+        health = await _wait_healthy(KubeApi(connection), targets, agents, wait)
     for line in health.lines():
         write(line)
     return health.healthy
 
 
-async def _wait_healthy(api: KubeApi, targets: Sequence[Target], wait: float) -> Health:
+async def _wait_healthy(api: KubeApi, targets: Sequence[Target], agents: Selector, wait: float) -> Health:
     """Return the first healthy result, or the last one within ``wait`` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
     while True:
         expired = loop.time() >= deadline
         try:
-            health = Health(await read_cluster(api), tuple([await connect(*target) for target in targets]))
+            health = Health(await read_cluster(api, agents), tuple([await connect(*target) for target in targets]))
         except OverlayNetError:
             if expired:
                 raise
@@ -79,16 +83,17 @@ async def _wait_healthy(api: KubeApi, targets: Sequence[Target], wait: float) ->
         await asyncio.sleep(min(INTERVAL, max(0.0, deadline - loop.time())))
 
 
-async def read_cluster(api: KubeApi) -> Overview:
+async def read_cluster(api: KubeApi, agents: Selector) -> Overview:
     nodes, overlays, routes, pools = await asyncio.gather(
         api.list(NODES, metadata_only=True),
         api.list(NODE_OVERLAY_IPS),
         api.list(STATIC_ROUTES),
         api.list(OVERLAY_POOLS),
     )
+    objects = {overlay.name: overlay for overlay in map(NodeOverlay.parse, overlays.items)}
     return overview(
-        (parse_text(find_object(item, "metadata").get("name")) for item in nodes.items),
-        map(NodeOverlay.parse, overlays.items),
+        (node.name for node in map(Node.parse, nodes.items) if has_agent(node, objects.get(node.name), agents)),
+        objects.values(),
         map(StaticRoute.parse, routes.items),
         map(Pool.parse, pools.items),
     )

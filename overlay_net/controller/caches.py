@@ -1,9 +1,10 @@
 """The controller's view of the cluster: one store for each watched kind."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.known_addresses import KnownAddresses
+from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
 from overlay_net.domain.routes.rollout import find_held_back
@@ -15,13 +16,17 @@ from overlay_net.model.node_actions import NodeRoutes
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.route_probe import Revision
+from overlay_net.model.selectors import EVERY_NODE, Selector
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
 
 class Caches:
-    def __init__(self) -> None:
+    """``agent_selector`` selects the Nodes on which an agent runs."""
+
+    def __init__(self, agent_selector: Selector = EVERY_NODE) -> None:
+        self._agent_selector = agent_selector
         self.nodes: Store[Node] = Store(Node.parse)
         self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
@@ -56,6 +61,14 @@ class Caches:
     @property
     def synced(self) -> bool:
         return all(store.synced for store in self.stores)
+
+    def has_agent(self, node: Node) -> bool:
+        """Return whether the Node gets an overlay address and routes."""
+        return has_agent(node, self.overlays.get(node.name), self._agent_selector)
+
+    def agent_nodes(self) -> Iterator[Node]:
+        """All Nodes that get an overlay address and routes."""
+        return filter(self.has_agent, self.nodes.values())
 
     def pools_in_order(self) -> tuple[Pool, ...]:
         """All pools by ascending priority number, then by name."""

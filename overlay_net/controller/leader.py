@@ -12,6 +12,7 @@ from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import Queues
 from overlay_net.controller.ipam_backends import open_phpipam
 from overlay_net.controller.leader_election import leadership, make_elector
+from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.http import serve
 from overlay_net.runtime.worker import Reconcile, run_workers
@@ -43,7 +44,7 @@ class Leader:
 async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
     """Enter the context once every cache is synced and this process is the leader. Raises ConfigurationError."""
     metrics = ControllerMetrics()
-    caches = Caches()
+    caches = Caches(Selector.parse_text(settings.node_selector))
     queues = Queues()
     for name, queue in queues.by_name.items():
         metrics.watch_queue(name, queue)

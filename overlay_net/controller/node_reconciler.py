@@ -61,7 +61,7 @@ class NodeReconciler:
         checks: IpamChecks,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._steps = NodeSteps(api, ipam, cluster, events)
+        self._steps = NodeSteps(api, ipam, cluster, events, caches.has_agent)
         self._caches = caches
         self._policy = policy
         self._checks = checks
@@ -155,6 +155,8 @@ class NodeReconciler:
 
     def _view(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
+        if node is not None and not self._caches.has_agent(node):
+            node = None
         return NodeView(
             name=name,
             node=node,

@@ -1,7 +1,7 @@
 """Carries out the steps of a node's plan, on its object, in the IPAM and as events. Each step is idempotent."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner, Reservation
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
+from overlay_net.model.node import Node
 from overlay_net.model.node_actions import (
     Announce,
     ApplyAssignment,
@@ -51,11 +52,16 @@ def _ipam_request() -> Iterator[None]:
 
 
 class NodeSteps:
-    def __init__(self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder) -> None:
+    """``has_agent`` returns whether a Node gets an overlay address."""
+
+    def __init__(
+        self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder, has_agent: Callable[[Node], bool]
+    ) -> None:
         self._api = api
         self._ipam = ipam
         self._cluster = cluster
         self._events = events
+        self._has_agent = has_agent
 
     async def find(self, view: NodeView) -> tuple[Reservation, ...]:
         """Find every reservation of the node in the IPAM. Raises IpamFailed."""
@@ -175,8 +181,10 @@ class NodeSteps:
 
     async def _confirm_node_gone(self, view: NodeView) -> None:
         try:
-            await self._api.get(NODES, view.name, metadata_only=True)
+            raw = await self._api.get(NODES, view.name, metadata_only=True)
         except NotFound:
+            return
+        if not self._has_agent(Node.parse(raw)):
             return
         raise Conflict(f"Node {view.name} exists, but its watch has not reported it yet")
 

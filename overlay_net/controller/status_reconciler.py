@@ -60,10 +60,10 @@ class StatusReconciler:
         overlays = self._caches.overlays
         tables = [
             NodeTable.index(node, overlay)
-            for node in self._caches.nodes.values()
+            for node in self._caches.agent_nodes()
             if (overlay := overlays.get(node.name)) is not None
         ]
-        counts = count_cluster(self._caches.nodes.values(), overlays.values())
+        counts = count_cluster(self._caches.agent_nodes(), overlays.values())
         since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
         self._admit(tables)

@@ -108,3 +108,9 @@ def label_value(name: str) -> str:
     if len(name) <= 63:
         return name
     return f"{name[:46].rstrip('-._')}-{sha256(name.encode()).hexdigest()[:16]}"
+
+
+DEFAULT_NODE_SELECTOR = (
+    "kubernetes.io/os notin (windows),type notin (virtual-kubelet),eks.amazonaws.com/compute-type notin (fargate)"
+)
+"""All Nodes except those where no agent can run: Windows, and virtual nodes without a kernel of their own."""

@@ -42,7 +42,10 @@ class NodeRoutes:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A snapshot of one node. None as ``node`` or ``overlay`` means a confirmed absence."""
+    """A snapshot of one node. None as ``node`` or ``overlay`` means a confirmed absence.
+
+    A Node on which no agent runs counts as absent: see domain.allocation.agent_nodes.
+    """
 
     name: str
     node: Node | None

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from pydantic import Field, model_validator
 
+from overlay_net.model.names import DEFAULT_NODE_SELECTOR
 from overlay_net.settings.base import ModeSettings
 from overlay_net.settings.sections import ControllerHttp, LeaderElectionSettings, PhpIpamSettings
-from overlay_net.settings.values import Duration, Interval, Subnet, TaintKey
+from overlay_net.settings.values import Duration, Interval, LabelSelector, Subnet, TaintKey
 
 
 class ControllerSettings(ModeSettings):
@@ -26,6 +27,11 @@ class ControllerSettings(ModeSettings):
     startup_taint: TaintKey = Field(
         default="",
         description="key of a taint that is removed from a node once its address and routes are in place; empty: none",
+    )
+    node_selector: LabelSelector = Field(
+        default=DEFAULT_NODE_SELECTOR,
+        description="label selector, as in kubectl, of the Nodes on which an agent runs; only they get addresses and "
+        "routes. The chart sets it from agent.nodeSelector and agent.excludeNodes",
     )
     leader_election: LeaderElectionSettings = LeaderElectionSettings()
     workers: int = Field(default=16, ge=1, le=256, description="number of nodes that are reconciled concurrently")

@@ -15,6 +15,7 @@ from pydantic import (
 
 from overlay_net.model import parse
 from overlay_net.model.net import IpAddress, IpNetwork
+from overlay_net.model.selectors import Selector
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
@@ -72,6 +73,12 @@ def parse_directory(value: object) -> object:
     return Path(str(value))
 
 
+def parse_selector(value: str) -> str:
+    """Check a label selector in the syntax of ``kubectl -l``; an empty string selects all."""
+    Selector.parse_text(value)
+    return value
+
+
 def parse_subnet(value: str) -> str:
     """Check a subnet without host bits."""
     if parse.parse_network(value) is None:
@@ -109,4 +116,5 @@ Network = Annotated[IpNetwork, BeforeValidator(parse_network)]
 OptionalAddress = Annotated[IpAddress | None, BeforeValidator(parse_address)]
 OptionalDirectory = Annotated[Path | None, BeforeValidator(parse_directory)]
 TaintKey = Annotated[str, AfterValidator(parse_taint_key)]
+LabelSelector = Annotated[str, AfterValidator(parse_selector)]
 LinkName = Annotated[str, AfterValidator(parse_link_name)]

@@ -55,6 +55,44 @@ def test_changing_overlay_enabled_restarts_controller_and_agents(api_server: Api
 
 
 @pytest.mark.parametrize(
+    ("agent", "selector", "required"),
+    [
+        (
+            {},
+            "kubernetes.io/os=linux,eks.amazonaws.com/compute-type notin (fargate),type notin (virtual-kubelet)",
+            {"eks.amazonaws.com/compute-type": ["fargate"], "type": ["virtual-kubelet"]},
+        ),
+        (
+            {"nodeSelector": {"role": "edge"}, "excludeNodes": {"type": None, "kind": ["a", "b"]}},
+            "kubernetes.io/os=linux,role=edge,eks.amazonaws.com/compute-type notin (fargate),kind notin (a,b)",
+            {"eks.amazonaws.com/compute-type": ["fargate"], "kind": ["a", "b"]},
+        ),
+        (
+            {"nodeSelector": {"kubernetes.io/os": None}, "excludeNodes": None},
+            "",
+            None,
+        ),
+    ],
+    ids=["default", "changed", "every node"],
+)
+def test_controller_and_daemonset_select_the_same_nodes(
+    api_server: ApiServer, tmp_path: Path, agent: object, selector: str, required: dict[str, list[str]] | None
+) -> None:
+    objects = rendered(api_server, tmp_path, {"agent": agent})
+    controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
+    assert controller.node_selector == selector
+    assert f"--node-selector={selector}" in objects["Pod", "overlay-net-test"]["spec"]["containers"][0]["args"]
+    pod = objects["DaemonSet", "overlay-net-agent"]["spec"]["template"]["spec"]
+    if required is None:
+        assert "affinity" not in pod
+        return
+    terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert terms == [
+        {"matchExpressions": [{"key": key, "operator": "NotIn", "values": each} for key, each in required.items()]}
+    ]
+
+
+@pytest.mark.parametrize(
     ("values", "part"),
     [
         (

@@ -24,6 +24,7 @@ from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.names import (
     AGENT_FIELD_MANAGER,
     CONTROLLER_FIELD_MANAGER,
+    DEFAULT_NODE_SELECTOR,
     EVENTS,
     NODE_LABEL,
     NODE_OVERLAY_IPS,
@@ -37,6 +38,7 @@ from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
+from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.store import Store
@@ -126,7 +128,7 @@ class Controller:
 
     def __init__(self, cluster: "Cluster", process: Process) -> None:
         self.process = process
-        self.caches = Caches()
+        self.caches = Caches(Selector.parse_text(DEFAULT_NODE_SELECTOR))
         self.requested: set[str] = set()
         """Nodes for which the IPAM is to be asked."""
         api: Any = Client(cluster.kube, process)

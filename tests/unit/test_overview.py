@@ -63,7 +63,7 @@ def test_nodes_without_object_and_objects_without_node_are_reported() -> None:
     found = overview(["n1"], [overlay("n2"), overlay("n3", deleting=True)], [], [])
     assert [(each.name, each.message) for each in found.findings] == [
         ("n1", "no NodeOverlayIp yet; is the controller running?"),
-        ("n2", "the Node is deleted; its address is released after release_after"),
+        ("n2", "the Node is deleted, or no agent runs on it; its address is released after release_after"),
         ("n3", "is being deleted; not reconciled yet; is the controller running?"),
     ]
     assert found.counts[0] == "nodes   0 of 1 ready"

@@ -102,6 +102,7 @@ readinessProbe:
 {{- include "overlay-net.checkElection" . -}}
 {{- $settings := deepCopy .Values.controller.settings -}}
 {{- $_ := set $settings "overlay_addresses" .Values.overlay.enabled -}}
+{{- $_ := set $settings "node_selector" (include "overlay-net.agentNodes" .) -}}
 {{- $election := $settings.leader_election | default dict -}}
 {{- $_ := set $settings "leader_election" (merge (dict "lease_name" (include "overlay-net.lease" .)) $election) -}}
 {{- with .Values.phpIPAM -}}
@@ -115,6 +116,18 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
+{{- end -}}
+
+{{- /* The nodes on which an agent runs, as a label selector. */ -}}
+{{- define "overlay-net.agentNodes" -}}
+{{- $parts := list -}}
+{{- range $key, $value := .Values.agent.nodeSelector -}}
+{{- $parts = append $parts (printf "%s=%s" $key $value) -}}
+{{- end -}}
+{{- range $key, $values := .Values.agent.excludeNodes -}}
+{{- $parts = append $parts (printf "%s notin (%s)" $key (join "," $values)) -}}
+{{- end -}}
+{{- join "," $parts -}}
 {{- end -}}
 
 {{- /* The settings file of the agents. */ -}}

@@ -62,7 +62,7 @@ def _check_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
         reserved = overlay.assignment.reserved
         problems = [f"is being deleted; {reserved.message if reserved else NOT_RECONCILED}"]
     elif not present:
-        problems = ["the Node is deleted; its address is released after release_after"]
+        problems = ["the Node is deleted, or no agent runs on it; its address is released after release_after"]
     else:
         problems = _node_problems(overlay)
     return [Finding("node", overlay.name, "; ".join(problems))] if problems else []
