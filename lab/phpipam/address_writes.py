@@ -32,6 +32,7 @@ async def post(server: Server, call: Call) -> Answer:
     await server.allow_race(call)
     stored_values = _stored(server, {name: value for name, value in values.items() if name != "ip_addr"})
     identifier = str(server.insert(stored_values | {"ip_addr": number, "subnetId": subnet["id"]}))
+    _fail_afterwards(server, subnet["id"])
     location = f"/api/{call.params['app_id']}/addresses/{identifier}/"
     if first_free:
         ip = str(params["ip_addr"])
@@ -53,6 +54,7 @@ async def patch(server: Server, call: Call) -> Answer:
     whole = row | values | {"editDate": row["editDate"] or server.clock()}
     await server.allow_race(call)
     server.update(row["id"], whole)
+    _fail_afterwards(server, row["subnetId"])
     return Answer(message="Address updated")
 
 
@@ -70,7 +72,13 @@ async def delete(server: Server, call: Call) -> Answer:
     row = _existing(server, identifier)
     await server.allow_race(call)
     server.delete(row["id"])
+    _fail_afterwards(server, row["subnetId"])
     return Answer(message="Address deleted")
+
+
+def _fail_afterwards(server: Server, subnet: int) -> None:
+    if subnet == server.faults.failing_subnet:
+        raise Raw(500)
 
 
 def _by_column(call: Call) -> dict[str, Any]:

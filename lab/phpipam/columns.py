@@ -21,6 +21,11 @@ class Column:
     comment: str = ""
 
     @property
+    def required(self) -> bool:
+        """Whether a new row must have a value; the values of ``id`` and the like come from the server."""
+        return not self.null and self.default is None
+
+    @property
     def sql_type(self) -> str:
         if self.kind == "enum":
             return f"enum({','.join(repr(choice) for choice in self.choices)})"

@@ -21,6 +21,11 @@ class Faults:
     """A write times out waiting for the lock: HTTP 200 with code 500; it is not processed."""
     hang: float = 0
     """No response until the client disconnects; a write is committed nevertheless."""
+    database_error: str = ""
+    """HTTP 500 with this message of the database; the call is not processed."""
+    failing_subnet: int = 0
+    """Id of a subnet whose writes are committed and then end with HTTP 500 and an empty body, as after a fatal PHP
+    error in what follows a write, such as PowerDNS or the mail about a threshold."""
     blocked: bool = False
     """All source addresses are blocked."""
     duplicates: bool = False

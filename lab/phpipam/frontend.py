@@ -40,12 +40,12 @@ class Frontend:
             return raw_response(bad_gateway())
         if chance.random() < faults.server_error:
             return raw_response(Raw(500, cookie=False))
+        if faults.database_error:
+            return error_response(500, faults.database_error)
         hang, is_write = chance.random() < faults.hang, call.method in WRITES
         lose = is_write and call.controller != "user" and chance.random() < faults.lose_response
         if is_write and chance.random() < faults.lock_timeout:
-            refusal = lock_timeout("file", 30.0059)
-            envelope = {"code": refusal.code, "success": False, "message": refusal.message, "time": 30.008}
-            return web.Response(text=json.dumps(envelope), headers={"Content-Type": JSON})
+            return error_response(200, lock_timeout("file", 30.0059).message)
         task = asyncio.create_task(self._process(call))
         self.writing.add(task)
         task.add_done_callback(self.writing.discard)
@@ -97,6 +97,12 @@ def abort(request: web.Request) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
+
+
+def error_response(status: int, message: str) -> web.Response:
+    """An error with code 500 in the envelope."""
+    envelope = {"code": 500, "success": False, "message": message, "time": 30.008}
+    return web.Response(status=status, text=json.dumps(envelope), headers={"Content-Type": JSON})
 
 
 def raw_response(answer: Raw, cookie: str | None = None) -> web.Response:

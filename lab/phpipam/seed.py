@@ -49,9 +49,8 @@ def set_faults(server: Server, values: dict[str, Any]) -> None:
     """Raises ValueError for an unknown fault or a value of the wrong type; no fault is set then."""
     for name, value in values.items():
         kind = type(getattr(server.faults, name, None))
-        if kind not in (bool, int, float) or (kind is bool) != isinstance(value, bool):
-            raise ValueError(f"{name}: {value!r}")
-        if not isinstance(value, int | float) or value < 0:
+        number = kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if not number and (kind not in (bool, str) or type(value) is not kind):
             raise ValueError(f"{name}: {value!r}")
     for name, value in values.items():
         setattr(server.faults, name, value)

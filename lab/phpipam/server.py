@@ -167,12 +167,12 @@ class Server(Tables):
         return self.insert({"subnetId": subnet, "ip_addr": number} | self._parse_fields(fields))
 
     def add_custom_field(self, name: str, length: int | None = 255, table: str = "addresses", **column: Any) -> None:
-        """A text column by default; ``column`` are other attributes of Column. It is null in existing rows."""
+        """A text column by default; ``column`` are other attributes of Column. Existing rows have no value."""
         if not name.startswith("custom_"):
             raise ValueError("the column of a custom field must start with custom_")
         self.columns[table][name] = Column(**{"length": length, **column})
         for row in self.subnets.values() if table == "subnets" else self.addresses():
-            row[name] = None
+            row[name] = None if column.get("null", True) else ""
 
     def rows(self, subnet: int | None = None) -> list[Row]:
         """Copies of the addresses, sorted by id, as an app without nested custom fields reads them."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from lab.phpipam.columns import ADDRESS, SUBNET, Row, duplicate_entry
+from lab.phpipam.columns import ADDRESS, SUBNET, Row, duplicate_entry, sql_error
 from lab.phpipam.faults import Faults
 
 PERMISSIONS = '{"3":"1","2":"2"}'
@@ -49,10 +49,14 @@ class Tables:
         return None if home is None else self._addresses[home][identifier]
 
     def insert(self, values: Row) -> int:
-        """Raises Refusal 500 for a second row of an address in a subnet, unless the fault ``duplicates`` is set."""
+        """Raises Refusal 500 for a second row of an address in a subnet, unless the fault ``duplicates`` is set, and
+        for a row without a value of a column that requires one."""
         subnet, number = values["subnetId"], values["ip_addr"]
         if self.holds(subnet, number) and not self.faults.duplicates:
             raise duplicate_entry(number, subnet)
+        for name, column in self.columns["addresses"].items():
+            if column.required and values.get(name) is None:
+                raise sql_error("HY000", f"General error: 1364 Field '{name}' doesn't have a default value")
         if values.get("is_gateway") == 1:
             self._clear_gateway(subnet)
         self._last_id += 1

@@ -39,6 +39,10 @@ class Queues:
             "subnet-map": self.subnet_map,
         }
 
+    def ipam_changed(self) -> None:
+        """Read all pools that are due later now, because nodes have found that their IPAM answers differently."""
+        self.pools.wake_delayed()
+
     def ipam_recovered(self) -> None:
         """Retry all keys that wait for an IPAM at once."""
         self.addresses.wake_delayed()

@@ -7,6 +7,7 @@ the request cannot succeed with the present configuration.
 from datetime import datetime
 from typing import Protocol
 
+from overlay_net.model.conditions import IPAM_REFUSED
 from overlay_net.model.errors import ApiError, CredentialsRefused, Unavailable
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
@@ -79,4 +80,4 @@ def describe_failure(error: ApiError) -> tuple[str, str]:
         case Unavailable():
             return "IpamUnavailable", str(error)
         case _:
-            return "IpamRefused", str(error)
+            return IPAM_REFUSED, str(error)

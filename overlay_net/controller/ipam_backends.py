@@ -24,9 +24,16 @@ from overlay_net.settings import PhpIpamSettings
 
 
 def make_backends(
-    settings: PhpIpamSettings | None, api: KubeApi, cluster: str, client: Client | None, caches: Caches
+    settings: PhpIpamSettings | None,
+    api: KubeApi,
+    cluster: str,
+    client: Client | None,
+    caches: Caches,
+    changed: Callable[[], None],
 ) -> list[IpamBackend]:
-    """Create the in-cluster IPAM, and phpIPAM if there is a client."""
+    """Create the in-cluster IPAM, and phpIPAM if there is a client.
+
+    ``changed`` is called when phpIPAM begins or ceases to refuse reservations."""
     known = caches.known_addresses
     found: list[IpamBackend] = [ClusterIpam(api, cluster, known, caches.pools.get)]
     if client is not None and settings is not None:
@@ -39,6 +46,7 @@ def make_backends(
                 owner_tag_field=settings.mark_field,
                 lock_wait=settings.lock_wait,
                 touch=settings.touch_interval,
+                changed=changed,
             )
         )
     return found

@@ -46,7 +46,8 @@ class NodeWorkers:
 async def make_node_workers(leader: Leader, policy: LifecyclePolicy) -> NodeWorkers:
     settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
     cluster = settings.cluster_id or await fetch_cluster_uid(api)
-    ipam = IpamRouter(make_backends(settings.phpipam, api, cluster, leader.phpipam, caches), leader.metrics)
+    backends = make_backends(settings.phpipam, api, cluster, leader.phpipam, caches, queues.ipam_changed)
+    ipam = IpamRouter(backends, leader.metrics)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     checks = IpamChecks(caches, queues.addresses.add)
     node = NodeReconciler(api, ipam, caches, cluster, policy, events, checks)

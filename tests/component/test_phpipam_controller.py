@@ -173,7 +173,36 @@ async def test_read_only_app_is_reported(admin: KubeApi, lab: Lab) -> None:
         await eventually(reported, "the NodeOverlayIp reports the refusal")
         found = (await statuses(admin))["n1"]["conditions"]
         assert "read-only" in next(each["message"] for each in found if each["type"] == "Reserved")
+        await eventually_in_pool(admin, lab, "False:IpamRefused")
     assert not lab.owned_rows()
+
+
+async def test_refusal_of_the_database_is_reported_at_once_and_cleared_with_its_cause(admin: KubeApi, lab: Lab) -> None:
+    async with lab.controller():
+        await eventually_in_pool(admin, lab, "True:Ready")
+        lab.phpipam.add_custom_field("custom_rack", null=False)
+        await join(admin, *NAMES[:5])
+
+        async def reported() -> bool:
+            return {await reason(admin, name) for name in NAMES[:5]} == {"IpamRefused"}
+
+        await eventually(reported, "every node reports the refusal")
+        await eventually_in_pool(admin, lab, "False:IpamRefused")
+        (condition,) = (await admin.get(OVERLAY_POOLS, f"phpipam-dal10-{lab.subnet}"))["status"]["conditions"]
+        assert "1364 Field 'custom_rack' doesn't have a default value" in condition["message"]
+        del lab.phpipam.columns["addresses"]["custom_rack"]
+        await have_addresses(admin, 5)
+        await eventually_in_pool(admin, lab, "True:Ready")
+    assert sorted(lab.owned_rows()) == sorted(NAMES[:5])
+
+
+async def eventually_in_pool(api: KubeApi, lab: Lab, condition: str) -> None:
+    """Wait for the condition of the pool; it is read every minute, so an earlier change has another cause."""
+
+    async def shown() -> bool:
+        return await pool_condition(api, f"phpipam-dal10-{lab.subnet}") == condition
+
+    await eventually(shown, f"the pool is {condition}")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, find_owner, with_owner_tag
-from overlay_net.adapters.phpipam.responses import NothingFound, ResponseLost, TokenRefused, parse_response
+from overlay_net.adapters.phpipam.responses import (
+    AddressRefused,
+    NothingFound,
+    ResponseLost,
+    TokenRefused,
+    parse_response,
+)
 from overlay_net.adapters.phpipam.rows import Row
 from overlay_net.model.errors import Conflict, CredentialsRefused, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner
@@ -63,7 +69,7 @@ TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too 
         (404, "Address not found", NothingFound),
         (409, "IP address already exists", Conflict),
         (500, DUPLICATE, Conflict),
-        (500, "192.168.100.0 is not a valid address for subnet 192.168.100.0/24", Refused),
+        (500, "192.168.100.0 is not a valid address for subnet 192.168.100.0/24", AddressRefused),
         (400, "Tag does not exist", Refused),
         (400, "IP address cannot be changed", Refused),
         (500, TOO_LONG, Refused),
@@ -124,6 +130,83 @@ def test_success_returns_the_envelope() -> None:
     body = b'{"code":201,"success":true,"message":"Address created","id":"12","data":"192.168.100.2","time":0.004}'
     assert parse_response(201, body, REQUEST)["id"] == "12"
     assert parse_response(200, b'{"code":200,"success":true,"message":"Address deleted"}', REQUEST).get("data") is None
+
+
+FIELD = "Error: SQLSTATE[HY000]: General error: 1364 Field 'custom_rack' doesn't have a default value"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(FIELD, id="a required field without a default"),
+        pytest.param(
+            "Error: SQLSTATE[HY000]: General error: 1366 Incorrect string value: '\\xF0' at row 1", id="charset"
+        ),
+        pytest.param(TOO_LONG, id="a text that is too long"),
+        pytest.param("Error: SQLSTATE[22003]: Numeric value out of range: 1264 Out of range value", id="range"),
+        pytest.param("Error: SQLSTATE[01000]: Warning: 1265 Data truncated for column 'state' at row 1", id="enum"),
+        pytest.param(
+            "Error: SQLSTATE[23000]: Integrity constraint violation: 1048 Column 'x' cannot be null", id="null"
+        ),
+        pytest.param(
+            "Error: SQLSTATE[23000]: Integrity constraint violation: 1452 Cannot add or update a child row",
+            id="a foreign key",
+        ),
+        pytest.param(
+            "Error: SQLSTATE[23000]: Integrity constraint violation: 1062 Duplicate entry 'n1' for key 'hostname'",
+            id="a unique key that is not phpIPAM's own",
+        ),
+        pytest.param("Error: SQLSTATE[42S02]: Base table or view not found: 1146 Table 'x' doesn't exist", id="table"),
+        pytest.param("Error: SQLSTATE[42S22]: Column not found: 1054 Unknown column 'custom_x'", id="column"),
+        pytest.param(
+            "Error: SQLSTATE[42000]: Syntax error or access violation: 1142 INSERT command denied", id="rights"
+        ),
+        pytest.param("Error: SQLSTATE[45000]: <<Unknown error>>: 1644 rack is required", id="a trigger"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 1114 The table 'ipaddresses' is full", id="a full table"),
+        pytest.param("Error: SQLSTATE[HY093]: Invalid parameter number", id="no MySQL error number"),
+        pytest.param("Fehler: SQLSTATE[HY000]: General error: 1364 Field 'x' doesn't", id="another language"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 500], ids=["up to 1.4", "500"])
+def test_database_error_that_no_retry_cures_is_a_refusal_in_the_words_of_phpipam(status: int, message: str) -> None:
+    with pytest.raises(Refused) as raised:
+        parse_response(status, failure(500, message), REQUEST)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param("Error: SQLSTATE[40001]: Serialization failure: 1213 Deadlock found", id="a deadlock"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 1205 Lock wait timeout exceeded", id="a lock"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 2006 MySQL server has gone away", id="gone away"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 2013 Lost connection to MySQL server", id="lost"),
+        pytest.param("Error: SQLSTATE[HY000] [2002] Connection refused", id="no connection"),
+        pytest.param("Error: SQLSTATE[HY000] [1040] Too many connections", id="too many connections"),
+        pytest.param("Error: SQLSTATE[08004] [1040] Too many connections", id="too many connections, class 08"),
+        pytest.param(
+            "Error: SQLSTATE[42000] [1203] User phpipam already has more than 'max_user_connections'", id="user"
+        ),
+        pytest.param(
+            "Error: SQLSTATE[08S01]: Communication link failure: 1047 WSREP has not yet prepared", id="Galera"
+        ),
+        pytest.param("Error: SQLSTATE[08S01]: Communication link failure: 1053 Server shutdown in progress", id="stop"),
+        pytest.param("Error: SQLSTATE[70100]: <<Unknown error>>: 1317 Query execution was interrupted", id="killed"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 3024 maximum statement execution time", id="time limit"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 1290 running with the --read-only option", id="failover"),
+        pytest.param("Error: SQLSTATE[HY000]: General error: 1020 Record has changed since last read", id="snapshot"),
+    ],
+)
+def test_database_error_that_a_retry_may_cure_is_a_lost_response(message: str) -> None:
+    with pytest.raises(ResponseLost):
+        parse_response(500, failure(500, message), REQUEST)
+
+
+@pytest.mark.parametrize("key", ["sid_ip_unique", "ipaddresses.sid_ip_unique", "PRIMARY"])
+def test_duplicate_of_a_key_of_phpipam_is_a_lost_race(key: str) -> None:
+    text = f"Error: SQLSTATE[23000]: Integrity constraint violation: 1062 Duplicate entry '7-7' for key '{key}'"
+    with pytest.raises(Conflict):
+        parse_response(500, failure(500, text), REQUEST)
 
 
 def test_blocked_address_reports_when_to_retry() -> None:

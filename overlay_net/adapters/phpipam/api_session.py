@@ -11,6 +11,7 @@ import aiohttp
 
 from overlay_net.adapters.phpipam.circuit_breaker import CircuitBreaker
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
+from overlay_net.adapters.phpipam.database_errors import find_database_error
 from overlay_net.adapters.phpipam.request import Request, base_url, parse_object, send
 from overlay_net.adapters.phpipam.responses import ResponseLost, TokenRefused
 from overlay_net.model.errors import (
@@ -155,6 +156,8 @@ class ApiSession:
             message = f"phpIPAM API app {self._app!r} rejected the username or password: {reason}; correct the Secret"
             raise CredentialsRefused(message) from None
         except (Refused, TokenRefused) as error:
+            if find_database_error(str(error)) is not None:
+                raise
             outcome = "refused"
             raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected the login: {error}") from None
         finally:

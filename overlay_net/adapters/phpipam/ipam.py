@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from overlay_net.adapters.phpipam.allocation import Allocator
 from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.inventory import read_inventory
+from overlay_net.adapters.phpipam.refusals import Refusals
 from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.adapters.phpipam.row_table import RowTable
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX, Row
@@ -34,7 +35,7 @@ class PhpIpam:
 
     ``owner_tag_field`` is the column for the owner tag: ``note``, or a custom field. ``lock_wait`` is how long the
     server may still process a request whose response was lost. ``touch`` is the maximum age of ``lastSeen``; zero
-    disables its updates.
+    disables its updates. ``changed`` is called when phpIPAM begins or ceases to refuse reservations in a subnet.
     """
 
     name = "phpipam"
@@ -50,6 +51,7 @@ class PhpIpam:
         lock_wait: timedelta = timedelta(seconds=35),
         touch: timedelta = timedelta(),
         clock: Callable[[], float] | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._cluster = cluster
@@ -59,6 +61,7 @@ class PhpIpam:
         self._lock_wait = lock_wait.total_seconds()
         self._touch = touch
         self._clock = clock or asyncio.get_running_loop().time
+        self._refusals = Refusals(self._clock, changed)
         # Nodes whose row may still appear after a lost response, with the time until which it may.
         self._pending: dict[str, float] = {}
 
@@ -86,12 +89,8 @@ class PhpIpam:
         """Create the row and read it back: two calls. The caller has just called ``find``, which found none."""
         self._check_pending(owner)
         try:
-            if requested is None:
-                row = await self._allocator.allocate(owner, pool)
-            else:
-                row = await self._allocator.allocate_requested(owner, pool, requested, adopt=adopt)
-        except NotFound as error:
-            raise Refused(str(error)) from None
+            with self._refusals.observe(pool.subnet_id or 0):
+                row = await self._allocate(owner, pool, requested, adopt)
         except (ResponseLost, asyncio.CancelledError):
             # The server completes a request whose client has disconnected.
             self._pending[owner.node] = self._clock() + self._lock_wait
@@ -133,7 +132,16 @@ class PhpIpam:
         return await read_inventory(self._table, self._cluster, pools, self._find_pool_by_subnet, self._touch)
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
-        return await inspect_subnet(self._client, pool)
+        facts = await inspect_subnet(self._client, pool)
+        return replace(facts, refusal=self._refusals.find(pool.subnet_id or 0))
+
+    async def _allocate(self, owner: Owner, pool: Pool, requested: IpAddress | None, adopt: bool) -> Row:
+        try:
+            if requested is None:
+                return await self._allocator.allocate(owner, pool)
+            return await self._allocator.allocate_requested(owner, pool, requested, adopt=adopt)
+        except NotFound as error:
+            raise Refused(str(error)) from None
 
     async def _find_rows(self, owner: Owner, known: IpAddress | None) -> list[Row]:
         rows = [row for row in await self._table.with_hostname(owner.node) if row.belongs_to(owner)]

@@ -8,6 +8,7 @@ Versions up to 1.4 report "not found" with status 200.
 import json
 from typing import Any
 
+from overlay_net.adapters.phpipam.database_errors import DatabaseError, find_database_error
 from overlay_net.model.errors import (
     ApiError,
     Conflict,
@@ -48,6 +49,10 @@ class TokenRefused(ApiError):
     """The token is missing, unknown or expired: log in again."""
 
 
+class AddressRefused(Refused):
+    """The address is not one of the subnet that can be given to a host."""
+
+
 class NothingFound(NotFound):
     """An empty list, which phpIPAM reports as an error; the object that contains the list exists."""
 
@@ -85,13 +90,20 @@ def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
         return Exhausted(text)
     if message.startswith(_EMPTY_LIST):
         return NothingFound(text)
-    if "1062 Duplicate entry" in message:
-        return Conflict(text)
+    database_error = find_database_error(message)
+    if database_error is not None:
+        return _error_of_database(database_error, text)
     if message.startswith(("Invalid subnet Id", "Invalid subnet identifier")):
         return NotFound(text)
-    if " is not a valid address for subnet " in message or "SQLSTATE[22" in message or "SQLSTATE[01" in message:
-        return Refused(text)
+    if " is not a valid address for subnet " in message:
+        return AddressRefused(text)
     return _error_of_code(code, message, text)
+
+
+def _error_of_database(error: DatabaseError, text: str) -> OverlayNetError:
+    if error.lost_race:
+        return Conflict(text)
+    return ResponseLost(text) if error.is_transient else Refused(text)
 
 
 def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:

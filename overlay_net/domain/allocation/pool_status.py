@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import READY, Condition, transition
+from overlay_net.model.conditions import IPAM_REFUSED, READY, Condition, transition
 from overlay_net.model.ipam import PoolFacts
 from overlay_net.model.pool import Pool
 
@@ -16,6 +16,8 @@ def pool_status(pool: Pool, facts: PoolFacts, now: datetime) -> JsonObject:
     used, free, total = (min(count, MAX_COUNT) for count in (facts.usage.used, facts.usage.free, facts.usage.total))
     status: JsonObject = {"cidr": str(facts.cidr), "gateway": str(facts.gateway)}
     status |= {"used": used, "free": free, "total": total}
+    if facts.refusal is not None:
+        return _with(status, pool, now, Condition(READY, False, IPAM_REFUSED, str(facts.refusal)))
     if facts.marked_full:
         return _with(status, pool, now, Condition(READY, False, "MarkedFull", facts.marked_full))
     if free <= 0:
