@@ -49,7 +49,10 @@ def run_controller(arguments: argparse.Namespace) -> int:
 def _drain(settings: ControllerSettings, arguments: argparse.Namespace) -> int:
     from overlay_net.controller.drain import Deployment, drain
 
-    deployment = Deployment(*arguments.scale_down) if arguments.scale_down else None
+    deployment = None
+    if arguments.scale_down:
+        namespace, name = arguments.scale_down
+        deployment = Deployment(namespace, name, arguments.replicas)
     problem = "interrupted"
 
     async def main() -> None:

@@ -24,6 +24,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.mode == "controller" and arguments.scale_down and not arguments.drain:
         parser.error("--scale-down requires --drain")
+    if arguments.mode == "controller" and arguments.replicas and not arguments.scale_down:
+        parser.error("--replicas requires --scale-down")
     return arguments
 
 
@@ -55,6 +57,13 @@ def _add_controller(modes: Any) -> None:
         type=_parse_deployment,
         metavar="NAMESPACE/NAME",
         help="with --drain: the Deployment of the running controllers, scaled to zero first",
+    )
+    controller.add_argument(
+        "--replicas",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --scale-down: replicas to restore if the drain does not complete; default: the present number",
     )
     controller.add_argument(
         "--timeout", type=_parse_seconds, default=240.0, metavar="TIME", help="with --drain; default: 4m"

@@ -36,6 +36,11 @@ class Deployment:
 
     namespace: str
     name: str
+    replicas: int = 0
+    """Replicas to restore if the drain does not complete; 0: as many as there are when it starts.
+
+    A drain that was killed has left none, so the next one cannot find out.
+    """
 
 
 async def drain(
@@ -78,7 +83,8 @@ async def scaled_down(settings: ControllerSettings, deployment: Deployment | Non
         return
     async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
         api = KubeApi(connection)
-        before = await _scale(api, deployment, 0)
+        before = deployment.replicas or await _count_replicas(api, deployment)
+        await _scale(api, deployment, 0)
         try:
             yield
         except BaseException:
@@ -88,16 +94,23 @@ async def scaled_down(settings: ControllerSettings, deployment: Deployment | Non
             raise
 
 
-async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> int:
-    """Scale the Deployment. Returns the previous number of replicas, or 0 if it does not exist."""
+async def _count_replicas(api: KubeApi, deployment: Deployment) -> int:
+    """Return the replicas of the Deployment, or 0 if it does not exist."""
     try:
         found = await api.get(DEPLOYMENTS, deployment.name, namespace=deployment.namespace)
-        body = {"spec": {"replicas": replicas}}
-        await api.merge_patch(DEPLOYMENTS, deployment.name, body, namespace=deployment.namespace, subresource="scale")
     except NotFound:
         return 0
-    log.info("controllers scaled", extra={"deployment": deployment.name, "replicas": replicas})
     return parse_int(find_object(found, "spec").get("replicas"))
+
+
+async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> None:
+    """Scale the Deployment, if it exists."""
+    body = {"spec": {"replicas": replicas}}
+    try:
+        await api.merge_patch(DEPLOYMENTS, deployment.name, body, namespace=deployment.namespace, subresource="scale")
+    except NotFound:
+        return
+    log.info("controllers scaled", extra={"deployment": deployment.name, "replicas": replicas})
 
 
 async def _drain_nodes(leader: Leader, progress: Progress) -> None:
@@ -105,12 +118,15 @@ async def _drain_nodes(leader: Leader, progress: Progress) -> None:
     overlays = leader.caches.overlays
     async with asyncio.TaskGroup() as group:
         tasks = nodes.start(group)
-        while remaining := describe_remaining(list(overlays.values())) or await _release_orphans(leader, nodes.ipam):
+        while remaining := (
+            describe_remaining(list(overlays.values()))
+            or await _release_orphans(leader, nodes.ipam)
+            or await _delete_mapped_pools(leader)
+        ):
             progress.update(remaining)
             await asyncio.sleep(POLL_INTERVAL)
         for task in tasks:
             task.cancel()
-    await SubnetMapReconciler(leader.api, leader.caches, {}).reconcile("")
 
 
 async def _release_orphans(leader: Leader, ipam: IpamRouter) -> str:
@@ -127,3 +143,12 @@ async def _release_orphans(leader: Leader, ipam: IpamRouter) -> str:
     except OverlayNetError as error:
         return f"the IPAM: {error}"
     return "; ".join(inventory.problems)
+
+
+async def _delete_mapped_pools(leader: Leader) -> str:
+    """Delete the pools of the present or an earlier phpIPAM.subnetMap. Returns an error, or an empty string."""
+    try:
+        await SubnetMapReconciler(leader.api, leader.caches, {}).reconcile("")
+    except OverlayNetError as error:
+        return f"the OverlayPools of phpIPAM.subnetMap: {error}"
+    return ""

@@ -12,7 +12,14 @@ import yaml
 from lab.cluster.api_server import ApiServer
 from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES
+from overlay_net.model.names import (
+    DEPLOYMENTS,
+    NODE_OVERLAY_IPS,
+    NODES,
+    OVERLAY_ADDRESSES,
+    OVERLAY_POOLS,
+    SUBNET_MAP_LABEL,
+)
 from tests.component.controller_process import start_controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import (
@@ -38,13 +45,14 @@ def hook(api_server: ApiServer) -> Iterator[None]:
         for each in yaml.safe_load_all(shown)
         if each and each["metadata"]["name"] == "overlay-net-uninstall" and each["kind"] != "Job"
     ]
-    assert {each["kind"] for each in desired} == {"Role", "RoleBinding"}
+    assert {each["kind"] for each in desired} == {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
     api_server.apply(*desired)
     yield
+    api_server.kubectl("delete", "clusterrolebinding", "overlay-net-uninstall", "--ignore-not-found")
     api_server.kubectl("scale", "deployment", NAME, f"--namespace={NAMESPACE}", "--replicas=2")
 
 
-def drain(api_server: ApiServer, timeout: str) -> "subprocess.Popen[str]":
+def drain(api_server: ApiServer, timeout: str, *arguments: str) -> "subprocess.Popen[str]":
     settings = {
         "kubeconfig": str(api_server.service_account_kubeconfig(NAMESPACE, NAME)),
         "http__bind": "127.0.0.1:0",
@@ -60,6 +68,7 @@ def drain(api_server: ApiServer, timeout: str) -> "subprocess.Popen[str]":
             "--drain",
             f"--scale-down={NAMESPACE}/{NAME}",
             f"--timeout={timeout}",
+            *arguments,
         ],
         env={**os.environ, **{f"OVERLAY_{name.upper()}": value for name, value in settings.items()}},
         stdout=subprocess.PIPE,
@@ -129,6 +138,52 @@ async def test_a_drain_names_the_unresponsive_agent_and_releases_nothing(admin: 
     assert await replicas(admin) == 2, "the nodes stay, so the controllers are scaled back"
 
 
+@pytest.mark.usefixtures("hook")
+async def test_a_drain_deletes_the_pools_of_an_earlier_subnet_map(admin: KubeApi, api_server: ApiServer) -> None:
+    """phpIPAM is no longer configured, but its pools are still there."""
+    labels = {SUBNET_MAP_LABEL: "true"}
+    await create(admin, OVERLAY_POOLS, "phpipam-dal10-7", {"phpIPAM": {"subnetID": 7}}, labels=labels)
+    await add_pool(admin)
+    process = drain(api_server, "60s")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, output) == (0, "drain complete\n"), errors
+    assert [item["metadata"]["name"] for item in (await admin.list(OVERLAY_POOLS)).items] == ["p1"]
+
+
+@pytest.mark.usefixtures("hook")
+async def test_a_refused_deletion_of_a_pool_is_one_line_and_controllers_are_scaled_back(
+    admin: KubeApi, api_server: ApiServer
+) -> None:
+    labels = {SUBNET_MAP_LABEL: "true"}
+    await create(admin, OVERLAY_POOLS, "phpipam-dal10-7", {"phpIPAM": {"subnetID": 7}}, labels=labels)
+    api_server.kubectl("delete", "clusterrolebinding", "overlay-net-uninstall")
+    process = drain(api_server, "6s")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 1, output
+    reported = [line for line in errors.splitlines() if line.startswith("overlay-net controller --drain: ")]
+    assert len(reported) == 1, errors
+    assert "timed out after 6 s: still waiting for the OverlayPools of phpIPAM.subnetMap: " in reported[0]
+    assert "Traceback" not in errors
+    assert await replicas(admin) == 2
+
+
+@pytest.mark.usefixtures("hook")
+async def test_controllers_are_scaled_back_even_if_an_earlier_drain_was_killed(
+    admin: KubeApi, api_server: ApiServer
+) -> None:
+    await add_pool(admin)
+    with start_controller(api_server, None, **ELECTION) as controller:
+        await join(admin, "n1")
+        await have_addresses(admin, 1)
+        await agent_reports(admin, "n1", configuredIpAddr="192.168.100.2/24", conditions=[])
+        assert controller.terminate() == 0
+    api_server.kubectl("scale", "deployment", NAME, f"--namespace={NAMESPACE}", "--replicas=0")
+    process = drain(api_server, "6s", "--replicas=2")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 1, (output, errors)
+    assert await replicas(admin) == 2
+
+
 def test_an_invalid_scale_down_is_refused_at_once(api_server: ApiServer) -> None:
     command = [sys.executable, "-m", "overlay_net", "controller", "--drain", "--scale-down=nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -136,3 +191,6 @@ def test_an_invalid_scale_down_is_refused_at_once(api_server: ApiServer) -> None
     command = [sys.executable, "-m", "overlay_net", "controller", "--scale-down=overlay-net/overlay-net-controller"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "--scale-down requires --drain" in done.stderr) == (2, True)
+    command = [sys.executable, "-m", "overlay_net", "controller", "--drain", "--replicas=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--replicas requires --scale-down" in done.stderr) == (2, True)
