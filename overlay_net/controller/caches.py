@@ -86,6 +86,11 @@ class Caches:
             address = None
         return self.known_addresses.recorded_for(name) != ({address.ip} if address else set())
 
+    def count_conflicts_with(self, mac: str) -> int:
+        """Return how many addresses of all nodes were given up in a row because of the host with this MAC."""
+        assignments = (overlay.assignment for overlay in self.overlays.values())
+        return sum(each.consecutive_conflicts for each in assignments if each.last_conflict_mac == mac)
+
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""
         held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)

@@ -163,6 +163,7 @@ class NodeReconciler:
             overlay=overlay,
             compile_routes=partial(self._compile_routes, node, overlay),
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
+            conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),
             now=self._now(),
             check_ipam=self._checks.needed(name),

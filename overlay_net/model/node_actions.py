@@ -70,6 +70,8 @@ class NodeView:
     """The addresses in ``taken`` whose record was created by a person, with the name on that record."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
+    conflicts_with: Callable[[str], int] = lambda _: 0
+    """How many addresses of all nodes were given up in a row because of the host with this MAC."""
     ipam_failure: tuple[str, str] | None = None
     """Reason and message if the IPAM has just failed to answer. Implies nothing about reservations."""
 

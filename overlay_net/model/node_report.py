@@ -105,6 +105,8 @@ class Report:
     silent_gateways: tuple[SilentGateway, ...] = ()
     conflict: IpAddress | None = None
     """The assigned address while another host on the link uses it."""
+    conflict_mac: str = ""
+    """MAC of that host; empty: unknown."""
     route_probes: tuple[RouteProbe, ...] = ()
     """Generations of StaticRoutes that are still being probed on this node, or were rolled back."""
     conditions: tuple[Condition, ...] = ()
@@ -126,6 +128,7 @@ class Report:
             silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
             fallback=find_address(status, "fallbackGateway"),
             conflict=find_address(status, "conflictingIpAddr"),
+            conflict_mac=parse_text(status.get("conflictingMAC")),
             route_probes=tuple(RouteProbe.parse(item) for item in find_objects(status, "probes")),
             conditions=tuple(each for each in conditions if each.type not in (RESERVED, ROUTES_WITHDRAWN)),
         )
@@ -148,6 +151,8 @@ class Report:
             raw["fallbackGateway"] = str(self.fallback)
         if self.conflict is not None:
             raw["conflictingIpAddr"] = str(self.conflict)
+        if self.conflict_mac:
+            raw["conflictingMAC"] = self.conflict_mac
         if self.route_probes:
             raw["probes"] = [route_probe.to_json() for route_probe in self.route_probes]
         return raw

@@ -50,6 +50,10 @@ class Assignment:
     conflicts: int = 0
     """How often this node got another address because of an address conflict."""
     last_conflict: datetime | None = None
+    last_conflict_mac: str = ""
+    """MAC of the host of the latest conflicts; empty once the node uses its address."""
+    consecutive_conflicts: int = 0
+    """How many of the latest conflicts in a row were with that host."""
     reserved: Condition | None = None
     withdrawn: Condition | None = None
     """Set only while the agent has not confirmed the removal of routes of deleted StaticRoutes."""
@@ -65,6 +69,8 @@ class Assignment:
             node_gone_since=parse_time(status.get("nodeGoneSince")),
             conflicts=parse_int(status.get("conflicts")),
             last_conflict=parse_time(status.get("lastConflict")),
+            last_conflict_mac=parse_text(status.get("lastConflictMAC")),
+            consecutive_conflicts=parse_int(status.get("consecutiveConflicts")),
             reserved=find_condition(conditions, RESERVED),
             withdrawn=find_condition(conditions, ROUTES_WITHDRAWN),
         )
@@ -87,6 +93,10 @@ class Assignment:
             raw["conflicts"] = self.conflicts
         if self.last_conflict is not None:
             raw["lastConflict"] = encode_time(self.last_conflict)
+        if self.last_conflict_mac:
+            raw["lastConflictMAC"] = self.last_conflict_mac
+        if self.consecutive_conflicts:
+            raw["consecutiveConflicts"] = self.consecutive_conflicts
         conditions = [each.to_json() for each in (self.reserved, self.withdrawn) if each is not None]
         if conditions:
             raw["conditions"] = conditions
@@ -129,6 +139,7 @@ class NodeOverlay:
     """The generations of StaticRoutes with a probe or a staged rollout."""
     withdrawn: tuple[Withdrawal, ...] = ()
     """StaticRoutes whose removal the agent had not confirmed at the last change of the routes."""
+    created: datetime | None = None
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
@@ -159,6 +170,7 @@ class NodeOverlay:
             report=Report.parse(status, conditions),
             generations=tuple(RouteGeneration.parse(item) for item in find_objects(spec, "generations")),
             withdrawn=tuple(Withdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
+            created=parse_time(metadata.get("creationTimestamp")),
         )
 
     @property

@@ -193,6 +193,8 @@ async def test_agent_token_that_is_not_bound_to_a_node_cannot_write(objects: Kub
         ("releasing", ["192.168.100.9"]),
         ("conflicts", 3),
         ("lastConflict", "2026-01-01T00:00:00Z"),
+        ("lastConflictMAC", "02:00:00:00:01:00"),
+        ("consecutiveConflicts", 3),
         ("nodeGoneSince", "2026-01-01T00:00:00Z"),
     ],
 )

@@ -47,6 +47,7 @@ from tests.fakes.kube import InMemoryKube
 NAME = "n1"
 CLUSTER = "c"
 POLICY = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
+ROUTER_MAC = "02:00:00:00:01:00"
 MAX_ROUNDS = 12
 """Reconciliations of one node after which it must have settled."""
 
@@ -191,7 +192,9 @@ class Cluster:
         self.kernel: IPv4Interface | None = None
         """The overlay address that the node's kernel has."""
         self.foreign_hosts: set[IpAddress] = set()
-        """Addresses that an unknown host on the link uses."""
+        """Addresses that an unknown host on the link uses, each with a MAC of its own."""
+        self.proxy_arp = False
+        """All of them are answered for by one router."""
         self.ipam_down = False
         self.watches_lag = False
         self._controller: Controller | None = None
@@ -311,25 +314,27 @@ class Cluster:
         if raw is None:
             self.kernel = None
             return
-        overlay = NodeOverlay.parse(raw)
+        status = self._configure(NodeOverlay.parse(raw))
+        await self.kube.apply(
+            NODE_OVERLAY_IPS, NAME, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
+        )
+
+    def _configure(self, overlay: NodeOverlay) -> JsonObject:
+        """Set the kernel's address, and return the report."""
         released = overlay.deleting or overlay.routes_only
         desired = None if released else overlay.assignment.address or overlay.report.configured
         status: JsonObject = {"observedGeneration": overlay.generation}
         if desired is not None and desired.ip in self.foreign_hosts and desired != self.kernel:
             # Detected before it is used: the kernel keeps the address that it has.
             status["conflictingIpAddr"] = str(desired.ip)
+            status["conflictingMAC"] = ROUTER_MAC if self.proxy_arp else f"02:00:00:00:00:{int(desired.ip) & 0xFF:02x}"
         else:
             self.kernel = desired if isinstance(desired, IPv4Interface) else None
-        if self.kernel is not None:
-            status["configuredIpAddr"] = str(self.kernel)
         without = "Released" if overlay.deleting else "RoutesOnly" if overlay.routes_only else "NoAddress"
-        reason = "Configured" if self.kernel is not None else without
-        status["conditions"] = [
-            {"type": "Configured", "status": "True" if self.kernel is not None else "False", "reason": reason}
-        ]
-        await self.kube.apply(
-            NODE_OVERLAY_IPS, NAME, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
-        )
+        if self.kernel is None:
+            return status | {"conditions": [{"type": "Configured", "status": "False", "reason": without}]}
+        configured = {"type": "Configured", "status": "True", "reason": "Configured"}
+        return status | {"configuredIpAddr": str(self.kernel), "conditions": [configured]}
 
     # --- The controller ----------------------------------------------------------------------------------------------
 

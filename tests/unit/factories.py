@@ -71,12 +71,14 @@ def overlay(
     deleting: bool = False,
     finalizers: tuple[str, ...] = ("finalizer.iks.ibm.com",),
     labels: dict[str, str] | None = None,
+    created: str = "2025-01-01T00:00:00Z",
 ) -> NodeOverlay:
     metadata: dict[str, Any] = {
         "name": name,
         "uid": f"overlay-{name}",
         "resourceVersion": "7",
         "generation": generation,
+        "creationTimestamp": created,
         "finalizers": list(finalizers),
         "labels": {"node": name, "region": "us-south", "zone": "dal10"} if labels is None else labels,
     }

@@ -191,7 +191,7 @@ async def test_address_of_another_host_is_not_configured_and_reported(monkeypatc
     assert wait is not None
     assert 20 <= wait <= 30, "the address is probed again before the resync"
     assert node.addresses == set()
-    assert node.reports[-1].conflict == OURS.ip
+    assert (node.reports[-1].conflict, node.reports[-1].conflict_mac) == (OURS.ip, "52:54:00:00:00:09")
     condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
     assert condition.reason == "AddressConflict"

@@ -11,7 +11,7 @@ from overlay_net.domain.allocation.conflict import QUARANTINE_TIME
 from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.model.api import JsonObject
 from overlay_net.model.ipam import QUARANTINE
-from overlay_net.model.names import FINALIZER, NODES
+from overlay_net.model.names import FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.node_actions import (
     ApplyAssignment,
     ApplyOverlay,
@@ -20,7 +20,7 @@ from overlay_net.model.node_actions import (
     NodeView,
     Reserve,
 )
-from tests.fakes.cluster import NAME, POLICY, Cluster
+from tests.fakes.cluster import NAME, POLICY, ROUTER_MAC, Cluster
 from tests.unit.factories import desired_route, node, overlay, pool, raw_node, raw_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -259,6 +259,26 @@ async def test_the_finalizer_stays_while_an_unreachable_ipam_cannot_release_the_
     assert await reserved(cluster) == ("True", "IpamUnavailable")
 
 
+@pytest.mark.parametrize("overlay_addresses", [True, False])
+async def test_a_node_that_returns_during_an_ipam_outage_counts_as_gone_only_from_its_next_deletion(
+    overlay_addresses: bool,
+) -> None:
+    cluster = await settled(raw_pool())
+    await cluster.leave()
+    await cluster.reconcile()
+    assert "nodeGoneSince" in (await cluster.present_overlay())["status"]
+    cluster.ipam_down = True
+    await cluster.set_policy(overlay_addresses=overlay_addresses)
+    cluster.now += POLICY.release_after / 2
+    await cluster.join(raw_node(NAME))
+    await settle(cluster)
+    assert "nodeGoneSince" not in (await cluster.present_overlay())["status"]
+    await cluster.leave()
+    cluster.now += POLICY.release_after * 0.75
+    await cluster.reconcile()
+    assert "deletionTimestamp" not in (await cluster.present_overlay())["metadata"], "it has just left again"
+
+
 async def test_a_deleted_pool_renumbers_no_node() -> None:
     cluster = await settled(raw_pool())
     before = await cluster.overlay()
@@ -300,6 +320,68 @@ async def test_a_host_that_answers_for_every_address_does_not_use_up_the_pool() 
         await settle(cluster)
         assert await conflicts(cluster) <= 12, f"after {minute} minutes"
     assert cluster.kernel is None
+
+
+async def with_proxy_arp(*pools: JsonObject) -> Cluster:
+    """A node joins a link on which one router answers for every address but those of the pools' last host."""
+    cluster = await joined(*(pools or (raw_pool(),)))
+    cluster.proxy_arp = True
+    cluster.foreign_hosts = {ip_address(f"192.168.100.{last}") for last in range(2, 254)}
+    for _ in range(60):
+        await settle(cluster)
+        cluster.now += timedelta(minutes=1)
+    return cluster
+
+
+async def test_a_router_that_answers_for_every_address_is_named_after_three_conflicts_and_the_pool_is_kept() -> None:
+    cluster = await with_proxy_arp()
+    assert await conflicts(cluster) == 3
+    assert await reserved(cluster) == ("False", "ProxyARP")
+    conditions = (await cluster.present_overlay())["status"]["conditions"]
+    (message,) = [each["message"] for each in conditions if each["type"] == "Reserved"]
+    assert f"a router answers for every address (MAC {ROUTER_MAC})" in message
+    assert (await cluster.announced()).count("ProxyARP") == 1
+    before = await cluster.present_overlay()
+    cluster.now += timedelta(days=1)
+    await settle(cluster)
+    assert await cluster.present_overlay() == before, "nothing is written while the cause is the same"
+
+
+async def test_a_node_gets_its_address_once_the_router_no_longer_answers_for_it() -> None:
+    cluster = await with_proxy_arp()
+    last = await address(cluster)
+    cluster.foreign_hosts.clear()
+    await settle(cluster)
+    assert (await address(cluster), await reserved(cluster)) == (last, ("True", "Reserved"))
+    assert str(cluster.kernel) == last
+    assert (await conflicts(cluster), "consecutiveConflicts" in (await cluster.present_overlay())["status"]) == (
+        3,
+        False,
+    )
+
+
+async def test_a_node_that_joins_beside_a_known_proxy_arp_router_uses_up_no_address() -> None:
+    cluster = await with_proxy_arp()
+    other = {"status": (await cluster.present_overlay())["status"]}
+    await cluster.kube.create(NODE_OVERLAY_IPS, NODE_OVERLAY_IPS.manifest("n2", spec={}))
+    await cluster.kube.merge_patch(NODE_OVERLAY_IPS, "n2", other, subresource="status")
+    await cluster.leave()
+    await cluster.delete_overlay()
+    await settle(cluster)
+    assert await cluster.overlay() is None
+    await cluster.join(raw_node(NAME))
+    await settle(cluster)
+    assert (await conflicts(cluster), await reserved(cluster)) == (0, ("False", "ProxyARP"))
+
+
+async def test_conflicts_with_different_hosts_do_not_stop_a_node() -> None:
+    cluster = await joined(raw_pool())
+    cluster.foreign_hosts = {ip_address(f"192.168.100.{last}") for last in range(2, 8)}
+    for _ in range(60):
+        await settle(cluster)
+        cluster.now += timedelta(minutes=1)
+    assert (await address(cluster), await conflicts(cluster)) == ("192.168.100.8/24", 6)
+    assert await reserved(cluster) == ("True", "Reserved")
 
 
 async def test_a_pinned_address_is_kept_in_a_conflict() -> None:

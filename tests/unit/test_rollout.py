@@ -43,10 +43,19 @@ class Cluster:
     admitted: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
 
+    recreated: set[str] = field(default_factory=set)
+    """Nodes whose NodeOverlayIp is younger than the StaticRoute."""
+
     def join(self, name: str, created: str = BEFORE) -> None:
         self.nodes[name] = node(name, created)
         self.specs.setdefault(name, {"routes": []})
         self.serial.setdefault(name, 1)
+
+    def recreate_overlay(self, name: str) -> None:
+        """A person deletes the NodeOverlayIp, and the controller creates it again."""
+        self.specs[name], self.serial[name] = {"routes": []}, 1
+        self.observed.pop(name, None)
+        self.recreated.add(name)
 
     def change(self, **spec: Any) -> None:
         generation = self.route.generation + 1
@@ -56,7 +65,8 @@ class Cluster:
         failure = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "state": "KernelRefused", "message": "no"}
         failures = [failure] if self.failing.get(name) else []
         status = {"observedGeneration": self.observed.get(name, 0), "routes": failures, "routesFailed": len(failures)}
-        return overlay(name, spec=self.specs[name], status=status, generation=self.serial[name])
+        created = AFTER if name in self.recreated else BEFORE
+        return overlay(name, spec=self.specs[name], status=status, generation=self.serial[name], created=created)
 
     def tables(self) -> list[NodeTable]:
         return [NodeTable.index(each, self.parse_overlay(name)) for name, each in self.nodes.items()]
@@ -188,6 +198,18 @@ def test_a_new_node_gets_the_current_generation_although_the_rollout_is_stopped(
     reconcile(made)
     assert made.gateways("a-new") == ["192.168.100.2"]
     assert made.gateways("n2") == ["192.168.100.1"]
+
+
+def test_a_recreated_node_overlay_ip_gets_the_current_generation_although_the_rollout_is_stopped() -> None:
+    made = cluster("n1", "n2", "n3")
+    reconcile(made)
+    made.report("n1", failing=True)
+    reconcile(made)
+    made.recreate_overlay("n2")
+    reconcile(made)
+    assert made.gateways("n2") == ["192.168.100.2"], "its previous generation is unknown, and no routes is worse"
+    assert made.gateways("n3") == ["192.168.100.1"]
+    assert programmed(made)[0] == "RolloutStopped"
 
 
 def test_a_new_object_is_rolled_out_in_stages_too() -> None:

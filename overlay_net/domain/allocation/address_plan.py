@@ -8,11 +8,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from overlay_net.domain.allocation.conflict import QUARANTINE_TIME, conflict_pause, in_conflict
+from overlay_net.domain.allocation.conflict import (
+    PROXY_ARP,
+    QUARANTINE_TIME,
+    conflict_pause,
+    in_conflict,
+    is_proxy_arp,
+    proxy_arp_message,
+    uses_assigned_address,
+    with_conflict_history,
+)
 from overlay_net.domain.allocation.pool_addresses import may_hand_out
 from overlay_net.domain.allocation.reservation_plan import plan_reservation, requested_address
 from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
-from overlay_net.model.conditions import CONFIGURED, find_condition
+from overlay_net.model.conditions import CONFIGURED, Condition, find_condition
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
@@ -45,7 +54,7 @@ def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     conflict = _plan_conflict(view, overlay, reservations)
     if conflict is not None:
         return conflict
-    view = replace(view, taken=view.taken | _unusable_addresses(overlay, reservations))
+    view = replace(view, taken=view.taken | _unusable_addresses(view, overlay, reservations))
     current = _current_reservation(view, overlay, reservations)
     if current is None:
         return plan_reservation(view, overlay, node)
@@ -68,6 +77,7 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and not view.check_ipam
         and not overlay.assignment.releasing
         and not in_conflict(overlay)
+        and not (overlay.assignment.consecutive_conflicts and uses_assigned_address(overlay))
         and overlay.assignment.node_uid == node.uid
         and overlay.assignment.node_gone_since is None
         and (overlay.pin is None or overlay.pin == current.ip)
@@ -89,9 +99,9 @@ def _update_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction
 
 
 def _plan_conflict(view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]) -> NodePlan | None:
-    """Quarantine an address that another host uses; None without a conflict, or if the record is already gone."""
+    """Quarantine an address that another host uses; None if there is nothing to quarantine or it would not help."""
     address = overlay.assignment.address
-    if address is None or not in_conflict(overlay):
+    if address is None or not in_conflict(overlay) or is_proxy_arp(view, overlay):
         return None
     wait = conflict_pause(overlay, view.now)
     if wait > timedelta():
@@ -111,9 +121,11 @@ def _plan_conflict(view: NodeView, overlay: NodeOverlay, reservations: Iterable[
     )
 
 
-def _unusable_addresses(overlay: NodeOverlay, reservations: Iterable[Reservation]) -> frozenset[IpAddress]:
+def _unusable_addresses(
+    view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]
+) -> frozenset[IpAddress]:
     unusable = {reservation.address.ip for reservation in reservations if reservation.double_assigned}
-    if overlay.assignment.address is not None and in_conflict(overlay):
+    if overlay.assignment.address is not None and in_conflict(overlay) and not is_proxy_arp(view, overlay):
         unusable.add(overlay.assignment.address.ip)
     return frozenset(unusable)
 
@@ -155,17 +167,27 @@ def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bo
 def _plan_assignment(view: NodeView, overlay: NodeOverlay, current: Reservation, pool: Pool | None) -> NodePlan:
     """Write the current reservation to status, and release other ones once the agent does not use them."""
     others = tuple(other for other in view.reservations or () if other.record != current.record)
-    message = f"{current.address.ip} is reserved from pool {current.pool}"
-    assignment = _assignment(view, overlay, current, pool, others, message)
+    reserved = _reserved(view, overlay, current)
+    assignment = _assignment(view, overlay, current, pool, others, reserved)
     actions: list[ClusterAction] = []
     if assignment != overlay.assignment:
         actions.append(ApplyAssignment(assignment))
-    if assignment.address != overlay.assignment.address:
-        actions.append(Announce("Reserved", message, warning=False))
+    before = overlay.assignment.reserved
+    if assignment.address != overlay.assignment.address or (
+        not reserved.status and (before is None or before.reason != reserved.reason)
+    ):
+        actions.append(Announce(reserved.reason, reserved.message, warning=not reserved.status))
     # An agent that uses the present address uses no other one.
     moved = overlay.report.configured == assignment.address and overlay.is_current
     actions += [Release(other) for other in others if moved or not _was_shown(overlay, other.address.ip)]
     return NodePlan(tuple(actions))
+
+
+def _reserved(view: NodeView, overlay: NodeOverlay, current: Reservation) -> Condition:
+    if is_proxy_arp(view, overlay):
+        return reserved_condition(view, overlay, PROXY_ARP, proxy_arp_message(overlay), status=False)
+    message = f"{current.address.ip} is reserved from pool {current.pool}"
+    return reserved_condition(view, overlay, "Reserved", message, status=True)
 
 
 def _assignment(
@@ -174,12 +196,11 @@ def _assignment(
     current: Reservation,
     pool: Pool | None,
     others: tuple[Reservation, ...],
-    message: str,
+    reserved: Condition,
 ) -> Assignment:
     before = overlay.assignment
     same = before.address is not None and before.address.ip == current.address.ip
-    resolved = in_conflict(overlay) and before.address is not None and not same
-    return Assignment(
+    assignment = Assignment(
         # The prefix length comes from the pool; without a usable pool, it is unchanged.
         address=before.address if pool is None and same else current.address,
         gateway=overlay.gateway_override or (pool.gateway if pool else before.gateway),
@@ -187,11 +208,10 @@ def _assignment(
         node_uid=current.owner.uid,
         # Written before any of them is released, because this write fails for a controller with a stale view.
         releasing=tuple(str(other.address.ip) for other in others),
-        conflicts=before.conflicts + resolved,
-        last_conflict=view.now.replace(microsecond=0) if resolved else before.last_conflict,
         withdrawn=before.withdrawn,
-        reserved=reserved_condition(view, overlay, "Reserved", message, status=True),
+        reserved=reserved,
     )
+    return with_conflict_history(overlay, assignment, view.now)
 
 
 def _was_shown(overlay: NodeOverlay, address: IpAddress) -> bool:

@@ -13,6 +13,7 @@ from overlay_net.domain.allocation.withdrawn_routes import find_withdrawals, pla
 from overlay_net.model.names import NODE_LABEL, REGION_LABEL, ZONE_LABEL, label_value
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import (
+    ApplyAssignment,
     ApplyOverlay,
     FindReservations,
     LifecyclePolicy,
@@ -41,6 +42,7 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
         plan = _plan_with_address(view, overlay, node)
     else:
         plan = _plan_without_address(view, overlay, node)
+    plan = _with_node_present(overlay, plan)
     # A report is valid only for its generation of the spec, not if this plan is about to change the spec.
     applies = any(isinstance(action, ApplyOverlay) for action in plan.actions)
     if policy.startup_taint in node.taints and overlay.is_ready and not applies:
@@ -83,6 +85,15 @@ def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only:
         return ()
     withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
     return (ApplyOverlay(labels, compiled.routes, routes_only, compiled.generations, withdrawn),)
+
+
+def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
+    """Add that the Node exists, whatever its IPAM answers: its next deletion must start ``release_after`` again."""
+    assignment = overlay.assignment
+    if assignment.node_gone_since is None or any(isinstance(action, ApplyAssignment) for action in plan.actions):
+        # That write is without it, or the next plan adds one.
+        return plan
+    return replace(plan, actions=(*plan.actions, ApplyAssignment(replace(assignment, node_gone_since=None))))
 
 
 def _with_withdrawn_condition(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:

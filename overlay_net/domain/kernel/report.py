@@ -69,6 +69,7 @@ def make_report(
     without one.
     """
     failures = _find_failures(desired, plan, errors)
+    in_conflict = neighbours.conflict is not None and not overlay.deleting
     problem = next((problem for problem in plan.problems if problem.route is None), None)
     tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
     conditions = (
@@ -87,7 +88,8 @@ def make_report(
         routes_failed=len(failures),
         failures=failures[:MAX_FAILURES],
         silent_gateways=neighbours.silent[:MAX_SILENT],
-        conflict=neighbours.conflict if neighbours.conflict and not overlay.deleting else None,
+        conflict=neighbours.conflict if in_conflict else None,
+        conflict_mac=neighbours.conflict_mac if in_conflict else "",
         route_probes=route_probes,
         conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
     )

@@ -7,6 +7,7 @@ Removals (deleting a StaticRoute, or no longer selecting a node) are not staged,
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.node import Node
@@ -69,7 +70,7 @@ def find_held_back(
         if _is_admitted(route, node, present, admitted):
             continue
         previous = PreviousGeneration(_routes_from(route, overlay), present)
-        if not _has_nothing_to_lose(route, node, previous):
+        if not _has_nothing_to_lose(route, node, overlay, previous):
             held_back[route.name] = previous
     return held_back
 
@@ -88,11 +89,18 @@ def _routes_from(route: StaticRoute, overlay: NodeOverlay | None) -> tuple[Desir
     return tuple(each for each in overlay.routes if each.static_route == route.name)
 
 
-def _has_nothing_to_lose(route: StaticRoute, node: Node, previous: PreviousGeneration) -> bool:
-    """Return whether a node that joined later has no previous routes, so it gets the current generation at once."""
-    return previous.generation is None and not previous.routes and _is_younger(node, route)
+def _has_nothing_to_lose(
+    route: StaticRoute, node: Node, overlay: NodeOverlay | None, previous: PreviousGeneration
+) -> bool:
+    """Return whether a node has no routes of a previous generation to keep, so it gets the current one at once.
+
+    That is the case if the node joined later, or if its NodeOverlayIp was re-created and what it had is unknown.
+    """
+    if previous.generation is not None or previous.routes:
+        return False
+    return _is_later(node.created, route) or (overlay is not None and _is_later(overlay.created, route))
 
 
-def _is_younger(node: Node, route: StaticRoute) -> bool:
-    created = parse_time(route.created)
-    return node.created is not None and created is not None and node.created > created
+def _is_later(created: datetime | None, route: StaticRoute) -> bool:
+    route_created = parse_time(route.created)
+    return created is not None and route_created is not None and created > route_created
