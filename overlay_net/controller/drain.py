@@ -18,7 +18,7 @@ from overlay_net.controller.node_workers import make_node_workers
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.domain.status.drain_progress import describe_remaining
 from overlay_net.model.errors import NotFound, OverlayNetError
-from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS
+from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import find_object, parse_int
@@ -52,8 +52,12 @@ async def drain(
     """
     progress = Progress(report)
     try:
-        async with asyncio.timeout(timeout), scaled_down(settings, deployment), become_leader(settings) as leader:
-            await _drain_nodes(leader, progress)
+        async with asyncio.timeout(timeout), scaled_down(settings, deployment) as is_deployed:
+            if not is_deployed and await _is_empty(settings):
+                report("no controller is deployed, and there is nothing to release")
+                return ""
+            async with become_leader(settings) as leader:
+                await _drain_nodes(leader, progress)
     except TimeoutError:
         return f"timed out after {timeout:g} s: still waiting for {progress.waiting_for}"
     return ""
@@ -77,16 +81,18 @@ class Progress:
 
 
 @asynccontextmanager
-async def scaled_down(settings: ControllerSettings, deployment: Deployment | None) -> AsyncIterator[None]:
+async def scaled_down(settings: ControllerSettings, deployment: Deployment | None) -> AsyncIterator[bool]:
+    """Scale the Deployment to zero. The value of the context is whether there may be controllers."""
     if deployment is None:
-        yield
+        yield True
         return
     async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
         api = KubeApi(connection)
-        before = deployment.replicas or await _count_replicas(api, deployment)
+        count = await _count_replicas(api, deployment)
+        before = deployment.replicas or count
         await _scale(api, deployment, 0)
         try:
-            yield
+            yield count is not None
         except BaseException:
             if before:
                 # The nodes still have overlay addresses and need a controller.
@@ -94,12 +100,29 @@ async def scaled_down(settings: ControllerSettings, deployment: Deployment | Non
             raise
 
 
-async def _count_replicas(api: KubeApi, deployment: Deployment) -> int:
-    """Return the replicas of the Deployment, or 0 if it does not exist."""
+async def _is_empty(settings: ControllerSettings) -> bool:
+    """Return whether no address was ever reserved, as after a failed first install: nothing else is needed then.
+
+    The settings may name a phpIPAM whose secret does not exist, and the CRDs may be missing.
+    """
+    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
+        api = KubeApi(connection)
+        for resource in (NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS):
+            try:
+                if (await api.list(resource, metadata_only=True)).items:
+                    return False
+            except NotFound:
+                # Its CRD does not exist.
+                continue
+    return True
+
+
+async def _count_replicas(api: KubeApi, deployment: Deployment) -> int | None:
+    """Return the replicas of the Deployment, or None if it does not exist."""
     try:
         found = await api.get(DEPLOYMENTS, deployment.name, namespace=deployment.namespace)
     except NotFound:
-        return 0
+        return None
     return parse_int(find_object(found, "spec").get("replicas"))
 
 

@@ -43,6 +43,16 @@ the values of the previous chart, and `--set NAME=null` removes a value. Every t
 {{- $_ := set .Values.phpIPAM "auth" (.Values.phpIPAM.auth | default "token") -}}
 {{- end -}}
 
+{{- /* A duration such as "4m" or "1h30m" in whole seconds. */ -}}
+{{- define "overlay-net.seconds" -}}
+{{- $total := 0.0 -}}
+{{- $units := dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0 -}}
+{{- range regexFindAll "[0-9.]+(ms|s|m|h|d)" . -1 -}}
+{{- $total = addf $total (mulf (regexFind "[0-9.]+" . | float64) (get $units (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{- ceil $total -}}
+{{- end -}}
+
 {{- define "overlay-net.labels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -263,7 +273,7 @@ metadata:
   name: {{ $name }}
   {{- include "overlay-net.hook" . | nindent 2 }}
 rules:
-  {{- .rules | nindent 2 }}
+  {{- .rules | trim | nindent 2 }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -301,23 +311,32 @@ subjects:
 {{- end }}
 {{- end -}}
 
+{{- /* Volumes of a controller. Argument: a dict of root, settings (name of the ConfigMap), secret (of phpIPAM) and optional:
+whether the pod starts without what users provide. */ -}}
 {{- define "overlay-net.controllerVolumes" -}}
+{{- $optional := .optional -}}
 - name: settings
-  configMap: {name: {{ include "overlay-net.fullname" . }}-controller}
+  configMap: {name: {{ .settings }}}
 - name: tmp
   emptyDir: {}
-{{- if .Values.phpIPAM.url }}
+{{- if .root.Values.phpIPAM.url }}
 - name: phpipam
   secret:
-    secretName: {{ include "overlay-net.phpipamSecret" . }}
+    secretName: {{ .secret }}
+    {{- if $optional }}
+    optional: true
+    {{- end }}
     items:
-      {{- range $key := include "overlay-net.phpipamKeys" . | fromJsonArray }}
+      {{- range $key := include "overlay-net.phpipamKeys" .root | fromJsonArray }}
       - {key: {{ $key }}, path: {{ $key }}}
       {{- end }}
-{{- with .Values.phpIPAM.caConfigMap }}
+{{- with .root.Values.phpIPAM.caConfigMap }}
 - name: phpipam-ca
   configMap:
     name: {{ . }}
+    {{- if $optional }}
+    optional: true
+    {{- end }}
     items: [{key: ca.crt, path: ca.crt}]
 {{- end }}
 {{- end }}
