@@ -17,8 +17,8 @@ control API, with JSON requests and responses:
   GET    /_lab/calls       {"calls": {"GET subnets/usage": 3, ..}, "logins": 1, "failed_logins": [seconds, ..]}
   GET    /_lab/faults      the current faults
   PATCH  /_lab/faults      set any of latency (seconds), lose_response, lose_request, server_error, html, lock_timeout,
-                           hang (probabilities), database_error (message), failing_subnet (id),
-                           blocked, duplicates (true or false)
+                           hang (probabilities), database_error (message), failing_subnet,
+                           unreadable_subnet (ids), blocked, duplicates (true or false)
   POST   /_lab/password    {"user", "password"}: change a password
 """
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -26,6 +26,8 @@ class Faults:
     failing_subnet: int = 0
     """Id of a subnet whose writes are committed and then end with HTTP 500 and an empty body, as after a fatal PHP
     error in what follows a write, such as PowerDNS or the mail about a threshold."""
+    unreadable_subnet: int = 0
+    """Id of a subnet whose list of addresses ends with HTTP 500 and an empty body, as when it exceeds PHP's memory."""
     blocked: bool = False
     """All source addresses are blocked."""
     duplicates: bool = False

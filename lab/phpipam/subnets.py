@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 from lab.phpipam import filters, render
 from lab.phpipam.addresses import custom_fields, next_free
-from lab.phpipam.call import Answer, Call, Refusal, Unrecorded
+from lab.phpipam.call import Answer, Call, Raw, Refusal, Unrecorded
 from lab.phpipam.columns import Row
 from lab.phpipam.server import Server
 from lab.phpipam.subnet_arithmetic import calculation, dotted, parse_network, usage
@@ -128,6 +128,8 @@ def _first_free(server: Server, subnet: Row) -> str:
 def _addresses(server: Server, call: Call, identifier: str) -> Answer:
     subnet, ip = _get_numbered_subnet(server, identifier), call.text("id3")
     rows = server.addresses(subnet["id"])
+    if subnet["id"] == server.faults.unreadable_subnet:
+        raise Raw(500)
     if ip is not None:
         filters.reject(call)
         rows = [row for row in rows if dotted(row["ip_addr"]) == ip]

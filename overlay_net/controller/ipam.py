@@ -7,7 +7,6 @@ the request cannot succeed with the present configuration.
 from datetime import datetime
 from typing import Protocol
 
-from overlay_net.model.conditions import IPAM_REFUSED
 from overlay_net.model.errors import ApiError, CredentialsRefused, Unavailable
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
@@ -80,4 +79,4 @@ def describe_failure(error: ApiError) -> tuple[str, str]:
         case Unavailable():
             return "IpamUnavailable", str(error)
         case _:
-            return IPAM_REFUSED, str(error)
+            return "IpamRefused", str(error)

@@ -8,7 +8,7 @@ from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.adapters.phpipam import (
     ApiSession,
-    CircuitBreaker,
+    CircuitBreakers,
     Client,
     Credentials,
     PhpIpam,
@@ -65,11 +65,12 @@ async def open_phpipam(
     credentials = Credentials(settings.credentials_dir, fixed, code=code)
     credentials.check()
     timeout = settings.timeout.total_seconds()
-    breaker = CircuitBreaker(asyncio.get_running_loop().time, timeout, on_recovery=queues.ipam_recovered)
+    clock = asyncio.get_running_loop().time
+    breakers = CircuitBreakers(clock, timeout, queues.ipam_recovered, queues.ipam_changed)
     metrics.watch_ipam(
         "phpipam",
-        up=lambda: breaker.error is None or isinstance(breaker.error, CredentialsRefused),
-        refused=lambda: isinstance(breaker.error, CredentialsRefused),
+        up=lambda: breakers.error is None or isinstance(breakers.error, CredentialsRefused),
+        refused=lambda: isinstance(breakers.error, CredentialsRefused),
     )
     async with connect_phpipam(
         ca_file=settings.ca_file,
@@ -83,7 +84,7 @@ async def open_phpipam(
             settings.url,
             settings.app_id,
             credentials,
-            breaker,
+            breakers,
             metrics,
             code=code,
             concurrency=settings.concurrency,

@@ -52,7 +52,8 @@ class PoolReconciler:
             return unknown_status(pool, *describe_failure(error), now), Requeue(error.retry_after)
         except Refused as error:
             return unknown_status(pool, *describe_failure(error), now), later
-        return pool_status(pool, facts, now), later
+        failure = None if facts.failure is None else describe_failure(facts.failure)
+        return pool_status(pool, facts, now, failure), later
 
     async def _write(self, pool: Pool, status: JsonObject) -> None:
         body = OVERLAY_POOLS.manifest(pool.name, uid=pool.uid, status=status)

@@ -22,9 +22,6 @@ ADDRESS_CONFLICT: Final = "AddressConflict"
 ADDRESS_CLAIMED: Final = "AddressClaimed"
 """Reason of ``Configured=True`` by which an agent reports that another host claims the configured address."""
 
-IPAM_REFUSED: Final = "IpamRefused"
-"""Reason of ``Ready=False`` and ``Reserved=False``: the IPAM refuses a request, and no retry changes that."""
-
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent reports that it has removed link, address and routes."""
 

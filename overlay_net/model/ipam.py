@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import Refused
+from overlay_net.model.errors import ApiError
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.parse import find_address, find_object, parse_text
 
@@ -94,5 +94,5 @@ class PoolFacts:
     usage: PoolUsage
     marked_full: str = ""
     """A message if the pool is marked as full in the IPAM, so that no address is handed out even if some are free."""
-    refusal: Refused | None = None
-    """The answer of the IPAM to the last reservation, if it refused it although the pool can be read."""
+    failure: ApiError | None = None
+    """Why the IPAM makes no reservations in this pool now, although it can be read."""

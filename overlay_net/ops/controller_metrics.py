@@ -40,7 +40,9 @@ class ControllerMetrics(Metrics):
         self._ipam_seconds = self._histogram(
             "overlay_net_ipam_request_duration_seconds", "Duration of an IPAM operation.", "backend", "operation"
         )
-        self._ipam_up = self._gauge("overlay_net_ipam_up", "0 while the IPAM is unreachable.", "backend")
+        self._ipam_up = self._gauge(
+            "overlay_net_ipam_up", "0 while the IPAM is unreachable, or fails for every subnet.", "backend"
+        )
         self._ipam_refused = self._gauge(
             "overlay_net_ipam_credentials_refused", "1 while the IPAM rejects the credentials.", "backend"
         )

@@ -16,6 +16,7 @@ from lab.phpipam import Server, serve
 from overlay_net.adapters.phpipam import (
     ApiSession,
     CircuitBreaker,
+    CircuitBreakers,
     Client,
     Credentials,
     PhpIpam,
@@ -68,7 +69,7 @@ class Bench:
     url: str
     session: aiohttp.ClientSession
     credentials: Credentials
-    breaker: CircuitBreaker
+    breakers: CircuitBreakers
     api: ApiSession
     client: Client
     observed: Observed
@@ -89,6 +90,11 @@ class Bench:
 
     def pool(self, subnet: int | None = None, cidr: str = CIDR, gateway: str = GATEWAY, **spec: Any) -> Pool:
         return pool(subnet or self.subnet, cidr, gateway, **spec)
+
+    @property
+    def breaker(self) -> CircuitBreaker:
+        """That of the server."""
+        return self.breakers.server
 
     def call_count(self) -> int:
         """The number of calls that have reached the server."""
@@ -154,7 +160,7 @@ async def bench(
     server, clock = new_server(version, **app_settings)
     code = bool(secret.code)
     credentials, observed, recoveries = Credentials(directory, secret, code=code), Observed(), list[float]()
-    breaker = CircuitBreaker(clock, timeout, lambda: recoveries.append(clock()))
+    breakers = CircuitBreakers(clock, timeout, lambda: recoveries.append(clock()))
     async with (
         serve(server, tls=tls) as served,
         connect_phpipam(
@@ -163,9 +169,9 @@ async def bench(
     ):
         where = url or served
         api = ApiSession(
-            session, where, app, credentials, breaker, observed, code=code, concurrency=concurrency, fence=fence
+            session, where, app, credentials, breakers, observed, code=code, concurrency=concurrency, fence=fence
         )
-        yield Bench(server, clock, where, session, credentials, breaker, api, Client(api), observed, recoveries, 1)
+        yield Bench(server, clock, where, session, credentials, breakers, api, Client(api), observed, recoveries, 1)
 
 
 def assert_nothing_secret(

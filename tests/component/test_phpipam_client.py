@@ -60,7 +60,7 @@ async def test_token_deleted_by_another_client_is_renewed() -> None:
 
 async def test_two_controllers_share_the_token_of_one_user() -> None:
     async with bench() as lab:
-        other = Client(ApiSession(lab.session, lab.url, APP, lab.credentials, lab.breaker, lab.observed))
+        other = Client(ApiSession(lab.session, lab.url, APP, lab.credentials, lab.breakers, lab.observed))
         for _ in range(3):
             await lab.client.read_subnet(lab.subnet)
             await other.read_subnet(lab.subnet)
@@ -162,8 +162,8 @@ async def test_former_leader_reads_but_does_not_write() -> None:
         for write in (
             lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-2"}),
             lab.client.create(lab.subnet, "192.168.100.77", {"hostname": "worker-2"}),
-            lab.client.update(record, {"hostname": "worker-2", "tag": 2}),
-            lab.client.delete(record),
+            lab.client.update(lab.subnet, record, {"hostname": "worker-2", "tag": 2}),
+            lab.client.delete(lab.subnet, record),
         ):
             with pytest.raises(NotLeader):
                 await write

@@ -103,6 +103,7 @@ async def test_nodes_keep_addresses_during_an_outage_and_pending_work_completes_
             return await reason(admin, "n2") == "IpamUnavailable"
 
         await eventually(reports_reason, "the new NodeOverlayIp reports why it waits")
+        await eventually_in_pool(admin, lab, "False:IpamUnavailable")
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
 
         async def compiled() -> bool:

@@ -20,7 +20,7 @@ def release_rack(lab: Bench) -> None:
 
 
 def refusal(facts: PoolFacts) -> str:
-    return "" if facts.refusal is None else str(facts.refusal)
+    return "" if facts.failure is None else str(facts.failure)
 
 
 async def test_row_that_the_database_refuses_is_a_refusal_and_no_outage() -> None:

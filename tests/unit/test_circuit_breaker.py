@@ -3,6 +3,7 @@
 import pytest
 
 from overlay_net.adapters.phpipam import CircuitBreaker
+from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.model.errors import CredentialsRefused, Unavailable
 from overlay_net.runtime.backoff import Backoff
 
@@ -73,3 +74,23 @@ def test_rejected_credentials_of_a_call_in_flight_open_the_breaker() -> None:
         subject.record_failure(DOWN, openings)
     subject.record_failure(CredentialsRefused("wrong password"), admitted[3])
     assert pause(subject) == 300.0, "each further login counts towards a lock-out"
+
+
+def test_call_that_was_not_sent_is_no_lost_response() -> None:
+    subject = breaker(Clock())
+    for _ in range(3):
+        subject.record_failure(ResponseLost("no response"), subject.admit())
+    with pytest.raises(Unavailable) as refused:
+        subject.admit()
+    assert not isinstance(refused.value, ResponseLost)
+
+
+def test_probe_that_shows_nothing_is_followed_by_another() -> None:
+    clock = Clock()
+    subject = breaker(clock)
+    for _ in range(3):
+        subject.record_failure(DOWN, subject.admit())
+    clock.now += 0.5
+    subject.return_probe(subject.admit())
+    assert subject.admit() == 1
+    pause(subject)

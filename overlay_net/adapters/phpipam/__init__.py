@@ -2,6 +2,7 @@
 
 from overlay_net.adapters.phpipam.api_session import ApiSession, Observer
 from overlay_net.adapters.phpipam.circuit_breaker import CircuitBreaker
+from overlay_net.adapters.phpipam.circuit_breakers import CircuitBreakers
 from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.connection import connect_phpipam
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
@@ -10,6 +11,7 @@ from overlay_net.adapters.phpipam.ipam import PhpIpam
 __all__ = [
     "ApiSession",
     "CircuitBreaker",
+    "CircuitBreakers",
     "Client",
     "Credentials",
     "Observer",

@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from overlay_net.adapters.phpipam.circuit_breaker import CircuitBreaker
+from overlay_net.adapters.phpipam.circuit_breakers import Admission, CircuitBreakers
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
 from overlay_net.adapters.phpipam.database_errors import find_database_error
 from overlay_net.adapters.phpipam.request import Request, base_url, parse_object, send
 from overlay_net.adapters.phpipam.responses import ResponseLost, TokenRefused
 from overlay_net.model.errors import (
+    ApiError,
     CredentialsRefused,
     Exhausted,
-    NotLeader,
-    OverlayNetError,
+    IpamError,
     Refused,
     Unavailable,
 )
@@ -44,7 +44,7 @@ class ApiSession:
         url: str,
         app: str,
         credentials: Credentials,
-        breaker: CircuitBreaker,
+        breakers: CircuitBreakers,
         observer: Observer,
         *,
         code: bool = False,
@@ -55,7 +55,7 @@ class ApiSession:
         self._base = base_url(url, app)
         self._app = app
         self._credentials = credentials
-        self._breaker = breaker
+        self.breakers = breakers
         self._observer = observer
         self._code = code
         self._fence = fence
@@ -73,39 +73,54 @@ class ApiSession:
         """
         loop = asyncio.get_running_loop()
         async with self._reads if request.is_read else self._writes:
-            openings = self._breaker.admit()
-            began, renewals, outcome = loop.time(), self._renewals, "error"
+            admission = self.breakers.admit(request.subnet, is_read=request.is_read)
+            began, outcome = loop.time(), "error"
             try:
-                envelope = await self._send_authorized(openings, request)
+                envelope = await self._send_admitted(admission, request)
                 outcome = "ok"
-            except NotLeader:
-                # The request was not sent, so nothing is known about the server.
-                raise
             except Unavailable as error:
                 outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"
-                if outcome == "refused" and renewals != self._renewals:
-                    # The credentials have changed in the meantime, so the error is outdated.
-                    raise Unavailable(str(error), retry_after=0.0) from None
-                self._breaker.record_failure(error, openings)
                 raise
-            except OverlayNetError as error:
-                # The server answered, so it is available.
-                outcome = "exhausted" if isinstance(error, Exhausted) else type(error).__name__.lower()
-                self._breaker.record_success()
+            except ApiError as error:
+                outcome = type(error).__name__.lower()
+                raise
+            except Exhausted:
+                outcome = "exhausted"
                 raise
             finally:
                 self._observer.observe_phpipam_request(operation, outcome, loop.time() - began)
-        self._breaker.record_success()
         return envelope
 
     async def renew_credentials(self) -> None:
         """Discard the token and the errors of the previous credentials."""
         self._token = ""
         self._renewals += 1
-        self._breaker.allow_probe()
+        self.breakers.server.allow_probe()
 
-    async def _send_authorized(self, openings: int, request: Request) -> dict[str, Any]:
-        token = await self._get_token(openings)
+    async def _send_admitted(self, admission: Admission, request: Request) -> dict[str, Any]:
+        """Send a request and report to its breakers how it ended."""
+        renewals = self._renewals
+        try:
+            envelope = await self._send_authorized(admission, request)
+        except Unavailable as error:
+            if isinstance(error, CredentialsRefused) and renewals != self._renewals:
+                # The credentials have changed in the meantime, so the error is outdated.
+                admission.abandoned()
+                raise Unavailable(str(error), retry_after=0.0) from None
+            admission.failed(error)
+            raise
+        except (ApiError, IpamError):
+            # The server has processed the request.
+            admission.succeeded()
+            raise
+        except BaseException:
+            admission.abandoned()
+            raise
+        admission.succeeded()
+        return envelope
+
+    async def _send_authorized(self, admission: Admission, request: Request) -> dict[str, Any]:
+        token = await self._get_token(admission)
         try:
             return await self._send(request, {"token": token})
         except TokenRefused as error:
@@ -116,13 +131,13 @@ class ApiSession:
             # Another call may have logged in in the meantime.
             if self._token == token:
                 self._token = ""
-        token = await self._get_token(openings)
+        token = await self._get_token(admission)
         try:
             return await self._send(request, {"token": token})
         except TokenRefused as error:
             raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected a token just issued: {error}") from None
 
-    async def _get_token(self, openings: int) -> str:
+    async def _get_token(self, admission: Admission) -> str:
         """Return the token shared by all calls. The first call without a token logs in while the others wait."""
         if self._code:
             return self._credentials.read().code
@@ -130,7 +145,7 @@ class ApiSession:
             return self._token
         async with self._login_lock:
             if not self._token:
-                self._breaker.recheck(openings)
+                admission.recheck()
                 self._token = await self._log_in(self._credentials.read())
         return self._token
 

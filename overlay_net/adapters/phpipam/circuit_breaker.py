@@ -1,4 +1,4 @@
-"""A circuit breaker for phpIPAM: no requests during an outage, while our address is blocked, or with bad credentials.
+"""A circuit breaker: no requests during an outage, while our address is blocked, or with bad credentials.
 
 When closed, it admits every call. When open, it fails each call at once with the error that opened it, so that callers
 wait in their queue instead of in a connection. When half-open, it admits one call as a probe, whose result closes or
@@ -23,7 +23,8 @@ REFUSED_SECONDS = 300.0
 class CircuitBreaker:
     """``clock`` is monotonic, in seconds; ``probe_seconds`` is how long a half-open breaker waits for its probe.
 
-    ``on_recovery`` is called when phpIPAM answers again.
+    ``on_opening`` is called when the breaker opens, ``on_recovery`` when it may be closed again or is. ``subject`` is
+    what the breaker guards, in logs.
     """
 
     def __init__(
@@ -32,10 +33,14 @@ class CircuitBreaker:
         probe_seconds: float,
         on_recovery: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
+        on_opening: Callable[[], None] = lambda: None,
+        subject: str = "server",
     ) -> None:
         self._clock = clock
         self._probe_seconds = probe_seconds
         self._on_recovery = on_recovery
+        self._on_opening = on_opening
+        self._subject = subject
         self._backoff = backoff or Backoff(base=0.5, cap=30.0)
         self._failures = 0
         self._error: Unavailable | None = None
@@ -47,18 +52,27 @@ class CircuitBreaker:
         """The error that opened the breaker; None while it is closed."""
         return self._error
 
-    def admit(self) -> int:
-        """Admit a call or raise the error that opened the breaker, with the seconds until the next probe.
+    def check(self) -> None:
+        """Raise the error that opened the breaker, with the seconds until the next probe, unless it admits a call."""
+        remaining = self._next_probe - self._clock()
+        if self._error is not None and remaining > 0:
+            raise self._error_for_caller(remaining)
 
-        Returns how often the breaker has opened so far, for ``recheck`` and ``record_failure``.
+    def admit(self) -> int:
+        """Admit a call or raise as ``check``.
+
+        Returns how often the breaker has opened so far, for ``recheck``, ``record_failure`` and ``return_probe``.
         """
+        self.check()
         if self._error is not None:
-            remaining = self._next_probe - self._clock()
-            if remaining > 0:
-                raise self._error_for_caller(remaining)
             # Half-open: this call is the probe; other calls fail until its result is known.
             self._next_probe = self._clock() + self._probe_seconds
         return self._openings
+
+    def return_probe(self, openings: int) -> None:
+        """Admit another call as the probe, because this one shows neither a failure nor a success."""
+        if self._error is not None and openings == self._openings:
+            self._next_probe = self._clock()
 
     def recheck(self, openings: int) -> None:
         """Raise the error if the breaker has opened since a waiting call was admitted."""
@@ -86,7 +100,7 @@ class CircuitBreaker:
         """Close the breaker."""
         self._failures = 0
         if self._error is not None:
-            log.info("phpIPAM is reachable again")
+            log.info("phpIPAM is reachable again", extra={"subject": self._subject})
             self._error = None
             self._on_recovery()
 
@@ -99,11 +113,16 @@ class CircuitBreaker:
 
     def _open(self, error: Unavailable, seconds: float) -> None:
         if self._error is None or str(self._error) != str(error):
-            log.warning("pausing requests to phpIPAM", extra={"delay_seconds": round(seconds, 1), "error": str(error)})
+            fields = {"subject": self._subject, "delay_seconds": round(seconds, 1), "error": str(error)}
+            log.warning("pausing requests to phpIPAM", extra=fields)
+        was_closed = self._error is None
         self._error = error
         self._next_probe = self._clock() + seconds
         self._openings += 1
+        if was_closed:
+            self._on_opening()
 
     def _error_for_caller(self, retry_after: float) -> Unavailable:
-        assert self._error is not None
-        return type(self._error)(str(self._error), retry_after=retry_after)
+        # Never a lost response: the request of this caller is not sent.
+        kind = CredentialsRefused if isinstance(self._error, CredentialsRefused) else Unavailable
+        return kind(str(self._error), retry_after=retry_after)

@@ -6,6 +6,7 @@ from typing import Any
 from overlay_net.adapters.phpipam.api_session import ApiSession
 from overlay_net.adapters.phpipam.request import Fields, Request, parse_object
 from overlay_net.adapters.phpipam.responses import NothingFound, ResponseLost
+from overlay_net.model.errors import Unavailable
 
 
 class Client:
@@ -15,17 +16,17 @@ class Client:
         self._api = api
 
     async def read_subnet(self, subnet: int) -> dict[str, Any]:
-        return await self._object("subnet", "subnets", subnet)
+        return await self._object("subnet", "subnets", subnet, subnet=subnet)
 
     async def read_usage(self, subnet: int) -> dict[str, Any]:
-        return await self._object("usage", "subnets", subnet, "usage")
+        return await self._object("usage", "subnets", subnet, "usage", subnet=subnet)
 
     async def list_children(self, subnet: int) -> list[dict[str, Any]]:
-        return await self._list("children", "subnets", subnet, "slaves")
+        return await self._list("children", "subnets", subnet, "slaves", subnet=subnet)
 
     async def list_rows(self, subnet: int, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """List the rows of a subnet; ``query`` is a server-side filter."""
-        return await self._list("list", "subnets", subnet, "addresses", query=query)
+        return await self._list("list", "subnets", subnet, "addresses", query=query, subnet=subnet)
 
     async def search_hostname(self, hostname: str) -> list[dict[str, Any]]:
         return await self._list("find", "addresses", "search_hostname", hostname)
@@ -39,31 +40,41 @@ class Client:
 
     async def create_at_first_free(self, subnet: int, fields: Fields) -> tuple[int, str]:
         """Create a row at the lowest free address. Returns its id and address. Raises Exhausted, Conflict."""
-        envelope = await self._api.call("reserve", Request("POST", ("addresses", "first_free", subnet), fields))
+        path = ("addresses", "first_free", subnet)
+        envelope = await self._api.call("reserve", Request("POST", path, fields, subnet=subnet))
         return _parse_id(envelope), str(envelope.get("data"))
 
     async def create(self, subnet: int, address: str, fields: Fields) -> int:
         """Create a row at ``address``. Returns its id. Raises Conflict if there is one already."""
         body = {**fields, "subnetId": subnet, "ip": address}
-        return _parse_id(await self._api.call("reserve", Request("POST", ("addresses",), body)))
+        return _parse_id(await self._api.call("reserve", Request("POST", ("addresses",), body, subnet=subnet)))
 
-    async def update(self, record: int, fields: Fields) -> None:
-        """Update a row. ``fields`` must contain ``tag``, because phpIPAM resets it otherwise."""
-        await self._api.call("update", Request("PATCH", ("addresses", record), fields))
+    async def update(self, subnet: int, record: int, fields: Fields) -> None:
+        """Update a row of a subnet. ``fields`` must contain ``tag``, because phpIPAM resets it otherwise."""
+        await self._api.call("update", Request("PATCH", ("addresses", record), fields, subnet=subnet))
 
-    async def delete(self, record: int) -> None:
-        await self._api.call("release", Request("DELETE", ("addresses", record)))
+    async def delete(self, subnet: int, record: int) -> None:
+        await self._api.call("release", Request("DELETE", ("addresses", record), subnet=subnet))
 
-    async def _object(self, operation: str, *path: str | int) -> dict[str, Any]:
-        return parse_object(await self._api.call(operation, Request("GET", path)))
+    def find_write_error(self, subnet: int) -> Unavailable | None:
+        """Return why no rows are written in a subnet for now, although it may be readable."""
+        return self._api.breakers.find_write_error(subnet)
+
+    def confirm_write(self, subnet: int) -> None:
+        """Record that a write in a subnet took place although its response was a failure."""
+        self._api.breakers.confirm_write(subnet)
+
+    async def _object(self, operation: str, *path: str | int, subnet: int = 0) -> dict[str, Any]:
+        return parse_object(await self._api.call(operation, Request("GET", path, subnet=subnet)))
 
     async def _list(
-        self, operation: str, *path: str | int, query: Mapping[str, str] | None = None
+        self, operation: str, *path: str | int, query: Mapping[str, str] | None = None, subnet: int = 0
     ) -> list[dict[str, Any]]:
         try:
-            data = (await self._api.call(operation, Request("GET", path, query=query))).get("data")
+            envelope = await self._api.call(operation, Request("GET", path, query=query, subnet=subnet))
         except NothingFound:
             return []
+        data = envelope.get("data")
         return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
 
 

@@ -78,6 +78,8 @@ class PhpIpam:
         """
         rows = await self._find_rows(owner, known)
         if rows and owner.node in self._pending:
+            for row in rows:
+                self._client.confirm_write(row.subnet)
             rows = [row for row in rows if row.address == known or not await self._withdraw_unusable(row, owner)]
             self._pending.pop(owner.node, None)
         found = [await self._check_older_rows(row) for row in rows]
@@ -133,7 +135,8 @@ class PhpIpam:
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
         facts = await inspect_subnet(self._client, pool)
-        return replace(facts, refusal=self._refusals.find(pool.subnet_id or 0))
+        subnet = pool.subnet_id or 0
+        return replace(facts, failure=self._client.find_write_error(subnet) or self._refusals.find(subnet))
 
     async def _allocate(self, owner: Owner, pool: Pool, requested: IpAddress | None, adopt: bool) -> Row:
         try:
@@ -154,8 +157,7 @@ class PhpIpam:
         remaining = self._pending.get(owner.node, 0.0) - self._clock()
         if remaining > 0:
             raise Unavailable(
-                f"the response to a reservation for node {owner.node} was lost and its row may still appear;"
-                f" waiting for {remaining:.0f} s",
+                f"the response to a reservation for node {owner.node} was lost, and its row may still appear",
                 retry_after=min(1.0, remaining),
             )
         self._pending.pop(owner.node, None)

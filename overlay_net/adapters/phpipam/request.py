@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
-from overlay_net.adapters.phpipam.responses import ResponseLost, parse_response
+from overlay_net.adapters.phpipam.responses import RequestFailed, ResponseLost, parse_response
 from overlay_net.model.errors import CredentialsRefused, Unavailable
 
 Fields = Mapping[str, str | int]
@@ -21,6 +21,8 @@ class Request:
     path: tuple[str | int, ...]
     body: Fields | None = None
     query: Mapping[str, str] | None = None
+    subnet: int = 0
+    """Id of the only subnet that the request concerns; 0 if there is none or it is unknown."""
 
     @property
     def is_read(self) -> bool:
@@ -63,7 +65,8 @@ async def send(http: aiohttp.ClientSession, base: str, request: Request, headers
         # No connection was made, so the request was not sent.
         raise Unavailable(f"phpIPAM is unreachable: {error}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise ResponseLost(f"{request}: no response ({type(error).__name__})") from None
+        text = f"{request}: no response ({type(error).__name__})"
+        raise RequestFailed(text) if isinstance(error, TimeoutError) else ResponseLost(text) from None
 
 
 def parse_object(envelope: Mapping[str, Any]) -> dict[str, Any]:

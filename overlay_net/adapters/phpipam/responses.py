@@ -6,6 +6,7 @@ Versions up to 1.4 report "not found" with status 200.
 """
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 from overlay_net.adapters.phpipam.database_errors import DatabaseError, find_database_error
@@ -32,6 +33,8 @@ _APP_ERRORS = {
     "Invalid enc_request": f"the API app has the security 'Encrypted' (crypt), which is not supported; {_SECURITY}",
     "Invalid app security": f"the API app has a security that phpIPAM no longer supports; {_SECURITY}",
 }
+_LOCK_TIMEOUT = ("Cannot obtain lock", "MySQL wait timeout exceeded")
+"""The write lock of the whole server could not be obtained (HTTP status 200, code 500)."""
 _EMPTY_LIST = (
     "No addresses found",
     "No results (filter applied)",
@@ -43,6 +46,10 @@ _EMPTY_LIST = (
 
 class ResponseLost(Unavailable):
     """The request may have been processed: check before repeating it."""
+
+
+class RequestFailed(ResponseLost):
+    """phpIPAM received this request and failed to process it, or to answer in time; it may process others."""
 
 
 class TokenRefused(ApiError):
@@ -68,7 +75,9 @@ def parse_response(status: int, body: bytes, request: str) -> dict[str, Any]:
     except ValueError:
         envelope = None
     if not isinstance(envelope, dict) or "success" not in envelope:
-        raise ResponseLost(f"{request}: {status} without a response of the phpIPAM API")
+        text = f"{request}: {status} without a response of the phpIPAM API"
+        # A status of 502 to 504 is that of a proxy in front of phpIPAM.
+        raise RequestFailed(text) if status == HTTPStatus.INTERNAL_SERVER_ERROR else ResponseLost(text)
     code = envelope.get("code")
     code = code if isinstance(code, int) else status
     # "Method not implemented" has success true.
@@ -103,7 +112,9 @@ def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
 def _error_of_database(error: DatabaseError, text: str) -> OverlayNetError:
     if error.lost_race:
         return Conflict(text)
-    return ResponseLost(text) if error.is_transient else Refused(text)
+    if error.is_outage:
+        return ResponseLost(text)
+    return RequestFailed(text) if error.is_contention else Refused(text)
 
 
 def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:
@@ -121,6 +132,7 @@ def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:
             return Refused(text)
         case 503:
             return Unavailable(text)
-        case _:
-            # Includes a timeout waiting for the write lock (status 200, code 500).
+        case _ if message.startswith(_LOCK_TIMEOUT):
             return ResponseLost(text)
+        case _:
+            return RequestFailed(text)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, with_owner_tag
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX, Row, parse_number
-from overlay_net.model.errors import NotFound, Refused
+from overlay_net.model.errors import NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner
 
 log = logging.getLogger(__name__)
@@ -61,17 +61,20 @@ class RowTable:
     async def set_owner(self, row: Row, owner: Owner, **changes: str) -> None:
         """Set the owner tag and the fields in ``changes``. Raises NotFound."""
         owner_tag = with_owner_tag(row.owner_text, owner)
-        await self._client.update(row.id, {self._owner_tag_field: owner_tag, **changes, "tag": row.tag})
+        await self._client.update(row.subnet, row.id, {self._owner_tag_field: owner_tag, **changes, "tag": row.tag})
 
     async def refresh_last_seen(self, rows: Iterable[Row], max_age: timedelta) -> None:
-        """Set ``lastSeen`` to the current time in all ``rows`` where it is older than ``max_age``."""
+        """Set ``lastSeen`` to the current time in all ``rows`` where it is older than ``max_age``.
+
+        A row that cannot be updated now is left for the next audit."""
         now = datetime.now(UTC)
         oldest = (now - max_age).strftime(TIME_FORMAT)
         for row in rows:
             if row.last_seen < oldest:
                 try:
-                    await self._client.update(row.id, {"lastSeen": now.strftime(TIME_FORMAT), "tag": row.tag})
-                except (NotFound, Refused):
+                    fields: dict[str, str | int] = {"lastSeen": now.strftime(TIME_FORMAT), "tag": row.tag}
+                    await self._client.update(row.subnet, row.id, fields)
+                except (NotFound, Refused, Unavailable):
                     continue
 
     async def delete(self, row: Row, owner: Owner) -> None:
@@ -83,7 +86,7 @@ class RowTable:
             )
             return
         try:
-            await self._client.delete(row.id)
+            await self._client.delete(row.subnet, row.id)
         except NotFound:
             return
 

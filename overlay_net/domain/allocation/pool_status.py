@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import IPAM_REFUSED, READY, Condition, transition
+from overlay_net.model.conditions import READY, Condition, transition
 from overlay_net.model.ipam import PoolFacts
 from overlay_net.model.pool import Pool
 
@@ -11,13 +11,13 @@ MAX_COUNT = 2**53 - 1
 """Larger counts of IPv6 pools are capped, as JSON numbers are exact only up to this one (RFC 8259, section 6)."""
 
 
-def pool_status(pool: Pool, facts: PoolFacts, now: datetime) -> JsonObject:
-    """Return the status of a pool that was read."""
+def pool_status(pool: Pool, facts: PoolFacts, now: datetime, failure: tuple[str, str] | None = None) -> JsonObject:
+    """Return the status of a pool that was read; ``failure`` is why no reservations can be made, reason and message."""
     used, free, total = (min(count, MAX_COUNT) for count in (facts.usage.used, facts.usage.free, facts.usage.total))
     status: JsonObject = {"cidr": str(facts.cidr), "gateway": str(facts.gateway)}
     status |= {"used": used, "free": free, "total": total}
-    if facts.refusal is not None:
-        return _with(status, pool, now, Condition(READY, False, IPAM_REFUSED, str(facts.refusal)))
+    if failure is not None:
+        return _with(status, pool, now, Condition(READY, False, *failure))
     if facts.marked_full:
         return _with(status, pool, now, Condition(READY, False, "MarkedFull", facts.marked_full))
     if free <= 0:
