@@ -14,6 +14,7 @@ from overlay_net.domain.allocation.pool_addresses import capacity, free_addresse
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound, PoolUnusable
 from overlay_net.model.ipam import (
+    CLUSTER_IPAM,
     QUARANTINE,
     AddressRecord,
     Inventory,
@@ -53,7 +54,7 @@ class ClusterIpam:
     returns the pool with a name, for the prefix length of its addresses.
     """
 
-    name = "cluster"
+    name = CLUSTER_IPAM
 
     def __init__(
         self,
@@ -69,13 +70,6 @@ class ClusterIpam:
         # Addresses whose object another worker of this process is creating, to avoid collisions.
         self._in_flight: set[IpAddress] = set()
 
-    def serves(self, pool: Pool) -> bool:
-        return pool.subnet_id is None
-
-    def keeps(self, reservation: Reservation) -> bool:
-        # The record is a uid; other backends prefix their records with their name.
-        return ":" not in reservation.record
-
     async def find(self, owner: Owner, known: IpAddress | None = None) -> tuple[Reservation, ...]:
         """Return every reservation of a node with this name, including those of earlier nodes. A consistent read."""
         listing = await self._api.list(OVERLAY_ADDRESSES, label_selector=f"{NODE_LABEL}={label_value(owner.node)}")
@@ -85,7 +79,7 @@ class ClusterIpam:
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
         """Return every record, including those of deleted pools."""
         listing = await self._api.list(OVERLAY_ADDRESSES)
-        names = frozenset(pool.name for pool in pools if self.serves(pool))
+        names = frozenset(pool.name for pool in pools if pool.ipam == self.name)
         return Inventory(tuple(self._reservation(item) for item in listing.items), names)
 
     async def reserve(
@@ -193,7 +187,12 @@ class ClusterIpam:
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         owner = Owner(self._cluster, record.node, record.node_uid)
         return Reservation(
-            ip_interface((address, prefix)), record.pool, owner, record.uid, version=record.resource_version
+            ip_interface((address, prefix)),
+            record.pool,
+            owner,
+            record.uid,
+            version=record.resource_version,
+            ipam=self.name,
         )
 
 

@@ -7,7 +7,7 @@ the request cannot succeed with the present configuration.
 from datetime import datetime
 from typing import Protocol
 
-from overlay_net.model.errors import ApiError, CredentialsRefused, Unavailable
+from overlay_net.model.errors import ApiError, CredentialsRefused, IpamNotConfigured, Unavailable
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
@@ -59,15 +59,7 @@ class IpamBackend(Ipam, Protocol):
 
     @property
     def name(self) -> str:
-        """The value of the metric label ``backend``."""
-        ...
-
-    def serves(self, pool: Pool) -> bool:
-        """Return whether this backend serves the addresses of ``pool``."""
-        ...
-
-    def keeps(self, reservation: Reservation) -> bool:
-        """Return whether the record of ``reservation`` is in this backend."""
+        """``ipam`` of the pools that it serves and of its reservations; the value of the metric label ``backend``."""
         ...
 
 
@@ -76,6 +68,8 @@ def describe_failure(error: ApiError) -> tuple[str, str]:
     match error:
         case CredentialsRefused():
             return "CredentialsRefused", str(error)
+        case IpamNotConfigured():
+            return "IpamNotConfigured", str(error)
         case Unavailable():
             return "IpamUnavailable", str(error)
         case _:

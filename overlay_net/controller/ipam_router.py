@@ -6,12 +6,20 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from overlay_net.controller.ipam import IpamBackend
-from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, PoolUnusable, Refused, Unavailable
+from overlay_net.model.errors import (
+    AddressTaken,
+    Conflict,
+    Exhausted,
+    IpamNotConfigured,
+    PoolUnusable,
+    Refused,
+    Unavailable,
+)
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
 
-NO_PHPIPAM = "phpIPAM is not configured: set phpipam.url, or give the pool spec.cidr and spec.gateway"
+NO_PHPIPAM = "phpIPAM is not configured: set phpipam.url, or use a pool with spec.cidr and spec.gateway"
 
 T = TypeVar("T")
 
@@ -31,9 +39,14 @@ class Observer(Protocol):
 
 class IpamRouter:
     def __init__(self, backends: Sequence[IpamBackend], observer: Observer | None = None) -> None:
-        self._backends = tuple(backends)
+        self._backends = {backend.name: backend for backend in backends}
         self._observer = observer
         self._unavailable: set[str] = set()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the configured IPAMs."""
+        return frozenset(self._backends)
 
     def answers(self, backend: str) -> bool:
         """Return whether the backend with this name answered the last request."""
@@ -41,43 +54,48 @@ class IpamRouter:
 
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
         """Query every backend, as the node may have an address from a pool of another kind."""
-        found = await asyncio.gather(*(self._observe(each, "find", each.find(owner, known)) for each in self._backends))
+        backends = self._backends.values()
+        found = await asyncio.gather(*(self._observe(each, "find", each.find(owner, known)) for each in backends))
         return tuple(reservation for each in found for reservation in each)
 
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
         backend = self._find_backend(pool)
-        if backend is None:
-            raise Refused(f"pool {pool.name}: {NO_PHPIPAM}")
         return await self._observe(backend, "reserve", backend.reserve(owner, pool, requested, adopt=adopt))
 
     async def release(self, reservation: Reservation) -> None:
-        for backend in self._backends:
-            if backend.keeps(reservation):
-                await self._observe(backend, "release", backend.release(reservation))
+        backend = self._backends[reservation.ipam]
+        await self._observe(backend, "release", backend.release(reservation))
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
-        for backend in self._backends:
-            if backend.keeps(reservation):
-                await self._observe(backend, "quarantine", backend.quarantine(reservation, until))
+        backend = self._backends[reservation.ipam]
+        await self._observe(backend, "quarantine", backend.quarantine(reservation, until))
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
-        each = [await self._observe(backend, "inventory", backend.inventory(pools)) for backend in self._backends]
+        """Read every backend. A pool without a configured one is a problem: it may have records of this cluster."""
+        backends = self._backends.values()
+        each = [await self._observe(backend, "inventory", backend.inventory(pools)) for backend in backends]
+        # A pool without a subnet has never been read, so no address was reserved from it.
+        unread = [pool.name for pool in pools if pool.ipam not in self._backends and pool.cidr is not None]
         return Inventory(
             tuple(reservation for one in each for reservation in one.reservations),
             frozenset(name for one in each for name in one.pools),
-            tuple(problem for one in each for problem in one.problems),
+            (
+                *(problem for one in each for problem in one.problems),
+                *(f"OverlayPool {name} may have addresses of deleted nodes: {NO_PHPIPAM}" for name in unread),
+            ),
         )
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
         backend = self._find_backend(pool)
-        if backend is None:
-            raise PoolUnusable("NoPhpIpam", NO_PHPIPAM)
         return await self._observe(backend, "inspect_pool", backend.inspect_pool(pool))
 
-    def _find_backend(self, pool: Pool) -> IpamBackend | None:
-        return next((backend for backend in self._backends if backend.serves(pool)), None)
+    def _find_backend(self, pool: Pool) -> IpamBackend:
+        backend = self._backends.get(pool.ipam)
+        if backend is None:
+            raise IpamNotConfigured(NO_PHPIPAM)
+        return backend
 
     async def _observe(self, backend: IpamBackend, operation: str, call: Awaitable[T]) -> T:
         """Await ``call``, and report its outcome and duration to the observer."""

@@ -9,8 +9,9 @@ from functools import partial
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.ipam import Ipam, describe_failure
+from overlay_net.controller.ipam import describe_failure
 from overlay_net.controller.ipam_checks import IpamChecks
+from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.known_addresses import UsedElsewhere
 from overlay_net.controller.node_steps import IpamFailed, NodeSteps
 from overlay_net.domain.allocation.node_plan import plan_node
@@ -53,7 +54,7 @@ class NodeReconciler:
     def __init__(
         self,
         api: KubeApi,
-        ipam: Ipam,
+        ipam: IpamRouter,
         caches: Caches,
         cluster: str,
         policy: LifecyclePolicy,
@@ -61,6 +62,7 @@ class NodeReconciler:
         checks: IpamChecks,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._ipams = ipam.names
         self._steps = NodeSteps(api, ipam, cluster, events, caches.has_agent)
         self._caches = caches
         self._policy = policy
@@ -166,6 +168,7 @@ class NodeReconciler:
             conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),
             now=self._now(),
+            ipams=self._ipams,
             check_ipam=self._checks.needed(name),
         )
 

@@ -40,6 +40,10 @@ class Refused(ApiError):
     """The request can never succeed as it is: invalid, forbidden, unsupported (HTTP 400, 403, 405, 415, 422 ...)."""
 
 
+class IpamNotConfigured(Refused):
+    """No configured IPAM serves the pool: implies nothing about its records."""
+
+
 class Unavailable(ApiError):
     """The server cannot answer now: connection, timeout, 401, 429, 5xx, a broken stream. Implies nothing about state.
 

@@ -1,11 +1,15 @@
 """Reservations of an IPAM, their owners, and the usage of a pool."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ApiError
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.parse import find_address, find_object, parse_text
+
+CLUSTER_IPAM: Final = "cluster"
+PHPIPAM: Final = "phpipam"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Reservation:
     """The IPAM assigned the address twice, and the other record is older: this one is released, not used."""
     edited: str = ""
     """How a person edited the record, as message text; edits are reported, never reverted."""
+    ipam: str = CLUSTER_IPAM
+    """The IPAM that has the record."""
 
 
 @dataclass(frozen=True, slots=True)

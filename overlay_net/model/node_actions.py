@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from overlay_net.model.desired_route import DesiredRoute
-from overlay_net.model.ipam import Reservation
+from overlay_net.model.ipam import CLUSTER_IPAM, PHPIPAM, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import Assignment, NodeOverlay, Withdrawal
@@ -58,6 +58,8 @@ class NodeView:
     pools: tuple[Pool, ...]
     """Every pool, in order of preference."""
     now: datetime
+    ipams: frozenset[str] = frozenset({CLUSTER_IPAM, PHPIPAM})
+    """Names of the configured IPAMs."""
     reservations: tuple[Reservation, ...] | None = None
     """The node's reservations in the IPAM; None: not read yet."""
     check_ipam: bool = False

@@ -46,6 +46,8 @@ class Assignment:
     """The uid in the owner tag of the reservation."""
     releasing: tuple[str, ...] = ()
     """Other addresses that remain reserved for the node until its agent reports the present one in use."""
+    ipams: tuple[str, ...] = ()
+    """The external IPAMs that have records of this node, also while they are not configured."""
     node_gone_since: datetime | None = None
     conflicts: int = 0
     """How often this node got another address because of an address conflict."""
@@ -66,6 +68,7 @@ class Assignment:
             pool=parse_text(status.get("pool")),
             node_uid=parse_text(status.get("nodeUID")),
             releasing=find_texts(status, "releasing"),
+            ipams=find_texts(status, "ipams"),
             node_gone_since=parse_time(status.get("nodeGoneSince")),
             conflicts=parse_int(status.get("conflicts")),
             last_conflict=parse_time(status.get("lastConflict")),
@@ -87,6 +90,8 @@ class Assignment:
             raw["nodeUID"] = self.node_uid
         if self.releasing:
             raw["releasing"] = list(self.releasing)
+        if self.ipams:
+            raw["ipams"] = list(self.ipams)
         if self.node_gone_since is not None:
             raw["nodeGoneSince"] = encode_time(self.node_gone_since)
         if self.conflicts:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
+from overlay_net.model.ipam import CLUSTER_IPAM, PHPIPAM
 from overlay_net.model.names import SUBNET_MAP_LABEL
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
@@ -93,6 +94,11 @@ class Pool:
     def has_room(self) -> bool:
         """Return whether the pool has free addresses according to its status."""
         return self.status.get("free") != 0
+
+    @property
+    def ipam(self) -> str:
+        """Return the name of the IPAM with the addresses of the pool."""
+        return CLUSTER_IPAM if self.subnet_id is None else PHPIPAM
 
     def serves(self, node: Node) -> bool:
         return (not self.zones or node.zone in self.zones) and self.selector.matches(node.labels)

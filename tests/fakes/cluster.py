@@ -15,12 +15,13 @@ from typing import Any
 from overlay_net.adapters.cluster_ipam import ClusterIpam, object_name
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
+from overlay_net.controller.ipam import IpamBackend
 from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.model.api import JsonObject, WatchEvent
 from overlay_net.model.errors import AlreadyExists, NotFound, Refused, Unavailable
-from overlay_net.model.ipam import AddressRecord
+from overlay_net.model.ipam import PHPIPAM, AddressRecord
 from overlay_net.model.names import (
     AGENT_FIELD_MANAGER,
     CONTROLLER_FIELD_MANAGER,
@@ -37,7 +38,6 @@ from overlay_net.model.names import (
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.pool import Pool
 from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
@@ -118,10 +118,9 @@ class Client:
 
 
 class OutsideIpam(ClusterIpam):
-    """Serves the pools of phpIPAM in its place: its records are not watched."""
+    """Stands in for phpIPAM: its records are not watched."""
 
-    def serves(self, pool: Pool) -> bool:
-        return pool.subnet_id is not None
+    name = PHPIPAM
 
 
 class Controller:
@@ -135,14 +134,19 @@ class Controller:
         api: Any = Client(cluster.kube, process)
         self.ipam_client: Any = Client(cluster.ipam_kube, process)
         known = self.caches.known_addresses
-        kind = ClusterIpam if cluster.feed else OutsideIpam
-        ipam = IpamRouter([kind(self.ipam_client, CLUSTER, known, self.caches.pools.get)])
+        pools = self.caches.pools.get
+        backends: list[IpamBackend] = [ClusterIpam(self.ipam_client if cluster.feed else api, CLUSTER, known, pools)]
+        if not cluster.feed and cluster.phpipam_configured:
+            backends.append(OutsideIpam(self.ipam_client, CLUSTER, known, pools))
+        self.ipam = IpamRouter(backends)
         self.events = EventRecorder(cluster.kube, CONTROLLER_FIELD_MANAGER, "test")
         metrics = ControllerMetrics()
         now = cluster.clock
         checks = IpamChecks(self.caches, self.requested.add)
-        self.node = NodeReconciler(api, ipam, self.caches, CLUSTER, cluster.policy, self.events, checks, now)
-        self.auditor = Auditor(api, ipam, self.caches, timedelta(minutes=5), checks.request, self.events, metrics, now)
+        self.node = NodeReconciler(api, self.ipam, self.caches, CLUSTER, cluster.policy, self.events, checks, now)
+        self.auditor = Auditor(
+            api, self.ipam, self.caches, timedelta(minutes=5), checks.request, self.events, metrics, now
+        )
         self.stores: dict[str, Store[Any]] = {
             NODES.plural: self.caches.nodes,
             NODE_OVERLAY_IPS.plural: self.caches.overlays,
@@ -196,13 +200,15 @@ class Cluster:
         self.proxy_arp = False
         """All of them are answered for by one router."""
         self.ipam_down = False
+        self.phpipam_configured = True
         self.watches_lag = False
         self._controller: Controller | None = None
         self._paused: list[tuple[Controller, asyncio.Task[bool]]] = []
         self.changes = 0
         """Of objects and records so far, without events."""
-        for kube in {self.kube, self.ipam_kube}:
-            kube.subscribers.append(self._changed)
+        self.kube.subscribers.append(self._watched)
+        if not feed:
+            self.ipam_kube.subscribers.append(self._changed)
 
     @classmethod
     async def start(cls, *pools: JsonObject, routes: Iterable[JsonObject] = (), feed: bool = True) -> "Cluster":
@@ -215,12 +221,12 @@ class Cluster:
     def clock(self) -> datetime:
         return self.now
 
-    def _changed(self, resource: Resource, event: WatchEvent) -> None:
-        if resource == EVENTS:
-            return
-        self.changes += 1
-        watched = self.feed or resource != OVERLAY_ADDRESSES
-        if self._controller is not None and watched:
+    def _changed(self, resource: Resource, _: WatchEvent) -> None:
+        self.changes += resource != EVENTS
+
+    def _watched(self, resource: Resource, event: WatchEvent) -> None:
+        self._changed(resource, event)
+        if resource != EVENTS and self._controller is not None:
             self._controller.undelivered.append((resource, event))
             if not self.watches_lag:
                 self._controller.deliver()
@@ -270,6 +276,11 @@ class Cluster:
         self.policy = replace(self.policy, **changes)
         self._controller = None
 
+    def configure_phpipam(self, configured: bool) -> None:
+        """phpIPAM is in the settings or no more, which a controller reads at its start."""
+        self.phpipam_configured = configured
+        self._controller = None
+
     async def join(self, node: JsonObject) -> None:
         """The Node registers; one of the same name that there is was deleted before."""
         await self.leave()
@@ -294,6 +305,12 @@ class Cluster:
     async def set_status(self, status: JsonObject) -> None:
         """The status that the earlier operator, or an agent, left."""
         await self.kube.merge_patch(NODE_OVERLAY_IPS, NAME, {"status": status}, subresource="status")
+
+    async def replace_status(self, status: JsonObject) -> None:
+        """The status of the object, without what else it had."""
+        found = await self.present_overlay()
+        removed = dict.fromkeys(found.get("status", {}).keys() - status.keys())
+        await self.set_status({**removed, **status})
 
     async def take(self, address: str, node: str = "another-node") -> None:
         """The IPAM has a record of the address for that node, if it is free."""
@@ -341,12 +358,11 @@ class Cluster:
     def is_running(self, controller: Controller) -> bool:
         return controller is self._controller
 
-    async def _running(self) -> Controller:
+    async def running(self) -> Controller:
         if self._controller is None:
             controller = Controller(self, Process())
             for resource in (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES):
-                kube = self.kube if self.feed or resource != OVERLAY_ADDRESSES else InMemoryKube()
-                controller.stores[resource.plural].replace(await kube.list(resource))
+                controller.stores[resource.plural].replace(await self.kube.list(resource))
             self._controller = controller
         self._controller.ipam_client.down = self.ipam_down
         return self._controller
@@ -356,7 +372,7 @@ class Cluster:
 
         Whether it came to its end. One that ended or was paused is replaced by a new one, which knows nothing of it.
         """
-        controller = await self._running()
+        controller = await self.running()
         controller.process.writes, controller.process.pauses = writes, pauses
         task = asyncio.ensure_future(controller.run(self))
         events = asyncio.ensure_future(controller.events.run())
@@ -399,7 +415,7 @@ class Cluster:
 
     async def audit(self) -> None:
         """Compare the IPAM with the cluster, as the controller does from time to time."""
-        controller = await self._running()
+        controller = await self.running()
         with contextlib.suppress(Unavailable):
             await controller.auditor.audit()
 

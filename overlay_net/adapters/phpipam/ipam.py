@@ -16,10 +16,10 @@ from overlay_net.adapters.phpipam.inventory import read_inventory
 from overlay_net.adapters.phpipam.refusals import Refusals
 from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.adapters.phpipam.row_table import RowTable
-from overlay_net.adapters.phpipam.rows import RECORD_PREFIX, Row
+from overlay_net.adapters.phpipam.rows import Row
 from overlay_net.adapters.phpipam.subnet_facts import inspect_subnet
 from overlay_net.model.errors import Conflict, NotFound, Refused, Unavailable
-from overlay_net.model.ipam import QUARANTINE, Inventory, Owner, PoolFacts, Reservation
+from overlay_net.model.ipam import PHPIPAM, QUARANTINE, Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.parse import encode_time
 from overlay_net.model.pool import Pool
@@ -38,7 +38,7 @@ class PhpIpam:
     disables its updates. ``changed`` is called when phpIPAM begins or ceases to refuse reservations in a subnet.
     """
 
-    name = "phpipam"
+    name = PHPIPAM
 
     def __init__(
         self,
@@ -64,12 +64,6 @@ class PhpIpam:
         self._refusals = Refusals(self._clock, changed)
         # Nodes whose row may still appear after a lost response, with the time until which it may.
         self._pending: dict[str, float] = {}
-
-    def serves(self, pool: Pool) -> bool:
-        return pool.subnet_id is not None
-
-    def keeps(self, reservation: Reservation) -> bool:
-        return reservation.record.startswith(RECORD_PREFIX)
 
     async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
         """Find rows by hostname with one call, and by ``known`` with a second one, as a hostname may have been changed.

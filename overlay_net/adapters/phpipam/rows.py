@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from overlay_net.adapters.phpipam.owner_tag import find_owner
-from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.ipam import PHPIPAM, Owner, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.parse import find_object, parse_text
 from overlay_net.model.pool import Pool
@@ -85,4 +85,5 @@ class Row:
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         edited = "" if self.hostname.lower() == owner.node.lower() else f"hostname was changed to {self.hostname!r}"
         name = pool.name if pool else ""
-        return Reservation(ip_interface((address, prefix)), name, owner, f"{RECORD_PREFIX}{self.id}", edited=edited)
+        record = f"{RECORD_PREFIX}{self.id}"
+        return Reservation(ip_interface((address, prefix)), name, owner, record, edited=edited, ipam=PHPIPAM)

@@ -18,6 +18,7 @@ from overlay_net.domain.allocation.conflict import (
     uses_assigned_address,
     with_conflict_history,
 )
+from overlay_net.domain.allocation.missing_ipam import ipams_after_read, recorded_ipams
 from overlay_net.domain.allocation.pool_addresses import may_hand_out
 from overlay_net.domain.allocation.reservation_plan import plan_reservation, requested_address
 from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
@@ -68,6 +69,7 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
     """Return whether, according to the object, its address is reserved, the requested one, and the node's only one."""
     current = overlay.assignment.address
     reserved = overlay.assignment.reserved
+    pool = next((each for each in view.pools if each.name == overlay.assignment.pool), None)
     return (
         current is not None
         and reserved is not None
@@ -76,6 +78,8 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and reserved.reason == "Reserved"
         and not view.check_ipam
         and not overlay.assignment.releasing
+        # A record in another IPAM, which was not configured when the node moved.
+        and not (pool is not None and (recorded_ipams(view, overlay) & view.ipams) - {pool.ipam})
         and not in_conflict(overlay)
         and not (overlay.assignment.consecutive_conflicts and uses_assigned_address(overlay))
         and overlay.assignment.node_uid == node.uid
@@ -90,9 +94,10 @@ def _update_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction
     address = overlay.assignment.address
     pool = _find_pool(view, overlay.assignment.pool, address.ip if address else None)
     gateway = overlay.gateway_override or (pool.gateway if pool else None) or overlay.assignment.gateway
-    if gateway == overlay.assignment.gateway:
-        return ()
-    return (ApplyAssignment(replace(overlay.assignment, gateway=gateway)),)
+    # An object of an earlier version has no ``ipams`` yet.
+    ipams = tuple(sorted(recorded_ipams(view, overlay)))
+    assignment = replace(overlay.assignment, gateway=gateway, ipams=ipams)
+    return (ApplyAssignment(assignment),) if assignment != overlay.assignment else ()
 
 
 # --- Conflicts --------------------------------------------------------------------------------------------------------
@@ -208,6 +213,7 @@ def _assignment(
         node_uid=current.owner.uid,
         # Written before any of them is released, because this write fails for a controller with a stale view.
         releasing=tuple(str(other.address.ip) for other in others),
+        ipams=ipams_after_read(view, overlay, (current, *others)),
         withdrawn=before.withdrawn,
         reserved=reserved,
     )

@@ -7,6 +7,7 @@ Node has been gone and the object marked for deletion for ``fence_after``.
 from dataclasses import replace
 from datetime import timedelta
 
+from overlay_net.domain.allocation.missing_ipam import find_missing_ipam
 from overlay_net.domain.allocation.reserved_condition import report_reserved
 from overlay_net.model.node_actions import (
     ApplyAssignment,
@@ -45,8 +46,9 @@ def plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
         waiting = _wait_for_agent(view, overlay, policy)
         if waiting is not None:
             return waiting
-    if view.ipam_failure is not None:
-        reason, error = view.ipam_failure
+    failure = view.ipam_failure or find_missing_ipam(view, overlay)
+    if failure is not None:
+        reason, error = failure
         message = f"deleted; the address is not released yet: {error}"
         return NodePlan(report_reserved(view, overlay, reason, message, status=True))
     if view.reservations is None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from overlay_net.domain.allocation.missing_ipam import find_missing_ipam
 from overlay_net.domain.allocation.pool_addresses import may_hand_out
 from overlay_net.domain.allocation.reserved_condition import plan_without_address
 from overlay_net.model.net import IpAddress
@@ -33,7 +34,9 @@ def requested_address(overlay: NodeOverlay) -> IpAddress | None:
 
 def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     """Plan to reserve the requested address, else any free one, or to report why there is none."""
-    pools = tuple(pool for pool in view.pools if pool.serves(node) and not pool.deleting and not pool.problem)
+    pools = usable_pools(view, node)
+    if not pools and overlay.assignment.address is not None and (missing := find_missing_ipam(view, overlay)):
+        return plan_without_address(view, overlay, *missing)
     if not pools:
         return plan_without_address(view, overlay, "NoPool", NO_POOL)
     requested = requested_address(overlay)
@@ -50,6 +53,15 @@ def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePl
         return kept
     lost = Announce("AddressLost", f"{refusal.message}; reserving another address", warning=True)
     return _plan_any(view, overlay, pools, lost)
+
+
+def usable_pools(view: NodeView, node: Node) -> tuple[Pool, ...]:
+    """Return the pools that the node may get an address from, in order of preference."""
+    return tuple(
+        pool
+        for pool in view.pools
+        if pool.serves(node) and not pool.deleting and not pool.problem and pool.ipam in view.ipams
+    )
 
 
 def _plan_any(view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], *before: ClusterAction) -> NodePlan:
@@ -85,6 +97,9 @@ def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, re
         advice = "the node keeps using it; restore the record, or delete this object to get another address"
         plan = plan_without_address(view, overlay, "RecordTaken", f"{refusal.message}; {advice}")
         return replace(plan, requeue_after=RETRY_RECORD_TAKEN)
+    missing = find_missing_ipam(view, overlay)
+    if missing is not None and refusal.reason == "OutsidePools":
+        return plan_without_address(view, overlay, *missing)
     if refusal.reason == "OutsidePools":
         # The pool is missing: deleting a pool by mistake must not renumber its nodes.
         advice = "the node keeps using it; restore its pool, or delete this object to get another address"

@@ -5,6 +5,7 @@ after the agent has reported for that generation of the spec that its kernel has
 removed from status before it is released in the IPAM, by a write that fails for a controller with a stale view.
 """
 
+from overlay_net.domain.allocation.missing_ipam import find_missing_ipam, ipams_after_read
 from overlay_net.domain.allocation.reserved_condition import report_reserved, reserved_condition
 from overlay_net.model.node_actions import (
     Announce,
@@ -24,15 +25,16 @@ DISABLED = "overlay addresses are disabled"
 def plan_routes_only(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     """Plan the removal of any assignment from an object whose spec already has ``routesOnly``."""
     current = overlay.assignment
-    assigned = current.address is not None or bool(current.releasing) or current.node_uid != ""
+    assigned = current.address is not None or bool(current.releasing or current.ipams) or current.node_uid != ""
     if assigned and not overlay.is_without_address:
         address = str(current.address.ip) if current.address is not None else "its address"
         message = f"{DISABLED}; waiting for the agent on node {view.name} to remove {address}"
         return NodePlan(report_reserved(view, overlay, "WaitingForAgent", message, status=True))
-    if view.ipam_failure is not None:
+    failure = view.ipam_failure or find_missing_ipam(view, overlay)
+    if failure is not None:
         if not assigned:
             return NodePlan()
-        reason, error = view.ipam_failure
+        reason, error = failure
         message = f"{DISABLED}; the address is not released yet: {error}"
         return NodePlan(report_reserved(view, overlay, reason, message, status=current.address is not None))
     if view.reservations is None and (assigned or view.check_ipam):
@@ -45,6 +47,7 @@ def _release_all(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, .
     message = f"{DISABLED}; this node has routes only"
     empty = Assignment(
         releasing=tuple(str(each.address.ip) for each in reservations),
+        ipams=ipams_after_read(view, overlay, reservations),
         withdrawn=current.withdrawn,
         reserved=reserved_condition(view, overlay, ROUTES_ONLY, message, status=False),
     )
