@@ -114,7 +114,9 @@ def show_status(arguments: argparse.Namespace) -> int:
 
     kubeconfig = arguments.kubeconfig or _default_kubeconfig()
     try:
-        healthy = asyncio.run(status(kubeconfig, arguments.wait, arguments.connect, arguments.node_selector, print))
+        healthy = asyncio.run(
+            status(kubeconfig, arguments.wait, arguments.timeout, arguments.connect, arguments.node_selector, print)
+        )
     except ApiError as error:
         print(f"overlay-net status: cannot read the cluster's state: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -188,6 +188,17 @@ class ApiServer:
         """``kubectl get … -o json``, parsed."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
+    def table(self, *arguments: str) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of `kubectl get`."""
+        lines = self.kubectl("get", *arguments).splitlines()
+        header = lines[0] if lines else ""
+        starts = [
+            index for index, _ in enumerate(header) if header[index] != " " and header[index - 1 : index] in (" ", "")
+        ]
+        bounds = list(zip(starts, [*starts[1:], None], strict=True))
+        cells = [[line[start:end].strip() for start, end in bounds] for line in lines]
+        return cells[0] if cells else [], cells[1:]
+
     def apply(self, *objects: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 

@@ -129,11 +129,4 @@ class Lab(ABC):
 
     def kubectl_table(self, resource: str) -> tuple[list[str], list[list[str]]]:
         """Header and rows of `kubectl get`."""
-        lines = self.api_server.kubectl("get", resource).splitlines()
-        header = lines[0] if lines else ""
-        starts = [
-            index for index, _ in enumerate(header) if header[index] != " " and header[index - 1 : index] in (" ", "")
-        ]
-        bounds = list(zip(starts, [*starts[1:], None], strict=True))
-        cells = [[line[start:end].strip() for start, end in bounds] for line in lines]
-        return cells[0] if cells else [], cells[1:]
+        return self.api_server.table(resource)

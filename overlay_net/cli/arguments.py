@@ -94,6 +94,13 @@ def _add_status(modes: Any) -> None:
         help="wait up to TIME until everything is ready, e.g. 60s",
     )
     status.add_argument(
+        "--timeout",
+        type=_parse_seconds,
+        default=30.0,
+        metavar="TIME",
+        help="how long to wait for an answer of the API server; default: 30s",
+    )
+    status.add_argument(
         "--connect",
         type=_parse_target,
         action="append",

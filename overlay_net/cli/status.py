@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.status.overview import Overview, overview
-from overlay_net.model.errors import OverlayNetError
+from overlay_net.model.errors import OverlayNetError, Unavailable
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
@@ -18,6 +18,8 @@ from overlay_net.model.selectors import Selector
 from overlay_net.model.static_route import StaticRoute
 
 INTERVAL = 1.0
+NAMED = 3
+"""Maximum number of objects with the same problem that a line names, if it does not name all."""
 CONNECT_TIMEOUT = 5.0
 
 Target = tuple[str, int]
@@ -43,37 +45,57 @@ class Health:
     def lines(self) -> Iterator[str]:
         yield from self.cluster.counts
         yield ""
-        findings = self.cluster.findings
-        if not findings:
+        if self.healthy:
             yield "healthy"
-        width = max((len(each.name) for each in findings), default=0)
-        yield from (f"{each.kind:<5} {each.name:<{width}}  {each.message}" for each in findings)
+        findings = [(each.kind, _shorten(each.names), each.message) for each in self.cluster.findings]
+        width = max((len(names) for _, names, _ in findings), default=0)
+        yield from (f"{kind:<5} {names:<{width}}  {message}" for kind, names, message in findings)
         yield from (target.line for target in self.targets)
 
 
+def _shorten(names: Sequence[str]) -> str:
+    if len(names) <= NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
+
+
 async def status(
-    kubeconfig: Path | None, wait: float, targets: Sequence[Target], agents: Selector, write: Callable[[str], None]
+    kubeconfig: Path | None,
+    wait: float,
+    timeout: float,
+    targets: Sequence[Target],
+    agents: Selector,
+    write: Callable[[str], None],
 ) -> bool:
     """Write the summary. Returns whether everything is ready and each target accepts a connection from this host.
 
-    ``agents`` selects the Nodes on which an agent runs. Waits up to ``wait`` seconds for everything to be ready.
-    Raises ConfigurationError, and OverlayNetError if the cluster cannot be read.
+    Waits up to ``wait`` seconds for that; the API server must answer within ``timeout`` seconds. ``agents`` selects the
+    Nodes on which an agent runs. Raises ConfigurationError, and OverlayNetError if the cluster cannot be read.
     """
-    async with connect_controller(str(kubeconfig) if kubeconfig else None) as connection:
-        health = await _wait_healthy(KubeApi(connection), targets, agents, wait)
+    async with contextlib.AsyncExitStack() as stack:
+        async with _limit(timeout):
+            # A credential plugin may hang as well.
+            connection = await stack.enter_async_context(connect_controller(str(kubeconfig) if kubeconfig else None))
+        api = KubeApi(connection, timeout=timeout)
+
+        async def read() -> Overview:
+            async with _limit(timeout):
+                return await read_cluster(api, agents)
+
+        health = await _wait_healthy(read, targets, wait)
     for line in health.lines():
         write(line)
     return health.healthy
 
 
-async def _wait_healthy(api: KubeApi, targets: Sequence[Target], agents: Selector, wait: float) -> Health:
+async def _wait_healthy(read: Callable[[], Awaitable[Overview]], targets: Sequence[Target], wait: float) -> Health:
     """Return the first healthy result, or the last one within ``wait`` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
     while True:
         expired = loop.time() >= deadline
         try:
-            health = Health(await read_cluster(api, agents), tuple([await connect(*target) for target in targets]))
+            health = Health(await read(), tuple([await connect(*target) for target in targets]))
         except OverlayNetError:
             if expired:
                 raise
@@ -81,6 +103,16 @@ async def _wait_healthy(api: KubeApi, targets: Sequence[Target], agents: Selecto
             if expired or health.healthy:
                 return health
         await asyncio.sleep(min(INTERVAL, max(0.0, deadline - loop.time())))
+
+
+@contextlib.asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """Raises Unavailable after ``seconds``."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Unavailable(f"no complete answer within {seconds:g} s") from None
 
 
 async def read_cluster(api: KubeApi, agents: Selector) -> Overview:
@@ -106,8 +138,10 @@ async def connect(host: str, port: int) -> Connectivity:
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return Connectivity(False, f"no connection to {host}:{port}: no answer within {CONNECT_TIMEOUT:g} s")
-    except OSError as error:
-        return Connectivity(False, f"no connection to {host}:{port}: {error.strerror or error}")
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a label of the host name is empty or too long.
+        reason = error.strerror if isinstance(error, OSError) else None
+        return Connectivity(False, f"no connection to {host}:{port}: {reason or error}")
     source = writer.get_extra_info("sockname")[0]
     writer.close()
     with contextlib.suppress(OSError):

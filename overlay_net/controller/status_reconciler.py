@@ -14,8 +14,9 @@ from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.cluster_counts import count_cluster
+from overlay_net.domain.status.static_route_counts import count_static_routes
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import PROGRAMMED, Condition, find_condition, parse_conditions
+from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
 from overlay_net.model.static_route import StaticRoute
@@ -28,8 +29,8 @@ ROUTES = "routes"
 
 PARALLEL_WRITES = 8
 
-ANNOUNCED = frozenset({"RolledBack", "ProbeFailed", "RolloutStopped"})
-"""Reasons of Programmed=False that need intervention and are therefore reported by an event as well."""
+PROGRESSING = frozenset({"Pending", "Probing", "RollingOut", "NoNodes"})
+"""Reasons of Ready=False that resolve without intervention; the other ones cause an event."""
 
 
 class StatusReconciler:
@@ -68,9 +69,11 @@ class StatusReconciler:
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
         self._admit(tables)
         now, protection = datetime.now(UTC), self._caches.protection
-        await _run_all(
-            self._update(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()
+        statuses = [(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()]
+        self._metrics.set_static_routes(
+            count_static_routes(parse_conditions(status) for route, status in statuses if not route.deleting)
         )
+        await _run_all(self._update(route, status) for route, status in statuses)
 
     def _admit(self, tables: Sequence[NodeTable]) -> None:
         """Admit the next nodes of each staged rollout."""
@@ -99,14 +102,14 @@ class StatusReconciler:
         await self._api.apply(
             STATIC_ROUTES, route.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
         )
-        self._announce(route, find_condition(parse_conditions(status), PROGRAMMED))
+        self._announce(route, find_condition(parse_conditions(status), READY))
 
-    def _announce(self, route: StaticRoute, programmed: Condition | None) -> None:
-        before = find_condition(route.conditions, PROGRAMMED)
-        if programmed is None or programmed.reason not in ANNOUNCED:
+    def _announce(self, route: StaticRoute, ready: Condition | None) -> None:
+        before = find_condition(route.conditions, READY)
+        if ready is None or ready.status is not False or ready.reason in PROGRESSING:
             return
-        if before is None or _identity(before) != _identity(programmed):
-            self._events.emit(STATIC_ROUTES, route.name, route.uid, programmed.reason, programmed.message, warning=True)
+        if before is None or _identity(before) != _identity(ready):
+            self._events.emit(STATIC_ROUTES, route.name, route.uid, ready.reason, ready.message, warning=True)
 
 
 def _identity(condition: Condition) -> tuple[str, int]:

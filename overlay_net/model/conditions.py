@@ -25,11 +25,14 @@ ADDRESS_CLAIMED: Final = "AddressClaimed"
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent reports that it has removed link, address and routes."""
 
+_STATUSES: Final = {"True": True, "False": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     type: str
-    status: bool
+    status: bool | None
+    """None: Unknown."""
     reason: str
     message: str = ""
     observed_generation: int = 0
@@ -39,7 +42,7 @@ class Condition:
     def parse(cls, raw: JsonObject) -> "Condition":
         return cls(
             type=parse_text(raw.get("type")),
-            status=raw.get("status") == "True",
+            status=_STATUSES.get(parse_text(raw.get("status"))),
             reason=parse_text(raw.get("reason")),
             message=parse_text(raw.get("message")),
             observed_generation=parse_int(raw.get("observedGeneration")),
@@ -49,7 +52,7 @@ class Condition:
     def to_json(self) -> JsonObject:
         raw: JsonObject = {
             "type": self.type,
-            "status": "True" if self.status else "False",
+            "status": "Unknown" if self.status is None else str(self.status),
             "reason": self.reason,
             "message": self.message,
         }

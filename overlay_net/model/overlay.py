@@ -196,7 +196,7 @@ class NodeOverlay:
     def is_ready(self) -> bool:
         """Return whether the agent has everything of the present generation in place."""
         ready = find_condition(self.report.conditions, READY)
-        return ready is not None and ready.status and self.is_current
+        return ready is not None and ready.status is True and self.is_current
 
     @property
     def is_without_address(self) -> bool:

@@ -58,6 +58,8 @@ class StaticRoute:
     zone: str
     """Value of the zone label: only nodes of that zone are selected. Empty: all zones."""
     selector: Selector
+    destinations: tuple[str, ...]
+    """The subnets as they are written in the object, valid or not."""
     subnets: tuple[IpNetwork, ...]
     spec: RouteSpec
     """If it has no gateways, the node's overlay gateway is used; a type without next hop has none."""
@@ -88,6 +90,7 @@ class StaticRoute:
             finalizers=find_texts(metadata, "finalizers"),
             zone=first_label(parse_labels(find_object(metadata, "labels")), ZONE_LABELS),
             selector=Selector.parse(find_object(spec, "nodeSelector")),
+            destinations=subnet_texts,
             subnets=tuple(subnet for subnet in subnets.values() if subnet is not None),
             spec=parse_spec(spec | given),
             probe=Probe.parse(find_object(spec, "probe")),

@@ -26,6 +26,11 @@ class ControllerMetrics(Metrics):
         self._routes = self._gauge(
             "overlay_net_cluster_routes", "Routes of all nodes by state: desired, programmed, failed.", "state"
         )
+        self._static_routes = self._gauge(
+            "overlay_net_static_routes",
+            "StaticRoutes by state: ready, pending, refused, conflict, rolled_back, rollout_stopped, failing.",
+            "state",
+        )
         self._address_conflicts = self._gauge(
             "overlay_net_duplicate_addresses",
             "Nodes whose agent reports that another host uses the assigned address.",
@@ -81,6 +86,11 @@ class ControllerMetrics(Metrics):
                 gauge.labels(state).set(count)
         self._address_conflicts.set(address_conflicts)
         self._waiting_since.set(waiting_since)
+
+    def set_static_routes(self, counts: Mapping[str, int]) -> None:
+        """``counts`` has every state."""
+        for state, count in counts.items():
+            self._static_routes.labels(state).set(count)
 
     def observe_ipam_request(self, backend: str, operation: str, outcome: str, seconds: float) -> None:
         self._ipam_requests.labels(backend, operation, outcome).inc()

@@ -10,7 +10,16 @@ from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, STATIC_ROUTES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
-from tests.component.test_controller import add_pool, addresses, agent_reports, create, have_addresses, join, records
+from tests.component.test_controller import (
+    add_pool,
+    addresses,
+    agent_condition,
+    agent_reports,
+    create,
+    have_addresses,
+    join,
+    records,
+)
 
 
 async def condition(api: KubeApi, name: str, kind: str) -> tuple[str, str, str]:
@@ -112,7 +121,8 @@ async def test_a_gateway_that_is_down_on_a_node_is_reported_on_the_route(admin: 
             return (status, reason) == ("False", "GatewayDown") and "192.168.100.1 on 1 node (n2)" in message
 
         await eventually(down, "the StaticRoute reports which gateway is down, and where")
-        await agent_reports(admin, "n2", observedGeneration=99, gateways=[])
+        answers = agent_condition("GatewayReachable", "True", "Reachable")
+        await agent_reports(admin, "n2", observedGeneration=99, gateways=[], conditions=[answers])
 
         async def up() -> bool:
             return (await condition(admin, "r1", "GatewayReachable"))[0] == "True"

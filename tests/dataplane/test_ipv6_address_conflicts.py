@@ -92,7 +92,7 @@ async def node(lan: Lan) -> AsyncIterator[Node]:
     neighbours.close()
 
 
-def condition(report: Report, kind: str) -> tuple[bool, str, str]:
+def condition(report: Report, kind: str) -> tuple[bool | None, str, str]:
     found = find_condition(report.conditions, kind)
     assert found is not None
     return found.status, found.reason, found.message

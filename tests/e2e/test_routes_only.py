@@ -71,7 +71,7 @@ def test_overlay_addresses_are_disabled_and_enabled_again(lab: ProcessLab) -> No
     switch(lab, {}, on=False)
 
     def waiting() -> bool:
-        return columns(lab, FIRST)["REASON"] == "WaitingForAgent"
+        return columns(lab, FIRST)["RESERVATION"] == "WaitingForAgent"
 
     wait_until(waiting, "the controller waits for the agent")
     assert list(lab.reserved()) == [address]
@@ -94,7 +94,7 @@ def test_overlay_addresses_are_disabled_and_enabled_again(lab: ProcessLab) -> No
         assert "tmp0" not in lab.nodes[name].ip("link")
         row = columns(lab, name)
         assert (row["ADDRESS"], row["IN-PLACE"], row["READY"]) == ("", "1", "True")
-        assert row["REASON"] == "RoutesOnly"
+        assert row["RESERVATION"] == "RoutesOnly"
     assert not lab.reserved()
     reported = lab.api_server.get("staticroute", ROUTE)["status"]["nodeStatus"]
     assert {(each["hostname"], each["gateway"], each["device"]) for each in reported} == {

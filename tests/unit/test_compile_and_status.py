@@ -86,7 +86,10 @@ def table(
     generation: int = 1,
     failures: Any = (),
     failed: int | None = None,
+    spec: dict[str, Any] | None = None,
+    **reported: Any,
 ) -> NodeTable:
+    """``reported`` are more fields of the status."""
     entries = [encode_route(each) for each in compile_routes(routes, node(name), GATEWAY).routes]
     status = {
         "ipAddr": "192.168.100.4/24",
@@ -97,7 +100,8 @@ def table(
         "routes": list(failures),
         "routesFailed": len(failures) if failed is None else failed,
     }
-    return NodeTable.index(node(name), overlay(name, spec={"routes": entries}, status=status, generation=generation))
+    desired = {"routes": entries, **(spec or {})}
+    return NodeTable.index(node(name), overlay(name, spec=desired, status=status | reported, generation=generation))
 
 
 def condition(status: dict[str, Any], type_: str) -> tuple[str, str]:

@@ -137,7 +137,7 @@ def reported(kernel: FakeKernel, found: NodeOverlay, config: LinkConfig) -> Repo
     return make_report(found, desired, link, plan, {}, configured_address(found, desired, observed, MARK), NOW)
 
 
-def condition(report: Report, type_: str) -> tuple[bool, str]:
+def condition(report: Report, type_: str) -> tuple[bool | None, str]:
     found = find_condition(report.conditions, type_)
     assert found is not None
     return (found.status, found.reason)

@@ -123,7 +123,7 @@ class Node:
         return {each.interface for each in self.kernel.fake.addresses} - {MACHINE.addresses[0].interface}
 
 
-def ready(report: Report) -> tuple[bool, str]:
+def ready(report: Report) -> tuple[bool | None, str]:
     found = find_condition(report.conditions, "Ready")
     assert found is not None
     return found.status, found.reason

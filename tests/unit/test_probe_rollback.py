@@ -304,7 +304,7 @@ LINK = DesiredLink("tmp0", "eth0")
 ADDRESS = ip_interface("192.168.100.4/24")
 
 
-def ready(plan: KernelPlan, route_probes: tuple[RouteProbe, ...] = ()) -> tuple[bool, str, str]:
+def ready(plan: KernelPlan, route_probes: tuple[RouteProbe, ...] = ()) -> tuple[bool | None, str, str]:
     now = overlay_at(2, 2)
     target = Desired(LINK, ADDRESS, now.routes)
     placed = tuple((each, "tmp0") for each in now.routes)

@@ -73,7 +73,7 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
     return (
         current is not None
         and reserved is not None
-        and reserved.status
+        and reserved.status is True
         # Any other reason comes from a release that was cancelled.
         and reserved.reason == "Reserved"
         and not view.check_ipam

@@ -17,9 +17,10 @@ from overlay_net.domain.routes.node_status import (
 )
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
+from overlay_net.domain.routes.readiness import gateway_condition, inspect_gateways, ready_condition
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import ACCEPTED, GATEWAY_REACHABLE, PROGRAMMED, Condition, transition
-from overlay_net.model.net import IpAddress, IpNetwork
+from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.static_route import Rollout, StaticRoute
 
 _ORDER = {FAILED: 0, PENDING: 1, READY: 2}
@@ -36,15 +37,19 @@ def route_status(
     selected = list(select_tables(route, tables)) if refused is None else []
     last = find_last_entries(route)
     nodes = [node_status(route, table, last) for table in selected]
+    gateways = inspect_gateways(route, zip(selected, nodes, strict=True))
     conflicts = _find_conflicts(nodes)
     nodes.sort(key=lambda node: (_ORDER[node.outcome.state], node.outcome.reason == ROLLING_OUT, node.hostname))
+    accepted, programmed = _accepted(refused, conflicts), _programmed(route, nodes, refused)
     conditions = (
-        _accepted(refused, conflicts),
-        _programmed(route, nodes),
-        _gateway_reachable(route, selected),
+        accepted,
+        programmed,
+        gateway_condition(gateways),
+        ready_condition(accepted, programmed, gateways),
     )
     updated = {"updated": sum(_is_updated(node) for node in nodes)} if route.rollout is not None else {}
     return updated | {
+        "subnet": _shorten(route.destinations),
         "nodeStatus": [node.to_json() for node in nodes[:MAX_NODES]],
         "desired": len(nodes),
         "ready": _count(nodes, READY),
@@ -55,6 +60,12 @@ def route_status(
             for condition in conditions
         ],
     }
+
+
+def _shorten(destinations: Sequence[str]) -> str:
+    """Return the first subnet and the number of others, in the way of kubectl."""
+    more = len(destinations) - 1
+    return f"{destinations[0]} + {more} more" if more > 0 else "".join(destinations)
 
 
 def _find_conflicts(nodes: Iterable[NodeStatus]) -> Mapping[str, IpNetwork]:
@@ -84,7 +95,9 @@ def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork
     return Condition(ACCEPTED, True, "Accepted")
 
 
-def _programmed(route: StaticRoute, nodes: Sequence[NodeStatus]) -> Condition:
+def _programmed(route: StaticRoute, nodes: Sequence[NodeStatus], refused: tuple[str, str] | None) -> Condition:
+    if refused is not None:
+        return Condition(PROGRAMMED, False, "NotAccepted", "no node gets the routes of a StaticRoute that is rejected")
     if not nodes:
         return Condition(PROGRAMMED, False, "NoNodes", "no node matches the zone label and nodeSelector")
     ready = _count(nodes, READY)
@@ -112,28 +125,3 @@ def _rolling_out(rollout: Rollout, nodes: Sequence[NodeStatus]) -> Condition:
     if len(unavailable) >= limit and all(node.outcome.state == FAILED for node in unavailable):
         return Condition(PROGRAMMED, False, "RolloutStopped", f"{message}; not in place on {names}; {first}")
     return Condition(PROGRAMMED, False, ROLLING_OUT, f"{message}; waiting for {names}; {first}")
-
-
-def _gateway_reachable(route: StaticRoute, selected: Sequence[NodeTable]) -> Condition:
-    if route.spec.kind != "unicast" or route.spec.check.kind == "none":
-        return Condition(GATEWAY_REACHABLE, True, "NotProbed", "no gateway is probed")
-    down: dict[IpAddress, list[str]] = {}
-    for table in selected:
-        for address in _silent_gateways(route, table):
-            down.setdefault(address, []).append(table.node.name)
-    if not down:
-        message = "" if selected else "no node matches the zone label and nodeSelector"
-        return Condition(GATEWAY_REACHABLE, True, "Reachable", message)
-    where = ", ".join(f"{address} on {_nodes(names)}" for address, names in sorted(down.items(), key=str))
-    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", f"no answer from {where}")
-
-
-def _silent_gateways(route: StaticRoute, table: NodeTable) -> Iterable[IpAddress]:
-    """Return the gateways of the route that do not answer on this node."""
-    default = table.default_gateway
-    used = {gateway.address for gateway in route.spec.gateways} or ({default} if default else set())
-    return (each.address for each in table.overlay.report.silent_gateways if each.address in used)
-
-
-def _nodes(names: Sequence[str]) -> str:
-    return f"1 node ({names[0]})" if len(names) == 1 else f"{len(names)} nodes (first: {names[0]})"

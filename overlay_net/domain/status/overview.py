@@ -1,9 +1,21 @@
-"""The summary that `overlay-net status` prints: the numbers of ready objects, and the problems, pools first."""
+"""The summary that `overlay-net status` prints: the numbers of ready objects, and the problems, pools first.
 
-from collections.abc import Iterable
+Every condition that is False is a problem, unless it only repeats another one of the same object.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, READY, RESERVED, Condition, find_condition
+from overlay_net.model.conditions import (
+    ACCEPTED,
+    ADDRESS_CLAIMED,
+    CONFIGURED,
+    READY,
+    RESERVED,
+    Condition,
+    find_condition,
+)
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
@@ -11,14 +23,19 @@ from overlay_net.model.static_route import StaticRoute
 
 NOT_RECONCILED = "not reconciled yet; is the controller running?"
 
+CONSEQUENCES = frozenset({"NotConfigured", "NotAccepted"})
+"""Reasons of conditions that another condition of the same object explains."""
+
+NO_PREFIXES: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One object that is not ready, and why."""
+    """One problem, and the objects of one kind that have it."""
 
     kind: str
     """``pool``, ``node`` or ``route``."""
-    name: str
+    names: tuple[str, ...]
     message: str
 
 
@@ -34,73 +51,87 @@ def overview(
 ) -> Overview:
     """``nodes`` are the names of the Nodes. Pools come first, because their problems cause problems on nodes."""
     names, objects, static_routes, sources = set(nodes), list(overlays), list(routes), list(pools)
-    at_pools = [finding for pool in sources for finding in _check_pool(pool)]
-    missing = sorted(names - {overlay.name for overlay in objects})
-    at_nodes = [Finding("node", name, "no NodeOverlayIp yet; is the controller running?") for name in missing]
-    at_nodes += [finding for overlay in objects for finding in _check_node(overlay, present=overlay.name in names)]
-    at_routes = [finding for route in static_routes for finding in _check_route(route)]
+    at_pools = {pool.name: _pool_problems(pool) for pool in sources}
+    at_nodes = {name: ["no NodeOverlayIp yet; is the controller running?"] for name in sorted(names)}
+    at_nodes |= {overlay.name: _node_problems(overlay, present=overlay.name in names) for overlay in objects}
+    at_routes = {route.name: _route_problems(route) for route in static_routes}
     used, free = (sum(parse_int(pool.status.get(key)) for pool in sources) for key in ("used", "free"))
     return Overview(
         counts=(
-            f"nodes   {len(names) - len({each.name for each in at_nodes} & names)} of {len(names)} ready",
-            f"routes  {len(static_routes) - len({each.name for each in at_routes})} of {len(static_routes)} in place",
-            f"pools   {len(sources) - len(at_pools)} of {len(sources)} usable, {used} addresses used, {free} free",
+            f"nodes   {sum(not at_nodes[name] for name in names)} of {len(names)} ready",
+            f"routes  {_count_healthy(at_routes)} of {len(at_routes)} in place",
+            f"pools   {_count_healthy(at_pools)} of {len(at_pools)} usable, {used} addresses used, {free} free",
         ),
-        findings=(*at_pools, *at_nodes, *at_routes),
+        findings=(*_group("pool", at_pools), *_group("node", at_nodes), *_group("route", at_routes)),
     )
 
 
-def _check_pool(pool: Pool) -> list[Finding]:
-    ready = find_condition(pool.conditions, READY)
-    if ready is None:
-        return [Finding("pool", pool.name, NOT_RECONCILED)]
-    return [] if ready.status else [Finding("pool", pool.name, _describe(ready))]
+def _count_healthy(problems: Mapping[str, Sequence[str]]) -> int:
+    return sum(not each for each in problems.values())
 
 
-def _check_node(overlay: NodeOverlay, *, present: bool) -> list[Finding]:
-    if overlay.deleting:
-        reserved = overlay.assignment.reserved
-        problems = [f"is being deleted; {reserved.message if reserved else NOT_RECONCILED}"]
-    elif not present:
-        problems = ["the Node is deleted, or no agent runs on it; its address is released after release_after"]
-    else:
-        problems = _node_problems(overlay)
-    return [Finding("node", overlay.name, "; ".join(problems))] if problems else []
+def _group(kind: str, problems: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Yield each problem once, with all objects that have it."""
+    names: dict[str, list[str]] = {}
+    for name, messages in problems.items():
+        for message in dict.fromkeys(messages):
+            names.setdefault(message, []).append(name)
+    return (Finding(kind, tuple(each), message) for message, each in names.items())
 
 
-def _node_problems(overlay: NodeOverlay) -> list[str]:
-    reserved, configured = _failed_reservation(overlay), find_condition(overlay.report.conditions, CONFIGURED)
-    ready = find_condition(overlay.report.conditions, READY)
-    if ready is None:
-        return [*_describe_failed(reserved), "no report from its agent; is it running?"]
-    if overlay.is_ready:
-        # The address is in use, but another host claims it as well.
-        return [_describe(configured)] if configured is not None and configured.reason == ADDRESS_CLAIMED else []
-    problems = _describe_failed(reserved, configured) or _describe_failed(ready)
-    return problems if overlay.is_current else [*problems, "its agent has not observed the latest change"]
+def _pool_problems(pool: Pool) -> list[str]:
+    if find_condition(pool.conditions, READY) is None:
+        return [NOT_RECONCILED]
+    return _describe_problems(pool.conditions)
 
 
-def _describe_failed(*conditions: Condition | None) -> list[str]:
-    return [_describe(each) for each in conditions if each is not None and not each.status]
-
-
-def _failed_reservation(overlay: NodeOverlay) -> Condition | None:
+def _node_problems(overlay: NodeOverlay, *, present: bool) -> list[str]:
     reserved = overlay.assignment.reserved
-    if overlay.routes_only and overlay.assignment.address is None:
-        # The node has no address on purpose.
-        return None
-    return reserved if reserved is not None and not reserved.status else None
+    if overlay.deleting:
+        return [f"is being deleted; {reserved.message if reserved else NOT_RECONCILED}"]
+    if not present:
+        return ["the Node is deleted, or no agent runs on it; its address is released after release_after"]
+    lacks = "" if overlay.assignment.address else "no address: "
+    problems = _describe_problems(_node_conditions(overlay), {RESERVED: lacks})
+    if find_condition(overlay.report.conditions, READY) is None:
+        return [*problems, "no report from its agent; is it running?"]
+    if not overlay.is_current:
+        problems.append("its agent has not observed the latest change")
+    return problems
 
 
-def _check_route(route: StaticRoute) -> list[Finding]:
+def _node_conditions(overlay: NodeOverlay) -> Iterator[Condition]:
+    for condition in (overlay.assignment.reserved, overlay.assignment.withdrawn, *overlay.report.conditions):
+        # A node with routes only has no reservation on purpose.
+        on_purpose = condition is overlay.assignment.reserved and overlay.routes_only and not overlay.assignment.address
+        if condition is not None and not on_purpose:
+            yield condition
+
+
+def _route_problems(route: StaticRoute) -> list[str]:
     if route.deleting:
-        return [Finding("route", route.name, "is being deleted")]
-    if not route.conditions:
-        return [Finding("route", route.name, NOT_RECONCILED)]
-    problems = _describe_failed(*route.conditions)
-    return [Finding("route", route.name, "; ".join(problems))] if problems else []
+        return ["is being deleted"]
+    if find_condition(route.conditions, ACCEPTED) is None:
+        return [NOT_RECONCILED]
+    return _describe_problems(route.conditions)
+
+
+def _describe_problems(conditions: Iterable[Condition], prefixes: Mapping[str, str] = NO_PREFIXES) -> list[str]:
+    """Describe each condition that reports a problem, without those that are only consequences of another one.
+
+    ``prefixes`` has the beginning of the description by the type of the condition.
+    """
+    problems = [condition for condition in conditions if _is_problem(condition)]
+    causes = [condition for condition in problems if condition.reason not in CONSEQUENCES]
+    return [prefixes.get(condition.type, "") + _describe(condition) for condition in causes or problems]
+
+
+def _is_problem(condition: Condition) -> bool:
+    if condition.type == CONFIGURED and condition.reason == ADDRESS_CLAIMED:
+        # The address is in use, but another host claims it as well.
+        return True
+    return not condition.status if condition.type == READY else condition.status is False
 
 
 def _describe(condition: Condition) -> str:
-    prefix = "no address: " if condition.type == RESERVED else ""
-    return f"{prefix}{condition.reason}: {condition.message}" if condition.message else f"{prefix}{condition.reason}"
+    return f"{condition.reason}: {condition.message}" if condition.message else condition.reason
