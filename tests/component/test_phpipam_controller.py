@@ -93,7 +93,7 @@ async def test_nodes_keep_addresses_during_an_outage_and_pending_work_completes_
     admin: KubeApi, lab: Lab
 ) -> None:
     await join(admin, "n1")
-    async with lab.controller():
+    async with lab.controller({"refresh_interval": "1h"}):
         await have_addresses(admin, 1)
         before = await addresses(admin)
         await lab.stop()
@@ -179,7 +179,7 @@ async def test_read_only_app_is_reported(admin: KubeApi, lab: Lab) -> None:
 
 
 async def test_refusal_of_the_database_is_reported_at_once_and_cleared_with_its_cause(admin: KubeApi, lab: Lab) -> None:
-    async with lab.controller():
+    async with lab.controller({"refresh_interval": "1h"}):
         await eventually_in_pool(admin, lab, "True:Ready")
         lab.phpipam.add_custom_field("custom_rack", null=False)
         await join(admin, *NAMES[:5])
@@ -198,7 +198,7 @@ async def test_refusal_of_the_database_is_reported_at_once_and_cleared_with_its_
 
 
 async def eventually_in_pool(api: KubeApi, lab: Lab, condition: str) -> None:
-    """Wait for the condition of the pool; it is read every minute, so an earlier change has another cause."""
+    """Wait for the condition of the pool."""
 
     async def shown() -> bool:
         return await pool_condition(api, f"phpipam-dal10-{lab.subnet}") == condition
