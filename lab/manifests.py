@@ -7,7 +7,12 @@ API_VERSION = "iks.ibm.com/v1alpha1"
 
 
 def node_manifest(name: str, zone: str = ZONE) -> dict[str, Any]:
-    labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south"}
+    """A Node with the labels that a kubelet and a cloud provider set."""
+    labels = {
+        "kubernetes.io/os": "linux",
+        "topology.kubernetes.io/zone": zone,
+        "topology.kubernetes.io/region": "us-south",
+    }
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
 
 

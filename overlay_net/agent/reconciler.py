@@ -34,7 +34,10 @@ WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
 
 
 class NodeAgent:
-    """``resync`` returns the seconds until the next reconciliation without an event."""
+    """``resync`` returns the seconds until the next reconciliation without an event.
+
+    ``metrics_problem`` returns why no metrics are served, or an empty string.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class NodeAgent:
         route_probes: RouteProbes,
         checkpoint: NodeCheckpoint,
         repairs: Repairs,
+        metrics_problem: Callable[[], str] = lambda: "",
     ) -> None:
         self._store = store
         self._write_status = write_status
@@ -61,6 +65,7 @@ class NodeAgent:
         self._gateways = gateways
         self._route_probes = route_probes
         self._checkpoint = checkpoint
+        self._metrics_problem = metrics_problem
         self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs)
 
     async def reconcile(self, name: str) -> Requeue:
@@ -119,6 +124,7 @@ class NodeAgent:
                 neighbours=neighbours,
                 fallback=self._fallback(outcome),
                 route_probes=route_probes,
+                metrics_problem=self._metrics_problem(),
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:

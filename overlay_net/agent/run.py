@@ -28,9 +28,10 @@ from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.overlay_json import decode_overlays
 from overlay_net.ops.agent_metrics import AgentMetrics
-from overlay_net.ops.http import serve
+from overlay_net.ops.http import PatientServer
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
+from overlay_net.runtime.watchdog import watch_event_loop
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
 from overlay_net.settings import AgentSettings
@@ -57,11 +58,11 @@ async def run(settings: AgentSettings) -> None:
     checkpoint = NodeCheckpoint(
         checkpoint_storage(settings), settings.checkpoint_max_age, current_moment, unreachable=wake
     )
+    server = PatientServer(settings.http.bind, metrics.registry, partial(missing, store, name), wake)
     with closing(Neighbours(wake)) as neighbours:
         async with (
             GatewayProber(gateway_probe(neighbours.resolve), wake) as prober,
             RouteProbes(wake, checkpoint.last_applied) as route_probes,
-            serve(settings.http.bind, metrics.registry, partial(missing, store, name)),
             connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
             Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
         ):
@@ -86,9 +87,12 @@ async def run(settings: AgentSettings) -> None:
                 route_probes=route_probes,
                 checkpoint=checkpoint,
                 repairs=repairs,
+                metrics_problem=lambda: server.problem,
             )
             log.info("agent started", extra={"node": name, "server": connection.server})
             async with asyncio.TaskGroup() as group:
+                group.create_task(watch_event_loop())
+                group.create_task(server.run())
                 group.create_task(Reflector(ConfirmingSource(source, checkpoint), store).run())
                 group.create_task(monitor.run())
                 group.create_task(NeighbourMonitor(prober.probe_now).run())

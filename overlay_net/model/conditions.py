@@ -15,6 +15,7 @@ READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 PROGRAMMED: Final = "Programmed"
 GATEWAY_REACHABLE: Final = "GatewayReachable"
+METRICS_SERVED: Final = "MetricsServed"
 
 ADDRESS_CONFLICT: Final = "AddressConflict"
 """Reason of ``Configured=False`` by which an agent reports that another host uses the assigned address (RFC 5227)."""

@@ -1,5 +1,7 @@
 """HTTP endpoints: /metrics, /healthz (the process is running), /readyz (its caches have synced)."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -8,6 +10,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from overlay_net.model.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+RETRY_INTERVAL = 10.0
+"""Seconds between attempts to listen on an address that is in use."""
 
 
 def split_bind(bind: str) -> tuple[str | None, int]:
@@ -22,7 +29,50 @@ async def serve(bind: str, registry: CollectorRegistry, unready: Callable[[], st
 
     Raises ConfigurationError if the address cannot be bound.
     """
+    async with _runner(registry, unready) as runner:
+        problem = await _listen(runner, bind)
+        if problem:
+            raise ConfigurationError(f"http.bind: {problem}")
+        yield
 
+
+class PatientServer:
+    """Serves as soon as its address can be bound; the process does its work meanwhile.
+
+    ``changed`` is called when ``problem`` changes: why nothing is served, or an empty string.
+    """
+
+    def __init__(
+        self, bind: str, registry: CollectorRegistry, unready: Callable[[], str], changed: Callable[[], None]
+    ) -> None:
+        self._bind = bind
+        self._registry = registry
+        self._unready = unready
+        self._changed = changed
+        self.problem = ""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with _runner(self._registry, self._unready) as runner:
+            while problem := await _listen(runner, self._bind):
+                self._set(problem)
+                await asyncio.sleep(RETRY_INTERVAL)
+            self._set("")
+            await asyncio.Event().wait()
+
+    def _set(self, problem: str) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem:
+            log.warning("metrics are not served", extra={"bind": self._bind, "error": problem})
+        else:
+            log.info("metrics are served", extra={"bind": self._bind})
+        self._changed()
+
+
+@asynccontextmanager
+async def _runner(registry: CollectorRegistry, unready: Callable[[], str]) -> AsyncIterator[web.AppRunner]:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
@@ -38,12 +88,16 @@ async def serve(bind: str, registry: CollectorRegistry, unready: Callable[[], st
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
-    host, port = split_bind(bind)
     try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ConfigurationError(f"http.bind: cannot listen on {bind!r}: {error.strerror or error}") from None
-        yield
+        yield runner
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, bind: str) -> str:
+    """Listen on the address. Returns why that is not possible, or an empty string."""
+    try:
+        await web.TCPSite(runner, *split_bind(bind)).start()
+    except OSError as error:
+        return f"cannot listen on {bind!r}: {error.strerror or error}"
+    return ""

@@ -1,6 +1,7 @@
 """Rendered manifests, validated against the schemas of a real API server and with a server-side dry run."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,28 @@ def test_api_server_accepts_the_manifests(api_server: ApiServer, manifest: list[
 def test_values_table_in_the_readme_is_up_to_date() -> None:
     text = README.read_text()
     assert text == page(text), "run python -m lab.values_reference to update it"
+
+
+def test_kubectl_drain_evicts_the_controller(api_server: ApiServer) -> None:
+    """It refuses pods with an emptyDir volume unless their data may be deleted."""
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
+    (deployment,) = [each for each in yaml.safe_load_all(shown) if each and each["kind"] == "Deployment"]
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "overlay-net", "uid": "x", "controller": True}
+    pod = deployment["spec"]["template"] | {"apiVersion": "v1", "kind": "Pod"}
+    pod["metadata"] |= {"name": "overlay-net-1", "namespace": NAMESPACE, "ownerReferences": [owner]}
+    pod["spec"]["nodeName"] = "drained"
+    api_server.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drained"}}, pod)
+    try:
+        assert "evicting pod" in api_server.kubectl("drain", "drained", "--dry-run=client")
+    finally:
+        api_server.kubectl("delete", "pod", "overlay-net-1", f"--namespace={NAMESPACE}", "--force")
+        api_server.kubectl("delete", "node", "drained")
+
+
+def test_documented_uninstall_without_helm_hooks_is_accepted(api_server: ApiServer) -> None:
+    text = (CHART.parent.parent / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"^ +helm (template .* --show-only \S+) \| kubectl apply -f -$", text, re.MULTILINE)
+    shown = api_server.helm(*command.replace("charts/overlay-net", str(CHART)).split())
+    assert "job.batch/overlay-net-uninstall created" in api_server.kubectl(
+        "apply", "--dry-run=server", "-f", "-", stdin=shown
+    )

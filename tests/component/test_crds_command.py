@@ -1,6 +1,7 @@
 """`overlay-net crds`, with the permissions that the chart gives to its upgrade job."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,3 +116,25 @@ def test_an_unreachable_server_is_retried_until_the_timeout(api_server: ApiServe
         api_server.resume()
     assert done.returncode == 1
     assert "timed out after 1 s: the API server does not answer" in done.stderr
+
+
+def test_documented_command_takes_over_the_definitions_that_helm_created(api_server: ApiServer, tmp_path: Path) -> None:
+    (command,) = re.findall(
+        r"^ +kubectl (apply .*crds/)$", (CHART.parent.parent / "docs" / "operations.md").read_text(), re.MULTILINE
+    )
+    for file in (CHART / "crds").glob("*.yaml"):
+        api_server.kubectl("delete", "-f", str(file))
+    older = newer(tmp_path, "of an earlier chart")
+    api_server.kubectl("create", "--field-manager=helm", "-f", str(older))
+    shown = api_server.kubectl(*command.replace("charts/overlay-net/crds/", str(CHART / "crds")).split())
+    assert shown.count("serverside-applied") == len(list(older.iterdir()))
+    assert "of an earlier chart" not in api_server.kubectl("get", "crd", NAME, "-o", "yaml")
+
+
+@pytest.mark.parametrize("file", sorted((CHART / "crds").glob("*.yaml")), ids=lambda file: file.stem)
+def test_gitops_tools_do_not_prune_a_definition(file: Path) -> None:
+    annotations = yaml.safe_load(file.read_text())["metadata"]["annotations"]
+    assert annotations == {
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    }

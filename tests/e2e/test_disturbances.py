@@ -1,6 +1,7 @@
 """Restarts, an API outage, a broken link and a dead node, on a lab whose nodes have their address and route."""
 
 import itertools
+import sys
 
 import pytest
 
@@ -9,6 +10,7 @@ from lab.net.traffic import Stream, observed_source
 from lab.processes import Process, wait_until
 from lab.scenario.process_lab import ProcessLab
 
+LISTEN = "import socket, time; listener = socket.create_server(('', 9477)); time.sleep(300)"
 NODES = vlan.NODE_NAMES
 
 
@@ -84,6 +86,26 @@ def test_link_address_and_route_are_restored_after_the_link_went_down_or_was_del
 
         wait_until(restored, f"the route is restored after `ip {' '.join(damage)}`")
         assert observed_source(node, vlan.ON_PREMISE_HOST) == address
+
+
+def test_an_agent_whose_metrics_port_is_taken_serves_the_data_plane_and_reports_it(running: ProcessLab) -> None:
+    node = running.first_node
+    agent = running.product.agents[node.name]
+    agent.kill9()
+    taken = node.popen(sys.executable, "-c", LISTEN)
+    agent.start()
+
+    def reported() -> str:
+        conditions = running.api_server.get("nodeoverlayip", node.name)["status"]["conditions"]
+        return next((each["message"] for each in conditions if each["type"] == "MetricsServed"), "")
+
+    wait_until(lambda: "cannot listen on ':9477'" in reported(), "the taken port is reported")
+    node.ip("route", "delete", vlan.ON_PREMISE_SUBNET)
+    wait_until(lambda: bool(node.ip("route", "show", vlan.ON_PREMISE_SUBNET)), "the route is repaired")
+    taken.kill()
+    taken.communicate()
+    running.product.wait_agent(node)
+    wait_until(lambda: not reported(), "the condition is removed")
 
 
 def test_the_address_of_a_dead_node_is_free_for_another_after_the_fence_time(running: ProcessLab) -> None:

@@ -79,14 +79,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
 {{- end -}}
 
-{{- define "overlay-net.probes" -}}
+{{- define "overlay-net.livenessProbes" -}}
 startupProbe:
-  httpGet: {path: /healthz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
+  httpGet: {path: /healthz, port: metrics}
   periodSeconds: 2
   failureThreshold: 30
 livenessProbe:
-  httpGet: {path: /healthz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
+  httpGet: {path: /healthz, port: metrics}
   periodSeconds: 10
+{{- end -}}
+
+{{- /* Argument: the host to connect to; empty for the address of the pod. */ -}}
+{{- define "overlay-net.readinessProbe" -}}
 readinessProbe:
   httpGet: {path: /readyz, port: metrics{{ with . }}, host: {{ . | quote }}{{ end }}}
   periodSeconds: 5
@@ -299,7 +303,6 @@ subjects:
 
 {{- define "overlay-net.controllerMounts" -}}
 - {name: settings, mountPath: /etc/overlay-net, readOnly: true}
-- {name: tmp, mountPath: /tmp}
 {{- with .Values.phpIPAM }}
 {{- if .url }}
 # Mount whole directories: a single file (subPath) is not updated when the secret changes.
@@ -317,8 +320,6 @@ whether the pod starts without what users provide. */ -}}
 {{- $optional := .optional -}}
 - name: settings
   configMap: {name: {{ .settings }}}
-- name: tmp
-  emptyDir: {}
 {{- if .root.Values.phpIPAM.url }}
 - name: phpipam
   secret:

@@ -1,4 +1,4 @@
-"""The agent's conditions of a NodeOverlayIp: Configured, GatewayReachable and Ready."""
+"""The agent's conditions of a NodeOverlayIp: Configured, GatewayReachable, Ready and MetricsServed."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from overlay_net.model.conditions import (
     ADDRESS_CONFLICT,
     CONFIGURED,
     GATEWAY_REACHABLE,
+    METRICS_SERVED,
     READY,
     RELEASED,
     Condition,
@@ -126,3 +127,11 @@ def ready_condition(
         return Condition(READY, False, worst.state, message)
     routes = f"{len(desired.routes)} routes are in place"
     return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
+
+
+def metrics_condition(problem: str) -> tuple[Condition, ...]:
+    """MetricsServed, which exists only while the agent cannot serve its metrics."""
+    if not problem:
+        return ()
+    advice = "metrics and readiness are not served; free the port, or set agent.settings.http.bind"
+    return (Condition(METRICS_SERVED, False, "CannotListen", f"{problem}; {advice}"),)

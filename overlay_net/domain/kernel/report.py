@@ -9,6 +9,7 @@ from overlay_net.domain.kernel.agent_conditions import (
     NeighbourState,
     configured_condition,
     gateway_condition,
+    metrics_condition,
     ready_condition,
 )
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
@@ -61,12 +62,13 @@ def make_report(
     neighbours: NeighbourState = NO_NEIGHBOURS,
     fallback: IpAddress | None = None,
     route_probes: tuple[RouteProbe, ...] = (),
+    metrics_problem: str = "",
 ) -> Report:
     """Return the agent's part of status.
 
     ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
     (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway for routes
-    without one.
+    without one; ``metrics_problem`` is why the agent serves no metrics.
     """
     failures = _find_failures(desired, plan, errors)
     in_conflict = neighbours.conflict is not None and not overlay.deleting
@@ -76,6 +78,7 @@ def make_report(
         configured_condition(overlay, desired, link, configured, problem, errors.get(None), neighbours),
         gateway_condition(neighbours),
         ready_condition(desired, link, None if tentative else configured, failures, route_probes, plan),
+        *metrics_condition(metrics_problem),
     )
     return Report(
         interface=link.parent,

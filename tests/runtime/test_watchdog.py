@@ -1,0 +1,35 @@
+"""A process whose event loop is stuck ends; one that is only idle does not."""
+
+import asyncio
+import subprocess
+import sys
+
+from overlay_net.runtime.watchdog import watch_event_loop
+
+STUCK = """
+import asyncio, time
+from overlay_net.runtime.watchdog import watch_event_loop
+
+def endless_step():
+    time.sleep(600)
+
+async def main():
+    asyncio.ensure_future(watch_event_loop(0.2))
+    await asyncio.sleep(0)
+    endless_step()
+
+asyncio.run(main())
+"""
+
+
+def test_a_stuck_event_loop_ends_the_process_and_the_stack_is_printed() -> None:
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "in endless_step" in done.stderr
+
+
+async def test_an_idle_event_loop_is_not_stuck() -> None:
+    task = asyncio.ensure_future(watch_event_loop(0.3))
+    await asyncio.sleep(1)
+    assert not task.done(), "and this process is still running"
+    task.cancel()
