@@ -5,9 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.domain.allocation.agent_nodes import has_agent
+from overlay_net.domain.allocation.pool_conflicts import find_pool_conflicts, with_other_gateways
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
 from overlay_net.domain.routes.rollout import find_held_back
+from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
 from overlay_net.model.net import IpAddress
@@ -35,7 +37,10 @@ class Caches:
         self._protection: Protection | None = None
         self._other_subnets: tuple[ProtectedSubnet, ...] = ()
         self._allow_default = False
+        self._pools_in_order: tuple[Pool, ...] | None = None
+        self._pool_conflicts: Mapping[str, Condition] | None = None
         self.nodes.subscribe(self._node_changed)
+        self.pools.subscribe(self._pool_changed)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a revision of a StaticRoute with a staged rollout.
@@ -71,8 +76,26 @@ class Caches:
         return filter(self.has_agent, self.nodes.values())
 
     def pools_in_order(self) -> tuple[Pool, ...]:
-        """All pools by ascending priority number, then by name."""
-        return tuple(sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name)))
+        """All pools by ascending priority number, then by name, with the gateways of each other."""
+        if self._pools_in_order is None:
+            self._pools_in_order = with_other_gateways(
+                sorted(self.pools.values(), key=lambda pool: (pool.priority, pool.name))
+            )
+        return self._pools_in_order
+
+    @property
+    def pool_conflicts(self) -> Mapping[str, Condition]:
+        """The pools that contradict another one, by name."""
+        if self._pool_conflicts is None:
+            self._pool_conflicts = find_pool_conflicts(self.pools.values())
+        return self._pool_conflicts
+
+    def find_pool(self, name: str) -> Pool | None:
+        """Return the pool with this name, with the gateways of the others."""
+        return next((pool for pool in self.pools_in_order() if pool.name == name), None)
+
+    def _pool_changed(self, _: str, __: Pool | None, ___: Pool | None) -> None:
+        self._pools_in_order = self._pool_conflicts = None
 
     def has_unexpected_records(self, name: str) -> bool:
         """Return whether the node's watched OverlayAddresses differ from the address in its NodeOverlayIp."""

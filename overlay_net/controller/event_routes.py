@@ -1,13 +1,13 @@
 """Routes changes of watched objects to the keys and queues of the reconcilers."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import ROUTES
 from overlay_net.domain.routes.protected_subnets import overlap
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.net import IpNetwork
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -65,6 +65,7 @@ class EventRoutes:
         self._caches = caches
         self._queues = queues
         self._batch = batch
+        self._conflicts = caches.pool_conflicts
         caches.nodes.subscribe(self._node_changed)
         caches.overlays.subscribe(self._overlay_changed)
         caches.routes.subscribe(self._route_changed)
@@ -92,6 +93,9 @@ class EventRoutes:
         self._queues.status.add_after(ROUTES, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
             self._address_freed()
+        addresses = {each.assignment.address for each in (old, new) if each is not None}
+        if len(addresses) > 1 or None in (old, new):
+            self._wake_pools_with_gateway({each.ip for each in addresses if each is not None})
 
     def _route_changed(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._queues.status.add_after(ROUTES, self._batch)
@@ -108,8 +112,22 @@ class EventRoutes:
         if old is None or new is None or old.definition != new.definition:
             # Nodes with an address from the pool use its gateway.
             self._wake_all_nodes()
+            self._wake_pools_in_conflict()
         elif new.has_room and not old.has_room:
             self._address_freed()
+
+    def _wake_pools_in_conflict(self) -> None:
+        """Wake the pools that contradict other ones than before."""
+        before, self._conflicts = self._conflicts, self._caches.pool_conflicts
+        for name in before.keys() | self._conflicts.keys():
+            if before.get(name) != self._conflicts.get(name):
+                self._queues.pools.add(name)
+
+    def _wake_pools_with_gateway(self, addresses: Collection[IpAddress]) -> None:
+        """Wake the pools whose gateway is one of ``addresses``, which a node got or lost."""
+        for pool in self._caches.pools.values():
+            if pool.gateway in addresses:
+                self._queues.pools.add_after(pool.name, self._batch)
 
     def _record_changed(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         for record in (old, new):

@@ -1,7 +1,7 @@
 """The overlay addresses in use and their nodes, as reported by the watches."""
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -57,6 +57,10 @@ class KnownAddresses:
     def used_by_others(self, node: str, address: IpAddress) -> bool:
         """Return whether a record or a NodeOverlayIp of another node has the address."""
         return any(other != node for other in self._nodes.get(address, ()))
+
+    def nodes_with(self, address: IpAddress) -> Iterable[str]:
+        """Return the nodes with a record or a NodeOverlayIp of the address."""
+        return self._nodes.get(address, ())
 
     def __contains__(self, address: object) -> bool:
         return address in self._nodes

@@ -5,13 +5,21 @@ from datetime import UTC, datetime, timedelta
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam, describe_failure
-from overlay_net.domain.allocation.pool_status import pool_status, unknown_status, unusable_status
+from overlay_net.domain.allocation.pool_conflicts import gateway_in_use
+from overlay_net.domain.allocation.pool_status import (
+    pool_status,
+    unknown_status,
+    unusable_status,
+    with_consistency,
+)
 from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import CONSISTENT, Condition, find_condition
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
 from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
 from overlay_net.ops.controller_metrics import ControllerMetrics
+from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
 
 
@@ -19,25 +27,35 @@ class PoolReconciler:
     """``refresh`` is the interval for reading pools of an external IPAM, which does not notify of changes."""
 
     def __init__(
-        self, api: KubeApi, ipam: Ipam, caches: Caches, refresh: timedelta, metrics: ControllerMetrics
+        self,
+        api: KubeApi,
+        ipam: Ipam,
+        caches: Caches,
+        refresh: timedelta,
+        metrics: ControllerMetrics,
+        events: EventRecorder,
     ) -> None:
         self._api = api
         self._ipam = ipam
         self._caches = caches
         self._refresh = refresh
         self._metrics = metrics
+        self._events = events
 
     async def reconcile(self, name: str) -> Requeue | None:
         if not self._caches.synced:
             return Requeue(1)
-        pool = self._caches.pools.get(name)
+        pool = self._caches.find_pool(name)
         if pool is None:
             self._metrics.forget_pool(name)
             return None
         status, again = await self._status(pool)
+        conflict = self._find_conflict(pool)
+        status = with_consistency(status, pool, conflict, datetime.now(UTC))
         self._metrics.set_pool(name, parse_int(status.get("used")), parse_int(status.get("free")))
         if status != pool.status:
             await self._write(pool, status)
+            self._announce(pool, conflict)
         return again
 
     async def _status(self, pool: Pool) -> tuple[JsonObject, Requeue | None]:
@@ -54,6 +72,17 @@ class PoolReconciler:
             return unknown_status(pool, *describe_failure(error), now), later
         failure = None if facts.failure is None else describe_failure(facts.failure)
         return pool_status(pool, facts, now, failure), later
+
+    def _find_conflict(self, pool: Pool) -> Condition | None:
+        conflict = self._caches.pool_conflicts.get(pool.name)
+        if pool.gateway is None:
+            return conflict
+        return gateway_in_use(pool, self._caches.known_addresses.nodes_with(pool.gateway), conflict)
+
+    def _announce(self, pool: Pool, conflict: Condition | None) -> None:
+        before = find_condition(pool.conditions, CONSISTENT)
+        if conflict is not None and (before is None or before.reason != conflict.reason):
+            self._events.emit(OVERLAY_POOLS, pool.name, pool.uid, conflict.reason, conflict.message, warning=True)
 
     async def _write(self, pool: Pool, status: JsonObject) -> None:
         body = OVERLAY_POOLS.manifest(pool.name, uid=pool.uid, status=status)

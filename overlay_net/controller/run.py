@@ -42,7 +42,7 @@ async def _lead(leader: Leader) -> None:
     ipam, phpipam = nodes.ipam, settings.phpipam
     metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     refresh = phpipam.refresh_interval if phpipam else settings.audit_interval
-    pools = PoolReconciler(api, ipam, caches, refresh, metrics)
+    pools = PoolReconciler(api, ipam, caches, refresh, metrics, nodes.events)
     auditor = Auditor(api, ipam, caches, settings.audit_grace, nodes.checks.request, nodes.events, metrics)
     hosts = [(leader.server, "API server"), *([(phpipam.url, "phpIPAM")] if phpipam else [])]
     subnets = [subnet for text in settings.protected_subnets if (subnet := parse_network(text)) is not None]

@@ -14,6 +14,7 @@ CONFIGURED: Final = "Configured"
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 PROGRAMMED: Final = "Programmed"
+CONSISTENT: Final = "Consistent"
 GATEWAY_REACHABLE: Final = "GatewayReachable"
 METRICS_SERVED: Final = "MetricsServed"
 

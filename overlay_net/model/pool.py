@@ -47,6 +47,8 @@ class Pool:
     """Why the pool cannot provide addresses; empty if it can."""
     status: Mapping[str, object]
     conditions: tuple[Condition, ...]
+    other_gateways: tuple[IpAddress, ...] = ()
+    """Gateways of other pools in this subnet, which are not handed out: see domain.allocation.pool_conflicts."""
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Pool":

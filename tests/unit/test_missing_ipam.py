@@ -168,7 +168,8 @@ async def test_a_pool_without_phpipam_keeps_its_subnet_and_gateway() -> None:
     async def reconcile(ipam: IpamRouter) -> JsonObject:
         controller = await cluster.running()
         api: Any = cluster.kube
-        await PoolReconciler(api, ipam, controller.caches, timedelta(minutes=1), ControllerMetrics()).reconcile("p1")
+        minute, metrics = timedelta(minutes=1), ControllerMetrics()
+        await PoolReconciler(api, ipam, controller.caches, minute, metrics, controller.events).reconcile("p1")
         status: JsonObject = (await cluster.kube.get(OVERLAY_POOLS, "p1"))["status"]
         return status
 

@@ -1,4 +1,4 @@
-"""The addresses of a pool that may be handed out: all but network, broadcast, gateway and excluded ones."""
+"""The addresses of a pool that may be handed out: all but network, broadcast, gateways and excluded ones."""
 
 from collections.abc import Container, Iterator
 from ipaddress import IPv4Network
@@ -15,7 +15,7 @@ def blocked_ranges(pool: Pool) -> list[tuple[int, int]]:
     if pool.cidr is None or pool.gateway is None:
         raise ValueError(f"OverlayPool {pool.name}: {pool.problem}")
     first, last = int(pool.cidr.network_address), int(pool.cidr.broadcast_address)
-    ranges = [(int(pool.gateway), int(pool.gateway)), *pool.exclude]
+    ranges = [*((int(each), int(each)) for each in (pool.gateway, *pool.other_gateways)), *pool.exclude]
     if isinstance(pool.cidr, IPv4Network):
         if pool.cidr.prefixlen < 31:
             ranges += [(first, first), (last, last)]

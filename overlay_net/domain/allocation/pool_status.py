@@ -1,5 +1,6 @@
 """Computes OverlayPool.status from the IPAM's facts about the pool."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
@@ -9,6 +10,14 @@ from overlay_net.model.pool import Pool
 
 MAX_COUNT = 2**53 - 1
 """Larger counts of IPv6 pools are capped, as JSON numbers are exact only up to this one (RFC 8259, section 6)."""
+
+
+def with_consistency(status: JsonObject, pool: Pool, conflict: Condition | None, now: datetime) -> JsonObject:
+    """Add the condition ``Consistent`` of a pool that contradicts another one; it is absent otherwise."""
+    if conflict is None:
+        return status
+    found = transition(pool.conditions, replace(conflict, observed_generation=pool.generation), now)
+    return status | {"conditions": [*status["conditions"], found.to_json()]}
 
 
 def pool_status(pool: Pool, facts: PoolFacts, now: datetime, failure: tuple[str, str] | None = None) -> JsonObject:
