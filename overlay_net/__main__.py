@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ EXIT_USAGE = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 on success, EXIT_FAILED, or EXIT_USAGE for invalid arguments and settings."""
     arguments = parse_arguments(argv)
+    # Until a command configures logs, those of libraries would appear beside its own messages.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         return COMMANDS[arguments.mode](arguments)
     except ConfigurationError as error:

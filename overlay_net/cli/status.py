@@ -76,7 +76,8 @@ async def status(
         async with _limit(timeout):
             # A credential plugin may hang as well.
             connection = await stack.enter_async_context(connect_controller(str(kubeconfig) if kubeconfig else None))
-        api = KubeApi(connection, timeout=timeout)
+        # The limit of all requests together ends first, and is the one to report.
+        api = KubeApi(connection, timeout=2 * timeout)
 
         async def read() -> Overview:
             async with _limit(timeout):

@@ -1,9 +1,12 @@
 """`overlay-net status` as run from a shell."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
@@ -13,7 +16,11 @@ from tests.component.test_controller import add_pool, agent_condition, agent_rep
 
 
 def shown(api_server: ApiServer, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "overlay_net", "status", f"--kubeconfig={api_server.admin()}", *arguments]
+    return run_status(api_server.admin(), *arguments)
+
+
+def run_status(kubeconfig: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "overlay_net", "status", f"--kubeconfig={kubeconfig}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -44,6 +51,54 @@ def test_a_target_is_connected_to_and_the_source_address_shown(api_server: ApiSe
     answer = shown(api_server, f"--connect=127.0.0.1:{port}")
     assert answer.returncode == 1
     assert f"no connection to 127.0.0.1:{port}: " in answer.stdout
+    # Nothing is wrong in the cluster, but not everything was found to be right.
+    assert "healthy" not in answer.stdout
+    answer = shown(api_server, "--connect=.:80")
+    assert (answer.returncode, answer.stderr) == (1, "")
+    assert "no connection to .:80: " in answer.stdout
+
+
+def test_an_api_server_that_does_not_answer_is_one_line_within_the_timeout(tmp_path: Path) -> None:
+    accepting = socket.create_server(("127.0.0.1", 0))
+    # A full backlog: not even a connection is made.
+    deaf = socket.create_server(("127.0.0.1", 0), backlog=0)
+    with accepting, deaf, socket.create_connection(deaf.getsockname()):
+        for server in (accepting, deaf):
+            for scheme in ("http", "https"):
+                kubeconfig = tmp_path / "config"
+                url = f"{scheme}://127.0.0.1:{server.getsockname()[1]}"
+                kubeconfig.write_text(json.dumps(kubeconfig_content(url, {"token": "t"})))
+                expect_one_line(run_status(kubeconfig, "--timeout=1s"), "no complete answer within 1 s")
+
+
+def test_a_credential_plugin_that_hangs_is_one_line_within_the_timeout(tmp_path: Path) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["600"]}
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(json.dumps(kubeconfig_content("https://127.0.0.1:1", {"exec": plugin})))
+    expect_one_line(run_status(kubeconfig, "--timeout=1s"), "no complete answer within 1 s")
+
+
+def test_a_kubeconfig_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "malformed").write_text("a: [")
+    for name, part in (("missing", "No such file"), ("empty", "the file is empty"), ("malformed", "invalid YAML")):
+        expect_one_line(run_status(tmp_path / name), part, code=2)
+
+
+def kubeconfig_content(server: str, user: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+
+
+def expect_one_line(answer: "subprocess.CompletedProcess[str]", part: str, code: int = 1) -> None:
+    assert (answer.returncode, answer.stdout) == (code, "")
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("overlay-net status: ")
+    assert part in line
 
 
 def test_an_unreachable_api_server_is_an_error_and_no_health_is_shown(api_server: ApiServer) -> None:

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
-import yaml
 
 from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
+from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import parse_text
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -81,16 +81,8 @@ def _from_service_account(environ: Mapping[str, str]) -> Identity:
 
 
 def _from_kubeconfig(path: Path) -> Identity:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"kubeconfig {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"kubeconfig {path}: invalid YAML: {' '.join(str(error).split())}") from None
-    raw = content if isinstance(content, dict) else {}
-    context = _entry(raw, "contexts", parse_text(raw.get("current-context")), "context", path)
-    cluster = _entry(raw, "clusters", parse_text(context.get("cluster")), "cluster", path)
-    user = _entry(raw, "users", parse_text(context.get("user")), "user", path)
+    content = read_kubeconfig([path])
+    cluster, user = content.cluster, content.user
     for unsupported in ("exec", "auth-provider", "username"):
         if unsupported in user:
             raise ConfigurationError(
@@ -98,19 +90,12 @@ def _from_kubeconfig(path: Path) -> Identity:
             )
     token_file = parse_text(user.get("tokenFile"))
     return Identity(
-        server=parse_text(cluster.get("server")).rstrip("/"),
+        server=content.server,
         tls=_tls(lambda: _kubeconfig_tls(cluster, user, path.parent), f"kubeconfig {path}"),
         token_file=path.parent / token_file if token_file else None,
         token=parse_text(user.get("token")),
         server_hostname=parse_text(cluster.get("tls-server-name")) or None,
     )
-
-
-def _entry(raw: dict[str, Any], section: str, name: str, key: str, path: Path) -> dict[str, Any]:
-    for item in find_objects(raw, section):
-        if item.get("name") == name:
-            return find_object(item, key)
-    raise ConfigurationError(f"kubeconfig {path}: no {name!r} in {section}")
 
 
 def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -> ssl.SSLContext:

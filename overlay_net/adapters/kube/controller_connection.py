@@ -3,12 +3,15 @@
 Importing kubernetes_asyncio takes 70 MiB and half a second, so it is imported only when a controller connects.
 """
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 
 from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
+from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.errors import ConfigurationError
 
 
@@ -26,13 +29,17 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
         else:
             config.load_incluster_config(client_configuration=configuration)
 
+    if kubeconfig is not None:
+        # The library raises arbitrary errors for a malformed file.
+        read_kubeconfig(_existing(kubeconfig))
     try:
         await load()
-    except (config.ConfigException, OSError) as error:
+        api = client.ApiClient(configuration)
+    except (config.ConfigException, OSError, ValueError) as error:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "not running in a pod; set kubeconfig"
         raise ConfigurationError(f"{where}: {' '.join(str(error).split())}") from None
 
-    async with client.ApiClient(configuration) as api:
+    async with api:
 
         async def authorization(refused: bool) -> str | None:
             if refused:
@@ -54,3 +61,9 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
                 authorization=authorization,
                 server_hostname=configuration.tls_server_name,
             )
+
+
+def _existing(kubeconfig: str) -> Sequence[Path]:
+    """Return the files in a list like that of the variable KUBECONFIG; missing ones are skipped unless all are."""
+    paths = [Path(each) for each in kubeconfig.split(os.pathsep) if each]
+    return [path for path in paths if path.exists()] or paths[:1]
