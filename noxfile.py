@@ -111,6 +111,13 @@ def suites(session: nox.Session) -> None:
 
 
 @nox.session
+def contract(session: nox.Session) -> None:
+    """Replay the recordings of phpIPAM with access to the network, so also on the server that PHPIPAM_URL names."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/contract/test_phpipam.py"]))
+
+
+@nox.session
 def image(session: nox.Session) -> None:
     """Build the image as an archive; arguments after `--` go to the build, such as `--platform=linux/arm64`."""
     install(session, "lab")

@@ -1,6 +1,7 @@
 """A call as PHP receives it, and its four outcomes: an answer, a refusal, a raw response, or "never recorded"."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -155,7 +156,7 @@ def route(target: str) -> dict[str, Any]:
         path, _, query = path.partition("?")
     if path.endswith("/index.php"):
         return dict(parse_qsl(query, keep_blank_values=True))
-    segments = [unquote_plus(segment) for segment in path.split("/")][2:]
+    segments = [unquote_plus(segment) for segment in re.sub("/+", "/", path).split("/")][2:]
     kept = [segment for segment in segments if segment not in ("", "0") and not segment.startswith("?")]
     params |= dict(zip(SEGMENTS, kept, strict=False))
     return params | dict(parse_qsl(query, keep_blank_values=True))

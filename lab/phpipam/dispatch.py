@@ -176,10 +176,9 @@ def _format(server: Server, app: App, call: Call, answer: Answer) -> Answer:
     if not isinstance(data, dict | list):
         return answer
     as_text = call.headers.get("api-stringify-results") == "1" or server.stringify
-    if as_text and call.text("id2") == "usage":
-        raise Unrecorded("usage with numbers as text")
+    if as_text and (answer.fetched or call.text("id2") == "usage"):
+        data = stringify(data)
     if answer.fetched:
-        data = stringify(data) if as_text else data
         data = _add_links(app, call, data)
         if app.nest:
             data = _nest(server, call, data)

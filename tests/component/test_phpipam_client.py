@@ -107,6 +107,34 @@ async def test_disabled_user_is_reported_and_login_is_not_repeated() -> None:
         assert lab.server.calls["POST user"] == 1
 
 
+@pytest.mark.parametrize(
+    ("forbid", "permit"),
+    [
+        pytest.param({"users": False}, {"users": True}, id="a disabled user"),
+        pytest.param({"permission": 0}, {"permission": 2}, id="a disabled app"),
+        pytest.param({"security": "user"}, {"security": "none"}, id="an unsupported security of the app"),
+    ],
+)
+async def test_user_or_app_that_is_enabled_again_is_noticed_within_two_minutes(
+    forbid: dict[str, Any], permit: dict[str, Any]
+) -> None:
+    async with bench() as lab:
+
+        def change(values: dict[str, Any]) -> None:
+            for name, value in values.items():
+                if name == "users":
+                    lab.server.users[USER].enabled = value
+                else:
+                    setattr(lab.server.apps[APP], name, value)
+
+        change(forbid)
+        with pytest.raises(CredentialsRefused):
+            await lab.client.read_subnet(lab.subnet)
+        change(permit)
+        lab.clock.forward(120)
+        assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
+
+
 async def test_username_with_a_colon_is_reported_and_not_sent() -> None:
     async with bench(secret=Secret("domain:operator", PASSWORD)) as lab:
         with pytest.raises(CredentialsRefused, match="username"):

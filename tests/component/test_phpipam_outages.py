@@ -85,10 +85,35 @@ async def test_redirect_is_not_followed() -> None:
             return web.Response(status=302, headers={"Location": f"{trap}{request.path}"})
 
         async with another_server(redirect) as (url, requested_paths), bench(url=url) as lab:
-            with pytest.raises(CredentialsRefused, match=r"redirect; set phpipam\.url"):
+            with pytest.raises(CredentialsRefused, match=f"redirect .302. to {trap}; set phpipam.url to it"):
                 await lab.client.read_subnet(lab.subnet)
             assert len(requested_paths) == 1
             assert trapped == []
+
+
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("https://ipam.example.com/api/overlay/user/", "to https://ipam.example.com; set phpipam.url to it"),
+        ("https://ipam.example.com/ipam/api/overlay/user/?x=1", "to https://ipam.example.com/ipam; set phpipam.url"),
+        (
+            "https://u:p@sso.example.com/login?next=%2Fapi%2F#top",
+            "to https://sso.example.com/login, which is no phpIPAM",
+        ),
+        ("/moved/api/overlay/user/", "/moved; set phpipam.url"),
+        ("//[x", "without a valid target"),
+        ("", "redirect"),
+    ],
+)
+async def test_redirect_names_its_target(location: str, named: str) -> None:
+    def redirect(_: web.Request) -> web.Response:
+        return web.Response(status=301, headers={"Location": location} if location else {})
+
+    async with another_server(redirect) as (url, _), bench(url=url) as lab:
+        with pytest.raises(CredentialsRefused) as refused:
+            await lab.client.read_subnet(lab.subnet)
+        assert named in str(refused.value)
+        assert "user/" not in str(refused.value), "the message does not depend on the request"
 
 
 @pytest.mark.parametrize(

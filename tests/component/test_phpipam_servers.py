@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from overlay_net.model.errors import CredentialsRefused, NotFound, OverlayNetError, Refused
-from tests.component.phpipam_support import APP, bench, owner
+from tests.component.phpipam_support import APP, bench, fresh_pool, owner
 
 
 async def test_read_only_app_is_reported_without_another_login() -> None:
@@ -88,3 +88,30 @@ async def test_proxy_variables_and_netrc_are_ignored(tmp_path: Path, monkeypatch
     async with bench() as lab:
         assert (await lab.client.read_subnet(lab.subnet))["id"] == lab.subnet
         assert lab.server.failed_logins == []
+
+
+@pytest.mark.parametrize("node", ["0", "00", "all", "search", "index.php", "worker-1.example.com", "10.0.0.1"])
+async def test_node_of_any_name_gets_one_row_and_releases_it(node: str) -> None:
+    async with bench() as lab:
+        backend = lab.backend()
+        assert await backend.find(owner(node), None) == ()
+        made = await backend.reserve(owner(node), lab.pool())
+        assert await backend.find(owner(node), None) == (made,)
+        await backend.release(made)
+        assert lab.rows() == []
+
+
+@pytest.mark.parametrize("version", ["1.4", "1.7.4", "1.8.2"])
+@pytest.mark.parametrize("stringify", [False, True], ids=["numbers", "numbers as text"])
+async def test_subnet_is_read_on_every_version(version: str, stringify: bool) -> None:
+    async with bench(version=version) as lab:
+        lab.server.stringify = lab.server.stringify or stringify
+        facts = await lab.backend().inspect_pool(fresh_pool(lab.subnet))
+        assert (str(facts.cidr), str(facts.gateway)) == ("192.168.100.0/24", "192.168.100.1")
+        assert facts.usage.free > 0
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/api", "//api/", "/api//"])
+async def test_url_with_empty_path_segments_works(path: str) -> None:
+    async with bench() as lab, bench(url=f"{lab.url}{path}") as through:
+        assert (await through.client.read_subnet(lab.subnet))["id"] == lab.subnet

@@ -55,10 +55,8 @@ async def test_spec_gateway_is_used_and_not_allocated_when_phpipam_marks_none(ve
         subnet = lab.server.add_subnet(1, "10.0.0.0/29")
         if marked:
             lab.server.add_address(subnet, "10.0.0.2", hostname="router", is_gateway=0)
-        if version != "1.4":
-            # The usage response of 1.4 was never recorded.
-            facts = await lab.backend().inspect_pool(fresh_pool(subnet, "10.0.0.1"))
-            assert (str(facts.cidr), str(facts.gateway)) == ("10.0.0.0/29", "10.0.0.1")
+        facts = await lab.backend().inspect_pool(fresh_pool(subnet, "10.0.0.1"))
+        assert (str(facts.cidr), str(facts.gateway)) == ("10.0.0.0/29", "10.0.0.1")
         own = pool(subnet, "10.0.0.0/29", "10.0.0.1")
         made = await lab.backend(own).reserve(owner(), own)
         assert str(made.address.ip) == ("10.0.0.3" if marked else "10.0.0.2")

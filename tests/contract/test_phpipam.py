@@ -1,6 +1,7 @@
 """phpIPAM's REST API: the simulator, and a real server if one is configured, give the recorded responses."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import aiohttp
 import pytest
 
 from lab.cluster.pki import Authority
-from tests.contract.phpipam.client import connect, small_server
+from lab.phpipam import serve
+from tests.contract.phpipam.client import PASSWORD, connect, small_server
 from tests.contract.phpipam.real import Real, real_server, unportable
 from tests.contract.phpipam.recordings import ALL, LEFT_OUT, Recording, numbers, recordings
-from tests.contract.phpipam.replay import replay_all
+from tests.contract.phpipam.replay import Session, replay_all
 from tests.contract.phpipam.simulated import simulated
 
 RECORDINGS = recordings()
@@ -231,6 +233,15 @@ async def test_version_1_7_4_requires_a_content_type() -> None:
     async with connect(small_server(version="1.7.4")) as client:
         assert (await client.call("GET", "subnets/1/", headers={"token": client.token})).status == 415
         assert (await client.call("GET", "addresses/192.168.100.1/1/")).status == 200
+
+
+async def test_recordings_can_be_replayed_on_a_server_that_requires_a_content_type() -> None:
+    async with serve(small_server(version="1.7.4")) as url, aiohttp.ClientSession() as client:
+        session = Session(Real(url, "overlay", "operator", PASSWORD), client)
+        login = await session.login("automation", "overlay")
+        assert login["status"] == 200
+        headers = {"token": json.loads(login["body"])["data"]["token"]}
+        assert (await session.send("GET", f"{url}/api/overlay/subnets/1/", headers, None))["status"] == 200
 
 
 async def test_row_edited_or_deleted_outside_the_api() -> None:

@@ -13,7 +13,7 @@ from overlay_net.adapters.phpipam.circuit_breakers import Admission, CircuitBrea
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
 from overlay_net.adapters.phpipam.database_errors import find_database_error
 from overlay_net.adapters.phpipam.request import Request, base_url, parse_object, send
-from overlay_net.adapters.phpipam.responses import ResponseLost, TokenRefused
+from overlay_net.adapters.phpipam.responses import RECHECK_SECONDS, ResponseLost, TokenRefused
 from overlay_net.model.errors import (
     ApiError,
     CredentialsRefused,
@@ -24,7 +24,8 @@ from overlay_net.model.errors import (
 )
 
 _LOGIN = Request("POST", ("user",), {})
-_LOGIN_ERRORS = ("Invalid username or password", "User account is disabled")
+_LOGIN_ERRORS = {"Invalid username or password": None, "User account is disabled": RECHECK_SECONDS}
+"""The errors of a login, and when to try again if the error does not count towards a lock-out."""
 
 
 class Observer(Protocol):
@@ -169,7 +170,7 @@ class ApiSession:
                 raise Unavailable(str(error)) from None
             outcome = "refused"
             message = f"phpIPAM API app {self._app!r} rejected the username or password: {reason}; correct the Secret"
-            raise CredentialsRefused(message) from None
+            raise CredentialsRefused(message, retry_after=_LOGIN_ERRORS[reason]) from None
         except (Refused, TokenRefused) as error:
             if find_database_error(str(error)) is not None:
                 raise

@@ -17,7 +17,8 @@ FAILURE_THRESHOLD = 3
 """Consecutive failures that open the breaker."""
 
 REFUSED_SECONDS = 300.0
-"""Delay between two attempts with rejected credentials: phpIPAM blocks a source address after eleven failed logins."""
+"""Delay between two attempts with rejected credentials, unless the error names another one: phpIPAM blocks a source
+address after eleven failed logins."""
 
 
 class CircuitBreaker:
@@ -86,7 +87,7 @@ class CircuitBreaker:
         and do not extend the pause. Rejected credentials count in any case.
         """
         if isinstance(error, CredentialsRefused):
-            self._open(error, REFUSED_SECONDS)
+            self._open(error, error.retry_after or REFUSED_SECONDS)
             return
         if openings != self._openings:
             return

@@ -1,7 +1,7 @@
 """One request to phpIPAM's REST API: its encoding, and the translation of connection errors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -9,10 +9,13 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
-from overlay_net.adapters.phpipam.responses import RequestFailed, ResponseLost, parse_response
+from overlay_net.adapters.phpipam.responses import RECHECK_SECONDS, RequestFailed, ResponseLost, parse_response
 from overlay_net.model.errors import CredentialsRefused, Unavailable
 
 Fields = Mapping[str, str | int]
+
+_PARAMETERS = ("controller", "id", "id2", "id3")
+"""phpIPAM's names of the path segments behind the app id; the query can contain them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,21 @@ class Request:
 
     @property
     def target(self) -> str:
-        # Without the trailing slash phpIPAM takes the query as part of the last segment.
-        return "/".join(quote(str(part), safe=":") for part in self.path) + "/"
+        """Path and query below the app id, encoded."""
+        segments = [str(part) for part in self.path]
+        # phpIPAM drops a path segment 0, such as the name of a node, but not a parameter.
+        kept = segments.index("0") if "0" in segments else len(segments)
+        moved = dict(zip(_PARAMETERS[kept:], segments[kept:], strict=False))
+        query = urlencode({**moved, **(self.query or {})}, quote_via=quote)
+        return _encode_path(segments[:kept]) + (f"?{query}" if query else "")
 
     def __str__(self) -> str:
-        return f"{self.method} {self.target}"
+        return f"{self.method} {_encode_path(self.path)}"
+
+
+def _encode_path(segments: Iterable[str | int]) -> str:
+    # Without the trailing slash phpIPAM takes the query as part of the last segment.
+    return "".join(f"{quote(str(segment), safe=':')}/" for segment in segments)
 
 
 def base_url(server: str, app: str) -> str:
@@ -47,19 +60,18 @@ async def send(http: aiohttp.ClientSession, base: str, request: Request, headers
 
     Raises as ``parse_response``, and Unavailable if no connection could be made.
     """
-    query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
     try:
         async with http.request(
             request.method,
             # The URL is already encoded; an encoded slash must stay encoded.
-            URL(f"{base}/{request.target}{query}", encoded=True),
+            URL(f"{base}/{request.target}", encoded=True),
             data=None if request.body is None else json.dumps(request.body).encode(),
             # Sent even without a body: phpIPAM 1.7 behind nginx rejects requests without a content type.
             headers={**headers, "Content-Type": "application/json"},
             allow_redirects=False,
         ) as response:
             if 300 <= response.status < 400:
-                raise CredentialsRefused(f"{request}: {response.status} is a redirect; set phpipam.url to its target")
+                raise _error_of_redirect(response)
             return parse_response(response.status, await response.read(), str(request))
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError) as error:
         # No connection was made, so the request was not sent.
@@ -67,6 +79,19 @@ async def send(http: aiohttp.ClientSession, base: str, request: Request, headers
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         text = f"{request}: no response ({type(error).__name__})"
         raise RequestFailed(text) if isinstance(error, TimeoutError) else ResponseLost(text) from None
+
+
+def _error_of_redirect(response: aiohttp.ClientResponse) -> CredentialsRefused:
+    """Name the target without what this request has added to the configured URL, and without a query."""
+    try:
+        target = response.url.join(URL(response.headers.get("Location", ""))).with_query(None).with_user(None)
+    except ValueError:
+        return CredentialsRefused(f"{response.status} redirect without a valid target: correct phpipam.url")
+    server, api, _ = str(target.with_fragment(None)).partition("/api/")
+    found = (
+        f"to {server}; set phpipam.url to it" if api else f"to {server}, which is no phpIPAM API: correct phpipam.url"
+    )
+    return CredentialsRefused(f"phpIPAM sends a redirect ({response.status}) {found}", retry_after=RECHECK_SECONDS)
 
 
 def parse_object(envelope: Mapping[str, Any]) -> dict[str, Any]:

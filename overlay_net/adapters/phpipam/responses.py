@@ -24,6 +24,9 @@ from overlay_net.model.errors import (
 BLOCKED_SECONDS = 300.0
 """How long phpIPAM blocks a source address after failed logins; valid tokens from there are rejected as well."""
 
+RECHECK_SECONDS = 120.0
+"""Delay between two attempts with an app, a user or a URL that phpIPAM rejects without counting a failed login."""
+
 _SECURITY = "set it to 'SSL with User token' (auth: token) or 'SSL with App code token' (auth: code)"
 _APP_ERRORS = {
     "Invalid application id": "set app_id to the App id of an API app",
@@ -94,7 +97,7 @@ def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
     if message == "API server disabled":
         return Unavailable(f"{text}: enable the API in the phpIPAM settings")
     if message in _APP_ERRORS:
-        return CredentialsRefused(f"{text}: {_APP_ERRORS[message]}")
+        return CredentialsRefused(f"{text}: {_APP_ERRORS[message]}", retry_after=RECHECK_SECONDS)
     if message.startswith("No free addresses found"):
         return Exhausted(text)
     if message.startswith(_EMPTY_LIST):

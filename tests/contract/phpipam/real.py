@@ -54,6 +54,7 @@ class Real:
     token: str = ""
     there: Translation = field(default_factory=Translation)
     verified: bool = True
+    content_type: str = "application/json"
 
     @classmethod
     def from_environment(cls) -> Self | None:

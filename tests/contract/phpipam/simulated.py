@@ -108,6 +108,7 @@ class Simulated:
     clock: list[float]
     there: Translation = field(default_factory=Translation)
     verified: bool = False
+    content_type: str = ""
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def base(self, scheme: str) -> str:
