@@ -185,6 +185,14 @@ class Server(Tables):
             raise KeyError(identifier)
         self.update(identifier, self._parse_fields(fields) | {"editDate": self.clock()})
 
+    def readdress(self, row: int, ip: str, subnet: int | None = None) -> None:
+        """Change the address of a row, or move it to another subnet, as a person does in the UI; the API refuses it."""
+        found, number = self.find(row), decimal(ip)
+        if found is None or number is None:
+            raise KeyError(f"row {row}, address {ip}")
+        self.move(row, found["subnetId"] if subnet is None else subnet, number)
+        self.update(row, {"editDate": self.clock()})
+
     def remove(self, row: int | Row) -> None:
         self.delete(row if isinstance(row, int) else int(row["id"]))
 

@@ -73,6 +73,15 @@ class Tables:
             self._clear_gateway(row["subnetId"])
         row |= values
 
+    def move(self, identifier: int, subnet: int, number: int) -> None:
+        """Give a row another address, subnet or both. Raises Refusal 500 if another row has that address."""
+        holder = next((row for row in self.addresses(subnet) if row["ip_addr"] == number), None)
+        if holder is not None and holder["id"] != identifier:
+            raise duplicate_entry(number, subnet)
+        row = self._addresses[self._homes[identifier]].pop(identifier)
+        self._addresses.setdefault(subnet, {})[identifier] = row | {"subnetId": subnet, "ip_addr": number}
+        self._homes[identifier] = subnet
+
     def delete(self, identifier: int) -> None:
         home = self._homes.pop(identifier, None)
         if home is not None:

@@ -56,12 +56,13 @@ class Auditor:
 
     async def audit(self) -> None:
         """Run one audit. Records are read before objects, so a node that joins in between does not appear missing."""
-        inventory = await self._ipam.inventory(self._caches.pools_in_order())
+        pools = self._caches.pools_in_order()
+        inventory = await self._ipam.inventory(pools)
         for problem in inventory.problems:
             log.warning("audit skips a pool that could not be read", extra={"error": problem})
         listing = await self._api.list(NODE_OVERLAY_IPS)
         overlays = {overlay.name: overlay for overlay in map(NodeOverlay.parse, listing.items)}
-        result = audit(inventory, overlays, self._orphaned_since, self._now(), self._grace)
+        result = audit(inventory, overlays, self._orphaned_since, self._now(), self._grace, pools)
         self._orphaned_since = result.orphaned_since
         for name in result.mismatched:
             log.info("the IPAM records of a node do not match its object; checking again", extra={"node": name})
@@ -75,8 +76,10 @@ class Auditor:
     def _report_edited(self, edited: tuple[Reservation, ...], overlays: Mapping[str, NodeOverlay]) -> None:
         self._metrics.records_edited.set(len(edited))
         for reservation in edited:
-            overlay = overlays[reservation.owner.node]
-            message = f"IPAM record of {reservation.address.ip}: {reservation.edited}; the record is left unchanged"
+            overlay, address = overlays[reservation.owner.node], reservation.address.ip
+            shown = overlay.assignment.address
+            other = f", and the node has {shown.ip}" if shown and shown.ip != address else ""
+            message = f"IPAM record of {address}: {reservation.edited}{other}; the record is left unchanged"
             self._events.emit(NODE_OVERLAY_IPS, overlay.name, overlay.uid, "RecordEdited", message, warning=True)
 
     async def _release(self, reservation: Reservation) -> None:

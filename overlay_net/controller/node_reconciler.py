@@ -153,7 +153,8 @@ class NodeReconciler:
         """Update the view with the answers to the writes, so that the IPAM need not be queried again."""
         fresh = {reservation.record: replace(reservation, fresh=True) for reservation in written}
         others = (each for each in view.reservations or () if each.record not in fresh)
-        return replace(self._view(view.name), reservations=(*others, *fresh.values()))
+        reservations = (*others, *fresh.values())
+        return replace(self._view(view.name), reservations=reservations, taken=view.taken, holders=view.holders)
 
     def _view(self, name: str) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)

@@ -70,8 +70,8 @@ class Exhausted(IpamError):
 class AddressTaken(IpamError):
     """The requested address belongs to another owner, or may not be handed out (network, gateway, excluded).
 
-    ``holder`` is the name on the IPAM record if the record has no owner tag of any cluster, so a person created or
-    edited it. It is empty if another node has the address.
+    ``holder`` is the name on the IPAM record if a person may have created or edited it. It is empty if the address is
+    another node's for certain, or in quarantine.
     """
 
     def __init__(self, message: str, *, holder: str = "") -> None:

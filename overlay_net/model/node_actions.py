@@ -69,7 +69,7 @@ class NodeView:
     taken: frozenset[IpAddress] = frozenset()
     """Requested addresses that the IPAM just refused, or that must not be used."""
     holders: Mapping[IpAddress, str] = field(default_factory=dict)
-    """The addresses in ``taken`` whose record was created by a person, with the name on that record."""
+    """The addresses in ``taken`` whose record a person may have created or edited, with the name on that record."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
     conflicts_with: Callable[[str], int] = lambda _: 0

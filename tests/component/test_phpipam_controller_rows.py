@@ -2,17 +2,19 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.model.names import NAMESPACES, NODE_OVERLAY_IPS, NODES
+from overlay_net.model.names import EVENTS, NAMESPACES, NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS
 from tests.component.eventually import eventually
 from tests.component.phpipam_lab import Lab, assert_consistent
 from tests.component.test_controller import (
     addresses,
     agent_reports,
     all_agents_use_their_address,
+    create,
     have_addresses,
     join,
     reason,
@@ -52,6 +54,90 @@ async def test_edited_deleted_and_taken_rows_are_reported_and_not_overwritten(ad
 
         await admin.merge_patch(NODE_OVERLAY_IPS, "stolen", {"metadata": {"labels": {"touched": "yes"}}})
         await eventually(reserved_again, "the freed address is reserved again")
+
+
+async def test_node_is_not_renumbered_when_the_address_or_subnet_of_its_row_is_changed(
+    admin: KubeApi, lab: Lab
+) -> None:
+    """As a person does in the UI of phpIPAM."""
+    names = ("readdressed", "elsewhere", "served-elsewhere", "split-a", "split-b", "given-away", "retagged", "renamed")
+    twin = lab.phpipam.add_subnet(lab.phpipam.add_section("Twin"), "192.168.100.0/24", gateway="192.168.100.254")
+    unserved = lab.phpipam.add_subnet(lab.phpipam.add_section("Unserved"), "10.44.0.0/16")
+    pool = {"phpIPAM": {"subnetID": twin}, "zones": ["elsewhere"]}
+    await create(admin, OVERLAY_POOLS, "twin", pool)
+    await join(admin, *names)
+    async with lab.controller(audit_interval="100ms"):
+        await have_addresses(admin, len(names))
+        await all_agents_use_their_address(admin)
+        before = {name: node["status"] for name, node in (await objects(admin)).items()}
+        address = {name: status["ipAddr"].split("/")[0] for name, status in before.items()}
+        row = {each["hostname"]: each["id"] for each in lab.phpipam.rows(lab.subnet)}
+        lab.phpipam.readdress(row["readdressed"], "192.168.100.77")
+        lab.phpipam.readdress(row["elsewhere"], "10.44.0.7", unserved)
+        lab.phpipam.readdress(row["served-elsewhere"], address["served-elsewhere"], twin)
+        lab.phpipam.readdress(row["split-a"], "192.168.100.250")
+        lab.phpipam.readdress(row["split-b"], address["split-a"])
+        lab.phpipam.readdress(row["split-a"], address["split-b"])
+        lab.phpipam.readdress(row["given-away"], "192.168.100.78")
+        lab.phpipam.add_address(lab.subnet, address["given-away"], hostname="scanner")
+        note = f"overlay-net cluster=elsewhere node=other uid={'0' * 36}"
+        lab.phpipam.edit(row["retagged"], note=note)
+        lab.phpipam.edit(row["renamed"], hostname="database")
+        lab.phpipam.readdress(row["renamed"], "192.168.100.79")
+        taken = {"split-a", "split-b", "given-away", "retagged"}
+
+        async def settled() -> bool:
+            reasons = {name: await reason(admin, name) for name in names}
+            rows = {(each["subnetId"], each["ip"]) for each in lab.phpipam.rows() if each["note"]}
+            kept = {(lab.subnet, each) for name, each in address.items() if name not in taken}
+            left = {(lab.subnet, each) for each in ("192.168.100.78", "192.168.100.79", *map(address.get, taken))}
+            return rows - left == kept and reasons == {
+                name: "RecordTaken" if name in taken else "Reserved" for name in names
+            }
+
+        await eventually(settled, "addresses that are free are recorded again, and the others are reported")
+        after = {name: node["status"] for name, node in (await objects(admin)).items()}
+        for name in names:
+            for field in ("ipAddr", "gateway", "pool", "configuredIpAddr"):
+                assert after[name][field] == before[name][field], f"{field} of {name}"
+        for name, other in (("split-a", address["split-b"]), ("given-away", "192.168.100.78")):
+            message = reserved_message(after[name])
+            assert address[name] in message
+            assert other in message
+
+        async def reported() -> bool:
+            events = await edit_events(admin)
+            return events.keys() >= {"readdressed", "elsewhere", "served-elsewhere", "renamed"}
+
+        await eventually(reported, "each changed row is reported")
+        for name, other in (
+            ("readdressed", "192.168.100.77"),
+            ("elsewhere", "10.44.0.7"),
+            ("served-elsewhere", "OverlayPool twin"),
+            ("renamed", "192.168.100.79"),
+        ):
+            notes = (await edit_events(admin))[name]
+            assert any(address[name] in note and other in note for note in notes), notes
+        await join(admin, "newcomer")
+        await have_addresses(admin, len(names) + 1)
+        assert (await addresses(admin))["newcomer"] not in address.values()
+
+
+async def objects(api: KubeApi) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item for item in (await api.list(NODE_OVERLAY_IPS)).items}
+
+
+def reserved_message(status: Any) -> str:
+    return str(next(each["message"] for each in status["conditions"] if each["type"] == "Reserved"))
+
+
+async def edit_events(api: KubeApi) -> dict[str, list[str]]:
+    """The notes of the events RecordEdited by the name of their object."""
+    found: dict[str, list[str]] = {}
+    for event in (await api.list(EVENTS)).items:
+        if event["reason"] == "RecordEdited":
+            found.setdefault(event["regarding"]["name"], []).append(event["note"])
+    return found
 
 
 async def test_orphaned_rows_of_this_cluster_only_are_released(admin: KubeApi, lab: Lab) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX
 from overlay_net.model.errors import AddressTaken
-from overlay_net.model.ipam import Reservation
+from overlay_net.model.ipam import QUARANTINE, Reservation
 from tests.component.phpipam_support import bench, owner, owner_tag
 
 REQUESTED = ip_address("192.168.100.50")
@@ -27,8 +27,17 @@ async def test_free_requested_address_is_reserved() -> None:
         pytest.param({"hostname": "printer"}, "printer", id="foreign row with a hostname"),
         pytest.param({"description": "for Bob"}, "for Bob", id="foreign row with a description"),
         pytest.param({"hostname": "worker-1", "note": "by hand"}, "worker-1", id="foreign row with the node's name"),
-        pytest.param({"hostname": "worker-2", "note": owner_tag("worker-2")}, "", id="row of another node"),
-        pytest.param({"hostname": "worker-1", "note": owner_tag(cluster="cluster-b")}, "", id="row of another cluster"),
+        pytest.param(
+            {"hostname": "worker-2", "note": owner_tag("worker-2")},
+            "node worker-2 of cluster cluster-a",
+            id="row of another node",
+        ),
+        pytest.param(
+            {"hostname": "worker-1", "note": owner_tag(cluster="cluster-b")},
+            "node worker-1 of cluster cluster-b",
+            id="row of another cluster",
+        ),
+        pytest.param({"note": owner_tag(QUARANTINE)}, "", id="quarantined address"),
     ],
 )
 async def test_requested_address_of_another_owner_is_not_taken(fields: dict[str, Any], holder: str) -> None:

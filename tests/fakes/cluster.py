@@ -254,10 +254,13 @@ class Cluster:
     async def own_records(self) -> list[AddressRecord]:
         return [record for record in (await self.records()).values() if record.node == NAME]
 
+    async def events(self) -> tuple[JsonObject, ...]:
+        """The events on the node's object, in their order."""
+        return tuple((await self.kube.list(EVENTS)).items)
+
     async def announced(self) -> list[str]:
-        """Reasons of the events on the node's object, in their order; one that came again counts again."""
-        listing = await self.kube.list(EVENTS)
-        return [raw["reason"] for raw in listing.items for _ in range(raw.get("series", {}).get("count", 1))]
+        """Reasons of the events; one that came again counts again."""
+        return [raw["reason"] for raw in await self.events() for _ in range(raw.get("series", {}).get("count", 1))]
 
     # --- What people and other programs do ---------------------------------------------------------------------------
 

@@ -119,9 +119,8 @@ class Allocator:
             raise Unavailable(f"{address} was just released in phpIPAM subnet {subnet}", retry_after=RETRY_SECONDS)
         row = rows[0]
         if not (row.belongs_to(owner) or (adopt and row.owner is None)):
-            holder = row.holder if row.owner is None else ""
             message = f"{address} is recorded for {row.holder} in phpIPAM subnet {subnet}"
-            raise AddressTaken(message, holder=holder)
+            raise AddressTaken(message, holder="" if row.is_quarantined else row.holder)
         try:
             await self._table.set_owner(row, owner, **({} if row.hostname else {"hostname": owner.node}))
         except NotFound:

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from overlay_net.adapters.phpipam.owner_tag import find_owner
-from overlay_net.model.ipam import PHPIPAM, Owner, Reservation
+from overlay_net.model.ipam import PHPIPAM, QUARANTINE, Owner, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.parse import find_object, parse_text
 from overlay_net.model.pool import Pool
@@ -70,8 +70,14 @@ class Row:
         return self.owner is not None and (self.owner.cluster, self.owner.node) == (owner.cluster, owner.node)
 
     @property
+    def is_quarantined(self) -> bool:
+        return self.owner is not None and self.owner.node == QUARANTINE
+
+    @property
     def holder(self) -> str:
-        """The name of the row for messages."""
+        """The name of the row for messages: that of its node, or what a person called it."""
+        if self.owner is not None:
+            return f"node {self.owner.node} of cluster {self.owner.cluster}"
         return self.hostname or self.description or f"row {self.id}"
 
     def to_reservation(self, pool: Pool | None) -> Reservation | None:

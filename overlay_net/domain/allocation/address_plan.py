@@ -1,7 +1,8 @@
 """Plans the address of an existing node: which of its reservations to use, and which ones to release.
 
-An existing reservation with the node's owner tag is used instead of making a second one. The node's present address is
-released only after the agent reports another one.
+An existing reservation with the node's owner tag is used instead of making a second one. A node that shows an address
+keeps it, whatever other records there are: if the record of its address is missing, it is reserved again. The node's
+present address is released only after the agent reports another one.
 """
 
 from collections.abc import Iterable
@@ -19,8 +20,8 @@ from overlay_net.domain.allocation.conflict import (
     with_conflict_history,
 )
 from overlay_net.domain.allocation.missing_ipam import ipams_after_read, recorded_ipams
-from overlay_net.domain.allocation.pool_addresses import may_hand_out
-from overlay_net.domain.allocation.reservation_plan import plan_reservation, requested_address
+from overlay_net.domain.allocation.pool_addresses import is_in_pool, may_hand_out
+from overlay_net.domain.allocation.reservation_plan import find_loss, plan_reservation, report_loss, requested_address
 from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
 from overlay_net.model.conditions import CONFIGURED, Condition, find_condition
 from overlay_net.model.ipam import Reservation
@@ -56,13 +57,20 @@ def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     if conflict is not None:
         return conflict
     view = replace(view, taken=view.taken | _unusable_addresses(view, overlay, reservations))
-    current = _current_reservation(view, overlay, reservations)
-    if current is None:
-        return plan_reservation(view, overlay, node)
-    pool = _find_pool(view, current.pool, current.address.ip)
-    if pool is not None and _needs_rewrite(overlay, node, current):
-        return NodePlan((Reserve((pool,), current.address.ip),))
-    return _plan_assignment(view, overlay, current, pool)
+    usable = _usable_reservations(view, overlay, reservations)
+    requested = requested_address(overlay)
+    exact = [each for each in usable if each.address.ip == requested]
+    home = overlay.assignment.pool
+    current = next((each for each in exact if each.fresh or is_in_pool(each, home, view.pools)), None)
+    if current is not None:
+        return _plan_use(view, overlay, node, current)
+    if requested is None and usable:
+        return _plan_use(view, overlay, node, usable[0])
+    loss = find_loss(view, overlay, node) if usable else None
+    if loss is not None:
+        plan = _plan_use(view, overlay, node, usable[0])
+        return replace(plan, actions=(report_loss(loss), *plan.actions))
+    return plan_reservation(view, overlay, node)
 
 
 def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
@@ -138,22 +146,34 @@ def _unusable_addresses(
 # --- The current reservation ------------------------------------------------------------------------------------------
 
 
-def _current_reservation(
+def _usable_reservations(
     view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]
-) -> Reservation | None:
-    """Return the reservation of the requested address, else (unless it is pinned) that of the lowest address."""
-    requested = requested_address(overlay)
-    usable = [each for each in reservations if not each.double_assigned and _may_use(view, each, requested)]
-    usable.sort(key=lambda reservation: int(reservation.address.ip))
-    exact = next((reservation for reservation in usable if reservation.address.ip == requested), None)
-    return exact or (usable[0] if usable and overlay.pin is None else None)
+) -> list[Reservation]:
+    """Return the reservations that the node may use, lowest address first."""
+    usable = [each for each in reservations if not each.double_assigned and _may_use(view, overlay, each)]
+    return sorted(usable, key=lambda reservation: int(reservation.address.ip))
 
 
-def _may_use(view: NodeView, reservation: Reservation, requested: IpAddress | None) -> bool:
-    """Return whether the node may use a reservation: after a crash there may be one of an unusable address."""
+def _may_use(view: NodeView, overlay: NodeOverlay, reservation: Reservation) -> bool:
+    """Return whether the node may use a reservation, which may be of any address: people edit records.
+
+    The address may also be one that another node still uses: its record was deleted by hand, or is being released.
+    """
     address = reservation.address.ip
-    pool = _find_pool(view, reservation.pool, address)
-    return address == requested or pool is None or may_hand_out(pool, address)
+    if overlay.assignment.address is not None and overlay.assignment.address.ip == address:
+        return True
+    pool = next((pool for pool in view.pools if pool.name == reservation.pool), None)
+    if pool is None or address in view.used_elsewhere:
+        return False
+    # The subnet of a pool of phpIPAM is unknown until it has been read once.
+    return address == overlay.pin or pool.cidr is None or may_hand_out(pool, address)
+
+
+def _plan_use(view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation) -> NodePlan:
+    pool = _find_pool(view, current.pool, current.address.ip)
+    if pool is not None and _needs_rewrite(overlay, node, current):
+        return NodePlan((Reserve((pool,), current.address.ip),))
+    return _plan_assignment(view, overlay, current, pool)
 
 
 def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bool:
@@ -191,7 +211,7 @@ def _plan_assignment(view: NodeView, overlay: NodeOverlay, current: Reservation,
 def _reserved(view: NodeView, overlay: NodeOverlay, current: Reservation) -> Condition:
     if is_proxy_arp(view, overlay):
         return reserved_condition(view, overlay, PROXY_ARP, proxy_arp_message(overlay), status=False)
-    message = f"{current.address.ip} is reserved from pool {current.pool}"
+    message = f"{current.address.ip} is reserved from pool {current.pool or overlay.assignment.pool}"
     return reserved_condition(view, overlay, "Reserved", message, status=True)
 
 
@@ -209,7 +229,7 @@ def _assignment(
         # The prefix length comes from the pool; without a usable pool, it is unchanged.
         address=before.address if pool is None and same else current.address,
         gateway=overlay.gateway_override or (pool.gateway if pool else before.gateway),
-        pool=current.pool,
+        pool=current.pool or before.pool,
         node_uid=current.owner.uid,
         # Written before any of them is released, because this write fails for a controller with a stale view.
         releasing=tuple(str(other.address.ip) for other in others),

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from overlay_net.domain.allocation.pool_addresses import is_in_pool
 from overlay_net.model.ipam import QUARANTINE, Inventory, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import parse_time
+from overlay_net.model.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class AuditResult:
     mismatched: frozenset[str]
     """Nodes with a record of an address that is not theirs, or with an address that has no record."""
     edited: tuple[Reservation, ...]
-    """Records in use that were edited by a person."""
+    """Records of nodes that were edited by a person; one may have the address that its node uses, or another one."""
 
 
 def audit(
@@ -33,8 +35,9 @@ def audit(
     orphaned_since: Mapping[str, datetime],
     now: datetime,
     grace: timedelta,
+    pools: Iterable[Pool] = (),
 ) -> AuditResult:
-    """``overlays`` are all NodeOverlayIps by name, read after ``inventory``."""
+    """``overlays`` are all NodeOverlayIps by name, read after ``inventory``; ``pools`` are all pools."""
     quarantined: list[Reservation] = []
     orphaned: list[Reservation] = []
     owned: list[Reservation] = []
@@ -53,8 +56,8 @@ def audit(
     return AuditResult(
         release=(*expired, *abandoned),
         orphaned_since=_unread(orphaned_since, inventory) | found,
-        mismatched=frozenset(_find_mismatched(inventory, owned, overlays)),
-        edited=tuple(each for each in owned if each.edited and _is_used(each, overlays)),
+        mismatched=frozenset(_find_mismatched(inventory, owned, overlays, tuple(pools))),
+        edited=tuple(each for each in owned if each.edited and not _is_releasing(each, overlays)),
     )
 
 
@@ -70,15 +73,19 @@ def _unread(orphaned_since: Mapping[str, datetime], inventory: Inventory) -> dic
 
 
 def _find_mismatched(
-    inventory: Inventory, owned: Iterable[Reservation], overlays: Mapping[str, NodeOverlay]
+    inventory: Inventory,
+    owned: Iterable[Reservation],
+    overlays: Mapping[str, NodeOverlay],
+    pools: tuple[Pool, ...],
 ) -> set[str]:
     recorded: set[str] = set()
     unexpected = _find_double_assigned(inventory) & overlays.keys()
     for reservation in owned:
         node = reservation.owner.node
-        if _is_used(reservation, overlays):
+        assignment = overlays[node].assignment
+        if _is_used(reservation, overlays) and is_in_pool(reservation, assignment.pool, pools):
             recorded.add(node)
-        elif str(reservation.address.ip) not in overlays[node].assignment.releasing:
+        elif not _is_releasing(reservation, overlays):
             unexpected.add(node)
     missing = {
         name
@@ -101,3 +108,7 @@ def _find_double_assigned(inventory: Inventory) -> set[str]:
 def _is_used(reservation: Reservation, overlays: Mapping[str, NodeOverlay]) -> bool:
     address = overlays[reservation.owner.node].assignment.address
     return address is not None and address.ip == reservation.address.ip
+
+
+def _is_releasing(reservation: Reservation, overlays: Mapping[str, NodeOverlay]) -> bool:
+    return str(reservation.address.ip) in overlays[reservation.owner.node].assignment.releasing

@@ -1,8 +1,9 @@
 """The addresses of a pool that may be handed out: all but network, broadcast, gateways and excluded ones."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from ipaddress import IPv4Network
 
+from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
 
@@ -44,6 +45,16 @@ def may_hand_out(pool: Pool, address: IpAddress) -> bool:
     if pool.cidr is None or address not in pool.cidr:
         return False
     return not any(low <= int(address) <= high for low, high in blocked_ranges(pool))
+
+
+def is_in_pool(reservation: Reservation, home: str, pools: Iterable[Pool]) -> bool:
+    """Return whether a record blocks its address in the pool named ``home``, or that pool no longer has the address.
+
+    A person may have moved the record to another subnet with the same range. Several pools may share one subnet.
+    """
+    address = reservation.address.ip
+    subnets = {pool.name: pool.subnet_id for pool in pools if pool.cidr is not None and address in pool.cidr}
+    return home not in subnets or (reservation.pool in subnets and subnets[reservation.pool] == subnets[home])
 
 
 def free_addresses(pool: Pool, taken: Container[IpAddress]) -> Iterator[IpAddress]:

@@ -1,11 +1,13 @@
 """Plans the reservation for a node without a usable one: which address to reserve, or why none can be."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from overlay_net.domain.allocation.missing_ipam import find_missing_ipam
 from overlay_net.domain.allocation.pool_addresses import may_hand_out
 from overlay_net.domain.allocation.reserved_condition import plan_without_address
+from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import Announce, ClusterAction, NodePlan, NodeView, Reserve
@@ -32,6 +34,21 @@ def requested_address(overlay: NodeOverlay) -> IpAddress | None:
     return overlay.pin or (address.ip if address else None)
 
 
+def find_loss(view: NodeView, overlay: NodeOverlay, node: Node) -> Refusal | None:
+    """Return why the node must get another address than the one that it shows; None if it keeps that or has none."""
+    requested, pools = requested_address(overlay), usable_pools(view, node)
+    if requested is None or not pools:
+        return None
+    refusal = _check_requested(view, overlay, _pools_with(overlay, pools, requested), requested)
+    if refusal is None or _plan_keeping(view, overlay, requested, refusal) is not None:
+        return None
+    return refusal
+
+
+def report_loss(refusal: Refusal) -> Announce:
+    return Announce("AddressLost", f"{refusal.message}; the node gets another address", warning=True)
+
+
 def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     """Plan to reserve the requested address, else any free one, or to report why there is none."""
     pools = usable_pools(view, node)
@@ -42,17 +59,50 @@ def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePl
     requested = requested_address(overlay)
     if requested is None:
         return _plan_any(view, overlay, pools)
-    matching = tuple(pool for pool in pools if pool.cidr is not None and requested in pool.cidr)
+    matching = _pools_with(overlay, pools, requested)
     refusal = _check_requested(view, overlay, matching, requested)
     if refusal is None:
         # An address without the uid of a Node was assigned by the earlier operator.
         inherited = _is_shown(overlay, requested) and overlay.assignment.node_uid == ""
-        return NodePlan((Reserve(matching, requested, adopt=inherited),))
+        return NodePlan((Reserve(matching, requested, adopt=inherited), *_report_moved(view, overlay, requested)))
     kept = _plan_keeping(view, overlay, requested, refusal)
     if kept is not None:
         return kept
-    lost = Announce("AddressLost", f"{refusal.message}; reserving another address", warning=True)
-    return _plan_any(view, overlay, pools, lost)
+    return _plan_any(view, overlay, pools, report_loss(refusal))
+
+
+def _pools_with(overlay: NodeOverlay, pools: tuple[Pool, ...], address: IpAddress) -> tuple[Pool, ...]:
+    """Return the pools whose subnet contains the address, first the one that the node has its address from."""
+    matching = (pool for pool in pools if pool.cidr is not None and address in pool.cidr)
+    return tuple(sorted(matching, key=lambda pool: pool.name != overlay.assignment.pool))
+
+
+def _moved_records(view: NodeView, overlay: NodeOverlay, requested: IpAddress) -> tuple[Reservation, ...]:
+    """Return the records that the node has instead of one for the address that it shows: a person edited them."""
+    if not _is_shown(overlay, requested):
+        return ()
+    known = overlay.assignment.releasing
+    return tuple(
+        each for each in view.reservations or () if not each.double_assigned and str(each.address.ip) not in known
+    )
+
+
+def _report_moved(view: NodeView, overlay: NodeOverlay, requested: IpAddress) -> tuple[Announce, ...]:
+    moved = _moved_records(view, overlay, requested)
+    if not moved:
+        return ()
+    message = (
+        f"the IPAM has no record of {requested} for this node, but of {_describe(moved)}; the node keeps {requested},"
+        f" which is recorded again, and the other record is released; to renumber a node, set spec.ipAddr"
+    )
+    return (Announce("RecordEdited", message, warning=True),)
+
+
+def _describe(records: Iterable[Reservation]) -> str:
+    return " and ".join(
+        f"{each.address.ip} in {f'OverlayPool {each.pool}' if each.pool else 'a subnet of no OverlayPool'}"
+        for each in records
+    )
 
 
 def usable_pools(view: NodeView, node: Node) -> tuple[Pool, ...]:
@@ -94,8 +144,11 @@ def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, re
         return plan_without_address(view, overlay, refusal.reason, message)
     if requested in view.holders:
         # A person may have edited the record by mistake.
+        moved = _moved_records(view, overlay, requested)
+        instead = f", and this node has a record of {_describe(moved)} instead" if moved else ""
         advice = "the node keeps using it; restore the record, or delete this object to get another address"
-        plan = plan_without_address(view, overlay, "RecordTaken", f"{refusal.message}; {advice}")
+        message = f"{refusal.message}{instead}; {advice}"
+        plan = plan_without_address(view, overlay, "RecordTaken", message)
         return replace(plan, requeue_after=RETRY_RECORD_TAKEN)
     missing = find_missing_ipam(view, overlay)
     if missing is not None and refusal.reason == "OutsidePools":
