@@ -69,75 +69,72 @@ async def test_node_is_not_renumbered_when_the_address_or_subnet_of_its_row_is_c
     async with lab.controller(audit_interval="100ms"):
         await have_addresses(admin, len(names))
         await all_agents_use_their_address(admin)
-        before = {name: node["status"] for name, node in (await objects(admin)).items()}
+        before = await object_statuses(admin)
         address = {name: status["ipAddr"].split("/")[0] for name, status in before.items()}
-        row = {each["hostname"]: each["id"] for each in lab.phpipam.rows(lab.subnet)}
-        lab.phpipam.readdress(row["readdressed"], "192.168.100.77")
-        lab.phpipam.readdress(row["elsewhere"], "10.44.0.7", unserved)
-        lab.phpipam.readdress(row["served-elsewhere"], address["served-elsewhere"], twin)
-        lab.phpipam.readdress(row["split-a"], "192.168.100.250")
-        lab.phpipam.readdress(row["split-b"], address["split-a"])
-        lab.phpipam.readdress(row["split-a"], address["split-b"])
-        lab.phpipam.readdress(row["given-away"], "192.168.100.78")
-        lab.phpipam.add_address(lab.subnet, address["given-away"], hostname="scanner")
-        note = f"overlay-net cluster=elsewhere node=other uid={'0' * 36}"
-        lab.phpipam.edit(row["retagged"], note=note)
-        lab.phpipam.edit(row["renamed"], hostname="database")
-        lab.phpipam.readdress(row["renamed"], "192.168.100.79")
+        move_rows(lab, address, twin, unserved)
         taken = {"split-a", "split-b", "given-away", "retagged"}
+        reasons = {name: "RecordTaken" if name in taken else "Reserved" for name in names}
+        kept = {(lab.subnet, each) for name, each in address.items() if name not in taken}
+        left = {(lab.subnet, each) for each in ("192.168.100.78", "192.168.100.79", *map(address.get, taken))}
 
         async def settled() -> bool:
-            reasons = {name: await reason(admin, name) for name in names}
             rows = {(each["subnetId"], each["ip"]) for each in lab.phpipam.rows() if each["note"]}
-            kept = {(lab.subnet, each) for name, each in address.items() if name not in taken}
-            left = {(lab.subnet, each) for each in ("192.168.100.78", "192.168.100.79", *map(address.get, taken))}
-            return rows - left == kept and reasons == {
-                name: "RecordTaken" if name in taken else "Reserved" for name in names
-            }
+            return rows - left == kept and {name: await reason(admin, name) for name in names} == reasons
 
         await eventually(settled, "addresses that are free are recorded again, and the others are reported")
-        after = {name: node["status"] for name, node in (await objects(admin)).items()}
-        for name in names:
-            for field in ("ipAddr", "gateway", "pool", "configuredIpAddr"):
-                assert after[name][field] == before[name][field], f"{field} of {name}"
-        for name, other in (("split-a", address["split-b"]), ("given-away", "192.168.100.78")):
-            message = reserved_message(after[name])
-            assert address[name] in message
-            assert other in message
-
-        async def reported() -> bool:
-            events = await edit_events(admin)
-            return events.keys() >= {"readdressed", "elsewhere", "served-elsewhere", "renamed"}
-
-        await eventually(reported, "each changed row is reported")
-        for name, other in (
-            ("readdressed", "192.168.100.77"),
-            ("elsewhere", "10.44.0.7"),
-            ("served-elsewhere", "OverlayPool twin"),
-            ("renamed", "192.168.100.79"),
-        ):
-            notes = (await edit_events(admin))[name]
-            assert any(address[name] in note and other in note for note in notes), notes
+        after = await object_statuses(admin)
+        assert in_use(after) == in_use(before)
+        assert_contains(reserved_message(after["split-a"]), address["split-a"], address["split-b"])
+        assert_contains(reserved_message(after["given-away"]), address["given-away"], "192.168.100.78")
+        await edit_is_reported(admin, "readdressed", address["readdressed"], "192.168.100.77")
+        await edit_is_reported(admin, "elsewhere", address["elsewhere"], "10.44.0.7")
+        await edit_is_reported(admin, "served-elsewhere", address["served-elsewhere"], "OverlayPool twin")
+        await edit_is_reported(admin, "renamed", address["renamed"], "192.168.100.79")
         await join(admin, "newcomer")
         await have_addresses(admin, len(names) + 1)
         assert (await addresses(admin))["newcomer"] not in address.values()
 
 
-async def objects(api: KubeApi) -> dict[str, Any]:
-    return {item["metadata"]["name"]: item for item in (await api.list(NODE_OVERLAY_IPS)).items}
+def move_rows(lab: Lab, address: dict[str, str], twin: int, unserved: int) -> None:
+    server = lab.phpipam
+    row = {each["hostname"]: each["id"] for each in server.rows(lab.subnet)}
+    server.readdress(row["readdressed"], "192.168.100.77")
+    server.readdress(row["elsewhere"], "10.44.0.7", unserved)
+    server.readdress(row["served-elsewhere"], address["served-elsewhere"], twin)
+    server.readdress(row["split-a"], "192.168.100.250")
+    server.readdress(row["split-b"], address["split-a"])
+    server.readdress(row["split-a"], address["split-b"])
+    server.readdress(row["given-away"], "192.168.100.78")
+    server.add_address(lab.subnet, address["given-away"], hostname="scanner")
+    server.edit(row["retagged"], note=f"overlay-net cluster=elsewhere node=other uid={'0' * 36}")
+    server.edit(row["renamed"], hostname="database")
+    server.readdress(row["renamed"], "192.168.100.79")
+
+
+async def object_statuses(api: KubeApi) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item["status"] for item in (await api.list(NODE_OVERLAY_IPS)).items}
+
+
+def in_use(statuses: dict[str, Any]) -> dict[str, dict[str, str]]:
+    fields = ("ipAddr", "gateway", "pool", "configuredIpAddr")
+    return {name: {field: status[field] for field in fields} for name, status in statuses.items()}
 
 
 def reserved_message(status: Any) -> str:
     return str(next(each["message"] for each in status["conditions"] if each["type"] == "Reserved"))
 
 
-async def edit_events(api: KubeApi) -> dict[str, list[str]]:
-    """The notes of the events RecordEdited by the name of their object."""
-    found: dict[str, list[str]] = {}
-    for event in (await api.list(EVENTS)).items:
-        if event["reason"] == "RecordEdited":
-            found.setdefault(event["regarding"]["name"], []).append(event["note"])
-    return found
+def assert_contains(text: str, *parts: str) -> None:
+    assert [part for part in parts if part not in text] == [], text
+
+
+async def edit_is_reported(api: KubeApi, name: str, *parts: str) -> None:
+    async def reported() -> bool:
+        events = [each for each in (await api.list(EVENTS)).items if each["reason"] == "RecordEdited"]
+        notes = [each["note"] for each in events if each["regarding"]["name"] == name]
+        return any(all(part in note for part in parts) for note in notes)
+
+    await eventually(reported, f"RecordEdited of {name} has {parts}")
 
 
 async def test_orphaned_rows_of_this_cluster_only_are_released(admin: KubeApi, lab: Lab) -> None:

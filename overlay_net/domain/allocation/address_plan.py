@@ -19,9 +19,9 @@ from overlay_net.domain.allocation.conflict import (
     uses_assigned_address,
     with_conflict_history,
 )
+from overlay_net.domain.allocation.current_reservation import find_current, find_usable
 from overlay_net.domain.allocation.missing_ipam import ipams_after_read, recorded_ipams
-from overlay_net.domain.allocation.pool_addresses import is_in_pool, may_hand_out
-from overlay_net.domain.allocation.reservation_plan import find_loss, plan_reservation, report_loss, requested_address
+from overlay_net.domain.allocation.reservation_plan import find_loss, plan_reservation, report_loss
 from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
 from overlay_net.model.conditions import CONFIGURED, Condition, find_condition
 from overlay_net.model.ipam import Reservation
@@ -57,15 +57,10 @@ def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     if conflict is not None:
         return conflict
     view = replace(view, taken=view.taken | _unusable_addresses(view, overlay, reservations))
-    usable = _usable_reservations(view, overlay, reservations)
-    requested = requested_address(overlay)
-    exact = [each for each in usable if each.address.ip == requested]
-    home = overlay.assignment.pool
-    current = next((each for each in exact if each.fresh or is_in_pool(each, home, view.pools)), None)
+    usable = find_usable(view, overlay, reservations)
+    current = find_current(view, overlay, usable)
     if current is not None:
         return _plan_use(view, overlay, node, current)
-    if requested is None and usable:
-        return _plan_use(view, overlay, node, usable[0])
     loss = find_loss(view, overlay, node) if usable else None
     if loss is not None:
         plan = _plan_use(view, overlay, node, usable[0])
@@ -144,29 +139,6 @@ def _unusable_addresses(
 
 
 # --- The current reservation ------------------------------------------------------------------------------------------
-
-
-def _usable_reservations(
-    view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]
-) -> list[Reservation]:
-    """Return the reservations that the node may use, lowest address first."""
-    usable = [each for each in reservations if not each.double_assigned and _may_use(view, overlay, each)]
-    return sorted(usable, key=lambda reservation: int(reservation.address.ip))
-
-
-def _may_use(view: NodeView, overlay: NodeOverlay, reservation: Reservation) -> bool:
-    """Return whether the node may use a reservation, which may be of any address: people edit records.
-
-    The address may also be one that another node still uses: its record was deleted by hand, or is being released.
-    """
-    address = reservation.address.ip
-    if overlay.assignment.address is not None and overlay.assignment.address.ip == address:
-        return True
-    pool = next((pool for pool in view.pools if pool.name == reservation.pool), None)
-    if pool is None or address in view.used_elsewhere:
-        return False
-    # The subnet of a pool of phpIPAM is unknown until it has been read once.
-    return address == overlay.pin or pool.cidr is None or may_hand_out(pool, address)
 
 
 def _plan_use(view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation) -> NodePlan:

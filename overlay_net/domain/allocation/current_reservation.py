@@ -1,0 +1,43 @@
+"""Finds which of a node's reservations it may use, and which one it uses now."""
+
+from collections.abc import Iterable, Sequence
+
+from overlay_net.domain.allocation.pool_addresses import is_in_pool, may_hand_out
+from overlay_net.domain.allocation.reservation_plan import requested_address
+from overlay_net.model.ipam import Reservation
+from overlay_net.model.node_actions import NodeView
+from overlay_net.model.overlay import NodeOverlay
+
+
+def find_current(view: NodeView, overlay: NodeOverlay, usable: Sequence[Reservation]) -> Reservation | None:
+    """Return the reservation of the requested address; a node without a requested one uses that of the lowest address.
+
+    ``usable`` comes from ``find_usable``.
+    """
+    requested = requested_address(overlay)
+    if requested is None:
+        return next(iter(usable), None)
+    exact = (each for each in usable if each.address.ip == requested)
+    home = overlay.assignment.pool
+    return next((each for each in exact if each.fresh or is_in_pool(each, home, view.pools)), None)
+
+
+def find_usable(view: NodeView, overlay: NodeOverlay, reservations: Iterable[Reservation]) -> list[Reservation]:
+    """Return the reservations that the node may use, lowest address first."""
+    usable = [each for each in reservations if not each.double_assigned and _may_use(view, overlay, each)]
+    return sorted(usable, key=lambda reservation: int(reservation.address.ip))
+
+
+def _may_use(view: NodeView, overlay: NodeOverlay, reservation: Reservation) -> bool:
+    """Return whether the node may use a reservation, which may be of any address: people edit records.
+
+    The address may also be one that another node still uses: its record was deleted by hand, or is being released.
+    """
+    address = reservation.address.ip
+    if overlay.assignment.address is not None and overlay.assignment.address.ip == address:
+        return True
+    pool = next((pool for pool in view.pools if pool.name == reservation.pool), None)
+    if pool is None or address in view.used_elsewhere:
+        return False
+    # The subnet of a pool of phpIPAM is unknown until it has been read once.
+    return address == overlay.pin or pool.cidr is None or may_hand_out(pool, address)
