@@ -1,7 +1,8 @@
 """A deduplicating queue of keys: a key added several times is queued once, and processed by one worker at a time.
 
 Modelled on k8s.io/client-go/util/workqueue: a key that is added during its processing is processed again afterwards, so
-no change is missed. Adding a delayed key makes it ready at once.
+no change is missed. Adding a delayed key makes it ready at once. Unlike there, workers share one thread, so the queue
+hands out at most one key per turn of the event loop.
 """
 
 import asyncio
@@ -34,7 +35,10 @@ class WorkQueue:
         """Keys in progress, with the time at which their processing started."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
-        self._getters: deque[asyncio.Future[None]] = deque()
+        self._added = asyncio.Event()
+        """Wakes the worker that waits for a key."""
+        self._turn = asyncio.Lock()
+        """Held by the worker that gets the next key."""
 
     def __len__(self) -> int:
         """The number of keys that are ready to be processed."""
@@ -60,7 +64,7 @@ class WorkQueue:
             self._observer.added()
         if key not in self._processing:
             self._ready.append(key)
-            self._wake_one()
+            self._added.set()
 
     def add_after(self, key: str, seconds: float) -> None:
         """Process ``key`` after ``seconds``, unless it is already due earlier."""
@@ -98,18 +102,16 @@ class WorkQueue:
 
     async def get(self) -> str:
         """Wait for the next key, which belongs to the caller until ``done``."""
-        while not self._ready:
-            getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._getters.append(getter)
-            try:
-                await getter
-            except asyncio.CancelledError:
-                if getter in self._getters:
-                    self._getters.remove(getter)
-                elif self._ready:
-                    # This getter was woken and then cancelled: wake another one.
-                    self._wake_one()
-                raise
+        async with self._turn:
+            # Otherwise workers that find nothing to do would process thousands of keys without a turn for anything
+            # else, such as the renewal of the lease.
+            await asyncio.sleep(0)
+            while not self._ready:
+                self._added.clear()
+                await self._added.wait()
+            return self._take()
+
+    def _take(self) -> str:
         key = self._ready.popleft()
         now = self._clock()
         waited = now - self._waiting.pop(key)
@@ -125,11 +127,4 @@ class WorkQueue:
             self._observer.done(self._clock() - began)
         if key in self._waiting:
             self._ready.append(key)
-            self._wake_one()
-
-    def _wake_one(self) -> None:
-        while self._getters:
-            getter = self._getters.popleft()
-            if not getter.done():
-                getter.set_result(None)
-                return
+            self._added.set()
