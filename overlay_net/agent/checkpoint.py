@@ -146,15 +146,17 @@ class ConfirmingSource:
         self._source = source
         self._checkpoint = checkpoint
 
-    async def list(self) -> Listing:
+    async def pages(self) -> AsyncGenerator[Listing, None]:
         requested = self._checkpoint.now()
         try:
-            listing = await self._source.list()
+            async with aclosing(self._source.pages()) as pages:
+                async for page in pages:
+                    yield page
+                    del page
         except OverlayNetError:
             self._checkpoint.api_failed()
             raise
         self._checkpoint.api_confirmed(requested)
-        return listing
 
     async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         async with aclosing(self._source.watch(resource_version)) as events:

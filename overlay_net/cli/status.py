@@ -5,17 +5,21 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.status.overview import Overview, overview
+from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import OverlayNetError, Unavailable
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES, Resource
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.selectors import Selector
 from overlay_net.model.static_route import StaticRoute
+
+T = TypeVar("T")
 
 INTERVAL = 1.0
 NAMED = 3
@@ -118,18 +122,22 @@ async def _limit(seconds: float) -> AsyncIterator[None]:
 
 async def read_cluster(api: KubeApi, agents: Selector) -> Overview:
     nodes, overlays, routes, pools = await asyncio.gather(
-        api.list(NODES, metadata_only=True),
-        api.list(NODE_OVERLAY_IPS),
-        api.list(STATIC_ROUTES),
-        api.list(OVERLAY_POOLS),
+        _read(api, NODES, Node.parse, metadata_only=True),
+        _read(api, NODE_OVERLAY_IPS, NodeOverlay.parse),
+        _read(api, STATIC_ROUTES, StaticRoute.parse),
+        _read(api, OVERLAY_POOLS, Pool.parse),
     )
-    objects = {overlay.name: overlay for overlay in map(NodeOverlay.parse, overlays.items)}
-    return overview(
-        (node.name for node in map(Node.parse, nodes.items) if has_agent(node, objects.get(node.name), agents)),
-        objects.values(),
-        map(StaticRoute.parse, routes.items),
-        map(Pool.parse, pools.items),
-    )
+    objects = {overlay.name: overlay for overlay in overlays}
+    names = (node.name for node in nodes if has_agent(node, objects.get(node.name), agents))
+    return overview(names, overlays, routes, pools)
+
+
+async def _read(
+    api: KubeApi, resource: Resource, parse: Callable[[JsonObject], T], *, metadata_only: bool = False
+) -> list[T]:
+    """Return all objects of a kind, parsed page by page."""
+    pages = api.pages(resource, metadata_only=metadata_only)
+    return [parse(item) async for page in pages for item in page.items]
 
 
 async def connect(host: str, port: int) -> Connectivity:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi
@@ -55,13 +56,19 @@ class Auditor:
                 log.warning("audit failed; nothing was changed", extra={"error": str(error)})
 
     async def audit(self) -> None:
-        """Run one audit. Records are read before objects, so a node that joins in between does not appear missing."""
+        """Run one audit. Records are read before objects, so a node that joins in between does not appear missing.
+
+        Of the objects only the names are read, as their routes have megabytes; the rest is what the watch reported.
+        """
         pools = self._caches.pools_in_order()
         inventory = await self._ipam.inventory(pools)
         for problem in inventory.problems:
             log.warning("audit skips a pool that could not be read", extra={"error": problem})
-        listing = await self._api.list(NODE_OVERLAY_IPS)
-        overlays = {overlay.name: overlay for overlay in map(NodeOverlay.parse, listing.items)}
+        names = await self._api.names(NODE_OVERLAY_IPS)
+        overlays = {name: overlay for name in names if (overlay := self._caches.overlays.get(name)) is not None}
+        unknown = names - overlays.keys()
+        reservations = tuple(each for each in inventory.reservations if each.owner.node not in unknown)
+        inventory = replace(inventory, reservations=reservations)
         result = audit(inventory, overlays, self._orphaned_since, self._now(), self._grace, pools)
         self._orphaned_since = result.orphaned_since
         for name in result.mismatched:

@@ -20,7 +20,6 @@ from overlay_net.domain.status.drain_progress import describe_remaining
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS
 from overlay_net.model.node_actions import LifecyclePolicy
-from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import find_object, parse_int
 from overlay_net.settings import ControllerSettings
 
@@ -159,7 +158,7 @@ async def _release_orphans(leader: Leader, ipam: IpamRouter) -> str:
     """
     try:
         inventory = await ipam.inventory(leader.caches.pools_in_order())
-        nodes = {NodeOverlay.parse(item).name for item in (await leader.api.list(NODE_OVERLAY_IPS)).items}
+        nodes = await leader.api.names(NODE_OVERLAY_IPS)
         for reservation in inventory.reservations:
             if reservation.owner.node not in nodes:
                 await ipam.release(reservation)

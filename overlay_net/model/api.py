@@ -8,7 +8,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One complete collection, and the resourceVersion to watch from."""
+    """A collection or one page of it, and the resourceVersion to watch from, which all pages share."""
 
     items: tuple[JsonObject, ...]
     resource_version: str
@@ -20,3 +20,11 @@ class WatchEvent:
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: JsonObject
+
+
+def is_older(version: str, than: str) -> bool:
+    """Return whether a resourceVersion is older than another one of the same kind; False if it is not a number.
+
+    Resource versions of a kind increase as decimal numbers (KEP-5504).
+    """
+    return version.isdecimal() and than.isdecimal() and int(version) < int(than)

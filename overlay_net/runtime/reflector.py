@@ -2,15 +2,19 @@
 
 Errors never remove objects from the store, only a complete list without the object or a DELETED event does. When a
 stream ends for any reason, the loop continues after a pause that grows until a stream delivers events again.
+
+A watch continues the history of a list, unless the server's store is restored from a backup: then resource versions go
+back and are assigned again. So the reflector lists again if it sees that, after a silence, and from time to time.
 """
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from overlay_net.model.api import Listing, WatchEvent
+from overlay_net.model.api import Listing, WatchEvent, is_older
 from overlay_net.model.errors import Expired, OverlayNetError, Unavailable
 from overlay_net.model.parse import find_object, parse_text
 from overlay_net.runtime.backoff import Backoff
@@ -26,11 +30,22 @@ server that is back spends a handshake and a list of one object, about a millise
 server answers 429 with Retry-After, which is respected.
 """
 
+LONGEST_SILENCE = 120.0
+"""Seconds without an event after which the next watch is preceded by a list.
+
+A server sends a bookmark about once a minute (KEP-956). After a longer outage its store may be another one.
+"""
+
+RELIST_INTERVAL = 36_000.0
+"""Seconds after which a list is due even if all watches seem to be complete; varied by a tenth."""
+
 
 class Source(Protocol):
     """Objects of one kind on their API server; both methods raise the errors of model.errors."""
 
-    async def list(self) -> Listing: ...
+    def pages(self) -> AsyncGenerator[Listing, None]:
+        """Yield one complete list, page by page."""
+        ...
 
     def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Yield changes after ``resource_version`` until the server closes the stream, as it does periodically."""
@@ -38,15 +53,23 @@ class Source(Protocol):
 
 
 class Reflector:
-    def __init__(self, source: Source, store: Store[Any], backoff: Backoff | None = None) -> None:
+    """``relist`` is the interval in seconds between two lists in addition to those that are needed."""
+
+    def __init__(
+        self, source: Source, store: Store[Any], backoff: Backoff | None = None, relist: float = RELIST_INTERVAL
+    ) -> None:
         self._source = source
         self._store = store
         self._backoff = backoff or Backoff(base=0.5, cap=LONGEST_PAUSE)
+        self._relist = relist
         self._failures = 0
         self._logged = ""
         """The last error that was logged."""
-        self._resource_version: str | None = None
-        """Where the next watch starts; None: list first."""
+        self._resource_version = ""
+        """The last one that the server sent; the next watch starts there."""
+        self._watch_until = float("-inf")
+        """The time of the event loop after which a list is needed before the next watch."""
+        self._relist_at = 0.0
 
     async def run(self) -> None:
         """Follow the API server until cancelled."""
@@ -55,7 +78,7 @@ class Reflector:
                 progress = await self._follow()
             except Expired as error:
                 # List again, but after a pause: the server may answer 410 each time.
-                self._resource_version = None
+                self._watch_until = float("-inf")
                 await self._pause(error)
             except OverlayNetError as error:
                 await self._pause(error)
@@ -68,28 +91,55 @@ class Reflector:
 
     async def _follow(self) -> bool:
         """List if necessary, then watch until the stream ends. Returns whether it delivered any event."""
-        if self._resource_version is None:
-            self._resource_version = await self._list()
-        return await self._watch(self._resource_version)
+        now = asyncio.get_running_loop().time()
+        if now >= min(self._watch_until, self._relist_at):
+            await self._list()
+            self._relist_at = now + self._relist * random.uniform(0.9, 1.1)
+        return await self._watch()
 
-    async def _list(self) -> str:
-        """Fill the store. Returns the version to watch from; the unparsed objects are freed on return."""
-        listing = await self._source.list()
-        self._store.replace(listing)
-        return listing.resource_version
+    async def _list(self) -> None:
+        """Fill the store page by page, and give the event loop a turn after each object."""
+        names = set()
+        version = ""
+        async with aclosing(self._source.pages()) as pages:
+            async for page in pages:
+                if not version and is_older(page.resource_version, self._resource_version):
+                    log.warning(
+                        "the API server's resourceVersion went back; reading everything again",
+                        extra={"from": self._resource_version, "to": page.resource_version},
+                    )
+                    self._store.discard_versions()
+                version = page.resource_version
+                for item in page.items:
+                    names.add(self._store.set(item))
+                    del item
+                    await asyncio.sleep(0)
+                # Free the memory while waiting for the next page.
+                del page
+        self._store.complete(names)
+        self._received(version)
 
-    async def _watch(self, resource_version: str) -> bool:
+    def _received(self, resource_version: str) -> None:
+        self._resource_version = resource_version
+        self._watch_until = asyncio.get_running_loop().time() + LONGEST_SILENCE
+
+    async def _watch(self) -> bool:
         progress = False
         try:
-            async with aclosing(self._source.watch(resource_version)) as events:
+            async with aclosing(self._source.watch(self._resource_version)) as events:
                 async for event in events:
+                    version = parse_text(find_object(event.object, "metadata").get("resourceVersion"))
+                    if is_older(version, self._resource_version):
+                        raise Expired(f"resourceVersion {version} in the watch follows {self._resource_version}")
                     self._store.apply(event)
-                    self._resource_version = parse_text(find_object(event.object, "metadata").get("resourceVersion"))
+                    self._received(version)
                     # Free the memory while waiting for the next event: an object may take 10 MB.
                     del event
                     if not progress:
                         progress = True
                         self._recovered()
+                    # The stream does not suspend as long as events are buffered.
+                    await asyncio.sleep(0)
         except Unavailable as error:
             if not progress:
                 raise

@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import builtins
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -28,6 +29,8 @@ class Store(Generic[T]):
         self._parse = parse
         self._reparse = reparse
         self._entries: dict[str, _Entry[T]] = {}
+        self._discarded: builtins.set[str] = set()
+        """Names of the objects whose versions must not be compared with later ones."""
         self._subscribers: list[Callable[[str, T | None, T | None], None]] = []
         self._synced = asyncio.Event()
 
@@ -58,28 +61,37 @@ class Store(Generic[T]):
 
     def replace(self, listing: Listing) -> None:
         """Replace the contents by a complete list; objects that are not in it are removed."""
-        present = set()
-        for item in listing.items:
-            present.add(_name(item))
-            self._set(item)
-        for name in [name for name in self._entries if name not in present]:
-            self._remove(name)
-        self._synced.set()
+        self.complete({self.set(item) for item in listing.items})
 
     def apply(self, event: WatchEvent) -> None:
         if event.type == "DELETED":
             self._remove(_name(event.object))
         elif event.type != "BOOKMARK":
-            self._set(event.object)
+            self.set(event.object)
 
-    def _set(self, raw: JsonObject) -> None:
+    def set(self, raw: JsonObject) -> str:
+        """Add the object or this version of it. Returns its name."""
         name, version = _name(raw), parse_text(find_object(raw, "metadata").get("resourceVersion"))
+        if name in self._discarded:
+            self._discarded.discard(name)
+            self._remove(name)
         old = self._entries.get(name)
         if old is not None and old.resource_version == version:
-            return
+            return name
         value = self._parse(raw) if old is None or self._reparse is None else self._reparse(raw, old.value)
         self._entries[name] = _Entry(version, value)
         self._notify(name, None if old is None else old.value, value)
+        return name
+
+    def complete(self, names: Set[str]) -> None:
+        """End a list of the objects with these ``names``: all others are removed."""
+        for name in [name for name in self._entries if name not in names]:
+            self._remove(name)
+        self._synced.set()
+
+    def discard_versions(self) -> None:
+        """Treat the next version of each object as a new object, because resource versions and generations repeat."""
+        self._discarded = set(self._entries)
 
     def _remove(self, name: str) -> None:
         old = self._entries.pop(name, None)

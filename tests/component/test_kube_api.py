@@ -152,13 +152,13 @@ async def test_a_field_selector_limits_the_list_to_one_object(api: KubeApi) -> N
         body = {"apiVersion": NODE_OVERLAY_IPS.api_version, "kind": "NodeOverlayIp", "metadata": {"name": name}}
         await api.create(NODE_OVERLAY_IPS, body)
     source = KubeSource(api, NODE_OVERLAY_IPS, field_selector="metadata.name=n2")
-    assert [item["metadata"]["name"] for item in (await source.list()).items] == ["n2"]
+    assert [item["metadata"]["name"] async for page in source.pages() for item in page.items] == ["n2"]
 
 
 async def test_metadata_only_lists_and_watches_omit_spec_and_status(api: KubeApi) -> None:
     await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"a": "b"}}})
     source = KubeSource(api, NODES, metadata_only=True)
-    listing = await source.list()
+    (listing,) = [page async for page in source.pages()]
     (item,) = listing.items
     assert item["metadata"]["labels"] == {"a": "b"}
     assert "spec" not in item

@@ -104,6 +104,10 @@ class Client:
         self._reach()
         return await self.kube.list(*arguments, **more)
 
+    async def names(self, resource: Resource) -> set[str]:
+        self._reach()
+        return await self.kube.names(resource)
+
     async def create(self, *arguments: Any, **more: Any) -> Any:
         return await self._write(self.kube.create(*arguments, **more))
 

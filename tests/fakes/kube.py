@@ -47,11 +47,14 @@ class InMemoryKube:
         metadata_only: bool = False,
     ) -> Listing:
         found = [
-            copy.deepcopy(each)
+            {"metadata": copy.deepcopy(each["metadata"])} if metadata_only else copy.deepcopy(each)
             for key, each in self._objects.items()
             if key[0] == resource.plural and namespace in (None, key[1]) and _matches(each, label_selector)
         ]
         return Listing(tuple(found), str(self._version))
+
+    async def names(self, resource: Resource) -> set[str]:
+        return {each["metadata"]["name"] for each in (await self.list(resource, metadata_only=True)).items}
 
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
         key = (resource.plural, namespace, body["metadata"]["name"])

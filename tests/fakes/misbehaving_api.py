@@ -13,7 +13,7 @@ Answer = Callable[[web.Request, "MisbehavingApi"], Awaitable[web.StreamResponse]
 
 
 class MisbehavingApi:
-    """Each request gets the next response of its script; without one it is served from ``objects``."""
+    """Each list and watch gets the next response of its script; without one it is served from ``objects``."""
 
     def __init__(self) -> None:
         self.objects: dict[str, JsonObject] = {}
@@ -35,14 +35,21 @@ class MisbehavingApi:
         return {kind: self.requests.count(kind) for kind in ("list", "watch")}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        kind = "watch" if request.query.get("watch") else "list"
+        kind = _kind(request)
         self.requests.append(kind)
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return status(401, "Unauthorized", "token expired")
-        script = self.watches if kind == "watch" else self.lists
+        script = {"watch": self.watches, "list": self.lists}.get(kind)
         if script:
             return await script.pop(0)(request, self)
         return await (serve_watch if kind == "watch" else serve_list)(request, self)
+
+
+def _kind(request: web.Request) -> str:
+    """``version``: a list of one object, which is requested only for its resourceVersion."""
+    if request.query.get("watch"):
+        return "watch"
+    return "version" if request.query.get("limit") == "1" else "list"
 
 
 async def serve_list(_: web.Request, api: MisbehavingApi) -> web.StreamResponse:

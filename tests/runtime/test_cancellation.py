@@ -61,9 +61,9 @@ def test_a_cancelled_reflector_closes_its_stream(virtual_time: Run, turns: int) 
         opened, closed = 0, 0
 
         class Source:
-            async def list(self) -> Listing:
+            async def pages(self) -> AsyncGenerator[Listing, None]:
                 await asyncio.sleep(0)
-                return Listing((), "1")
+                yield Listing((), "1")
 
             async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
                 nonlocal opened, closed

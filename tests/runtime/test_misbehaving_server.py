@@ -166,6 +166,7 @@ async def test_the_next_watch_starts_at_the_bookmark() -> None:
 
     async def record(request: web.Request, served: MisbehavingApi) -> web.StreamResponse:
         versions.append(request.query["resourceVersion"])
+        served.version = 7777
         return await lines(request, event("BOOKMARK", {"metadata": {"resourceVersion": "7777"}}))
 
     api.watches = [record] * 2

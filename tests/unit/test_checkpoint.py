@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import stat
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -338,10 +339,12 @@ async def test_confirmation_is_a_list_or_an_event_and_no_error() -> None:
         def __init__(self) -> None:
             self.fails = True
 
-        async def list(self) -> Listing:
+        async def pages(self) -> AsyncGenerator[Listing, None]:
             if self.fails:
                 raise Unavailable("down")
-            return Listing((), "1")
+            for _ in range(2):
+                assert checkpoint.confirmed is None, "the first page is not the whole list"
+                yield Listing((), "1")
 
         async def watch(self, resource_version: str):  # type: ignore[no-untyped-def]
             for version in ("2", "3"):
@@ -352,10 +355,10 @@ async def test_confirmation_is_a_list_or_an_event_and_no_error() -> None:
     checkpoint = NodeCheckpoint(NoCheckpointFile(), NINE_MINUTES, lambda: at(next(clock)), lambda: failures.append(1))
     source = ConfirmingSource(inner, checkpoint)
     with pytest.raises(Unavailable):
-        await source.list()
+        assert [page async for page in source.pages()] == []
     assert (checkpoint.confirmed, len(failures)) == (None, 1)
     inner.fails = False
-    await source.list()
+    assert len([page async for page in source.pages()]) == 2
     assert checkpoint.confirmed == at(1), "when it was requested, not when the answer came"
     confirmed = []
     with pytest.raises(Unavailable):

@@ -2,7 +2,7 @@
 
 import builtins
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from overlay_net.adapters.kube.connection import Connection
@@ -14,7 +14,8 @@ from overlay_net.model.parse import find_object, find_objects, parse_text
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-PAGE = 500
+PAGE = 100
+"""Number of objects in a page: 100 Nodes of 15 kB are decoded in 15 ms."""
 
 
 class KubeApi:
@@ -38,6 +39,34 @@ class KubeApi:
         accept = METADATA_ONLY.format("") if metadata_only else None
         return await self.transport.call("GET", "get", resource, path, accept=accept)
 
+    async def pages(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
+        page: int = PAGE,
+    ) -> AsyncGenerator[Listing, None]:
+        """Yield the whole collection page by page. Raises Expired if the continue token is too old.
+
+        Only one page is in memory, if the caller frees it before it requests the next one.
+        """
+        accept = METADATA_ONLY.format("List") if metadata_only else None
+        query = selectors(label_selector, field_selector) | {"limit": str(page)}
+        path = resource.path(namespace=namespace)
+        while True:
+            answer = await self.transport.call("GET", "list", resource, path, query=query, accept=accept)
+            metadata = find_object(answer, "metadata")
+            found = Listing(tuple(find_objects(answer, "items")), parse_text(metadata.get("resourceVersion")))
+            del answer
+            yield found
+            del found
+            query["continue"] = parse_text(metadata.get("continue"))
+            if not query["continue"]:
+                return
+
     async def list(
         self,
         resource: Resource,
@@ -48,18 +77,25 @@ class KubeApi:
         metadata_only: bool = False,
         page: int = PAGE,
     ) -> Listing:
-        """List the whole collection in pages. Raises Expired if the continue token is too old."""
-        accept = METADATA_ONLY.format("List") if metadata_only else None
-        query = selectors(label_selector, field_selector) | {"limit": str(page)}
+        """Return a whole collection of few or small objects. Raises Expired if the continue token is too old."""
         items: builtins.list[JsonObject] = []
-        while True:
-            path = resource.path(namespace=namespace)
-            answer = await self.transport.call("GET", "list", resource, path, query=query, accept=accept)
-            items += find_objects(answer, "items")
-            metadata = find_object(answer, "metadata")
-            if not parse_text(metadata.get("continue")):
-                return Listing(tuple(items), parse_text(metadata.get("resourceVersion")))
-            query["continue"] = parse_text(metadata["continue"])
+        version = ""
+        async for each in self.pages(
+            resource,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            metadata_only=metadata_only,
+            page=page,
+        ):
+            items += each.items
+            version = each.resource_version
+        return Listing(tuple(items), version)
+
+    async def names(self, resource: Resource) -> set[str]:
+        """Return the names of all objects of a cluster-scoped resource; only their metadata is read."""
+        pages = self.pages(resource, metadata_only=True)
+        return {parse_text(find_object(item, "metadata").get("name")) async for page in pages for item in page.items}
 
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
         """Create an object. Raises AlreadyExists if the name is in use."""

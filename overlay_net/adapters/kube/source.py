@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import aiohttp
 
 from overlay_net.adapters.kube.errors import parse_error
 from overlay_net.adapters.kube.rest import METADATA_ONLY, KubeApi, selectors
-from overlay_net.model.api import JsonObject, Listing, WatchEvent
-from overlay_net.model.errors import Unavailable
+from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
+from overlay_net.model.errors import Expired, Unavailable
 from overlay_net.model.names import Resource
 from overlay_net.model.parse import parse_int
 
@@ -38,10 +39,8 @@ class KubeSource:
         self._silence = silence
         self._max_line = max_line
 
-    async def list(self) -> Listing:
-        return await self._api.list(
-            self._resource, field_selector=self._field_selector, metadata_only=self._metadata_only
-        )
+    def pages(self) -> AsyncGenerator[Listing, None]:
+        return self._api.pages(self._resource, field_selector=self._field_selector, metadata_only=self._metadata_only)
 
     async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Yield the changes after ``resource_version`` until the server ends the stream.
@@ -49,6 +48,7 @@ class KubeSource:
         Raises Expired, also for an ERROR event, and Unavailable for a silent, broken or invalid stream: earlier events
         are valid, and the next watch continues after them.
         """
+        await self._check_history(resource_version)
         query = selectors(None, self._field_selector) | {
             "watch": "true",
             "resourceVersion": resource_version,
@@ -72,6 +72,18 @@ class KubeSource:
                 del line
                 yield event
                 del event
+
+    async def _check_history(self, resource_version: str) -> None:
+        """Raise Expired if the server has not reached ``resource_version``: its store was restored from a backup.
+
+        It would accept the watch, and deliver nothing until it reaches that version again.
+        """
+        one = self._api.pages(self._resource, field_selector=self._field_selector, metadata_only=True, page=1)
+        async with aclosing(one):
+            current = (await anext(one)).resource_version
+        if is_older(current, resource_version):
+            path = self._resource.path()
+            raise Expired(f"watch {path}: the server is at resourceVersion {current}, before {resource_version}")
 
     async def _event(self, line: bytes, what: str) -> WatchEvent:
         try:
