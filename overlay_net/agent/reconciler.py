@@ -36,7 +36,7 @@ WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
 class NodeAgent:
     """``resync`` returns the seconds until the next reconciliation without an event.
 
-    ``metrics_problem`` returns why no metrics are served, or an empty string.
+    ``metrics_problem`` returns why no metrics are served, or an empty string; ``boot_id`` is that of the machine.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class NodeAgent:
         checkpoint: NodeCheckpoint,
         repairs: Repairs,
         metrics_problem: Callable[[], str] = lambda: "",
+        boot_id: str = "",
     ) -> None:
         self._store = store
         self._write_status = write_status
@@ -66,6 +67,7 @@ class NodeAgent:
         self._route_probes = route_probes
         self._checkpoint = checkpoint
         self._metrics_problem = metrics_problem
+        self._boot_id = boot_id
         self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs)
 
     async def reconcile(self, name: str) -> Requeue:
@@ -125,6 +127,7 @@ class NodeAgent:
                 fallback=self._fallback(outcome),
                 route_probes=route_probes,
                 metrics_problem=self._metrics_problem(),
+                boot_id=self._boot_id,
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:

@@ -88,6 +88,7 @@ async def run(settings: AgentSettings) -> None:
                 checkpoint=checkpoint,
                 repairs=repairs,
                 metrics_problem=lambda: server.problem,
+                boot_id=current_moment().boot,
             )
             log.info("agent started", extra={"node": name, "server": connection.server})
             async with asyncio.TaskGroup() as group:

@@ -11,7 +11,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner, Reservation
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
-from overlay_net.model.node import Node
+from overlay_net.model.node import UNKNOWN_INSTANCE, Node
 from overlay_net.model.node_actions import (
     Announce,
     ApplyAssignment,
@@ -133,7 +133,9 @@ class NodeSteps:
 
     async def _create_overlay(self, view: NodeView, action: ApplyOverlay) -> None:
         """Create, never apply: if the object exists but is not in the cache yet, an apply would empty its routes."""
-        body = NODE_OVERLAY_IPS.manifest(view.name, labels=action.labels, finalizers=[FINALIZER], spec={})
+        body = NODE_OVERLAY_IPS.manifest(
+            view.name, labels=action.labels, finalizers=[FINALIZER], spec=_encode_spec(action)
+        )
         await self._api.create(NODE_OVERLAY_IPS, body)
         log.info("object created", extra={"node": view.name})
 
@@ -210,6 +212,8 @@ def _encode_spec(action: ApplyOverlay) -> JsonObject:
         spec["routesOnly"] = True
     if action.generations:
         spec["generations"] = [each.to_json() for each in action.generations]
+    if action.node != UNKNOWN_INSTANCE:
+        spec["node"] = action.node.to_json()
     if action.withdrawn:
         spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
     return spec

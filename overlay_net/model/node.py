@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_network
+from typing import Final
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.names import REGION_LABELS, ZONE_LABELS
@@ -26,6 +27,29 @@ def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeInstance:
+    """A Node from its creation to its deletion, and one boot of its machine."""
+
+    uid: str = ""
+    boot_id: str = ""
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "NodeInstance":
+        return cls(parse_text(raw.get("uid")), parse_text(raw.get("bootID")))
+
+    def to_json(self) -> JsonObject:
+        return {"uid": self.uid, "bootID": self.boot_id}
+
+    def may_be(self, other: "NodeInstance") -> bool:
+        """Return whether nothing that is known of both is different."""
+        pairs = ((self.uid, other.uid), (self.boot_id, other.boot_id))
+        return all(one == another for one, another in pairs if one and another)
+
+
+UNKNOWN_INSTANCE: Final = NodeInstance()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     name: str
     uid: str
@@ -36,6 +60,8 @@ class Node:
     taints: tuple[str, ...] = ()
     """Keys of the taints."""
     created: datetime | None = None
+    boot_id: str = ""
+    """Id of the boot of the machine, as reported by the kubelet (/proc/sys/kernel/random/boot_id)."""
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Node":
@@ -56,7 +82,12 @@ class Node:
             ),
             taints=tuple(parse_text(taint.get("key")) for taint in find_objects(find_object(raw, "spec"), "taints")),
             created=parse_time(metadata.get("creationTimestamp")),
+            boot_id=parse_text(find_object(find_object(raw, "status"), "nodeInfo").get("bootID")),
         )
+
+    @property
+    def instance(self) -> NodeInstance:
+        return NodeInstance(self.uid, self.boot_id)
 
     @property
     def protected(self) -> tuple[IpNetwork, ...]:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.ipam import CLUSTER_IPAM, PHPIPAM, Reservation
 from overlay_net.model.net import IpAddress
-from overlay_net.model.node import Node
+from overlay_net.model.node import UNKNOWN_INSTANCE, Node, NodeInstance
 from overlay_net.model.overlay import Assignment, NodeOverlay, Withdrawal
 from overlay_net.model.pool import Pool
 from overlay_net.model.route_probe import RouteGeneration
@@ -118,6 +118,7 @@ class ApplyOverlay:
     routes_only: bool = False
     generations: tuple[RouteGeneration, ...] = ()
     withdrawn: tuple[Withdrawal, ...] = ()
+    node: NodeInstance = UNKNOWN_INSTANCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from datetime import datetime
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import RESERVED, ROUTES_WITHDRAWN, Condition
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.node import UNKNOWN_INSTANCE, NodeInstance
 from overlay_net.model.parse import (
     encode_time,
     find_address,
+    find_object,
     find_objects,
     parse_int,
     parse_interface,
@@ -98,6 +100,10 @@ class Report:
     fallback: IpAddress | None = None
     """On a node with routes only, the gateway for routes without one, once the agent has found it."""
     observed_generation: int = 0
+    observed_uid: str = ""
+    """Uid of the NodeOverlayIp that the report is about; empty: an agent of an earlier version."""
+    observed_node: NodeInstance = UNKNOWN_INSTANCE
+    """The Node of ``spec.node``, and the boot that the agent runs in."""
     routes_desired: int = 0
     routes_ready: int = 0
     routes_failed: int = 0
@@ -121,6 +127,8 @@ class Report:
             link=parse_text(status.get("interfaceLabel")),
             configured=parse_interface(status.get("configuredIpAddr")),
             observed_generation=parse_int(status.get("observedGeneration")),
+            observed_uid=parse_text(status.get("observedUID")),
+            observed_node=NodeInstance.parse(find_object(status, "observedNode")),
             routes_desired=parse_int(status.get("routesDesired")),
             routes_ready=parse_int(status.get("routesReady")),
             routes_failed=parse_int(status.get("routesFailed")),
@@ -138,6 +146,8 @@ class Report:
             "interface": self.interface,
             "interfaceLabel": self.link,
             "observedGeneration": self.observed_generation,
+            "observedUID": self.observed_uid,
+            "observedNode": self.observed_node.to_json(),
             "routesDesired": self.routes_desired,
             "routesReady": self.routes_ready,
             "routesFailed": self.routes_failed,

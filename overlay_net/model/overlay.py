@@ -18,6 +18,7 @@ from overlay_net.model.conditions import (
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.net import IpAddress, IpInterface
+from overlay_net.model.node import UNKNOWN_INSTANCE, Node, NodeInstance
 from overlay_net.model.node_report import Report
 from overlay_net.model.parse import (
     encode_time,
@@ -145,6 +146,8 @@ class NodeOverlay:
     withdrawn: tuple[Withdrawal, ...] = ()
     """StaticRoutes whose removal the agent had not confirmed at the last change of the routes."""
     created: datetime | None = None
+    node: NodeInstance = UNKNOWN_INSTANCE
+    """The Node that the object is for, and the boot of it that must report."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
@@ -176,6 +179,7 @@ class NodeOverlay:
             generations=tuple(RouteGeneration.parse(item) for item in find_objects(spec, "generations")),
             withdrawn=tuple(Withdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
             created=parse_time(metadata.get("creationTimestamp")),
+            node=NodeInstance.parse(find_object(spec, "node")),
         )
 
     @property
@@ -188,9 +192,22 @@ class NodeOverlay:
         return FINALIZER in self.finalizers
 
     @property
+    def has_own_report(self) -> bool:
+        """Return whether the report is about this object and about the present instance of its Node.
+
+        A write of the status is not refused for the uid of an earlier object of the same name. An agent of an earlier
+        version names neither object nor Node.
+        """
+        return self.report.observed_uid in ("", self.uid) and self.node.may_be(self.report.observed_node)
+
+    def reports_on(self, node: Node) -> bool:
+        """Return whether the report is about ``node``, also if ``spec.node`` names an earlier instance of it."""
+        return self.has_own_report and self.node.may_be(node.instance)
+
+    @property
     def is_current(self) -> bool:
         """Return whether the agent has observed the present generation."""
-        return self.report.observed_generation >= self.generation
+        return self.has_own_report and self.report.observed_generation >= self.generation
 
     @property
     def is_ready(self) -> bool:
@@ -201,11 +218,7 @@ class NodeOverlay:
     @property
     def is_without_address(self) -> bool:
         """Return whether the agent has removed the overlay address because the spec sets ``routesOnly``."""
-        return (
-            self.routes_only
-            and self.report.configured is None
-            and 0 < self.generation <= self.report.observed_generation
-        )
+        return self.routes_only and self.report.configured is None and self.generation > 0 and self.is_current
 
     @property
     def is_released(self) -> bool:

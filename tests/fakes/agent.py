@@ -81,4 +81,5 @@ def make_agent(
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=checkpoint or NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),
+        boot_id="boot-1",
     )

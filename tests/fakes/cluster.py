@@ -203,6 +203,10 @@ class Cluster:
         """Addresses that an unknown host on the link uses, each with a MAC of its own."""
         self.proxy_arp = False
         """All of them are answered for by one router."""
+        self.boot = ""
+        """Id of the boot of the machine that the agent runs on."""
+        self.identifies = True
+        """The agent's report names the object, the Node and the boot that it is about; earlier versions' did not."""
         self.ipam_down = False
         self.phpipam_configured = True
         self.watches_lag = False
@@ -292,6 +296,9 @@ class Cluster:
         """The Node registers; one of the same name that there is was deleted before."""
         await self.leave()
         await self.kube.create(NODES, node)
+        if "status" in node:
+            name = node["metadata"]["name"]
+            await self.kube.merge_patch(NODES, name, {"status": node["status"]}, subresource="status")
 
     async def leave(self) -> None:
         with contextlib.suppress(NotFound):
@@ -343,11 +350,19 @@ class Cluster:
             NODE_OVERLAY_IPS, NAME, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
         )
 
+    def _identify(self, overlay: NodeOverlay) -> JsonObject:
+        """What the report is about."""
+        status: JsonObject = {"observedGeneration": overlay.generation}
+        if self.identifies:
+            status["observedUID"] = overlay.uid
+            status["observedNode"] = {"uid": overlay.node.uid, "bootID": self.boot}
+        return status
+
     def _configure(self, overlay: NodeOverlay) -> JsonObject:
         """Set the kernel's address, and return the report."""
         released = overlay.deleting or overlay.routes_only
         desired = None if released else overlay.assignment.address or overlay.report.configured
-        status: JsonObject = {"observedGeneration": overlay.generation}
+        status = self._identify(overlay)
         if desired is not None and desired.ip in self.foreign_hosts and desired != self.kernel:
             # Detected before it is used: the kernel keeps the address that it has.
             status["conflictingIpAddr"] = str(desired.ip)
@@ -357,8 +372,8 @@ class Cluster:
         without = "Released" if overlay.deleting else "RoutesOnly" if overlay.routes_only else "NoAddress"
         if self.kernel is None:
             return status | {"conditions": [{"type": "Configured", "status": "False", "reason": without}]}
-        configured = {"type": "Configured", "status": "True", "reason": "Configured"}
-        return status | {"configuredIpAddr": str(self.kernel), "conditions": [configured]}
+        conditions = [{"type": each, "status": "True", "reason": each} for each in ("Configured", "Ready")]
+        return status | {"configuredIpAddr": str(self.kernel), "conditions": conditions}
 
     # --- The controller ----------------------------------------------------------------------------------------------
 

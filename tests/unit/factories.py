@@ -12,11 +12,18 @@ from overlay_net.model.static_route import StaticRoute
 
 
 def raw_node(
-    name: str = "n1", *, uid: str = "uid-1", zone: str = "dal10", taints: tuple[str, ...] = (), **labels: str
+    name: str = "n1",
+    *,
+    uid: str = "uid-1",
+    zone: str = "dal10",
+    taints: tuple[str, ...] = (),
+    boot: str = "",
+    **labels: str,
 ) -> JsonObject:
     labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "us-south", **labels}
     spec = {"taints": [{"key": key, "effect": "NoSchedule"} for key in taints]}
-    return {"metadata": {"name": name, "uid": uid, "labels": labels}, "spec": spec}
+    status = {"nodeInfo": {"bootID": boot}}
+    return {"metadata": {"name": name, "uid": uid, "labels": labels}, "spec": spec, "status": status}
 
 
 def node(name: str = "n1", **options: Any) -> Node:

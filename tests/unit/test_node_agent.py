@@ -19,6 +19,7 @@ from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, RouteAction, SetSysctl
+from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
@@ -140,6 +141,16 @@ async def test_assigned_object_is_applied_saved_and_reported_once() -> None:
     changes = len(node.kernel.changes)
     await node.reconcile()
     assert (len(node.reports), len(node.kernel.changes)) == (1, changes), "nothing is left to do"
+
+
+async def test_a_report_names_the_object_the_node_and_the_boot_that_it_is_about() -> None:
+    node = Node()
+    found = replace(assigned(), node=NodeInstance("uid-1", "boot-0"))
+    node.answer(found)
+    await node.reconcile()
+    report = node.reports[-1]
+    assert (report.observed_uid, report.observed_node) == ("overlay-n1", NodeInstance("uid-1", "boot-1"))
+    assert not replace(found, report=report).has_own_report, "the boot that the kubelet reported is another one"
 
 
 async def test_nothing_is_changed_before_the_api_server_answers_or_is_known_to_be_unreachable() -> None:

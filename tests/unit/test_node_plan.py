@@ -407,7 +407,7 @@ async def test_the_startup_taint_stays_until_the_agent_is_ready_with_the_present
     await cluster.set_status(
         {
             "observedGeneration": found["metadata"]["generation"] - behind,
-            "conditions": [*found["status"]["conditions"], condition],
+            "conditions": [condition, *found["status"]["conditions"]],
         }
     )
     await cluster.reconcile()

@@ -27,7 +27,9 @@ PROXY_ARP = "ProxyARP"
 def in_conflict(overlay: NodeOverlay) -> bool:
     """Return whether another host uses the assigned address. A pinned address is kept despite a conflict."""
     address = overlay.assignment.address
-    return address is not None and overlay.report.conflict == address.ip and overlay.pin != address.ip
+    if address is None or not overlay.has_own_report:
+        return False
+    return overlay.report.conflict == address.ip and overlay.pin != address.ip
 
 
 def is_proxy_arp(view: NodeView, overlay: NodeOverlay) -> bool:

@@ -31,7 +31,7 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
         if node is None or policy.draining:
             return NodePlan()
         # Without routes, as their gateway is unknown until the address is assigned.
-        return NodePlan((ApplyOverlay(overlay_labels(node), ()),))
+        return NodePlan((ApplyOverlay(overlay_labels(node), (), node=node.instance),))
     if overlay.deleting:
         return plan_deletion(view, overlay, policy)
     if policy.draining:
@@ -43,8 +43,8 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
     else:
         plan = _plan_without_address(view, overlay, node)
     plan = _with_node_present(overlay, plan)
-    # A report is valid only for its generation of the spec, not if this plan is about to change the spec.
-    applies = any(isinstance(action, ApplyOverlay) for action in plan.actions)
+    # A report is valid only for its generation of the spec, not if this or a later plan is about to change the spec.
+    applies = overlay.node != node.instance or any(isinstance(action, ApplyOverlay) for action in plan.actions)
     if policy.startup_taint in node.taints and overlay.is_ready and not applies:
         return replace(plan, actions=(*plan.actions, RemoveTaint(policy.startup_taint)))
     return plan
@@ -79,12 +79,12 @@ def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> N
 def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only: bool) -> tuple[ApplyOverlay, ...]:
     """Plan the write of the object's spec unless it is as desired. Routes are compiled only here."""
     compiled, labels = view.compile_routes(), overlay_labels(node)
-    desired = (compiled.routes, compiled.generations, routes_only)
-    same = (overlay.routes, overlay.generations, overlay.routes_only) == desired
+    desired = (compiled.routes, compiled.generations, routes_only, node.instance)
+    same = (overlay.routes, overlay.generations, overlay.routes_only, overlay.node) == desired
     if same and overlay.has_finalizer and labels.items() <= overlay.labels.items():
         return ()
     withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
-    return (ApplyOverlay(labels, compiled.routes, routes_only, compiled.generations, withdrawn),)
+    return (ApplyOverlay(labels, compiled.routes, routes_only, compiled.generations, withdrawn, node.instance),)
 
 
 def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:

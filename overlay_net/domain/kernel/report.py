@@ -1,6 +1,7 @@
 """The agent's part of status; it lists only differences from the desired state, so it is small for many routes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from overlay_net.domain.kernel.address import ADDRESS_TENTATIVE
@@ -63,14 +64,16 @@ def make_report(
     fallback: IpAddress | None = None,
     route_probes: tuple[RouteProbe, ...] = (),
     metrics_problem: str = "",
+    boot_id: str = "",
 ) -> Report:
     """Return the agent's part of status.
 
     ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
     (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway for routes
-    without one; ``metrics_problem`` is why the agent serves no metrics.
+    without one; ``metrics_problem`` is why the agent serves no metrics; ``boot_id`` is that of the machine.
     """
     failures = _find_failures(desired, plan, errors)
+    before = overlay.report.conditions if overlay.has_own_report else ()
     in_conflict = neighbours.conflict is not None and not overlay.deleting
     problem = next((problem for problem in plan.problems if problem.route is None), None)
     tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
@@ -86,6 +89,8 @@ def make_report(
         configured=configured,
         fallback=fallback,
         observed_generation=overlay.generation,
+        observed_uid=overlay.uid,
+        observed_node=replace(overlay.node, boot_id=boot_id),
         routes_desired=len(desired.routes),
         routes_ready=len(desired.routes) - len(failures),
         routes_failed=len(failures),
@@ -94,7 +99,7 @@ def make_report(
         conflict=neighbours.conflict if in_conflict else None,
         conflict_mac=neighbours.conflict_mac if in_conflict else "",
         route_probes=route_probes,
-        conditions=tuple(transition(overlay.report.conditions, condition, now) for condition in conditions),
+        conditions=tuple(transition(before, condition, now) for condition in conditions),
     )
 
 

@@ -2,7 +2,7 @@
 
 A report lists only the routes that are not in place; all others that the agent has observed are. Until the agent has
 observed the latest spec, an unchanged route keeps its last status. Otherwise each edit of one StaticRoute would make
-the status of all others flap.
+the status of all others flap. A report about another instance of the node does not count at all.
 """
 
 from collections.abc import Iterable, Mapping
@@ -97,7 +97,7 @@ def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObj
     """Return the status of ``route`` on one node; ``last`` is the result of ``find_last_entries``."""
     hostname, gateway, device = table.node.name, _gateway(route, table), _device(route, table)
     outcome = _generation_outcome(route, table) or _entries_outcome(route, table) or _report_outcome(table)
-    if outcome is None and last is not None:
+    if outcome is None and last is not None and table.has_report:
         outcome = _last_outcome(last, hostname, gateway, device)
     return NodeStatus(hostname, gateway, device, outcome or Outcome(PENDING, "the agent has not reported yet"))
 

@@ -1,12 +1,12 @@
 """The data of one node for status and rollout, indexed once for all StaticRoutes."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.node_report import RouteFailure
+from overlay_net.model.node_report import Report, RouteFailure
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
@@ -21,9 +21,17 @@ class NodeTable:
     failures: Mapping[RouteKey, RouteFailure]
     generations: Mapping[str, RouteGeneration]
     route_probes: Mapping[str, RouteProbe]
+    has_report: bool = True
+    """Whether there is a report about this instance of the node."""
 
     @classmethod
     def index(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
+        """Index one node. Of a report about another object or instance of the node, only names and addresses count."""
+        has_report = overlay.reports_on(node)
+        if not has_report:
+            report = overlay.report
+            names = Report(report.interface, report.link, report.configured, report.fallback, observed_generation=-1)
+            overlay = replace(overlay, report=names)
         return cls(
             node,
             overlay,
@@ -31,6 +39,7 @@ class NodeTable:
             {failure.key: failure for failure in overlay.report.failures},
             {each.static_route: each for each in overlay.generations},
             {route_probe.static_route: route_probe for route_probe in overlay.report.route_probes},
+            has_report,
         )
 
     @property

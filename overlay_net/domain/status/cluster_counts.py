@@ -32,7 +32,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
     address_conflicts = 0
     for node in nodes:
         overlay = by_name.pop(node.name, None)
-        states[_state(overlay)] += 1
+        states[_state(node, overlay)] += 1
         since = _waiting_since(node, overlay)
         if since is not None:
             waiting.append(since)
@@ -50,11 +50,11 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
     )
 
 
-def _state(overlay: NodeOverlay | None) -> str:
+def _state(node: Node, overlay: NodeOverlay | None) -> str:
     if overlay is None or overlay.assignment.address is None:
         return "without_address"
     ready = find_condition(overlay.report.conditions, READY)
-    return "ready" if ready is not None and ready.status else "not_ready"
+    return "ready" if ready is not None and ready.status and overlay.reports_on(node) else "not_ready"
 
 
 def _waiting_since(node: Node, overlay: NodeOverlay | None) -> datetime | None:

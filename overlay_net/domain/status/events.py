@@ -20,7 +20,7 @@ NAMED = 3
 
 def report_events(before: NodeOverlay, after: NodeOverlay) -> tuple[Announce, ...]:
     """Return the events for a change of a NodeOverlayIp; none if it was replaced or is being deleted."""
-    if before.uid != after.uid or after.deleting or before.report == after.report:
+    if before.uid != after.uid or after.deleting or before.report == after.report or not after.has_own_report:
         return ()
     return (*_address_events(before, after), *_gateway_events(before, after), *_route_events(before, after))
 

@@ -95,7 +95,9 @@ def _node_problems(overlay: NodeOverlay, *, present: bool) -> list[str]:
     problems = _describe_problems(_node_conditions(overlay), {RESERVED: lacks})
     if find_condition(overlay.report.conditions, READY) is None:
         return [*problems, "no report from its agent; is it running?"]
-    if not overlay.is_current:
+    if not overlay.has_own_report:
+        problems.append("its agent has not reported since the Node, or this object, was created or the node booted")
+    elif not overlay.is_current:
         problems.append("its agent has not observed the latest change")
     return problems
 
