@@ -19,6 +19,8 @@ class Column:
     null: bool = True
     choices: tuple[str, ...] = ()
     comment: str = ""
+    strict: bool = True
+    """Whether a text that is too long is an error; without the strict SQL mode of the database it is cut."""
 
     @property
     def required(self) -> bool:
@@ -123,6 +125,8 @@ def convert_value(name: str, value: Any, column: Column, table: str = "ipaddress
         case "datetime" | "timestamp":
             return _time(name, text, table)
     if column.length is not None and len(text) > column.length:
+        if not column.strict:
+            return text[: column.length]
         raise sql_error("22001", f"String data, right truncated: 1406 Data too long for column '{name}' at row 1")
     return text
 

@@ -136,7 +136,7 @@ class PhpIpamSettings(Section):
     mark_field: str = Field(
         default="note",
         pattern=r"^(note|custom_\w+)$",
-        description="field of a row for the owner tag: note, or a custom field of at least 255 characters",
+        description="field of a row for the owner tag: note, or a custom field of at least 512 characters",
     )
     touch_interval: Duration = Field(
         default=timedelta(), description="how often to update lastSeen of addresses in use; 0: never"

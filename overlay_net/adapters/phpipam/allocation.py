@@ -29,11 +29,13 @@ RETRY_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class CreatedRow:
-    """A row as described by the response to its creation; ``record`` is its id."""
+    """A row as described by the response to its creation or change; ``record`` is its id."""
 
     subnet: int
     record: int
     address: str
+    before: Row | None = None
+    """The row before it was taken over; None for a new one."""
 
 
 class Allocator:
@@ -67,10 +69,11 @@ class Allocator:
         an owner tag. Raises AddressTaken, Unavailable, ResponseLost."""
         subnet = pool.subnet_id or 0
         try:
-            record = await self._table.create(owner, subnet, str(address))
+            created = CreatedRow(subnet, await self._table.create(owner, subnet, str(address)), str(address))
         except Conflict:
-            record = await self._take_over(owner, subnet, address, adopt)
-        row = await self._confirm(owner, CreatedRow(subnet, record, str(address)))
+            before = await self._take_over(owner, subnet, address, adopt)
+            created = CreatedRow(subnet, before.id, str(address), before)
+        row = await self._confirm(owner, created)
         if row is None:
             raise AddressTaken(f"{address} was recorded for another owner in phpIPAM subnet {subnet} at the same time")
         return row
@@ -112,8 +115,8 @@ class Allocator:
     def _may_use(self, owner: Owner, pool: Pool, address: IpAddress) -> bool:
         return may_hand_out(pool, address) and not self._used_by_others(owner.node, address)
 
-    async def _take_over(self, owner: Owner, subnet: int, address: IpAddress, adopt: bool) -> int:
-        """Set our owner tag on the row of ``address``. Returns its id."""
+    async def _take_over(self, owner: Owner, subnet: int, address: IpAddress, adopt: bool) -> Row:
+        """Set our owner tag on the row of ``address``. Returns it as it was before."""
         rows = await self._table.at(subnet, str(address))
         if not rows:
             raise Unavailable(f"{address} was just released in phpIPAM subnet {subnet}", retry_after=RETRY_SECONDS)
@@ -127,12 +130,14 @@ class Allocator:
             raise Unavailable(
                 f"{address} was just released in phpIPAM subnet {subnet}", retry_after=RETRY_SECONDS
             ) from None
-        return row.id
+        return row
 
     async def _confirm(self, owner: Owner, created: CreatedRow) -> Row | None:
         """Read the row back; None if an older row has the same address, in which case ours is deleted."""
         rows = sorted(await self._table.at(created.subnet, created.address), key=lambda row: row.id)
         own = next((row for row in rows if row.id == created.record), None)
+        if own is not None:
+            await self._table.check_owner_text(own, owner, created.before)
         if own is None or own.address is None or not own.belongs_to(owner):
             raise ResponseLost(
                 f"phpIPAM subnet {created.subnet}: row {created.record} for {created.address} was not found"

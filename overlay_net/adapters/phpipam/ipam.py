@@ -141,7 +141,9 @@ class PhpIpam:
             raise Refused(str(error)) from None
 
     async def _find_rows(self, owner: Owner, known: IpAddress | None) -> list[Row]:
-        rows = [row for row in await self._table.with_hostname(owner.node) if row.belongs_to(owner)]
+        named = await self._table.with_hostname(owner.node)
+        await self._table.delete_cut(named, owner)
+        rows = [row for row in named if row.belongs_to(owner)]
         if rows or known is None:
             return rows
         return [row for row in await self._table.with_address(str(known)) if row.belongs_to(owner)]

@@ -26,6 +26,12 @@ def find_owner(text: str) -> Owner | None:
     return Owner(*found.groups()) if found else None
 
 
+def is_cut_owner_tag(text: str, owner: Owner) -> bool:
+    """Return whether the text is what the column has kept of the owner tag of a row, without a complete node."""
+    start = f"{cluster_filter(owner.cluster)} node="
+    return find_owner(text) is None and text.startswith(start) and encode_owner(owner).startswith(text)
+
+
 def with_owner_tag(text: str, owner: Owner) -> str:
     """Return ``text`` with the owner tag, which replaces an earlier one or is appended on its own line."""
     tag = encode_owner(owner)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.phpipam.client import Client
-from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, with_owner_tag
+from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, is_cut_owner_tag, with_owner_tag
 from overlay_net.adapters.phpipam.rows import RECORD_PREFIX, Row, parse_number
 from overlay_net.model.errors import NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner
@@ -60,8 +60,34 @@ class RowTable:
 
     async def set_owner(self, row: Row, owner: Owner, **changes: str) -> None:
         """Set the owner tag and the fields in ``changes``. Raises NotFound."""
-        owner_tag = with_owner_tag(row.owner_text, owner)
-        await self._client.update(row.subnet, row.id, {self._owner_tag_field: owner_tag, **changes, "tag": row.tag})
+        await self._set_owner_text(row, with_owner_tag(row.owner_text, owner), **changes)
+
+    async def _set_owner_text(self, row: Row, text: str, **changes: str) -> None:
+        await self._client.update(row.subnet, row.id, {self._owner_tag_field: text, **changes, "tag": row.tag})
+
+    async def check_owner_text(self, written: Row, owner: Owner, before: Row | None) -> None:
+        """Undo a write whose text the column has cut, which databases without strict SQL mode do not report.
+
+        ``before`` is the row before the write; None if the write created it. Raises Refused after undoing the write.
+        """
+        text, kept = with_owner_tag(before.owner_text if before else "", owner), written.owner_text
+        if written.owner == owner or not kept or not text.startswith(kept):
+            return
+        if before is None:
+            await self._client.delete(written.subnet, written.id)
+        else:
+            await self._set_owner_text(before, before.owner_text)
+        raise Refused(
+            f"phpIPAM keeps only {len(kept)} characters in {self._owner_tag_field}, too few for an owner tag;"
+            " make the field 512 characters long"
+        )
+
+    async def delete_cut(self, rows: Iterable[Row], owner: Owner) -> None:
+        """Delete rows of ``owner`` that were never used, because the column has cut the node off their owner tag."""
+        for row in rows:
+            if is_cut_owner_tag(row.owner_text, owner):
+                log.warning("deleting a row whose owner tag was cut", extra={"row": row.id, "address": row.address})
+                await self._client.delete(row.subnet, row.id)
 
     async def refresh_last_seen(self, rows: Iterable[Row], max_age: timedelta) -> None:
         """Set ``lastSeen`` to the current time in all ``rows`` where it is older than ``max_age``.
