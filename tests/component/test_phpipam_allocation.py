@@ -20,7 +20,8 @@ async def test_new_row_has_hostname_description_and_owner_tag() -> None:
         assert (row["hostname"], row["tag"], row["ip"]) == ("worker-1", 2, "192.168.100.2")
         assert row["note"] == owner_tag()
         assert "Kubernetes" in row["description"]
-        assert made == Reservation(ip_interface("192.168.100.2/24"), "pool-1", owner(), f"{RECORD_PREFIX}{row['id']}")
+        record = f"{RECORD_PREFIX}{row['id']}"
+        assert made == Reservation(ip_interface("192.168.100.2/24"), "pool-1", owner(), record, ipam="phpipam")
 
 
 async def test_reservation_costs_two_calls() -> None:

@@ -16,7 +16,7 @@ REQUESTED = ip_address("192.168.100.50")
 
 
 def reservation(record: int, address: str = "192.168.100.50/24", node: str = "worker-1") -> Reservation:
-    return Reservation(ip_interface(address), "pool-1", owner(node), f"{RECORD_PREFIX}{record}")
+    return Reservation(ip_interface(address), "pool-1", owner(node), f"{RECORD_PREFIX}{record}", ipam="phpipam")
 
 
 # --- Finding -----------------------------------------------------------------------------------------------------
