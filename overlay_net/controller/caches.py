@@ -1,13 +1,14 @@
 """The controller's view of the cluster: one store for each watched kind."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.known_addresses import KnownAddresses
+from overlay_net.controller.protected_by_objects import ProtectedByObjects
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.allocation.pool_conflicts import find_pool_conflicts, with_other_gateways
 from overlay_net.domain.routes.compile import compile_routes
-from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, protected_by
+from overlay_net.domain.routes.protected_subnets import Protection
 from overlay_net.domain.routes.rollout import find_held_back
 from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import AddressRecord
@@ -34,13 +35,10 @@ class Caches:
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
-        self._protection: Protection | None = None
-        self._other_subnets: tuple[ProtectedSubnet, ...] = ()
-        self._allow_default = False
         self._pools_in_order: tuple[Pool, ...] | None = None
         self._pool_conflicts: Mapping[str, Condition] | None = None
-        self.nodes.subscribe(self._node_changed)
         self.pools.subscribe(self._pool_changed)
+        self.protected = ProtectedByObjects(self.nodes, self.overlays, self.pools, self.routes)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a revision of a StaticRoute with a staged rollout.
@@ -117,25 +115,13 @@ class Caches:
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""
         held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)
-        return compile_routes(self.routes.values(), node, gateway, self.protection, held_back)
+        present = overlay.routes if overlay is not None else ()
+        return compile_routes(self.routes.values(), node, gateway, self.protection, held_back, present)
 
     @property
     def protection(self) -> Protection:
-        """The subnets that no route may cover; computed again after the nodes or other protected subnets changed."""
-        if self._protection is None:
-            protected = (*self._other_subnets, *protected_by(self.nodes.values()))
-            self._protection = Protection(protected, allow_default=self._allow_default)
-        return self._protection
-
-    def protect(self, subnets: Iterable[ProtectedSubnet], *, allow_default: bool) -> None:
-        """Protect these subnets in addition to the nodes' own addresses."""
-        self._other_subnets = tuple(subnets)
-        self._allow_default = allow_default
-        self._protection = None
-
-    def _node_changed(self, _: str, old: Node | None, new: Node | None) -> None:
-        if (old.protected if old else ()) != (new.protected if new else ()):
-            self._protection = None
+        """The subnets that no route may be added for."""
+        return self.protected.protection
 
     def find_pool_by_subnet(self, subnet_id: int) -> Pool | None:
         """Return the first pool, by priority, of a phpIPAM subnet."""

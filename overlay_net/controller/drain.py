@@ -138,6 +138,8 @@ async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> None:
 async def _drain_nodes(leader: Leader, progress: Progress) -> None:
     nodes = await make_node_workers(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, draining=True))
     overlays = leader.caches.overlays
+    # A drain adds no routes, so it does not read what is protected.
+    leader.caches.protected.set_unknown("")
     async with asyncio.TaskGroup() as group:
         tasks = nodes.start(group)
         while remaining := (

@@ -1,13 +1,12 @@
 """Routes changes of watched objects to the keys and queues of the reconcilers."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import ROUTES
-from overlay_net.domain.routes.protected_subnets import overlap
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.net import IpAddress, IpNetwork
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -71,22 +70,19 @@ class EventRoutes:
         caches.routes.subscribe(self._route_changed)
         caches.pools.subscribe(self._pool_changed)
         caches.records.subscribe(self._record_changed)
+        caches.protected.subscribe(self._protection_changed)
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
         # Heartbeats change a node all the time; compare only the fields that a plan reads.
         if old != new:
             self._queues.nodes.add(name)
-            self._wake_where_routed(old, new)
             self._queues.status.add_after(ROUTES, self._batch)
 
-    def _wake_where_routed(self, old: Node | None, new: Node | None) -> None:
-        """Wake all nodes if an address or pod subnet of a node appears in a routed subnet, or disappears from it."""
-        changed = set(old.protected if old else ()) ^ set(new.protected if new else ())
-        if any(overlap(subnet, each) for each in changed for subnet in self._routed()):
-            self._wake_all_nodes()
-
-    def _routed(self) -> Iterator[IpNetwork]:
-        return (subnet for route in self._caches.routes.values() for subnet in route.subnets)
+    def _protection_changed(self, static_routes: Iterable[str]) -> None:
+        """Wake the nodes that these StaticRoutes select."""
+        for route in map(self._caches.routes.get, static_routes):
+            self._wake_selected(route)
+        self._queues.status.add_after(ROUTES, self._batch)
 
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)
@@ -101,9 +97,7 @@ class EventRoutes:
         self._queues.status.add_after(ROUTES, self._batch)
         if old is not None and new is not None and (old.revision, old.zone) == (new.revision, new.zone):
             return
-        for node in self._caches.nodes.values():
-            if any(route is not None and route.selects(node) for route in (old, new)):
-                self._queues.nodes.add(node.name)
+        self._wake_selected(old, new)
 
     def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
         if old is None or new is None or old.revision != new.revision:
@@ -136,6 +130,11 @@ class EventRoutes:
                 self._queues.nodes.add(record.node)
         if new is None:
             self._address_freed()
+
+    def _wake_selected(self, *routes: StaticRoute | None) -> None:
+        for node in self._caches.nodes.values():
+            if any(route is not None and route.selects(node) for route in routes):
+                self._queues.nodes.add(node.name)
 
     def _wake_all_nodes(self) -> None:
         for name in self._caches.nodes.names():

@@ -4,15 +4,14 @@ import asyncio
 import logging
 
 from overlay_net.controller.audit import Auditor
-from overlay_net.controller.event_routes import SUBNET_MAP, enqueue_all
+from overlay_net.controller.event_routes import SUBNET_MAP
 from overlay_net.controller.leader import Leader, become_leader
 from overlay_net.controller.node_workers import make_node_workers
 from overlay_net.controller.pool_reconciler import PoolReconciler
-from overlay_net.controller.protected_subnets import ProtectedSubnets
+from overlay_net.controller.protected_sources import make_protected_subnets
 from overlay_net.controller.report_events import ReportEvents
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.model.node_actions import LifecyclePolicy
-from overlay_net.model.parse import parse_network
 from overlay_net.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
@@ -44,13 +43,12 @@ async def _lead(leader: Leader) -> None:
     refresh = phpipam.refresh_interval if phpipam else settings.audit_interval
     pools = PoolReconciler(api, ipam, caches, refresh, metrics, nodes.events)
     auditor = Auditor(api, ipam, caches, settings.audit_grace, nodes.checks.request, nodes.events, metrics)
-    hosts = [(leader.server, "API server"), *([(phpipam.url, "phpIPAM")] if phpipam else [])]
-    subnets = [subnet for text in settings.protected_subnets if (subnet := parse_network(text)) is not None]
-    protected = ProtectedSubnets(api, caches, subnets, hosts, allow_default=settings.allow_default_route)
-    await protected.refresh()
+    protected = make_protected_subnets(leader)
+    # No node is reconciled before it is known what is protected.
+    await protected.read()
     log.info("controller started", extra={"cluster": nodes.cluster})
     async with asyncio.TaskGroup() as group:
-        group.create_task(protected.follow(lambda: enqueue_all(caches, queues)))
+        group.create_task(protected.follow())
         if phpipam is not None and phpipam.subnet_map is not None:
             subnet_map = SubnetMapReconciler(api, caches, phpipam.subnet_map)
             queues.subnet_map.add(SUBNET_MAP)

@@ -59,6 +59,10 @@ class CredentialsRefused(Unavailable):
     """The server rejects our credentials: send no requests until they change or a backoff is over."""
 
 
+class NotPublished(OverlayNetError):
+    """No object of the cluster has what was to be read from it; the message has the setting to use instead."""
+
+
 class IpamError(OverlayNetError):
     """Base of the reasons why an IPAM backend cannot provide a reservation."""
 

@@ -93,6 +93,11 @@ EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event", namespaced=Tr
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True)
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True)
 SERVICE_CIDRS: Final = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR")
+SERVICES: Final = Resource("", "v1", "services", "Service", namespaced=True)
+CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap", namespaced=True)
+CALICO_POOLS: Final = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool")
+CALICO_V3_POOLS: Final = Resource("projectcalico.org", "v3", "ippools", "IPPool")
+CILIUM_NODES: Final = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment", namespaced=True)
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"

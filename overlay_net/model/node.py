@@ -1,6 +1,6 @@
 """A Node: its name, its zone, and its own addresses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_network
@@ -24,6 +24,20 @@ from overlay_net.model.parse import (
 def first_label(labels: Mapping[str, str], keys: tuple[str, ...]) -> str:
     """Return the value of the first of ``keys`` that is set, else an empty string."""
     return next((labels[key] for key in keys if labels.get(key)), "")
+
+
+CNI_ANNOTATIONS: Final = {
+    "flannel.alpha.coreos.com/public-ip": "flannel address",
+    "flannel.alpha.coreos.com/public-ipv6": "flannel address",
+    "projectcalico.org/IPv4Address": "Calico address",
+    "projectcalico.org/IPv6Address": "Calico address",
+    "projectcalico.org/IPv4IPIPTunnelAddr": "Calico tunnel address",
+    "projectcalico.org/IPv4VXLANTunnelAddr": "Calico tunnel address",
+    "projectcalico.org/IPv6VXLANTunnelAddr": "Calico tunnel address",
+    "projectcalico.org/IPv4WireguardInterfaceAddr": "Calico tunnel address",
+    "projectcalico.org/IPv6WireguardInterfaceAddr": "Calico tunnel address",
+}
+"""Annotations by which CNIs publish an address of the node, some with a prefix length, and the use of the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,8 @@ class Node:
     addresses: tuple[IpAddress, ...] = ()
     """The node's own addresses, as reported by the kubelet or the cloud provider."""
     pod_subnets: tuple[IpNetwork, ...] = ()
+    cni_addresses: tuple[tuple[IpAddress, str], ...] = ()
+    """Addresses that the CNI of the node publishes in annotations, with their use."""
     taints: tuple[str, ...] = ()
     """Keys of the taints."""
     created: datetime | None = None
@@ -80,6 +96,7 @@ class Node:
                 for text in find_texts(find_object(raw, "spec"), "podCIDRs")
                 if (subnet := parse_network(text)) is not None
             ),
+            cni_addresses=tuple(_find_cni_addresses(find_object(metadata, "annotations"))),
             taints=tuple(parse_text(taint.get("key")) for taint in find_objects(find_object(raw, "spec"), "taints")),
             created=parse_time(metadata.get("creationTimestamp")),
             boot_id=parse_text(find_object(find_object(raw, "status"), "nodeInfo").get("bootID")),
@@ -90,9 +107,13 @@ class Node:
         return NodeInstance(self.uid, self.boot_id)
 
     @property
-    def protected(self) -> tuple[IpNetwork, ...]:
-        """The subnets that no route may cover: the node's addresses and pod subnets."""
-        return (*(ip_network(address) for address in self.addresses), *self.pod_subnets)
+    def protected(self) -> tuple[tuple[IpNetwork, str], ...]:
+        """The subnets that no route may cover, with their use: the node's addresses and pod subnets."""
+        return (
+            *((ip_network(address), "address") for address in self.addresses),
+            *((subnet, "pod subnet") for subnet in self.pod_subnets),
+            *((ip_network(address), use) for address, use in self.cni_addresses),
+        )
 
     @property
     def zone(self) -> str:
@@ -101,3 +122,10 @@ class Node:
     @property
     def region(self) -> str:
         return first_label(self.labels, REGION_LABELS)
+
+
+def _find_cni_addresses(annotations: JsonObject) -> Iterator[tuple[IpAddress, str]]:
+    for key, use in CNI_ANNOTATIONS.items():
+        address = parse_address(parse_text(annotations.get(key)).partition("/")[0])
+        if address is not None:
+            yield address, use

@@ -65,6 +65,13 @@ class ControllerMetrics(Metrics):
             "overlay_net_audit_released_total", "Reservations without a node that the audit released."
         )
 
+        self._protection_sources = self._gauge(
+            "overlay_net_protection_source_up", "0 while a source of protected subnets cannot be read.", "source"
+        )
+
+    def set_protection_source(self, source: str, *, up: bool) -> None:
+        self._protection_sources.labels(source).set(up)
+
     def set_leader(self, name: str, is_leader: bool) -> None:
         self._leader.labels(name).set(is_leader)
 

@@ -45,10 +45,20 @@ class ControllerSettings(ModeSettings):
     phpipam: PhpIpamSettings | None = None
     protected_subnets: list[Subnet] = Field(
         default=[],
-        description="subnets that no StaticRoute may overlap, in addition to those of nodes, pods, services, API "
-        "servers and phpIPAM",
+        description="subnets that no StaticRoute may overlap, in addition to those that the cluster uses",
+    )
+    service_subnets: list[Subnet] = Field(
+        default=[],
+        description="subnets of services; default: those of ServiceCIDRs, or of kubeadm's ConfigMap before "
+        "Kubernetes 1.33",
+    )
+    pod_subnets: list[Subnet] = Field(
+        default=[], description="subnets of pods, besides those of Nodes; default: those that Calico and Cilium publish"
     )
     allow_default_route: bool = Field(default=False, description="whether StaticRoutes may be default routes")
+    allow_link_local_routes: bool = Field(
+        default=False, description="whether StaticRoutes may overlap 169.254.0.0/16 and fe80::/10"
+    )
     audit_grace: Duration = Field(
         default=timedelta(minutes=10), description="how long a reservation without a node is kept before it is released"
     )

@@ -38,6 +38,8 @@ def test_chart_passes_helm_lint(api_server: ApiServer) -> None:
             {"controller": {"settings": {"leader_election": {"enabled": False}}}},
             "controller.replicas: more than 1 requires controller.settings.leader_election.enabled=true",
         ),
+        ({"controller": {"settings": {"service_subnets": ["10.96.0.0"]}}}, "/controller/settings/service_subnets/0"),
+        ({"controller": {"settings": {"pod_subnets": "10.244.0.0/16"}}}, "/controller/settings/pod_subnets"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"pools": {"a": {"cdir": "10.0.0.0/24"}}}, "cdir"),
         ({"pools": {"a": {"phpIPAM": {"subnetID": 0}}}, "phpIPAM": PHPIPAM}, "/pools/a/phpIPAM/subnetID"),
@@ -76,6 +78,19 @@ def rendered(api_server: ApiServer, folder: Path, values: object) -> dict[tuple[
     file.write_text(json.dumps(values))
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
     return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+
+
+def test_service_subnets_are_required_where_the_cluster_does_not_publish_them(
+    api_server: ApiServer, tmp_path: Path
+) -> None:
+    arguments = ("template", "overlay-net", str(CHART), "--kube-version=1.32.9")
+    with pytest.raises(CommandFailed, match=r"controller\.settings\.service_subnets is required: Kubernetes v1\.32\.9"):
+        api_server.helm(*arguments)
+    shown = api_server.helm(*arguments, "--set=controller.settings.service_subnets={10.96.0.0/12}")
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
+    assert controller.service_subnets == ["10.96.0.0/12"]
+    assert "servicecidrs" not in json.dumps(objects["ClusterRole", "overlay-net-controller"])
 
 
 def settings_file(objects: dict[tuple[str, str], Any], mode: str, folder: Path) -> Path:

@@ -133,6 +133,7 @@ class Controller:
     def __init__(self, cluster: "Cluster", process: Process) -> None:
         self.process = process
         self.caches = Caches(Selector.parse_text(DEFAULT_NODE_SELECTOR))
+        self.caches.protected.set_unknown("")
         self.requested: set[str] = set()
         """Nodes for which the IPAM is to be asked."""
         api: Any = Client(cluster.kube, process)

@@ -1,6 +1,8 @@
-"""Protected subnets: a route that overlaps one is rejected and the overlap is named; all others pass."""
+"""Protected subnets: a route that overlaps one is refused and the overlap is named; all others pass."""
 
+from collections.abc import Mapping
 from ipaddress import ip_network
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -8,24 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay_net.domain.routes.compile import compile_routes
-from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection, overlap, protected_by
-from overlay_net.model.node import Node
+from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
+from overlay_net.domain.routes.special_purpose import special_purpose
+from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, static_route
 
-A_NODE = Node.parse(
-    {
-        "metadata": {"name": "n1"},
-        "spec": {"podCIDRs": ["10.244.1.0/24", "fd00:1::/64"]},
-        "status": {
-            "addresses": [
-                {"type": "InternalIP", "address": "10.176.162.151"},
-                {"type": "Hostname", "address": "n1.example.com"},
-            ]
-        },
-    }
-)
 SERVICES = ProtectedSubnet(ip_network("10.96.0.0/16"), "services")
-PROTECTION = Protection((*protected_by([A_NODE]), SERVICES))
+PROTECTION = Protection(
+    (
+        SERVICES,
+        ProtectedSubnet(ip_network("10.176.162.151"), "address of node n1"),
+        ProtectedSubnet(ip_network("10.244.1.0/24"), "pod subnet of node n1"),
+        ProtectedSubnet(ip_network("fd00:1::/64"), "pod subnet of node n1"),
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -45,31 +43,154 @@ PROTECTION = Protection((*protected_by([A_NODE]), SERVICES))
         ("fd00:2::/64", ""),
     ],
 )
-def test_a_subnet_that_overlaps_a_protected_one_is_rejected_and_the_overlap_is_named(subnet: str, named: str) -> None:
-    refusal = PROTECTION.refusal(ip_network(subnet))
-    assert named in refusal
-    assert bool(refusal) is bool(named)
+def test_a_subnet_that_overlaps_a_protected_one_is_refused_and_the_overlap_is_named(subnet: str, named: str) -> None:
+    found = PROTECTION.find_overlap(ip_network(subnet))
+    assert named in found
+    assert bool(found) is bool(named)
 
 
 def test_default_routes_are_accepted_only_if_allowed() -> None:
-    assert not Protection((SERVICES,), allow_default=True).refusal(ip_network("0.0.0.0/0"))
-    assert Protection((SERVICES,), allow_default=True).refusal(ip_network("10.0.0.0/8"))
+    assert not Protection((SERVICES,), allow_default=True).find_overlap(ip_network("0.0.0.0/0"))
+    assert Protection((SERVICES,), allow_default=True).find_overlap(ip_network("10.0.0.0/8"))
 
 
-networks = st.builds(
-    lambda number, length: ip_network((number >> (32 - length) << (32 - length), length)),
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 32),
+# --- Special-purpose registries --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subnet", "named"),
+    [
+        ("0.1.0.0/16", "0.0.0.0/8 (this network, RFC 791)"),
+        ("127.0.0.53/32", "127.0.0.0/8 (loopback, RFC 1122)"),
+        ("169.254.169.254/32", "169.254.0.0/16 (link-local, RFC 3927)"),
+        ("192.0.0.0/24", "(IETF protocol assignments, RFC 6890)"),
+        ("192.0.0.170/32", "(IETF protocol assignments, RFC 6890)"),
+        ("192.0.2.128/25", "192.0.2.0/24 (documentation, RFC 5737)"),
+        ("198.51.100.0/24", "documentation"),
+        ("203.0.0.0/16", "203.0.113.0/24 (documentation, RFC 5737)"),
+        ("224.0.0.0/4", "224.0.0.0/4 (multicast, RFC 5771)"),
+        ("239.1.1.1/32", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("255.255.255.255/32", "240.0.0.0/4 (reserved, RFC 1112)"),
+        ("::/128", "unspecified"),
+        ("::1/128", "::1/128 (loopback, RFC 4291)"),
+        ("::ffff:10.1.0.0/112", "IPv4-mapped"),
+        ("100:0:0:1::/64", "dummy prefix"),
+        ("2001:40::/32", "IETF protocol assignments"),
+        ("2001:db8:7::/48", "documentation"),
+        ("3fff:1::/32", "3fff::/20 (documentation, RFC 9637)"),
+        ("fe80::/64", "link-local"),
+        ("ff05::2/128", "multicast"),
+        # Private, shared, benchmarking and translation addresses are forwarded within a site.
+        ("10.0.0.0/8", ""),
+        ("172.16.0.0/12", ""),
+        ("192.168.0.0/16", ""),
+        ("100.64.0.0/10", ""),
+        ("198.18.0.0/15", ""),
+        ("192.0.0.0/29", ""),
+        ("64:ff9b::/96", ""),
+        ("fd00::/8", ""),
+        ("2001:2::/48", ""),
+        ("2001:20::/28", ""),
+        ("2600::/12", ""),
+    ],
 )
+def test_special_purpose_subnets_are_refused_by_name(subnet: str, named: str) -> None:
+    found = Protection(special_purpose(allow_link_local=False)).find_overlap(ip_network(subnet))
+    assert named in found
+    assert bool(found) is bool(named)
 
 
-@given(st.lists(networks, max_size=20), networks)
-def test_the_search_agrees_with_comparing_every_protected_subnet(protected: list[Any], subnet: Any) -> None:
-    found = Protection(ProtectedSubnet(each, "x") for each in protected).refusal(subnet)
-    assert bool(found) is any(overlap(each, subnet) for each in protected)
+def test_link_local_routes_are_accepted_only_if_allowed() -> None:
+    protection = Protection(special_purpose(allow_link_local=True))
+    assert not protection.find_overlap(ip_network("169.254.169.254/32"))
+    assert not protection.find_overlap(ip_network("fe80::/64"))
+    assert protection.find_overlap(ip_network("127.0.0.1/32"))
 
 
-def test_a_rejected_route_is_not_compiled_and_leaves_other_routes_in_place() -> None:
+# --- The index -------------------------------------------------------------------------------------------------------
+
+networks = st.one_of(
+    st.builds(
+        lambda number, length: ip_network((number >> (32 - length) << (32 - length), length)),
+        st.integers(0, 2**32 - 1),
+        st.integers(1, 32),
+    ),
+    # Few bits, so that many of them overlap; of the other family as well.
+    st.builds(lambda number, length: ip_network((number << 24 >> (32 - length) << (32 - length), length)),
+              st.integers(0, 255), st.integers(1, 9)),
+    st.builds(lambda number, length: ip_network((number << 120 >> (128 - length) << (128 - length), length)),
+              st.integers(2, 255), st.integers(1, 9)),
+)  # fmt: skip
+
+
+def naive_overlap(protected: list[Any], subnet: Any) -> bool:
+    return any(each.version == subnet.version and each.overlaps(subnet) for each in protected)
+
+
+@given(st.lists(st.lists(networks, max_size=4), max_size=8), st.lists(networks, max_size=6))
+def test_a_decision_follows_every_change_as_if_all_subnets_were_compared(
+    changes: list[Any], subnets: list[Any]
+) -> None:
+    """Each change replaces the subnets of one of three sources."""
+    protection, protected = Protection(), dict[str, list[Any]]()
+    routes = {f"r{number}": static_route(f"r{number}", str(subnet)) for number, subnet in enumerate(subnets)}
+    before = {name: protection.refusal(route) for name, route in routes.items()}
+    for number, change in enumerate(changes):
+        source = f"s{number % 3}"
+        protected[source] = change
+        changed = protection.protect(source, (ProtectedSubnet(each, source) for each in change))
+        after = {name: protection.refusal(route) for name, route in routes.items()}
+        assert changed == {name for name in routes if after[name] != before[name]}
+        assert {name for name in routes if after[name]} == naively_refused(routes, protected)
+        before = after
+
+
+def naively_refused(routes: Mapping[str, StaticRoute], protected: Mapping[str, list[Any]]) -> set[str]:
+    everything = list(chain.from_iterable(protected.values()))
+    return {name for name, route in routes.items() if naive_overlap(everything, route.subnets[0])}
+
+
+def test_a_node_that_joins_leaves_the_decisions_on_other_subnets_alone() -> None:
+    protection = Protection()
+    routes = [static_route(f"r{number}", f"10.{number}.0.0/16") for number in range(200)]
+    compared = 0
+    find_overlap = protection.find_overlap
+
+    def counting(subnet: Any) -> str:
+        nonlocal compared
+        compared += 1
+        return find_overlap(subnet)
+
+    protection.find_overlap = counting  # type: ignore[method-assign]
+    for number in range(50):
+        assert not [route for route in routes if protection.refusal(route)]
+        protection.protect(f"n{number}", [ProtectedSubnet(ip_network(f"172.16.0.{number}"), "address of a node")])
+    assert compared == len(routes)
+
+
+def test_a_static_route_that_was_edited_or_deleted_is_not_decided_by_its_earlier_subnet() -> None:
+    protection = Protection((SERVICES,))
+    assert protection.refusal(static_route("r1", "10.96.1.0/24"))
+    assert not protection.refusal(static_route("r1", "10.7.0.0/16"))
+    assert protection.protect("n1", [ProtectedSubnet(ip_network("10.7.0.1"), "address of node n1")]) == {"r1"}
+    protection.forget("r1")
+    assert protection.protect("n1", ()) == set()
+
+
+# --- Nodes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_route_is_not_compiled_and_leaves_other_routes_in_place() -> None:
     routes = [static_route("bad", "10.176.0.0/16"), static_route("good", "10.5.0.0/16")]
     found = compile_routes(routes, node(), None, PROTECTION).routes
     assert [each.static_route for each in found] == ["good"]
+
+
+def test_no_route_is_added_while_not_all_protected_subnets_are_known() -> None:
+    protection = Protection(unknown="services: 403 Forbidden")
+    route = static_route("r1", "10.5.0.0/16")
+    assert protection.refusal(route) == ("ProtectedSubnetsUnknown", "services: 403 Forbidden")
+    assert not compile_routes([route], node(), None, protection).routes
+    assert protection.set_unknown("") == {"r1"}
+    assert compile_routes([route], node(), None, protection).routes

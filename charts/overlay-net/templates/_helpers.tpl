@@ -109,11 +109,33 @@ readinessProbe:
 {{- eq .Values.phpIPAM.auth "code" | ternary (list "code") (list "username" "password") | toJson -}}
 {{- end -}}
 
+{{- /* The ConfigMaps in kube-system that the subnets of services and pods are read from, as JSON. */ -}}
+{{- define "overlay-net.protectedConfigMaps" -}}
+{{- $names := list -}}
+{{- if not .Values.controller.settings.service_subnets -}}
+{{- $names = append $names "kubeadm-config" -}}
+{{- end -}}
+{{- if not .Values.controller.settings.pod_subnets -}}
+{{- $names = append $names "cilium-config" -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
+{{- /* Kubernetes before 1.33 has no ServiceCIDRs, and only kubeadm stores the subnets of services elsewhere. */ -}}
+{{- define "overlay-net.checkServices" -}}
+{{- if and (semverCompare "<1.33.0-0" .Capabilities.KubeVersion.Version) (not .Values.controller.settings.service_subnets) -}}
+{{- if not (lookup "v1" "ConfigMap" "kube-system" "kubeadm-config") -}}
+{{- fail (printf "controller.settings.service_subnets is required: Kubernetes %s has no ServiceCIDRs to read the subnets of services from, and there is no ConfigMap kubeadm-config; set it to --service-cluster-ip-range of kube-apiserver, such as [10.96.0.0/12]" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The settings file of the controller. */ -}}
 {{- define "overlay-net.controllerSettings" -}}
 {{- include "overlay-net.checkPhpipam" . -}}
 {{- include "overlay-net.checkOverlay" . -}}
 {{- include "overlay-net.checkElection" . -}}
+{{- include "overlay-net.checkServices" . -}}
 {{- $settings := deepCopy .Values.controller.settings -}}
 {{- $_ := set $settings "overlay_addresses" .Values.overlay.enabled -}}
 {{- $_ := set $settings "node_selector" (include "overlay-net.agentNodes" .) -}}

@@ -2,15 +2,18 @@
 
 If several StaticRoutes have the same subnet, metric and table, the oldest one wins and the others report a conflict.
 Identical entries are shared without a conflict.
+
+A StaticRoute that overlaps a protected subnet adds no subnet to a node, but a subnet that the node already routes for
+it stays: what is protected changes with every Node that joins, and must not withdraw routes that are in use.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
 from overlay_net.domain.routes.rollout import PreviousGeneration
 from overlay_net.model.desired_route import DesiredRoute
-from overlay_net.model.net import IpAddress
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import NodeRoutes
 from overlay_net.model.route_key import RouteKey
@@ -21,14 +24,10 @@ NONE_HELD_BACK: Mapping[str, PreviousGeneration] = MappingProxyType({})
 
 
 def refusal(route: StaticRoute, protection: Protection) -> tuple[str, str] | None:
-    """Return reason and message if ``route`` is rejected on every node, else None."""
+    """Return reason and message if ``route`` must not be added to any node, else None."""
     if route.problem:
         return "Invalid", route.problem
-    for subnet in route.subnets:
-        overlap = protection.refusal(subnet)
-        if overlap:
-            return "Protected", overlap
-    return None
+    return protection.refusal(route)
 
 
 def compile_routes(
@@ -37,20 +36,23 @@ def compile_routes(
     overlay_gateway: IpAddress | None,
     protection: Protection = NOTHING,
     held_back: Mapping[str, PreviousGeneration] = NONE_HELD_BACK,
+    present: Iterable[DesiredRoute] = (),
 ) -> NodeRoutes:
     """Return the routes of ``node``, sorted, with one entry for each key, and the generations that they come from.
 
     A route that specifies no gateway uses ``overlay_gateway``. If the node has none, or one of the other IP family, the
     entry has no gateways and the agent reports it as pending. ``held_back`` has, by name, the StaticRoutes whose
-    current generation is not rolled out to this node yet.
+    current generation is not rolled out to this node yet. ``present`` are the routes that the node has.
     """
+    selected = [each for each in static_routes if not each.deleting and not each.problem and each.selects(node)]
+    in_place = _find_in_place(present, {route.name for route in selected if protection.refusal(route)})
     chosen: dict[RouteKey, DesiredRoute] = {}
     generations = []
-    for route in sorted(static_routes, key=lambda route: route.age_key):
-        if route.deleting or not route.selects(node) or refusal(route, protection):
-            continue
+    for route in sorted(selected, key=lambda route: route.age_key):
         previous = held_back.get(route.name)
-        entries = _entries(route, previous, overlay_gateway, protection)
+        entries = _entries(route, previous, overlay_gateway, in_place.get(route.name))
+        if entries is None:
+            continue
         won = [chosen.setdefault(entry.key, entry) is entry for entry in entries]
         generation = _generation(route, previous, has_entries=any(won))
         if generation is not None:
@@ -60,12 +62,30 @@ def compile_routes(
 
 
 def _entries(
-    route: StaticRoute, previous: PreviousGeneration | None, overlay_gateway: IpAddress | None, protection: Protection
-) -> Iterable[DesiredRoute]:
-    """Return the entries of one StaticRoute, before conflicts are resolved."""
-    if previous is not None:
-        return (entry for entry in previous.routes if not protection.refusal(entry.subnet))
-    return route.routes(overlay_gateway)
+    route: StaticRoute,
+    previous: PreviousGeneration | None,
+    overlay_gateway: IpAddress | None,
+    in_place: Collection[IpNetwork] | None,
+) -> Iterable[DesiredRoute] | None:
+    """Return the entries of one StaticRoute, before conflicts are resolved; None if it does not apply to the node.
+
+    ``in_place`` are the subnets to which a refused StaticRoute is restricted.
+    """
+    entries = previous.routes if previous is not None else route.routes(overlay_gateway)
+    if in_place is None:
+        return entries
+    return [entry for entry in entries if entry.subnet in in_place] or None
+
+
+def _find_in_place(
+    present: Iterable[DesiredRoute], static_routes: Iterable[str]
+) -> Mapping[str, Collection[IpNetwork]]:
+    """Return the subnets that a node already routes for each of the StaticRoutes."""
+    found: dict[str, set[IpNetwork]] = {name: set() for name in static_routes}
+    for entry in present if found else ():
+        if entry.static_route in found:
+            found[entry.static_route].add(entry.subnet)
+    return found
 
 
 def _generation(

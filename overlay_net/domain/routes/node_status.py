@@ -133,12 +133,13 @@ def _outdated(route: StaticRoute, table: NodeTable, present: RouteGeneration | N
     if route.rollout is not None:
         has = f"generation {present.generation}" if present is not None else "its previous routes"
         return Outcome(PENDING, f"still has {has}; waiting for its turn in the rollout", ROLLING_OUT)
-    if present is not None or (route.probe is not None and _has_entries(route, table)):
+    if present is not None or (route.probe is not None and has_entries(route, table)):
         return Outcome(PENDING, "the NodeOverlayIp still has an earlier generation")
     return None
 
 
-def _has_entries(route: StaticRoute, table: NodeTable) -> bool:
+def has_entries(route: StaticRoute, table: NodeTable) -> bool:
+    """Return whether the NodeOverlayIp has a route of this StaticRoute."""
     entries = (
         table.routes.get(encode_route_key(subnet, route.spec.metric, route.spec.table)) for subnet in route.subnets
     )

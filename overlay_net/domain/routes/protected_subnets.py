@@ -1,12 +1,15 @@
 """Protected subnets: a StaticRoute that overlaps one would cut off nodes, pods or the control plane."""
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import chain
 
+from overlay_net.domain.routes.subnet_index import SubnetIndex
 from overlay_net.model.net import IpNetwork
-from overlay_net.model.node import Node
+from overlay_net.model.static_route import StaticRoute
+
+PROTECTED = "Protected"
+UNKNOWN = "ProtectedSubnetsUnknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,57 +19,92 @@ class ProtectedSubnet:
     """The use of the subnet, for conditions, such as ``address of node 10.176.162.151``."""
 
 
-def protected_by(nodes: Iterable[Node]) -> Iterable[ProtectedSubnet]:
-    """Yield the addresses and pod subnets of ``nodes``."""
-    for node in nodes:
-        for address in node.addresses:
-            yield ProtectedSubnet(ip_network(address), f"address of node {node.name}")
-        for subnet in node.pod_subnets:
-            yield ProtectedSubnet(subnet, f"pod subnet of node {node.name}")
-
-
-def overlap(one: IpNetwork, other: IpNetwork) -> bool:
-    if isinstance(one, IPv4Network):
-        return isinstance(other, IPv4Network) and one.overlaps(other)
-    return isinstance(other, IPv6Network) and one.overlaps(other)
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    route: StaticRoute
+    overlap: str
 
 
 class Protection:
-    """Checks subnets against all protected ones by binary search, so the cost does not grow with their number."""
+    """The protected subnets by source, and for each StaticRoute whether it overlaps one.
 
-    def __init__(self, protected: Iterable[ProtectedSubnet], *, allow_default: bool = False) -> None:
-        self._allow_default = allow_default
-        self._subnets: dict[tuple[int, int, int], ProtectedSubnet] = {}
-        for each in protected:
-            subnet = each.subnet
-            self._subnets.setdefault((subnet.version, subnet.prefixlen, int(subnet.network_address)), each)
-        self._lengths = sorted({(version, length) for version, length, _ in self._subnets})
-        self._starts = sorted((version, start, length) for version, length, start in self._subnets)
+    Each StaticRoute is checked once, and again only if a protected subnet that overlaps it is added or removed.
+    """
 
-    def refusal(self, subnet: IpNetwork) -> str:
-        """Return why ``subnet`` must not be routed, or an empty string."""
+    def __init__(
+        self, protected: Iterable[ProtectedSubnet] = (), *, allow_default: bool = False, unknown: str = ""
+    ) -> None:
+        self.allow_default = allow_default
+        self.unknown = unknown
+        """Why not all protected subnets are known; no StaticRoute is accepted then. Empty: they are."""
+        self._protected = SubnetIndex()
+        self._by_source: dict[str, frozenset[ProtectedSubnet]] = {}
+        self._routed = SubnetIndex()
+        self._decided: dict[str, _Decision] = {}
+        self.protect("", protected)
+
+    def protect(self, source: str, subnets: Iterable[ProtectedSubnet]) -> set[str]:
+        """Replace the subnets of ``source``. Returns the StaticRoutes for which the result is now different."""
+        before, after = self._by_source.get(source, frozenset()), frozenset(subnets)
+        for each in before - after:
+            self._protected.remove(each.subnet, each.description)
+        for each in after - before:
+            self._protected.add(each.subnet, each.description)
+        if after:
+            self._by_source[source] = after
+        else:
+            self._by_source.pop(source, None)
+        overlapping = chain.from_iterable(self._routed.overlapping(each.subnet) for each in before ^ after)
+        return {name for name in set(chain.from_iterable(names for _, names in overlapping)) if self._changes(name)}
+
+    def set_unknown(self, problem: str) -> set[str]:
+        """Replace ``unknown``. Returns the StaticRoutes for which the result is now different."""
+        if problem == self.unknown:
+            return set()
+        self.unknown = problem
+        return {name for name, decided in self._decided.items() if not decided.overlap}
+
+    def refusal(self, route: StaticRoute) -> tuple[str, str] | None:
+        """Return reason and message if ``route`` must not be added to any node, else None."""
+        overlap = self._overlap(route)
+        if overlap:
+            return PROTECTED, overlap
+        return (UNKNOWN, self.unknown) if self.unknown else None
+
+    def forget(self, name: str) -> None:
+        """Forget the StaticRoute ``name``, which was deleted."""
+        decided = self._decided.pop(name, None)
+        if decided is not None:
+            for subnet in decided.route.subnets:
+                self._routed.remove(subnet, name)
+
+    def find_overlap(self, subnet: IpNetwork) -> str:
+        """Return which protected subnet ``subnet`` overlaps, or an empty string."""
         if subnet.prefixlen == 0:
-            return "" if self._allow_default else f"{subnet} is a default route; set allow_default_route to allow it"
-        found = self._containing(subnet) or self._inside(subnet)
-        return f"{subnet} overlaps {found.subnet} ({found.description})" if found else ""
+            hint = f"{subnet} is a default route; set allow_default_route to allow it"
+            return "" if self.allow_default else hint
+        for protected, descriptions in self._protected.overlapping(subnet):
+            return f"{subnet} overlaps {protected} ({min(descriptions)})"
+        return ""
 
-    def _containing(self, subnet: IpNetwork) -> ProtectedSubnet | None:
-        bits, first = subnet.max_prefixlen, int(subnet.network_address)
-        for version, length in self._lengths:
-            if version == subnet.version and length <= subnet.prefixlen:
-                found = self._subnets.get((version, length, first >> (bits - length) << (bits - length)))
-                if found is not None:
-                    return found
-        return None
+    def _overlap(self, route: StaticRoute) -> str:
+        decided = self._decided.get(route.name)
+        if decided is not None and decided.route is route:
+            return decided.overlap
+        if decided is None or decided.route.subnets != route.subnets:
+            self.forget(route.name)
+            for subnet in route.subnets:
+                self._routed.add(subnet, route.name)
+        return self._decide(route)
 
-    def _inside(self, subnet: IpNetwork) -> ProtectedSubnet | None:
-        first, last = int(subnet.network_address), int(subnet.broadcast_address)
-        position = bisect_left(self._starts, (subnet.version, first, 0))
-        if position < len(self._starts):
-            version, start, length = self._starts[position]
-            if version == subnet.version and start <= last:
-                return self._subnets[version, length, start]
-        return None
+    def _decide(self, route: StaticRoute) -> str:
+        overlap = next(filter(None, map(self.find_overlap, route.subnets)), "")
+        self._decided[route.name] = _Decision(route, overlap)
+        return overlap
+
+    def _changes(self, name: str) -> bool:
+        decided = self._decided[name]
+        return self._decide(decided.route) != decided.overlap
 
 
-NOTHING = Protection(())
+NOTHING = Protection()

@@ -13,6 +13,7 @@ from overlay_net.domain.routes.node_status import (
     ROLLING_OUT,
     NodeStatus,
     find_last_entries,
+    has_entries,
     node_status,
 )
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
@@ -34,13 +35,14 @@ def route_status(
 ) -> JsonObject:
     """Return the whole status of ``route``, which equals its present status if nothing has changed."""
     refused = refusal(route, protection)
-    selected = list(select_tables(route, tables)) if refused is None else []
+    selected = _select(route, tables, refused)
     last = find_last_entries(route)
     nodes = [node_status(route, table, last) for table in selected]
     gateways = inspect_gateways(route, zip(selected, nodes, strict=True))
     conflicts = _find_conflicts(nodes)
     nodes.sort(key=lambda node: (_ORDER[node.outcome.state], node.outcome.reason == ROLLING_OUT, node.hostname))
-    accepted, programmed = _accepted(refused, conflicts), _programmed(route, nodes, refused)
+    accepted = _accepted(refused, conflicts, in_place=bool(selected))
+    programmed = _programmed(route, nodes, refused)
     conditions = (
         accepted,
         programmed,
@@ -68,6 +70,13 @@ def _shorten(destinations: Sequence[str]) -> str:
     return f"{destinations[0]} + {more} more" if more > 0 else "".join(destinations)
 
 
+def _select(route: StaticRoute, tables: Iterable[NodeTable], refused: tuple[str, str] | None) -> list[NodeTable]:
+    """Return the nodes that must have the route, or that keep it although it is refused."""
+    if route.problem:
+        return []
+    return [table for table in select_tables(route, tables) if refused is None or has_entries(route, table)]
+
+
 def _find_conflicts(nodes: Iterable[NodeStatus]) -> Mapping[str, IpNetwork]:
     """Return the first subnet of each older StaticRoute that has the same route."""
     conflicts: dict[str, IpNetwork] = {}
@@ -85,9 +94,12 @@ def _is_updated(node: NodeStatus) -> bool:
     return node.outcome.reason != ROLLING_OUT
 
 
-def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork]) -> Condition:
+def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork], *, in_place: bool) -> Condition:
     if refused is not None:
-        return Condition(ACCEPTED, False, *refused)
+        reason, message = refused
+        if in_place:
+            message += "; nodes that already have the route keep it, others do not get it"
+        return Condition(ACCEPTED, False, reason, message)
     if conflicts:
         others = ", ".join(f"{subnet} ({name})" for name, subnet in sorted(conflicts.items()))
         message = f"already routed by an older StaticRoute: {others}; change the subnet or the metric of one of them"
@@ -96,7 +108,7 @@ def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork
 
 
 def _programmed(route: StaticRoute, nodes: Sequence[NodeStatus], refused: tuple[str, str] | None) -> Condition:
-    if refused is not None:
+    if refused is not None and not nodes:
         return Condition(PROGRAMMED, False, "NotAccepted", "no node gets the routes of a StaticRoute that is rejected")
     if not nodes:
         return Condition(PROGRAMMED, False, "NoNodes", "no node matches the zone label and nodeSelector")

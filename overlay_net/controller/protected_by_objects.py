@@ -1,0 +1,85 @@
+"""Keeps the protected subnets up to date with the watched Nodes, NodeOverlayIps and OverlayPools."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from ipaddress import ip_network
+
+from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.pool import Pool
+from overlay_net.model.static_route import StaticRoute
+from overlay_net.runtime.store import Store
+
+UNREAD = "the protected subnets have not been read yet"
+
+
+class ProtectedByObjects:
+    def __init__(
+        self, nodes: Store[Node], overlays: Store[NodeOverlay], pools: Store[Pool], routes: Store[StaticRoute]
+    ) -> None:
+        self.protection = Protection(unknown=UNREAD)
+        self._subscribers: list[Callable[[Iterable[str]], None]] = []
+        nodes.subscribe(self._node_changed)
+        overlays.subscribe(self._overlay_changed)
+        pools.subscribe(self._pool_changed)
+        routes.subscribe(self._route_changed)
+
+    def subscribe(self, subscriber: Callable[[Iterable[str]], None]) -> None:
+        """Call ``subscriber`` with the names of the StaticRoutes that are refused now, or no longer, or otherwise."""
+        self._subscribers.append(subscriber)
+
+    def protect(self, source: str, subnets: Iterable[ProtectedSubnet]) -> None:
+        """Replace the protected subnets of ``source``."""
+        self._notify(self.protection.protect(source, subnets))
+
+    def set_unknown(self, problem: str) -> None:
+        """Set why not all protected subnets are known, or an empty string if they are."""
+        self._notify(self.protection.set_unknown(problem))
+
+    def _notify(self, static_routes: Collection[str]) -> None:
+        for subscriber in self._subscribers if static_routes else ():
+            subscriber(static_routes)
+
+    def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
+        # Heartbeats change a Node all the time.
+        if (old.protected if old else ()) != (new.protected if new else ()):
+            self.protect(f"node {name}", _by_node(new) if new else ())
+
+    def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
+        if _addresses(old) != _addresses(new):
+            self.protect(f"overlay {name}", _by_overlay(new) if new else ())
+
+    def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
+        self.protect(f"pool {name}", _by_pool(new) if new else ())
+
+    def _route_changed(self, name: str, _: StaticRoute | None, new: StaticRoute | None) -> None:
+        if new is None:
+            self.protection.forget(name)
+
+
+def _by_node(node: Node) -> Iterator[ProtectedSubnet]:
+    for subnet, use in node.protected:
+        yield ProtectedSubnet(subnet, f"{use} of node {node.name}")
+
+
+def _addresses(overlay: NodeOverlay | None) -> tuple[object, ...]:
+    if overlay is None:
+        return ()
+    return overlay.assignment.address, overlay.assignment.gateway, overlay.gateway_override
+
+
+def _by_overlay(overlay: NodeOverlay) -> Iterator[ProtectedSubnet]:
+    assignment = overlay.assignment
+    if assignment.address is not None:
+        yield ProtectedSubnet(ip_network(assignment.address.ip), f"overlay address of node {overlay.name}")
+    for gateway in (assignment.gateway, overlay.gateway_override):
+        if gateway is not None:
+            # Without the name of the node: thousands of nodes have the same one.
+            yield ProtectedSubnet(ip_network(gateway), "overlay gateway")
+
+
+def _by_pool(pool: Pool) -> Iterator[ProtectedSubnet]:
+    if pool.cidr is not None:
+        yield ProtectedSubnet(pool.cidr, f"OverlayPool {pool.name}")
+    if pool.gateway is not None:
+        yield ProtectedSubnet(ip_network(pool.gateway), f"gateway of OverlayPool {pool.name}")
