@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam
-from overlay_net.domain.allocation.ipam_audit import audit
+from overlay_net.domain.allocation.ipam_audit import FirstFound, audit
 from overlay_net.model.errors import Conflict, OverlayNetError
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.names import NODE_OVERLAY_IPS
@@ -33,7 +34,7 @@ class Auditor:
         request_check: Callable[[str], None],
         events: EventRecorder,
         metrics: ControllerMetrics,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._ipam = ipam
@@ -42,8 +43,8 @@ class Auditor:
         self._request_check = request_check
         self._events = events
         self._metrics = metrics
-        self._now = now
-        self._orphaned_since: Mapping[str, datetime] = {}
+        self._clock = clock
+        self._first_found: FirstFound = {}
 
     async def run(self, interval: timedelta) -> None:
         """Audit periodically until cancelled. A failed audit changes nothing."""
@@ -69,8 +70,8 @@ class Auditor:
         unknown = names - overlays.keys()
         reservations = tuple(each for each in inventory.reservations if each.owner.node not in unknown)
         inventory = replace(inventory, reservations=reservations)
-        result = audit(inventory, overlays, self._orphaned_since, self._now(), self._grace, pools)
-        self._orphaned_since = result.orphaned_since
+        result = audit(inventory, overlays, self._first_found, self._clock(), self._grace, pools)
+        self._first_found = result.first_found
         for name in result.mismatched:
             log.info("the IPAM records of a node do not match its object; checking again", extra={"node": name})
             self._request_check(name)

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.known_addresses import UsedElsewhere
 from overlay_net.controller.node_steps import IpamFailed, NodeSteps
+from overlay_net.controller.observed_times import ObservedTimes
 from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, Refused, Unavailable
 from overlay_net.model.ipam import Reservation
@@ -61,6 +63,7 @@ class NodeReconciler:
         events: EventRecorder,
         checks: IpamChecks,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ipams = ipam.names
         self._steps = NodeSteps(api, ipam, cluster, events, caches.has_agent)
@@ -68,6 +71,7 @@ class NodeReconciler:
         self._policy = policy
         self._checks = checks
         self._now = now
+        self._times = ObservedTimes(caches, clock)
 
     async def reconcile(self, name: str) -> Requeue | None:
         """Carry out all steps for node ``name`` that do not need the IPAM."""
@@ -171,6 +175,7 @@ class NodeReconciler:
             now=self._now(),
             ipams=self._ipams,
             check_ipam=self._checks.needed(name),
+            elapsed=partial(self._times.elapsed, name),
         )
 
     def _compile_routes(self, node: Node | None, overlay: NodeOverlay | None) -> NodeRoutes:

@@ -3,10 +3,10 @@
 Each action is idempotent.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.ipam import CLUSTER_IPAM, PHPIPAM, Reservation
@@ -40,6 +40,13 @@ class NodeRoutes:
     """The generations of StaticRoutes with a probe or a staged rollout that ``routes`` are from."""
 
 
+FactKind: TypeAlias = Literal["NodeGone", "Conflict", "Withdrawn"]
+
+
+def _first_observed_now(_: FactKind, __: Hashable) -> timedelta:
+    return timedelta()
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """A snapshot of one node. None as ``node`` or ``overlay`` means a confirmed absence.
@@ -58,6 +65,7 @@ class NodeView:
     pools: tuple[Pool, ...]
     """Every pool, in order of preference."""
     now: datetime
+    """For times that are shown to people; never compared with a time that another machine wrote: see ``elapsed``."""
     ipams: frozenset[str] = frozenset({CLUSTER_IPAM, PHPIPAM})
     """Names of the configured IPAMs."""
     reservations: tuple[Reservation, ...] | None = None
@@ -74,6 +82,8 @@ class NodeView:
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
     conflicts_with: Callable[[str], int] = lambda _: 0
     """How many addresses of all nodes were given up in a row because of the host with this MAC."""
+    elapsed: Callable[[FactKind, Hashable], timedelta] = _first_observed_now
+    """Returns for how long the controller's process has observed this fact about the node, by its own clock."""
     ipam_failure: tuple[str, str] | None = None
     """Reason and message if the IPAM has just failed to answer. Implies nothing about reservations."""
 

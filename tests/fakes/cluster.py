@@ -48,6 +48,7 @@ NAME = "n1"
 CLUSTER = "c"
 POLICY = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
 ROUTER_MAC = "02:00:00:00:01:00"
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_ROUNDS = 12
 """Reconciliations of one node after which it must have settled."""
 
@@ -146,11 +147,20 @@ class Controller:
         self.ipam = IpamRouter(backends)
         self.events = EventRecorder(cluster.kube, CONTROLLER_FIELD_MANAGER, "test")
         metrics = ControllerMetrics()
-        now = cluster.clock
+        self.clock_error = cluster.controller_clock_error
+
+        def now() -> datetime:
+            return cluster.now + self.clock_error
+
+        def clock() -> float:
+            return (cluster.now - EPOCH).total_seconds()
+
         checks = IpamChecks(self.caches, self.requested.add)
-        self.node = NodeReconciler(api, self.ipam, self.caches, CLUSTER, cluster.policy, self.events, checks, now)
+        self.node = NodeReconciler(
+            api, self.ipam, self.caches, CLUSTER, cluster.policy, self.events, checks, now, clock
+        )
         self.auditor = Auditor(
-            api, self.ipam, self.caches, timedelta(minutes=5), checks.request, self.events, metrics, now
+            api, self.ipam, self.caches, timedelta(minutes=5), checks.request, self.events, metrics, clock
         )
         self.stores: dict[str, Store[Any]] = {
             NODES.plural: self.caches.nodes,
@@ -193,11 +203,16 @@ class Cluster:
     """``feed``: the IPAM's records are watched, as those of an in-cluster pool; else they are phpIPAM's."""
 
     def __init__(self, *, feed: bool = True) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.now = EPOCH
+        """The true time."""
+        self.controller_clock_error = timedelta()
+        """How far the wall clock of controllers that start from now on is ahead."""
+        self.server_clock_error = timedelta()
+        """How far the wall clock of the API server is ahead."""
         self.feed = feed
         self.policy = POLICY
-        self.kube = InMemoryKube(self.clock)
-        self.ipam_kube = self.kube if feed else InMemoryKube(self.clock)
+        self.kube = InMemoryKube(self.server_clock)
+        self.ipam_kube = self.kube if feed else InMemoryKube(self.server_clock)
         self.kernel: IPv4Interface | None = None
         """The overlay address that the node's kernel has."""
         self.foreign_hosts: set[IpAddress] = set()
@@ -227,8 +242,18 @@ class Cluster:
             await cluster.kube.create(STATIC_ROUTES, route)
         return cluster
 
-    def clock(self) -> datetime:
-        return self.now
+    def server_clock(self) -> datetime:
+        return self.now + self.server_clock_error
+
+    def set_clock(self, error: timedelta) -> None:
+        """The wall clock of the controller's machine is set."""
+        if self._controller is not None:
+            self._controller.clock_error = error
+
+    def replace_controller(self, clock_error: timedelta) -> None:
+        """Another process becomes the leader, on a machine whose wall clock is this far ahead."""
+        self.controller_clock_error = clock_error
+        self._controller = None
 
     def _changed(self, resource: Resource, _: WatchEvent) -> None:
         self.changes += resource != EVENTS
@@ -307,6 +332,9 @@ class Cluster:
 
     async def add_route(self, route: JsonObject) -> None:
         await self.kube.create(STATIC_ROUTES, route)
+
+    async def remove_route(self, name: str) -> None:
+        await self.kube.delete(STATIC_ROUTES, name)
 
     async def pin(self, address: str | None) -> None:
         found = await self.overlay()

@@ -244,7 +244,10 @@ async def test_a_server_that_does_not_answer_times_out() -> None:
 
 
 def test_retry_after_is_parsed_as_seconds_and_as_date() -> None:
-    assert parse_retry_after("7") == 7
-    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert parse_retry_after("soon") is None
-    assert parse_retry_after(None) is None
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    assert parse_retry_after({"Retry-After": "7"}) == 7
+    assert parse_retry_after({"Retry-After": date, "Date": "Wed, 21 Oct 2015 07:27:50 GMT"}) == 10
+    assert parse_retry_after({"Retry-After": date, "Date": "Wed, 21 Oct 2015 07:28:10 GMT"}) == 0
+    assert parse_retry_after({"Retry-After": date}) is None, "our own clock may differ from that of the server"
+    assert parse_retry_after({"Retry-After": "soon", "Date": date}) is None
+    assert parse_retry_after({"Date": date}) is None

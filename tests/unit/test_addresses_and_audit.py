@@ -1,7 +1,7 @@
 """Which addresses may be handed out, how many there are, and which records are orphaned."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address, ip_interface
 from itertools import islice
 from typing import Any
@@ -63,7 +63,7 @@ def test_an_invalid_exclusion_makes_the_pool_unusable_and_is_named(text: str) ->
     assert repr(text) in pool(exclude=[text]).problem
 
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = 1000.0
 GRACE = timedelta(minutes=10)
 
 
@@ -88,9 +88,9 @@ def test_an_orphan_is_released_by_a_second_audit_after_the_grace_time() -> None:
     records = inventory(record("gone"), record("here", 3))
     first = audit(records, HERE, {}, NOW, GRACE)
     assert first.release == ()
-    early = audit(records, HERE, first.orphaned_since, NOW + GRACE / 2, GRACE)
+    early = audit(records, HERE, first.first_found, NOW + GRACE.total_seconds() / 2, GRACE)
     assert early.release == ()
-    late = audit(records, HERE, early.orphaned_since, NOW + GRACE, GRACE)
+    late = audit(records, HERE, early.first_found, NOW + GRACE.total_seconds(), GRACE)
     assert late.release == (records.reservations[0],)
     assert late.mismatched == frozenset()
 
@@ -101,16 +101,16 @@ def test_a_second_audit_is_required_even_without_a_grace_time() -> None:
 
 def test_the_grace_time_starts_again_after_the_object_came_back() -> None:
     records = inventory(record("n"))
-    orphans = audit(records, {}, {}, NOW, GRACE).orphaned_since
-    orphans = audit(records, objects(n="10.0.0.2"), orphans, NOW + GRACE, GRACE).orphaned_since
-    assert audit(records, {}, orphans, NOW + 2 * GRACE, GRACE).release == ()
+    orphans = audit(records, {}, {}, NOW, GRACE).first_found
+    orphans = audit(records, objects(n="10.0.0.2"), orphans, NOW + GRACE.total_seconds(), GRACE).first_found
+    assert audit(records, {}, orphans, NOW + 2 * GRACE.total_seconds(), GRACE).release == ()
 
 
 def test_an_unreadable_pool_releases_nothing_and_keeps_the_grace_time() -> None:
-    orphans = audit(inventory(record("gone")), {}, {}, NOW, GRACE).orphaned_since
-    blind = audit(inventory(problems=("no answer",)), HERE, orphans, NOW + GRACE, GRACE)
+    orphans = audit(inventory(record("gone")), {}, {}, NOW, GRACE).first_found
+    blind = audit(inventory(problems=("no answer",)), HERE, orphans, NOW + GRACE.total_seconds(), GRACE)
     assert (blind.release, blind.mismatched) == ((), frozenset())
-    seen = audit(inventory(record("gone")), {}, blind.orphaned_since, NOW + GRACE, GRACE)
+    seen = audit(inventory(record("gone")), {}, blind.first_found, NOW + GRACE.total_seconds(), GRACE)
     assert seen.release == (record("gone"),)
 
 

@@ -9,6 +9,7 @@ import pytest
 from overlay_net.adapters.cluster_ipam import ClusterIpam
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.pool_reconciler import PoolReconciler
+from overlay_net.domain.allocation.conflict import QUARANTINE_TIME
 from overlay_net.domain.status.drain_progress import describe_remaining
 from overlay_net.model.api import JsonObject
 from overlay_net.model.ipam import QUARANTINE
@@ -193,5 +194,7 @@ async def test_a_quarantined_row_is_not_forgotten() -> None:
     await cluster.audit()
     assert HELD in await cluster.records()
     cluster.configure_phpipam(True)
+    await cluster.audit()
+    cluster.now += QUARANTINE_TIME
     await cluster.audit()
     assert HELD not in await cluster.records()

@@ -304,6 +304,7 @@ async def test_an_address_in_conflict_is_quarantined_and_replaced() -> None:
     await settle(cluster)
     assert (await address(cluster), await conflicts(cluster)) == ("192.168.100.3/24", 1)
     assert str(cluster.kernel) == "192.168.100.3/24"
+    await cluster.audit()
     assert (await cluster.records())[FIRST].node == QUARANTINE
     cluster.now += QUARANTINE_TIME
     await cluster.audit()

@@ -9,9 +9,9 @@ from overlay_net.domain.allocation.withdrawn_routes import (
     find_withdrawals,
     plan_withdrawn_condition,
 )
-from overlay_net.model.node_actions import Announce, ApplyAssignment
+from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan, NodeRoutes, NodeView
 from overlay_net.model.overlay import NodeOverlay
-from tests.unit.factories import overlay
+from tests.unit.factories import node, overlay
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EARLIER = "2026-01-01T11:00:00Z"
@@ -28,6 +28,12 @@ def named(before: NodeOverlay, *owners: str) -> dict[str, str]:
     return {each.static_route: str(each.since) for each in find_withdrawals(before, having(*owners).routes, NOW)}
 
 
+def plan_after(waited: timedelta, overlay: NodeOverlay) -> NodePlan:
+    """The plan of a controller that has observed the withdrawal for this time."""
+    view = NodeView(overlay.name, node(), overlay, NodeRoutes, (), NOW, elapsed=lambda _, __: waited)
+    return plan_withdrawn_condition(view, overlay)
+
+
 def test_a_removed_static_route_is_listed_until_the_agent_confirms() -> None:
     now, earlier = str(NOW), str(NOW - timedelta(hours=1))
     assert named(having("a", "b"), "a", "b") == {}
@@ -41,10 +47,9 @@ def test_a_removed_static_route_is_listed_until_the_agent_confirms() -> None:
 
 def test_an_agent_that_does_not_confirm_is_reported_once_after_the_timeout() -> None:
     silent = having("a", withdrawn=["b"], observed=2)
-    began = NOW - timedelta(hours=1)
-    early = plan_withdrawn_condition(silent, began + timedelta(seconds=5))
+    early = plan_after(timedelta(seconds=5), silent)
     assert (early.actions, early.requeue_after) == ((), CONFIRMATION_TIMEOUT - timedelta(seconds=5))
-    late = plan_withdrawn_condition(silent, NOW)
+    late = plan_after(CONFIRMATION_TIMEOUT, silent)
     apply, event = late.actions
     assert isinstance(apply, ApplyAssignment)
     assert isinstance(event, Announce)
@@ -55,16 +60,16 @@ def test_an_agent_that_does_not_confirm_is_reported_once_after_the_timeout() -> 
         assert part in condition.message
         assert part in event.message
     reported = replace(silent, assignment=apply.assignment)
-    assert not plan_withdrawn_condition(reported, NOW + timedelta(hours=1)).actions
+    assert not plan_after(timedelta(hours=1), reported).actions
     confirmed = replace(reported, report=replace(reported.report, observed_generation=3))
-    (cleared,) = plan_withdrawn_condition(confirmed, NOW).actions
+    (cleared,) = plan_after(CONFIRMATION_TIMEOUT, confirmed).actions
     assert isinstance(cleared, ApplyAssignment)
     assert cleared.assignment.withdrawn is None
-    assert not plan_withdrawn_condition(having("a", withdrawn=["b"]), NOW).actions
+    assert not plan_after(CONFIRMATION_TIMEOUT, having("a", withdrawn=["b"])).actions
 
 
 def test_the_condition_belongs_to_the_assignment_and_not_to_the_report() -> None:
-    (apply, _) = plan_withdrawn_condition(having("a", withdrawn=["b"], observed=2), NOW).actions
+    (apply, _) = plan_after(CONFIRMATION_TIMEOUT, having("a", withdrawn=["b"], observed=2)).actions
     assert isinstance(apply, ApplyAssignment)
     read = overlay(status=apply.assignment.to_json())
     assert read.assignment.withdrawn == apply.assignment.withdrawn

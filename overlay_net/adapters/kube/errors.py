@@ -1,7 +1,8 @@
 """Translates HTTP errors into model.errors with verb, path, status and the server's message, but no credentials."""
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from overlay_net.model.api import JsonObject
@@ -20,7 +21,7 @@ _BY_CODE: dict[int, type[ApiError]] = {404: NotFound, 409: Conflict, 410: Expire
 _TRANSIENT = {401, 408, 425, 429}
 
 
-def parse_error(code: int, what: str, status: JsonObject, retry_after: str | None = None) -> ApiError:
+def parse_error(code: int, what: str, status: JsonObject, retry_after: float | None = None) -> ApiError:
     """Return the error for an HTTP or in-stream ``code``; ``status`` is the metav1.Status in the body, if any."""
     reason, message = parse_text(status.get("reason")), parse_text(status.get("message"))
     text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
@@ -29,7 +30,7 @@ def parse_error(code: int, what: str, status: JsonObject, retry_after: str | Non
     if code in _BY_CODE:
         return _BY_CODE[code](text)
     if code in _TRANSIENT or code >= 500 or code < 400:
-        return Unavailable(text, retry_after=parse_retry_after(retry_after))
+        return Unavailable(text, retry_after=retry_after)
     return Refused(text)
 
 
@@ -42,16 +43,18 @@ def parse_status(body: bytes) -> JsonObject:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def parse_retry_after(retry_after: str | None) -> float | None:
-    """Parse Retry-After, given in seconds or as a date (RFC 9110, 10.2.3); None if invalid."""
-    if retry_after is None:
-        return None
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Parse Retry-After, given in seconds or as a date (RFC 9110, 10.2.3); None if it is invalid or missing.
+
+    A date is compared with the Date of the same response, as the clock of the server may differ from ours.
+    """
+    retry_after = headers.get("Retry-After", "")
     try:
         return max(0.0, float(retry_after))
     except ValueError:
         pass
     try:
-        moment = parsedate_to_datetime(retry_after)
+        now, then = (parsedate_to_datetime(text) for text in (headers.get("Date", ""), retry_after))
     except ValueError:
         return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (then.replace(tzinfo=UTC) - now.replace(tzinfo=UTC)).total_seconds())

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from overlay_net.adapters.kube.connection import Connection
-from overlay_net.adapters.kube.errors import parse_error, parse_status
+from overlay_net.adapters.kube.errors import parse_error, parse_retry_after, parse_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ApiError, Unavailable
 from overlay_net.model.names import Resource
@@ -120,7 +120,7 @@ class Transport:
                         continue
                     if not 200 <= response.status < 300:
                         status = parse_status(await response.content.read(65536))
-                        raise parse_error(response.status, what, status, response.headers.get("Retry-After"))
+                        raise parse_error(response.status, what, status, parse_retry_after(response.headers))
                     try:
                         yield response
                     finally:

@@ -111,7 +111,7 @@ def _plan_conflict(view: NodeView, overlay: NodeOverlay, reservations: Iterable[
     address = overlay.assignment.address
     if address is None or not in_conflict(overlay) or is_proxy_arp(view, overlay):
         return None
-    wait = conflict_pause(overlay, view.now)
+    wait = conflict_pause(view, overlay)
     if wait > timedelta():
         return NodePlan((), wait)
     reservation = next((each for each in reservations if each.address.ip == address.ip), None)

@@ -76,10 +76,10 @@ def uses_assigned_address(overlay: NodeOverlay) -> bool:
     return overlay.report.configured == overlay.assignment.address and not in_conflict(overlay)
 
 
-def conflict_pause(overlay: NodeOverlay, now: datetime) -> timedelta:
+def conflict_pause(view: NodeView, overlay: NodeOverlay) -> timedelta:
     """Return how long to wait before this node may be renumbered again after a conflict."""
     last, count = overlay.assignment.last_conflict, overlay.assignment.conflicts
     if last is None or not count:
         return timedelta()
     pause = min(CONFLICT_PAUSE * (1 << (min(count, 10) - 1)), CONFLICT_PAUSE_MAX)
-    return last + pause - now
+    return pause - view.elapsed("Conflict", (overlay.uid, last, count))

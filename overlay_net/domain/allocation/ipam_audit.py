@@ -1,28 +1,36 @@
 """Compares the records of an IPAM with the objects of the cluster.
 
 A record without a NodeOverlayIp is released only if two audits at least the grace time apart found it so, because the
-IPAM and the cluster are never read at the same moment. The caller reads records first, then objects. Other mismatches
-are not resolved here: the node is checked in the IPAM again, and its plan decides.
+IPAM and the cluster are never read at the same moment. The caller reads records first, then objects. A quarantine ends
+QUARANTINE_TIME after an audit of this process first found it, as the clock of the machine that began it may be wrong.
+Other mismatches are not resolved here: the node is checked in the IPAM again, and its plan decides.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import TypeAlias
 
+from overlay_net.domain.allocation.conflict import QUARANTINE_TIME
 from overlay_net.domain.allocation.pool_addresses import is_in_pool
 from overlay_net.model.ipam import QUARANTINE, Inventory, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import parse_time
 from overlay_net.model.pool import Pool
+
+FirstFound: TypeAlias = Mapping[tuple[str, str], float]
+"""When an audit of this process first found a record without an object or in quarantine, in monotonic seconds.
+
+The keys are the record and the uid of its owner.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
     release: tuple[Reservation, ...]
-    orphaned_since: Mapping[str, datetime]
-    """The time when each record without an object was first found; pass it to the next audit."""
+    first_found: FirstFound
+    """Pass it to the next audit."""
     mismatched: frozenset[str]
     """Nodes with a record of an address that is not theirs, or with an address that has no record."""
     edited: tuple[Reservation, ...]
@@ -32,8 +40,8 @@ class AuditResult:
 def audit(
     inventory: Inventory,
     overlays: Mapping[str, NodeOverlay],
-    orphaned_since: Mapping[str, datetime],
-    now: datetime,
+    first_found: FirstFound,
+    now: float,
     grace: timedelta,
     pools: Iterable[Pool] = (),
 ) -> AuditResult:
@@ -48,28 +56,31 @@ def audit(
             owned.append(reservation)
         else:
             orphaned.append(reservation)
-    expired = [each for each in quarantined if _is_expired(each, now)]
-    abandoned = [
-        each for each in orphaned if (since := orphaned_since.get(each.record)) is not None and now - since >= grace
-    ]
-    found = {each.record: orphaned_since.get(each.record, now) for each in orphaned}
+
+    def find_older(records: Iterable[Reservation], age: timedelta) -> Iterator[Reservation]:
+        for each in records:
+            found = first_found.get(_key(each))
+            if found is not None and now - found >= age.total_seconds():
+                yield each
+
+    found = {_key(each): first_found.get(_key(each), now) for each in (*orphaned, *quarantined)}
     return AuditResult(
-        release=(*expired, *abandoned),
-        orphaned_since=_unread(orphaned_since, inventory) | found,
+        release=(*find_older(quarantined, QUARANTINE_TIME), *find_older(orphaned, grace)),
+        first_found=_unread(first_found, inventory) | found,
         mismatched=frozenset(_find_mismatched(inventory, owned, overlays, tuple(pools))),
         edited=tuple(each for each in owned if each.edited and not _is_releasing(each, overlays)),
     )
 
 
-def _is_expired(quarantined: Reservation, now: datetime) -> bool:
-    until = parse_time(quarantined.owner.uid)
-    return until is not None and now >= until
+def _key(reservation: Reservation) -> tuple[str, str]:
+    """Return what identifies the record in its present state: each quarantine of an address has another uid."""
+    return reservation.record, reservation.owner.uid
 
 
-def _unread(orphaned_since: Mapping[str, datetime], inventory: Inventory) -> dict[str, datetime]:
-    """Return the orphans in pools that could not be read this time; their grace time continues."""
+def _unread(first_found: FirstFound, inventory: Inventory) -> dict[tuple[str, str], float]:
+    """Return the records in pools that could not be read this time; their times continue."""
     read = {reservation.record for reservation in inventory.reservations}
-    return {record: at for record, at in orphaned_since.items() if record not in read} if inventory.problems else {}
+    return {key: at for key, at in first_found.items() if key[0] not in read} if inventory.problems else {}
 
 
 def _find_mismatched(

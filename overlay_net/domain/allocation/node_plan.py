@@ -97,6 +97,6 @@ def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
 
 
 def _with_withdrawn_condition(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
-    withdrawn = plan_withdrawn_condition(overlay, view.now)
+    withdrawn = plan_withdrawn_condition(view, overlay)
     waits = [wait for wait in (plan.requeue_after, withdrawn.requeue_after) if wait is not None]
     return NodePlan((*plan.actions, *withdrawn.actions), min(waits, default=None))

@@ -1,7 +1,7 @@
 """Plans the release of the address of a NodeOverlayIp whose Node is gone, or that is being deleted.
 
-An address is released only once no kernel can have it any more: after the agent has reported its removal, or after the
-Node has been gone and the object marked for deletion for ``fence_after``.
+An address is released only once no kernel can have it any more: after the agent has reported its removal, or after this
+process has observed for ``fence_after`` that the Node is gone and the object marked for deletion.
 """
 
 from dataclasses import replace
@@ -26,10 +26,9 @@ from overlay_net.model.overlay import NodeOverlay
 
 def plan_absence(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
     """Keep the object of a deleted Node for ``release_after``, so that a re-created node gets the same address."""
-    since = overlay.assignment.node_gone_since
-    if since is None:
+    if overlay.assignment.node_gone_since is None:
         return NodePlan(_mark_node_gone(view, overlay), policy.release_after)
-    remaining = since + policy.release_after - view.now
+    remaining = policy.release_after - _observed_gone(view, overlay)
     return NodePlan((), remaining) if remaining > timedelta() else plan_delete(view)
 
 
@@ -62,13 +61,19 @@ def _wait_for_agent(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolic
     if view.node is not None:
         message = f"deleted; waiting for the agent on node {view.name} to remove the address"
         return NodePlan(report_reserved(view, overlay, "WaitingForAgent", message, status=True))
-    gone_since = overlay.assignment.node_gone_since
-    if gone_since is None:
+    if overlay.assignment.node_gone_since is None:
         return NodePlan(_mark_node_gone(view, overlay), policy.fence_after)
-    # The time starts no earlier than the deletion, because a running agent kept the address until then.
-    fencing_since = max(gone_since, overlay.deleted_at or gone_since)
-    remaining = fencing_since + policy.fence_after - view.now
+    remaining = policy.fence_after - _observed_gone(view, overlay)
     return NodePlan((), remaining) if remaining > timedelta() else None
+
+
+def _observed_gone(view: NodeView, overlay: NodeOverlay) -> timedelta:
+    """Return for how long the Node was observed to be gone with the object as it is.
+
+    The deletion of the object starts it again, because a running agent keeps the address until then. So does another
+    ``node_gone_since``: then another controller has observed the Node in between.
+    """
+    return view.elapsed("NodeGone", (overlay.uid, overlay.assignment.node_gone_since, overlay.deleting))
 
 
 def _mark_node_gone(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:

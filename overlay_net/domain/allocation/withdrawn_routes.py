@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from overlay_net.model.conditions import ROUTES_WITHDRAWN, Condition, transition
 from overlay_net.model.desired_route import DesiredRoute
-from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan
+from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan, NodeView
 from overlay_net.model.overlay import NodeOverlay, Withdrawal
 
 CONFIRMATION_TIMEOUT = timedelta(seconds=15)
@@ -29,7 +29,7 @@ def find_withdrawals(overlay: NodeOverlay, routes: Iterable[DesiredRoute], now: 
     return tuple(Withdrawal(name, since.get(name) or now.replace(microsecond=0)) for name in sorted(names) if name)
 
 
-def plan_withdrawn_condition(overlay: NodeOverlay, now: datetime) -> NodePlan:
+def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     """Plan the condition RoutesWithdrawn=False and an event while the agent does not confirm; else an empty plan."""
     pending = () if overlay.is_current else overlay.withdrawn
     before = overlay.assignment.withdrawn
@@ -37,21 +37,23 @@ def plan_withdrawn_condition(overlay: NodeOverlay, now: datetime) -> NodePlan:
         return (
             NodePlan() if before is None else NodePlan((ApplyAssignment(replace(overlay.assignment, withdrawn=None)),))
         )
-    began = min(each.since or now for each in pending)
-    if now - began < CONFIRMATION_TIMEOUT:
-        return NodePlan((), began + CONFIRMATION_TIMEOUT - now)
+    began = min((each.since for each in pending if each.since), default=None)
+    waited = view.elapsed("Withdrawn", (overlay.uid, began))
+    if waited < CONFIRMATION_TIMEOUT:
+        return NodePlan((), CONFIRMATION_TIMEOUT - waited)
     desired = Condition(ROUTES_WITHDRAWN, False, "WaitingForAgent", _message(overlay.name, pending, began))
-    condition = transition((before,) if before else (), desired, now)
+    condition = transition((before,) if before else (), desired, view.now)
     if condition == before:
         return NodePlan()
     apply = ApplyAssignment(replace(overlay.assignment, withdrawn=condition))
     return NodePlan((apply, Announce("RoutesNotConfirmedGone", condition.message, warning=True)))
 
 
-def _message(node: str, pending: tuple[Withdrawal, ...], began: datetime) -> str:
+def _message(node: str, pending: tuple[Withdrawal, ...], began: datetime | None) -> str:
     names = ", ".join(each.static_route for each in pending[:MAX_NAMES])
     more = f" and {len(pending) - MAX_NAMES} more" if len(pending) > MAX_NAMES else ""
+    since = f" since {began:%F %T} UTC" if began else ""
     return (
         f"node {node} may still have routes of {names}{more} that it must not have any more: its agent has not "
-        f"confirmed their removal since {began:%F %T} UTC"
+        f"confirmed their removal{since}"
     )
