@@ -45,7 +45,10 @@ class _Probing:
 
 
 class GatewayProber:
-    """``changed`` is called on each change of ``down``. An async context manager that cancels its tasks on exit."""
+    """``changed`` is called on each change of ``down``, and when all gateways have become ``known``.
+
+    An async context manager that cancels its tasks on exit.
+    """
 
     def __init__(self, probe: GatewayProbe, changed: Callable[[], None]) -> None:
         self._send_probe = probe
@@ -53,6 +56,7 @@ class GatewayProber:
         self._probings: dict[Target, _Probing] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._down: frozenset[IpAddress] = frozenset()
+        self._known = True
 
     async def __aenter__(self) -> "GatewayProber":
         return self
@@ -69,6 +73,11 @@ class GatewayProber:
     def down(self) -> frozenset[IpAddress]:
         """Gateways that fail a check. If routes check one gateway differently, one failing check is enough."""
         return self._down
+
+    @property
+    def known(self) -> bool:
+        """Whether every gateway has answered or gone down since it is probed."""
+        return self._known
 
     @property
     def reports(self) -> tuple[GatewayDown, ...]:
@@ -90,7 +99,7 @@ class GatewayProber:
             probing = _Probing(before.health, before.report) if before else _Probing()
             probing.task = asyncio.create_task(self._run(target, probing))
             self._probings[target] = probing
-        self._update_down()
+        self._update()
 
     def probe_now(self, address: IpAddress) -> None:
         """Probe a gateway that the kernel found unreachable at once, unless it is already down.
@@ -142,10 +151,12 @@ class GatewayProber:
             probing.logged_error = str(error)
             return
         probing.logged_error = ""
-        was_down = probing.health.down
+        before = probing.health
         probing.health = next_health(probing.health, target.check, alive, asyncio.get_running_loop().time())
-        if probing.health.down != was_down:
+        if probing.health.down != before.down:
             self._report_change(target, probing)
+        if (probing.health.down, probing.health.known) != (before.down, before.known):
+            self._update()
 
     def _report_change(self, target: Target, probing: _Probing) -> None:
         if probing.health.down:
@@ -154,13 +165,15 @@ class GatewayProber:
         else:
             probing.report = None
             log.info("gateway is up again", extra=_log_fields(target))
-        self._update_down()
 
-    def _update_down(self) -> None:
+    def _update(self) -> None:
         down = frozenset(target.address for target, probing in self._probings.items() if probing.health.down)
-        if down != self._down:
-            self._down = down
+        known = all(probing.health.known for probing in self._probings.values())
+        became_known = known and not self._known
+        if down != self._down or became_known:
+            self._down, self._known = down, known
             self._changed()
+        self._known = known
 
     def _end(self, probing: _Probing) -> None:
         if probing.task is not None:

@@ -134,7 +134,11 @@ class NodeAgent:
                 await self._write_status(overlay, report)
         self._metrics.record_sync()
         conflict = neighbours.conflict is not None or bool(neighbours.claimed_by)
-        self._metrics.set_probe_results(conflict, {str(address): up for address, up in self._gateways.states.items()})
+        self._metrics.set_conflict(conflict)
+        self._metrics.set_gateways(
+            {str(address): up for address, up in self._gateways.states.items()},
+            {str(address): count for address, count in self._gateways.dead_routes.items()},
+        )
 
     def _neighbour_state(self, desired: Desired) -> NeighbourState:
         rejected = self._guard.rejected
@@ -144,6 +148,7 @@ class NodeAgent:
             conflict_mac=rejected.mac if rejected else "",
             claimed_by=self._guard.conflicting_mac(own) if own else "",
             silent=self._gateways.failures,
+            probes=self._gateways.result,
         )
 
     def _fallback(self, outcome: Outcome) -> IpAddress | None:

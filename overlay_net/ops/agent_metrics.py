@@ -26,6 +26,11 @@ class AgentMetrics(Metrics):
         self._gateway_up = self._gauge(
             "overlay_net_gateway_up", "1 while the gateway answers the probes of this node.", "gateway"
         )
+        self._dead_routes = self._gauge(
+            "overlay_net_gateway_dead_routes",
+            "Routes of this node through the gateway that have no other gateway that answers; 0 while it answers.",
+            "gateway",
+        )
         self._gateways: frozenset[str] = frozenset()
         self.converge_seconds = self._histogram(
             "overlay_net_converge_seconds",
@@ -46,11 +51,15 @@ class AgentMetrics(Metrics):
         for kind, count in kinds.items():
             self._repairs.labels(kind).inc(count)
 
-    def set_probe_results(self, address_conflict: bool, gateways: Mapping[str, bool]) -> None:
-        """``gateways`` has whether each probed gateway answers."""
+    def set_conflict(self, address_conflict: bool) -> None:
         self._address_conflict.set(address_conflict)
-        for gateway, up in gateways.items():
-            self._gateway_up.labels(gateway).set(up)
-        for removed in self._gateways - gateways.keys():
+
+    def set_gateways(self, up: Mapping[str, bool], dead_routes: Mapping[str, int]) -> None:
+        """Set, for each probed gateway, whether it answers, and how many routes have no gateway that answers."""
+        for gateway, answers in up.items():
+            self._gateway_up.labels(gateway).set(answers)
+            self._dead_routes.labels(gateway).set(dead_routes.get(gateway, 0))
+        for removed in self._gateways - up.keys():
             self._gateway_up.remove(removed)
-        self._gateways = frozenset(gateways)
+            self._dead_routes.remove(removed)
+        self._gateways = frozenset(up)

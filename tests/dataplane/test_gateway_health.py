@@ -113,6 +113,7 @@ async def test_gateway_that_goes_down_and_up_is_reported(lan: Lan, probe: Gatewa
     async with GatewayProber(probe, lambda: changes.append({str(each) for each in prober.down})) as prober:
         desired = [target(kind), target(kind, "192.168.100.2")]
         prober.watch(desired)
+        await until(lambda: prober.known, "both gateways have answered")
         gateway.ip("link", "set", "eth0", "down")
         await until(lambda: prober.down, "the gateway is down")
         (report,) = prober.reports
@@ -122,7 +123,7 @@ async def test_gateway_that_goes_down_and_up_is_reported(lan: Lan, probe: Gatewa
         gateway.ip("link", "set", "eth0", "up")
         await until(lambda: not prober.down, "the gateway is up again", within=40)
         assert prober.reports == ()
-    assert changes == [{"192.168.100.1"}, set()]
+    assert changes == [set(), {"192.168.100.1"}, set()]
 
 
 async def test_gateway_states_are_kept_while_our_own_link_is_down(

@@ -52,14 +52,41 @@ def test_dead_gateway_is_down_within_two_and_a_half_seconds(moment: float) -> No
         async with GatewayProber(gateways.probe, gateways.changed) as prober:
             prober.watch([GATEWAY])
             await asyncio.sleep(10 + moment)
-            assert (gateways.changes, prober.down) == (0, frozenset())
+            assert (gateways.changes, prober.down) == (1, frozenset()), "one change: the gateway is known"
             gateways.silent.add(GATEWAY)
             await asyncio.sleep(2.5)
-            assert (gateways.changes, prober.down) == (1, frozenset({GATEWAY.address}))
+            assert (gateways.changes, prober.down) == (2, frozenset({GATEWAY.address}))
             assert prober.reports[0].reason == "no answer to ARP on tmp0"
             gateways.silent.clear()
             await asyncio.sleep(8)
-            assert (gateways.changes, prober.down, prober.reports) == (2, frozenset(), ())
+            assert (gateways.changes, prober.down, prober.reports) == (3, frozenset(), ())
+
+    run(main())
+
+
+def test_gateways_are_known_once_each_has_answered_or_is_down() -> None:
+    async def main() -> None:
+        gateways = Gateways()
+        async with GatewayProber(gateways.probe, gateways.changed) as prober:
+            assert (gateways.changes, prober.known) == (0, True), "there is nothing to wait for"
+            gateways.error = KernelError("tmp0 has no carrier")
+            prober.watch([GATEWAY, OTHER])
+            await asyncio.sleep(60)
+            assert (gateways.changes, prober.known) == (0, False), "a probe that was not sent has no result"
+            gateways.error = None
+            gateways.silent.add(OTHER)
+            await asyncio.sleep(1.05)
+            assert (gateways.changes, prober.known) == (0, False), "one answer is missing"
+            await asyncio.sleep(3)
+            assert (gateways.changes, prober.known, prober.down) == (1, True, frozenset({OTHER.address}))
+            added = replace(GATEWAY, address=ip_address("192.168.100.3"))
+            prober.watch([GATEWAY, OTHER, added])
+            assert (gateways.changes, prober.known) == (1, False)
+            await asyncio.sleep(3)
+            assert (gateways.changes, prober.known) == (2, True)
+            gateways.error = KernelError("tmp0 has no carrier")
+            await asyncio.sleep(60)
+            assert (gateways.changes, prober.known) == (2, True)
 
     run(main())
 
@@ -80,7 +107,7 @@ def test_watching_the_same_targets_again_keeps_their_schedule() -> None:
             gateways.probed.clear()
             await asyncio.sleep(3)
             assert {target for target, _ in gateways.probed} == {OTHER}
-            assert gateways.changes == 0
+            assert gateways.changes == 1, "both gateways became known together"
         gateways.probed.clear()
         await asyncio.sleep(5)
         assert not gateways.probed
@@ -180,7 +207,7 @@ def test_gateway_reported_by_the_kernel_is_probed_at_once_and_then_on_its_schedu
             first, second = (moment - now for target, moment in gateways.probed if target == SLOW)
             assert first < 0.1
             assert 27 <= second <= 30.1, "one extra probe, not several"
-            assert (gateways.changes, prober.down) == (1, frozenset({SLOW.address})), "it takes all failures"
+            assert (gateways.changes, prober.down) == (2, frozenset({SLOW.address})), "it takes all failures"
 
     run(main())
 
@@ -200,7 +227,7 @@ def test_repeated_kernel_reports_at_most_double_the_probes_and_skip_gateways_tha
             prober.watch([SLOW])
             await asyncio.sleep(100)
             assert await storm(600) <= 2 * 600 / 27
-            assert not gateways.changes
+            assert gateways.changes == 1, "the gateway became known"
             gateways.silent.add(SLOW)
             await asyncio.sleep(100)
             assert prober.down == {SLOW.address}

@@ -45,6 +45,7 @@ class NoProber:
     """Sends nothing: every gateway counts as up."""
 
     down: frozenset[IpAddress] = frozenset()
+    known = True
     reports: tuple[GatewayDown, ...] = ()
 
     def watch(self, targets: Iterable[Target]) -> None:

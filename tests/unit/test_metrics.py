@@ -97,11 +97,17 @@ def test_removed_pools_and_gateways_have_no_metrics() -> None:
     controller.set_pool("p1", 3, 4)
     controller.forget_pool("p1")
     assert not [name for name in scrape(controller) if name.startswith("overlay_net_pool_addresses")]
-    agent.set_probe_results(True, {"10.0.0.1": True, "10.0.0.2": False})
-    assert scrape(agent)['overlay_net_gateway_up{gateway="10.0.0.2"}'] == 0
-    agent.set_probe_results(False, {"10.0.0.1": True})
+    agent.set_conflict(True)
+    agent.set_gateways({"10.0.0.1": True, "10.0.0.2": False}, {"10.0.0.2": 3})
     found = scrape(agent)
-    assert [name for name in found if name.startswith("overlay_net_gateway_up")] == [
-        'overlay_net_gateway_up{gateway="10.0.0.1"}'
+    assert found['overlay_net_gateway_up{gateway="10.0.0.2"}'] == 0
+    assert found['overlay_net_gateway_dead_routes{gateway="10.0.0.1"}'] == 0
+    assert found['overlay_net_gateway_dead_routes{gateway="10.0.0.2"}'] == 3
+    agent.set_conflict(False)
+    agent.set_gateways({"10.0.0.1": True}, {})
+    found = scrape(agent)
+    assert sorted(name for name in found if name.startswith("overlay_net_gateway_")) == [
+        'overlay_net_gateway_dead_routes{gateway="10.0.0.1"}',
+        'overlay_net_gateway_up{gateway="10.0.0.1"}',
     ]
     assert found["overlay_net_duplicate_address"] == 0

@@ -1,6 +1,7 @@
 """The agent's conditions of a NodeOverlayIp: Configured, GatewayReachable, Ready and MetricsServed."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from overlay_net.model.conditions import (
     ADDRESS_CLAIMED,
@@ -23,6 +24,16 @@ NAMED_GATEWAYS = 5
 """Maximum number of gateways that a condition names."""
 
 
+class ProbeResult(Enum):
+    """What the probes of all gateways of a node have shown so far."""
+
+    NONE = auto()
+    """No gateway is probed."""
+    AWAITED = auto()
+    """Some gateway has neither answered nor failed often enough to count as down."""
+    KNOWN = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class NeighbourState:
     """The agent's knowledge about other hosts on its links."""
@@ -34,6 +45,7 @@ class NeighbourState:
     claimed_by: str = ""
     """MAC of another host that claims the address in use here."""
     silent: tuple[SilentGateway, ...] = ()
+    probes: ProbeResult = ProbeResult.NONE
 
 
 NO_NEIGHBOURS = NeighbourState()
@@ -93,12 +105,20 @@ def _address_configured(
     return Condition(CONFIGURED, True, "Configured", f"{desired} is on the link")
 
 
-def gateway_condition(neighbours: NeighbourState) -> Condition:
-    """GatewayReachable."""
-    if not neighbours.silent:
-        return Condition(GATEWAY_REACHABLE, True, "Reachable")
-    message = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:NAMED_GATEWAYS])
-    return Condition(GATEWAY_REACHABLE, False, "GatewayDown", message)
+def gateway_condition(neighbours: NeighbourState, reported: Condition | None) -> Condition:
+    """Return GatewayReachable. ``reported`` is the last one, which an agent that was restarted keeps until it knows."""
+    if neighbours.silent:
+        message = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:NAMED_GATEWAYS])
+        return Condition(GATEWAY_REACHABLE, False, "GatewayDown", message)
+    match neighbours.probes:
+        case ProbeResult.NONE:
+            return Condition(GATEWAY_REACHABLE, None, "NotProbed", "no gateway is probed")
+        case ProbeResult.AWAITED if reported is not None and reported.status is not None:
+            return reported
+        case ProbeResult.AWAITED:
+            return Condition(GATEWAY_REACHABLE, None, "NotProbed", "waiting for the first answers of the gateways")
+        case ProbeResult.KNOWN:
+            return Condition(GATEWAY_REACHABLE, True, "Reachable")
 
 
 def ready_condition(

@@ -44,6 +44,8 @@ class GatewayHealth:
     """How often the gateway went down recently; each WINDOW for which it is up decreases this by one."""
     held_until: float = 0.0
     """The gateway does not come up before this time, even if it answers."""
+    known: bool = False
+    """Whether the gateway has answered or gone down since its probes began."""
 
 
 def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: float) -> GatewayHealth:
@@ -62,12 +64,12 @@ def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: flo
             return replace(health, streak=streak)
         return replace(health, down=False, streak=0, since=now)
     if alive:
-        return replace(health, streak=0)
+        return replace(health, streak=0, known=True)
     streak = health.streak + 1
     if streak < check.failures:
         return replace(health, streak=streak)
     falls = min(recent_falls(health, now) + 1, MOST_FALLS)
-    return GatewayHealth(True, 0, now, falls, now + hold_seconds(falls))
+    return GatewayHealth(True, 0, now, falls, now + hold_seconds(falls), known=True)
 
 
 def recent_falls(health: GatewayHealth, now: float) -> int:

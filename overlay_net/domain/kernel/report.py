@@ -14,7 +14,7 @@ from overlay_net.domain.kernel.agent_conditions import (
     ready_condition,
 )
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
-from overlay_net.model.conditions import transition
+from overlay_net.model.conditions import GATEWAY_REACHABLE, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan
@@ -79,7 +79,7 @@ def make_report(
     tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
     conditions = (
         configured_condition(overlay, desired, link, configured, problem, errors.get(None), neighbours),
-        gateway_condition(neighbours),
+        gateway_condition(neighbours, find_condition(overlay.report.conditions, GATEWAY_REACHABLE)),
         ready_condition(desired, link, None if tentative else configured, failures, route_probes, plan),
         *metrics_condition(metrics_problem),
     )
