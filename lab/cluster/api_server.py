@@ -222,6 +222,24 @@ class ApiServer:
         self.kube_apiserver.restart()
         self.wait_ready()
 
+    def back_up(self) -> Path:
+        """Copy what etcd has stored, while it is stopped."""
+        copy = self.directory / "backup"
+        self.etcd.kill9()
+        shutil.copytree(self.directory / "etcd", copy)
+        self.etcd.start()
+        self.wait_ready()
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """Restart both with the content of a backup; resource versions go back to that time."""
+        self.kube_apiserver.kill9()
+        self.etcd.kill9()
+        shutil.rmtree(self.directory / "etcd")
+        shutil.copytree(copy, self.directory / "etcd")
+        self.etcd.start()
+        self.restart()
+
     def stop(self) -> None:
         """Kill both and delete what they stored."""
         self.kube_apiserver.kill9()

@@ -1,7 +1,9 @@
 """Routes changes of watched objects to the keys and queues of the reconcilers."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import ROUTES
@@ -11,10 +13,17 @@ from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
+from overlay_net.runtime.turns import in_turns
 from overlay_net.runtime.workqueue import WorkQueue
 
 SUBNET_MAP = "subnetMap"
 """The only key of the subnet map's queue: all its pools are reconciled together."""
+
+WAKE = "wake"
+"""The only key of the queue that wakes nodes: one pass over all nodes covers every change so far."""
+
+Concerned: TypeAlias = Callable[[Node | None, NodeOverlay | None], bool]
+"""Whether a change concerns a node, given its objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,7 @@ class Queues:
     pools: WorkQueue = field(default_factory=WorkQueue)
     status: WorkQueue = field(default_factory=WorkQueue)
     subnet_map: WorkQueue = field(default_factory=WorkQueue)
+    wake: WorkQueue = field(default_factory=WorkQueue)
 
     @property
     def by_name(self) -> dict[str, WorkQueue]:
@@ -36,6 +46,7 @@ class Queues:
             "pool": self.pools,
             "status": self.status,
             "subnet-map": self.subnet_map,
+            "wake": self.wake,
         }
 
     def ipam_changed(self) -> None:
@@ -58,13 +69,19 @@ def enqueue_all(caches: Caches, queues: Queues) -> None:
 
 
 class EventRoutes:
-    """``batch`` is the time in seconds for which changes are collected before a status update."""
+    """``batch`` is the time in seconds for which changes are collected before a status update.
+
+    A change that may concern all nodes is only noted by its event, as thousands of nodes would block the event loop;
+    ``wake_nodes`` goes through them.
+    """
 
     def __init__(self, caches: Caches, queues: Queues, batch: float) -> None:
         self._caches = caches
         self._queues = queues
         self._batch = batch
         self._conflicts = caches.pool_conflicts
+        self._concerned: dict[Concerned, None] = {}
+        """The changes that ``wake_nodes`` has not processed yet."""
         caches.nodes.subscribe(self._node_changed)
         caches.overlays.subscribe(self._overlay_changed)
         caches.routes.subscribe(self._route_changed)
@@ -80,15 +97,14 @@ class EventRoutes:
 
     def _protection_changed(self, static_routes: Iterable[str]) -> None:
         """Wake the nodes that these StaticRoutes select."""
-        for route in map(self._caches.routes.get, static_routes):
-            self._wake_selected(route)
+        self._wake_selected(*map(self._caches.routes.get, static_routes))
         self._queues.status.add_after(ROUTES, self._batch)
 
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
-            self._address_freed()
+            self._wake_where(_waits_for_address)
         addresses = {each.assignment.address for each in (old, new) if each is not None}
         if len(addresses) > 1 or None in (old, new):
             self._wake_pools_with_gateway({each.ip for each in addresses if each is not None})
@@ -105,10 +121,10 @@ class EventRoutes:
             self._queues.subnet_map.add(SUBNET_MAP)
         if old is None or new is None or old.definition != new.definition:
             # Nodes with an address from the pool use its gateway.
-            self._wake_all_nodes()
+            self._wake_where(_is_present)
             self._wake_pools_in_conflict()
         elif new.has_room and not old.has_room:
-            self._address_freed()
+            self._wake_where(_waits_for_address)
 
     def _wake_pools_in_conflict(self) -> None:
         """Wake the pools that contradict other ones than before."""
@@ -129,23 +145,39 @@ class EventRoutes:
                 self._queues.pools.add_after(record.pool, self._batch)
                 self._queues.nodes.add(record.node)
         if new is None:
-            self._address_freed()
+            self._wake_where(_waits_for_address)
 
     def _wake_selected(self, *routes: StaticRoute | None) -> None:
-        for node in self._caches.nodes.values():
-            if any(route is not None and route.selects(node) for route in routes):
-                self._queues.nodes.add(node.name)
+        self._wake_where(partial(_is_selected, tuple(route for route in routes if route is not None)))
 
-    def _wake_all_nodes(self) -> None:
-        for name in self._caches.nodes.names():
-            self._queues.nodes.add(name)
+    def _wake_where(self, concerned: Concerned) -> None:
+        self._concerned[concerned] = None
+        self._queues.wake.add(WAKE)
 
-    def _address_freed(self) -> None:
-        """Wake the nodes without a reservation, because an address may have become free.
+    async def wake_nodes(self, _: str) -> None:
+        """Wake the nodes that the changes since the last call concern."""
+        concerned, self._concerned = tuple(self._concerned), {}
+        if not concerned:
+            return
+        nodes, overlays = self._caches.nodes, self._caches.overlays
+        async for name in in_turns({*nodes.names(), *overlays.names()}):
+            node, overlay = nodes.get(name), overlays.get(name)
+            if any(each(node, overlay) for each in concerned):
+                self._queues.nodes.add(name)
 
-        That is after its record or the object of its node was deleted, or after its pool has room again.
-        """
-        for overlay in self._caches.overlays.values():
-            reserved = overlay.assignment.reserved
-            if reserved is not None and not reserved.status:
-                self._queues.nodes.add(overlay.name)
+
+def _is_present(node: Node | None, _: NodeOverlay | None) -> bool:
+    return node is not None
+
+
+def _is_selected(routes: Iterable[StaticRoute], node: Node | None, _: NodeOverlay | None) -> bool:
+    return node is not None and any(route.selects(node) for route in routes)
+
+
+def _waits_for_address(_: Node | None, overlay: NodeOverlay | None) -> bool:
+    """Return whether the node has no reservation, so it may get an address that has become free.
+
+    That is after a record or the object of a node was deleted, or after a pool has room again.
+    """
+    reserved = overlay.assignment.reserved if overlay is not None else None
+    return reserved is not None and not reserved.status

@@ -32,7 +32,7 @@ class NodeWorkers:
         """Enqueue every node and start the workers in ``group``."""
         leader, queues = self.leader, self.leader.queues
         # From now on every change enqueues its keys; earlier changes are covered by enqueueing all keys.
-        EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
+        routes = EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
         enqueue_all(leader.caches, queues)
         workers = leader.settings.workers
         return [
@@ -40,6 +40,7 @@ class NodeWorkers:
             leader.start(group, "node", self.node.reconcile, workers),
             leader.start(group, "address", self.node.reconcile_address, workers),
             leader.start(group, "status", self.status.reconcile, 1),
+            leader.start(group, "wake", routes.wake_nodes, 1),
         ]
 
 

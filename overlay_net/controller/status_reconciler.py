@@ -4,24 +4,31 @@ A status is written only if it has changed. The same pass over all nodes admits 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.domain.routes.node_status import rollout_progress
 from overlay_net.domain.routes.node_table import NodeTable
+from overlay_net.domain.routes.protected_subnets import Decided, RouteCheck
 from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
-from overlay_net.domain.status.cluster_counts import count_cluster
+from overlay_net.domain.status.cluster_counts import ClusterCounts, count_cluster
 from overlay_net.domain.status.static_route_counts import count_static_routes
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
+from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_probe import Revision
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
+from overlay_net.runtime.offload import offload
+from overlay_net.runtime.turns import in_turns
 from overlay_net.runtime.worker import Requeue
 
 ROUTES = "routes"
@@ -58,35 +65,28 @@ class StatusReconciler:
         return None
 
     async def _update_all(self) -> None:
-        overlays = self._caches.overlays
-        tables = [
-            NodeTable.index(node, overlay)
-            for node in self._caches.agent_nodes()
-            if (overlay := overlays.get(node.name)) is not None
-        ]
-        counts = count_cluster(self._caches.agent_nodes(), overlays.values())
+        caches, routes = self._caches, tuple(self._caches.routes.values())
+        observed = _Observed(
+            tuple(caches.agent_nodes()),
+            tuple(caches.overlays.values()),
+            routes,
+            Decided({route.name: caches.protection.refusal(route) async for route in in_turns(routes)}),
+            caches.admitted,
+            datetime.now(UTC),
+        )
+        # With thousands of nodes this takes seconds.
+        batch = await offload(len(observed.nodes) * (1 + len(observed.routes)), _compute, observed)
+        self._set_metrics(batch)
+        caches.admitted = batch.admitted
+        for name in batch.newly_admitted(observed.admitted):
+            self._wake(name)
+        await _run_all(self._update(route, status) for route, status in batch.changed)
+
+    def _set_metrics(self, batch: "_Batch") -> None:
+        counts = batch.counts
         since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
-        self._admit(tables)
-        now, protection = datetime.now(UTC), self._caches.protection
-        statuses = [(route, route_status(route, tables, now, protection)) for route in self._caches.routes.values()]
-        self._metrics.set_static_routes(
-            count_static_routes(parse_conditions(status) for route, status in statuses if not route.deleting)
-        )
-        await _run_all(self._update(route, status) for route, status in statuses)
-
-    def _admit(self, tables: Sequence[NodeTable]) -> None:
-        """Admit the next nodes of each staged rollout."""
-        before, admitted = self._caches.admitted, {}
-        for route in self._caches.routes.values():
-            if route.rollout is None or route.deleting:
-                continue
-            progress = rollout_progress(route, tables, self._caches.protection)
-            limit = route.rollout.limit(len(progress))
-            admitted[route.revision] = admit(progress, before.get(route.revision, ()), limit)
-        self._caches.admitted = admitted
-        for name in {name for key, names in admitted.items() for name in names - before.get(key, frozenset())}:
-            self._wake(name)
+        self._metrics.set_static_routes(batch.static_routes)
 
     async def _update(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:
@@ -95,8 +95,6 @@ class StatusReconciler:
                 others = [finalizer for finalizer in route.finalizers if finalizer != FINALIZER]
                 change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": others}}
                 await self._api.merge_patch(STATIC_ROUTES, route.name, change)
-            return
-        if status == route.status:
             return
         body = STATIC_ROUTES.manifest(route.name, uid=route.uid, status=status)
         await self._api.apply(
@@ -110,6 +108,64 @@ class StatusReconciler:
             return
         if before is None or _identity(before) != _identity(ready):
             self._events.emit(STATIC_ROUTES, route.name, route.uid, ready.reason, ready.message, warning=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """A snapshot of the caches, so that another thread can read it."""
+
+    nodes: Sequence[Node]
+    overlays: Sequence[NodeOverlay]
+    routes: Sequence[StaticRoute]
+    protection: RouteCheck
+    admitted: Mapping[Revision, frozenset[str]]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    counts: ClusterCounts
+    admitted: Mapping[Revision, frozenset[str]]
+    """Nodes that may get a revision of a StaticRoute with a staged rollout."""
+    changed: Sequence[tuple[StaticRoute, JsonObject]]
+    """The StaticRoutes with another status than before, and those that are being deleted."""
+    static_routes: Mapping[str, int]
+    """Number of StaticRoutes by state."""
+
+    def newly_admitted(self, before: Mapping[Revision, frozenset[str]]) -> set[str]:
+        return {name for key, names in self.admitted.items() for name in names - before.get(key, frozenset())}
+
+
+def _compute(observed: _Observed) -> _Batch:
+    overlays = {overlay.name: overlay for overlay in observed.overlays}
+    tables = [
+        NodeTable.index(node, overlay) for node in observed.nodes if (overlay := overlays.get(node.name)) is not None
+    ]
+    changed, conditions = [], []
+    for route in observed.routes:
+        status = route_status(route, tables, observed.now, observed.protection)
+        if not route.deleting:
+            conditions.append(parse_conditions(status))
+        if route.deleting or status != route.status:
+            changed.append((route, status))
+    return _Batch(
+        count_cluster(observed.nodes, observed.overlays),
+        _admit(observed, tables),
+        changed,
+        count_static_routes(conditions),
+    )
+
+
+def _admit(observed: _Observed, tables: Sequence[NodeTable]) -> Mapping[Revision, frozenset[str]]:
+    """Admit the next nodes of each staged rollout."""
+    admitted = {}
+    for route in observed.routes:
+        if route.rollout is None or route.deleting:
+            continue
+        progress = rollout_progress(route, tables, observed.protection)
+        limit = route.rollout.limit(len(progress))
+        admitted[route.revision] = admit(progress, observed.admitted.get(route.revision, ()), limit)
+    return admitted
 
 
 def _identity(condition: Condition) -> tuple[str, int]:

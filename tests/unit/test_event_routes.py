@@ -1,5 +1,6 @@
 """Which nodes a change wakes: all of them, or those that wait for an address."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import EventRoutes, Queues
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from overlay_net.runtime.workqueue import WorkQueue
+from tests.fakes.turns import Turns
+from tests.fakes.woken import wake_all, woken_nodes
 from tests.unit.factories import raw_node, raw_pool, raw_static_route
 
 ALL = {"served", "waiting"}
@@ -32,15 +36,11 @@ class Woken:
     def __init__(self, caches: Caches, queues: Queues) -> None:
         self.caches = caches
         self.queues = queues
+        self._routes = EventRoutes(caches, queues, batch=3600)
 
     async def nodes(self) -> set[str]:
         """The nodes woken since the last call."""
-        found = set()
-        while len(self.queues.nodes):
-            name = await self.queues.nodes.get()
-            self.queues.nodes.done(name)
-            found.add(name)
-        return found
+        return await woken_nodes(self._routes, self.queues)
 
 
 @pytest.fixture
@@ -51,7 +51,6 @@ async def woken() -> Woken:
     caches.overlays.replace(Listing(objects, "1"))
     caches.pools.replace(Listing((with_status(raw_pool(), 1, free=0),), "1"))
     caches.records.replace(Listing((raw_record("192.168.100.2", "served"), raw_record("192.168.100.9", "gone")), "1"))
-    EventRoutes(caches, queues, batch=3600)
     return Woken(caches, queues)
 
 
@@ -107,3 +106,62 @@ async def test_a_pool_recreated_between_two_lists_wakes_nodes_and_its_reconciler
     woken.caches.pools.replace(Listing((with_status(recreated(pool, exclude=["192.168.100.9"]), 9, free=1),), "9"))
     assert await woken.nodes() == ALL
     assert len(woken.queues.pools) == 1
+
+
+class CountingQueue(WorkQueue):
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self._turns = turns
+
+    def add(self, key: str) -> None:
+        self._turns.step()
+        super().add(key)
+
+
+def route_added(caches: Caches) -> None:
+    for number in range(10):
+        caches.routes.apply(WatchEvent("ADDED", raw_static_route(f"r{number}", f"10.{number}.0.0/16")))
+
+
+def gateway_changed(caches: Caches) -> None:
+    caches.pools.apply(WatchEvent("MODIFIED", with_status(raw_pool(gateway="192.168.100.254"), 2, free=0)))
+
+
+def node_in_a_routed_subnet(caches: Caches) -> None:
+    caches.routes.apply(WatchEvent("ADDED", raw_static_route("r", "10.1.0.0/16")))
+    joined = raw_node("joined") | {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.2.3"}]}}
+    caches.nodes.apply(WatchEvent("ADDED", joined))
+
+
+def address_freed(caches: Caches) -> None:
+    caches.records.apply(WatchEvent("DELETED", raw_record("192.168.100.9", "gone")))
+
+
+@pytest.mark.parametrize("change", [route_added, gateway_changed, node_in_a_routed_subnet, address_freed])
+async def test_a_change_that_concerns_all_nodes_gives_the_event_loop_a_turn_after_each(
+    change: Callable[[Caches], None],
+) -> None:
+    names = [f"n{number}" for number in range(500)]
+    turns, caches = Turns(), Caches()
+    queues = Queues(nodes=CountingQueue(turns))
+    caches.nodes.replace(Listing(tuple(map(raw_node, names)), "1"))
+    caches.overlays.replace(Listing(tuple(raw_overlay(name, reserved=False) for name in names), "1"))
+    caches.pools.replace(Listing((with_status(raw_pool(), 1, free=0),), "1"))
+    caches.records.replace(Listing((raw_record("192.168.100.9", "gone"),), "1"))
+    caches.protected.set_unknown("")
+    routes = EventRoutes(caches, queues, batch=3600)
+    async with turns.counted():
+        change(caches)
+        await wake_all(routes, queues)
+    assert turns.total >= 500, "every node was woken"
+    assert turns.longest <= 2, "the changed object itself, and one node"
+
+
+async def test_changes_at_the_same_time_are_compared_with_the_nodes_together() -> None:
+    turns, caches = Turns(), Caches()
+    queues = Queues(nodes=CountingQueue(turns))
+    caches.nodes.replace(Listing(tuple(raw_node(f"n{number}") for number in range(100)), "1"))
+    routes = EventRoutes(caches, queues, batch=3600)
+    route_added(caches)
+    await wake_all(routes, queues)
+    assert turns.total == 100

@@ -17,6 +17,7 @@ from overlay_net.model.node_actions import NodeRoutes
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_spec import encode_route
 from tests.fakes.cluster import Cluster
+from tests.fakes.woken import woken_nodes
 from tests.unit.factories import raw_node, raw_pool, raw_static_route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,24 +201,14 @@ async def test_only_nodes_with_a_changed_decision_are_woken() -> None:
     caches.nodes.replace(Listing((raw_node("n1"), raw_node("n2", zone="wdc04")), "1"))
     for route in caches.routes.values():
         assert caches.protection.refusal(route) is None
-    EventRoutes(caches, queues, batch=3600)
+    events = EventRoutes(caches, queues, batch=3600)
     caches.nodes.apply(WatchEvent("ADDED", claiming("x", "10.55.0.7")))
-    assert await waiting(queues) == {"n1", "x"}
+    assert await woken_nodes(events, queues) == {"n1", "x"}
     caches.nodes.apply(WatchEvent("ADDED", claiming("y", "10.55.0.8")))
-    assert await waiting(queues) == {"y"}, "the message names the first overlap, which is the same"
+    assert await woken_nodes(events, queues) == {"y"}, "the message names the first overlap, which is the same"
     caches.nodes.apply(WatchEvent("DELETED", claiming("x", "10.55.0.7")))
     caches.nodes.apply(WatchEvent("DELETED", claiming("y", "10.55.0.8")))
-    assert await waiting(queues) == {"n1", "x", "y"}
-
-
-async def waiting(queues: Queues) -> set[str]:
-    """The nodes woken since the last call."""
-    found = set()
-    while len(queues.nodes):
-        name = await queues.nodes.get()
-        queues.nodes.done(name)
-        found.add(name)
-    return found
+    assert await woken_nodes(events, queues) == {"n1", "x", "y"}
 
 
 async def test_the_object_of_a_node_keeps_the_route() -> None:

@@ -10,7 +10,7 @@ it stays: what is protected changes with every Node that joins, and must not wit
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
+from overlay_net.domain.routes.protected_subnets import NOTHING, Protection, RouteCheck
 from overlay_net.domain.routes.rollout import PreviousGeneration
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress, IpNetwork
@@ -23,7 +23,7 @@ from overlay_net.model.static_route import StaticRoute
 NONE_HELD_BACK: Mapping[str, PreviousGeneration] = MappingProxyType({})
 
 
-def refusal(route: StaticRoute, protection: Protection) -> tuple[str, str] | None:
+def refusal(route: StaticRoute, protection: RouteCheck) -> tuple[str, str] | None:
     """Return reason and message if ``route`` must not be added to any node, else None."""
     if route.problem:
         return "Invalid", route.problem

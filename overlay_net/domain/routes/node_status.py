@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
-from overlay_net.domain.routes.protected_subnets import Protection
+from overlay_net.domain.routes.protected_subnets import RouteCheck
 from overlay_net.domain.routes.rollout import NodeProgress
 from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute
@@ -67,7 +67,7 @@ class NodeStatus:
 
 
 def rollout_progress(
-    route: StaticRoute, tables: Iterable[NodeTable], protection: Protection
+    route: StaticRoute, tables: Iterable[NodeTable], protection: RouteCheck
 ) -> tuple[NodeProgress, ...]:
     """Return the progress of each selected node; empty if ``route`` is rejected."""
     if refusal(route, protection) is not None:

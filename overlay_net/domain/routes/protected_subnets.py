@@ -1,8 +1,9 @@
 """Protected subnets: a StaticRoute that overlaps one would cut off nodes, pods or the control plane."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from overlay_net.domain.routes.subnet_index import SubnetIndex
 from overlay_net.model.net import IpNetwork
@@ -23,6 +24,23 @@ class ProtectedSubnet:
 class _Decision:
     route: StaticRoute
     overlap: str
+
+
+class RouteCheck(Protocol):
+    def refusal(self, route: StaticRoute) -> tuple[str, str] | None:
+        """Return reason and message if ``route`` must not be added to any node, else None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a Protection has decided at one moment, for readers in another thread."""
+
+    refusals: Mapping[str, tuple[str, str] | None]
+    """By the name of the StaticRoute."""
+
+    def refusal(self, route: StaticRoute) -> tuple[str, str] | None:
+        return self.refusals[route.name]
 
 
 class Protection:

@@ -17,7 +17,7 @@ from overlay_net.domain.routes.node_status import (
     node_status,
 )
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
-from overlay_net.domain.routes.protected_subnets import NOTHING, Protection
+from overlay_net.domain.routes.protected_subnets import NOTHING, RouteCheck
 from overlay_net.domain.routes.readiness import gateway_condition, inspect_gateways, ready_condition
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
@@ -31,7 +31,7 @@ NAMED_NODES = 10
 
 
 def route_status(
-    route: StaticRoute, tables: Iterable[NodeTable], now: datetime, protection: Protection = NOTHING
+    route: StaticRoute, tables: Iterable[NodeTable], now: datetime, protection: RouteCheck = NOTHING
 ) -> JsonObject:
     """Return the whole status of ``route``, which equals its present status if nothing has changed."""
     refused = refusal(route, protection)
