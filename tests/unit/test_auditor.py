@@ -1,6 +1,6 @@
 """What an audit reads: of the NodeOverlayIps only the names, as thousands of them have megabytes of routes."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_interface
 from typing import Any
 
@@ -12,7 +12,7 @@ from overlay_net.model.names import NODE_OVERLAY_IPS, Resource
 from overlay_net.model.pool import Pool
 from overlay_net.ops.controller_metrics import ControllerMetrics
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = 1000.0
 GRACE = timedelta(minutes=10)
 
 
@@ -55,7 +55,7 @@ async def audit_twice(present: set[str], watched: dict[str, str], records: dict[
     caches = Caches()
     checked: set[str] = set()
     caches.overlays.replace(Listing(tuple(raw_overlay(*each) for each in watched.items()), "1"))
-    times, ipam, api = iter((NOW, NOW + GRACE)), Records(**records), NamesOnly(*present)
+    times, ipam, api = iter((NOW, NOW + GRACE.total_seconds())), Records(**records), NamesOnly(*present)
     events: Any = None
     unchecked: Any = (api, ipam, caches, GRACE, checked.add, events, ControllerMetrics(), lambda: next(times))
     auditor = Auditor(*unchecked)
