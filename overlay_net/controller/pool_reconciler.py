@@ -13,7 +13,7 @@ from overlay_net.domain.allocation.pool_status import (
     with_consistency,
 )
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import CONSISTENT, Condition, find_condition
+from overlay_net.model.conditions import CONSISTENT, READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
 from overlay_net.model.parse import parse_int
@@ -21,6 +21,9 @@ from overlay_net.model.pool import Pool
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
+
+RECHECK = timedelta(minutes=1)
+"""Longest interval for reading a pool that cannot assign addresses: nodes may be waiting for its correction."""
 
 
 class PoolReconciler:
@@ -61,17 +64,23 @@ class PoolReconciler:
     async def _status(self, pool: Pool) -> tuple[JsonObject, Requeue | None]:
         """Return the status, and when to read the pool again."""
         now = datetime.now(UTC)
-        later = None if pool.subnet_id is None else Requeue(self._refresh.total_seconds())
         try:
             facts = await self._ipam.inspect_pool(pool)
         except PoolUnusable as error:
-            return unusable_status(pool, error.reason, str(error), now), later
+            return self._with_next_read(pool, unusable_status(pool, error.reason, str(error), now))
         except Unavailable as error:
             return unknown_status(pool, *describe_failure(error), now), Requeue(error.retry_after)
         except Refused as error:
-            return unknown_status(pool, *describe_failure(error), now), later
+            return self._with_next_read(pool, unknown_status(pool, *describe_failure(error), now))
         failure = None if facts.failure is None else describe_failure(facts.failure)
-        return pool_status(pool, facts, now, failure), later
+        return self._with_next_read(pool, pool_status(pool, facts, now, failure))
+
+    def _with_next_read(self, pool: Pool, status: JsonObject) -> tuple[JsonObject, Requeue | None]:
+        if pool.subnet_id is None:
+            return status, None
+        ready = find_condition(parse_conditions(status), READY)
+        interval = self._refresh if ready is not None and ready.status else min(self._refresh, RECHECK)
+        return status, Requeue(interval.total_seconds())
 
     def _find_conflict(self, pool: Pool) -> Condition | None:
         conflict = self._caches.pool_conflicts.get(pool.name)

@@ -131,7 +131,8 @@ class PhpIpamSettings(Section):
     )
     concurrency: int = Field(default=8, ge=1, le=64, description="limit of concurrent reads, and of concurrent writes")
     refresh_interval: Interval = Field(
-        default=timedelta(seconds=60), description="how often to read usage and gateway of each pool"
+        default=timedelta(minutes=5),
+        description="how often to read usage and gateway of each pool; at most a minute for a pool that is not ready",
     )
     mark_field: str = Field(
         default="note",
@@ -139,7 +140,9 @@ class PhpIpamSettings(Section):
         description="field of a row for the owner tag: note, or a custom field of at least 512 characters",
     )
     touch_interval: Duration = Field(
-        default=timedelta(), description="how often to update lastSeen of addresses in use; 0: never"
+        default=timedelta(days=2),
+        description="how often to update lastSeen of addresses in use, so that phpIPAM's script that removes offline "
+        "addresses leaves them alone; 0: never",
     )
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ async def test_owner_tag_in_a_custom_field_leaves_the_note_unchanged(nest: bool)
 async def test_last_seen_of_addresses_in_use_is_refreshed_and_the_tag_kept() -> None:
     async with bench() as lab:
         backend = lab.backend(touch=timedelta(days=1))
-        await backend.reserve(owner(), lab.pool())
+        await lab.backend(touch=timedelta()).reserve(owner(), lab.pool())
         lab.server.edit(lab.rows()[0], tag=4)
         lab.server.add_address(lab.subnet, "192.168.100.60", hostname="printer")
         (never,) = {row["lastSeen"] for row in lab.rows()}

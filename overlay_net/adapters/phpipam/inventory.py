@@ -20,7 +20,7 @@ async def read_inventory(
     find_pool_by_subnet: Callable[[int], Pool | None],
     last_seen_max_age: timedelta,
 ) -> Inventory:
-    """Read every subnet with one call; with ``last_seen_max_age`` one more for each row whose ``lastSeen`` is older.
+    """Read every subnet with one call; with ``last_seen_max_age`` one more for rows whose ``lastSeen`` is older.
 
     A subnet that cannot be read is reported as a problem and does not affect the others.
     """

@@ -56,7 +56,7 @@ class PhpIpam:
         self._client = client
         self._cluster = cluster
         self._find_pool_by_subnet = find_pool_by_subnet
-        self._table = RowTable(client, owner_tag_field)
+        self._table = RowTable(client, owner_tag_field, sets_last_seen=bool(touch))
         self._allocator = Allocator(client, self._table, used_by_others)
         self._lock_wait = lock_wait.total_seconds()
         self._touch = touch

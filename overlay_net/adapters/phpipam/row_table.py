@@ -14,14 +14,19 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = "overlay address of a Kubernetes node"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+TOUCHED_ROWS = 200
+"""Rows whose ``lastSeen`` one audit updates, as it waits for them."""
 
 
 class RowTable:
-    """``owner_tag_field`` is the column for the owner tag: ``note``, or a custom field."""
+    """``owner_tag_field`` is the column for the owner tag: ``note``, or a custom field.
 
-    def __init__(self, client: Client, owner_tag_field: str) -> None:
+    ``sets_last_seen`` is whether new rows get a current ``lastSeen``."""
+
+    def __init__(self, client: Client, owner_tag_field: str, *, sets_last_seen: bool = False) -> None:
         self._client = client
         self._owner_tag_field = owner_tag_field
+        self._sets_last_seen = sets_last_seen
 
     async def read(self, record: str) -> Row:
         """Read the row of ``Reservation.record``. Raises NotFound."""
@@ -90,18 +95,18 @@ class RowTable:
                 await self._client.delete(row.subnet, row.id)
 
     async def refresh_last_seen(self, rows: Iterable[Row], max_age: timedelta) -> None:
-        """Set ``lastSeen`` to the current time in all ``rows`` where it is older than ``max_age``.
+        """Set ``lastSeen`` to the current time in the TOUCHED_ROWS oldest of ``rows`` that are older than ``max_age``.
 
-        A row that cannot be updated now is left for the next audit."""
+        Rows that cannot be updated now are left for the next audit."""
         now = datetime.now(UTC)
         oldest = (now - max_age).strftime(TIME_FORMAT)
-        for row in rows:
-            if row.last_seen < oldest:
-                try:
-                    fields: dict[str, str | int] = {"lastSeen": now.strftime(TIME_FORMAT), "tag": row.tag}
-                    await self._client.update(row.subnet, row.id, fields)
-                except (NotFound, Refused, Unavailable):
-                    continue
+        due = sorted((row for row in rows if row.last_seen < oldest), key=lambda row: (row.last_seen, row.id))
+        for row in due[:TOUCHED_ROWS]:
+            try:
+                fields: dict[str, str | int] = {"lastSeen": now.strftime(TIME_FORMAT), "tag": row.tag}
+                await self._client.update(row.subnet, row.id, fields)
+            except (NotFound, Refused, Unavailable):
+                continue
 
     async def delete(self, row: Row, owner: Owner) -> None:
         """Delete a row if it belongs to ``owner``. Does nothing if it is gone."""
@@ -117,7 +122,8 @@ class RowTable:
             return
 
     def _fields(self, owner: Owner) -> dict[str, str | int]:
-        return {"hostname": owner.node, "description": DESCRIPTION, self._owner_tag_field: encode_owner(owner)}
+        seen = {"lastSeen": datetime.now(UTC).strftime(TIME_FORMAT)} if self._sets_last_seen else {}
+        return {"hostname": owner.node, "description": DESCRIPTION, self._owner_tag_field: encode_owner(owner), **seen}
 
     def _parse(self, raw: dict[str, object]) -> Row:
         return Row.parse(raw, self._owner_tag_field)
