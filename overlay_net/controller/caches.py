@@ -1,6 +1,8 @@
 """The controller's view of the cluster: one store for each watched kind."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.known_addresses import KnownAddresses
@@ -12,7 +14,7 @@ from overlay_net.domain.routes.protected_subnets import Protection
 from overlay_net.domain.routes.rollout import find_held_back
 from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES, Resource
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import NodeRoutes
@@ -47,15 +49,18 @@ class Caches:
         one. It need not survive a restart: it is computed again from the objects.
         """
 
-    def reflectors(self, api: KubeApi) -> tuple[Reflector, ...]:
-        return (
+    def reflectors(self, api: KubeApi, relist: timedelta) -> tuple[Reflector, ...]:
+        """``relist`` is the interval in which each kind is listed again even if its watch works."""
+        kinds: tuple[tuple[Resource, Store[Any]], ...] = (
             # Nodes with their status, because routes must not cover the nodes' own addresses.
-            Reflector(KubeSource(api, NODES), self.nodes),
-            Reflector(KubeSource(api, NODE_OVERLAY_IPS), self.overlays),
-            Reflector(KubeSource(api, STATIC_ROUTES), self.routes),
-            Reflector(KubeSource(api, OVERLAY_POOLS), self.pools),
-            Reflector(KubeSource(api, OVERLAY_ADDRESSES), self.records),
+            (NODES, self.nodes),
+            (NODE_OVERLAY_IPS, self.overlays),
+            (STATIC_ROUTES, self.routes),
+            (OVERLAY_POOLS, self.pools),
+            (OVERLAY_ADDRESSES, self.records),
         )
+        seconds = relist.total_seconds()
+        return tuple(Reflector(KubeSource(api, resource), store, relist=seconds) for resource, store in kinds)
 
     @property
     def stores(self) -> tuple[Store[Node], Store[NodeOverlay], Store[StaticRoute], Store[Pool], Store[AddressRecord]]:

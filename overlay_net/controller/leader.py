@@ -66,7 +66,8 @@ async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
             asyncio.TaskGroup() as group,
         ):
             log.info("controller starting", extra={"server": connection.server})
-            tasks = [group.create_task(reflector.run()) for reflector in caches.reflectors(api)]
+            reflectors = caches.reflectors(api, settings.resync_interval)
+            tasks = [group.create_task(reflector.run()) for reflector in reflectors]
             for store in caches.stores:
                 await store.wait_synced()
             metrics.synced.set(1)

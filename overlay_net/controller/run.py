@@ -10,6 +10,7 @@ from overlay_net.controller.node_workers import make_node_workers
 from overlay_net.controller.pool_reconciler import PoolReconciler
 from overlay_net.controller.protected_sources import make_protected_subnets
 from overlay_net.controller.report_events import ReportEvents
+from overlay_net.controller.resync import resync
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.settings import ControllerSettings
@@ -57,3 +58,4 @@ async def _lead(leader: Leader) -> None:
         nodes.start(group)
         leader.start(group, "pool", pools.reconcile, POOL_WORKERS)
         group.create_task(auditor.run(settings.audit_interval))
+        group.create_task(resync(caches, queues, settings.resync_interval))

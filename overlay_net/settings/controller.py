@@ -63,6 +63,11 @@ class ControllerSettings(ModeSettings):
         default=timedelta(minutes=10), description="how long a reservation without a node is kept before it is released"
     )
 
+    resync_interval: Interval = Field(
+        default=timedelta(hours=10),
+        description="how often to list and reconcile everything again, in case a change was missed",
+    )
+
     @model_validator(mode="after")
     def _no_pools_without_addresses(self) -> "ControllerSettings":
         if not self.overlay_addresses and self.phpipam is not None and self.phpipam.subnet_map:
