@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
@@ -29,6 +29,9 @@ class GatewayDown:
     address: IpAddress
     since: datetime
     reason: str
+    link: str
+    answered: bool
+    """It has answered before, on this link and from this source address."""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,10 @@ class GatewayProber:
         """Gateways that fail a check. If routes check one gateway differently, one failing check is enough."""
         return self._down
 
+    def has_answer(self, link: str) -> bool:
+        """Return whether a gateway that is probed on this link has answered since it is probed."""
+        return any(target.link == link and probing.health.answered for target, probing in self._probings.items())
+
     @property
     def known(self) -> bool:
         """Whether every gateway has answered or gone down since it is probed."""
@@ -96,7 +103,8 @@ class GatewayProber:
         down = {target.address: probing for target, probing in removed.items() if probing.report is not None}
         for target in probed - self._probings.keys():
             before = down.get(target.address)
-            probing = _Probing(before.health, before.report) if before else _Probing()
+            # An answer from another source address or link proves nothing about this one.
+            probing = _Probing(replace(before.health, answered=False), before.report) if before else _Probing()
             probing.task = asyncio.create_task(self._run(target, probing))
             self._probings[target] = probing
         self._update()
@@ -160,7 +168,8 @@ class GatewayProber:
 
     def _report_change(self, target: Target, probing: _Probing) -> None:
         if probing.health.down:
-            probing.report = GatewayDown(target.address, datetime.now(UTC), describe_failure(target))
+            reason, answered = describe_failure(target), probing.health.answered
+            probing.report = GatewayDown(target.address, datetime.now(UTC), reason, target.link, answered)
             log.warning("gateway is down", extra={**_log_fields(target), "reason": probing.report.reason})
         else:
             probing.report = None

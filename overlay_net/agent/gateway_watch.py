@@ -1,7 +1,7 @@
 """Watches the gateways of this node's routes: which to probe, which are down, and what to report."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.domain.kernel.agent_conditions import ProbeResult
@@ -22,6 +22,14 @@ class Prober(Protocol):
     def known(self) -> bool: ...
     @property
     def reports(self) -> tuple[GatewayDown, ...]: ...
+    def has_answer(self, link: str) -> bool: ...
+
+
+SECOND_MAC_HINT: Final = (
+    "; if no gateway answers this node, the network may drop the frames of a second MAC address (port security, MAC "
+    "limit or anti-spoofing of the switch, hypervisor or cloud): allow it, or set link_mode: address"
+)
+"""For a gateway that has never answered on a link with a MAC of its own."""
 
 
 class GatewayWatch:
@@ -29,6 +37,10 @@ class GatewayWatch:
         self._prober = prober
         self._probed: frozenset[IpAddress] = frozenset()
         self._dead_routes: Mapping[IpAddress, int] = {}
+        self._overlay_link = ""
+        self._on_overlay_link: frozenset[IpAddress] = frozenset()
+        """The probed gateways on the overlay link."""
+        self._has_own_mac = False
 
     @property
     def down(self) -> frozenset[IpAddress]:
@@ -55,12 +67,25 @@ class GatewayWatch:
     @property
     def failures(self) -> tuple[SilentGateway, ...]:
         """The gateways that are down, for the report."""
-        return tuple(SilentGateway(each.address, each.since, each.reason) for each in self._prober.reports)
+        return tuple(SilentGateway(each.address, each.since, self._describe(each)) for each in self._prober.reports)
+
+    @property
+    def unproven(self) -> frozenset[IpAddress]:
+        """The probed gateways on the overlay link, if none of them has answered yet."""
+        return frozenset() if self._prober.has_answer(self._overlay_link) else self._on_overlay_link
 
     def follow(self, desired: Desired, observed: Observed) -> None:
         """Probe the gateways of the desired routes from the addresses that are configured now."""
         overlay_link = desired.link.name if desired.link else desired.interface
         targets = probe_targets(desired.routes, observed, overlay_link)
-        self._probed = frozenset(target.address for target in targets if target.check.kind != "none")
+        probed = [target for target in targets if target.check.kind != "none"]
+        self._probed = frozenset(target.address for target in probed)
+        self._overlay_link = overlay_link
+        self._on_overlay_link = frozenset(target.address for target in probed if target.link == overlay_link)
+        self._has_own_mac = desired.link is not None and desired.link.kind == "macvlan"
         self._prober.watch(targets)
         self._dead_routes = count_dead_routes(desired.routes, self.down)
+
+    def _describe(self, gateway: GatewayDown) -> str:
+        may_be_dropped = self._has_own_mac and gateway.link == self._overlay_link and not gateway.answered
+        return gateway.reason + SECOND_MAC_HINT if may_be_dropped else gateway.reason

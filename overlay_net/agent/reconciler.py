@@ -149,6 +149,7 @@ class NodeAgent:
             claimed_by=self._guard.conflicting_mac(own) if own else "",
             silent=self._gateways.failures,
             probes=self._gateways.result,
+            unproven=self._gateways.unproven,
         )
 
     def _fallback(self, outcome: Outcome) -> IpAddress | None:

@@ -253,3 +253,35 @@ def test_checks_that_use_the_neighbour_table_are_not_probed_early(kind: CheckKin
             assert len(gateways.probed) <= 1
 
     run(main())
+
+
+def test_first_answer_on_a_link_is_known_and_stays_known() -> None:
+    async def main() -> None:
+        gateways = Gateways()
+        gateways.silent.add(GATEWAY)
+        async with GatewayProber(gateways.probe, gateways.changed) as prober:
+            prober.watch([GATEWAY])
+            await asyncio.sleep(10)
+            assert (prober.has_answer("tmp0"), prober.reports[0].answered) == (False, False)
+            gateways.silent.clear()
+            await asyncio.sleep(20)
+            assert (prober.has_answer("tmp0"), prober.has_answer("eth0"), gateways.changes) == (True, False, 2)
+            gateways.silent.add(GATEWAY)
+            await asyncio.sleep(10)
+            assert (prober.has_answer("tmp0"), prober.reports[0].answered) == (True, True)
+
+    run(main())
+
+
+def test_answer_from_another_source_address_proves_nothing() -> None:
+    async def main() -> None:
+        gateways = Gateways()
+        async with GatewayProber(gateways.probe, gateways.changed) as prober:
+            prober.watch([GATEWAY])
+            await asyncio.sleep(2)
+            gateways.silent = {GATEWAY, moved := replace(GATEWAY, source=ip_address("192.168.100.5"))}
+            await asyncio.sleep(5)
+            prober.watch([moved])
+            assert (prober.down, prober.has_answer("tmp0")) == (frozenset({GATEWAY.address}), False)
+
+    run(main())

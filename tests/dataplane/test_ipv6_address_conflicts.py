@@ -35,7 +35,15 @@ from tests.fakes.netns import ip
 __all__ = ["lan"]
 
 OURS, FREE = "fd00:7::4/64", "fd00:7::5/64"
-ROUTES = [{"subnet": "fd00:8::/64", "staticRoute": "r", "gateways": [{"address": "fd00:7::1"}]}]
+ROUTES = [
+    {
+        "subnet": "fd00:8::/64",
+        "staticRoute": "r",
+        "gateways": [{"address": "fd00:7::1"}],
+        # There is no gateway on this link.
+        "healthCheck": {"type": "none"},
+    }
+]
 
 
 @dataclass
@@ -104,7 +112,7 @@ def can_probe() -> bool:
 
 def is_conflict(node: Node, report: Report) -> bool:
     """Whether the controller would assign another address."""
-    raw: dict[str, Any] = {"metadata": {"name": "n1"}, "status": {"ipAddr": OURS, **report.to_json()}}
+    raw: dict[str, Any] = {"metadata": {"name": "n1", "uid": "u"}, "status": {"ipAddr": OURS, **report.to_json()}}
     return in_conflict(NodeOverlay.parse(raw))
 
 

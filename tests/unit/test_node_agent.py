@@ -11,13 +11,14 @@ import pytest
 from overlay_net.adapters.checkpoint_file import NoCheckpointFile
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.checkpoint import NodeCheckpoint
+from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.model.api import Listing
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
+from overlay_net.model.kernel import Address, Link, LinkMode, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, RouteAction, SetSysctl
 from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
@@ -91,7 +92,13 @@ class Disk(NoCheckpointFile):
 class Node:
     """One agent, its kernel, its disk, and the API server's answers."""
 
-    def __init__(self, kept: NodeOverlay | None = None) -> None:
+    def __init__(
+        self,
+        kept: NodeOverlay | None = None,
+        *,
+        gateways: GatewayWatch | None = None,
+        mode: LinkMode = "macvlan",
+    ) -> None:
         self.kernel = Kernel()
         self.disk = Disk(kept)
         self.store: Store[NodeOverlay] = Store(lambda raw: raw["object"])
@@ -102,9 +109,10 @@ class Node:
             self.kernel,
             self.store,
             self.reports,
-            LinkConfig(interface_selector("eth0", None)),
+            LinkConfig(interface_selector("eth0", None), mode=mode),
             MARK,
             guard=AddressGuard(self.neighbours, MARK, lambda: 0.0),
+            gateways=gateways,
             checkpoint=self.checkpoint,
         )
 

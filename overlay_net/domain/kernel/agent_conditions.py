@@ -46,6 +46,8 @@ class NeighbourState:
     """MAC of another host that claims the address in use here."""
     silent: tuple[SilentGateway, ...] = ()
     probes: ProbeResult = ProbeResult.NONE
+    unproven: frozenset[IpAddress] = frozenset()
+    """The probed gateways on the overlay link, if none of them has answered yet."""
 
 
 NO_NEIGHBOURS = NeighbourState()
@@ -121,6 +123,12 @@ def gateway_condition(neighbours: NeighbourState, reported: Condition | None) ->
             return Condition(GATEWAY_REACHABLE, True, "Reachable")
 
 
+def _names(gateways: frozenset[IpAddress]) -> str:
+    names = sorted(gateways, key=lambda each: (each.version, int(each)))
+    more = f" or {len(names) - NAMED_GATEWAYS} more" if len(names) > NAMED_GATEWAYS else ""
+    return " or ".join(str(each) for each in names[:NAMED_GATEWAYS]) + more
+
+
 def ready_condition(
     desired: Desired,
     link: DesiredLink,
@@ -128,8 +136,12 @@ def ready_condition(
     failures: tuple[RouteFailure, ...],
     route_probes: tuple[RouteProbe, ...],
     plan: KernelPlan,
+    unproven: frozenset[IpAddress] = frozenset(),
 ) -> Condition:
-    """Return Ready, which is true if the address is in use, all routes are in place and all changes are proven."""
+    """Return Ready, which is true if the address is in use, all routes are in place and all changes are proven.
+
+    ``unproven`` are the probed gateways on the overlay link, if this link has not been seen to carry traffic.
+    """
     routes_only = link.kind == "none"
     if configured != desired.address or (desired.address is None and not routes_only):
         return Condition(READY, False, "NotConfigured", "the overlay address is not in use")
@@ -145,6 +157,9 @@ def ready_condition(
         worst = min(route_probes, key=lambda route_probe: route_probe.state == "Probing")
         message = f"generation {worst.generation} of StaticRoute {worst.static_route}: {worst.message}"
         return Condition(READY, False, worst.state, message)
+    if unproven:
+        message = f"everything is in place; waiting for the first answer from gateway {_names(unproven)}"
+        return Condition(READY, False, "WaitingForGateway", message)
     routes = f"{len(desired.routes)} routes are in place"
     return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
 

@@ -44,8 +44,13 @@ class GatewayHealth:
     """How often the gateway went down recently; each WINDOW for which it is up decreases this by one."""
     held_until: float = 0.0
     """The gateway does not come up before this time, even if it answers."""
-    known: bool = False
-    """Whether the gateway has answered or gone down since its probes began."""
+    answered: bool = False
+    """Whether the gateway has answered since its probes began."""
+
+    @property
+    def known(self) -> bool:
+        """Return whether the gateway has answered or gone down since its probes began."""
+        return self.answered or self.down
 
 
 def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: float) -> GatewayHealth:
@@ -56,6 +61,7 @@ def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: flo
     minutes of the last recovery, at most 300 s. A flapping gateway would move traffic back and forth, and every move
     loses packets.
     """
+    health = replace(health, answered=health.answered or alive)
     if health.down:
         if not alive:
             return replace(health, streak=0)
@@ -64,12 +70,12 @@ def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: flo
             return replace(health, streak=streak)
         return replace(health, down=False, streak=0, since=now)
     if alive:
-        return replace(health, streak=0, known=True)
+        return replace(health, streak=0)
     streak = health.streak + 1
     if streak < check.failures:
         return replace(health, streak=streak)
     falls = min(recent_falls(health, now) + 1, MOST_FALLS)
-    return GatewayHealth(True, 0, now, falls, now + hold_seconds(falls), known=True)
+    return GatewayHealth(True, 0, now, falls, now + hold_seconds(falls), health.answered)
 
 
 def recent_falls(health: GatewayHealth, now: float) -> int:

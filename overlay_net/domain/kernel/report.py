@@ -14,7 +14,7 @@ from overlay_net.domain.kernel.agent_conditions import (
     ready_condition,
 )
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
-from overlay_net.model.conditions import GATEWAY_REACHABLE, find_condition, transition
+from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan
@@ -73,14 +73,18 @@ def make_report(
     without one; ``metrics_problem`` is why the agent serves no metrics; ``boot_id`` is that of the machine.
     """
     failures = _find_failures(desired, plan, errors)
+    if _was_ready(overlay, configured, boot_id):
+        neighbours = replace(neighbours, unproven=frozenset())
     before = overlay.report.conditions if overlay.has_own_report else ()
     in_conflict = neighbours.conflict is not None and not overlay.deleting
     problem = next((problem for problem in plan.problems if problem.route is None), None)
     tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
     conditions = (
         configured_condition(overlay, desired, link, configured, problem, errors.get(None), neighbours),
-        gateway_condition(neighbours, find_condition(overlay.report.conditions, GATEWAY_REACHABLE)),
-        ready_condition(desired, link, None if tentative else configured, failures, route_probes, plan),
+        gateway_condition(neighbours, find_condition(before, GATEWAY_REACHABLE)),
+        ready_condition(
+            desired, link, None if tentative else configured, failures, route_probes, plan, neighbours.unproven
+        ),
         *metrics_condition(metrics_problem),
     )
     return Report(
@@ -100,6 +104,23 @@ def make_report(
         conflict_mac=neighbours.conflict_mac if in_conflict else "",
         route_probes=route_probes,
         conditions=tuple(transition(before, condition, now) for condition in conditions),
+    )
+
+
+def _was_ready(overlay: NodeOverlay, configured: IpInterface | None, boot_id: str) -> bool:
+    """Return whether the last report proves that the overlay link works: an agent may restart while a gateway is down.
+
+    A report without routes proves nothing, because no gateway was probed yet.
+    """
+    report = overlay.report
+    ready = find_condition(report.conditions, READY)
+    return (
+        overlay.has_own_report
+        and report.observed_node.boot_id in ("", boot_id)
+        and report.configured == configured
+        and report.routes_desired > 0
+        and ready is not None
+        and ready.status is True
     )
 
 
