@@ -16,6 +16,7 @@ from overlay_net.domain.routes.protected_subnets import Decided, RouteCheck
 from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.cluster_counts import ClusterCounts, count_cluster
+from overlay_net.domain.status.reservation_counts import count_failed_reservations
 from overlay_net.domain.status.static_route_counts import count_static_routes
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
@@ -87,6 +88,7 @@ class StatusReconciler:
         since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
         self._metrics.set_static_routes(batch.static_routes)
+        self._metrics.set_failed_reservations(batch.failed_reservations)
 
     async def _update(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:
@@ -131,6 +133,8 @@ class _Batch:
     """The StaticRoutes with another status than before, and those that are being deleted."""
     static_routes: Mapping[str, int]
     """Number of StaticRoutes by state."""
+    failed_reservations: Mapping[str, int]
+    """Number of nodes by reason."""
 
     def newly_admitted(self, before: Mapping[Revision, frozenset[str]]) -> set[str]:
         return {name for key, names in self.admitted.items() for name in names - before.get(key, frozenset())}
@@ -153,6 +157,7 @@ def _compute(observed: _Observed) -> _Batch:
         _admit(observed, tables),
         changed,
         count_static_routes(conditions),
+        count_failed_reservations(observed.overlays),
     )
 
 

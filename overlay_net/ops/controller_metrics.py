@@ -26,6 +26,11 @@ class ControllerMetrics(Metrics):
         self._routes = self._gauge(
             "overlay_net_cluster_routes", "Routes of all nodes by state: desired, programmed, failed.", "state"
         )
+        self._failed_reservations = self._gauge(
+            "overlay_net_failed_reservations",
+            "Nodes that have an address although the condition Reserved is False, by its reason.",
+            "reason",
+        )
         self._static_routes = self._gauge(
             "overlay_net_static_routes",
             "StaticRoutes by state: ready, pending, refused, conflict, rolled_back, rollout_stopped, failing.",
@@ -93,6 +98,12 @@ class ControllerMetrics(Metrics):
                 gauge.labels(state).set(count)
         self._address_conflicts.set(address_conflicts)
         self._waiting_since.set(waiting_since)
+
+    def set_failed_reservations(self, counts: Mapping[str, int]) -> None:
+        """``counts`` has the number of nodes by reason."""
+        self._failed_reservations.clear()
+        for reason, count in counts.items():
+            self._failed_reservations.labels(reason).set(count)
 
     def set_static_routes(self, counts: Mapping[str, int]) -> None:
         """``counts`` has every state."""

@@ -69,7 +69,8 @@ def test_each_alert_is_tested_and_has_a_runbook(objects: dict[tuple[str, str], A
         if case["exp_alerts"]
     }
     sections = re.findall(r"^## (\w+)$", (DOCS / "runbooks.md").read_text(), re.MULTILINE)
-    names = [rule["alert"] for rule in alerts(objects)]
+    # An alert may have one rule for each severity.
+    names = list(dict.fromkeys(rule["alert"] for rule in alerts(objects)))
     assert sorted(tested) == sorted(names)
     assert sections == names, "the runbooks must have one section per alert, in the same order"
     for rule in alerts(objects):

@@ -1,9 +1,12 @@
 """Counts over all nodes, as metrics show them."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from overlay_net.domain.status.cluster_counts import count_cluster
+from overlay_net.domain.status.reservation_counts import count_failed_reservations
 from overlay_net.model.node import Node
+from overlay_net.model.overlay import NodeOverlay
 from tests.unit.factories import overlay
 
 EARLIER, LATER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
@@ -55,3 +58,23 @@ def test_waiting_since_is_that_of_the_node_that_has_waited_longest() -> None:
     unreserved = overlay("a", status={"conditions": [reserved("False")]})
     assert count_cluster([node("a"), node("b")], [unreserved]).waiting_since == EARLIER
     assert count_cluster([node("a")], [overlay("a")]).waiting_since == LATER
+
+
+def test_reservations_that_failed_are_counted_by_reason_if_the_address_is_in_use() -> None:
+    def with_reason(name: str, status: str, reason: str, **options: Any) -> NodeOverlay:
+        return overlay(name, status=ADDRESS | {"conditions": [reserved(status) | {"reason": reason}]}, **options)
+
+    counts = count_failed_reservations(
+        [
+            with_reason("a", "False", "RecordTaken"),
+            with_reason("b", "False", "RecordTaken"),
+            with_reason("c", "False", "PoolMissing"),
+            with_reason("d", "True", "Reserved"),
+            with_reason("e", "True", "WaitingForAgent"),
+            with_reason("f", "False", "AddressTaken", deleting=True),
+            # Without an address, the node itself is waiting, which other metrics show.
+            overlay("g", status={"conditions": [reserved("False") | {"reason": "Exhausted"}]}),
+            overlay("h"),
+        ]
+    )
+    assert counts == {"RecordTaken": 2, "PoolMissing": 1}

@@ -92,11 +92,18 @@ def test_requests_are_counted_by_http_method() -> None:
     assert found['rest_client_requests_total{code="error",host="10.0.0.1:6443",method="GET"}'] == 1
 
 
-def test_removed_pools_and_gateways_have_no_metrics() -> None:
+def test_removed_pools_gateways_and_reasons_have_no_metrics() -> None:
     controller, agent = ControllerMetrics(), AgentMetrics()
     controller.set_pool("p1", 3, 4)
     controller.forget_pool("p1")
     assert not [name for name in scrape(controller) if name.startswith("overlay_net_pool_addresses")]
+    controller.set_failed_reservations({"RecordTaken": 2, "PoolMissing": 1})
+    assert scrape(controller)['overlay_net_failed_reservations{reason="RecordTaken"}'] == 2
+    controller.set_failed_reservations({"PoolMissing": 1})
+    found = scrape(controller)
+    assert [name for name in found if "failed_reservations" in name] == [
+        'overlay_net_failed_reservations{reason="PoolMissing"}'
+    ]
     agent.set_conflict(True)
     agent.set_gateways({"10.0.0.1": True, "10.0.0.2": False}, {"10.0.0.2": 3})
     found = scrape(agent)
