@@ -173,7 +173,8 @@ class ClusterIpam:
                     "labels": {NODE_LABEL: label_value(owner.node)},
                     "annotations": {TAKEN_OVER_ANNOTATION: micro_time(datetime.now(UTC))},
                 },
-                "spec": {"nodeUID": owner.uid},
+                # The pool may have another name than when the address was reserved.
+                "spec": {"nodeUID": owner.uid, "pool": pool.name},
             }
             return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
         except NotFound:

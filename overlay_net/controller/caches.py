@@ -17,7 +17,7 @@ from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES, Resource
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.node_actions import NodeRoutes
+from overlay_net.model.node_actions import Holder, NodeRoutes
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.route_probe import Revision
@@ -99,6 +99,16 @@ class Caches:
 
     def _pool_changed(self, _: str, __: Pool | None, ___: Pool | None) -> None:
         self._pools_in_order = self._pool_conflicts = None
+
+    def find_holder(self, address: IpAddress) -> Holder | None:
+        """Return the node whose NodeOverlayIp has this address as its present one, unless it is about to give it up."""
+        for name in self.known_addresses.nodes_with(address):
+            node, overlay = self.nodes.get(name), self.overlays.get(name)
+            if node is None or overlay is None or overlay.deleting or overlay.assignment.address is None:
+                continue
+            if overlay.assignment.address.ip == address:
+                return Holder(node, overlay)
+        return None
 
     def has_unexpected_records(self, name: str) -> bool:
         """Return whether the node's watched OverlayAddresses differ from the address in its NodeOverlayIp."""

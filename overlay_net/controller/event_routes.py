@@ -139,10 +139,16 @@ class EventRoutes:
             if pool.gateway in addresses:
                 self._queues.pools.add_after(pool.name, self._batch)
 
+    def _wake_pools_with_record(self, record: AddressRecord) -> None:
+        """Wake every pool that counts the record: it may name a pool that has another name now."""
+        for pool in self._caches.pools.values():
+            if pool.cidr is not None and record.address is not None and record.address in pool.cidr:
+                self._queues.pools.add_after(pool.name, self._batch)
+
     def _record_changed(self, _: str, old: AddressRecord | None, new: AddressRecord | None) -> None:
         for record in (old, new):
             if record is not None:
-                self._queues.pools.add_after(record.pool, self._batch)
+                self._wake_pools_with_record(record)
                 self._queues.nodes.add(record.node)
         if new is None:
             self._wake_where(_waits_for_address)

@@ -169,6 +169,7 @@ class NodeReconciler:
             node=node,
             overlay=overlay,
             compile_routes=partial(self._compile_routes, node, overlay),
+            find_holder=self._caches.find_holder,
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
             conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),

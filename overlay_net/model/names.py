@@ -34,6 +34,9 @@ It is written even if nothing else changes, because only a new resourceVersion m
 by a controller that decided it earlier and was then paused.
 """
 
+RENUMBER_ANNOTATION: Final = f"{GROUP}/renumber"
+"""Annotation of a NodeOverlayIp: the address that its node must give up for another one."""
+
 LINK_ALIAS: Final = "overlay-net"
 
 

@@ -48,6 +48,14 @@ def _first_observed_now(_: FactKind, __: Hashable) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """A node that has a certain overlay address."""
+
+    node: Node
+    overlay: NodeOverlay
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A snapshot of one node. None as ``node`` or ``overlay`` means a confirmed absence.
 
@@ -78,6 +86,8 @@ class NodeView:
     """Requested addresses that the IPAM just refused, or that must not be used."""
     holders: Mapping[IpAddress, str] = field(default_factory=dict)
     """The addresses in ``taken`` whose record a person may have created or edited, with the name on that record."""
+    find_holder: Callable[[IpAddress], Holder | None] = lambda _: None
+    """Finds the node whose object has an address as its present one."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
     conflicts_with: Callable[[str], int] = lambda _: 0

@@ -11,12 +11,13 @@ from overlay_net.model.conditions import (
     RELEASED,
     RESERVED,
     ROUTES_WITHDRAWN,
+    UP_TO_DATE,
     Condition,
     find_condition,
     parse_conditions,
 )
 from overlay_net.model.desired_route import DesiredRoute
-from overlay_net.model.names import FINALIZER
+from overlay_net.model.names import FINALIZER, RENUMBER_ANNOTATION
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.node import UNKNOWN_INSTANCE, Node, NodeInstance
 from overlay_net.model.node_report import Report
@@ -60,6 +61,8 @@ class Assignment:
     reserved: Condition | None = None
     withdrawn: Condition | None = None
     """Set only while the agent has not confirmed the removal of routes of deleted StaticRoutes."""
+    up_to_date: Condition | None = None
+    """Set only while the address is not one that the node would get now."""
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Assignment":
@@ -77,6 +80,7 @@ class Assignment:
             consecutive_conflicts=parse_int(status.get("consecutiveConflicts")),
             reserved=find_condition(conditions, RESERVED),
             withdrawn=find_condition(conditions, ROUTES_WITHDRAWN),
+            up_to_date=find_condition(conditions, UP_TO_DATE),
         )
 
     def to_json(self) -> JsonObject:
@@ -103,7 +107,7 @@ class Assignment:
             raw["lastConflictMAC"] = self.last_conflict_mac
         if self.consecutive_conflicts:
             raw["consecutiveConflicts"] = self.consecutive_conflicts
-        conditions = [each.to_json() for each in (self.reserved, self.withdrawn) if each is not None]
+        conditions = [each.to_json() for each in (self.reserved, self.withdrawn, self.up_to_date) if each is not None]
         if conditions:
             raw["conditions"] = conditions
         return raw
@@ -136,6 +140,8 @@ class NodeOverlay:
     finalizers: tuple[str, ...]
     pin: IpAddress | None
     gateway_override: IpAddress | None
+    renumber: IpAddress | None
+    """The address that the node must give up for another one, by an annotation."""
     routes_only: bool
     """The node must have routes but no overlay address."""
     routes: tuple[DesiredRoute, ...]
@@ -172,6 +178,7 @@ class NodeOverlay:
             finalizers=find_texts(metadata, "finalizers"),
             pin=find_address(spec, "ipAddr"),
             gateway_override=find_address(spec, "gateway"),
+            renumber=find_address(find_object(metadata, "annotations"), RENUMBER_ANNOTATION),
             routes_only=spec.get("routesOnly") is True,
             routes=routes,
             assignment=Assignment.parse(status, conditions),

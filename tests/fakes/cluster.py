@@ -1,4 +1,4 @@
-"""A cluster of one node in memory: its objects, IPAM records, agent and clock, driven by the product's own controller.
+"""A cluster of a few nodes in memory: objects, IPAM records, agents and clock, driven by the product's own controller.
 
 The Kubernetes API is tests.fakes.kube. The controller is NodeReconciler, Auditor and ClusterIpam as they are; it can
 die before any of its writes, or be paused there and go on after others have replaced it.
@@ -184,10 +184,11 @@ class Controller:
         for _ in range(MAX_ROUNDS):
             before = cluster.changes
             try:
-                await self.node.reconcile(NAME)
-                if self.requested:
-                    self.requested.clear()
-                    await self.node.reconcile_address(NAME)
+                for name in cluster.names:
+                    await self.node.reconcile(name)
+                for name in sorted(self.requested):
+                    self.requested.discard(name)
+                    await self.node.reconcile_address(name)
             except (Unavailable, Refused):
                 return False
             if cluster.changes == before and not self.requested:
@@ -213,8 +214,9 @@ class Cluster:
         self.policy = POLICY
         self.kube = InMemoryKube(self.server_clock)
         self.ipam_kube = self.kube if feed else InMemoryKube(self.server_clock)
-        self.kernel: IPv4Interface | None = None
-        """The overlay address that the node's kernel has."""
+        self.names = [NAME]
+        self.kernels: dict[str, IPv4Interface] = {}
+        """The overlay addresses that the nodes' kernels have."""
         self.foreign_hosts: set[IpAddress] = set()
         """Addresses that an unknown host on the link uses, each with a MAC of its own."""
         self.proxy_arp = False
@@ -241,6 +243,10 @@ class Cluster:
         for route in routes:
             await cluster.kube.create(STATIC_ROUTES, route)
         return cluster
+
+    @property
+    def kernel(self) -> IPv4Interface | None:
+        return self.kernels.get(NAME)
 
     def server_clock(self) -> datetime:
         return self.now + self.server_clock_error
@@ -273,11 +279,11 @@ class Cluster:
         except NotFound:
             return None
 
-    async def overlay(self) -> JsonObject | None:
-        return await self.find(NODE_OVERLAY_IPS)
+    async def overlay(self, name: str = NAME) -> JsonObject | None:
+        return await self.find(NODE_OVERLAY_IPS, name)
 
-    async def present_overlay(self) -> JsonObject:
-        found = await self.overlay()
+    async def present_overlay(self, name: str = NAME) -> JsonObject:
+        found = await self.overlay(name)
         assert found is not None
         return found
 
@@ -320,15 +326,18 @@ class Cluster:
 
     async def join(self, node: JsonObject) -> None:
         """The Node registers; one of the same name that there is was deleted before."""
-        await self.leave()
+        name = node["metadata"]["name"]
+        await self.leave(name)
+        if name not in self.names:
+            self.names.append(name)
         await self.kube.create(NODES, node)
         if "status" in node:
             name = node["metadata"]["name"]
             await self.kube.merge_patch(NODES, name, {"status": node["status"]}, subresource="status")
 
-    async def leave(self) -> None:
+    async def leave(self, name: str = NAME) -> None:
         with contextlib.suppress(NotFound):
-            await self.kube.delete(NODES, NAME)
+            await self.kube.delete(NODES, name)
 
     async def add_route(self, route: JsonObject) -> None:
         await self.kube.create(STATIC_ROUTES, route)
@@ -336,10 +345,10 @@ class Cluster:
     async def remove_route(self, name: str) -> None:
         await self.kube.delete(STATIC_ROUTES, name)
 
-    async def pin(self, address: str | None) -> None:
-        found = await self.overlay()
+    async def pin(self, address: str | None, name: str = NAME) -> None:
+        found = await self.overlay(name)
         if found is not None and "deletionTimestamp" not in found["metadata"]:
-            await self.kube.merge_patch(NODE_OVERLAY_IPS, NAME, {"spec": {"ipAddr": address}})
+            await self.kube.merge_patch(NODE_OVERLAY_IPS, name, {"spec": {"ipAddr": address}})
 
     async def delete_overlay(self) -> None:
         with contextlib.suppress(NotFound):
@@ -368,15 +377,15 @@ class Cluster:
         for raw in (await self.ipam_kube.list(OVERLAY_ADDRESSES)).items:
             await self.ipam_kube.delete(OVERLAY_ADDRESSES, raw["metadata"]["name"])
 
-    async def run_agent(self) -> None:
-        """The agent brings the node's kernel in line with the object, and reports."""
-        raw = await self.overlay()
+    async def run_agent(self, name: str = NAME) -> None:
+        """The agent brings its node's kernel in line with the object, and reports."""
+        raw = await self.overlay(name)
         if raw is None:
-            self.kernel = None
+            self.kernels.pop(name, None)
             return
         status = self._configure(NodeOverlay.parse(raw))
         await self.kube.apply(
-            NODE_OVERLAY_IPS, NAME, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
+            NODE_OVERLAY_IPS, name, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
         )
 
     def _identify(self, overlay: NodeOverlay) -> JsonObject:
@@ -392,17 +401,20 @@ class Cluster:
         released = overlay.deleting or overlay.routes_only
         desired = None if released else overlay.assignment.address or overlay.report.configured
         status = self._identify(overlay)
-        if desired is not None and desired.ip in self.foreign_hosts and desired != self.kernel:
+        if desired is not None and desired.ip in self.foreign_hosts and desired != self.kernels.get(overlay.name):
             # Detected before it is used: the kernel keeps the address that it has.
             status["conflictingIpAddr"] = str(desired.ip)
             status["conflictingMAC"] = ROUTER_MAC if self.proxy_arp else f"02:00:00:00:00:{int(desired.ip) & 0xFF:02x}"
         else:
-            self.kernel = desired if isinstance(desired, IPv4Interface) else None
+            self.kernels.pop(overlay.name, None)
+            if isinstance(desired, IPv4Interface):
+                self.kernels[overlay.name] = desired
+        kernel = self.kernels.get(overlay.name)
         without = "Released" if overlay.deleting else "RoutesOnly" if overlay.routes_only else "NoAddress"
-        if self.kernel is None:
+        if kernel is None:
             return status | {"conditions": [{"type": "Configured", "status": "False", "reason": without}]}
         conditions = [{"type": each, "status": "True", "reason": each} for each in ("Configured", "Ready")]
-        return status | {"configuredIpAddr": str(self.kernel), "conditions": conditions}
+        return status | {"configuredIpAddr": str(kernel), "conditions": conditions}
 
     # --- The controller ----------------------------------------------------------------------------------------------
 
@@ -449,7 +461,8 @@ class Cluster:
         """Controller and agent run in turn until each has seen what the other did."""
         for _ in range(4):
             await self.reconcile()
-            await self.run_agent()
+            for name in self.names:
+                await self.run_agent(name)
 
     async def catch_up(self) -> None:
         """The controller's watches deliver what they held back."""

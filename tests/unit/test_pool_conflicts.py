@@ -159,3 +159,13 @@ async def test_pools_whose_conflicts_change_are_reconciled_and_no_others() -> No
     while len(queues.pools):
         woken.add(await queues.pools.get())
     assert woken == {"wide", "narrow"}
+
+
+async def test_a_record_wakes_the_pools_that_contain_it_under_whatever_name() -> None:
+    caches, queues = Caches(), Queues()
+    caches.pools.replace(Listing((WIDE, NARROW, raw_pool("far", "10.9.0.0/24", "10.9.0.1")), "1"))
+    EventRoutes(caches, queues, 0.0)
+    record = {"address": "192.168.100.2", "node": NAME, "pool": "an-earlier-name"}
+    caches.records.apply(WatchEvent("ADDED", {"metadata": {"name": "192.168.100.2", "uid": "1"}, "spec": record}))
+    woken = {await queues.pools.get(), await queues.pools.get()}
+    assert woken == {"wide", "narrow"}

@@ -9,37 +9,39 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
+from overlay_net.domain.allocation.assignment_plan import plan_assignment, plan_update
 from overlay_net.domain.allocation.conflict import (
-    PROXY_ARP,
     QUARANTINE_TIME,
     conflict_pause,
     in_conflict,
     is_proxy_arp,
-    proxy_arp_message,
     uses_assigned_address,
-    with_conflict_history,
 )
-from overlay_net.domain.allocation.current_reservation import find_current, find_usable
-from overlay_net.domain.allocation.missing_ipam import ipams_after_read, recorded_ipams
-from overlay_net.domain.allocation.reservation_plan import find_loss, plan_reservation, report_loss
-from overlay_net.domain.allocation.reserved_condition import plan_without_address, reserved_condition
-from overlay_net.model.conditions import CONFIGURED, Condition, find_condition
+from overlay_net.domain.allocation.current_reservation import find_current, find_shown, find_usable
+from overlay_net.domain.allocation.missing_ipam import recorded_ipams
+from overlay_net.domain.allocation.pin_cycle import explain_cycle, gives_way
+from overlay_net.domain.allocation.placement import address_to_leave, find_pool
+from overlay_net.domain.allocation.reservation_plan import (
+    Refusal,
+    find_loss,
+    plan_reservation,
+    report_loss,
+    requested_address,
+)
+from overlay_net.domain.allocation.reserved_condition import plan_without_address
+from overlay_net.model.conditions import CONFIGURED, find_condition
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import (
     Announce,
-    ApplyAssignment,
-    ClusterAction,
     FindReservations,
     NodePlan,
     NodeView,
     Quarantine,
-    Release,
     Reserve,
 )
-from overlay_net.model.overlay import Assignment, NodeOverlay
-from overlay_net.model.pool import Pool
+from overlay_net.model.overlay import NodeOverlay
 
 
 def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
@@ -49,23 +51,49 @@ def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
         assigned = overlay.assignment.address is not None
         return NodePlan() if assigned else plan_without_address(view, overlay, *view.ipam_failure)
     if view.reservations is None:
-        if _is_settled(view, overlay, node):
-            return NodePlan(_update_gateway(view, overlay))
+        if _is_settled(view, overlay, node) and address_to_leave(view, overlay, node) is None:
+            return plan_update(view, overlay, node)
         return NodePlan((FindReservations(),))
     reservations = view.reservations
     conflict = _plan_conflict(view, overlay, reservations)
     if conflict is not None:
         return conflict
     view = replace(view, taken=view.taken | _unusable_addresses(view, overlay, reservations))
-    usable = find_usable(view, overlay, reservations)
-    current = find_current(view, overlay, usable)
+    requested, leaving = _requested(view, overlay, node)
+    usable = [each for each in find_usable(view, overlay, reservations) if each.address.ip != leaving]
+    current = find_current(view, overlay, usable, requested)
     if current is not None:
         return _plan_use(view, overlay, node, current)
     loss = find_loss(view, overlay, node) if usable else None
     if loss is not None:
         plan = _plan_use(view, overlay, node, usable[0])
         return replace(plan, actions=(report_loss(loss), *plan.actions))
-    return plan_reservation(view, overlay, node)
+    result = plan_reservation(view, overlay, node, requested)
+    return result if isinstance(result, NodePlan) else _plan_refused(view, overlay, node, result)
+
+
+def _requested(view: NodeView, overlay: NodeOverlay, node: Node) -> tuple[IpAddress | None, IpAddress | None]:
+    """Return the address that the node must have, None for any, and the present one if the node must give it up.
+
+    While there is no other address, the node keeps the present one.
+    """
+    address = overlay.assignment.address
+    if not view.exhausted and address is not None:
+        leaving = address.ip if gives_way(view, overlay) else address_to_leave(view, overlay, node)
+        if leaving is not None:
+            return None, leaving
+    return requested_address(overlay), None
+
+
+def _plan_refused(view: NodeView, overlay: NodeOverlay, node: Node, refusal: Refusal) -> NodePlan:
+    """Report why the node does not get the address that it must have; it keeps the one that it has a record for."""
+    if view.exhausted:
+        refusal = explain_cycle(view, overlay, refusal)
+    shown = find_shown(overlay, view.reservations or ())
+    if shown is not None:
+        return _plan_use(view, overlay, node, shown, refusal)
+    plan = plan_without_address(view, overlay, refusal.reason, refusal.message)
+    return replace(plan, requeue_after=refusal.retry)
 
 
 def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
@@ -90,17 +118,6 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and (overlay.pin is None or overlay.pin == current.ip)
         and overlay.report.configured in (None, current)
     )
-
-
-def _update_gateway(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
-    """Plan a status update if the pool's gateway has changed while the address is the same."""
-    address = overlay.assignment.address
-    pool = _find_pool(view, overlay.assignment.pool, address.ip if address else None)
-    gateway = overlay.gateway_override or (pool.gateway if pool else None) or overlay.assignment.gateway
-    # An object of an earlier version has no ``ipams`` yet.
-    ipams = tuple(sorted(recorded_ipams(view, overlay)))
-    assignment = replace(overlay.assignment, gateway=gateway, ipams=ipams)
-    return (ApplyAssignment(assignment),) if assignment != overlay.assignment else ()
 
 
 # --- Conflicts --------------------------------------------------------------------------------------------------------
@@ -141,11 +158,13 @@ def _unusable_addresses(
 # --- The current reservation ------------------------------------------------------------------------------------------
 
 
-def _plan_use(view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation) -> NodePlan:
-    pool = _find_pool(view, current.pool, current.address.ip)
+def _plan_use(
+    view: NodeView, overlay: NodeOverlay, node: Node, current: Reservation, refusal: Refusal | None = None
+) -> NodePlan:
+    pool = find_pool(view, node, current.pool, current.address.ip, {current.ipam})
     if pool is not None and _needs_rewrite(overlay, node, current):
         return NodePlan((Reserve((pool,), current.address.ip),))
-    return _plan_assignment(view, overlay, current, pool)
+    return plan_assignment(view, overlay, node, current, refusal)
 
 
 def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bool:
@@ -159,66 +178,3 @@ def _needs_rewrite(overlay: NodeOverlay, node: Node, current: Reservation) -> bo
         return True
     shown = overlay.assignment.address
     return bool(current.version) and not current.fresh and (shown is None or shown.ip != current.address.ip)
-
-
-def _plan_assignment(view: NodeView, overlay: NodeOverlay, current: Reservation, pool: Pool | None) -> NodePlan:
-    """Write the current reservation to status, and release other ones once the agent does not use them."""
-    others = tuple(other for other in view.reservations or () if other.record != current.record)
-    reserved = _reserved(view, overlay, current)
-    assignment = _assignment(view, overlay, current, pool, others, reserved)
-    actions: list[ClusterAction] = []
-    if assignment != overlay.assignment:
-        actions.append(ApplyAssignment(assignment))
-    before = overlay.assignment.reserved
-    if assignment.address != overlay.assignment.address or (
-        not reserved.status and (before is None or before.reason != reserved.reason)
-    ):
-        actions.append(Announce(reserved.reason, reserved.message, warning=not reserved.status))
-    # An agent that uses the present address uses no other one.
-    moved = overlay.report.configured == assignment.address and overlay.is_current
-    actions += [Release(other) for other in others if moved or not _was_shown(overlay, other.address.ip)]
-    return NodePlan(tuple(actions))
-
-
-def _reserved(view: NodeView, overlay: NodeOverlay, current: Reservation) -> Condition:
-    if is_proxy_arp(view, overlay):
-        return reserved_condition(view, overlay, PROXY_ARP, proxy_arp_message(overlay), status=False)
-    message = f"{current.address.ip} is reserved from pool {current.pool or overlay.assignment.pool}"
-    return reserved_condition(view, overlay, "Reserved", message, status=True)
-
-
-def _assignment(
-    view: NodeView,
-    overlay: NodeOverlay,
-    current: Reservation,
-    pool: Pool | None,
-    others: tuple[Reservation, ...],
-    reserved: Condition,
-) -> Assignment:
-    before = overlay.assignment
-    same = before.address is not None and before.address.ip == current.address.ip
-    assignment = Assignment(
-        # The prefix length comes from the pool; without a usable pool, it is unchanged.
-        address=before.address if pool is None and same else current.address,
-        gateway=overlay.gateway_override or (pool.gateway if pool else before.gateway),
-        pool=current.pool or before.pool,
-        node_uid=current.owner.uid,
-        # Written before any of them is released, because this write fails for a controller with a stale view.
-        releasing=tuple(str(other.address.ip) for other in others),
-        ipams=ipams_after_read(view, overlay, (current, *others)),
-        withdrawn=before.withdrawn,
-        reserved=reserved,
-    )
-    return with_conflict_history(overlay, assignment, view.now)
-
-
-def _was_shown(overlay: NodeOverlay, address: IpAddress) -> bool:
-    """Return whether the agent may have read this address from the object."""
-    shown = (overlay.assignment.address, overlay.report.configured)
-    return str(address) in overlay.assignment.releasing or any(each and each.ip == address for each in shown)
-
-
-def _find_pool(view: NodeView, name: str, address: IpAddress | None) -> Pool | None:
-    """Return the pool with this name if it contains ``address``; it may have been re-created with another subnet."""
-    pool = next((pool for pool in view.pools if pool.name == name), None)
-    return pool if pool and pool.cidr and address is not None and address in pool.cidr else None

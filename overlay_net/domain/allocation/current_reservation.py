@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from overlay_net.domain.allocation.pool_addresses import is_in_pool, may_hand_out
-from overlay_net.domain.allocation.reservation_plan import requested_address
 from overlay_net.model.ipam import Reservation
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import NodeView
 from overlay_net.model.overlay import NodeOverlay
 
 
-def find_current(view: NodeView, overlay: NodeOverlay, usable: Sequence[Reservation]) -> Reservation | None:
+def find_current(
+    view: NodeView, overlay: NodeOverlay, usable: Sequence[Reservation], requested: IpAddress | None
+) -> Reservation | None:
     """Return the reservation of the requested address; a node without a requested one uses that of the lowest address.
 
     ``usable`` comes from ``find_usable``.
     """
-    requested = requested_address(overlay)
     if requested is None:
         return next(iter(usable), None)
     exact = (each for each in usable if each.address.ip == requested)
@@ -26,6 +27,13 @@ def find_usable(view: NodeView, overlay: NodeOverlay, reservations: Iterable[Res
     """Return the reservations that the node may use, lowest address first."""
     usable = [each for each in reservations if not each.double_assigned and _may_use(view, overlay, each)]
     return sorted(usable, key=lambda reservation: int(reservation.address.ip))
+
+
+def find_shown(overlay: NodeOverlay, reservations: Iterable[Reservation]) -> Reservation | None:
+    """Return the reservation of the address in the object, which the node keeps if it cannot have another one."""
+    address = overlay.assignment.address
+    usable = (each for each in reservations if not each.double_assigned)
+    return next((each for each in usable if address is not None and each.address.ip == address.ip), None)
 
 
 def _may_use(view: NodeView, overlay: NodeOverlay, reservation: Reservation) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Iterator
 from ipaddress import IPv4Network
 
-from overlay_net.model.ipam import Reservation
+from overlay_net.model.ipam import CLUSTER_IPAM, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
 
@@ -50,11 +50,16 @@ def may_hand_out(pool: Pool, address: IpAddress) -> bool:
 def is_in_pool(reservation: Reservation, home: str, pools: Iterable[Pool]) -> bool:
     """Return whether a record blocks its address in the pool named ``home``, or that pool no longer has the address.
 
-    A person may have moved the record to another subnet with the same range. Several pools may share one subnet.
+    A person may have moved the record to another subnet with the same range. Several pools may share one subnet, and an
+    in-cluster record blocks its address in all in-cluster pools.
     """
     address = reservation.address.ip
     subnets = {pool.name: pool.subnet_id for pool in pools if pool.cidr is not None and address in pool.cidr}
-    return home not in subnets or (reservation.pool in subnets and subnets[reservation.pool] == subnets[home])
+    if home not in subnets:
+        return True
+    if reservation.ipam == CLUSTER_IPAM:
+        return subnets[home] is None
+    return reservation.pool in subnets and subnets[reservation.pool] == subnets[home]
 
 
 def free_addresses(pool: Pool, taken: Container[IpAddress]) -> Iterator[IpAddress]:

@@ -1,12 +1,13 @@
 """Plans the reservation for a node without a usable one: which address to reserve, or why none can be."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from overlay_net.domain.allocation.missing_ipam import find_missing_ipam
+from overlay_net.domain.allocation.placement import ip_version, pools_for_any_address, usable_pools
 from overlay_net.domain.allocation.pool_addresses import may_hand_out
-from overlay_net.domain.allocation.reserved_condition import plan_without_address
+from overlay_net.domain.allocation.reserved_condition import RETRY_WITHOUT_ADDRESS
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
@@ -22,10 +23,11 @@ NO_POOL = "no usable OverlayPool matches this node; check kubectl get overlaypoo
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the requested address cannot be reserved: reason and message of a condition."""
+    """Why no address, or not the requested one, can be reserved: reason and message of a condition."""
 
     reason: str
     message: str
+    retry: timedelta = RETRY_WITHOUT_ADDRESS
 
 
 def requested_address(overlay: NodeOverlay) -> IpAddress | None:
@@ -40,7 +42,7 @@ def find_loss(view: NodeView, overlay: NodeOverlay, node: Node) -> Refusal | Non
     if requested is None or not pools:
         return None
     refusal = _check_requested(view, overlay, _pools_with(overlay, pools, requested), requested)
-    if refusal is None or _plan_keeping(view, overlay, requested, refusal) is not None:
+    if refusal is None or _refuse_keeping(view, overlay, requested, refusal) is not None:
         return None
     return refusal
 
@@ -49,26 +51,27 @@ def report_loss(refusal: Refusal) -> Announce:
     return Announce("AddressLost", f"{refusal.message}; the node gets another address", warning=True)
 
 
-def plan_reservation(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
-    """Plan to reserve the requested address, else any free one, or to report why there is none."""
+def plan_reservation(
+    view: NodeView, overlay: NodeOverlay, node: Node, requested: IpAddress | None
+) -> NodePlan | Refusal:
+    """Plan to reserve the requested address, else any free one, or return why there is none."""
     pools = usable_pools(view, node)
     if not pools and overlay.assignment.address is not None and (missing := find_missing_ipam(view, overlay)):
-        return plan_without_address(view, overlay, *missing)
-    if not pools:
-        return plan_without_address(view, overlay, "NoPool", NO_POOL)
-    requested = requested_address(overlay)
+        return Refusal(*missing)
     if requested is None:
-        return _plan_any(view, overlay, pools)
+        return _plan_any(view, overlay, node)
+    if not pools:
+        return Refusal("NoPool", NO_POOL)
     matching = _pools_with(overlay, pools, requested)
     refusal = _check_requested(view, overlay, matching, requested)
     if refusal is None:
         # An address without the uid of a Node was assigned by the earlier operator.
         inherited = _is_shown(overlay, requested) and overlay.assignment.node_uid == ""
         return NodePlan((Reserve(matching, requested, adopt=inherited), *_report_moved(view, overlay, requested)))
-    kept = _plan_keeping(view, overlay, requested, refusal)
+    kept = _refuse_keeping(view, overlay, requested, refusal)
     if kept is not None:
         return kept
-    return _plan_any(view, overlay, pools, report_loss(refusal))
+    return _plan_any(view, overlay, node, report_loss(refusal))
 
 
 def _pools_with(overlay: NodeOverlay, pools: tuple[Pool, ...], address: IpAddress) -> tuple[Pool, ...]:
@@ -105,20 +108,16 @@ def _describe(records: Iterable[Reservation]) -> str:
     )
 
 
-def usable_pools(view: NodeView, node: Node) -> tuple[Pool, ...]:
-    """Return the pools that the node may get an address from, in order of preference."""
-    return tuple(
-        pool
-        for pool in view.pools
-        if pool.serves(node) and not pool.deleting and not pool.problem and pool.ipam in view.ipams
-    )
-
-
-def _plan_any(view: NodeView, overlay: NodeOverlay, pools: tuple[Pool, ...], *before: ClusterAction) -> NodePlan:
+def _plan_any(view: NodeView, overlay: NodeOverlay, node: Node, *before: ClusterAction) -> NodePlan | Refusal:
+    pools, others = pools_for_any_address(view, overlay, node), usable_pools(view, node)
+    family = f"IPv{ip_version(view, overlay, node)}"
+    if not pools:
+        because = f"; this node has {family}, the family of the first pool that serves it" if others else ""
+        return Refusal("NoPool", f"{NO_POOL}{because}")
     if view.exhausted:
         names = ", ".join(pool.name for pool in pools)
-        message = f"no free address in OverlayPool {names}; add a pool for this node, or delete unused Nodes"
-        return plan_without_address(view, overlay, "Exhausted", message)
+        message = f"no free {family} address in OverlayPool {names}; add a pool for this node, or delete unused Nodes"
+        return Refusal("Exhausted", message)
     return NodePlan((*before, Reserve(pools)))
 
 
@@ -137,26 +136,23 @@ def _check_requested(
     return Refusal("AddressTaken", f"{requested} is in use by another node or never handed out by its pool")
 
 
-def _plan_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, refusal: Refusal) -> NodePlan | None:
-    """Return the plan if the node must not be renumbered although its requested address cannot be reserved."""
+def _refuse_keeping(view: NodeView, overlay: NodeOverlay, requested: IpAddress, refusal: Refusal) -> Refusal | None:
+    """Return the refusal if the node must not be renumbered although its requested address cannot be reserved."""
     if overlay.pin is not None:
-        message = f"spec.ipAddr: {refusal.message}; change or remove it"
-        return plan_without_address(view, overlay, refusal.reason, message)
+        return Refusal(refusal.reason, f"spec.ipAddr: {refusal.message}; change or remove it")
     if requested in view.holders:
         # A person may have edited the record by mistake.
         moved = _moved_records(view, overlay, requested)
         instead = f", and this node has a record of {_describe(moved)} instead" if moved else ""
         advice = "the node keeps using it; restore the record, or delete this object to get another address"
-        message = f"{refusal.message}{instead}; {advice}"
-        plan = plan_without_address(view, overlay, "RecordTaken", message)
-        return replace(plan, requeue_after=RETRY_RECORD_TAKEN)
+        return Refusal("RecordTaken", f"{refusal.message}{instead}; {advice}", RETRY_RECORD_TAKEN)
     missing = find_missing_ipam(view, overlay)
     if missing is not None and refusal.reason == "OutsidePools":
-        return plan_without_address(view, overlay, *missing)
+        return Refusal(*missing)
     if refusal.reason == "OutsidePools":
         # The pool is missing: deleting a pool by mistake must not renumber its nodes.
         advice = "the node keeps using it; restore its pool, or delete this object to get another address"
-        return plan_without_address(view, overlay, "PoolMissing", f"{refusal.message}; {advice}")
+        return Refusal("PoolMissing", f"{refusal.message}; {advice}")
     return None
 
 
