@@ -72,6 +72,7 @@ class Frontend:
         if location is not None:
             headers["Location"] = location
         text = "" if call.method == "HEAD" else json.dumps(envelope, ensure_ascii=False, separators=(",", ":"))
+        self.server.bytes_sent += len(text.encode())
         return web.Response(status=status, text=text, headers=headers)
 
     def _cookie(self, call: Call) -> str:

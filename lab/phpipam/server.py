@@ -63,6 +63,8 @@ class Server(Tables):
         """GET addresses/{ip}/{subnetId}/ finds only the row with the lowest id of each subnet."""
 
         self.calls: Counter[str] = Counter()
+        self.bytes_sent = 0
+        """Of all response bodies with an envelope."""
         self.logins = 0
         self.failed_logins: list[float] = []
         self.failures: dict[str, tuple[int, float]] = {}

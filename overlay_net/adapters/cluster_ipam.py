@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
 
-from overlay_net.domain.allocation.pool_addresses import capacity, free_addresses, may_hand_out
+from overlay_net.domain.allocation.pool_addresses import capacity, count_usable, free_addresses
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound, PoolUnusable
 from overlay_net.model.ipam import (
@@ -137,7 +137,7 @@ class ClusterIpam:
         if pool.problem or pool.cidr is None or pool.gateway is None:
             raise PoolUnusable("Invalid", pool.problem)
         total = capacity(pool)
-        used = sum(may_hand_out(pool, address) for address in self._known)
+        used = count_usable(pool, self._known)
         return PoolFacts(pool.cidr, pool.gateway, PoolUsage(used=used, free=total - used, total=total))
 
     async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:

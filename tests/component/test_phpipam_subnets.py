@@ -78,7 +78,7 @@ async def test_subnet_facts_include_gateway_and_usage() -> None:
         await backend.reserve(owner(), lab.pool())
         facts = await backend.inspect_pool(lab.pool())
         assert (str(facts.cidr), str(facts.gateway), facts.marked_full) == (CIDR, GATEWAY, "")
-        assert facts.usage == PoolUsage(used=2, free=252, total=254)
+        assert facts.usage == PoolUsage(used=1, free=252, total=253)
 
 
 async def test_subnet_marked_as_full_allocates_only_requested_addresses() -> None:
@@ -102,7 +102,7 @@ async def test_full_subnet_has_no_free_address() -> None:
         subject = pool(subnet, "10.0.0.0/30", "10.0.0.1")
         lab.server.add_address(subnet, "10.0.0.2", tag=1)
         facts = await lab.backend(subject).inspect_pool(subject)
-        assert facts.usage == PoolUsage(used=2, free=0, total=2)
+        assert facts.usage == PoolUsage(used=1, free=0, total=1)
         assert facts.marked_full == ""
         with pytest.raises(Exhausted):
             await lab.backend(subject).reserve(owner(), subject)
@@ -187,7 +187,7 @@ async def test_ipv6_anycast_address_is_never_allocated_and_usage_is_exact() -> N
         assert [str(each.address) for each in made] == [f"2001:db8:100::{last}/64" for last in (2, 3, 4)]
         assert len(lab.rows(subnet)) == 3
         facts = await backend.inspect_pool(subject)
-        assert facts.usage == PoolUsage(used=4, free=2**64 - 4, total=2**64)
+        assert facts.usage == PoolUsage(used=3, free=2**64 - 5, total=2**64 - 2)
         assert await backend.find(owner("worker-1"), None) == (made[1],)
         await backend.release(made[1])
         assert len(lab.rows(subnet)) == 2

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.adapters.phpipam.row_table import RowTable
-from overlay_net.adapters.phpipam.rows import Row, parse_number
+from overlay_net.adapters.phpipam.rows import Row
+from overlay_net.adapters.phpipam.subnet_facts import must_choose
+from overlay_net.adapters.phpipam.subnet_rows import MAX_AGE, RECENT, KnownRows, SubnetRows
 from overlay_net.domain.allocation.pool_addresses import free_addresses, may_hand_out
 from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, NotFound, Unavailable
 from overlay_net.model.ipam import Owner
@@ -42,14 +43,10 @@ class Allocator:
     """``used_by_others`` returns whether another node of this cluster than the named one uses an address, with or
     without a row."""
 
-    def __init__(self, client: Client, table: RowTable, used_by_others: Callable[[str, IpAddress], bool]) -> None:
-        self._client = client
+    def __init__(self, table: RowTable, rows: SubnetRows, used_by_others: Callable[[str, IpAddress], bool]) -> None:
         self._table = table
+        self._rows = rows
         self._used_by_others = used_by_others
-        # Subnets where first_free returned an unusable address: the client chooses the address there.
-        self._choosing: set[int] = set()
-        # Chosen addresses whose row is being created.
-        self._in_flight: set[tuple[int, IpAddress]] = set()
 
     async def allocate(self, owner: Owner, pool: Pool) -> Row:
         """Create a row at any usable address. Raises Exhausted, ResponseLost, Unavailable (ATTEMPTS lost races)."""
@@ -73,44 +70,56 @@ class Allocator:
         except Conflict:
             before = await self._take_over(owner, subnet, address, adopt)
             created = CreatedRow(subnet, before.id, str(address), before)
+        else:
+            self._rows.created(subnet, address)
         row = await self._confirm(owner, created)
         if row is None:
             raise AddressTaken(f"{address} was recorded for another owner in phpIPAM subnet {subnet} at the same time")
         return row
 
     async def withdraw_unusable(self, row: Row, owner: Owner, pool: Pool) -> bool:
-        """Delete a row at an unusable address. Returns whether it was deleted.
-
-        Unusable are the network address of a subnet that phpIPAM treats as a pool, an IPv6 anycast address, a gateway
-        without a row, and the address of a node whose row was deleted. first_free would keep returning it.
-        """
+        """Delete a row at an unusable address, such as that of a node whose row was deleted. Returns whether it was
+        deleted. From then on addresses are chosen here, as first_free would keep returning it."""
         if row.address is not None and self._may_use(owner, pool, row.address):
             return False
-        self._choosing.add(row.subnet)
-        await self._table.delete(row, owner)
+        self._rows.choose(row.subnet)
+        await self.delete(row, owner)
         return True
+
+    async def delete(self, row: Row, owner: Owner) -> None:
+        """Delete a row if it belongs to ``owner``."""
+        await self._table.delete(row, owner)
+        if row.belongs_to(owner):
+            self._rows.deleted(row.subnet, row.address)
 
     async def _create(self, owner: Owner, pool: Pool) -> CreatedRow:
         subnet = pool.subnet_id or 0
-        if subnet not in self._choosing:
+        if not (must_choose(pool) or self._rows.is_chosen(subnet)):
             return CreatedRow(subnet, *await self._table.create_at_first_free(owner, subnet))
         address = await self._choose_address(owner, pool, subnet)
-        self._in_flight.add((subnet, address))
-        try:
-            return CreatedRow(subnet, await self._table.create(owner, subnet, str(address)), str(address))
-        finally:
-            self._in_flight.discard((subnet, address))
+        with self._rows.claim(subnet, address):
+            try:
+                record = await self._table.create(owner, subnet, str(address))
+            except Conflict:
+                self._rows.refused(subnet, address)
+                raise
+            self._rows.created(subnet, address)
+        return CreatedRow(subnet, record, str(address))
 
     async def _choose_address(self, owner: Owner, pool: Pool, subnet: int) -> IpAddress:
+        for max_age in (MAX_AGE, RECENT):
+            known = await self._rows.read(subnet, max_age)
+            address = None if known.full else self._find_free(owner, pool, known)
+            if address is not None:
+                return address
         # phpIPAM rejects first_free on a subnet that is marked as full, but accepts a row at a chosen address.
-        if parse_number((await self._client.read_subnet(subnet)).get("isFull")):
-            raise Exhausted(f"phpIPAM subnet {subnet} is marked as full")
-        taken = {row.address for row in await self._table.in_subnet(subnet) if row.address is not None}
-        taken |= {address for each, address in self._in_flight if each == subnet}
-        address = next((each for each in free_addresses(pool, taken) if self._may_use(owner, pool, each)), None)
-        if address is None:
-            raise Exhausted(f"phpIPAM subnet {subnet} has no usable free address")
-        return address
+        raise Exhausted(
+            f"phpIPAM subnet {subnet} {'is marked as full' if known.full else 'has no usable free address'}"
+        )
+
+    def _find_free(self, owner: Owner, pool: Pool, known: KnownRows) -> IpAddress | None:
+        free = free_addresses(pool, self._rows.taken_or_claimed(pool.subnet_id or 0, known))
+        return next((each for each in free if not self._used_by_others(owner.node, each)), None)
 
     def _may_use(self, owner: Owner, pool: Pool, address: IpAddress) -> bool:
         return may_hand_out(pool, address) and not self._used_by_others(owner.node, address)
@@ -147,6 +156,6 @@ class Allocator:
                 "phpIPAM allocated an address twice, deleting the newer row",
                 extra={"address": created.address, "row": own.id, "older_row": rows[0].id},
             )
-            await self._table.delete(own, owner)
+            await self.delete(own, owner)
             return None
         return own

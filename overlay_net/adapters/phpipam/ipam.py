@@ -18,6 +18,7 @@ from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.adapters.phpipam.row_table import RowTable
 from overlay_net.adapters.phpipam.rows import Row
 from overlay_net.adapters.phpipam.subnet_facts import inspect_subnet
+from overlay_net.adapters.phpipam.subnet_rows import SubnetRows
 from overlay_net.model.errors import Conflict, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import PHPIPAM, QUARANTINE, Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
@@ -57,10 +58,11 @@ class PhpIpam:
         self._cluster = cluster
         self._find_pool_by_subnet = find_pool_by_subnet
         self._table = RowTable(client, owner_tag_field, sets_last_seen=bool(touch))
-        self._allocator = Allocator(client, self._table, used_by_others)
+        self._clock = clock or asyncio.get_running_loop().time
+        self._rows = SubnetRows(client, self._table, self._clock)
+        self._allocator = Allocator(self._table, self._rows, used_by_others)
         self._lock_wait = lock_wait.total_seconds()
         self._touch = touch
-        self._clock = clock or asyncio.get_running_loop().time
         self._refusals = Refusals(self._clock, changed)
         # Nodes whose row may still appear after a lost response, with the time until which it may.
         self._pending: dict[str, float] = {}
@@ -112,7 +114,7 @@ class PhpIpam:
             return
         if row.belongs_to(reservation.owner) and row.owner != reservation.owner:
             raise Conflict(f"row {row.id} of {row.address} now belongs to a later Node {reservation.owner.node}")
-        await self._table.delete(row, reservation.owner)
+        await self._allocator.delete(row, reservation.owner)
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
         """Replace the node in the owner tag by QUARANTINE: two calls."""
@@ -128,7 +130,7 @@ class PhpIpam:
         return await read_inventory(self._table, self._cluster, pools, self._find_pool_by_subnet, self._touch)
 
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
-        facts = await inspect_subnet(self._client, pool)
+        facts = await inspect_subnet(self._client, self._rows, pool)
         subnet = pool.subnet_id or 0
         return replace(facts, failure=self._client.find_write_error(subnet) or self._refusals.find(subnet))
 

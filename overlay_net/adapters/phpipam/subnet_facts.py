@@ -1,9 +1,12 @@
 """Reads a subnet from phpIPAM: its range, gateway and usage, and why no address can be allocated from it."""
 
+from dataclasses import replace
 from typing import Any
 
 from overlay_net.adapters.phpipam.client import Client
 from overlay_net.adapters.phpipam.rows import parse_number
+from overlay_net.adapters.phpipam.subnet_rows import SubnetRows
+from overlay_net.domain.allocation.pool_addresses import capacity, count_usable
 from overlay_net.model.errors import NotFound, PoolUnusable
 from overlay_net.model.ipam import PoolFacts, PoolUsage
 from overlay_net.model.net import IpAddress, IpNetwork
@@ -13,8 +16,16 @@ from overlay_net.model.pool import Pool
 _FOLDER = "is a folder and has no addresses; use the id of a subnet"
 
 
-async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
-    """Read the subnet of a pool with three calls.
+def must_choose(pool: Pool) -> bool:
+    """Return whether phpIPAM's first_free may return an address that the pool does not hand out."""
+    # The lowest address of an IPv6 subnet is the Subnet-Router anycast address (RFC 4291, 2.6.1).
+    anycast = pool.cidr is not None and pool.cidr.version == 6 and pool.cidr.prefixlen < 127
+    return anycast or bool(pool.exclude or pool.other_gateways)
+
+
+async def inspect_subnet(client: Client, rows: SubnetRows, pool: Pool) -> PoolFacts:
+    """Read the subnet of a pool with three calls, and its rows with one more if addresses are chosen here and the
+    number of rows has changed.
 
     The gateway is the address marked as gateway in phpIPAM, else ``spec.gateway``.
 
@@ -29,11 +40,23 @@ async def inspect_subnet(client: Client, pool: Pool) -> PoolFacts:
     if children:
         raise PoolUnusable("HasSubnets", f"{name} is divided into {len(children)} subnets; use the id of one of them")
     gateway = _find_gateway(raw, pool, cidr, name)
-    usage = await client.read_usage(subnet)
-    used, free, total = (parse_number(usage.get(key)) for key in ("used", "freehosts", "maxhosts"))
     full = bool(parse_number(raw.get("isFull")))
-    marked_full = f"{name} is marked as full; clear the mark in phpIPAM to allocate from it" if full else ""
-    return PoolFacts(cidr, gateway, PoolUsage(used, 0 if full else max(0, free), total), marked_full)
+    resolved = replace(pool, cidr=cidr, gateway=gateway)
+    marked = parse_address(find_object(raw, "gateway").get("ip_addr")) == gateway
+    chosen = not marked or bool(parse_number(raw.get("isPool"))) or must_choose(resolved)
+    if chosen:
+        rows.choose(subnet)
+    usage = await client.read_usage(subnet)
+    total = capacity(resolved)
+    if full:
+        free, message = 0, f"{name} is marked as full; clear the mark in phpIPAM to allocate from it"
+    elif chosen:
+        known = await rows.compare(subnet, parse_number(usage.get("used")), full=full)
+        free, message = total - count_usable(resolved, known.taken), ""
+    else:
+        # phpIPAM counts what it hands out: all but the rows, one of which is that of the gateway.
+        free, message = min(total, max(0, parse_number(usage.get("freehosts")))), ""
+    return PoolFacts(cidr, gateway, PoolUsage(total - free, free, total), message)
 
 
 async def _read_subnet(client: Client, subnet: int) -> dict[str, Any]:

@@ -47,6 +47,16 @@ def may_hand_out(pool: Pool, address: IpAddress) -> bool:
     return not any(low <= int(address) <= high for low, high in blocked_ranges(pool))
 
 
+def count_usable(pool: Pool, addresses: Iterable[IpAddress]) -> int:
+    """Return how many of the addresses may be handed out."""
+    blocked, cidr = blocked_ranges(pool), pool.cidr
+    assert cidr is not None, "blocked_ranges checks the pool"
+    first, last = int(cidr.network_address), int(cidr.broadcast_address)
+    numbers = (int(each) for each in addresses if each.version == cidr.version)
+    inside = (number for number in numbers if first <= number <= last)
+    return sum(not any(low <= number <= high for low, high in blocked) for number in inside)
+
+
 def is_in_pool(reservation: Reservation, home: str, pools: Iterable[Pool]) -> bool:
     """Return whether a record blocks its address in the pool named ``home``, or that pool no longer has the address.
 

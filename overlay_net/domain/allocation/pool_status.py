@@ -9,7 +9,7 @@ from overlay_net.model.ipam import PoolFacts
 from overlay_net.model.pool import Pool
 
 MAX_COUNT = 2**53 - 1
-"""Larger counts of IPv6 pools are capped, as JSON numbers are exact only up to this one (RFC 8259, section 6)."""
+"""A larger total of an IPv6 pool is capped, as JSON numbers are exact only up to this one (RFC 8259, section 6)."""
 
 
 def with_consistency(status: JsonObject, pool: Pool, conflict: Condition | None, now: datetime) -> JsonObject:
@@ -22,7 +22,9 @@ def with_consistency(status: JsonObject, pool: Pool, conflict: Condition | None,
 
 def pool_status(pool: Pool, facts: PoolFacts, now: datetime, failure: tuple[str, str] | None = None) -> JsonObject:
     """Return the status of a pool that was read; ``failure`` is why no reservations can be made, reason and message."""
-    used, free, total = (min(count, MAX_COUNT) for count in (facts.usage.used, facts.usage.free, facts.usage.total))
+    total = min(facts.usage.total, MAX_COUNT)
+    used = min(facts.usage.used, total)
+    free = min(facts.usage.free, total - used)
     status: JsonObject = {"cidr": str(facts.cidr), "gateway": str(facts.gateway)}
     status |= {"used": used, "free": free, "total": total}
     if failure is not None:
