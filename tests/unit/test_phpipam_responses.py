@@ -82,8 +82,9 @@ def test_api_failure_is_translated_and_its_message_kept(status: int, message: st
     with pytest.raises(error) as raised:
         parse_response(status, failure(status, message), REQUEST)
     assert type(raised.value) is error
-    assert REQUEST in str(raised.value)
-    assert message in str(raised.value)
+    # An outage, an app and a token concern all requests, and the conditions of all nodes have the same message.
+    assert (REQUEST in str(raised.value)) != isinstance(raised.value, Unavailable | TokenRefused)
+    assert message.replace(" after 30 seconds", "") in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,47 @@ def test_failure_with_status_200_up_to_version_1_4(message: str, error: type[Exc
 def test_response_that_is_not_a_complete_success_is_a_failure(status: int, body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
         parse_response(status, body, REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("status", "bodies"),
+    [
+        pytest.param(502, [b"<h1>502</h1>", b"<h1>502</h1><!-- request 7f3a -->"], id="a proxy"),
+        pytest.param(500, [b"", b"Fatal error in line 7"], id="a fatal PHP error"),
+        pytest.param(
+            200,
+            [
+                failure(500, f"Cannot obtain lock for /tmp/lock.txt after {wait} seconds")
+                for wait in ("30.0059", "30.1")
+            ],
+            id="the write lock",
+        ),
+        pytest.param(
+            503,
+            [failure(503, f"Transaction timed out after {wait} seconds because of lock") for wait in (30, 31)],
+            id="the write lock of 1.7",
+        ),
+        pytest.param(500, [failure(500, "Mailer Error: x", time=wait) for wait in (0.1, 0.2)], id="an error of 500"),
+        pytest.param(503, [failure(503, "API server disabled", time=wait) for wait in (0.1, 0.2)], id="the API is off"),
+        pytest.param(
+            500, [failure(500, "Error: SQLSTATE[HY000] [2002] Connection refused")] * 2, id="the database is down"
+        ),
+        pytest.param(500, [failure(500, "Your IP has been blocked for 5 minutes")] * 2, id="the address is blocked"),
+    ],
+)
+def test_message_of_an_outage_is_the_same_for_all_requests(status: int, bodies: list[bytes]) -> None:
+    messages = set()
+    for request in ("GET subnets/7/", "POST addresses/first_free/7/", "GET addresses/search_hostname/worker-1/"):
+        for body in bodies:
+            with pytest.raises(Unavailable) as raised:
+                parse_response(status, body, request)
+            messages.add(str(raised.value))
+    assert len(messages) == 1
+
+
+def test_failure_of_one_subnet_names_it() -> None:
+    with pytest.raises(RequestFailed, match="phpIPAM subnet 7: 500"):
+        parse_response(500, b"", "GET subnets/7/usage/", 7)
 
 
 def test_success_returns_the_envelope() -> None:

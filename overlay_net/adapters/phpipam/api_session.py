@@ -4,6 +4,7 @@ Requests are not retried, with one exception: after a rejected token the session
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from overlay_net.model.errors import (
     Refused,
     Unavailable,
 )
+
+log = logging.getLogger(__name__)
 
 _LOGIN = Request("POST", ("user",), {})
 _LOGIN_ERRORS = {"Invalid username or password": None, "User account is disabled": RECHECK_SECONDS}
@@ -108,6 +111,7 @@ class ApiSession:
                 # The credentials have changed in the meantime, so the error is outdated.
                 admission.abandoned()
                 raise Unavailable(str(error), retry_after=0.0) from None
+            log.debug("request to phpIPAM failed", extra={"request": str(request), "error": str(error)})
             admission.failed(error)
             raise
         except (ApiError, IpamError):
@@ -160,7 +164,7 @@ class ApiSession:
         try:
             token = parse_object(await self._send(_LOGIN, basic)).get("token")
             if not isinstance(token, str) or not token:
-                raise Unavailable(f"{_LOGIN}: phpIPAM sent no token")
+                raise Unavailable("phpIPAM: the response to the login has no token")
             outcome = "ok"
         except ResponseLost as error:
             # phpIPAM reports a wrong password and a disabled user with HTTP 500.

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
-from overlay_net.adapters.phpipam.responses import RECHECK_SECONDS, RequestFailed, ResponseLost, parse_response
+from overlay_net.adapters.phpipam.responses import RECHECK_SECONDS, ResponseLost, parse_response, request_failed
 from overlay_net.model.errors import CredentialsRefused, Unavailable
 
 Fields = Mapping[str, str | int]
@@ -72,13 +72,15 @@ async def send(http: aiohttp.ClientSession, base: str, request: Request, headers
         ) as response:
             if 300 <= response.status < 400:
                 raise _error_of_redirect(response)
-            return parse_response(response.status, await response.read(), str(request))
+            return parse_response(response.status, await response.read(), str(request), request.subnet)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError) as error:
         # No connection was made, so the request was not sent.
         raise Unavailable(f"phpIPAM is unreachable: {error}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        text = f"{request}: no response ({type(error).__name__})"
-        raise RequestFailed(text) if isinstance(error, TimeoutError) else ResponseLost(text) from None
+        text = f"no response ({type(error).__name__})"
+        if isinstance(error, TimeoutError):
+            raise request_failed(text, request.subnet) from None
+        raise ResponseLost(f"phpIPAM: {text}") from None
 
 
 def _error_of_redirect(response: aiohttp.ClientResponse) -> CredentialsRefused:

@@ -6,6 +6,7 @@ Versions up to 1.4 report "not found" with status 200.
 """
 
 import json
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +37,8 @@ _APP_ERRORS = {
     "Invalid enc_request": f"the API app has the security 'Encrypted' (crypt), which is not supported; {_SECURITY}",
     "Invalid app security": f"the API app has a security that phpIPAM no longer supports; {_SECURITY}",
 }
+_READ_ONLY = "invalid permissions"
+_LOCK_SECONDS = re.compile(r" after [\d.]+ seconds")
 _LOCK_TIMEOUT = ("Cannot obtain lock", "MySQL wait timeout exceeded")
 """The write lock of the whole server could not be obtained (HTTP status 200, code 500)."""
 _EMPTY_LIST = (
@@ -67,37 +70,63 @@ class NothingFound(NotFound):
     """An empty list, which phpIPAM reports as an error; the object that contains the list exists."""
 
 
-def parse_response(status: int, body: bytes, request: str) -> dict[str, Any]:
+def parse_response(status: int, body: bytes, request: str, subnet: int = 0) -> dict[str, Any]:
     """Return the envelope of a success, with ``data``, ``id`` and ``message`` if they are set.
 
-    ``request`` names the request in errors. Raises Exhausted, NotFound, Conflict, Refused, Unavailable, ResponseLost,
-    CredentialsRefused, TokenRefused.
+    ``request`` names the request in errors, ``subnet`` is the only subnet that it concerns, or 0. Raises Exhausted,
+    NotFound, Conflict, Refused, Unavailable, ResponseLost, CredentialsRefused, TokenRefused. The message of an outage
+    is the same for all requests that it concerns.
     """
     try:
         envelope = json.loads(body)
     except ValueError:
         envelope = None
     if not isinstance(envelope, dict) or "success" not in envelope:
-        text = f"{request}: {status} without a response of the phpIPAM API"
+        text = f"{status} without a response of the phpIPAM API"
         # A status of 502 to 504 is that of a proxy in front of phpIPAM.
-        raise RequestFailed(text) if status == HTTPStatus.INTERNAL_SERVER_ERROR else ResponseLost(text)
+        failed = status == HTTPStatus.INTERNAL_SERVER_ERROR
+        raise request_failed(text, subnet) if failed else ResponseLost(f"phpIPAM: {text}")
     code = envelope.get("code")
     code = code if isinstance(code, int) else status
     # "Method not implemented" has success true.
     if envelope["success"] is True and 200 <= code < 300 and 200 <= status < 300:
         return envelope
     message = envelope.get("message")
-    raise _parse_error(code, message if isinstance(message, str) else "", request)
+    message = message if isinstance(message, str) else ""
+    text = f"{code} {_LOCK_SECONDS.sub('', message)}".rstrip()
+    raise (
+        _error_of_server(code, message, f"phpIPAM: {text}")
+        or _error_of_request(code, message, f"{request}: {code} {message}".rstrip())
+        or request_failed(text, subnet)
+    )
 
 
-def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
-    text = f"{request}: {code} {message}".rstrip()
+def request_failed(text: str, subnet: int) -> RequestFailed:
+    return RequestFailed(f"phpIPAM subnet {subnet}: {text}" if subnet else f"phpIPAM: {text}")
+
+
+def _error_of_server(code: int, message: str, text: str) -> OverlayNetError | None:
+    """Return the error of an outage, an app or a token, which concerns all requests."""
     if message.startswith("Your IP has been blocked"):
         return Unavailable(f"{text} (no requests until the block expires)", retry_after=BLOCKED_SECONDS)
     if message == "API server disabled":
         return Unavailable(f"{text}: enable the API in the phpIPAM settings")
     if message in _APP_ERRORS:
         return CredentialsRefused(f"{text}: {_APP_ERRORS[message]}", retry_after=RECHECK_SECONDS)
+    if message.startswith(_LOCK_TIMEOUT):
+        return ResponseLost(text)
+    database_error = find_database_error(message)
+    if database_error is not None and database_error.is_outage:
+        return ResponseLost(text)
+    if code in (401, 403) and message != _READ_ONLY:
+        return TokenRefused(text)
+    return Unavailable(text) if code == HTTPStatus.SERVICE_UNAVAILABLE else None
+
+
+def _error_of_request(code: int, message: str, text: str) -> OverlayNetError | None:
+    """Return the error of a request that phpIPAM answers; None if it failed to process it."""
+    if message == _READ_ONLY:
+        return Refused(f"{text}: the API app is read-only; set its permissions to Read / Write")
     if message.startswith("No free addresses found"):
         return Exhausted(text)
     if message.startswith(_EMPTY_LIST):
@@ -109,23 +138,7 @@ def _parse_error(code: int, message: str, request: str) -> OverlayNetError:
         return NotFound(text)
     if " is not a valid address for subnet " in message:
         return AddressRefused(text)
-    return _error_of_code(code, message, text)
-
-
-def _error_of_database(error: DatabaseError, text: str) -> OverlayNetError:
-    if error.lost_race:
-        return Conflict(text)
-    if error.is_outage:
-        return ResponseLost(text)
-    return RequestFailed(text) if error.is_contention else Refused(text)
-
-
-def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:
     match code:
-        case 401 if message == "invalid permissions":
-            return Refused(f"{text}: the API app is read-only; set its permissions to Read / Write")
-        case 401 | 403:
-            return TokenRefused(text)
         # Versions up to 1.4 report a missing object with status 200.
         case 404 | 200:
             return NotFound(text)
@@ -133,9 +146,10 @@ def _error_of_code(code: int, message: str, text: str) -> OverlayNetError:
             return Conflict(text)
         case _ if 400 <= code < 500 or code == 501:
             return Refused(text)
-        case 503:
-            return Unavailable(text)
-        case _ if message.startswith(_LOCK_TIMEOUT):
-            return ResponseLost(text)
-        case _:
-            return RequestFailed(text)
+    return None
+
+
+def _error_of_database(error: DatabaseError, text: str) -> OverlayNetError | None:
+    if error.lost_race:
+        return Conflict(text)
+    return None if error.is_contention else Refused(text)
