@@ -5,6 +5,7 @@ address before it is released, and the next run completes an interrupted drain.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from overlay_net.adapters.kube import KubeApi, connect_controller
+from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.leader import Leader, become_leader
-from overlay_net.controller.node_workers import make_node_workers
+from overlay_net.controller.node_workers import NodeWorkers, make_node_workers
 from overlay_net.controller.subnet_map import SubnetMapReconciler
-from overlay_net.domain.status.drain_progress import describe_remaining
-from overlay_net.model.errors import NotFound, OverlayNetError
+from overlay_net.domain.allocation.removal_plan import may_be_in_use
+from overlay_net.domain.status.drain_progress import describe_remaining, name_some
+from overlay_net.model.errors import NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.parse import find_object, parse_int
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.5
 REPORT_INTERVAL = 10.0
+
+ANSWER_TIME = 10.0
+"""Seconds for an agent that is still running to remove the address after its object was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +57,23 @@ async def drain(
     """
     progress = Progress(report)
     try:
-        async with asyncio.timeout(timeout), scaled_down(settings, deployment) as is_deployed:
+        async with asyncio.timeout(timeout) as deadline, scaled_down(settings, deployment) as is_deployed:
             if not is_deployed and await _is_empty(settings):
                 report("no controller is deployed, and there is nothing to release")
                 return ""
             async with become_leader(settings) as leader:
-                await _drain_nodes(leader, progress)
+                problem = await _drain_nodes(leader, progress, deadline.when() or 0.0)
+            if problem:
+                raise DrainFailed(problem)
+    except DrainFailed as reason:
+        return str(reason)
     except TimeoutError:
         return f"timed out after {timeout:g} s: still waiting for {progress.waiting_for}"
     return ""
+
+
+class DrainFailed(Exception):
+    """The drain cannot complete; the message has the reason."""
 
 
 class Progress:
@@ -135,11 +149,14 @@ async def _scale(api: KubeApi, deployment: Deployment, replicas: int) -> None:
     log.info("controllers scaled", extra={"deployment": deployment.name, "replicas": replicas})
 
 
-async def _drain_nodes(leader: Leader, progress: Progress) -> None:
+async def _drain_nodes(leader: Leader, progress: Progress, deadline: float) -> str:
+    """Drain until ``deadline``, a time of the event loop. Returns why that is impossible, or an empty string."""
     nodes = await make_node_workers(leader, LifecyclePolicy(timedelta(), leader.settings.fence_after, draining=True))
     overlays = leader.caches.overlays
     # A drain adds no routes, so it does not read what is protected.
     leader.caches.protected.set_unknown("")
+    if problem := await _start_fencing(nodes, deadline):
+        return problem
     async with asyncio.TaskGroup() as group:
         tasks = nodes.start(group)
         while remaining := (
@@ -151,6 +168,38 @@ async def _drain_nodes(leader: Leader, progress: Progress) -> None:
             await asyncio.sleep(POLL_INTERVAL)
         for task in tasks:
             task.cancel()
+    return ""
+
+
+async def _start_fencing(nodes: NodeWorkers, deadline: float) -> str:
+    """Delete the objects of deleted Nodes first, unless there is time to wait until their nodes count as fenced.
+
+    Returns why the drain cannot complete, or an empty string. The other nodes keep their addresses: the controllers
+    continue, and complete the deletions.
+    """
+    leader, loop = nodes.leader, asyncio.get_running_loop()
+    fence = leader.settings.fence_after.total_seconds()
+    if loop.time() + fence <= deadline:
+        return ""
+    answered_by = loop.time() + ANSWER_TIME
+    while (gone := _unfenced(leader.caches)) and loop.time() < answered_by:
+        for name in gone:
+            with contextlib.suppress(Unavailable):
+                await nodes.node.reconcile(name)
+        await asyncio.sleep(POLL_INTERVAL)
+    if not gone:
+        return ""
+    return (
+        f"no Node with an agent for {name_some(gone)}: the release of their addresses has begun, but takes fence_after "
+        f"({fence:g} s); nothing else was changed; uninstall again after that time, or set uninstall.timeout, and the "
+        "--timeout of helm, to more than that"
+    )
+
+
+def _unfenced(caches: Caches) -> list[str]:
+    """Return the NodeOverlayIps without a Node whose address may still be in use."""
+    nodes = {node.name for node in caches.agent_nodes()}
+    return sorted(each.name for each in caches.overlays.values() if each.name not in nodes and may_be_in_use(each))
 
 
 async def _release_orphans(leader: Leader, ipam: IpamRouter) -> str:

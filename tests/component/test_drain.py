@@ -24,8 +24,10 @@ from tests.component.controller_process import start_controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import (
     add_pool,
+    addresses,
     agent_condition,
     agent_reports,
+    consistent,
     create,
     have_addresses,
     join,
@@ -52,12 +54,13 @@ def hook(api_server: ApiServer) -> Iterator[None]:
     api_server.kubectl("scale", "deployment", NAME, f"--namespace={NAMESPACE}", "--replicas=2")
 
 
-def drain(api_server: ApiServer, timeout: str, *arguments: str) -> "subprocess.Popen[str]":
+def drain(api_server: ApiServer, timeout: str, *arguments: str, **more: str) -> "subprocess.Popen[str]":
     settings = {
         "kubeconfig": str(api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-uninstall")),
         "http__bind": "127.0.0.1:0",
         "status_batch": "50ms",
         **ELECTION,
+        **more,
     }
     return subprocess.Popen(
         [
@@ -136,6 +139,46 @@ async def test_a_drain_names_the_unresponsive_agent_and_releases_nothing(admin: 
     assert "timed out after 6 s: still waiting for 1 NodeOverlayIp: n1 (deleted; waiting for the agent" in errors
     assert await records(admin) == {"192.168.100.2": "n1"}
     assert await replicas(admin) == 2, "the nodes stay, so the controllers are scaled back"
+
+
+@pytest.mark.usefixtures("hook")
+async def test_a_drain_without_time_to_fence_a_deleted_node_changes_nothing_else_and_reports_it(
+    admin: KubeApi, api_server: ApiServer
+) -> None:
+    await add_pool(admin)
+    with start_controller(api_server, None, **ELECTION) as controller:
+        await join(admin, "gone", "live")
+        await have_addresses(admin, 2)
+        shown = await addresses(admin)
+        for name, address in shown.items():
+            await agent_reports(admin, name, configuredIpAddr=f"{address}/24")
+        assert controller.terminate() == 0
+    await admin.delete(NODES, "gone")
+    process = drain(api_server, "240s")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 1, output
+    assert (
+        "the Nodes of gone are deleted or have no agent, and the release of their addresses, which has begun" in errors
+    )
+    assert "takes fence_after (600 s); nothing else was changed: repeat the uninstall after that time" in errors
+    deleted = {name: "deletionTimestamp" in (await admin.get(NODE_OVERLAY_IPS, name))["metadata"] for name in shown}
+    assert deleted == {"gone": True, "live": False}
+    assert await replicas(admin) == 2, "and the controllers complete the deletion"
+    await consistent(admin)
+
+
+@pytest.mark.usefixtures("hook")
+async def test_a_drain_with_time_to_fence_a_deleted_node_completes(admin: KubeApi, api_server: ApiServer) -> None:
+    await add_pool(admin)
+    with start_controller(api_server, None, **ELECTION) as controller:
+        await join(admin, "gone")
+        await have_addresses(admin, 1)
+        await agent_reports(admin, "gone", configuredIpAddr="192.168.100.2/24")
+        assert controller.terminate() == 0
+    await admin.delete(NODES, "gone")
+    process = drain(api_server, "60s", fence_after="3s")
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, await records(admin)) == (0, {}), (output, errors)
 
 
 @pytest.mark.usefixtures("hook")

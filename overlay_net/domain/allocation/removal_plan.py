@@ -40,8 +40,7 @@ def plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
     """Plan the deletion of an object: wait for the agent, release the address, then remove the finalizer."""
     if not overlay.has_finalizer:
         return NodePlan()
-    never_used = overlay.assignment.address is None and overlay.report.configured is None
-    if not (overlay.is_released or never_used):
+    if may_be_in_use(overlay):
         waiting = _wait_for_agent(view, overlay, policy)
         if waiting is not None:
             return waiting
@@ -54,6 +53,12 @@ def plan_deletion(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
         return NodePlan((FindReservations(),))
     releases = (Release(reservation) for reservation in view.reservations)
     return NodePlan((*_confirm_absence(view), *releases, DropFinalizer()))
+
+
+def may_be_in_use(overlay: NodeOverlay) -> bool:
+    """Return whether a kernel may have the address of an object, so that its node must answer or be fenced."""
+    never_used = overlay.assignment.address is None and overlay.report.configured is None
+    return not (overlay.is_released or never_used)
 
 
 def _wait_for_agent(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan | None:

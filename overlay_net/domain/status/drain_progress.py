@@ -11,10 +11,15 @@ def describe_remaining(overlays: Sequence[NodeOverlay]) -> str:
     """Return the remaining NodeOverlayIps and what each is waiting for; an empty string if there are none."""
     if not overlays:
         return ""
-    named = [f"{overlay.name} ({_cause(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)[:NAMED]]
-    more = f", and {len(overlays) - NAMED} more" if len(overlays) > NAMED else ""
+    named = [f"{overlay.name} ({_cause(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)]
     noun = "NodeOverlayIp" if len(overlays) == 1 else "NodeOverlayIps"
-    return f"{len(overlays)} {noun}: {', '.join(named)}{more}"
+    return f"{len(overlays)} {noun}: {name_some(named)}"
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return the first names, and the number of others."""
+    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def _cause(overlay: NodeOverlay) -> str:
