@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
+from overlay_net.controller.address_demand import AddressDemand
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
 from overlay_net.domain.allocation.agent_nodes import has_agent
@@ -42,6 +43,7 @@ class Caches:
         self.pools.subscribe(self._pool_changed)
         self.protected = ProtectedByObjects(self.nodes, self.overlays, self.pools, self.routes)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
+        self.demand = AddressDemand(self.nodes, self.overlays, self.pools_in_order)
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a revision of a StaticRoute with a staged rollout.
 

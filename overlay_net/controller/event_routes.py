@@ -103,6 +103,10 @@ class EventRoutes:
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
+        if new is not None and new.assignment.address is None:
+            # It may wait for the address of a node that is gone.
+            for gone in self._caches.demand.early_releases:
+                self._queues.nodes.add(gone)
         if new is None and old is not None and old.assignment.address is not None:
             self._wake_where(_waits_for_address)
         addresses = {each.assignment.address for each in (old, new) if each is not None}

@@ -170,6 +170,7 @@ class NodeReconciler:
             overlay=overlay,
             compile_routes=partial(self._compile_routes, node, overlay),
             find_holder=self._caches.find_holder,
+            address_needed=node is None and name in self._caches.demand.early_releases,
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
             conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),

@@ -88,6 +88,8 @@ class NodeView:
     """The addresses in ``taken`` whose record a person may have created or edited, with the name on that record."""
     find_holder: Callable[[IpAddress], Holder | None] = lambda _: None
     """Finds the node whose object has an address as its present one."""
+    address_needed: bool = False
+    """The Node is gone, and another node waits for an address of a full pool: see domain.allocation.early_release."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
     conflicts_with: Callable[[str], int] = lambda _: 0

@@ -25,11 +25,15 @@ from overlay_net.model.overlay import NodeOverlay
 
 
 def plan_absence(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
-    """Keep the object of a deleted Node for ``release_after``, so that a re-created node gets the same address."""
+    """Keep the object of a deleted Node for ``release_after``, so that a re-created node gets the same address.
+
+    It is deleted at once if another node waits for an address of a full pool.
+    """
     if overlay.assignment.node_gone_since is None:
         return NodePlan(_mark_node_gone(view, overlay), policy.release_after)
     remaining = policy.release_after - _observed_gone(view, overlay)
-    return NodePlan((), remaining) if remaining > timedelta() else plan_delete(view)
+    waits = remaining > timedelta() and not view.address_needed
+    return NodePlan((), remaining) if waits else plan_delete(view)
 
 
 def plan_delete(view: NodeView) -> NodePlan:
