@@ -59,6 +59,9 @@ ACCEPTED = [
     ),
     # The probe of a blackhole may check that another subnet is still reachable.
     manifest("sroute", {"subnet": "10.1.0.0/16", "type": "blackhole", "probe": {"icmp": "10.2.0.1"}}),
+    manifest(
+        "sroute", {"subnets": ["10.1.0.0/16", "10.3.0.0/16"], "type": "blackhole", "probe": {"tcp": "10.2.0.1:80"}}
+    ),
     *(manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}) for each in (1, 50, "10%")),
     manifest("opool", pool()),
     manifest("opool", pool(exclude=["192.168.100.2", "192.168.100.8/29", "192.168.100.20-192.168.100.30"])),
@@ -162,6 +165,15 @@ REFUSED = [
     (
         manifest("sroute", {"subnet": "10.1.0.0/16", "type": "prohibit", "probe": {"tcp": "10.1.2.3:80"}}),
         "the probe can never succeed",
+    ),
+    *(
+        (manifest("sroute", {"subnets": subnets, "type": "unreachable", "probe": probe}), "the probe can never succeed")
+        for subnets, probe in (
+            (["10.9.0.0/16", "10.1.0.0/16"], {"icmp": "10.1.2.3"}),
+            (["10.9.0.0/16", "10.1.0.0/16"], {"tcp": "10.1.2.3:80"}),
+            (["fd00:9::/64", "fd00:1::/64"], {"icmp": "fd00:1::2"}),
+            (["fd00:9::/64", "fd00:1::/64"], {"tcp": "[fd00:1::2]:80"}),
+        )
     ),
     *(
         (manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}), "maxUnavailable")
