@@ -1,5 +1,7 @@
 """Joining nodes with phpIPAM, relative to a loop of its reserve request, with the same server and latency.
 
+The goal is 0.8 of the three requests. What the client alone reaches shows how much of the difference is Kubernetes.
+
 The server is the simulator: the results depend on the number and the order of the client's requests.
 """
 
@@ -18,17 +20,30 @@ from lab.phpipam import process as phpipam
 from lab.phpipam.process import PhpIpamProcess
 from lab.processes import wait_until
 from lab.product import NAMESPACE, Product, condition_statuses
+from overlay_net.adapters.phpipam import (
+    ApiSession,
+    CircuitBreakers,
+    Client,
+    Credentials,
+    PhpIpam,
+    Secret,
+    connect_phpipam,
+)
+from overlay_net.model.ipam import Owner
+from overlay_net.model.pool import Pool
+from overlay_net.ops.controller_metrics import ControllerMetrics
 
 LATENCY = 0.02
 """Seconds before the server processes a request."""
 PARALLEL = 8
+TIMEOUT = 45.0
 
-OURS, RESERVED, THREE_CALLS = 1, 2, 3
+OURS, RESERVED, THREE_CALLS, CLIENT = 1, 2, 3, 4
 CONTENT: dict[str, Any] = {
     "sections": [{"name": "Bench"}],
     "subnets": [
         {"section": "Bench", "cidr": f"10.{64 + subnet}.0.0/16", "gateway": f"10.{64 + subnet}.0.1"}
-        for subnet in (OURS, RESERVED, THREE_CALLS)
+        for subnet in (OURS, RESERVED, THREE_CALLS, CLIENT)
     ],
     "faults": {"latency": LATENCY},
 }
@@ -41,6 +56,7 @@ def bench_phpipam(directory: Path) -> list[Row]:
         product.install({}, {"log": {"level": "warning"}, "audit_interval": "5m", "status_batch": "1s"}, values)
         api_server.apply(phpipam.secret(NAMESPACE))
         loop, reserved, three_calls = asyncio.run(_bare())
+        client = asyncio.run(_through_the_client())
         before = server.calls()
         product.start_controller()
         try:
@@ -56,6 +72,8 @@ def bench_phpipam(directory: Path) -> list[Row]:
         _speed("sequential reserve requests", loop, loop),
         _speed(f"reserve requests, {PARALLEL} at a time", reserved, loop),
         _speed(f"search, reserve and read requests, {PARALLEL} at a time", three_calls, loop),
+        _speed(f"through the client alone, {PARALLEL} at a time", client, loop),
+        _speed("  relative to the three requests", client, three_calls),
         _speed("through the controller", joined, loop),
         _speed(f"  relative to reserve requests, {PARALLEL} at a time", joined, reserved),
         _speed(f"  relative to the three requests, {PARALLEL} at a time", joined, three_calls),
@@ -110,3 +128,32 @@ async def _bare() -> tuple[float, float, float]:
             await seconds_for_all(one, parallel=PARALLEL),
             await seconds_for_all(three, parallel=PARALLEL),
         )
+
+
+async def _through_the_client() -> float:
+    """Seconds for the product's client to find or reserve an address per node."""
+    subnet = CONTENT["subnets"][CLIENT - 1]
+    pool = Pool.parse(
+        {
+            "metadata": {"name": "bench"},
+            "spec": {"phpIPAM": {"subnetID": CLIENT}},
+            "status": {"cidr": subnet["cidr"], "gateway": subnet["gateway"]},
+        }
+    )
+    credentials = Credentials(None, Secret(**phpipam.USER), code=False)
+    breakers = CircuitBreakers(asyncio.get_running_loop().time, TIMEOUT)
+    async with connect_phpipam(
+        ca_file=None, insecure=False, proxy=None, timeout=TIMEOUT, connections=2 * PARALLEL
+    ) as session:
+        api = ApiSession(
+            session, phpipam.URL, phpipam.APP, credentials, breakers, ControllerMetrics(), concurrency=PARALLEL
+        )
+        ipam = PhpIpam(Client(api), "bench", lambda _: pool, lambda _, __: False)
+        await ipam.inspect_pool(pool)
+
+        async def one(number: int) -> None:
+            owner = Owner("bench", f"client-{number}", f"uid-{number}")
+            if not await ipam.find(owner, None):
+                await ipam.reserve(owner, pool)
+
+        return await seconds_for_all(one, parallel=PARALLEL)
