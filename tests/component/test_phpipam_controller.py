@@ -238,3 +238,40 @@ async def test_second_subnet_of_a_zone_is_used_when_the_first_is_full(admin: Kub
         await have_addresses(admin, 2)
     assert sorted((await addresses(admin)).values()) == ["10.5.0.2", "192.168.100.3"]
     await assert_consistent(admin, lab)
+
+
+async def test_overlapping_pools_of_both_ipams_report_it_and_assign_no_gateway(admin: KubeApi, lab: Lab) -> None:
+    inside = {"cidr": "192.168.100.0/29", "gateway": "192.168.100.3", "zones": ["elsewhere"]}
+    await create(admin, OVERLAY_POOLS, "inside", inside)
+    outside = f"phpipam-dal10-{lab.subnet}"
+
+    async def reported() -> bool:
+        found = {await pool_condition(admin, name) for name in ("inside", outside)}
+        return found == {"True:Ready/False:GatewayInOtherPool"}
+
+    async with lab.controller():
+        await eventually(reported, "both pools name each other")
+        await join(admin, "n1", "n2")
+        await have_addresses(admin, 2)
+        assert sorted((await addresses(admin)).values()) == ["192.168.100.4", "192.168.100.5"]
+        await admin.delete(OVERLAY_POOLS, "inside")
+
+        async def resolved() -> bool:
+            return await pool_condition(admin, outside) == "True:Ready"
+
+        await eventually(resolved, "the condition goes with its cause")
+    await assert_consistent(admin, lab)
+    lab.assert_foreign_rows_unchanged()
+
+
+async def test_a_resized_subnet_reaches_the_addresses_of_its_nodes(admin: KubeApi, lab: Lab) -> None:
+    await join(admin, "n1")
+    async with lab.controller({"refresh_interval": "200ms"}):
+        await have_addresses(admin, 1)
+        assert (await statuses(admin))["n1"]["ipAddr"] == "192.168.100.3/24"
+        lab.phpipam.subnets[lab.subnet]["mask"] = 23
+
+        async def followed() -> bool:
+            return str((await statuses(admin))["n1"]["ipAddr"]) == "192.168.100.3/23"
+
+        await eventually(followed, "the prefix length follows")

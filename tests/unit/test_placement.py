@@ -121,6 +121,33 @@ async def test_a_node_that_uses_its_address_has_a_condition_and_moves_on_request
     assert await condition(cluster) is None
 
 
+async def test_a_pinned_node_is_not_moved_and_its_pin_is_named() -> None:
+    cluster = await joined(HERE, THERE)
+    await cluster.pin("10.1.0.2")
+    await cluster.reconcile()
+    await change_zone(cluster, "dal12")
+    await renumber(cluster, "10.1.0.2")
+    await cluster.settle()
+    assert await address(cluster) == HELD
+    found = await condition(cluster)
+    assert found is not None
+    assert found[1] == "PoolNotSelected"
+    assert "spec.ipAddr" in found[2]
+
+
+async def test_a_node_that_returns_in_another_zone_keeps_the_address_that_its_kernel_may_have() -> None:
+    cluster = await settled(HERE, THERE)
+    await cluster.join(raw_node(NAME, zone="dal12"))
+    await cluster.settle()
+    assert (await address(cluster), str(cluster.kernel)) == (HELD, HELD)
+    assert (await condition(cluster) or ("", ""))[1] == "PoolNotSelected"
+    (record,) = await cluster.own_records()
+    assert record.node_uid == (await cluster.kube.get(NODES, NAME))["metadata"]["uid"]
+    await renumber(cluster, "10.1.0.2")
+    await cluster.settle()
+    assert str(cluster.kernel) == MOVED
+
+
 async def renumber(cluster: Cluster, value: str) -> None:
     change = {"metadata": {"annotations": {"iks.ibm.com/renumber": value}}}
     await cluster.kube.merge_patch(NODE_OVERLAY_IPS, NAME, change)

@@ -91,11 +91,13 @@ def place(view: NodeView, overlay: NodeOverlay, node: Node, assignment: Assignme
 def address_to_leave(view: NodeView, overlay: NodeOverlay, node: Node) -> IpAddress | None:
     """Return the address of the node if it must get another one now and there is a pool to get it from."""
     address = overlay.assignment.address
-    if address is None or overlay.pin is not None or not pools_for_any_address(view, overlay, node):
+    if address is None or overlay.pin is not None:
         return None
-    outdated = _find_outdated(view, node, overlay.assignment, find_present_pool(view, overlay, node))
-    leaves = overlay.renumber == address.ip or (outdated is not None and _is_unused(overlay))
-    return address.ip if leaves else None
+    if overlay.renumber != address.ip:
+        outdated = _find_outdated(view, node, overlay.assignment, find_present_pool(view, overlay, node))
+        if outdated is None or not _is_unused(overlay):
+            return None
+    return address.ip if pools_for_any_address(view, overlay, node) else None
 
 
 def announce_outdated(overlay: NodeOverlay, assignment: Assignment) -> tuple[Announce, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from overlay_net.model.conditions import CONSISTENT, Condition
+from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
 
@@ -46,7 +47,7 @@ def find_pool_conflicts(pools: Iterable[Pool]) -> Mapping[str, Condition]:
 
 def gateway_in_use(pool: Pool, nodes: Iterable[str], conflict: Condition | None) -> Condition | None:
     """Return the condition for a pool whose gateway is the overlay address of ``nodes``, else ``conflict``."""
-    names = sorted(nodes)
+    names = sorted(set(nodes) - {QUARANTINE})
     if not names:
         return conflict
     message = (
