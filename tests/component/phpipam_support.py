@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from lab.phpipam import Server, serve
@@ -18,6 +17,7 @@ from overlay_net.adapters.phpipam import (
     CircuitBreaker,
     CircuitBreakers,
     Client,
+    Connection,
     Credentials,
     PhpIpam,
     Secret,
@@ -67,7 +67,7 @@ class Bench:
     server: Server
     clock: Clock
     url: str
-    session: aiohttp.ClientSession
+    connection: Connection
     credentials: Credentials
     breakers: CircuitBreakers
     api: ApiSession
@@ -165,13 +165,13 @@ async def bench(
         serve(server, tls=tls) as served,
         connect_phpipam(
             ca_file=ca_file, insecure=insecure, proxy=None, timeout=timeout, connections=concurrency
-        ) as session,
+        ) as connection,
     ):
         where = url or served
         api = ApiSession(
-            session, where, app, credentials, breakers, observed, code=code, concurrency=concurrency, fence=fence
+            connection, where, app, credentials, breakers, observed, code=code, concurrency=concurrency, fence=fence
         )
-        yield Bench(server, clock, where, session, credentials, breakers, api, Client(api), observed, recoveries, 1)
+        yield Bench(server, clock, where, connection, credentials, breakers, api, Client(api), observed, recoveries, 1)
 
 
 def assert_nothing_secret(

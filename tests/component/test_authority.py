@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 
 from lab.cluster.api_server import ApiServer
 from lab.product import NAMESPACE
-from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.adapters.kube import Connection, KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Refused
 from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, Resource
@@ -92,13 +93,18 @@ async def may(admin: KubeApi, *question: str) -> bool:
     return bool(answer["status"]["allowed"])
 
 
+async def fetch(connection: Connection, path: str, headers: dict[str, str] | None = None) -> aiohttp.ClientResponse:
+    url = connection.server + path
+    return await connection.tls.open(lambda tls: connection.session.get(url, headers=headers, ssl=tls))
+
+
 async def served(api_server: ApiServer) -> set[tuple[str, str]]:
     """Group and name of every resource and subresource that the API server serves."""
     found = set()
     async with connect_agent(str(api_server.admin())) as connection:
 
         async def get(path: str) -> Any:
-            async with connection.session.get(connection.server + path) as answer:
+            async with await fetch(connection, path) as answer:
                 assert answer.status == 200
                 return await answer.json()
 
@@ -255,6 +261,5 @@ async def test_metrics_of_the_api_server_are_denied_to_both(api_server: ApiServe
         kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, f"overlay-net-{account}")
         async with connect_agent(str(kubeconfig)) as connection:
             headers = {"Authorization": await connection.authorization(False) or ""}
-            url = f"{connection.server}/metrics"
-            async with connection.session.get(url, headers=headers) as answer:
+            async with await fetch(connection, "/metrics", headers) as answer:
                 assert answer.status == 403

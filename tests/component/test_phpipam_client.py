@@ -51,7 +51,7 @@ async def test_token_deleted_by_another_client_is_renewed() -> None:
         await lab.client.read_subnet(lab.subnet)
         user = lab.server.users[USER]
         headers = {"token": user.token or "", "Content-Type": "application/json"}
-        async with lab.session.delete(f"{lab.url}/api/{APP}/user/", headers=headers) as response:
+        async with lab.connection.session.delete(f"{lab.url}/api/{APP}/user/", headers=headers) as response:
             assert response.status == 200
         record, address = await lab.client.create_at_first_free(lab.subnet, {"hostname": "worker-1"})
         assert (address, [row["id"] for row in lab.rows()]) == ("192.168.100.2", [record])
@@ -60,7 +60,7 @@ async def test_token_deleted_by_another_client_is_renewed() -> None:
 
 async def test_two_controllers_share_the_token_of_one_user() -> None:
     async with bench() as lab:
-        other = Client(ApiSession(lab.session, lab.url, APP, lab.credentials, lab.breakers, lab.observed))
+        other = Client(ApiSession(lab.connection, lab.url, APP, lab.credentials, lab.breakers, lab.observed))
         for _ in range(3):
             await lab.client.read_subnet(lab.subnet)
             await other.read_subnet(lab.subnet)

@@ -114,7 +114,7 @@ class Received:
 
         trace.on_response_chunk_received.append(count)
         trace.freeze()
-        lab.session.trace_configs.append(trace)
+        lab.connection.session.trace_configs.append(trace)
 
 
 async def test_only_our_rows_of_a_large_subnet_are_transferred() -> None:

@@ -4,9 +4,10 @@ import base64
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
 from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.model.parse import parse_text
+from overlay_net.runtime.tls_files import TlsFiles
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -50,6 +52,8 @@ class Identity:
 
     server: str
     tls: ssl.SSLContext
+    files: tuple[Path, ...]
+    """The files that ``tls`` is from."""
     token_file: Path | None = None
     token: str = ""
     server_hostname: str | None = None
@@ -58,15 +62,40 @@ class Identity:
 @asynccontextmanager
 async def connect_agent(kubeconfig: str | None) -> AsyncIterator[Connection]:
     """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError."""
-    identity = _from_kubeconfig(Path(kubeconfig)) if kubeconfig is not None else _from_service_account(os.environ)
-
-    async def fixed(_: bool) -> str | None:
-        return f"Bearer {identity.token}" if identity.token else None
-
-    authorization = TokenFile(identity.token_file).authorization if identity.token_file else fixed
-    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=identity.tls)
+    identity = Credentials(
+        partial(_from_kubeconfig, Path(kubeconfig))
+        if kubeconfig is not None
+        else partial(_from_service_account, os.environ)
+    )
+    tls = TlsFiles(identity.load_tls, identity.files)
+    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
-        yield Connection(identity.server, session, authorization, identity.server_hostname)
+        first = identity.current
+        yield Connection(first.server, session, identity.authorization, first.server_hostname, tls)
+
+
+class Credentials:
+    """Reads the identity again when its files change; the server remains the first one.
+
+    ``load`` raises ConfigurationError.
+    """
+
+    def __init__(self, load: Callable[[], Identity]) -> None:
+        self._load = load
+        self.current = load()
+        self._token_file = TokenFile(self.current.token_file) if self.current.token_file else None
+
+    def files(self) -> Iterable[Path]:
+        return self.current.files
+
+    def load_tls(self) -> ssl.SSLContext:
+        self.current = self._load()
+        return self.current.tls
+
+    async def authorization(self, refused: bool) -> str | None:
+        if self._token_file is not None:
+            return await self._token_file.authorization(refused)
+        return f"Bearer {self.current.token}" if self.current.token else None
 
 
 def _from_service_account(environ: Mapping[str, str]) -> Identity:
@@ -75,9 +104,10 @@ def _from_service_account(environ: Mapping[str, str]) -> Identity:
         raise ConfigurationError(
             "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: not running in a pod; set kubeconfig"
         )
-    tls = _tls(lambda: ssl.create_default_context(cafile=SERVICE_ACCOUNT / "ca.crt"), str(SERVICE_ACCOUNT / "ca.crt"))
+    ca = SERVICE_ACCOUNT / "ca.crt"
+    tls = _tls(lambda: ssl.create_default_context(cafile=ca), str(ca))
     bracketed = f"[{host}]" if ":" in host else host
-    return Identity(f"https://{bracketed}:{port}", tls, token_file=SERVICE_ACCOUNT / "token")
+    return Identity(f"https://{bracketed}:{port}", tls, (ca,), token_file=SERVICE_ACCOUNT / "token")
 
 
 def _from_kubeconfig(path: Path) -> Identity:
@@ -92,6 +122,7 @@ def _from_kubeconfig(path: Path) -> Identity:
     return Identity(
         server=content.server,
         tls=_tls(lambda: _kubeconfig_tls(cluster, user, path.parent), f"kubeconfig {path}"),
+        files=(path, *_find_files(cluster, user, path.parent)),
         token_file=path.parent / token_file if token_file else None,
         token=parse_text(user.get("token")),
         server_hostname=parse_text(cluster.get("tls-server-name")) or None,
@@ -111,6 +142,13 @@ def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     return tls
+
+
+def _find_files(cluster: dict[str, Any], user: dict[str, Any], base: Path) -> Iterable[Path]:
+    """Return the files that the kubeconfig refers to."""
+    for entry, key in ((cluster, "certificate-authority"), (user, "client-certificate"), (user, "client-key")):
+        if parse_text(entry.get(key)):
+            yield base / parse_text(entry[key])
 
 
 def _certificate_file(entry: dict[str, Any], key: str, base: Path, temporary: Path) -> Path | None:

@@ -4,15 +4,19 @@ Importing kubernetes_asyncio takes 70 MiB and half a second, so it is imported o
 """
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
 from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.errors import ConfigurationError
+from overlay_net.runtime.tls_files import TlsFiles
 
 
 @asynccontextmanager
@@ -21,7 +25,6 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
     from kubernetes_asyncio import client, config
 
     configuration = client.Configuration()
-    configuration.connection_pool_maxsize = MAX_CONNECTIONS
 
     async def load() -> None:
         if kubeconfig is not None:
@@ -32,8 +35,16 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
     if kubeconfig is not None:
         # The library raises arbitrary errors for a malformed file.
         read_kubeconfig(_existing(kubeconfig))
+
+    async def reload() -> None:
+        try:
+            await load()
+        except config.ConfigException as error:
+            raise ConfigurationError(str(error)) from None
+
     try:
         await load()
+        tls = TlsFiles(partial(_build_tls, configuration), partial(_find_files, configuration, kubeconfig), reload)
         api = client.ApiClient(configuration)
     except (config.ConfigException, OSError, ValueError) as error:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "not running in a pod; set kubeconfig"
@@ -48,10 +59,9 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
             await api.update_params_for_auth(headers, [], ["BearerToken"])
             return headers.get("authorization")
 
-        # A separate session with the TLS context of ApiClient, whose own session reads netrc for every request.
+        # A separate session, as that of ApiClient reads netrc for every request and its certificates only once.
         async with aiohttp.ClientSession(
-            connector=api.rest_client.pool_manager.connector,
-            connector_owner=False,
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
             proxy=configuration.proxy,
             trust_env=False,
         ) as session:
@@ -60,7 +70,26 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
                 session=session,
                 authorization=authorization,
                 server_hostname=configuration.tls_server_name,
+                tls=tls,
             )
+
+
+def _build_tls(configuration: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.disable_strict_ssl_verification:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _find_files(configuration: Any, kubeconfig: str | None) -> Sequence[Path]:
+    """Return the files that the certificates are from; those that a kubeconfig contains have files as well."""
+    named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    return (*(_existing(kubeconfig) if kubeconfig else ()), *(Path(each) for each in named if each))
 
 
 def _existing(kubeconfig: str) -> Sequence[Path]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -93,39 +94,23 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request. The response is open within the context; errors are translated.
 
-        If the token is rejected, it is reloaded and the request is retried once, as it may have just been rotated.
+        If the credentials are rejected or the server is not trusted, the files are reloaded and the request is retried
+        once, as they may have just been rotated.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
         code: int | str = "error"
         what = f"{verb} {path}"
         try:
-            for refused in (False, True):
-                authorization = await self._connection.authorization(refused)
-                sent = {**headers, "Authorization": authorization} if authorization else headers
-                if self._fence is not None and method != "GET":
-                    # Called immediately before sending, after everything else that takes time.
-                    options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
-                async with self._connection.session.request(
-                    method,
-                    self._connection.server + path,
-                    headers=sent,
-                    server_hostname=self._connection.server_hostname,
-                    # A redirect would forward the credentials, and API servers do not send redirects.
-                    allow_redirects=False,
-                    **options,
-                ) as response:
-                    code = response.status
-                    if response.status == 401 and not refused and authorization:
-                        continue
-                    if not 200 <= response.status < 300:
-                        status = parse_status(await response.content.read(65536))
-                        raise parse_error(response.status, what, status, parse_retry_after(response.headers))
-                    try:
-                        yield response
-                    finally:
-                        _abort(response)
-                    return
+            async with await self._open(method, path, headers, options) as response:
+                code = response.status
+                if not 200 <= response.status < 300:
+                    status = parse_status(await response.content.read(65536))
+                    raise parse_error(response.status, what, status, parse_retry_after(response.headers))
+                try:
+                    yield response
+                finally:
+                    _abort(response)
         except ApiError:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -133,6 +118,41 @@ class Transport:
         finally:
             if self._observer is not None:
                 self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)
+
+    async def _open(
+        self, method: str, path: str, headers: Mapping[str, str], options: dict[str, Any]
+    ) -> aiohttp.ClientResponse:
+        authorization = await self._connection.authorization(False)
+        response = await self._send(method, path, headers, authorization, options)
+        if response.status != 401:
+            return response
+        renewed = await self._connection.tls.reload(failed=True)
+        if not authorization and not renewed:
+            return response
+        response.release()
+        return await self._send(method, path, headers, await self._connection.authorization(True), options)
+
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], authorization: str | None, options: dict[str, Any]
+    ) -> aiohttp.ClientResponse:
+        sent = {**headers, "Authorization": authorization} if authorization else headers
+
+        async def send(tls: ssl.SSLContext) -> aiohttp.ClientResponse:
+            if self._fence is not None and method != "GET":
+                # Called immediately before sending, after everything else that takes time.
+                options["timeout"] = aiohttp.ClientTimeout(total=min(self._seconds, self._fence()))
+            return await self._connection.session.request(
+                method,
+                self._connection.server + path,
+                headers=sent,
+                ssl=tls,
+                server_hostname=self._connection.server_hostname,
+                # A redirect would forward the credentials, and API servers do not send redirects.
+                allow_redirects=False,
+                **options,
+            )
+
+        return await self._connection.tls.open(send)
 
 
 def _abort(response: aiohttp.ClientResponse) -> None:

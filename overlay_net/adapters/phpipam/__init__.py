@@ -4,7 +4,7 @@ from overlay_net.adapters.phpipam.api_session import ApiSession, Observer
 from overlay_net.adapters.phpipam.circuit_breaker import CircuitBreaker
 from overlay_net.adapters.phpipam.circuit_breakers import CircuitBreakers
 from overlay_net.adapters.phpipam.client import Client
-from overlay_net.adapters.phpipam.connection import connect_phpipam
+from overlay_net.adapters.phpipam.connection import Connection, connect_phpipam
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
 from overlay_net.adapters.phpipam.ipam import PhpIpam
 
@@ -13,6 +13,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitBreakers",
     "Client",
+    "Connection",
     "Credentials",
     "Observer",
     "PhpIpam",

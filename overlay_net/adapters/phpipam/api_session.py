@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from overlay_net.adapters.phpipam.circuit_breakers import Admission, CircuitBreakers
+from overlay_net.adapters.phpipam.connection import Connection
 from overlay_net.adapters.phpipam.credentials import Credentials, Secret
 from overlay_net.adapters.phpipam.database_errors import find_database_error
 from overlay_net.adapters.phpipam.request import Request, base_url, parse_object, send
@@ -44,7 +45,7 @@ class ApiSession:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        http: Connection,
         url: str,
         app: str,
         credentials: Credentials,

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
+from overlay_net.adapters.phpipam.connection import Connection
 from overlay_net.adapters.phpipam.responses import RECHECK_SECONDS, ResponseLost, parse_response, request_failed
 from overlay_net.model.errors import CredentialsRefused, Unavailable
 
@@ -55,13 +56,13 @@ def base_url(server: str, app: str) -> str:
     return f"{server.rstrip('/').removesuffix('/api')}/api/{quote(app, safe='')}"
 
 
-async def send(http: aiohttp.ClientSession, base: str, request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
+async def send(http: Connection, base: str, request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
     """Send a request and return the envelope of the response.
 
     Raises as ``parse_response``, and Unavailable if no connection could be made.
     """
     try:
-        async with http.request(
+        async with await http.request(
             request.method,
             # The URL is already encoded; an encoded slash must stay encoded.
             URL(f"{base}/{request.target}", encoded=True),
