@@ -132,7 +132,7 @@ class Caches:
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""
         held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)
-        present = overlay.routes if overlay is not None else ()
+        present = NodeRoutes(overlay.routes, overlay.generations) if overlay is not None else NodeRoutes()
         return compile_routes(self.routes.values(), node, gateway, self.protection, held_back, present)
 
     @property

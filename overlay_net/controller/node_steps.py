@@ -216,6 +216,8 @@ def _encode_spec(action: ApplyOverlay) -> JsonObject:
         spec["node"] = action.node.to_json()
     if action.withdrawn:
         spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
+    if action.omitted:
+        spec["omitted"] = list(action.omitted)
     return spec
 
 

@@ -10,6 +10,7 @@ from overlay_net.model.parse import encode_time, find_objects, parse_int, parse_
 
 RESERVED: Final = "Reserved"
 ROUTES_WITHDRAWN: Final = "RoutesWithdrawn"
+ROUTES_ACCEPTED: Final = "RoutesAccepted"
 CONFIGURED: Final = "Configured"
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
@@ -19,6 +20,9 @@ CONSISTENT: Final = "Consistent"
 GATEWAY_REACHABLE: Final = "GatewayReachable"
 METRICS_SERVED: Final = "MetricsServed"
 
+CONTROLLER_CONDITIONS: Final = frozenset({RESERVED, ROUTES_WITHDRAWN, ROUTES_ACCEPTED, UP_TO_DATE})
+"""Conditions of a NodeOverlayIp that the controller writes; its agent writes the others."""
+
 ADDRESS_CONFLICT: Final = "AddressConflict"
 """Reason of ``Configured=False`` by which an agent reports that another host uses the assigned address (RFC 5227)."""
 
@@ -27,6 +31,9 @@ ADDRESS_CLAIMED: Final = "AddressClaimed"
 
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent reports that it has removed link, address and routes."""
+
+TOO_MANY_ROUTES: Final = "TooManyRoutes"
+"""Reason for a node whose object has no room for the current routes of a StaticRoute."""
 
 _STATUSES: Final = {"True": True, "False": False}
 

@@ -33,11 +33,13 @@ class LifecyclePolicy:
 
 @dataclass(frozen=True, slots=True)
 class NodeRoutes:
-    """``spec.routes`` and ``spec.generations`` of one node."""
+    """``routes``, ``generations`` and ``omitted`` of the spec of one node."""
 
     routes: tuple[DesiredRoute, ...] = ()
     generations: tuple[RouteGeneration, ...] = ()
     """The generations of StaticRoutes with a probe or a staged rollout that ``routes`` are from."""
+    omitted: tuple[str, ...] = ()
+    """StaticRoutes whose current routes do not fit into the object; it has their previous ones, if any."""
 
 
 FactKind: TypeAlias = Literal["NodeGone", "Conflict", "Withdrawn"]
@@ -140,6 +142,7 @@ class ApplyOverlay:
     routes_only: bool = False
     generations: tuple[RouteGeneration, ...] = ()
     withdrawn: tuple[Withdrawal, ...] = ()
+    omitted: tuple[str, ...] = ()
     node: NodeInstance = UNKNOWN_INSTANCE
 
 

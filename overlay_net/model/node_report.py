@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import RESERVED, ROUTES_WITHDRAWN, UP_TO_DATE, Condition
+from overlay_net.model.conditions import CONTROLLER_CONDITIONS, Condition
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.node import UNKNOWN_INSTANCE, NodeInstance
 from overlay_net.model.parse import (
@@ -138,7 +138,7 @@ class Report:
             conflict=find_address(status, "conflictingIpAddr"),
             conflict_mac=parse_text(status.get("conflictingMAC")),
             route_probes=tuple(RouteProbe.parse(item) for item in find_objects(status, "probes")),
-            conditions=tuple(each for each in conditions if each.type not in (RESERVED, ROUTES_WITHDRAWN, UP_TO_DATE)),
+            conditions=tuple(each for each in conditions if each.type not in CONTROLLER_CONDITIONS),
         )
 
     def to_json(self) -> JsonObject:

@@ -10,6 +10,7 @@ from overlay_net.model.conditions import (
     READY,
     RELEASED,
     RESERVED,
+    ROUTES_ACCEPTED,
     ROUTES_WITHDRAWN,
     UP_TO_DATE,
     Condition,
@@ -63,6 +64,8 @@ class Assignment:
     """Set only while the agent has not confirmed the removal of routes of deleted StaticRoutes."""
     up_to_date: Condition | None = None
     """Set only while the address is not one that the node would get now."""
+    routes_accepted: Condition | None = None
+    """Set only while routes of a StaticRoute do not fit into the object."""
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Assignment":
@@ -81,6 +84,7 @@ class Assignment:
             reserved=find_condition(conditions, RESERVED),
             withdrawn=find_condition(conditions, ROUTES_WITHDRAWN),
             up_to_date=find_condition(conditions, UP_TO_DATE),
+            routes_accepted=find_condition(conditions, ROUTES_ACCEPTED),
         )
 
     def to_json(self) -> JsonObject:
@@ -107,10 +111,14 @@ class Assignment:
             raw["lastConflictMAC"] = self.last_conflict_mac
         if self.consecutive_conflicts:
             raw["consecutiveConflicts"] = self.consecutive_conflicts
-        conditions = [each.to_json() for each in (self.reserved, self.withdrawn, self.up_to_date) if each is not None]
-        if conditions:
-            raw["conditions"] = conditions
+        if self.conditions:
+            raw["conditions"] = [each.to_json() for each in self.conditions]
         return raw
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        written = (self.reserved, self.withdrawn, self.up_to_date, self.routes_accepted)
+        return tuple(each for each in written if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,8 @@ class NodeOverlay:
     """The generations of StaticRoutes with a probe or a staged rollout."""
     withdrawn: tuple[Withdrawal, ...] = ()
     """StaticRoutes whose removal the agent had not confirmed at the last change of the routes."""
+    omitted: tuple[str, ...] = ()
+    """StaticRoutes whose current routes do not fit into the object."""
     created: datetime | None = None
     node: NodeInstance = UNKNOWN_INSTANCE
     """The Node that the object is for, and the boot of it that must report."""
@@ -185,6 +195,7 @@ class NodeOverlay:
             report=Report.parse(status, conditions),
             generations=tuple(RouteGeneration.parse(item) for item in find_objects(spec, "generations")),
             withdrawn=tuple(Withdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
+            omitted=find_texts(spec, "omitted"),
             created=parse_time(metadata.get("creationTimestamp")),
             node=NodeInstance.parse(find_object(spec, "node")),
         )

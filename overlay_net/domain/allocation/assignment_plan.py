@@ -69,6 +69,7 @@ def _assignment(
         releasing=tuple(str(other.address.ip) for other in others),
         ipams=ipams_after_read(view, overlay, (current, *others)),
         withdrawn=before.withdrawn,
+        routes_accepted=before.routes_accepted,
     )
     placed = place(view, overlay, node, assignment, pool)
     reserved = _reserved(view, overlay, address.ip, placed.pool, refusal)

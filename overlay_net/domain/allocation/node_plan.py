@@ -7,6 +7,7 @@ The plan depends only on the view, so it can be made again at any time; it is em
 from dataclasses import replace
 
 from overlay_net.domain.allocation.address_plan import plan_address
+from overlay_net.domain.allocation.omitted_routes import plan_omitted_condition
 from overlay_net.domain.allocation.removal_plan import plan_absence, plan_delete, plan_deletion
 from overlay_net.domain.allocation.routes_only import plan_routes_only
 from overlay_net.domain.allocation.withdrawn_routes import find_withdrawals, plan_withdrawn_condition
@@ -65,7 +66,7 @@ def _plan_with_address(view: NodeView, overlay: NodeOverlay, node: Node) -> Node
     spec = _plan_spec(view, overlay, node, routes_only=False)
     if spec:
         return replace(plan, actions=(*spec, *plan.actions))
-    return _with_withdrawn_condition(view, overlay, plan)
+    return _with_route_conditions(view, overlay, plan)
 
 
 def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
@@ -73,18 +74,19 @@ def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> N
     plan = NodePlan(_plan_spec(view, overlay, node, routes_only=True))
     if not plan.actions:
         plan = plan_routes_only(view, overlay)
-    return plan if plan.actions else _with_withdrawn_condition(view, overlay, plan)
+    return plan if plan.actions else _with_route_conditions(view, overlay, plan)
 
 
 def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only: bool) -> tuple[ApplyOverlay, ...]:
     """Plan the write of the object's spec unless it is as desired. Routes are compiled only here."""
     compiled, labels = view.compile_routes(), overlay_labels(node)
-    desired = (compiled.routes, compiled.generations, routes_only, node.instance)
-    same = (overlay.routes, overlay.generations, overlay.routes_only, overlay.node) == desired
+    desired = (compiled.routes, compiled.generations, compiled.omitted, routes_only, node.instance)
+    same = (overlay.routes, overlay.generations, overlay.omitted, overlay.routes_only, overlay.node) == desired
     if same and overlay.has_finalizer and labels.items() <= overlay.labels.items():
         return ()
     withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
-    return (ApplyOverlay(labels, compiled.routes, routes_only, compiled.generations, withdrawn, node.instance),)
+    generations, omitted = compiled.generations, compiled.omitted
+    return (ApplyOverlay(labels, compiled.routes, routes_only, generations, withdrawn, omitted, node.instance),)
 
 
 def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
@@ -96,7 +98,10 @@ def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
     return replace(plan, actions=(*plan.actions, ApplyAssignment(replace(assignment, node_gone_since=None))))
 
 
-def _with_withdrawn_condition(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
-    withdrawn = plan_withdrawn_condition(view, overlay)
-    waits = [wait for wait in (plan.requeue_after, withdrawn.requeue_after) if wait is not None]
-    return NodePlan((*plan.actions, *withdrawn.actions), min(waits, default=None))
+def _with_route_conditions(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
+    # One write at a time: the next plan adds the other condition.
+    conditions = plan_omitted_condition(view, overlay)
+    if not conditions.actions:
+        conditions = plan_withdrawn_condition(view, overlay)
+    waits = [wait for wait in (plan.requeue_after, conditions.requeue_after) if wait is not None]
+    return NodePlan((*plan.actions, *conditions.actions), min(waits, default=None))

@@ -49,6 +49,7 @@ def _release_all(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, .
         releasing=tuple(str(each.address.ip) for each in reservations),
         ipams=ipams_after_read(view, overlay, reservations),
         withdrawn=current.withdrawn,
+        routes_accepted=current.routes_accepted,
         reserved=reserved_condition(view, overlay, ROUTES_ONLY, message, status=False),
     )
     actions: list[ClusterAction] = []

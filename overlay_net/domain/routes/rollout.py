@@ -11,6 +11,7 @@ from datetime import datetime
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.node import Node
+from overlay_net.model.node_actions import NodeRoutes
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.parse import parse_time
 from overlay_net.model.route_probe import Revision, RouteGeneration
@@ -61,18 +62,24 @@ def find_held_back(
 
     ``admitted`` has the admitted nodes by revision.
     """
-    generations = {each.static_route: each for each in overlay.generations} if overlay is not None else {}
+    has = NodeRoutes(overlay.routes, overlay.generations) if overlay is not None else NodeRoutes()
+    generations = {each.static_route: each for each in has.generations}
     held_back = {}
     for route in static_routes:
         if route.rollout is None or route.deleting:
             continue
-        present = generations.get(route.name)
-        if _is_admitted(route, node, present, admitted):
+        if _is_admitted(route, node, generations.get(route.name), admitted):
             continue
-        previous = PreviousGeneration(_routes_from(route, overlay), present)
+        previous = previous_generation(route.name, has)
         if not _has_nothing_to_lose(route, node, overlay, previous):
             held_back[route.name] = previous
     return held_back
+
+
+def previous_generation(static_route: str, present: NodeRoutes) -> PreviousGeneration:
+    """Return what a node that has the routes ``present`` has of a StaticRoute."""
+    routes = tuple(each for each in present.routes if each.static_route == static_route)
+    return PreviousGeneration(routes, next((e for e in present.generations if e.static_route == static_route), None))
 
 
 def _is_admitted(
@@ -81,12 +88,6 @@ def _is_admitted(
     if present is not None and present.revision == route.revision:
         return True
     return node.name in admitted.get(route.revision, ())
-
-
-def _routes_from(route: StaticRoute, overlay: NodeOverlay | None) -> tuple[DesiredRoute, ...]:
-    if overlay is None:
-        return ()
-    return tuple(each for each in overlay.routes if each.static_route == route.name)
 
 
 def _has_nothing_to_lose(

@@ -103,10 +103,11 @@ def _node_problems(overlay: NodeOverlay, *, present: bool) -> list[str]:
 
 
 def _node_conditions(overlay: NodeOverlay) -> Iterator[Condition]:
-    for condition in (overlay.assignment.reserved, overlay.assignment.withdrawn, *overlay.report.conditions):
+    assignment = overlay.assignment
+    for condition in (*assignment.conditions, *overlay.report.conditions):
         # A node with routes only has no reservation on purpose.
-        on_purpose = condition is overlay.assignment.reserved and overlay.routes_only and not overlay.assignment.address
-        if condition is not None and not on_purpose:
+        on_purpose = condition is assignment.reserved and overlay.routes_only and not assignment.address
+        if not on_purpose:
             yield condition
 
 
