@@ -11,7 +11,7 @@ from datetime import timedelta
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam
-from overlay_net.domain.allocation.ipam_audit import FirstFound, audit
+from overlay_net.domain.allocation.ipam_audit import AuditResult, FirstFound, audit
 from overlay_net.model.errors import Conflict, OverlayNetError
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.names import NODE_OVERLAY_IPS
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Auditor:
-    """``request_check`` is called with the name of each node whose records do not match its object."""
+    """``request_check`` is called with the name of each node whose records do not match its object; ``pools_changed``
+    when the condition of a pool must change."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Auditor:
         events: EventRecorder,
         metrics: ControllerMetrics,
         clock: Callable[[], float] = time.monotonic,
+        pools_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._api = api
         self._ipam = ipam
@@ -44,6 +46,7 @@ class Auditor:
         self._events = events
         self._metrics = metrics
         self._clock = clock
+        self._pools_changed = pools_changed
         self._first_found: FirstFound = {}
 
     async def run(self, interval: timedelta) -> None:
@@ -70,8 +73,19 @@ class Auditor:
         unknown = names - overlays.keys()
         reservations = tuple(each for each in inventory.reservations if each.owner.node not in unknown)
         inventory = replace(inventory, reservations=reservations)
-        result = audit(inventory, overlays, self._first_found, self._clock(), self._grace, pools)
+        records = self._caches.released_records
+        result = audit(
+            inventory,
+            overlays,
+            self._first_found,
+            self._clock(),
+            self._grace,
+            pools,
+            has_returned=records.has_returned,
+            shared=records.shared,
+        )
         self._first_found = result.first_found
+        self._stop_releases(result)
         for name in result.mismatched:
             log.info("the IPAM records of a node do not match its object; checking again", extra={"node": name})
             self._request_check(name)
@@ -80,6 +94,17 @@ class Auditor:
             await self._release(reservation)
         if not inventory.problems:
             self._metrics.record_sync()
+
+    def _stop_releases(self, result: AuditResult) -> None:
+        records = self._caches.released_records
+        before = records.shared
+        records.set_shared(result.shared)
+        self._metrics.releases_withheld.set(len(result.withheld))
+        if result.shared != before:
+            self._pools_changed()
+            for each in result.withheld:
+                facts = {"address": each.address.ip, "pool": each.pool, "node": each.owner.node}
+                log.warning("not releasing an orphaned address, the cluster ID is not unique", extra=facts)
 
     def _report_edited(self, edited: tuple[Reservation, ...], overlays: Mapping[str, NodeOverlay]) -> None:
         self._metrics.records_edited.set(len(edited))

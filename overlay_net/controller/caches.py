@@ -8,6 +8,7 @@ from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.address_demand import AddressDemand
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
+from overlay_net.controller.released_records import ReleasedRecords
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.allocation.pool_conflicts import find_pool_conflicts, with_other_gateways
 from overlay_net.domain.routes.compile import compile_routes
@@ -38,6 +39,7 @@ class Caches:
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
+        self.released_records = ReleasedRecords(self.pools)
         self._pools_in_order: tuple[Pool, ...] | None = None
         self._pool_conflicts: Mapping[str, Condition] | None = None
         self.pools.subscribe(self._pool_changed)

@@ -7,7 +7,7 @@ the request cannot succeed with the present configuration.
 from datetime import datetime
 from typing import Protocol
 
-from overlay_net.model.errors import ApiError, CredentialsRefused, IpamNotConfigured, Unavailable
+from overlay_net.model.errors import ApiError, CredentialsRefused, IpamNotConfigured, SharedClusterId, Unavailable
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
@@ -70,6 +70,8 @@ def describe_failure(error: ApiError) -> tuple[str, str]:
             return "CredentialsRefused", str(error)
         case IpamNotConfigured():
             return "IpamNotConfigured", str(error)
+        case SharedClusterId():
+            return "SharedClusterID", str(error)
         case Unavailable():
             return "IpamUnavailable", str(error)
         case _:

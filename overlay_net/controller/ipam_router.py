@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from overlay_net.controller.ipam import IpamBackend
+from overlay_net.controller.released_records import ReleasedRecords
 from overlay_net.model.errors import (
     AddressTaken,
     Conflict,
@@ -18,6 +19,7 @@ from overlay_net.model.errors import (
 from overlay_net.model.ipam import Inventory, Owner, PoolFacts, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
+from overlay_net.runtime.store import Store
 
 NO_PHPIPAM = "phpIPAM is not configured: set phpipam.url, or use a pool with spec.cidr and spec.gateway"
 
@@ -38,9 +40,14 @@ class Observer(Protocol):
 
 
 class IpamRouter:
-    def __init__(self, backends: Sequence[IpamBackend], observer: Observer | None = None) -> None:
+    """``records`` learns what is released, and decides in which pools nothing is."""
+
+    def __init__(
+        self, backends: Sequence[IpamBackend], observer: Observer | None = None, records: ReleasedRecords | None = None
+    ) -> None:
         self._backends = {backend.name: backend for backend in backends}
         self._observer = observer
+        self._records = records or ReleasedRecords(Store(Pool.parse))
         self._unavailable: set[str] = set()
 
     @property
@@ -62,11 +69,14 @@ class IpamRouter:
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False
     ) -> Reservation:
         backend = self._find_backend(pool)
+        self._records.reserving(owner)
         return await self._observe(backend, "reserve", backend.reserve(owner, pool, requested, adopt=adopt))
 
     async def release(self, reservation: Reservation) -> None:
+        self._records.check(reservation)
         backend = self._backends[reservation.ipam]
         await self._observe(backend, "release", backend.release(reservation))
+        self._records.released(reservation)
 
     async def quarantine(self, reservation: Reservation, until: datetime) -> None:
         backend = self._backends[reservation.ipam]

@@ -48,7 +48,7 @@ async def make_node_workers(leader: Leader, policy: LifecyclePolicy) -> NodeWork
     settings, api, caches, queues = leader.settings, leader.api, leader.caches, leader.queues
     cluster = settings.cluster_id or await fetch_cluster_uid(api)
     backends = make_backends(settings.phpipam, api, cluster, leader.phpipam, caches, queues.ipam_changed)
-    ipam = IpamRouter(backends, leader.metrics)
+    ipam = IpamRouter(backends, leader.metrics, caches.released_records)
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     checks = IpamChecks(caches, queues.addresses.add)
     node = NodeReconciler(api, ipam, caches, cluster, policy, events, checks)

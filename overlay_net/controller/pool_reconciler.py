@@ -12,6 +12,7 @@ from overlay_net.domain.allocation.pool_status import (
     unusable_status,
     with_consistency,
 )
+from overlay_net.domain.allocation.shared_cluster_id import shared_id_condition
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONSISTENT, READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
@@ -84,9 +85,9 @@ class PoolReconciler:
 
     def _find_conflict(self, pool: Pool) -> Condition | None:
         conflict = self._caches.pool_conflicts.get(pool.name)
-        if pool.gateway is None:
-            return conflict
-        return gateway_in_use(pool, self._caches.known_addresses.nodes_with(pool.gateway), conflict)
+        if pool.gateway is not None:
+            conflict = gateway_in_use(pool, self._caches.known_addresses.nodes_with(pool.gateway), conflict)
+        return shared_id_condition(conflict) if pool.name in self._caches.released_records.shared else conflict
 
     def _announce(self, pool: Pool, conflict: Condition | None) -> None:
         before = find_condition(pool.conditions, CONSISTENT)

@@ -43,7 +43,16 @@ async def _lead(leader: Leader) -> None:
     metrics.watch_ipam("cluster", up=lambda: ipam.answers("cluster"), refused=lambda: False)
     refresh = phpipam.refresh_interval if phpipam else settings.audit_interval
     pools = PoolReconciler(api, ipam, caches, refresh, metrics, nodes.events)
-    auditor = Auditor(api, ipam, caches, settings.audit_grace, nodes.checks.request, nodes.events, metrics)
+    auditor = Auditor(
+        api,
+        ipam,
+        caches,
+        settings.audit_grace,
+        nodes.checks.request,
+        nodes.events,
+        metrics,
+        pools_changed=queues.ipam_changed,
+    )
     protected = make_protected_subnets(leader)
     # No node is reconciled before it is known what is protected.
     await protected.read()

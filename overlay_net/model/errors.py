@@ -63,6 +63,10 @@ class NotPublished(OverlayNetError):
     """No object of the cluster has what was to be read from it; the message has the setting to use instead."""
 
 
+class SharedClusterId(Refused):
+    """Another cluster has the same ID in the IPAM, so this record may be in use there: it must not be released."""
+
+
 class IpamError(OverlayNetError):
     """Base of the reasons why an IPAM backend cannot provide a reservation."""
 

@@ -66,6 +66,10 @@ class ControllerMetrics(Metrics):
         self.records_edited = self._gauge(
             "overlay_net_ipam_records_edited", "IPAM records in use that were edited by hand."
         )
+        self.releases_withheld = self._gauge(
+            "overlay_net_ipam_releases_withheld",
+            "Orphaned IPAM records that are not released, because another cluster has the same cluster ID.",
+        )
         self.audit_released = self._counter(
             "overlay_net_audit_released_total", "Reservations without a node that the audit released."
         )

@@ -151,6 +151,40 @@ async def test_orphaned_rows_of_this_cluster_only_are_released(admin: KubeApi, l
     lab.assert_foreign_rows_unchanged()
 
 
+async def test_copy_of_the_cluster_that_creates_its_rows_again_stops_releases(admin: KubeApi, lab: Lab) -> None:
+    uid = (await admin.get(NAMESPACES, "kube-system"))["metadata"]["uid"]
+    note = f"overlay-net cluster={uid} node=in-the-copy uid=x"
+
+    def copy_creates_its_row() -> None:
+        lab.phpipam.add_address(lab.subnet, "192.168.100.200", hostname="in-the-copy", note=note)
+
+    copy_creates_its_row()
+    async with lab.controller(audit_interval="100ms", audit_grace="200ms"):
+
+        async def released() -> bool:
+            return not lab.owned_rows()
+
+        await eventually(released, "the row is released once")
+        copy_creates_its_row()
+
+        async def reported() -> bool:
+            conditions = (await admin.list(OVERLAY_POOLS)).items[0]["status"]["conditions"]
+            return any(each["reason"] == "SharedClusterID" for each in conditions)
+
+        await eventually(reported, "the pool reports the copy")
+        await let_audits_run(lab, 5)
+        assert lab.owned_rows() == {"in-the-copy": ["192.168.100.200"]}
+
+
+async def let_audits_run(lab: Lab, number: int) -> None:
+    audits = lab.phpipam.calls["GET subnets/addresses"]
+
+    async def audited() -> bool:
+        return lab.phpipam.calls["GET subnets/addresses"] >= audits + number
+
+    await eventually(audited, f"{number} more audits")
+
+
 async def read_unique_addresses(api: KubeApi) -> dict[str, str]:
     shown = await addresses(api)
     assert len(set(shown.values())) == len(shown), "two nodes show one address"
@@ -195,11 +229,6 @@ async def test_each_node_has_exactly_one_row_after_many_faults(admin: KubeApi, l
         await eventually(settled, "each node has one row, and there are no others", seconds=120)
         # Five more audits release nothing.
         released = lab.phpipam.calls["DELETE addresses"]
-        audits = lab.phpipam.calls["GET subnets/addresses"]
-
-        async def audited() -> bool:
-            return lab.phpipam.calls["GET subnets/addresses"] >= audits + 5
-
-        await eventually(audited, "five more audits")
+        await let_audits_run(lab, 5)
         assert lab.phpipam.calls["DELETE addresses"] == released
     await assert_consistent(admin, lab)

@@ -144,7 +144,7 @@ class Controller:
         backends: list[IpamBackend] = [ClusterIpam(self.ipam_client if cluster.feed else api, CLUSTER, known, pools)]
         if not cluster.feed and cluster.phpipam_configured:
             backends.append(OutsideIpam(self.ipam_client, CLUSTER, known, pools))
-        self.ipam = IpamRouter(backends)
+        self.ipam = IpamRouter(backends, records=self.caches.released_records)
         self.events = EventRecorder(cluster.kube, CONTROLLER_FIELD_MANAGER, "test")
         metrics = ControllerMetrics()
         self.clock_error = cluster.controller_clock_error
@@ -364,11 +364,12 @@ class Cluster:
         removed = dict.fromkeys(found.get("status", {}).keys() - status.keys())
         await self.set_status({**removed, **status})
 
-    async def take(self, address: str, node: str = "another-node") -> None:
-        """The IPAM has a record of the address for that node, if it is free."""
+    async def take(self, address: str, node: str = "another-node", uid: str = "") -> None:
+        """The IPAM has a record of the address for that node, if it is free; each time another one by default."""
+        uid = uid or f"life-{self.changes}"
         body = {
             "metadata": {"name": object_name(ip_address(address)), "labels": {NODE_LABEL: node}},
-            "spec": {"address": address, "pool": "p1", "node": node, "nodeUID": "x"},
+            "spec": {"address": address, "pool": "p1", "node": node, "nodeUID": uid},
         }
         with contextlib.suppress(AlreadyExists):
             await self.ipam_kube.create(OVERLAY_ADDRESSES, body)

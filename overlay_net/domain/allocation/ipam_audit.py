@@ -7,13 +7,14 @@ Other mismatches are not resolved here: the node is checked in the IPAM again, a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
 from overlay_net.domain.allocation.conflict import QUARANTINE_TIME
 from overlay_net.domain.allocation.pool_addresses import is_in_pool
+from overlay_net.domain.allocation.shared_cluster_id import find_shared
 from overlay_net.model.ipam import QUARANTINE, Inventory, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
@@ -35,6 +36,10 @@ class AuditResult:
     """Nodes with a record of an address that is not theirs, or with an address that has no record."""
     edited: tuple[Reservation, ...]
     """Records of nodes that were edited by a person; one may have the address that its node uses, or another one."""
+    shared: frozenset[str]
+    """Names of the pools in which nothing is released, because another cluster has the same ID."""
+    withheld: tuple[Reservation, ...]
+    """The orphaned records in these pools."""
 
 
 def audit(
@@ -44,8 +49,15 @@ def audit(
     now: float,
     grace: timedelta,
     pools: Iterable[Pool] = (),
+    *,
+    has_returned: Callable[[Reservation], bool] = lambda _: False,
+    shared: Collection[str] = (),
 ) -> AuditResult:
-    """``overlays`` are all NodeOverlayIps by name, read after ``inventory``; ``pools`` are all pools."""
+    """``overlays`` are all NodeOverlayIps by name, read after ``inventory``; ``pools`` are all pools.
+
+    ``has_returned`` returns whether this process has released such a record before; ``shared`` is the result of the
+    previous audit.
+    """
     quarantined: list[Reservation] = []
     orphaned: list[Reservation] = []
     owned: list[Reservation] = []
@@ -64,11 +76,15 @@ def audit(
                 yield each
 
     found = {_key(each): first_found.get(_key(each), now) for each in (*orphaned, *quarantined)}
+    shared = find_shared(orphaned, has_returned, shared, inventory)
+    expired = (*find_older(quarantined, QUARANTINE_TIME), *find_older(orphaned, grace))
     return AuditResult(
-        release=(*find_older(quarantined, QUARANTINE_TIME), *find_older(orphaned, grace)),
+        release=tuple(each for each in expired if each.pool not in shared),
         first_found=_unread(first_found, inventory) | found,
         mismatched=frozenset(_find_mismatched(inventory, owned, overlays, tuple(pools))),
         edited=tuple(each for each in owned if each.edited and not _is_releasing(each, overlays)),
+        shared=shared,
+        withheld=tuple(each for each in orphaned if each.pool in shared),
     )
 
 
