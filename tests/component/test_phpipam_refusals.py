@@ -63,6 +63,7 @@ async def test_refusal_of_one_address_or_another_subnet_is_none_of_the_pool() ->
         backend = lab.backend(lab.pool(), lab.pool(other, "10.0.0.0/24", "10.0.0.1"))
         with pytest.raises(Refused, match="not a valid address"):
             await backend.reserve(owner(), lab.pool(), ip_address("192.168.100.255"))
+        assert ("reserve", "refused") in lab.observed.calls
         require_rack(lab)
         with pytest.raises(Refused):
             await backend.reserve(owner(), lab.pool(other, "10.0.0.0/24", "10.0.0.1"))

@@ -86,6 +86,9 @@ class ApiSession:
             except Unavailable as error:
                 outcome = "refused" if isinstance(error, CredentialsRefused) else "unavailable"
                 raise
+            except Refused:
+                outcome = "refused"
+                raise
             except ApiError as error:
                 outcome = type(error).__name__.lower()
                 raise
