@@ -1,7 +1,7 @@
 """The sources of protected subnets other than watched objects: for each, how to read it."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
@@ -45,7 +45,7 @@ class ClusterSources:
 
     async def services(self) -> Iterable[ProtectedSubnet]:
         """Raises NotPublished if the range of the services cannot be found."""
-        found = [subnet for raw in await self._list(SERVICE_CIDRS) for subnet in parse_service_cidr(raw)]
+        found = [subnet async for raw in self._each(SERVICE_CIDRS) for subnet in parse_service_cidr(raw)]
         # Kubernetes before 1.33 has no ServiceCIDRs.
         return _describe(found or await self._kubeadm_services(), "services")
 
@@ -71,31 +71,40 @@ class ClusterSources:
         return _describe(map(ip_network, parse_endpoints(found or {})), "API server")
 
     async def calico(self) -> Iterable[ProtectedSubnet]:
-        return _describe_pools(await self._list(CALICO_POOLS) or await self._calico_v3())
+        return await self._calico_pools(CALICO_POOLS) or await self._calico_v3_pools()
 
-    async def _calico_v3(self) -> Iterable[JsonObject]:
+    async def _calico_v3_pools(self) -> Iterable[ProtectedSubnet]:
         """Read the IPPools of an installation that stores them in this version, without ``crd.projectcalico.org``."""
         try:
-            return await self._list(CALICO_V3_POOLS)
+            return await self._calico_pools(CALICO_V3_POOLS)
         except Unavailable as error:
             # Possibly an aggregated API whose own server is down, so it does not mean that the API server is.
             raise NotPublished(f"{error}; set pod_subnets") from None
 
+    async def _calico_pools(self, resource: Resource) -> list[ProtectedSubnet]:
+        return [
+            ProtectedSubnet(subnet, f"Calico IPPool {_name(raw)}")
+            async for raw in self._each(resource)
+            if (subnet := parse_calico_pool(raw)) is not None
+        ]
+
     async def cilium(self) -> Iterable[ProtectedSubnet]:
         found = [
             ProtectedSubnet(subnet, f"CiliumNode {_name(raw)}")
-            for raw in await self._list(CILIUM_NODES)
+            async for raw in self._each(CILIUM_NODES)
             for subnet in parse_cilium_node(raw)
         ]
         config = await self._get(CONFIG_MAPS, "cilium-config", KUBE_SYSTEM)
         return (*found, *_describe(parse_cilium_config(config or {}), "Cilium's ConfigMap cilium-config"))
 
-    async def _list(self, resource: Resource) -> tuple[JsonObject, ...]:
-        """Return no objects if the kind does not exist."""
+    async def _each(self, resource: Resource) -> AsyncIterator[JsonObject]:
+        """Yield the objects of a kind; none if the kind does not exist. One page at a time is in memory."""
         try:
-            return tuple((await self._api.list(resource)).items)
+            async for page in self._api.pages(resource):
+                for raw in page.items:
+                    yield raw
         except NotFound:
-            return ()
+            return
 
     async def _get(self, resource: Resource, name: str, namespace: str) -> JsonObject | None:
         try:
@@ -145,13 +154,6 @@ def read_hosts(hosts: Mapping[str, str]) -> Read:
 
 def _describe(subnets: Iterable[IpNetwork], use: str) -> Iterator[ProtectedSubnet]:
     return (ProtectedSubnet(subnet, use) for subnet in subnets)
-
-
-def _describe_pools(pools: Iterable[JsonObject]) -> Iterator[ProtectedSubnet]:
-    for raw in pools:
-        subnet = parse_calico_pool(raw)
-        if subnet is not None:
-            yield ProtectedSubnet(subnet, f"Calico IPPool {_name(raw)}")
 
 
 def _name(raw: JsonObject) -> str:

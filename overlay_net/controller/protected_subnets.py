@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet
-from overlay_net.model.errors import OverlayNetError, Unavailable
+from overlay_net.model.errors import Expired, OverlayNetError, Unavailable
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.runtime.backoff import Backoff
 
@@ -43,10 +43,10 @@ class ProtectedSubnets:
         """Read every source, and again until the API server has answered for each, if only to refuse."""
         attempts = 0
         await self.refresh()
-        while unavailable := [each for each in self._failures.values() if isinstance(each, Unavailable)]:
+        while unavailable := [each for each in self._failures.values() if isinstance(each, Unavailable | Expired)]:
             attempts += 1
-            at_least = max(each.retry_after or 0.0 for each in unavailable)
-            await asyncio.sleep(self._backoff.delay(attempts, at_least=at_least))
+            requested = [each.retry_after or 0.0 for each in unavailable if isinstance(each, Unavailable)]
+            await asyncio.sleep(self._backoff.delay(attempts, at_least=max(requested, default=None)))
             await self.refresh()
 
     async def follow(self) -> None:

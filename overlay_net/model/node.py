@@ -126,6 +126,7 @@ class Node:
 
 def _find_cni_addresses(annotations: JsonObject) -> Iterator[tuple[IpAddress, str]]:
     for key, use in CNI_ANNOTATIONS.items():
-        address = parse_address(parse_text(annotations.get(key)).partition("/")[0])
-        if address is not None:
-            yield address, use
+        if key in annotations:
+            address = parse_address(parse_text(annotations[key]).partition("/")[0])
+            if address is not None:
+                yield address, use

@@ -1,6 +1,7 @@
 """Which StaticRoutes a node gets in a cluster: none over a subnet that the cluster itself uses."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from overlay_net.controller.protected_sources import make_protected_subnets
 from overlay_net.controller.protected_subnets import ProtectedSubnets
 from overlay_net.domain.routes.compile import refusal
 from overlay_net.model.api import JsonObject, Listing
-from overlay_net.model.errors import NotFound, Refused, Unavailable
+from overlay_net.model.errors import Expired, NotFound, Refused, Unavailable
 from overlay_net.model.names import Resource
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.ops.controller_metrics import ControllerMetrics
@@ -44,20 +45,25 @@ class Api:
             self._request.clear()
             await self._request.wait()
 
-    async def list(self, resource: Resource, **_: Any) -> Listing:
+    async def pages(self, resource: Resource) -> AsyncIterator[Listing]:
+        """One object in each page."""
+        for item in self._find(resource):
+            yield Listing((item,), "1")
+
+    async def get(self, resource: Resource, name: str, **_: Any) -> JsonObject:
+        for item in self._find(resource):
+            if item["metadata"]["name"] == name:
+                return item
+        raise NotFound("404")
+
+    def _find(self, resource: Resource) -> tuple[JsonObject, ...]:
         key = resource.plural if resource.version != "v3" else f"v3/{resource.plural}"
         self._asked.append(key)
         self._request.set()
         found = self.objects.get(key, NotFound("404"))
         if isinstance(found, Exception):
             raise found
-        return Listing(tuple(found), "1")
-
-    async def get(self, resource: Resource, name: str, **_: Any) -> JsonObject:
-        for item in (await self.list(resource)).items:
-            if item["metadata"]["name"] == name:
-                return item
-        raise NotFound("404")
+        return tuple(found)
 
 
 def named(name: str, **fields: Any) -> JsonObject:
@@ -185,8 +191,9 @@ async def test_pod_subnets_that_are_set_replace_what_cnis_publish() -> None:
 
 
 @pytest.mark.parametrize("kind", ["servicecidrs", "endpointslices", "ippools", "ciliumnodes", "configmaps"])
-async def test_nothing_is_decided_before_the_api_server_has_answered(kind: str) -> None:
-    api = Api(**CLUSTER | {kind: Unavailable("503")})
+@pytest.mark.parametrize("error", [Unavailable("503"), Expired("410")])
+async def test_nothing_is_decided_before_the_api_server_has_answered(kind: str, error: Exception) -> None:
+    api = Api(**CLUSTER | {kind: error})
     caches, protected = start(api)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(protected.read())

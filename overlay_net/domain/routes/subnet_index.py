@@ -1,12 +1,15 @@
 """An index of subnets that finds those that overlap a subnet without comparing all of them."""
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from overlay_net.model.net import IpNetwork
+
+FEW = 16
+"""Up to this number, new keys are inserted one by one."""
 
 
 class _Key(NamedTuple):
@@ -81,11 +84,13 @@ class SubnetIndex:
     def _sort(self) -> None:
         if self._removed:
             # A key that was removed and added again is in both lists.
-            self._sorted, self._added, self._removed = sorted(self._texts), [], False
-        elif self._added:
-            self._sorted += sorted(self._added)
-            self._sorted.sort()
-            self._added = []
+            self._sorted, self._removed = sorted(self._texts), False
+        elif len(self._added) > FEW:
+            self._sorted = sorted(self._sorted + self._added)
+        else:
+            for key in self._added:
+                insort(self._sorted, key)
+        self._added = []
 
 
 def _key(subnet: IpNetwork) -> _Key:
