@@ -32,6 +32,7 @@ from overlay_net.model.names import (
     NODES,
     OVERLAY_ADDRESSES,
     OVERLAY_POOLS,
+    RENUMBER_ANNOTATION,
     STATIC_ROUTES,
     Resource,
 )
@@ -349,6 +350,16 @@ class Cluster:
         found = await self.overlay(name)
         if found is not None and "deletionTimestamp" not in found["metadata"]:
             await self.kube.merge_patch(NODE_OVERLAY_IPS, name, {"spec": {"ipAddr": address}})
+
+    async def renumber(self, address: str) -> None:
+        """A person asks that the node gives up this address for another one."""
+        if await self.overlay() is not None:
+            change = {"metadata": {"annotations": {RENUMBER_ANNOTATION: address}}}
+            await self.kube.merge_patch(NODE_OVERLAY_IPS, NAME, change)
+
+    async def set_labels(self, **labels: str | None) -> None:
+        with contextlib.suppress(NotFound):
+            await self.kube.merge_patch(NODES, NAME, {"metadata": {"labels": labels}})
 
     async def delete_overlay(self) -> None:
         with contextlib.suppress(NotFound):

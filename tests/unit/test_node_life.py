@@ -80,6 +80,16 @@ class NodeLife(RuleBasedStateMachine):
         self.run(self.cluster.pin(address))
 
     @rule(address=st.sampled_from(USABLE))
+    def user_asks_for_another_address(self, address: str) -> None:
+        self.run(self.cluster.renumber(address))
+
+    @rule(excluded=st.sampled_from([[], ["10.9.0.2"], ["10.9.0.3", "10.9.0.4"]]), name=st.sampled_from(["p1", "p2"]))
+    def pool_changes(self, excluded: list[str], name: str) -> None:
+        """Its exclusions, or its name."""
+        changed = raw_pool(name, "10.9.0.0/29", "10.9.0.1", exclude=["10.9.0.6", *excluded])
+        self.run(self.cluster.set_pools(changed if self.feed else raw_phpipam_pool(changed)))
+
+    @rule(address=st.sampled_from(USABLE))
     def another_node_takes(self, address: str) -> None:
         self.run(self.cluster.take(address))
 
@@ -178,6 +188,7 @@ class NodeLife(RuleBasedStateMachine):
     async def calm_end(self) -> None:
         cluster = self.cluster
         await cluster.pin(None)
+        await cluster.set_pools(POOL if self.feed else raw_phpipam_pool(POOL))
         cluster.ipam_down = False
         await cluster.resume()
         await cluster.catch_up()

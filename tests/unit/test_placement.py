@@ -6,7 +6,7 @@ import pytest
 
 from overlay_net.domain.allocation.subnet_map import mapped_pools
 from overlay_net.model.api import JsonObject
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
+from overlay_net.model.names import NODES
 from tests.fakes.cluster import NAME, Cluster
 from tests.unit.factories import raw_node, raw_phpipam_pool, raw_pool
 
@@ -43,12 +43,8 @@ async def condition(cluster: Cluster, type_: str = "UpToDate") -> tuple[str, str
     return (found[0]["status"], found[0]["reason"], found[0]["message"]) if found else None
 
 
-async def set_labels(cluster: Cluster, **labels: str | None) -> None:
-    await cluster.kube.merge_patch(NODES, NAME, {"metadata": {"labels": labels}})
-
-
 async def change_zone(cluster: Cluster, zone: str) -> None:
-    await set_labels(cluster, **{"topology.kubernetes.io/zone": zone})
+    await cluster.set_labels(**{"topology.kubernetes.io/zone": zone})
 
 
 def selecting(pool: JsonObject, value: str) -> JsonObject:
@@ -109,7 +105,7 @@ async def test_a_node_that_uses_its_address_has_a_condition_and_moves_on_request
     await cluster.settle()
     assert await cluster.overlay() == unchanged
     if how == "annotation":
-        await renumber(cluster, "10.1.0.2")
+        await cluster.renumber("10.1.0.2")
         await cluster.reconcile()
         assert len(await cluster.records()) == 2, "the agent still uses the first one"
     else:
@@ -126,7 +122,7 @@ async def test_a_pinned_node_is_not_moved_and_its_pin_is_named() -> None:
     await cluster.pin("10.1.0.2")
     await cluster.reconcile()
     await change_zone(cluster, "dal12")
-    await renumber(cluster, "10.1.0.2")
+    await cluster.renumber("10.1.0.2")
     await cluster.settle()
     assert await address(cluster) == HELD
     found = await condition(cluster)
@@ -143,26 +139,21 @@ async def test_a_node_that_returns_in_another_zone_keeps_the_address_that_its_ke
     assert (await condition(cluster) or ("", ""))[1] == "PoolNotSelected"
     (record,) = await cluster.own_records()
     assert record.node_uid == (await cluster.kube.get(NODES, NAME))["metadata"]["uid"]
-    await renumber(cluster, "10.1.0.2")
+    await cluster.renumber("10.1.0.2")
     await cluster.settle()
     assert str(cluster.kernel) == MOVED
 
 
-async def renumber(cluster: Cluster, value: str) -> None:
-    change = {"metadata": {"annotations": {"iks.ibm.com/renumber": value}}}
-    await cluster.kube.merge_patch(NODE_OVERLAY_IPS, NAME, change)
-
-
 async def test_an_annotation_about_an_earlier_address_does_nothing() -> None:
     cluster = await settled(HERE)
-    await renumber(cluster, "10.1.0.77")
+    await cluster.renumber("10.1.0.77")
     await cluster.settle()
     assert await address(cluster) == HELD
 
 
 async def test_a_node_is_renumbered_on_request_although_nothing_is_outdated() -> None:
     cluster = await settled(HERE)
-    await renumber(cluster, "10.1.0.2")
+    await cluster.renumber("10.1.0.2")
     await cluster.settle()
     assert (await address(cluster), await condition(cluster)) == ("10.1.0.3/24", None)
     await cluster.settle()
