@@ -63,6 +63,8 @@ def is_in_pool(reservation: Reservation, home: str, pools: Iterable[Pool]) -> bo
     A person may have moved the record to another subnet with the same range. Several pools may share one subnet, and an
     in-cluster record blocks its address in all in-cluster pools.
     """
+    if reservation.pool == home:
+        return True
     address = reservation.address.ip
     subnets = {pool.name: pool.subnet_id for pool in pools if pool.cidr is not None and address in pool.cidr}
     if home not in subnets:
