@@ -9,6 +9,7 @@ from overlay_net.agent.apply import NodeKernel
 from overlay_net.agent.checkpoint import NodeCheckpoint
 from overlay_net.agent.convergence import Convergence, Outcome
 from overlay_net.agent.gateway_watch import GatewayWatch
+from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.agent_conditions import NeighbourState
@@ -56,6 +57,7 @@ class NodeAgent:
         repairs: Repairs,
         metrics_problem: Callable[[], str] = lambda: "",
         boot_id: str = "",
+        heartbeat: Heartbeat,
     ) -> None:
         self._store = store
         self._write_status = write_status
@@ -68,6 +70,7 @@ class NodeAgent:
         self._checkpoint = checkpoint
         self._metrics_problem = metrics_problem
         self._boot_id = boot_id
+        self._heartbeat = heartbeat
         self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs)
 
     async def reconcile(self, name: str) -> Requeue:
@@ -128,11 +131,13 @@ class NodeAgent:
                 route_probes=route_probes,
                 metrics_problem=self._metrics_problem(),
                 boot_id=self._boot_id,
+                lease=self._heartbeat.lease,
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             if report != overlay.report:
                 await self._write_status(overlay, report)
         self._metrics.record_sync()
+        self._heartbeat.reconciled()
         conflict = neighbours.conflict is not None or bool(neighbours.claimed_by)
         self._metrics.set_conflict(conflict)
         self._metrics.set_gateways(

@@ -16,6 +16,7 @@ from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint, Stora
 from overlay_net.agent.gateway_probe import gateway_probe
 from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.gateway_watch import GatewayWatch
+from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
@@ -67,6 +68,16 @@ async def run(settings: AgentSettings) -> None:
             Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
         ):
             api = KubeApi(connection, observer=metrics, decode=decode_overlays)
+            heartbeat = Heartbeat(
+                api,
+                settings.lease_namespace,
+                name,
+                partial(store.get, name),
+                # The upper end of the jitter.
+                settings.resync_interval.total_seconds() * 1.1,
+                clock,
+                wake,
+            )
             source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
             agent = NodeAgent(
                 kernel,
@@ -89,6 +100,7 @@ async def run(settings: AgentSettings) -> None:
                 repairs=repairs,
                 metrics_problem=lambda: server.problem,
                 boot_id=current_moment().boot,
+                heartbeat=heartbeat,
             )
             log.info("agent started", extra={"node": name, "server": connection.server})
             async with asyncio.TaskGroup() as group:
@@ -108,6 +120,7 @@ async def run(settings: AgentSettings) -> None:
                 # The watch sends no event for an object that does not exist.
                 wake()
                 group.create_task(checkpoint.keep_confirming(store, name))
+                group.create_task(heartbeat.run())
 
 
 def checkpoint_storage(settings: AgentSettings) -> Storage:

@@ -46,6 +46,8 @@ class Caches:
         self.protected = ProtectedByObjects(self.nodes, self.overlays, self.pools, self.routes)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.demand = AddressDemand(self.nodes, self.overlays, self.pools_in_order)
+        self.silent_agents: Mapping[str, timedelta] = {}
+        """For at least how long the agents that count as silent are silent, by node. Only AgentLeases sets it."""
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a revision of a StaticRoute with a staged rollout.
 

@@ -172,6 +172,7 @@ class NodeReconciler:
             find_holder=self._caches.find_holder,
             address_needed=node is None and name in self._caches.demand.early_releases,
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
+            agent_silent_for=self._caches.silent_agents.get(name),
             conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),
             now=self._now(),

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from overlay_net.controller.agent_leases import AgentLeases
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.event_routes import SUBNET_MAP
 from overlay_net.controller.leader import Leader, become_leader
@@ -53,6 +54,7 @@ async def _lead(leader: Leader) -> None:
         metrics,
         pools_changed=queues.ipam_changed,
     )
+    leases = AgentLeases(api, caches, settings.agent_lease_namespace, settings.agent_stale_after, queues.nodes.add)
     protected = make_protected_subnets(leader)
     # No node is reconciled before it is known what is protected.
     await protected.read()
@@ -67,4 +69,5 @@ async def _lead(leader: Leader) -> None:
         nodes.start(group)
         leader.start(group, "pool", pools.reconcile, POOL_WORKERS)
         group.create_task(auditor.run(settings.audit_interval))
+        group.create_task(leases.run())
         group.create_task(resync(caches, queues, settings.resync_interval))

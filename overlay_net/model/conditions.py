@@ -21,7 +21,7 @@ GATEWAY_REACHABLE: Final = "GatewayReachable"
 METRICS_SERVED: Final = "MetricsServed"
 
 CONTROLLER_CONDITIONS: Final = frozenset({RESERVED, ROUTES_WITHDRAWN, ROUTES_ACCEPTED, UP_TO_DATE})
-"""Conditions of a NodeOverlayIp that the controller writes; its agent writes the others."""
+"""Conditions of a NodeOverlayIp that only the controller writes."""
 
 ADDRESS_CONFLICT: Final = "AddressConflict"
 """Reason of ``Configured=False`` by which an agent reports that another host uses the assigned address (RFC 5227)."""
@@ -71,6 +71,16 @@ class Condition:
         if self.last_transition_time is not None:
             raw["lastTransitionTime"] = encode_time(self.last_transition_time)
         return raw
+
+
+def is_ready_unknown(condition: Condition) -> bool:
+    """Return whether this is ``Ready=Unknown`` of a NodeOverlayIp, which only the controller writes."""
+    return condition.type == READY and condition.status is None
+
+
+def is_of_controller(condition: Condition) -> bool:
+    """Return whether this condition of a NodeOverlayIp was written by the controller; its agent writes the others."""
+    return condition.type in CONTROLLER_CONDITIONS or is_ready_unknown(condition)
 
 
 def parse_conditions(status: JsonObject) -> tuple[Condition, ...]:

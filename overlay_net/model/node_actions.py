@@ -94,6 +94,8 @@ class NodeView:
     """The Node is gone, and another node waits for an address of a full pool: see domain.allocation.early_release."""
     used_elsewhere: Container[IpAddress] = frozenset()
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
+    agent_silent_for: timedelta | None = None
+    """For at least how long the agent has not renewed its Lease, if that is too long."""
     conflicts_with: Callable[[str], int] = lambda _: 0
     """How many addresses of all nodes were given up in a row because of the host with this MAC."""
     elapsed: Callable[[FactKind, Hashable], timedelta] = _first_observed_now

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import CONTROLLER_CONDITIONS, Condition
+from overlay_net.model.conditions import Condition, is_of_controller
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.node import UNKNOWN_INSTANCE, NodeInstance
 from overlay_net.model.parse import (
@@ -104,6 +104,8 @@ class Report:
     """Uid of the NodeOverlayIp that the report is about; empty: an agent of an earlier version."""
     observed_node: NodeInstance = UNKNOWN_INSTANCE
     """The Node of ``spec.node``, and the boot that the agent runs in."""
+    lease: str = ""
+    """Namespace and name of the Lease that the agent renews; empty: none, so silence proves nothing."""
     routes_desired: int = 0
     routes_ready: int = 0
     routes_failed: int = 0
@@ -129,6 +131,7 @@ class Report:
             observed_generation=parse_int(status.get("observedGeneration")),
             observed_uid=parse_text(status.get("observedUID")),
             observed_node=NodeInstance.parse(find_object(status, "observedNode")),
+            lease=parse_text(status.get("lease")),
             routes_desired=parse_int(status.get("routesDesired")),
             routes_ready=parse_int(status.get("routesReady")),
             routes_failed=parse_int(status.get("routesFailed")),
@@ -138,7 +141,7 @@ class Report:
             conflict=find_address(status, "conflictingIpAddr"),
             conflict_mac=parse_text(status.get("conflictingMAC")),
             route_probes=tuple(RouteProbe.parse(item) for item in find_objects(status, "probes")),
-            conditions=tuple(each for each in conditions if each.type not in CONTROLLER_CONDITIONS),
+            conditions=tuple(each for each in conditions if not is_of_controller(each)),
         )
 
     def to_json(self) -> JsonObject:
@@ -155,6 +158,8 @@ class Report:
             "gateways": [gateway.to_json() for gateway in self.silent_gateways],
             "conditions": [condition.to_json() for condition in self.conditions],
         }
+        if self.lease:
+            raw["lease"] = self.lease
         if self.configured is not None:
             raw["configuredIpAddr"] = str(self.configured)
         if self.fallback is not None:

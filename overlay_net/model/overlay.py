@@ -15,6 +15,7 @@ from overlay_net.model.conditions import (
     UP_TO_DATE,
     Condition,
     find_condition,
+    is_ready_unknown,
     parse_conditions,
 )
 from overlay_net.model.desired_route import DesiredRoute
@@ -66,6 +67,8 @@ class Assignment:
     """Set only while the address is not one that the node would get now."""
     routes_accepted: Condition | None = None
     """Set only while routes of a StaticRoute do not fit into the object."""
+    ready: Condition | None = None
+    """``Ready=Unknown`` while the agent is silent, or has not reported about this object, Node and boot."""
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Assignment":
@@ -85,6 +88,7 @@ class Assignment:
             withdrawn=find_condition(conditions, ROUTES_WITHDRAWN),
             up_to_date=find_condition(conditions, UP_TO_DATE),
             routes_accepted=find_condition(conditions, ROUTES_ACCEPTED),
+            ready=next((each for each in conditions if is_ready_unknown(each)), None),
         )
 
     def to_json(self) -> JsonObject:
@@ -117,7 +121,7 @@ class Assignment:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        written = (self.reserved, self.withdrawn, self.up_to_date, self.routes_accepted)
+        written = (self.reserved, self.withdrawn, self.up_to_date, self.routes_accepted, self.ready)
         return tuple(each for each in written if each is not None)
 
 

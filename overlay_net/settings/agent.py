@@ -94,6 +94,14 @@ class AgentSettings(ModeSettings):
         "default 90% of it",
     )
 
+    lease_namespace: str = Field(
+        default="",
+        max_length=63,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="namespace of the Lease that the agent renews every minute, so that the controller notices when it "
+        "is silent; set by the chart; empty: none",
+    )
+
     @field_validator("source_table")
     @classmethod
     def _is_dedicated_table(cls, value: int) -> int:

@@ -23,6 +23,17 @@ class ControllerSettings(ModeSettings):
     fence_after: Duration = Field(
         default=timedelta(minutes=10), description="how long to wait for an unresponsive agent of a deleted node"
     )
+    agent_stale_after: Duration = Field(
+        default=timedelta(minutes=5),
+        description="how long after the last renewal of its Lease an agent counts as silent and its node is "
+        "Ready=Unknown; 0: never",
+    )
+    agent_lease_namespace: str = Field(
+        default="",
+        max_length=63,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="lease_namespace of the agents; default: POD_NAMESPACE, as set by the chart",
+    )
     overlay_addresses: bool = Field(default=True, description="whether nodes get overlay addresses; false: routes only")
     startup_taint: TaintKey = Field(
         default="",

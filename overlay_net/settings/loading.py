@@ -90,6 +90,8 @@ def _take_phpipam_variables(values: dict[str, Any], environ: Mapping[str, str]) 
 
 def _take_pod_variables(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Use POD_NAME and POD_NAMESPACE of the downward API as defaults."""
+    if environ.get("POD_NAMESPACE"):
+        values.setdefault("agent_lease_namespace", environ["POD_NAMESPACE"])
     section = values.setdefault("leader_election", {})
     if isinstance(section, dict):
         for name, variable in (("identity", "POD_NAME"), ("namespace", "POD_NAMESPACE")):

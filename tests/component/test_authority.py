@@ -1,6 +1,7 @@
 """RBAC and admission policy of the chart, checked with a real API server for every resource that it serves."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,12 @@ import pytest
 from lab.cluster.api_server import ApiServer
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import Connection, KubeApi, connect_agent
+from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Refused
-from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, Resource
+from overlay_net.model.lease import LeaseRecord
+from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGER, LEASES, NODE_OVERLAY_IPS, Resource
+from overlay_net.model.overlay import NodeOverlay
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
@@ -70,6 +74,14 @@ NAMED = [
     ("controller", "", "secrets", "get", NAMESPACE, "phpipam-secret", False),
     ("agent", "", "secrets", "get", NAMESPACE, "phpipam-secret", False),
     ("agent", "", "namespaces", "get", "", "kube-system", False),
+    ("agent", "coordination.k8s.io", "leases", "patch", NAMESPACE, OWN_NODE, True),
+    ("agent", "coordination.k8s.io", "leases", "create", NAMESPACE, "", True),
+    ("agent", "coordination.k8s.io", "leases", "update", NAMESPACE, OWN_NODE, False),
+    ("agent", "coordination.k8s.io", "leases", "list", NAMESPACE, "", False),
+    ("agent", "coordination.k8s.io", "leases", "patch", "kube-node-lease", OWN_NODE, False),
+    ("controller", "coordination.k8s.io", "leases", "list", NAMESPACE, "", True),
+    ("controller", "coordination.k8s.io", "leases", "list", "kube-system", "", False),
+    ("controller", "coordination.k8s.io", "leases", "patch", NAMESPACE, OWN_NODE, False),
 ]
 
 
@@ -189,6 +201,40 @@ async def test_agent_cannot_write_the_status_of_another_node(objects: KubeApi, a
         with pytest.raises(Refused, match=f"runs on node {OWN_NODE}; it may not write .* {OTHER_NODE}"):
             await write(api, OTHER_NODE, {"interface": "eth0"})
     assert "interface" not in (await objects.get(NODE_OVERLAY_IPS, OTHER_NODE))["status"]
+
+
+async def test_agent_can_write_the_lease_of_its_own_node_and_no_other_lease(
+    objects: KubeApi, api_server: ApiServer
+) -> None:
+    async def renew(api: KubeApi, name: str) -> None:
+        body = LEASES.manifest(name, namespace=NAMESPACE, spec={"holderIdentity": name})
+        await api.apply(LEASES, name, body, field_manager=AGENT_FIELD_MANAGER, namespace=NAMESPACE)
+
+    async with agent(api_server, OWN_NODE) as api:
+        await renew(api, OWN_NODE)
+        for name in (OTHER_NODE, "overlay-net-controller"):
+            with pytest.raises(Refused, match="an agent may only write the Lease of its own node"):
+                await renew(api, name)
+    unbound = api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-agent")
+    async with connect_agent(str(unbound)) as connection:
+        with pytest.raises(Refused, match="an agent may only write the Lease of its own node"):
+            await renew(KubeApi(connection), OWN_NODE)
+
+
+async def test_controller_reads_the_lease_that_an_agent_renews(objects: KubeApi, api_server: ApiServer) -> None:
+    found = NodeOverlay.parse(await objects.get(NODE_OVERLAY_IPS, OWN_NODE))
+    async with agent(api_server, OWN_NODE) as api:
+        heartbeat = Heartbeat(api, NAMESPACE, OWN_NODE, lambda: found, 60.0, time.monotonic, lambda: None)
+        await heartbeat.renew()
+        first = await objects.get(LEASES, OWN_NODE, namespace=NAMESPACE)
+        await heartbeat.renew()
+    assert heartbeat.lease == f"{NAMESPACE}/{OWN_NODE}"
+    kubeconfig = api_server.service_account_kubeconfig(NAMESPACE, "overlay-net-controller")
+    async with connect_agent(str(kubeconfig)) as connection:
+        pages = KubeApi(connection).pages(LEASES, namespace=NAMESPACE, page=1)
+        leases = {item["metadata"]["name"]: item async for page in pages for item in page.items}
+    assert LeaseRecord.parse(leases[OWN_NODE]).renewed > LeaseRecord.parse(first).renewed
+    assert leases[OWN_NODE]["metadata"]["ownerReferences"][0]["uid"] == found.uid
 
 
 async def test_agent_token_that_is_not_bound_to_a_node_cannot_write(objects: KubeApi, api_server: ApiServer) -> None:

@@ -206,6 +206,21 @@ async def test_two_managers_share_a_status_by_fields_and_conditions(api: Api) ->
     assert "routes" not in status
 
 
+async def test_a_condition_passes_from_one_manager_to_the_other_and_back(api: Api) -> None:
+    await api.create(NODE_OVERLAY_IPS, overlay(spec={}))
+    reserved, theirs = condition("Reserved"), {"interface": "eth0", "conditions": [condition("Ready")]}
+    await apply(api, overlay(status=theirs), AGENT_FIELD_MANAGER, part="status")
+    unknown = {**condition("Ready", "Unknown"), "reason": "AgentStale"}
+    await apply(api, overlay(status={"conditions": [reserved, unknown]}), part="status")
+    await apply(api, overlay(status={"pool": "p1", "conditions": [reserved, unknown]}), part="status")
+    found = {each["type"]: each["status"] for each in (await read(api))["status"]["conditions"]}
+    assert found == {"Reserved": "True", "Ready": "Unknown"}
+    await apply(api, overlay(status=theirs), AGENT_FIELD_MANAGER, part="status")
+    await apply(api, overlay(status={"conditions": [reserved]}), part="status")
+    status = (await read(api))["status"]
+    assert {each["type"]: each["status"] for each in status["conditions"]} == {"Reserved": "True", "Ready": "True"}
+
+
 async def test_a_list_by_label_has_the_objects_with_that_value(api: Api) -> None:
     for address, node in (("10.9.0.2", "n1"), ("10.9.0.3", "n2"), ("10.9.0.4", "n1")):
         await api.create(

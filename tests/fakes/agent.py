@@ -10,6 +10,7 @@ from overlay_net.agent.apply import NodeKernel
 from overlay_net.agent.checkpoint import NodeCheckpoint
 from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.agent.gateway_watch import GatewayWatch
+from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
@@ -65,6 +66,7 @@ def make_agent(
     guard: AddressGuard | None = None,
     gateways: GatewayWatch | None = None,
     checkpoint: NodeCheckpoint | None = None,
+    heartbeat: Heartbeat | None = None,
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
 
@@ -86,4 +88,5 @@ def make_agent(
         checkpoint=checkpoint or NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),
         boot_id="boot-1",
+        heartbeat=heartbeat or Heartbeat(None, "", "n1", lambda: None, 60.0, clock, lambda: None),  # type: ignore[arg-type]
     )

@@ -224,6 +224,8 @@ class Cluster:
         """All of them are answered for by one router."""
         self.boot = ""
         """Id of the boot of the machine that the agent runs on."""
+        self.lease = ""
+        """The Lease that the agent reports to renew."""
         self.identifies = True
         """The agent's report names the object, the Node and the boot that it is about; earlier versions' did not."""
         self.ipam_down = False
@@ -405,6 +407,7 @@ class Cluster:
         status: JsonObject = {"observedGeneration": overlay.generation}
         if self.identifies:
             status["observedUID"] = overlay.uid
+            status["lease"] = self.lease
             status["observedNode"] = {"uid": overlay.node.uid, "bootID": self.boot}
         return status
 

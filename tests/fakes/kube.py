@@ -6,7 +6,7 @@ preconditions, finalizers, the status subresource, and server-side apply with it
 
 import builtins
 import copy
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +56,9 @@ class InMemoryKube:
     async def names(self, resource: Resource) -> set[str]:
         return {each["metadata"]["name"] for each in (await self.list(resource, metadata_only=True)).items}
 
+    async def pages(self, resource: Resource, **options: Any) -> AsyncGenerator[Listing, None]:
+        yield await self.list(resource, **options)
+
     async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
         key = (resource.plural, namespace, body["metadata"]["name"])
         if key in self._objects:
@@ -72,11 +75,12 @@ class InMemoryKube:
         body: JsonObject,
         *,
         field_manager: str,
+        namespace: str | None = None,
         subresource: str | None = None,
     ) -> JsonObject:
-        key = (resource.plural, None, name)
+        key = (resource.plural, namespace, name)
         present = self._objects.get(key)
-        what = f"apply {resource.path(name, subresource=subresource)}"
+        what = f"apply {resource.path(name, namespace=namespace, subresource=subresource)}"
         _check(present, body, what, status=subresource is not None)
         if present is None and subresource is not None:
             raise NotFound(f"{what}: 404 NotFound")

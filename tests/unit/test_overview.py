@@ -59,6 +59,7 @@ NO_REPORT = "no report from its agent; is it running?"
         # A node that is Ready.
         ("192.168.100.4/24", [TAKEN, *READY[1:]], 1, [TAKEN_TEXT]),
         ("192.168.100.4/24", [*READY, SILENT], 1, [SILENT_TEXT]),
+        ("192.168.100.4/24", [*READY, condition("UpToDate", False, "PoolMissing", "no p1")], 1, ["PoolMissing: no p1"]),
         ("192.168.100.4/24", [*READY, LEFT], 1, ["WaitingForAgent: node n1 may still have routes of r1"]),
         ("192.168.100.4/24", [*READY, condition("OfALaterVersion", False, "Broken")], 1, ["Broken"]),
         # Several causes at once.

@@ -108,13 +108,14 @@ class KubeApi:
         body: JsonObject,
         *,
         field_manager: str,
+        namespace: str | None = None,
         subresource: str | None = None,
     ) -> JsonObject:
         """Server-side apply. ``body`` has all fields of ``field_manager``; omitted ones are released.
 
         The response is limited to metadata, because the watch delivers the object, which may have a megabyte.
         """
-        path = resource.path(name, subresource=subresource)
+        path = resource.path(name, namespace=namespace, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
         accept = METADATA_ONLY.format("")
         return await self.transport.call(

@@ -7,6 +7,7 @@ The plan depends only on the view, so it can be made again at any time; it is em
 from dataclasses import replace
 
 from overlay_net.domain.allocation.address_plan import plan_address
+from overlay_net.domain.allocation.agent_silence import with_ready_unknown
 from overlay_net.domain.allocation.omitted_routes import plan_omitted_condition
 from overlay_net.domain.allocation.removal_plan import plan_absence, plan_delete, plan_deletion
 from overlay_net.domain.allocation.routes_only import plan_routes_only
@@ -28,11 +29,17 @@ from overlay_net.model.overlay import NodeOverlay
 def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
     """Plan the next steps for one node; empty once everything is as desired."""
     overlay, node = view.overlay, view.node
-    if overlay is None:
-        if node is None or policy.draining:
-            return NodePlan()
-        # Without routes, as their gateway is unknown until the address is assigned.
-        return NodePlan((ApplyOverlay(overlay_labels(node), (), node=node.instance),))
+    if overlay is not None:
+        return with_ready_unknown(view, overlay, _plan_present(view, overlay, policy))
+    if node is None or policy.draining:
+        return NodePlan()
+    # Without routes, as their gateway is unknown until the address is assigned.
+    return NodePlan((ApplyOverlay(overlay_labels(node), (), node=node.instance),))
+
+
+def _plan_present(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
+    """Plan the next steps for a node that has an object."""
+    node = view.node
     if overlay.deleting:
         return plan_deletion(view, overlay, policy)
     if policy.draining:

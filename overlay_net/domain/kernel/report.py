@@ -65,12 +65,14 @@ def make_report(
     route_probes: tuple[RouteProbe, ...] = (),
     metrics_problem: str = "",
     boot_id: str = "",
+    lease: str = "",
 ) -> Report:
     """Return the agent's part of status.
 
     ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
     (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway for routes
-    without one; ``metrics_problem`` is why the agent serves no metrics; ``boot_id`` is that of the machine.
+    without one; ``metrics_problem`` is why the agent serves no metrics; ``boot_id`` is that of the machine;
+    ``lease`` is the Lease that the agent renews.
     """
     failures = _find_failures(desired, plan, errors)
     if _was_ready(overlay, configured, boot_id):
@@ -95,6 +97,7 @@ def make_report(
         observed_generation=overlay.generation,
         observed_uid=overlay.uid,
         observed_node=replace(overlay.node, boot_id=boot_id),
+        lease=lease,
         routes_desired=len(desired.routes),
         routes_ready=len(desired.routes) - len(failures),
         routes_failed=len(failures),

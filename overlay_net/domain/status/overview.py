@@ -93,6 +93,9 @@ def _node_problems(overlay: NodeOverlay, *, present: bool) -> list[str]:
         return ["the Node is deleted, or no agent runs on it; its address is released after release_after"]
     lacks = "" if overlay.assignment.address else "no address: "
     problems = _describe_problems(_node_conditions(overlay), {RESERVED: lacks})
+    if overlay.assignment.ready is not None:
+        # Its message is why the report does not count.
+        return problems
     if find_condition(overlay.report.conditions, READY) is None:
         return [*problems, "no report from its agent; is it running?"]
     if not overlay.has_own_report:
