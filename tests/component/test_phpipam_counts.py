@@ -159,6 +159,22 @@ async def test_a_join_costs_three_calls_and_no_more_bytes_in_a_large_subnet(kind
         assert len(set(rows)) == len(rows) == 82
 
 
+async def test_a_subnet_that_is_marked_as_full_assigns_nothing_until_the_mark_is_removed() -> None:
+    async with bench() as lab:
+        subject = await add_chosen(lab, **CHOSEN["IPv6"])
+        backend = lab.backend(subject)
+        await backend.inspect_pool(subject)
+        await backend.reserve(owner("first"), subject)
+        subnet = lab.server.subnets[subject.subnet_id or 0]
+        subnet["isFull"] = 1
+        assert (await backend.inspect_pool(subject)).usage.free == 0
+        with pytest.raises(Exhausted, match="marked as full"):
+            await backend.reserve(owner("second"), subject)
+        subnet["isFull"] = 0
+        assert (await backend.inspect_pool(subject)).usage.used == 1
+        await backend.reserve(owner("second"), subject)
+
+
 async def test_one_read_serves_many_joins_of_a_controller_that_has_just_started() -> None:
     async with bench() as lab:
         subject = await add_chosen(lab, **CHOSEN["IPv6"])

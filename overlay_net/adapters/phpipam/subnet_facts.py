@@ -46,12 +46,13 @@ async def inspect_subnet(client: Client, rows: SubnetRows, pool: Pool) -> PoolFa
     chosen = not marked or bool(parse_number(raw.get("isPool"))) or must_choose(resolved)
     if chosen:
         rows.choose(subnet)
+    rows.mark_full(subnet, full)
     usage = await client.read_usage(subnet)
     total = capacity(resolved)
     if full:
         free, message = 0, f"{name} is marked as full; clear the mark in phpIPAM to allocate from it"
     elif chosen:
-        known = await rows.compare(subnet, parse_number(usage.get("used")), full=full)
+        known = await rows.compare(subnet, parse_number(usage.get("used")))
         free, message = total - count_usable(resolved, known.taken), ""
     else:
         # phpIPAM counts what it hands out: all but the rows, one of which is that of the gateway.

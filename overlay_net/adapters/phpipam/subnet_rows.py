@@ -68,14 +68,20 @@ class SubnetRows:
                 found.known = await self._list(subnet, full=full)
             return found.known
 
-    async def compare(self, subnet: int, count: int, *, full: bool) -> KnownRows:
-        """Return the rows, read again with one call if phpIPAM counts another number of them; ``full`` is its flag."""
+    def mark_full(self, subnet: int, full: bool) -> None:
+        """Set whether the subnet is marked as full at present."""
+        known = self._known(subnet)
+        if known is not None:
+            known.full = full
+
+    async def compare(self, subnet: int, count: int) -> KnownRows:
+        """Return the rows of a subnet that is not marked as full, read again with one call if phpIPAM counts another
+        number of them."""
         found = self._subnets.setdefault(subnet, _Subnet())
         async with found.reading:
             known = found.known
             if known is None or known.count != count or self._clock() - known.read_at > MAX_AGE:
-                known = found.known = await self._list(subnet, full=full)
-            known.full = full
+                known = found.known = await self._list(subnet, full=False)
             return known
 
     async def _list(self, subnet: int, *, full: bool) -> KnownRows:
