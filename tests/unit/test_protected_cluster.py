@@ -74,8 +74,16 @@ CLUSTER = {
     "servicecidrs": [named("kubernetes", spec={"cidrs": ["10.96.0.0/12"]})],
     "endpointslices": [named("kubernetes", endpoints=[{"addresses": ["10.10.0.1"]}])],
     "ippools": [named("default", spec={"cidr": "10.2.0.0/16"})],
-    "ciliumnodes": [named("n1", spec={"ipam": {"podCIDRs": ["10.3.4.0/24"]}})],
-    "configmaps": [named("cilium-config", data={"cluster-pool-ipv4-cidr": "10.4.0.0/16 10.5.0.0/16"})],
+    "ciliumnodes": [
+        named("n1", spec={"ipam": {"podCIDRs": ["10.3.4.0/24"]}}),
+        named("n2", spec={"ipam": {"pools": {"allocated": [{"pool": "blue", "cidrs": ["10.8.4.0/27"]}]}}}),
+    ],
+    "configmaps": [
+        named(
+            "cilium-config",
+            data={"cluster-pool-ipv4-cidr": "10.4.0.0/16 10.5.0.0/16", "cluster-pool-ipv6-cidr": "fd00:4::/104"},
+        )
+    ],
 }
 
 
@@ -110,7 +118,9 @@ def refuse(caches: Caches, subnet: str) -> tuple[str, str]:
         ("192.168.77.0/24", "192.168.77.1/32 (overlay gateway"),
         ("10.2.56.0/28", "10.2.0.0/16 (Calico IPPool default"),
         ("10.3.4.8/29", "10.3.4.0/24 (CiliumNode n1"),
+        ("10.8.0.0/16", "10.8.4.0/27 (CiliumNode n2"),
         ("10.5.6.0/24", "10.5.0.0/16 (Cilium"),
+        ("fd00:4::/64", "fd00:4::/104 (Cilium"),
         ("172.20.5.0/24", "172.20.5.9/32 (flannel address of node n1"),
         ("10.96.0.0/12", "10.96.0.0/12 (services"),
         ("10.10.0.0/24", "10.10.0.1/32 (API server"),
