@@ -95,7 +95,8 @@ class PhpIpamSource:
         }
 
     def used(self) -> int:
-        return sum(row.subnet == SUBNET_ID for row in self._server.rows())
+        rows = (row for row in self._server.rows() if row.subnet == SUBNET_ID)
+        return sum(row.address != vlan.OVERLAY_GATEWAY for row in rows)
 
     def foreign_records(self) -> list[dict[str, Any]]:
         return self._server.foreign_rows()
