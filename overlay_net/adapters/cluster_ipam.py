@@ -5,7 +5,7 @@ creates the object owns the address, however many processes try. State in memory
 correctness does not depend on it.
 """
 
-from collections.abc import Callable, Collection, Container
+from collections.abc import AsyncGenerator, Callable, Collection, Container
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
@@ -35,6 +35,7 @@ class ObjectStore(Protocol):
 
     async def get(self, resource: Resource, name: str) -> JsonObject: ...
     async def list(self, resource: Resource, *, label_selector: str | None = None) -> Listing: ...
+    def pages(self, resource: Resource) -> AsyncGenerator[Listing, None]: ...
     async def create(self, resource: Resource, body: JsonObject) -> JsonObject: ...
     async def merge_patch(self, resource: Resource, name: str, body: JsonObject) -> JsonObject: ...
     async def delete(
@@ -78,9 +79,9 @@ class ClusterIpam:
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
         """Return every record, including those of deleted pools."""
-        listing = await self._api.list(OVERLAY_ADDRESSES)
-        names = frozenset(pool.name for pool in pools if pool.ipam == self.name)
-        return Inventory(tuple(self._reservation(item) for item in listing.items), names)
+        pages = self._api.pages(OVERLAY_ADDRESSES)
+        reservations = [self._reservation(item) async for page in pages for item in page.items]
+        return Inventory(tuple(reservations), frozenset(pool.name for pool in pools if pool.ipam == self.name))
 
     async def reserve(
         self, owner: Owner, pool: Pool, requested: IpAddress | None = None, *, adopt: bool = False

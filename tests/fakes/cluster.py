@@ -6,7 +6,7 @@ die before any of its writes, or be paused there and go on after others have rep
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Interface, ip_address
@@ -19,7 +19,7 @@ from overlay_net.controller.ipam import IpamBackend
 from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.node_reconciler import NodeReconciler
-from overlay_net.model.api import JsonObject, WatchEvent
+from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.errors import AlreadyExists, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import PHPIPAM, AddressRecord
 from overlay_net.model.names import (
@@ -105,6 +105,10 @@ class Client:
     async def list(self, *arguments: Any, **more: Any) -> Any:
         self._reach()
         return await self.kube.list(*arguments, **more)
+
+    def pages(self, resource: Resource) -> AsyncGenerator[Listing, None]:
+        self._reach()
+        return self.kube.pages(resource)
 
     async def names(self, resource: Resource) -> set[str]:
         self._reach()
