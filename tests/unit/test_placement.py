@@ -263,6 +263,14 @@ async def test_a_resized_phpipam_subnet_changes_the_prefix_length_of_its_address
     assert await condition(cluster) is None
 
 
+async def test_a_resized_subnet_needs_no_request_to_the_ipam_for_each_node() -> None:
+    cluster = await settled(raw_phpipam_pool(raw_pool("p1", "10.4.0.0/24", "10.4.0.1")), feed=False)
+    await cluster.set_pools(raw_phpipam_pool(raw_pool("p1", "10.4.0.0/23", "10.4.0.1")))
+    cluster.ipam_down = True
+    assert await cluster.reconcile(), "the IPAM was asked"
+    assert await address(cluster) == "10.4.0.2/23"
+
+
 async def test_a_phpipam_subnet_that_shrinks_below_an_address_is_reported() -> None:
     cluster = await settled(raw_phpipam_pool(raw_pool("p1", "10.4.0.0/24", "10.4.0.1")), feed=False)
     await cluster.set_pools(raw_phpipam_pool(raw_pool("p1", "10.4.0.128/25", "10.4.0.129")))

@@ -116,7 +116,7 @@ def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:
         and overlay.assignment.node_uid == node.uid
         and overlay.assignment.node_gone_since is None
         and (overlay.pin is None or overlay.pin == current.ip)
-        and overlay.report.configured in (None, current)
+        and (overlay.report.configured is None or overlay.report.configured.ip == current.ip)
     )
 
 
