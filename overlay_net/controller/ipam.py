@@ -67,12 +67,12 @@ def describe_failure(error: ApiError) -> tuple[str, str]:
     """Return reason and message of a condition for an IPAM that fails or refuses requests."""
     match error:
         case CredentialsRefused():
-            return "CredentialsRefused", str(error)
+            return "CredentialsRefused", error.message
         case IpamNotConfigured():
-            return "IpamNotConfigured", str(error)
+            return "IpamNotConfigured", error.message
         case SharedClusterId():
-            return "SharedClusterID", str(error)
+            return "SharedClusterID", error.message
         case Unavailable():
-            return "IpamUnavailable", str(error)
+            return "IpamUnavailable", error.message
         case _:
-            return "IpamRefused", str(error)
+            return "IpamRefused", error.message

@@ -81,4 +81,4 @@ class ProtectedSubnets:
             )
         self._failures[source] = error
         if source in self._unread:
-            self._unread[source] = str(error)
+            self._unread[source] = error.message if isinstance(error, OverlayNetError) else str(error)

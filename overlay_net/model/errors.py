@@ -3,9 +3,29 @@
 Callers check the type, never a status code. Messages contain no secrets, so they may be logged and shown.
 """
 
+from typing import Self
+
 
 class OverlayNetError(Exception):
-    """Base of all errors that the product raises deliberately."""
+    """Base of all errors that the product raises deliberately.
+
+    ``message`` is the same for every request that fails for the same cause, so it may become part of a condition.
+    ``str`` also has the request that failed, for logs.
+    """
+
+    request = ""
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def during(self, request: str) -> Self:
+        """Set the request that failed, and return the error."""
+        self.request = request
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.request}: {self.message}" if self.request else self.message
 
 
 class ConfigurationError(OverlayNetError):

@@ -12,6 +12,7 @@ from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.phpipam_lab import Lab, grant_pools, revoke_pools
+from tests.fakes.messages import check_conditions
 
 KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
 
@@ -36,6 +37,10 @@ async def admin(api_server: ApiServer) -> AsyncIterator[KubeApi]:
         api = KubeApi(connection)
         await empty(api)
         yield api
+        # Whatever the test did: the messages that it left behind are stable while their cause is.
+        for resource in (NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS):
+            for item in (await api.list(resource)).items:
+                check_conditions(item)
 
 
 async def empty(api: KubeApi) -> None:

@@ -22,6 +22,7 @@ from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.store import Store
+from tests.fakes.messages import check_conditions
 
 
 class NoNeighbours:
@@ -71,6 +72,7 @@ def make_agent(
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
 
     async def write_status(overlay: NodeOverlay, report: Report) -> None:
+        check_conditions({"status": report.to_json()})
         reports.append(report)
 
     clock = asyncio.get_running_loop().time

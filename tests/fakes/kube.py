@@ -15,6 +15,7 @@ from overlay_net.model.errors import AlreadyExists, Conflict, NotFound, Refused
 from overlay_net.model.names import Resource
 from overlay_net.model.parse import encode_time
 from tests.fakes.field_managers import FieldManagers, merged
+from tests.fakes.messages import check_conditions
 
 Key = tuple[str, str | None, str]
 """Plural, namespace and name."""
@@ -86,6 +87,7 @@ class InMemoryKube:
             raise NotFound(f"{what}: 404 NotFound")
         managers = self._managers.setdefault(key, FieldManagers())
         part = {"status": body.get("status", {})} if subresource else {k: v for k, v in body.items() if k != "status"}
+        check_conditions(body)
         desired = managers.applied(f"{field_manager}/{subresource or ''}", present or {}, _without_server_fields(part))
         if present is None:
             return self._created(resource, key, desired)

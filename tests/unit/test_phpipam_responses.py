@@ -17,7 +17,15 @@ from overlay_net.adapters.phpipam.responses import (
     parse_response,
 )
 from overlay_net.adapters.phpipam.rows import Row
-from overlay_net.model.errors import Conflict, CredentialsRefused, Exhausted, NotFound, Refused, Unavailable
+from overlay_net.model.errors import (
+    Conflict,
+    CredentialsRefused,
+    Exhausted,
+    NotFound,
+    OverlayNetError,
+    Refused,
+    Unavailable,
+)
 from overlay_net.model.ipam import Owner
 
 REQUEST = "GET subnets/7/"
@@ -78,13 +86,17 @@ TOO_LONG = "Error: SQLSTATE[22001]: String data, right truncated: 1406 Data too 
         (503, "Transaction timed out after 30 seconds because of transaction lock", Unavailable),
     ],
 )
-def test_api_failure_is_translated_and_its_message_kept(status: int, message: str, error: type[Exception]) -> None:
+def test_api_failure_is_translated_and_its_message_kept(
+    status: int, message: str, error: type[OverlayNetError]
+) -> None:
     with pytest.raises(error) as raised:
         parse_response(status, failure(status, message), REQUEST)
     assert type(raised.value) is error
-    # An outage, an app and a token concern all requests, and the conditions of all nodes have the same message.
-    assert (REQUEST in str(raised.value)) != isinstance(raised.value, Unavailable | TokenRefused)
-    assert message.replace(" after 30 seconds", "") in str(raised.value)
+    # The message becomes that of a condition, which is the same for all requests; logs have the request as well.
+    assert REQUEST not in raised.value.message
+    assert str(raised.value) == f"{REQUEST}: {raised.value.message}"
+    server_failed = isinstance(raised.value, Unavailable | TokenRefused)
+    assert (message.replace(" after 30 seconds", "") if server_failed else message) in raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -160,7 +172,7 @@ def test_message_of_an_outage_is_the_same_for_all_requests(status: int, bodies: 
         for body in bodies:
             with pytest.raises(Unavailable) as raised:
                 parse_response(status, body, request)
-            messages.add(str(raised.value))
+            messages.add(raised.value.message)
     assert len(messages) == 1
 
 

@@ -56,7 +56,7 @@ def test_an_agent_that_does_not_confirm_is_reported_once_after_the_timeout() -> 
     condition = apply.assignment.withdrawn
     assert condition is not None
     assert (condition.status, condition.reason) == (False, "WaitingForAgent")
-    for part in ("node n1", "routes of b", "2026-01-01 11:00:00"):
+    for part in ("node n1", "routes of b"):
         assert part in condition.message
         assert part in event.message
     reported = replace(silent, assignment=apply.assignment)

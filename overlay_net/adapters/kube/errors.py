@@ -24,7 +24,11 @@ _TRANSIENT = {401, 408, 425, 429}
 def parse_error(code: int, what: str, status: JsonObject, retry_after: float | None = None) -> ApiError:
     """Return the error for an HTTP or in-stream ``code``; ``status`` is the metav1.Status in the body, if any."""
     reason, message = parse_text(status.get("reason")), parse_text(status.get("message"))
-    text = f"{what}: {code} {reason}".rstrip() + (f": {message}" if message else "")
+    text = f"{code} {reason}".rstrip() + (f": {message}" if message else "")
+    return _error_of_code(code, reason, text, retry_after).during(what)
+
+
+def _error_of_code(code: int, reason: str, text: str, retry_after: float | None) -> ApiError:
     if code == 409 and reason == "AlreadyExists":
         return AlreadyExists(text)
     if code in _BY_CODE:

@@ -14,6 +14,7 @@ from overlay_net.adapters.kube.errors import parse_error, parse_retry_after, par
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ApiError, Unavailable
 from overlay_net.model.names import Resource
+from overlay_net.runtime.connection_errors import describe_connection_error
 
 LARGE = 64 * 1024
 """Size of JSON in bytes above which it is decoded in a thread: a megabyte would block the event loop too long."""
@@ -77,9 +78,10 @@ class Transport:
         try:
             answer = await self.decode(content)
         except ValueError:
-            raise Unavailable(f"{verb} {path}: {response.status} with invalid JSON: {content[:80]!r}") from None
+            what = f"{verb} {path}: {content[:80]!r}"
+            raise Unavailable(f"{response.status} with invalid JSON").during(what) from None
         if not isinstance(answer, dict):
-            raise Unavailable(f"{verb} {path}: {response.status} with JSON that is not an object")
+            raise Unavailable(f"{response.status} with JSON that is not an object").during(f"{verb} {path}")
         return answer
 
     async def decode(self, content: bytes) -> Any:
@@ -114,7 +116,8 @@ class Transport:
         except ApiError:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{what}: {type(error).__name__} {error}".rstrip()) from None
+            what = f"{what} of {self._host}"
+            raise Unavailable(f"no answer: {describe_connection_error(error)}").during(what) from None
         finally:
             if self._observer is not None:
                 self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)

@@ -114,8 +114,8 @@ class ApiSession:
             if isinstance(error, CredentialsRefused) and renewals != self._renewals:
                 # The credentials have changed in the meantime, so the error is outdated.
                 admission.abandoned()
-                raise Unavailable(str(error), retry_after=0.0) from None
-            log.debug("request to phpIPAM failed", extra={"request": str(request), "error": str(error)})
+                raise Unavailable(error.message, retry_after=0.0).during(error.request) from None
+            log.debug("request to phpIPAM failed", extra={"error": str(error)})
             admission.failed(error)
             raise
         except (ApiError, IpamError):
@@ -134,9 +134,8 @@ class ApiSession:
             return await self._send(request, {"token": token})
         except TokenRefused as error:
             if self._code:
-                raise CredentialsRefused(
-                    f"phpIPAM API app {self._app!r} rejected the app code: {error}; update the code in the Secret"
-                ) from None
+                text = f"phpIPAM API app {self._app!r} rejected the app code: {error.message}"
+                raise CredentialsRefused(f"{text}; update the code in the Secret") from None
             # Another call may have logged in in the meantime.
             if self._token == token:
                 self._token = ""
@@ -144,7 +143,8 @@ class ApiSession:
         try:
             return await self._send(request, {"token": token})
         except TokenRefused as error:
-            raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected a token just issued: {error}") from None
+            text = f"phpIPAM API app {self._app!r} rejected a token just issued: {error.message}"
+            raise CredentialsRefused(text) from None
 
     async def _get_token(self, admission: Admission) -> str:
         """Return the token shared by all calls. The first call without a token logs in while the others wait."""
@@ -175,7 +175,7 @@ class ApiSession:
             reason = next((text for text in _LOGIN_ERRORS if text in str(error)), None)
             if reason is None:
                 # The request that needed the login was not sent, so its outcome is known.
-                raise Unavailable(str(error)) from None
+                raise Unavailable(error.message).during(error.request) from None
             outcome = "refused"
             message = f"phpIPAM API app {self._app!r} rejected the username or password: {reason}; correct the Secret"
             raise CredentialsRefused(message, retry_after=_LOGIN_ERRORS[reason]) from None
@@ -183,7 +183,7 @@ class ApiSession:
             if find_database_error(str(error)) is not None:
                 raise
             outcome = "refused"
-            raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected the login: {error}") from None
+            raise CredentialsRefused(f"phpIPAM API app {self._app!r} rejected the login: {error.message}") from None
         finally:
             self._observer.observe_phpipam_login(outcome)
         return token

@@ -113,7 +113,7 @@ class CircuitBreaker:
             self._on_recovery()
 
     def _open(self, error: Unavailable, seconds: float) -> None:
-        if self._error is None or str(self._error) != str(error):
+        if self._error is None or self._error.message != error.message:
             fields = {"subject": self._subject, "delay_seconds": round(seconds, 1), "error": str(error)}
             log.warning("pausing requests to phpIPAM", extra=fields)
         was_closed = self._error is None
@@ -126,4 +126,4 @@ class CircuitBreaker:
     def _error_for_caller(self, retry_after: float) -> Unavailable:
         # Never a lost response: the request of this caller is not sent.
         kind = CredentialsRefused if isinstance(self._error, CredentialsRefused) else Unavailable
-        return kind(str(self._error), retry_after=retry_after)
+        return kind(self._error.message if self._error else "", retry_after=retry_after)

@@ -140,7 +140,7 @@ class PhpIpam:
                 return await self._allocator.allocate(owner, pool)
             return await self._allocator.allocate_requested(owner, pool, requested, adopt=adopt)
         except NotFound as error:
-            raise Refused(str(error)) from None
+            raise Refused(error.message).during(error.request) from None
 
     async def _find_rows(self, owner: Owner, known: IpAddress | None) -> list[Row]:
         named = await self._table.with_hostname(owner.node)

@@ -41,5 +41,5 @@ class Refusals:
             self._refusals.pop(subnet, None)
         else:
             self._refusals[subnet] = error, self._clock()
-        if str(before) != str(error):
+        if (before and before.message) != (error and error.message):
             self._changed()

@@ -12,6 +12,7 @@ from yarl import URL
 from overlay_net.adapters.phpipam.connection import Connection
 from overlay_net.adapters.phpipam.responses import RECHECK_SECONDS, ResponseLost, parse_response, request_failed
 from overlay_net.model.errors import CredentialsRefused, Unavailable
+from overlay_net.runtime.connection_errors import describe_connection_error
 
 Fields = Mapping[str, str | int]
 
@@ -76,12 +77,14 @@ async def send(http: Connection, base: str, request: Request, headers: Mapping[s
             return parse_response(response.status, await response.read(), str(request), request.subnet)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError) as error:
         # No connection was made, so the request was not sent.
-        raise Unavailable(f"phpIPAM is unreachable: {error}") from None
+        server = URL(base)
+        reason = describe_connection_error(error)
+        raise Unavailable(f"phpIPAM is unreachable: {reason} ({server.host}:{server.port})") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        text = f"no response ({type(error).__name__})"
+        text, what = f"no response ({type(error).__name__})", str(request)
         if isinstance(error, TimeoutError):
-            raise request_failed(text, request.subnet) from None
-        raise ResponseLost(f"phpIPAM: {text}") from None
+            raise request_failed("no answer in time", request.subnet).during(what) from None
+        raise ResponseLost("phpIPAM: the connection was closed without an answer").during(f"{what}: {text}") from None
 
 
 def _error_of_redirect(response: aiohttp.ClientResponse) -> CredentialsRefused:

@@ -85,7 +85,7 @@ def parse_response(status: int, body: bytes, request: str, subnet: int = 0) -> d
         text = f"{status} without a response of the phpIPAM API"
         # A status of 502 to 504 is that of a proxy in front of phpIPAM.
         failed = status == HTTPStatus.INTERNAL_SERVER_ERROR
-        raise request_failed(text, subnet) if failed else ResponseLost(f"phpIPAM: {text}")
+        raise (request_failed(text, subnet) if failed else ResponseLost(f"phpIPAM: {text}")).during(request)
     code = envelope.get("code")
     code = code if isinstance(code, int) else status
     # "Method not implemented" has success true.
@@ -94,11 +94,12 @@ def parse_response(status: int, body: bytes, request: str, subnet: int = 0) -> d
     message = envelope.get("message")
     message = message if isinstance(message, str) else ""
     text = f"{code} {_LOCK_SECONDS.sub('', message)}".rstrip()
-    raise (
+    error = (
         _error_of_server(code, message, f"phpIPAM: {text}")
-        or _error_of_request(code, message, f"{request}: {code} {message}".rstrip())
+        or _error_of_request(code, message, f"{code} {message}".rstrip())
         or request_failed(text, subnet)
     )
+    raise error.during(request)
 
 
 def request_failed(text: str, subnet: int) -> RequestFailed:

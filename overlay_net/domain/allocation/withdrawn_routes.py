@@ -41,7 +41,7 @@ def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     waited = view.elapsed("Withdrawn", (overlay.uid, began))
     if waited < CONFIRMATION_TIMEOUT:
         return NodePlan((), CONFIRMATION_TIMEOUT - waited)
-    desired = Condition(ROUTES_WITHDRAWN, False, "WaitingForAgent", _message(overlay.name, pending, began))
+    desired = Condition(ROUTES_WITHDRAWN, False, "WaitingForAgent", _message(overlay.name, pending))
     condition = transition((before,) if before else (), desired, view.now)
     if condition == before:
         return NodePlan()
@@ -49,11 +49,10 @@ def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     return NodePlan((apply, Announce("RoutesNotConfirmedGone", condition.message, warning=True)))
 
 
-def _message(node: str, pending: tuple[Withdrawal, ...], began: datetime | None) -> str:
+def _message(node: str, pending: tuple[Withdrawal, ...]) -> str:
     names = ", ".join(each.static_route for each in pending[:MAX_NAMES])
     more = f" and {len(pending) - MAX_NAMES} more" if len(pending) > MAX_NAMES else ""
-    since = f" since {began:%F %T} UTC" if began else ""
     return (
         f"node {node} may still have routes of {names}{more} that it must not have any more: its agent has not "
-        f"confirmed their removal{since}"
+        f"confirmed their removal"
     )
