@@ -59,7 +59,7 @@ async def run(settings: AgentSettings) -> None:
     checkpoint = NodeCheckpoint(
         checkpoint_storage(settings), settings.checkpoint_max_age, current_moment, unreachable=wake
     )
-    server = PatientServer(settings.http.bind, metrics.registry, partial(missing, store, name), wake)
+    server = PatientServer(settings.http.bind, metrics.registry, partial(missing, store, name, metrics), wake)
     with closing(Neighbours(wake)) as neighbours:
         async with (
             GatewayProber(gateway_probe(neighbours.resolve), wake) as prober,
@@ -141,9 +141,9 @@ def link_config(settings: AgentSettings) -> LinkConfig:
     )
 
 
-def missing(store: Store[NodeOverlay], name: str) -> str:
+def missing(store: Store[NodeOverlay], name: str, metrics: AgentMetrics) -> str:
     """Return why the agent is not ready, or an empty string."""
-    return "" if store.synced else f"NodeOverlayIp {name} has not been read yet"
+    return metrics.contact_problem() if store.synced else f"NodeOverlayIp {name} has not been read yet"
 
 
 def jittered(interval: timedelta) -> float:

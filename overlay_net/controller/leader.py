@@ -54,7 +54,7 @@ async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
         metrics.synced.set(caches.synced)
         if elector is not None and not elector.has_read_lease:
             return f"waiting for the first read of lease {settings.leader_election.lease_name}"
-        return "" if caches.synced else "waiting for the caches to sync"
+        return metrics.contact_problem() if caches.synced else "waiting for the caches to sync"
 
     async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
         elector = make_elector(settings.leader_election, KubeApi(connection, observer=metrics), metrics)

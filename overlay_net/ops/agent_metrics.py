@@ -1,13 +1,14 @@
 """The metrics of the agent."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from overlay_net.ops.metrics import Metrics
 
 
 class AgentMetrics(Metrics):
-    def __init__(self) -> None:
-        super().__init__("agent")
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("agent", clock)
         self.configured = self._gauge(
             "overlay_net_address_configured", "1 while the overlay address is set in the kernel."
         )

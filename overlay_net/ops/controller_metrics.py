@@ -1,5 +1,6 @@
 """The metrics of the controller. A standby has no values for pools, nodes and routes."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -7,8 +8,8 @@ from overlay_net.ops.metrics import Metrics
 
 
 class ControllerMetrics(Metrics):
-    def __init__(self) -> None:
-        super().__init__("controller")
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("controller", clock)
         self._leader = self._gauge("leader_election_master_status", "1 while this process is the leader.", "name")
         self._pool_addresses = self._gauge(
             "overlay_net_pool_addresses", "Addresses of a pool by state: used, free.", "pool", "state"

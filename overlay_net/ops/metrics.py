@@ -6,6 +6,7 @@ Labels have few values: no routes, no node addresses and no user-chosen names ex
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,9 @@ from overlay_net.ops.queue_metrics import Queue, QueueMetrics
 from overlay_net.runtime.worker import Result
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+CONTACT_LIMIT = 180.0
+"""Seconds without an answer after which contact with the API server counts as lost; a silent watch ends after 150."""
 
 _METHODS = {"create": "POST", "update": "PUT", "apply": "PATCH", "patch": "PATCH", "delete": "DELETE"}
 """HTTP methods of the Kubernetes API verbs; those not listed are GET."""
@@ -34,7 +38,11 @@ class MetricDeclaration:
 class Metrics:
     """The metrics of one process, with their registry."""
 
-    def __init__(self, mode: Literal["controller", "agent"]) -> None:
+    def __init__(self, mode: Literal["controller", "agent"], clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` is in seconds."""
+        self._clock = clock
+        self._contact_at = clock()
+        """When the API server last answered, or when this process started."""
         self.registry = CollectorRegistry()
         self.declared: list[MetricDeclaration] = []
         ProcessCollector(registry=self.registry)
@@ -47,7 +55,13 @@ class Metrics:
         self._last_sync = self._gauge(
             "overlay_net_last_sync_timestamp_seconds",
             "Time of the last successful full comparison: of the kernel with the NodeOverlayIp, every resync_interval "
-            "(agent), or of the IPAM with the cluster, every audit_interval (controller); 0: none yet.",
+            "(agent), or of the IPAM with the cluster, every audit_interval (controller); 0: none yet. Without an "
+            "answer from the API server for three minutes, no comparison counts.",
+        )
+        self._last_contact = self._gauge(
+            "overlay_net_last_api_contact_timestamp_seconds",
+            "Time of the last answer from the API server: a response other than 5xx, or an event of a watch, which "
+            "sends one about once a minute; 0: none yet.",
         )
         self._reconciles = self._counter(
             "controller_runtime_reconcile_total",
@@ -123,6 +137,18 @@ class Metrics:
         if verb != "watch":
             self._request_seconds.labels(verb.upper(), host).observe(seconds)
 
+    def record_contact(self) -> None:
+        """Record that the API server has answered."""
+        self._contact_at = self._clock()
+        self._last_contact.set(time.time())
+
+    def contact_problem(self) -> str:
+        """Return why the process must not claim contact with the API server, or an empty string."""
+        if self._clock() - self._contact_at < CONTACT_LIMIT:
+            return ""
+        return f"no answer from the API server for {CONTACT_LIMIT:g} s"
+
     def record_sync(self) -> None:
-        """Record that a full comparison found everything in place."""
-        self._last_sync.set(time.time())
+        """Record that a full comparison found everything in place, unless the desired state may be outdated."""
+        if not self.contact_problem():
+            self._last_sync.set(time.time())

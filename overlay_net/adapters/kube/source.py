@@ -67,6 +67,7 @@ class KubeSource:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
         ) as response:
             async for line in _lines(response, self._max_line):
+                self._api.transport.record_contact()
                 event = await self._event(line, f"watch {path}")
                 # Free the memory while waiting for the next event: lines may be large.
                 del line

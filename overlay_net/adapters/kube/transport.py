@@ -23,6 +23,7 @@ TIMEOUT = 30.0
 
 class RequestObserver(Protocol):
     def observe_request(self, verb: str, resource: str, code: int | str, seconds: float, host: str) -> None: ...
+    def record_contact(self) -> None: ...
 
 
 class Transport:
@@ -106,6 +107,8 @@ class Transport:
         try:
             async with await self._open(method, path, headers, options) as response:
                 code = response.status
+                if code < 500:
+                    self.record_contact()
                 if not 200 <= response.status < 300:
                     status = parse_status(await response.content.read(65536))
                     raise parse_error(response.status, what, status, parse_retry_after(response.headers))
@@ -121,6 +124,11 @@ class Transport:
         finally:
             if self._observer is not None:
                 self._observer.observe_request(verb, resource.plural, code, loop.time() - began, self._host)
+
+    def record_contact(self) -> None:
+        """Record that the server has answered, also in the middle of a stream."""
+        if self._observer is not None:
+            self._observer.record_contact()
 
     async def _open(
         self, method: str, path: str, headers: Mapping[str, str], options: dict[str, Any]
