@@ -107,15 +107,14 @@ class Allocator:
         return CreatedRow(subnet, record, str(address))
 
     async def _choose_address(self, owner: Owner, pool: Pool, subnet: int) -> IpAddress:
+        # phpIPAM rejects first_free on a subnet that is marked as full, but accepts a row at a chosen address.
+        if await self._rows.is_full(subnet):
+            raise Exhausted(f"phpIPAM subnet {subnet} is marked as full")
         for max_age in (MAX_AGE, RECENT):
-            known = await self._rows.read(subnet, max_age)
-            address = None if known.full else self._find_free(owner, pool, known)
+            address = self._find_free(owner, pool, await self._rows.read(subnet, max_age))
             if address is not None:
                 return address
-        # phpIPAM rejects first_free on a subnet that is marked as full, but accepts a row at a chosen address.
-        raise Exhausted(
-            f"phpIPAM subnet {subnet} {'is marked as full' if known.full else 'has no usable free address'}"
-        )
+        raise Exhausted(f"phpIPAM subnet {subnet} has no usable free address")
 
     def _find_free(self, owner: Owner, pool: Pool, known: KnownRows) -> IpAddress | None:
         free = free_addresses(pool, self._rows.taken_or_claimed(pool.subnet_id or 0, known))

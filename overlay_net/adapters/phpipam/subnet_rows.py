@@ -30,14 +30,15 @@ class KnownRows:
     taken: set[IpAddress]
     count: int
     """Number of rows; old versions may have two for one address."""
-    full: bool
-    """The subnet is marked as full: phpIPAM accepts a row at a chosen address all the same."""
     read_at: float
 
 
 @dataclass(slots=True)
 class _Subnet:
     known: KnownRows | None = None
+    full: bool = False
+    """The subnet is marked as full: phpIPAM accepts a row at a chosen address all the same."""
+    full_read_at: float | None = None
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     claimed: set[IpAddress] = field(default_factory=set)
     """Chosen addresses whose row is being created."""
@@ -60,35 +61,41 @@ class SubnetRows:
         return subnet in self._subnets
 
     async def read(self, subnet: int, max_age: float = MAX_AGE) -> KnownRows:
-        """Return the rows, read again with two calls if they are older than ``max_age``; callers share one read."""
+        """Return the rows, read again with one call if they are older than ``max_age``; callers share one read."""
         found = self._subnets.setdefault(subnet, _Subnet())
         async with found.reading:
             if found.known is None or self._clock() - found.known.read_at > max_age:
-                full = bool(parse_number((await self._client.read_subnet(subnet)).get("isFull")))
-                found.known = await self._list(subnet, full=full)
+                found.known = await self._list(subnet)
             return found.known
+
+    async def is_full(self, subnet: int) -> bool:
+        """Return whether the subnet is marked as full, read again with one call if that is not recent."""
+        found = self._subnets.setdefault(subnet, _Subnet())
+        async with found.reading:
+            if found.full_read_at is None or self._clock() - found.full_read_at > RECENT:
+                self.mark_full(subnet, bool(parse_number((await self._client.read_subnet(subnet)).get("isFull"))))
+            return found.full
 
     def mark_full(self, subnet: int, full: bool) -> None:
         """Set whether the subnet is marked as full at present."""
-        known = self._known(subnet)
-        if known is not None:
-            known.full = full
+        found = self._subnets.get(subnet)
+        if found is not None:
+            found.full, found.full_read_at = full, self._clock()
 
     async def compare(self, subnet: int, count: int) -> KnownRows:
-        """Return the rows of a subnet that is not marked as full, read again with one call if phpIPAM counts another
-        number of them."""
+        """Return the rows, read again with one call if phpIPAM counts another number of them."""
         found = self._subnets.setdefault(subnet, _Subnet())
         async with found.reading:
             known = found.known
             if known is None or known.count != count or self._clock() - known.read_at > MAX_AGE:
-                known = found.known = await self._list(subnet, full=False)
+                known = found.known = await self._list(subnet)
             return known
 
-    async def _list(self, subnet: int, *, full: bool) -> KnownRows:
+    async def _list(self, subnet: int) -> KnownRows:
         began = self._clock()
         rows = await self._table.in_subnet(subnet)
         taken = {row.address for row in rows if row.address is not None}
-        return KnownRows(taken, len(rows), full, began)
+        return KnownRows(taken, len(rows), began)
 
     def taken_or_claimed(self, subnet: int, known: KnownRows) -> Container[IpAddress]:
         claimed = self._subnets[subnet].claimed
