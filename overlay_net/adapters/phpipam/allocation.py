@@ -7,6 +7,7 @@ twice.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from overlay_net.adapters.phpipam.responses import ResponseLost
 from overlay_net.adapters.phpipam.row_table import RowTable
 from overlay_net.adapters.phpipam.rows import Row
 from overlay_net.adapters.phpipam.subnet_facts import must_choose
-from overlay_net.adapters.phpipam.subnet_rows import MAX_AGE, RECENT, KnownRows, SubnetRows
+from overlay_net.adapters.phpipam.subnet_rows import RECENT, KnownRows, SubnetRows
 from overlay_net.domain.allocation.pool_addresses import free_addresses, may_hand_out
 from overlay_net.model.errors import AddressTaken, Conflict, Exhausted, NotFound, Unavailable
 from overlay_net.model.ipam import Owner
@@ -110,7 +111,7 @@ class Allocator:
         # phpIPAM rejects first_free on a subnet that is marked as full, but accepts a row at a chosen address.
         if await self._rows.is_full(subnet):
             raise Exhausted(f"phpIPAM subnet {subnet} is marked as full")
-        for max_age in (MAX_AGE, RECENT):
+        for max_age in (math.inf, RECENT):
             address = self._find_free(owner, pool, await self._rows.read(subnet, max_age))
             if address is not None:
                 return address

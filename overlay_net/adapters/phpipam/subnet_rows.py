@@ -17,7 +17,7 @@ from overlay_net.adapters.phpipam.rows import parse_number
 from overlay_net.model.net import IpAddress
 
 MAX_AGE = 600.0
-"""Seconds after which a subnet is read again, because rows may have been replaced while their number is the same."""
+"""Seconds after which a refresh reads the rows again, as some may have been replaced while their number is the same."""
 
 RECENT = 5.0
 """Seconds for which a read counts as present: at most one read in this time, however many nodes wait."""
@@ -60,7 +60,7 @@ class SubnetRows:
     def is_chosen(self, subnet: int) -> bool:
         return subnet in self._subnets
 
-    async def read(self, subnet: int, max_age: float = MAX_AGE) -> KnownRows:
+    async def read(self, subnet: int, max_age: float) -> KnownRows:
         """Return the rows, read again with one call if they are older than ``max_age``; callers share one read."""
         found = self._subnets.setdefault(subnet, _Subnet())
         async with found.reading:
