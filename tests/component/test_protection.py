@@ -103,9 +103,11 @@ class FailingApi:
             return web.json_response({"kind": "Status", "reason": "ServiceUnavailable"}, status=503)
         names = ("Authorization", "Content-Type", "Accept")
         headers = {name: request.headers[name] for name in names if name in request.headers}
-        async with self._connection.session.request(
-            request.method, self._connection.server + request.path_qs, headers=headers, data=await request.read()
-        ) as response:
+        url, body, session = self._connection.server + request.path_qs, await request.read(), self._connection.session
+        response = await self._connection.tls.open(
+            lambda tls: session.request(request.method, url, headers=headers, data=body, ssl=tls)
+        )
+        async with response:
             answer = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type})
             await answer.prepare(request)
             async for chunk in response.content.iter_any():
