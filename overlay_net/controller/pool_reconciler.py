@@ -57,6 +57,7 @@ class PoolReconciler:
         conflict = self._find_conflict(pool)
         status = with_consistency(status, pool, conflict, datetime.now(UTC))
         self._metrics.set_pool(name, parse_int(status.get("used")), parse_int(status.get("free")))
+        self._metrics.set_pool_conflict(name, "" if conflict is None else conflict.reason)
         if status != pool.status:
             await self._write(pool, status)
             self._announce(pool, conflict)

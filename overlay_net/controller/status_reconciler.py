@@ -16,8 +16,8 @@ from overlay_net.domain.routes.protected_subnets import Decided, RouteCheck
 from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.cluster_counts import ClusterCounts, count_cluster
-from overlay_net.domain.status.reservation_counts import count_failed_reservations
-from overlay_net.domain.status.static_route_counts import count_static_routes
+from overlay_net.domain.status.reservation_counts import count_failed_reservations, count_outdated_nodes
+from overlay_net.domain.status.static_route_counts import PROGRESSING, count_static_routes
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, OverlayNetError
@@ -36,9 +36,6 @@ ROUTES = "routes"
 """The only key of this reconciler: one batch covers every StaticRoute."""
 
 PARALLEL_WRITES = 8
-
-PROGRESSING = frozenset({"Pending", "Probing", "RollingOut", "NoNodes"})
-"""Reasons of Ready=False that resolve without intervention; the other ones cause an event."""
 
 
 class StatusReconciler:
@@ -89,6 +86,7 @@ class StatusReconciler:
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
         self._metrics.set_static_routes(batch.static_routes)
         self._metrics.set_failed_reservations(batch.failed_reservations)
+        self._metrics.set_outdated_nodes(batch.outdated_nodes)
 
     async def _update(self, route: StaticRoute, status: JsonObject) -> None:
         if route.deleting:
@@ -135,6 +133,8 @@ class _Batch:
     """Number of StaticRoutes by state."""
     failed_reservations: Mapping[str, int]
     """Number of nodes by reason."""
+    outdated_nodes: Mapping[str, int]
+    """Number of nodes by reason."""
 
     def newly_admitted(self, before: Mapping[Revision, frozenset[str]]) -> set[str]:
         return {name for key, names in self.admitted.items() for name in names - before.get(key, frozenset())}
@@ -158,6 +158,7 @@ def _compute(observed: _Observed) -> _Batch:
         changed,
         count_static_routes(conditions),
         count_failed_reservations(observed.overlays),
+        count_outdated_nodes(observed.overlays),
     )
 
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from prometheus_client import Gauge
+
 from overlay_net.ops.metrics import Metrics
 
 
@@ -14,6 +16,13 @@ class ControllerMetrics(Metrics):
         self._pool_addresses = self._gauge(
             "overlay_net_pool_addresses", "Addresses of a pool by state: used, free.", "pool", "state"
         )
+        self._pool_conflicts = self._gauge(
+            "overlay_net_pool_inconsistent",
+            "1 while the condition Consistent of a pool is False, by its reason.",
+            "pool",
+            "reason",
+        )
+        self._pool_conflict_reasons: dict[str, str] = {}
         self._nodes = self._gauge(
             "overlay_net_nodes",
             "Nodes by state: ready, not_ready (has an address, but its agent has not reported everything in place), "
@@ -30,6 +39,11 @@ class ControllerMetrics(Metrics):
         self._failed_reservations = self._gauge(
             "overlay_net_failed_reservations",
             "Nodes that have an address although the condition Reserved is False, by its reason.",
+            "reason",
+        )
+        self._outdated_nodes = self._gauge(
+            "overlay_net_outdated_nodes",
+            "Nodes that have an address although the condition UpToDate is False, by its reason.",
             "reason",
         )
         self._static_routes = self._gauge(
@@ -89,7 +103,17 @@ class ControllerMetrics(Metrics):
         self._pool_addresses.labels(name, "used").set(used)
         self._pool_addresses.labels(name, "free").set(free)
 
+    def set_pool_conflict(self, name: str, reason: str) -> None:
+        """``reason`` is that of Consistent=False; empty if the pool is consistent."""
+        before = self._pool_conflict_reasons.pop(name, "")
+        if before:
+            self._pool_conflicts.remove(name, before)
+        if reason:
+            self._pool_conflict_reasons[name] = reason
+            self._pool_conflicts.labels(name, reason).set(1)
+
     def forget_pool(self, name: str) -> None:
+        self.set_pool_conflict(name, "")
         for state in ("used", "free"):
             with suppress(KeyError):
                 self._pool_addresses.remove(name, state)
@@ -106,9 +130,11 @@ class ControllerMetrics(Metrics):
 
     def set_failed_reservations(self, counts: Mapping[str, int]) -> None:
         """``counts`` has the number of nodes by reason."""
-        self._failed_reservations.clear()
-        for reason, count in counts.items():
-            self._failed_reservations.labels(reason).set(count)
+        _replace(self._failed_reservations, counts)
+
+    def set_outdated_nodes(self, counts: Mapping[str, int]) -> None:
+        """``counts`` has the number of nodes by reason."""
+        _replace(self._outdated_nodes, counts)
 
     def set_static_routes(self, counts: Mapping[str, int]) -> None:
         """``counts`` has every state."""
@@ -130,3 +156,9 @@ class ControllerMetrics(Metrics):
 
     def observe_phpipam_login(self, outcome: str) -> None:
         self._phpipam_logins.labels(outcome).inc()
+
+
+def _replace(gauge: Gauge, counts: Mapping[str, int]) -> None:
+    gauge.clear()
+    for reason, count in counts.items():
+        gauge.labels(reason).set(count)

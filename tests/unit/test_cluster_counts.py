@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from overlay_net.domain.status.cluster_counts import count_cluster
-from overlay_net.domain.status.reservation_counts import count_failed_reservations
+from overlay_net.domain.status.reservation_counts import count_failed_reservations, count_outdated_nodes
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from tests.unit.factories import overlay
@@ -78,3 +78,20 @@ def test_reservations_that_failed_are_counted_by_reason_if_the_address_is_in_use
         ]
     )
     assert counts == {"RecordTaken": 2, "PoolMissing": 1}
+
+
+def test_nodes_whose_address_is_outdated_are_counted_by_reason() -> None:
+    def with_reason(name: str, reason: str, **options: Any) -> NodeOverlay:
+        condition = {"type": "UpToDate", "status": "False", "reason": reason}
+        return overlay(name, status=ADDRESS | {"conditions": [reserved("True"), condition]}, **options)
+
+    counts = count_outdated_nodes(
+        [
+            with_reason("a", "PoolNotSelected"),
+            with_reason("b", "PoolMissing"),
+            with_reason("c", "PoolMissing"),
+            with_reason("d", "PoolMissing", deleting=True),
+            overlay("e", status=ADDRESS | {"conditions": [reserved("True")]}),
+        ]
+    )
+    assert counts == {"PoolNotSelected": 1, "PoolMissing": 2}

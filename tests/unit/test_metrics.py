@@ -92,6 +92,24 @@ def test_requests_are_counted_by_http_method() -> None:
     assert found['rest_client_requests_total{code="error",host="10.0.0.1:6443",method="GET"}'] == 1
 
 
+def test_a_pool_shows_only_its_present_conflict() -> None:
+    metrics = ControllerMetrics()
+
+    def conflicts() -> dict[str, float]:
+        return {name: value for name, value in scrape(metrics).items() if "pool_inconsistent" in name}
+
+    metrics.set_pool_conflict("p1", "Overlap")
+    metrics.set_pool_conflict("p1", "GatewayInUse")
+    metrics.set_pool_conflict("p2", "Overlap")
+    assert conflicts() == {
+        'overlay_net_pool_inconsistent{pool="p1",reason="GatewayInUse"}': 1,
+        'overlay_net_pool_inconsistent{pool="p2",reason="Overlap"}': 1,
+    }
+    metrics.set_pool_conflict("p1", "")
+    metrics.forget_pool("p2")
+    assert conflicts() == {}
+
+
 def test_removed_pools_gateways_and_reasons_have_no_metrics() -> None:
     controller, agent = ControllerMetrics(), AgentMetrics()
     controller.set_pool("p1", 3, 4)
@@ -103,6 +121,11 @@ def test_removed_pools_gateways_and_reasons_have_no_metrics() -> None:
     found = scrape(controller)
     assert [name for name in found if "failed_reservations" in name] == [
         'overlay_net_failed_reservations{reason="PoolMissing"}'
+    ]
+    controller.set_outdated_nodes({"PoolMissing": 1})
+    controller.set_outdated_nodes({"PoolNotSelected": 3})
+    assert [(name, value) for name, value in scrape(controller).items() if "outdated_nodes" in name] == [
+        ('overlay_net_outdated_nodes{reason="PoolNotSelected"}', 3)
     ]
     agent.set_conflict(True)
     agent.set_gateways({"10.0.0.1": True, "10.0.0.2": False}, {"10.0.0.2": 3})

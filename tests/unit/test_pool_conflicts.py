@@ -31,12 +31,15 @@ async def consistent(cluster: Cluster, name: str) -> tuple[str, str, str] | None
     """Status, reason and message of the condition after the pool was reconciled; None if it is absent."""
     controller = await cluster.running()
     api: Any = cluster.kube
-    subject = PoolReconciler(
-        api, controller.ipam, controller.caches, timedelta(minutes=1), ControllerMetrics(), controller.events
-    )
+    metrics = ControllerMetrics()
+    subject = PoolReconciler(api, controller.ipam, controller.caches, timedelta(minutes=1), metrics, controller.events)
     await subject.reconcile(name)
     status = (await cluster.kube.get(OVERLAY_POOLS, name))["status"]
     found = [each for each in status["conditions"] if each["type"] == "Consistent"]
+    shown = metrics.registry.get_sample_value
+    for reason in ("Overlap", "GatewayInOtherPool", "GatewayInUse"):
+        value = shown("overlay_net_pool_inconsistent", {"pool": name, "reason": reason})
+        assert value == (1 if found and found[0]["reason"] == reason else None)
     return (found[0]["status"], found[0]["reason"], found[0]["message"]) if found else None
 
 

@@ -7,13 +7,10 @@ from overlay_net.model.conditions import ACCEPTED, READY, Condition, find_condit
 
 STATES = ("ready", "pending", "refused", "conflict", "rolled_back", "rollout_stopped", "failing")
 
-_BY_REASON = {
-    "RolledBack": "rolled_back",
-    "ProbeFailed": "rolled_back",
-    "RolloutStopped": "rollout_stopped",
-    "Failing": "failing",
-    "GatewayDown": "failing",
-}
+PROGRESSING = frozenset({"Pending", "Probing", "RollingOut", "NoNodes"})
+"""Reasons of Ready=False that need no intervention; the other ones cause an event and an alert."""
+
+_BY_REASON = {"RolledBack": "rolled_back", "ProbeFailed": "rolled_back", "RolloutStopped": "rollout_stopped"}
 
 
 def count_static_routes(conditions: Iterable[Sequence[Condition]]) -> Mapping[str, int]:
@@ -28,4 +25,6 @@ def _state(conditions: Sequence[Condition]) -> str:
         return "conflict" if accepted.reason == "Conflict" else "refused"
     if ready is not None and ready.status:
         return "ready"
-    return _BY_REASON.get(ready.reason if ready is not None else "", "pending")
+    if ready is None or ready.status is None or ready.reason in PROGRESSING:
+        return "pending"
+    return _BY_REASON.get(ready.reason, "failing")
