@@ -1,13 +1,27 @@
-"""The documentation: links lead somewhere, and docs/architecture.md names files and functions that exist."""
+"""The documentation: links lead somewhere, every reason is described, and docs/architecture.md names what exists."""
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+OBJECTS, OPERATIONS = ((ROOT / "docs" / name).read_text() for name in ("objects.md", "operations.md"))
+SOURCES = [ast.parse(path.read_text()) for path in sorted((ROOT / "overlay_net").rglob("*.py"))]
+REASON_ARGUMENT = {
+    "Condition": 2,
+    "PoolUnusable": 0,
+    "Problem": 0,
+    "Refusal": 0,
+    "Refused": 0,
+    "_unknown": 2,
+    "plan_without_address": 2,
+    "reserved_condition": 2,
+}
+"""The position of the reason among the arguments of each call that makes one."""
+
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charts/*/README.md")], key=lambda path: path.as_posix()
@@ -44,6 +58,48 @@ def test_decision_records_are_numbered_and_in_the_index() -> None:
         assert re.search(r"^Status: \w+.* · Date: \d{4}-\d\d-\d\d$", text, re.MULTILINE)
         for part in ("Context", "Decision", "Alternatives", "Consequences"):
             assert f"**{part}.**" in text, part
+
+
+def module_constants() -> Iterator[tuple[str, object]]:
+    for node in (node for tree in SOURCES for node in tree.body):
+        if isinstance(node, ast.AnnAssign | ast.Assign) and isinstance(node.value, ast.Constant):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            yield ast.unparse(target), node.value.value
+
+
+def reason_expressions(arguments: Mapping[str, int]) -> Iterator[ast.expr]:
+    """The reason in each call of these names."""
+    for node in (node for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        position = arguments.get(ast.unparse(node.func))
+        if position is not None and position < len(node.args):
+            yield node.args[position]
+
+
+def returned_reasons() -> Iterator[ast.expr]:
+    """The first of two values that are returned or chosen together: reason and message of a condition."""
+    for node in (node for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.Return | ast.Assign)):
+        if isinstance(node.value, ast.Tuple) and len(node.value.elts) == 2:
+            yield node.value.elts[0]
+
+
+def resolve_reasons(expressions: Iterable[ast.expr]) -> Iterator[str]:
+    constants = dict(module_constants())
+    for each in expressions:
+        found = each.value if isinstance(each, ast.Constant) else constants.get(ast.unparse(each))
+        if isinstance(found, str) and re.fullmatch("[A-Z]+[a-z]+[A-Za-z]*", found):
+            yield found
+
+
+@pytest.mark.parametrize(
+    "reason", sorted({*resolve_reasons(reason_expressions(REASON_ARGUMENT)), *resolve_reasons(returned_reasons())})
+)
+def test_every_reason_of_a_condition_or_route_is_listed(reason: str) -> None:
+    assert f"`{reason}`" in OBJECTS
+
+
+@pytest.mark.parametrize("reason", sorted(set(resolve_reasons(reason_expressions({"Announce": 0})))))
+def test_every_reason_of_an_event_is_explained(reason: str) -> None:
+    assert f"`{reason}`" in OPERATIONS.partition("## Events")[2]
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_/]+\.py)`", ARCHITECTURE))))
