@@ -9,11 +9,11 @@ from dataclasses import replace
 from overlay_net.domain.allocation.address_plan import plan_address
 from overlay_net.domain.allocation.agent_silence import with_ready_unknown
 from overlay_net.domain.allocation.omitted_routes import plan_omitted_condition
-from overlay_net.domain.allocation.removal_plan import plan_absence, plan_delete, plan_deletion
+from overlay_net.domain.allocation.removal_plan import may_be_in_use, plan_absence, plan_delete, plan_deletion
 from overlay_net.domain.allocation.routes_only import plan_routes_only
 from overlay_net.domain.allocation.withdrawn_routes import find_withdrawals, plan_withdrawn_condition
 from overlay_net.model.names import NODE_LABEL, REGION_LABEL, ZONE_LABEL, label_value
-from overlay_net.model.node import Node
+from overlay_net.model.node import UNKNOWN_INSTANCE, Node
 from overlay_net.model.node_actions import (
     ApplyAssignment,
     ApplyOverlay,
@@ -41,7 +41,7 @@ def _plan_present(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
     """Plan the next steps for a node that has an object."""
     node = view.node
     if overlay.deleting:
-        return plan_deletion(view, overlay, policy)
+        return _plan_deleting(view, overlay, policy)
     if policy.draining:
         return plan_delete(view)
     if node is None:
@@ -56,6 +56,15 @@ def _plan_present(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
     if policy.startup_taint in node.taints and overlay.is_ready and not applies:
         return replace(plan, actions=(*plan.actions, RemoveTaint(policy.startup_taint)))
     return plan
+
+
+def _plan_deleting(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
+    node = view.node
+    if node is None or overlay.node in (UNKNOWN_INSTANCE, node.instance) or not may_be_in_use(overlay):
+        return plan_deletion(view, overlay, policy)
+    # The agent that runs now must answer: that of an earlier boot, or on an earlier Node of this name, cannot any more.
+    present = (overlay.routes, overlay.routes_only, overlay.generations, overlay.withdrawn, overlay.omitted)
+    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance),))
 
 
 def overlay_labels(node: Node) -> dict[str, str]:
