@@ -346,6 +346,17 @@ class Cluster:
         with contextlib.suppress(NotFound):
             await self.kube.delete(NODES, name)
 
+    def boot_machine(self, boot: str) -> None:
+        """The machine of the nodes boots: their kernels are empty."""
+        self.boot = boot
+        self.kernels.clear()
+
+    async def report_boot(self) -> None:
+        """The kubelet reports the boot of its machine."""
+        with contextlib.suppress(NotFound):
+            change = {"status": {"nodeInfo": {"bootID": self.boot}}}
+            await self.kube.merge_patch(NODES, NAME, change, subresource="status")
+
     async def add_route(self, route: JsonObject) -> None:
         await self.kube.create(STATIC_ROUTES, route)
 

@@ -40,6 +40,7 @@ class NodeLife(RuleBasedStateMachine):
         self.cluster = self.run(Cluster.start(POOL if self.feed else raw_phpipam_pool(POOL), feed=self.feed))
         self.present = False
         self.routes = 0
+        self.boots = 0
         self.silent = False
         self.fenced = False
         """The node was gone so long that its address was released while its kernel may still have it."""
@@ -67,13 +68,20 @@ class NodeLife(RuleBasedStateMachine):
     @rule()
     def node_joins(self) -> None:
         if not self.present:
-            self.run(self.cluster.join(raw_node(NAME)))
+            self.run(self.cluster.join(raw_node(NAME, boot=self.cluster.boot)))
             self.present = True
 
     @rule()
     def node_leaves(self) -> None:
         self.run(self.cluster.leave())
         self.present = False
+
+    @rule(kubelet_first=st.booleans())
+    def machine_boots(self, kubelet_first: bool) -> None:
+        self.boots += 1
+        self.cluster.boot_machine(f"boot-{self.boots}")
+        if kubelet_first:
+            self.run(self.cluster.report_boot())
 
     @rule(address=st.sampled_from([None, *ADDRESSES]))
     def user_pins(self, address: str | None) -> None:
@@ -190,6 +198,7 @@ class NodeLife(RuleBasedStateMachine):
         await cluster.pin(None)
         await cluster.set_pools(POOL if self.feed else raw_phpipam_pool(POOL))
         cluster.ipam_down = False
+        await cluster.report_boot()
         await cluster.resume()
         await cluster.catch_up()
         for _ in range(12):
