@@ -98,7 +98,7 @@ class NodeSteps:
             case DropFinalizer():
                 await self._drop_finalizer(view)
             case RemoveTaint(key):
-                await self._remove_taint(view.name, key)
+                await self._remove_taint(view, key)
             case Announce():
                 self._announce(view, action)
             case FindReservations():
@@ -190,12 +190,18 @@ class NodeSteps:
             return
         raise Conflict(f"Node {view.name} exists, but its watch has not reported it yet")
 
-    async def _remove_taint(self, name: str, key: str) -> None:
-        """Remove a taint by a conditional write, as the list has other taints as well. Raises Conflict."""
+    async def _remove_taint(self, view: NodeView, key: str) -> None:
+        """Remove a taint by a conditional write, as the list has other taints as well. Raises Conflict.
+
+        A Node that was created again under this name, or has booted again, keeps it until its own agent has reported.
+        """
+        name = view.name
         try:
             raw = await self._api.get(NODES, name)
         except NotFound:
             return
+        if view.node is None or Node.parse(raw).instance != view.node.instance:
+            raise Conflict(f"Node {name} is another instance, which its watch has not reported yet")
         before = find_objects(find_object(raw, "spec"), "taints")
         after = [taint for taint in before if taint.get("key") != key]
         if len(after) == len(before):

@@ -96,6 +96,30 @@ async def test_a_report_of_the_boot_before_does_not_remove_the_taint() -> None:
     assert await taints(cluster) == []
 
 
+@pytest.mark.parametrize("returns", [True, False], ids=["created again", "boots again"])
+@pytest.mark.parametrize("paused", [True, False], ids=["controller is paused", "watches lag"])
+async def test_the_taint_of_an_instance_that_the_controller_does_not_know_yet_stays(
+    returns: bool, paused: bool
+) -> None:
+    cluster = await started()
+    await add_taint(cluster)
+    if paused:
+        await cluster.reconcile(writes=0, pauses=True)
+    else:
+        cluster.watches_lag = True
+    if returns:
+        await cluster.join(raw_node(NAME, boot="boot-2", taints=(TAINT,)))
+    else:
+        await boot_again(cluster, "boot-2")
+    await cluster.resume()
+    await cluster.reconcile()
+    assert await taints(cluster) == [TAINT], "the agent of this instance has not reported"
+    await cluster.catch_up()
+    cluster.boot = "boot-2"
+    await cluster.settle()
+    assert await taints(cluster) == []
+
+
 async def test_a_late_report_for_an_earlier_object_does_not_count_for_its_successor() -> None:
     cluster = await started()
     late = (await cluster.present_overlay())["status"]
