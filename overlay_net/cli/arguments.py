@@ -98,7 +98,7 @@ def _add_status(modes: Any) -> None:
         type=_parse_seconds,
         default=30.0,
         metavar="TIME",
-        help="how long to wait for an answer of the API server; default: 30s",
+        help="how long to wait for an answer from the API server; default: 30s",
     )
     status.add_argument(
         "--connect",

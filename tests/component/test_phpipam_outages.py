@@ -98,7 +98,7 @@ async def test_redirect_is_not_followed() -> None:
         ("https://ipam.example.com/ipam/api/overlay/user/?x=1", "to https://ipam.example.com/ipam; set phpipam.url"),
         (
             "https://u:p@sso.example.com/login?next=%2Fapi%2F#top",
-            "to https://sso.example.com/login, which is no phpIPAM",
+            "to https://sso.example.com/login, which is not a phpIPAM",
         ),
         ("/moved/api/overlay/user/", "/moved; set phpipam.url"),
         ("//[x", "without a valid target"),

@@ -23,7 +23,7 @@ def refusal(facts: PoolFacts) -> str:
     return "" if facts.failure is None else str(facts.failure)
 
 
-async def test_row_that_the_database_refuses_is_a_refusal_and_no_outage() -> None:
+async def test_row_that_the_database_refuses_is_reported_as_a_refusal_not_an_outage() -> None:
     async with bench() as lab:
         backend = lab.backend()
         require_rack(lab)
@@ -57,7 +57,7 @@ async def test_refused_reservation_shows_in_the_pool_until_one_succeeds(requeste
         assert len(changes) == 2
 
 
-async def test_refusal_of_one_address_or_another_subnet_is_none_of_the_pool() -> None:
+async def test_refusal_of_one_address_or_in_another_subnet_does_not_make_the_pool_unready() -> None:
     async with bench() as lab:
         other = lab.server.add_subnet(1, "10.0.0.0/24", "10.0.0.1")
         backend = lab.backend(lab.pool(), lab.pool(other, "10.0.0.0/24", "10.0.0.1"))

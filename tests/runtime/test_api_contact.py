@@ -89,7 +89,7 @@ async def test_no_contact_is_claimed_before_the_first_answer(clock_and_metrics: 
     assert value(metrics, LAST_SYNC) == 0.0
 
 
-async def test_an_answer_is_a_contact_for_a_limited_time(clock_and_metrics: tuple[Clock, Metrics]) -> None:
+async def test_an_answer_counts_as_contact_for_a_limited_time(clock_and_metrics: tuple[Clock, Metrics]) -> None:
     clock, metrics = clock_and_metrics
     async with client(Server(), metrics) as api:
         await api.list(STATIC_ROUTES)
@@ -104,7 +104,7 @@ async def test_an_answer_is_a_contact_for_a_limited_time(clock_and_metrics: tupl
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_an_error_of_a_server_or_of_a_proxy_is_no_contact(
+async def test_an_error_of_a_server_or_of_a_proxy_does_not_count_as_contact(
     clock_and_metrics: tuple[Clock, Metrics], status: int
 ) -> None:
     clock, metrics = clock_and_metrics
@@ -121,7 +121,7 @@ async def test_an_error_of_a_server_or_of_a_proxy_is_no_contact(
         assert not metrics.contact_problem(), "a refusal is an answer"
 
 
-async def test_no_connection_is_no_contact(clock_and_metrics: tuple[Clock, Metrics]) -> None:
+async def test_a_failed_connection_does_not_count_as_contact(clock_and_metrics: tuple[Clock, Metrics]) -> None:
     clock, metrics = clock_and_metrics
 
     async def anonymous(_: bool) -> None:
@@ -136,7 +136,7 @@ async def test_no_connection_is_no_contact(clock_and_metrics: tuple[Clock, Metri
     assert metrics.contact_problem()
 
 
-async def test_a_watch_is_a_contact_while_it_delivers_events(clock_and_metrics: tuple[Clock, Metrics]) -> None:
+async def test_a_watch_counts_as_contact_while_it_delivers_events(clock_and_metrics: tuple[Clock, Metrics]) -> None:
     clock, metrics = clock_and_metrics
     server = Server()
     async with client(server, metrics) as api:

@@ -222,7 +222,7 @@ def test_after_a_silence_everything_is_listed_again(virtual_time: Run, how: str)
     virtual_time(main())
 
 
-def test_bookmarks_are_no_silence(virtual_time: Run) -> None:
+def test_bookmarks_count_as_activity(virtual_time: Run) -> None:
     async def main() -> None:
         server = Server()
         server.put("a", value="old")

@@ -76,7 +76,7 @@ def test_rejected_credentials_of_a_call_in_flight_open_the_breaker() -> None:
     assert pause(subject) == 300.0, "each further login counts towards a lock-out"
 
 
-def test_call_that_was_not_sent_is_no_lost_response() -> None:
+def test_request_that_was_not_sent_does_not_count_as_a_lost_response() -> None:
     subject = breaker(Clock())
     for _ in range(3):
         subject.record_failure(ResponseLost("no response"), subject.admit())

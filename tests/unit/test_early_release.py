@@ -61,7 +61,7 @@ async def test_a_waiting_node_gets_the_address_of_a_gone_one_after_the_fence_tim
     assert await address(cluster, "n2") == "10.1.0.2/30"
 
 
-async def test_a_node_that_goes_while_another_one_waits_is_fenced_at_once() -> None:
+async def test_a_node_that_is_deleted_while_another_one_waits_is_fenced_at_once() -> None:
     cluster = await full("n1")
     await join(cluster, "n2")
     await leave(cluster, "n1")
@@ -69,7 +69,7 @@ async def test_a_node_that_goes_while_another_one_waits_is_fenced_at_once() -> N
     assert await is_being_deleted(cluster, "n1")
 
 
-async def test_an_agent_that_lets_go_ends_the_wait() -> None:
+async def test_an_agent_that_releases_its_address_ends_the_wait() -> None:
     cluster = await full("n1")
     await leave(cluster, "n1")
     await join(cluster, "n2")
@@ -80,7 +80,7 @@ async def test_an_agent_that_lets_go_ends_the_wait() -> None:
     assert "n1" not in cluster.kernels
 
 
-async def test_only_as_many_gone_nodes_give_up_their_address_as_nodes_wait_and_the_first_gone_first() -> None:
+async def test_only_as_many_deleted_nodes_give_up_their_address_as_nodes_wait_and_the_first_deleted_first() -> None:
     names = ("n1", "n2", "n3", "n4", "n5")
     cluster = await full(*names)
     for name in ("n3", "n1", "n5"):

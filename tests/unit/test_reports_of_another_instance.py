@@ -164,7 +164,7 @@ async def test_the_report_of_an_earlier_agent_counts_by_its_generation() -> None
     assert await taints(cluster) == []
 
 
-async def test_an_object_of_an_earlier_controller_names_its_node_before_the_taint_goes() -> None:
+async def test_an_object_of_an_earlier_controller_names_its_node_before_the_taint_is_removed() -> None:
     cluster = await started()
     await cluster.kube.merge_patch(NODE_OVERLAY_IPS, NAME, {"spec": {"node": None}})
     await add_taint(cluster)

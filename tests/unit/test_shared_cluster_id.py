@@ -126,7 +126,7 @@ async def test_a_deleted_node_keeps_its_address_and_reports_the_reason() -> None
     assert (await cluster.overlay(), await recorded(cluster)) == (None, set())
 
 
-async def test_a_node_that_comes_and_goes_with_one_address_is_no_second_cluster() -> None:
+async def test_a_node_that_leaves_and_returns_with_its_address_is_not_taken_for_a_second_cluster() -> None:
     cluster = await start()
     for _ in range(3):
         await cluster.join(raw_node(NAME))

@@ -89,7 +89,7 @@ def _parse_server(cluster: JsonObject, what: str) -> str:
         parts = urlsplit(server)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        # The port is no number of 16 bits, or a bracket is missing.
+        # The port is out of range, or a bracket is missing.
         valid = False
     if not valid:
         raise ConfigurationError(f"{what} must be a URL such as https://10.0.0.1:6443, not {server!r}")

@@ -95,7 +95,9 @@ def _error_of_redirect(response: aiohttp.ClientResponse) -> CredentialsRefused:
         return CredentialsRefused(f"{response.status} redirect without a valid target: correct phpipam.url")
     server, api, _ = str(target.with_fragment(None)).partition("/api/")
     found = (
-        f"to {server}; set phpipam.url to it" if api else f"to {server}, which is no phpIPAM API: correct phpipam.url"
+        f"to {server}; set phpipam.url to it"
+        if api
+        else f"to {server}, which is not a phpIPAM API: correct phpipam.url"
     )
     return CredentialsRefused(f"phpIPAM sends a redirect ({response.status}) {found}", retry_after=RECHECK_SECONDS)
 
