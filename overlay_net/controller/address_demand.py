@@ -52,18 +52,26 @@ class AddressDemand:
             yield subnets
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
-        if old != new and (name in self._waiting or name in self._gone):
+        if (name in self._waiting or name in self._gone) and old != new:
             self._early = None
             if name in self._waiting:
                 self._waiting[name] = None
 
     def _overlay_changed(self, name: str, _: NodeOverlay | None, new: NodeOverlay | None) -> None:
+        before = self._entry(name)
         subnets = self._waiting.pop(name, None)
-        before = (subnets is not None, self._gone.pop(name, None), self._fenced.pop(name, None))
+        self._gone.pop(name, None)
+        self._fenced.pop(name, None)
         if new is not None:
             self._add(name, new, subnets)
-        if before != (name in self._waiting, self._gone.get(name), self._fenced.get(name)):
+        if self._early is not None and name in self._early and name in self._fenced:
+            # As decided, so the decision about all others stays.
+            self._early -= {name}
+        elif before != self._entry(name):
             self._early = None
+
+    def _entry(self, name: str) -> tuple[bool, GoneNode | None, IpAddress | None]:
+        return name in self._waiting, self._gone.get(name), self._fenced.get(name)
 
     def _add(self, name: str, overlay: NodeOverlay, subnets: Subnets | None) -> None:
         assignment = overlay.assignment

@@ -85,5 +85,5 @@ class AgentLeases:
         known = self._silences.get(name)
         if known is not None and new is not None and has_reported(old, new):
             self._silences[name] = Silence(known.renewed)
-            if name in self._caches.silent_agents:
-                self._publish()
+            if self._caches.silent_agents.pop(name, None) is not None:
+                self._wake(name)

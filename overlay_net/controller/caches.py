@@ -6,6 +6,7 @@ from typing import Any
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.address_demand import AddressDemand
+from overlay_net.controller.conflict_counts import ConflictCounts
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
 from overlay_net.controller.released_records import ReleasedRecords
@@ -46,7 +47,8 @@ class Caches:
         self.protected = ProtectedByObjects(self.nodes, self.overlays, self.pools, self.routes)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.demand = AddressDemand(self.nodes, self.overlays, self.pools_in_order)
-        self.silent_agents: Mapping[str, timedelta] = {}
+        self._conflicts = ConflictCounts(self.overlays)
+        self.silent_agents: dict[str, timedelta] = {}
         """For at least how long the agents that count as silent are silent, by node. Only AgentLeases sets it."""
         self.admitted: Mapping[Revision, frozenset[str]] = {}
         """Nodes that may get a revision of a StaticRoute with a staged rollout.
@@ -130,8 +132,7 @@ class Caches:
 
     def count_conflicts_with(self, mac: str) -> int:
         """Return how many addresses of all nodes were given up in a row because of the host with this MAC."""
-        assignments = (overlay.assignment for overlay in self.overlays.values())
-        return sum(each.consecutive_conflicts for each in assignments if each.last_conflict_mac == mac)
+        return self._conflicts.count(mac)
 
     def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
         """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""

@@ -104,9 +104,8 @@ class EventRoutes:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
         if new is not None and new.assignment.address is None:
-            # It may wait for the address of a node that is gone.
-            for gone in self._caches.demand.early_releases:
-                self._queues.nodes.add(gone)
+            # It may wait for the address of a node that is gone; so may thousands of others.
+            self._queues.wake.add_after(WAKE, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
             self._wake_where(_waits_for_address)
         addresses = {each.assignment.address for each in (old, new) if each is not None}
@@ -165,7 +164,9 @@ class EventRoutes:
         self._queues.wake.add(WAKE)
 
     async def wake_nodes(self, _: str) -> None:
-        """Wake the nodes that the changes since the last call concern."""
+        """Wake the nodes that the changes since the last call concern, and those whose address others wait for."""
+        for gone in self._caches.demand.early_releases:
+            self._queues.nodes.add(gone)
         concerned, self._concerned = tuple(self._concerned), {}
         if not concerned:
             return

@@ -106,6 +106,17 @@ async def test_a_node_whose_agent_is_silent_is_ready_unknown_until_the_agent_rep
     assert await watch.ready() == READY
 
 
+async def test_a_report_changes_only_the_entry_of_its_node_as_thousands_may_be_back_at_once() -> None:
+    watch = await Watch.start()
+    await watch.minutes(6, renewals=False)
+    silent = (await watch.cluster.running()).caches.silent_agents
+    assert list(silent) == [NAME]
+    watch.woken.clear()
+    await watch.cluster.run_agent()
+    assert list(silent) == []
+    assert watch.woken == [NAME]
+
+
 async def test_a_renewed_lease_writes_no_object_that_others_watch() -> None:
     watch = await Watch.start()
     before = await watch.cluster.present_overlay()

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from overlay_net.controller import address_demand
+from overlay_net.controller.caches import Caches
+from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.domain.allocation.early_release import find_early_releases
+from overlay_net.model.api import JsonObject, Listing
 from tests.fakes.cluster import POLICY, Cluster
 from tests.unit.factories import raw_node, raw_phpipam_pool, raw_pool
 
@@ -128,3 +133,46 @@ async def test_a_node_that_has_returned_unnoticed_keeps_its_object() -> None:
     await join(cluster, "n2")
     assert not await is_being_deleted(cluster, "n1")
     assert await address(cluster, "n1") == "10.1.0.2/30"
+
+
+def raw_waiting(name: str, version: int = 1) -> JsonObject:
+    condition = {"type": "Reserved", "status": "False", "reason": "Exhausted"}
+    metadata = {"name": name, "uid": name, "resourceVersion": str(version)}
+    return {"metadata": metadata, "status": {"conditions": [condition]}}
+
+
+def raw_gone(number: int, *, deleting: bool = False) -> JsonObject:
+    since = "2026-01-01T00:00:00Z"
+    metadata = {"name": f"gone-{number}", "uid": f"gone-{number}", "resourceVersion": "2" if deleting else "1"}
+    metadata |= {"deletionTimestamp": since} if deleting else {}
+    return {"metadata": metadata, "status": {"ipAddr": f"10.1.0.{number}/24", "nodeGoneSince": since}}
+
+
+async def test_the_reports_of_many_waiting_nodes_lead_to_one_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    decisions = []
+
+    def counted(*arguments: Any) -> frozenset[str]:
+        decisions.append(find_early_releases(*arguments))
+        return decisions[-1]
+
+    monkeypatch.setattr(address_demand, "find_early_releases", counted)
+    caches, queues = Caches(), Queues()
+    caches.pools.replace(Listing((raw_pool("p1", "10.1.0.0/24", "10.1.0.1"),), "1"))
+    names = [f"n{number}" for number in range(2, 52)]
+    caches.nodes.replace(Listing(tuple(map(raw_node, names)), "1"))
+    caches.overlays.replace(Listing(tuple(map(raw_gone, range(2, 92))), "1"))
+    routes = EventRoutes(caches, queues, batch=0.001)
+    for name in names:
+        caches.overlays.set(raw_waiting(name))
+    assert not decisions
+    key = await queues.wake.get()
+    await routes.wake_nodes(key)
+    assert len(decisions) == 1
+    assert len(decisions[0]) == len(names)
+    for name in sorted(decisions[0]):
+        caches.overlays.set(raw_gone(int(name.removeprefix("gone-")), deleting=True))
+        assert name not in caches.demand.early_releases
+    assert len(decisions) == 1, "what was decided is carried out"
+    caches.overlays.set(raw_waiting("n1"))
+    caches.nodes.set(raw_node("n1"))
+    assert len(caches.demand.early_releases) == 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
 from overlay_net.domain.routes.special_purpose import special_purpose
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, static_route
 
@@ -194,3 +195,34 @@ def test_no_route_is_added_while_not_all_protected_subnets_are_known() -> None:
     assert not compile_routes([route], node(), None, protection).routes
     assert protection.set_unknown("") == {"r1"}
     assert compile_routes([route], node(), None, protection).routes
+
+
+class CountingProtection(Protection):
+    compared = 0
+
+    def find_overlap(self, subnet: IpNetwork) -> str:
+        self.compared += 1
+        return super().find_overlap(subnet)
+
+
+def test_a_static_route_is_compared_again_only_after_a_change_of_its_subnets() -> None:
+    protection = CountingProtection((SERVICES,))
+    subnets = [f"10.20.{number}.0/24" for number in range(50)]
+    static_routes = [
+        static_route("r1", subnets=subnets, generation=1),
+        static_route("r1", subnets=subnets, generation=1, status={"desired": 7}),
+        static_route("r1", subnets=subnets, generation=2, metric=7),
+    ]
+    assert [protection.refusal(each) for each in static_routes] == [None] * 3
+    assert protection.compared == len(static_routes[0].subnets)
+    assert protection.refusal(static_route("r1", "10.96.7.0/24", generation=3)) is not None
+    assert protection.refusal(static_route("r1", "10.97.7.0/24", generation=4)) is None
+
+
+def test_a_static_route_with_another_status_is_still_found_by_a_subnet_that_becomes_protected() -> None:
+    protection = Protection()
+    assert protection.refusal(static_route("r1", "10.96.7.0/24")) is None
+    present = static_route("r1", "10.96.7.0/24", status={"desired": 7})
+    assert protection.refusal(present) is None
+    assert protection.protect("services", (SERVICES,)) == {"r1"}
+    assert protection.refusal(present) is not None

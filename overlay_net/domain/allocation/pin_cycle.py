@@ -28,15 +28,15 @@ def explain_cycle(view: NodeView, overlay: NodeOverlay, refusal: Refusal) -> Ref
 
 def _find_cycle(view: NodeView, overlay: NodeOverlay) -> list[Holder]:
     """Follow each pin to the node that has its address; empty unless that comes back to this node."""
-    found: list[Holder] = []
+    found: dict[str, Holder] = {}
     pin = overlay.pin
     while pin is not None:
         holder = view.find_holder(pin)
-        if holder is None or holder in found:
+        if holder is None or holder.overlay.name in found:
             return []
-        found.append(holder)
+        found[holder.overlay.name] = holder
         if holder.overlay.name == overlay.name:
-            return found if len(found) > 1 else []
+            return list(found.values()) if len(found) > 1 else []
         pin = holder.overlay.pin
     return []
 

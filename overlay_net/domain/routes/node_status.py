@@ -186,14 +186,14 @@ def _conflict(route: StaticRoute, subnet: IpNetwork, entry: DesiredRoute, table:
 
 
 def _failure(subnet: IpNetwork, failure: RouteFailure | None, table: NodeTable) -> Outcome | None:
-    if failure is None or not table.overlay.is_current:
+    if failure is None or not table.is_current:
         return None
     return Outcome(PENDING if failure.reason == "Pending" else FAILED, f"{subnet}: {failure.message}")
 
 
 def _report_outcome(table: NodeTable) -> Outcome | None:
     """The outcome from the report; None while the agent has not observed the latest spec."""
-    if not table.overlay.is_current:
+    if not table.is_current:
         return None
     if table.has_unlisted_failures:
         return Outcome(PENDING, "more routes fail on this node than its report lists")

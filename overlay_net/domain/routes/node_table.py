@@ -23,6 +23,8 @@ class NodeTable:
     route_probes: Mapping[str, RouteProbe]
     has_report: bool = True
     """Whether there is a report about this instance of the node."""
+    is_current: bool = False
+    """Whether the report is about the present generation of the spec."""
 
     @classmethod
     def index(cls, node: Node, overlay: NodeOverlay) -> "NodeTable":
@@ -40,6 +42,7 @@ class NodeTable:
             {each.static_route: each for each in overlay.generations},
             {route_probe.static_route: route_probe for route_probe in overlay.report.route_probes},
             has_report,
+            overlay.is_current,
         )
 
     @property

@@ -109,10 +109,13 @@ class Protection:
         decided = self._decided.get(route.name)
         if decided is not None and decided.route is route:
             return decided.overlap
-        if decided is None or decided.route.subnets != route.subnets:
-            self.forget(route.name)
-            for subnet in route.subnets:
-                self._routed.add(subnet, route.name)
+        if decided is not None and decided.route.subnets == route.subnets:
+            # Each write of its status makes another object of the StaticRoute.
+            self._decided[route.name] = _Decision(route, decided.overlap)
+            return decided.overlap
+        self.forget(route.name)
+        for subnet in route.subnets:
+            self._routed.add(subnet, route.name)
         return self._decide(route)
 
     def _decide(self, route: StaticRoute) -> str:
