@@ -52,8 +52,19 @@ class Heartbeat:
         self._clock = clock
         self._changed = changed
         self._reconciled_at = clock()
-        self.lease = ""
-        """Namespace and name of the Lease that this agent renews; empty: it may not, or there was no time yet."""
+        self._lease: str | None = None if namespace else ""
+        """None: not answered yet."""
+
+    @property
+    def lease(self) -> str:
+        """Namespace and name of the Lease that this agent renews; empty: it may not, or there was no time yet.
+
+        Until the first answer it is that of the last report, as the restart of an agent alone changes no object.
+        """
+        if self._lease is not None:
+            return self._lease
+        overlay = self._overlay()
+        return overlay.report.lease if overlay is not None else ""
 
     def reconciled(self) -> None:
         """Record a complete reconciliation: an agent that only runs, and does nothing, must not renew its Lease."""
@@ -102,6 +113,6 @@ class Heartbeat:
         return body
 
     def _set_lease(self, lease: str) -> None:
-        if lease != self.lease:
-            self.lease = lease
+        before, self._lease = self.lease, lease
+        if lease != before:
             self._changed()

@@ -287,3 +287,33 @@ async def test_an_agent_that_may_not_write_its_lease_does_not_claim_to_renew_it(
     agent.api.error = Refused("403 Forbidden")
     await agent.heartbeat.renew()
     assert (agent.heartbeat.lease, agent.changes) == ("", 2)
+
+
+REPORTED = {"lease": "overlay-net/n1"}
+
+
+async def test_an_agent_that_restarts_changes_no_object() -> None:
+    agent = Beating()
+    agent.overlay = None
+    await agent.heartbeat.renew()
+    agent.overlay = overlay(status=REPORTED)
+    assert agent.heartbeat.lease == "overlay-net/n1", "the same as in its last report"
+    agent.api.error = Unavailable("no answer")
+    await agent.heartbeat.renew()
+    assert agent.heartbeat.lease == "overlay-net/n1"
+    agent.api.error = None
+    await agent.heartbeat.renew()
+    assert (agent.heartbeat.lease, agent.changes) == ("overlay-net/n1", 0)
+
+
+async def test_an_agent_that_restarts_and_may_not_write_its_lease_any_more_reports_none() -> None:
+    agent = Beating()
+    agent.overlay = overlay(status=REPORTED)
+    agent.api.error = Refused("403 Forbidden")
+    await agent.heartbeat.renew()
+    assert (agent.heartbeat.lease, agent.changes) == ("", 1)
+
+
+async def test_an_agent_that_no_longer_renews_a_lease_reports_none() -> None:
+    without = Heartbeat(Api(), "", "n1", lambda: overlay(status=REPORTED), 66.0, lambda: 0.0, lambda: None)
+    assert without.lease == ""
