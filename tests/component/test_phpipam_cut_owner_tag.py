@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.model.errors import Refused
+from overlay_net.model.errors import AddressTaken, Refused
 from overlay_net.model.ipam import Owner
 from tests.component.phpipam_support import Bench, bench, owner, owner_tag
 
@@ -69,6 +69,21 @@ async def test_row_with_a_cut_node_that_was_left_behind_is_deleted() -> None:
             lab.server.add_address(lab.subnet, f"192.168.100.{last}", hostname=LONG, **{FIELD: text})
         assert await lab.backend(owner_tag_field=FIELD).find(owner(LONG), None) == ()
         assert sorted(texts(lab)) == [f"192.168.100.{last}" for last in ("10", "11", "12")]
+
+
+async def test_row_of_an_address_in_use_whose_tag_was_cut_is_neither_deleted_nor_given_to_another_node() -> None:
+    async with bench() as lab:
+        short_field(lab, CUT_IN_NODE)
+        used = ip_address("192.168.100.9")
+        lab.server.add_address(lab.subnet, str(used), hostname=LONG, **{FIELD: TAG})
+        before, backend = texts(lab), lab.backend(owner_tag_field=FIELD)
+        assert await backend.find(owner(LONG), used) == ()
+        with pytest.raises(Refused, match="512 characters"):
+            await backend.reserve(owner(LONG), lab.pool(), used, adopt=True)
+        with pytest.raises(AddressTaken) as taken:
+            await backend.reserve(owner("short"), lab.pool(), used)
+        assert taken.value.holder == LONG
+        assert texts(lab) == before
 
 
 async def test_row_with_a_cut_uid_stays_that_of_its_node() -> None:

@@ -144,7 +144,8 @@ class PhpIpam:
 
     async def _find_rows(self, owner: Owner, known: IpAddress | None) -> list[Row]:
         named = await self._table.with_hostname(owner.node)
-        await self._table.delete_cut(named, owner)
+        # The address in the node's object may be in use, even if its owner tag was cut later.
+        await self._table.delete_cut((row for row in named if row.address != known), owner)
         rows = [row for row in named if row.belongs_to(owner)]
         if rows or known is None:
             return rows
