@@ -37,11 +37,15 @@ MAX_BYTES: Final = 64 * 2**20
 
 def current_moment() -> Moment:
     """Return the current time on both clocks."""
+    return Moment(datetime.now(UTC), read_boot_id(BOOT_ID), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def read_boot_id(file: Path) -> str:
+    """Return the boot id; empty if it is unknown."""
     try:
-        boot = BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        boot = ""
-    return Moment(datetime.now(UTC), boot, time.clock_gettime(time.CLOCK_BOOTTIME))
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 class CheckpointFile:

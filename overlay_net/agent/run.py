@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from overlay_net.adapters.checkpoint_file import CheckpointFile, NoCheckpointFile, current_moment
+from overlay_net.adapters.checkpoint_file import CheckpointFile, NoCheckpointFile, current_moment, read_boot_id
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.agent.address_guard import AddressGuard
@@ -99,7 +99,7 @@ async def run(settings: AgentSettings) -> None:
                 checkpoint=checkpoint,
                 repairs=repairs,
                 metrics_problem=lambda: server.problem,
-                boot_id=current_moment().boot,
+                boot_id=read_boot_id(settings.boot_id_file),
                 heartbeat=heartbeat,
             )
             log.info("agent started", extra={"node": name, "server": connection.server})

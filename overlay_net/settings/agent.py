@@ -79,6 +79,11 @@ class AgentSettings(ModeSettings):
     proc_sys_net: Path = Field(
         default=Path("/proc/sys/net"), description="mount point of the node's writable net sysctls"
     )
+    boot_id_file: Path = Field(
+        default=Path("/proc/sys/kernel/random/boot_id"),
+        description="file of the node with the boot id that its kubelet reports; a node that is an LXC container has "
+        "another one than the kernel, which containers of the node do not see",
+    )
     state_dir: OptionalDirectory = Field(
         default=Path("/var/lib/overlay-net"),
         description="directory on the node for the checkpoint, which is used if the API server is unreachable when the "

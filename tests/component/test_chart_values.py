@@ -191,6 +191,21 @@ def test_empty_state_dir_disables_the_checkpoint(api_server: ApiServer, tmp_path
     assert "state" not in {mount["name"] for mount in mounts}
 
 
+def test_agent_reads_the_boot_id_that_the_kubelet_of_its_node_reads(
+    api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = rendered(api_server, tmp_path, {})
+    for name, value in (variables(objects) | {"OVERLAY_NODE_NAME": "n1"}).items():
+        monkeypatch.setenv(name, value)
+    file = str(load(AgentSettings, settings_file(objects, "agent", tmp_path)).boot_id_file)
+    mounts = container(objects, "DaemonSet", "overlay-net-agent")["volumeMounts"]
+    volumes = objects["DaemonSet", "overlay-net-agent"]["spec"]["template"]["spec"]["volumes"]
+    (mounted,) = [each["name"] for each in mounts if each["mountPath"] == file]
+    (source,) = [each["hostPath"]["path"] for each in volumes if each["name"] == mounted]
+    # An LXC container has its own file here, which a container in it does not see in its own /proc.
+    assert source == "/proc/sys/kernel/random/boot_id"
+
+
 @pytest.fixture
 def earlier_release(api_server: ApiServer, tmp_path: Path) -> str:
     """A release of an older chart, without phpIPAM, overlay and most of the settings."""

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay_net.adapters.checkpoint_file import CONFIRM_INTERVAL, CheckpointFile, NoCheckpointFile
+from overlay_net.adapters.checkpoint_file import CONFIRM_INTERVAL, CheckpointFile, NoCheckpointFile, read_boot_id
 from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
 from overlay_net.domain.kernel.checkpoint import (
     FORMAT,
@@ -367,3 +367,10 @@ async def test_confirmation_is_a_list_or_an_event_and_no_error() -> None:
             await asyncio.sleep(0)
     assert confirmed == [at(1), at(2)], "an event counts once it was processed"
     assert checkpoint.confirmed == at(3)
+
+
+def test_a_boot_id_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "boot_id").write_text("6f0c3d5e-1111-2222-3333-444455556666\n")
+    (tmp_path / "other").write_bytes(b"\xff\xfe")
+    assert read_boot_id(tmp_path / "boot_id") == "6f0c3d5e-1111-2222-3333-444455556666"
+    assert [read_boot_id(tmp_path / name) for name in ("missing", ".", "other")] == ["", "", ""]
