@@ -84,6 +84,7 @@ class StatusReconciler:
         counts = batch.counts
         since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
         self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
+        self._metrics.silent_agents.set(counts.silent_agents)
         self._metrics.set_static_routes(batch.static_routes)
         self._metrics.set_failed_reservations(batch.failed_reservations)
         self._metrics.set_outdated_nodes(batch.outdated_nodes)

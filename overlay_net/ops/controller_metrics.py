@@ -55,6 +55,10 @@ class ControllerMetrics(Metrics):
             "overlay_net_duplicate_addresses",
             "Nodes whose agent reports that another host uses the assigned address.",
         )
+        self.silent_agents = self._gauge(
+            "overlay_net_silent_agents",
+            "Nodes that are Ready=Unknown because their agent has not renewed its Lease for agent_stale_after.",
+        )
         self._ipam_requests = self._counter(
             "overlay_net_ipam_requests_total",
             "Operations of an IPAM by outcome: ok, exhausted, taken, unusable, conflict, unavailable, refused.",

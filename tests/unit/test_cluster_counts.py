@@ -38,6 +38,15 @@ def test_each_node_is_counted_in_exactly_one_state() -> None:
     assert counts.address_conflicts == 1
 
 
+def test_nodes_with_a_silent_agent_are_counted_until_the_node_is_deleted() -> None:
+    silent = {"type": "Ready", "status": "Unknown", "reason": "AgentStale"}
+    names = ("a", "b", "deleted")
+    overlays = [overlay(name, status=ADDRESS | {"conditions": [silent]}) for name in names]
+    waiting = overlay("c", status=ADDRESS | {"conditions": [silent | {"reason": "WaitingForAgent"}]})
+    counts = count_cluster([node("a"), node("b"), node("c")], [*overlays, waiting])
+    assert counts.silent_agents == 2
+
+
 def test_routes_are_summed_over_nodes_that_exist() -> None:
     routes = [{"subnet": f"10.{number}.0.0/16", "staticRoute": "r"} for number in range(3)]
     counts = count_cluster(

@@ -7,11 +7,10 @@ neither can agents renew their Leases nor is it known whether they run. Wall clo
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from overlay_net.model.conditions import READY, Condition, find_condition, transition
+from overlay_net.model.conditions import AGENT_STALE, READY, Condition, find_condition, transition
 from overlay_net.model.node_actions import ApplyAssignment, ApplyOverlay, DeleteOverlay, NodePlan, NodeView
 from overlay_net.model.overlay import NodeOverlay
 
-AGENT_STALE = "AgentStale"
 WAITING_FOR_AGENT = "WaitingForAgent"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from overlay_net.model.conditions import READY, find_condition
+from overlay_net.model.conditions import AGENT_STALE, READY, find_condition
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 
@@ -20,6 +20,8 @@ class ClusterCounts:
     """Number of desired, programmed and failed routes of all nodes."""
     address_conflicts: int
     """Number of nodes whose agent reports that another host uses the assigned address."""
+    silent_agents: int
+    """Number of nodes that are ``Ready=Unknown`` because their agent is silent."""
     waiting_since: datetime | None
     """The time since which the longest waiting node has no address."""
 
@@ -29,7 +31,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
     states: Counter[str] = Counter()
     routes: Counter[str] = Counter()
     waiting: list[datetime] = []
-    address_conflicts = 0
+    address_conflicts = silent_agents = 0
     for node in nodes:
         overlay = by_name.pop(node.name, None)
         states[_state(node, overlay)] += 1
@@ -38,6 +40,8 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
             waiting.append(since)
         if overlay is not None:
             address_conflicts += overlay.report.conflict is not None
+            unknown = overlay.assignment.ready
+            silent_agents += unknown is not None and unknown.reason == AGENT_STALE
             routes["desired"] += len(overlay.routes)
             routes["programmed"] += overlay.report.routes_ready
             routes["failed"] += overlay.report.routes_failed
@@ -46,6 +50,7 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
         {state: states[state] for state in NODE_STATES},
         {state: routes[state] for state in ("desired", "programmed", "failed")},
         address_conflicts,
+        silent_agents,
         min(waiting, default=None),
     )
 
