@@ -2,10 +2,10 @@
 
 import logging
 
-from overlay_net.adapters.kube import KubeApi
+from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import AGENT_FIELD_MANAGER, NODE_OVERLAY_IPS
-from overlay_net.model.node_report import Report
+from overlay_net.model.node_report import REPORT_FIELDS, Report
 from overlay_net.model.overlay import NodeOverlay
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,13 @@ class StatusWriter:
         """
         body = NODE_OVERLAY_IPS.manifest(overlay.name, uid=overlay.uid, status=report.to_json())
         try:
-            await self._api.apply(
-                NODE_OVERLAY_IPS, overlay.name, body, field_manager=AGENT_FIELD_MANAGER, subresource="status"
+            await apply_owned(
+                self._api,
+                NODE_OVERLAY_IPS,
+                body,
+                field_manager=AGENT_FIELD_MANAGER,
+                owned=REPORT_FIELDS,
+                subresource="status",
             )
         except NotFound:
             return

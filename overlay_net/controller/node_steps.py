@@ -1,15 +1,16 @@
 """Carries out the steps of a node's plan, on its object, in the IPAM and as events. Each step is idempotent."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from overlay_net.adapters.kube import KubeApi
+from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.ipam import Ipam
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner, Reservation
+from overlay_net.model.managed_fields import Path
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.node import UNKNOWN_INSTANCE, Node
 from overlay_net.model.node_actions import (
@@ -27,6 +28,7 @@ from overlay_net.model.node_actions import (
     RemoveTaint,
     Reserve,
 )
+from overlay_net.model.overlay import ASSIGNMENT_FIELDS, SPEC_FIELDS
 from overlay_net.model.parse import find_object, find_objects
 from overlay_net.model.route_spec import encode_route
 from overlay_net.ops.events import EventRecorder
@@ -136,22 +138,30 @@ class NodeSteps:
         body = NODE_OVERLAY_IPS.manifest(
             view.name, labels=action.labels, finalizers=[FINALIZER], spec=_encode_spec(action)
         )
-        await self._api.create(NODE_OVERLAY_IPS, body)
+        await self._api.create(NODE_OVERLAY_IPS, body, field_manager=CONTROLLER_FIELD_MANAGER)
         log.info("object created", extra={"node": view.name})
 
     async def _apply_overlay(self, view: NodeView, action: ApplyOverlay) -> None:
         body = _conditional_manifest(view, labels=action.labels, finalizers=[FINALIZER], spec=_encode_spec(action))
-        await self._api.apply(NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
+        await self._apply(body, SPEC_FIELDS)
         log.info("spec applied", extra={"node": view.name, "routes": len(action.routes)})
 
     async def _apply_assignment(self, view: NodeView, action: ApplyAssignment) -> None:
         assignment = action.assignment
         body = _conditional_manifest(view, status=assignment.to_json())
-        await self._api.apply(
-            NODE_OVERLAY_IPS, view.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
-        )
+        await self._apply(body, ASSIGNMENT_FIELDS, subresource="status")
         reason = assignment.reserved.reason if assignment.reserved else ""
         log.info("status applied", extra={"node": view.name, "address": assignment.address, "reason": reason})
+
+    async def _apply(self, body: JsonObject, owned: Collection[Path], subresource: str | None = None) -> None:
+        await apply_owned(
+            self._api,
+            NODE_OVERLAY_IPS,
+            body,
+            field_manager=CONTROLLER_FIELD_MANAGER,
+            owned=owned,
+            subresource=subresource,
+        )
 
     async def _delete_overlay(self, view: NodeView) -> None:
         if view.overlay is None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from overlay_net.adapters.kube import KubeApi
+from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam, describe_failure
 from overlay_net.domain.allocation.pool_conflicts import gateway_in_use
@@ -18,7 +18,7 @@ from overlay_net.model.conditions import CONSISTENT, READY, Condition, find_cond
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
 from overlay_net.model.parse import parse_int
-from overlay_net.model.pool import Pool
+from overlay_net.model.pool import POOL_STATUS_FIELDS, Pool
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.worker import Requeue
@@ -98,8 +98,13 @@ class PoolReconciler:
     async def _write(self, pool: Pool, status: JsonObject) -> None:
         body = OVERLAY_POOLS.manifest(pool.name, uid=pool.uid, status=status)
         try:
-            await self._api.apply(
-                OVERLAY_POOLS, pool.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
+            await apply_owned(
+                self._api,
+                OVERLAY_POOLS,
+                body,
+                field_manager=CONTROLLER_FIELD_MANAGER,
+                owned=POOL_STATUS_FIELDS,
+                subresource="status",
             )
         except NotFound:
             # The pool was deleted in the meantime; the watch reports that too.

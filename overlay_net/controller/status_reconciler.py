@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from overlay_net.adapters.kube import KubeApi
+from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.caches import Caches
 from overlay_net.domain.routes.node_status import rollout_progress
 from overlay_net.domain.routes.node_table import NodeTable
@@ -25,7 +25,7 @@ from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import Revision
-from overlay_net.model.static_route import StaticRoute
+from overlay_net.model.static_route import ROUTE_STATUS_FIELDS, StaticRoute
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.offload import offload
@@ -98,8 +98,13 @@ class StatusReconciler:
                 await self._api.merge_patch(STATIC_ROUTES, route.name, change)
             return
         body = STATIC_ROUTES.manifest(route.name, uid=route.uid, status=status)
-        await self._api.apply(
-            STATIC_ROUTES, route.name, body, field_manager=CONTROLLER_FIELD_MANAGER, subresource="status"
+        await apply_owned(
+            self._api,
+            STATIC_ROUTES,
+            body,
+            field_manager=CONTROLLER_FIELD_MANAGER,
+            owned=ROUTE_STATUS_FIELDS,
+            subresource="status",
         )
         self._announce(route, find_condition(parse_conditions(status), READY))
 

@@ -2,16 +2,21 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from overlay_net.adapters.kube import KubeApi
+from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.caches import Caches
 from overlay_net.domain.allocation.subnet_map import MappedPool, plan_pools
 from overlay_net.model.errors import Conflict, NotFound
+from overlay_net.model.managed_fields import Path
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS, SUBNET_MAP_LABEL
 from overlay_net.model.pool import Pool
 from overlay_net.runtime.worker import Requeue
 
 log = logging.getLogger(__name__)
+
+MAPPED_FIELDS: Final[frozenset[Path]] = frozenset({("spec", "zones")})
+"""The elements of a set outlive a change of the map; other fields are replaced."""
 
 
 class SubnetMapReconciler:
@@ -41,7 +46,7 @@ class SubnetMapReconciler:
                 "phpIPAM": {"subnetID": desired.subnet_id},
             },
         )
-        await self._api.apply(OVERLAY_POOLS, desired.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
+        await apply_owned(self._api, OVERLAY_POOLS, body, field_manager=CONTROLLER_FIELD_MANAGER, owned=MAPPED_FIELDS)
         log.info("subnet map pool applied", extra={"pool": desired.name})
 
     async def _delete(self, pool: Pool) -> None:

@@ -3,9 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import Condition, is_of_controller
+from overlay_net.model.conditions import (
+    CONFIGURED,
+    GATEWAY_REACHABLE,
+    METRICS_SERVED,
+    Condition,
+    is_of_controller,
+)
+from overlay_net.model.managed_fields import Path
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.node import UNKNOWN_INSTANCE, NodeInstance
 from overlay_net.model.parse import (
@@ -22,6 +30,13 @@ from overlay_net.model.parse import (
 from overlay_net.model.route import MAIN_TABLE
 from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.route_probe import RouteProbe
+
+REPORT_FIELDS: Final[frozenset[Path]] = frozenset(
+    {("status", each) for each in ("lease", "configuredIpAddr", "fallbackGateway", "probes")}
+    | {("status", each) for each in ("conflictingIpAddr", "conflictingMAC")}
+    | {("status", "conditions", each) for each in (CONFIGURED, GATEWAY_REACHABLE, METRICS_SERVED)}
+)
+"""What a report may omit; ``Ready`` is never omitted, and shared with the controller while it is ``Unknown``."""
 
 
 @dataclass(frozen=True, slots=True)

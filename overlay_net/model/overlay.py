@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import (
     CONFIGURED,
+    CONTROLLER_CONDITIONS,
     READY,
     RELEASED,
     RESERVED,
@@ -19,7 +21,8 @@ from overlay_net.model.conditions import (
     parse_conditions,
 )
 from overlay_net.model.desired_route import DesiredRoute
-from overlay_net.model.names import FINALIZER, RENUMBER_ANNOTATION
+from overlay_net.model.managed_fields import Path
+from overlay_net.model.names import FINALIZER, NODE_LABEL, REGION_LABEL, RENUMBER_ANNOTATION, ZONE_LABEL
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.node import UNKNOWN_INSTANCE, Node, NodeInstance
 from overlay_net.model.node_report import Report
@@ -37,6 +40,22 @@ from overlay_net.model.parse import (
 )
 from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.model.route_spec import parse_routes
+
+OVERLAY_LABELS: Final = frozenset({NODE_LABEL, REGION_LABEL, ZONE_LABEL})
+"""The labels of a NodeOverlayIp that the controller sets."""
+
+SPEC_FIELDS: Final[frozenset[Path]] = frozenset(
+    {("metadata", "labels", label) for label in OVERLAY_LABELS}
+    | {("spec", each) for each in ("routes", "routesOnly", "generations", "node", "withdrawn", "omitted")}
+)
+"""The controller's part of labels and spec; ``spec.ipAddr`` and ``spec.gateway`` belong to users."""
+
+ASSIGNMENT_FIELDS: Final[frozenset[Path]] = frozenset(
+    {("status", each) for each in ("ipAddr", "gateway", "pool", "nodeUID", "releasing", "ipams", "nodeGoneSince")}
+    | {("status", each) for each in ("conflicts", "lastConflict", "lastConflictMAC", "consecutiveConflicts")}
+    | {("status", "conditions", each) for each in CONTROLLER_CONDITIONS}
+)
+"""The controller's part of status, without ``Ready=Unknown``, whose fields it shares with the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +231,11 @@ class NodeOverlay:
     def has_finalizer(self) -> bool:
         """Return whether the object has our finalizer."""
         return FINALIZER in self.finalizers
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """The labels that the controller sets."""
+        return {label: value for label, value in self.labels.items() if label in OVERLAY_LABELS}
 
     @property
     def has_own_report(self) -> bool:

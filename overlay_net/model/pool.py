@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
+from overlay_net.model.conditions import CONSISTENT, READY, Condition, find_condition, parse_conditions
 from overlay_net.model.ipam import CLUSTER_IPAM, PHPIPAM
+from overlay_net.model.managed_fields import Path
 from overlay_net.model.names import SUBNET_MAP_LABEL
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
@@ -21,6 +23,11 @@ from overlay_net.model.parse import (
 from overlay_net.model.selectors import Selector
 
 DEFAULT_PRIORITY = 100
+
+POOL_STATUS_FIELDS: Final[frozenset[Path]] = frozenset(
+    {("status", each) for each in ("cidr", "gateway", "used", "free", "total")} | {("status", "conditions", CONSISTENT)}
+)
+"""What the status of a pool may omit."""
 
 
 @dataclass(frozen=True, slots=True)

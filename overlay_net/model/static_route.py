@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import Condition, parse_conditions
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
+from overlay_net.model.managed_fields import Path
 from overlay_net.model.names import ZONE_LABELS
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node, first_label
@@ -22,6 +24,9 @@ from overlay_net.model.parse import (
 from overlay_net.model.route_probe import Probe, Revision
 from overlay_net.model.route_spec import parse_spec
 from overlay_net.model.selectors import Selector
+
+ROUTE_STATUS_FIELDS: Final[frozenset[Path]] = frozenset({("status", "updated")})
+"""What the status of a StaticRoute may omit."""
 
 
 @dataclass(frozen=True, slots=True)

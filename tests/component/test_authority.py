@@ -13,10 +13,13 @@ from lab.cluster.api_server import ApiServer
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import Connection, KubeApi, connect_agent
 from overlay_net.agent.heartbeat import Heartbeat
+from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import CONTROLLER_CONDITIONS
 from overlay_net.model.errors import Refused
 from overlay_net.model.lease import LeaseRecord
 from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGER, LEASES, NODE_OVERLAY_IPS, Resource
+from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
@@ -196,6 +199,22 @@ async def test_agent_can_write_the_status_of_its_own_node(objects: KubeApi, api_
     assert (status["ipAddr"], status["configuredIpAddr"]) == ("192.168.100.4/24", "192.168.100.4/24")
 
 
+async def test_agent_removes_what_another_client_reported_for_its_node(objects: KubeApi, api_server: ApiServer) -> None:
+    before = (await objects.get(NODE_OVERLAY_IPS, OWN_NODE))["status"]
+    claimed = {"conflictingIpAddr": "192.168.100.4", "conflictingMAC": "02:00:00:00:00:01"}
+    failing = {"type": "MetricsServed", "status": "False", "reason": "CannotListen", "message": ""}
+    conditions = [*before["conditions"], failing | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    restored = {"status": {**claimed, "conditions": conditions}}
+    await objects.merge_patch(NODE_OVERLAY_IPS, OWN_NODE, restored, subresource="status")
+    overlay = NodeOverlay.parse(await objects.get(NODE_OVERLAY_IPS, OWN_NODE))
+    async with agent(api_server, OWN_NODE) as api:
+        await StatusWriter(api).write(overlay, Report(interface="eth0"))
+    status = (await objects.get(NODE_OVERLAY_IPS, OWN_NODE))["status"]
+    assert not status.keys() & claimed.keys()
+    assert status["interface"] == "eth0"
+    assert {key: status[key] for key in before} == before, "the part of the controller"
+
+
 async def test_agent_cannot_write_the_status_of_another_node(objects: KubeApi, api_server: ApiServer) -> None:
     async with agent(api_server, OWN_NODE) as api:
         with pytest.raises(Refused, match=f"runs on node {OWN_NODE}; it may not write .* {OTHER_NODE}"):
@@ -252,6 +271,7 @@ async def test_agent_token_that_is_not_bound_to_a_node_cannot_write(objects: Kub
         ("pool", "other"),
         ("nodeUID", "other"),
         ("releasing", ["192.168.100.9"]),
+        ("ipams", ["phpipam"]),
         ("conflicts", 3),
         ("lastConflict", "2026-01-01T00:00:00Z"),
         ("lastConflictMAC", "02:00:00:00:01:00"),
@@ -267,10 +287,13 @@ async def test_agent_cannot_write_status_fields_of_the_controller(
             await write(api, OWN_NODE, {field: value})
 
 
-async def test_agent_cannot_write_the_reserved_condition(objects: KubeApi, api_server: ApiServer) -> None:
-    claim = {"type": "Reserved", "status": "False", "reason": "Mine", "message": "", "lastTransitionTime": None}
+@pytest.mark.parametrize("kind", sorted(CONTROLLER_CONDITIONS))
+async def test_agent_cannot_write_the_conditions_of_the_controller(
+    objects: KubeApi, api_server: ApiServer, kind: str
+) -> None:
+    claim = {"type": kind, "status": "False", "reason": "Mine", "message": "", "lastTransitionTime": None}
     async with agent(api_server, OWN_NODE) as api:
-        with pytest.raises(Refused, match="only the controller may write the condition Reserved"):
+        with pytest.raises(Refused, match=f"only the controller may write the condition {kind}"):
             await write(api, OWN_NODE, {"conditions": [claim | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]})
 
 

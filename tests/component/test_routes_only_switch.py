@@ -5,7 +5,7 @@ from typing import Any
 from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.errors import NotFound
-from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
+from overlay_net.model.names import FINALIZER, NODE_OVERLAY_IPS, NODES, REGION_LABELS, STATIC_ROUTES, ZONE_LABELS
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import (
@@ -124,3 +124,27 @@ async def test_an_interrupted_release_is_completed(admin: KubeApi, api_server: A
     async with controller(api_server, overlay_addresses="false"):
         await has_reason(admin, "n1", "RoutesOnly")
         await nothing_left(admin, "n1")
+
+
+async def test_an_object_of_the_earlier_operator_loses_its_address_when_overlay_addresses_are_disabled(
+    admin: KubeApi, api_server: ApiServer
+) -> None:
+    """Another field manager has the address, too."""
+    await add_pool(admin)
+    labels = {"node": "n1", "zone": "earlier", "team": "a"}
+    await create(admin, NODE_OVERLAY_IPS, "n1", {}, labels=labels, finalizers=[FINALIZER])
+    status = {"ipAddr": "192.168.100.44/24", "gateway": "192.168.100.1", "interface": "eth0"}
+    await admin.merge_patch(NODE_OVERLAY_IPS, "n1", {"status": status}, subresource="status")
+    await join(admin, "n1")
+    async with controller(api_server):
+        await has_reason(admin, "n1", "Reserved")
+        assert await addresses(admin) == {"n1": "192.168.100.44"}
+    await admin.merge_patch(NODES, "n1", {"metadata": {"labels": dict.fromkeys((*ZONE_LABELS, *REGION_LABELS))}})
+    async with controller(api_server, overlay_addresses="false"):
+        generation = await wait_routes_only(admin, "n1")
+        await agent_reports(admin, "n1", observedGeneration=generation, interface="eth0")
+        await has_reason(admin, "n1", "RoutesOnly")
+        await nothing_left(admin, "n1")
+        found = await overlay(admin, "n1")
+        assert not {"ipAddr", "gateway", "pool", "nodeUID"} & found["status"].keys()
+        assert found["metadata"]["labels"] == {"node": "n1", "team": "a"}

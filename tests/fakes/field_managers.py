@@ -5,7 +5,8 @@ of a set by itself; any other list is one field as a whole (x-kubernetes-list-ty
 """
 
 import copy
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from overlay_net.model.api import JsonObject
@@ -75,12 +76,24 @@ class FieldManagers:
     def __init__(self) -> None:
         self._managed: dict[str, frozenset[Path]] = {}
 
+    def encode(self) -> list[JsonObject]:
+        """metadata.managedFields; the name of a manager that applies has the subresource after a slash."""
+        return [
+            {
+                "manager": name.partition("/")[0],
+                "operation": "Apply" if "/" in name else "Update",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": _encode_fields(paths),
+            }
+            for name, paths in self._managed.items()
+        ]
+
     def updated(self, manager: str, present: JsonObject, desired: JsonObject) -> None:
         """A write other than an apply: its manager becomes the only one of each field that it changes."""
         before, after = dict(fields(present)), dict(fields(desired))
         changed = {path for path, value in after.items() if path not in before or before[path] != value}
         changed -= self.IDENTITY
-        self._managed = {name: paths - changed for name, paths in self._managed.items()}
+        self._managed = {name: (paths - changed) & after.keys() for name, paths in self._managed.items()}
         self._managed[manager] = self._managed.get(manager, frozenset()) | changed
 
     def applied(self, manager: str, present: JsonObject, desired: JsonObject) -> JsonObject:
@@ -100,7 +113,24 @@ class FieldManagers:
         changed = {path for path in mine if path not in before or before[path] != after[path]}
         self._managed = {name: paths - (changed if name != manager else set()) for name, paths in self._managed.items()}
         self._managed[manager] = mine
+        present_now = {**left, **after}.keys()
+        self._managed = {name: paths & present_now for name, paths in self._managed.items()}
         return rebuilt(left | after)
+
+
+def _encode_fields(paths: Iterable[Path]) -> JsonObject:
+    """FieldsV1 of these fields: https://kubernetes.io/docs/reference/using-api/server-side-apply/."""
+    tree: JsonObject = {}
+    for path in paths:
+        below = tree
+        for length, part in enumerate(path):
+            key = f"f:{part}"
+            if path[:length] in SETS:
+                key = f"v:{json.dumps(part)}"
+            elif path[:length] in LIST_KEYS:
+                key = f"k:{json.dumps({LIST_KEYS[path[:length]]: part})}"
+            below = below.setdefault(key, {})
+    return tree
 
 
 def _is_below(path: Path, field: Path) -> bool:

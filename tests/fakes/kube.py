@@ -60,13 +60,15 @@ class InMemoryKube:
     async def pages(self, resource: Resource, **options: Any) -> AsyncGenerator[Listing, None]:
         yield await self.list(resource, **options)
 
-    async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
+    async def create(
+        self, resource: Resource, body: JsonObject, *, namespace: str | None = None, field_manager: str | None = None
+    ) -> JsonObject:
         key = (resource.plural, namespace, body["metadata"]["name"])
         if key in self._objects:
             raise AlreadyExists(f"create {resource.path(namespace=namespace)}: 409 AlreadyExists")
         desired = {name: value for name, value in body.items() if name != "status"}
         self._managers[key] = FieldManagers()
-        self._managers[key].updated("create", {}, desired)
+        self._managers[key].updated(field_manager or "create", {}, desired)
         return self._created(resource, key, desired)
 
     async def apply(
@@ -89,9 +91,10 @@ class InMemoryKube:
         part = {"status": body.get("status", {})} if subresource else {k: v for k, v in body.items() if k != "status"}
         check_conditions(body)
         desired = managers.applied(f"{field_manager}/{subresource or ''}", present or {}, _without_server_fields(part))
-        if present is None:
-            return self._created(resource, key, desired)
-        return self._changed(resource, key, desired)
+        stored = self._created(resource, key, desired) if present is None else self._changed(resource, key, desired)
+        # Only the response to an apply has them here; nothing reads them elsewhere.
+        stored["metadata"]["managedFields"] = managers.encode()
+        return stored
 
     async def update(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None

@@ -97,9 +97,16 @@ class KubeApi:
         pages = self.pages(resource, metadata_only=True)
         return {parse_text(find_object(item, "metadata").get("name")) async for page in pages for item in page.items}
 
-    async def create(self, resource: Resource, body: JsonObject, *, namespace: str | None = None) -> JsonObject:
-        """Create an object. Raises AlreadyExists if the name is in use."""
-        return await self.transport.call("POST", "create", resource, resource.path(namespace=namespace), body=body)
+    async def create(
+        self, resource: Resource, body: JsonObject, *, namespace: str | None = None, field_manager: str | None = None
+    ) -> JsonObject:
+        """Create an object. Raises AlreadyExists if the name is in use.
+
+        For server-side apply the creator is another manager than one of that name that applies: see apply_owned.
+        """
+        path = resource.path(namespace=namespace)
+        query = {"fieldManager": field_manager} if field_manager is not None else None
+        return await self.transport.call("POST", "create", resource, path, query=query, body=body)
 
     async def apply(
         self,

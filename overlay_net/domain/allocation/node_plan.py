@@ -98,7 +98,7 @@ def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only:
     compiled, labels = view.compile_routes(), overlay_labels(node)
     desired = (compiled.routes, compiled.generations, compiled.omitted, routes_only, node.instance)
     same = (overlay.routes, overlay.generations, overlay.omitted, overlay.routes_only, overlay.node) == desired
-    if same and overlay.has_finalizer and labels.items() <= overlay.labels.items():
+    if same and overlay.has_finalizer and labels == overlay.own_labels:
         return ()
     withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
     generations, omitted = compiled.generations, compiled.omitted
