@@ -9,6 +9,7 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.store import Store
+from overlay_net.runtime.turns import in_turns
 
 UNREAD = "the protected subnets have not been read yet"
 
@@ -18,6 +19,7 @@ class ProtectedByObjects:
         self, nodes: Store[Node], overlays: Store[NodeOverlay], pools: Store[Pool], routes: Store[StaticRoute]
     ) -> None:
         self.protection = Protection(unknown=UNREAD)
+        self._routes = routes
         self._subscribers: list[Callable[[Iterable[str]], None]] = []
         nodes.subscribe(self._node_changed)
         overlays.subscribe(self._overlay_changed)
@@ -31,6 +33,11 @@ class ProtectedByObjects:
     def protect(self, source: str, subnets: Iterable[ProtectedSubnet]) -> None:
         """Replace the protected subnets of ``source``."""
         self._notify(self.protection.protect(source, subnets))
+
+    async def check_all(self) -> None:
+        """Check every StaticRoute in a turn of its own: the first node to be reconciled would check all in one."""
+        async for route in in_turns(self._routes.values()):
+            self.protection.refusal(route)
 
     def set_unknown(self, problem: str) -> None:
         """Set why not all protected subnets are known, or an empty string if they are."""

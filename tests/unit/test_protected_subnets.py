@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay_net.controller.caches import Caches
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
 from overlay_net.domain.routes.special_purpose import special_purpose
+from overlay_net.model.api import Listing
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.static_route import StaticRoute
-from tests.unit.factories import node, static_route
+from tests.fakes.turns import Turns
+from tests.unit.factories import node, raw_static_route, static_route
 
 SERVICES = ProtectedSubnet(ip_network("10.96.0.0/16"), "services")
 PROTECTION = Protection(
@@ -198,10 +201,14 @@ def test_no_route_is_added_while_not_all_protected_subnets_are_known() -> None:
 
 
 class CountingProtection(Protection):
-    compared = 0
+    def __init__(self, *arguments: Any) -> None:
+        self.compared = 0
+        self.turns = Turns()
+        super().__init__(*arguments)
 
     def find_overlap(self, subnet: IpNetwork) -> str:
         self.compared += 1
+        self.turns.step()
         return super().find_overlap(subnet)
 
 
@@ -226,3 +233,15 @@ def test_a_static_route_with_another_status_is_still_found_by_a_subnet_that_beco
     assert protection.refusal(present) is None
     assert protection.protect("services", (SERVICES,)) == {"r1"}
     assert protection.refusal(present) is not None
+
+
+async def test_a_new_leader_gives_the_event_loop_a_turn_after_each_static_route() -> None:
+    caches = Caches()
+    protection = caches.protected.protection = CountingProtection()
+    static_routes = [raw_static_route(f"r{number}", f"10.20.{number}.0/24") for number in range(50)]
+    caches.routes.replace(Listing(tuple(static_routes), "1"))
+    async with protection.turns.counted():
+        await caches.protected.check_all()
+    assert (protection.compared, protection.turns.longest) == (50, 1)
+    caches.compile_routes_for(node(), None, None)
+    assert protection.compared == 50
