@@ -137,8 +137,8 @@ def _default_kubeconfig() -> Path | None:
 def update_crds(arguments: argparse.Namespace) -> int:
     from overlay_net.cli.crds import apply_crds, remove_crds
 
-    update = remove_crds if arguments.remove else apply_crds
-    problem = asyncio.run(update(arguments.directory, arguments.kubeconfig, arguments.timeout, print))
+    common = (arguments.directory, arguments.kubeconfig, arguments.timeout, print)
+    problem = asyncio.run(remove_crds(*common, arguments.release) if arguments.remove else apply_crds(*common))
     if problem:
         print(f"overlay-net crds: {problem}", file=sys.stderr)
     return EXIT_FAILED if problem else 0

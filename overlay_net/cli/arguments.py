@@ -26,6 +26,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--scale-down requires --drain")
     if arguments.mode == "controller" and arguments.replicas and not arguments.scale_down:
         parser.error("--replicas requires --scale-down")
+    if arguments.mode == "crds" and arguments.release and not arguments.remove:
+        parser.error("--release requires --remove")
     return arguments
 
 
@@ -127,6 +129,13 @@ def _add_crds(modes: Any) -> None:
     )
     crds.add_argument(
         "--remove", action="store_true", help="delete the definitions instead, with all objects of their kinds"
+    )
+    crds.add_argument(
+        "--release",
+        default="",
+        metavar="NAMESPACE/LEASE",
+        help="with --remove: the Lease of the controllers of this release; nothing is deleted while another release "
+        "manages the cluster",
     )
     crds.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
     crds.add_argument(

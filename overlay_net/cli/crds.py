@@ -11,6 +11,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS
 from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.runtime.cluster_lock import find_other_release
 
 FIELD_MANAGER = "overlay-net-crds"
 INTERVAL = 0.5
@@ -28,9 +29,27 @@ async def apply_crds(directory: Path, kubeconfig: Path | None, timeout: float, w
     return await _run(directory, kubeconfig, timeout, _apply, lambda name: write(f"{name} is up to date"))
 
 
-async def remove_crds(directory: Path, kubeconfig: Path | None, timeout: float, write: Callable[[str], None]) -> str:
-    """Delete each definition of ``directory`` with all objects of its kind; otherwise as `apply_crds`."""
+async def remove_crds(
+    directory: Path, kubeconfig: Path | None, timeout: float, write: Callable[[str], None], release: str
+) -> str:
+    """Delete each definition of ``directory`` with all objects of its kind; otherwise as `apply_crds`.
+
+    If ``release`` is not empty, nothing is deleted while another release manages the cluster.
+    """
+    if release:
+        try:
+            other = await _other_release(kubeconfig, release, timeout)
+        except OverlayNetError as error:
+            return str(error)
+        if other:
+            write(f"release {other} manages this cluster; the CustomResourceDefinitions are kept")
+            return ""
     return await _run(directory, kubeconfig, timeout, _remove, lambda name: write(f"{name} is deleted"))
+
+
+async def _other_release(kubeconfig: Path | None, release: str, timeout: float) -> str:
+    async with connect_agent(str(kubeconfig) if kubeconfig else None) as connection:
+        return await find_other_release(KubeApi(connection, timeout=timeout), release)
 
 
 async def _run(

@@ -16,6 +16,7 @@ from overlay_net.adapters.kube import KubeApi, connect_controller
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.leader import Leader, become_leader
+from overlay_net.controller.leader_election import release_identity
 from overlay_net.controller.node_workers import NodeWorkers, make_node_workers
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.domain.allocation.removal_plan import may_be_in_use
@@ -24,6 +25,7 @@ from overlay_net.model.errors import NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.parse import find_object, parse_int
+from overlay_net.runtime.cluster_lock import find_other_release
 from overlay_net.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,11 @@ async def drain(
             if not is_deployed and await _is_empty(settings):
                 report("no controller is deployed, and there is nothing to release")
                 return ""
-            async with become_leader(settings) as leader:
+            if other := await _other_release(settings):
+                report(f"release {other} manages this cluster; this release has nothing to release")
+                return ""
+            problem = "interrupted"
+            async with become_leader(settings, lambda: not problem) as leader:
                 problem = await _drain_nodes(leader, progress, deadline.when() or 0.0)
             if problem:
                 raise DrainFailed(problem)
@@ -128,6 +134,12 @@ async def _is_empty(settings: ControllerSettings) -> bool:
                 # Its CRD does not exist.
                 continue
     return True
+
+
+async def _other_release(settings: ControllerSettings) -> str:
+    """Return which other release manages the cluster, or an empty string."""
+    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
+        return await find_other_release(KubeApi(connection), release_identity(settings.leader_election))
 
 
 async def _count_replicas(api: KubeApi, deployment: Deployment) -> int | None:

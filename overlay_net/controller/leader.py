@@ -1,8 +1,8 @@
-"""Starts the controller up to leadership: connections, synced caches and the lease."""
+"""Starts the controller up to leadership: connections, synced caches and the leases."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from overlay_net.adapters.phpipam import Client
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import Queues
 from overlay_net.controller.ipam_backends import open_phpipam
-from overlay_net.controller.leader_election import leadership, make_elector
+from overlay_net.controller.leader_election import make_leadership
 from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.http import serve
@@ -41,8 +41,13 @@ class Leader:
 
 
 @asynccontextmanager
-async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
-    """Enter the context once every cache is synced and this process is the leader. Raises ConfigurationError."""
+async def become_leader(
+    settings: ControllerSettings, is_complete: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Leader]:
+    """Enter the context once every cache is synced and this process is the leader. Raises ConfigurationError.
+
+    If ``is_complete`` at its end, this release has left the cluster, and another one may manage it at once.
+    """
     metrics = ControllerMetrics()
     caches = Caches(Selector.parse_text(settings.node_selector))
     queues = Queues()
@@ -52,13 +57,13 @@ async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
     def unready() -> str:
         # A standby is ready as well: it can take over at any time.
         metrics.synced.set(caches.synced)
-        if elector is not None and not elector.has_read_lease:
-            return f"waiting for the first read of lease {settings.leader_election.lease_name}"
-        return metrics.contact_problem() if caches.synced else "waiting for the caches to sync"
+        if not caches.synced:
+            return "waiting for the caches to sync"
+        return metrics.contact_problem() or leadership.unready()
 
     async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
-        elector = make_elector(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
-        fence = elector.remaining if elector is not None else None
+        leadership = make_leadership(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
+        fence = leadership.remaining
         api = KubeApi(connection, observer=metrics, fence=fence)
         async with (
             serve(settings.http.bind, metrics.registry, unready),
@@ -72,7 +77,7 @@ async def become_leader(settings: ControllerSettings) -> AsyncIterator[Leader]:
                 await store.wait_synced()
             metrics.synced.set(1)
             log.info("caches synced", extra={"nodes": len(caches.nodes), "addresses": len(caches.records)})
-            async with leadership(elector):
+            async with leadership.hold(is_complete):
                 yield Leader(settings, api, connection.server, phpipam, caches, queues, metrics)
             for task in tasks:
                 task.cancel()

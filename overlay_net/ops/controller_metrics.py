@@ -13,6 +13,10 @@ class ControllerMetrics(Metrics):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__("controller", clock)
         self._leader = self._gauge("leader_election_master_status", "1 while this process is the leader.", "name")
+        self._standby_release = self._gauge(
+            "overlay_net_standby_release",
+            "1 while another release manages the cluster, so that this one does nothing.",
+        )
         self._pool_addresses = self._gauge(
             "overlay_net_pool_addresses", "Addresses of a pool by state: used, free.", "pool", "state"
         )
@@ -102,6 +106,9 @@ class ControllerMetrics(Metrics):
 
     def set_leader(self, name: str, is_leader: bool) -> None:
         self._leader.labels(name).set(is_leader)
+
+    def set_standby_release(self, is_standby: bool) -> None:
+        self._standby_release.set(is_standby)
 
     def set_pool(self, name: str, used: int, free: int) -> None:
         self._pool_addresses.labels(name, "used").set(used)

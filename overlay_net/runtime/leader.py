@@ -1,10 +1,11 @@
 """Leader election: one of several processes holds the Lease, and only its holder may write."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
@@ -32,7 +33,7 @@ def boot_time() -> float:
 
 
 class Elector:
-    """``identity`` must be unique to this process: an identity reused after a restart would inherit the lease."""
+    """A process inherits a lease that was held with its ``identity``: without another lock, it must be unique to it."""
 
     def __init__(
         self,
@@ -52,12 +53,12 @@ class Elector:
         self._observer = observer
         self._clock = clock
         self._last_error = ""
+        self.has_read_lease = False
+        """Whether the lease has been read or created, or does not exist yet."""
         observer.set_leader(name, False)
 
-    @property
-    def has_read_lease(self) -> bool:
-        """Return whether the lease has been read or created."""
-        return self._lock.has_been_read
+    def __str__(self) -> str:
+        return str(self._lock)
 
     def remaining(self) -> float:
         """Return the seconds until another process may become leader, as the limit for a write that starts now.
@@ -68,11 +69,20 @@ class Elector:
             raise NotLeader(f"write rejected: the lease {self._lock} is not held")
         return self._lock.renewed_at + self._times.duration - self._clock()
 
-    async def acquire(self) -> None:
-        """Wait until this process is the leader."""
+    async def wait_readable(self) -> None:
+        """Wait until the lease can be read, or it is known that it does not exist."""
         while True:
-            if await self._try_acquire() and self._until_deadline() > 0:
+            if await self._attempt(self._read):
+                return
+            await asyncio.sleep(self._interval())
+
+    async def acquire(self, waiting: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until this process is the leader. ``waiting`` is called with each holder that is observed meanwhile."""
+        while True:
+            if await self._attempt(self._lock.try_acquire) and self._until_deadline() > 0:
                 break
+            if not self._last_error and self._lock.holder not in ("", self._identity):
+                waiting(self._lock.holder)
             await asyncio.sleep(self._interval())
         log.info("became leader", extra={"lease": str(self._lock), "identity": self._identity})
         self._observer.set_leader(self._name, True)
@@ -109,15 +119,21 @@ class Elector:
         else:
             log.info("released the lease", extra={"lease": str(self._lock)})
 
-    async def _try_acquire(self) -> bool:
+    async def _attempt(self, call: Callable[[], Awaitable[bool]]) -> bool:
         try:
             async with asyncio.timeout(self._call_timeout):
-                acquired = await self._lock.try_acquire()
+                succeeded = await call()
         except (OverlayNetError, TimeoutError) as error:
             self._log_error(error)
             return False
         self._last_error = ""
-        return acquired
+        self.has_read_lease = True
+        return succeeded
+
+    async def _read(self) -> bool:
+        with contextlib.suppress(NotFound):
+            await self._lock.read()
+        return True
 
     async def _renew(self) -> None:
         try:

@@ -54,10 +54,6 @@ class LeaseLock:
         return f"{self._namespace}/{self._name}"
 
     @property
-    def has_been_read(self) -> bool:
-        return bool(self._observed)
-
-    @property
     def holder(self) -> str:
         """Identity of the holder as last observed; empty if there is none."""
         return LeaseRecord.parse(self._observed).holder

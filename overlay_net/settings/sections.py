@@ -72,8 +72,13 @@ class LeaderElectionSettings(Section):
         default=timedelta(seconds=2),
         description="interval of attempts to get or renew the Lease; less than renew_deadline",
     )
+    cluster_lease_duration: Duration = Field(
+        default=timedelta(minutes=10),
+        description="how long after the last renewal another release may take over the cluster (Lease overlay-net in "
+        "kube-system); at least 1s, and at least twice lease_duration is used",
+    )
 
-    @field_validator("lease_duration")
+    @field_validator("lease_duration", "cluster_lease_duration")
     @classmethod
     def _is_at_least_one_second(cls, value: timedelta) -> timedelta:
         # leaseDurationSeconds is an integer.

@@ -28,6 +28,8 @@ def start_controller(api_server: ApiServer, config: Path | None = None, **settin
         "status_batch": "50ms",
         "release_after": "0s",
         "fence_after": "0s",
+        # All processes of the tests are of one release, unless a test sets another.
+        "leader_election__namespace": NAMESPACE,
         **settings,
     }
     return Process(

@@ -84,6 +84,10 @@ NAMED = [
     ("agent", "coordination.k8s.io", "leases", "patch", "kube-node-lease", OWN_NODE, False),
     ("controller", "coordination.k8s.io", "leases", "list", NAMESPACE, "", True),
     ("controller", "coordination.k8s.io", "leases", "list", "kube-system", "", False),
+    ("controller", "coordination.k8s.io", "leases", "create", "kube-system", "", True),
+    ("controller", "coordination.k8s.io", "leases", "update", "kube-system", "overlay-net", True),
+    ("controller", "coordination.k8s.io", "leases", "update", "kube-system", "kube-scheduler", False),
+    ("agent", "coordination.k8s.io", "leases", "get", "kube-system", "overlay-net", False),
     ("controller", "coordination.k8s.io", "leases", "patch", NAMESPACE, OWN_NODE, False),
 ]
 

@@ -16,6 +16,8 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import OVERLAY_POOLS
 
 NAME = "overlaypools.iks.ibm.com"
+RELEASE = f"{NAMESPACE}/overlay-net-controller"
+"""The release of all controllers of the tests, which may still hold the Lease of the cluster."""
 POOL = {
     "apiVersion": "iks.ibm.com/v1alpha1",
     "kind": "OverlayPool",
@@ -105,7 +107,9 @@ async def test_remove_deletes_definitions_and_their_objects(
 
 
 async def remove(kubeconfig: str) -> "subprocess.CompletedProcess[str]":
-    return await asyncio.to_thread(crds, CHART / "crds", kubeconfig, "--remove", "--timeout=40s")
+    return await asyncio.to_thread(
+        crds, CHART / "crds", kubeconfig, "--remove", f"--release={RELEASE}", "--timeout=40s"
+    )
 
 
 def test_an_unreachable_server_is_retried_until_the_timeout(api_server: ApiServer, account: str) -> None:

@@ -125,6 +125,8 @@ class JobRunner:
 @pytest.fixture(params=VALUES)
 def failed_release(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> Iterator[str]:
     """A release whose first hook never ended, as with an image that cannot be pulled."""
+    # A killed controller of another test may still hold it.
+    api_server.kubectl("delete", "lease", "overlay-net", "--namespace=kube-system", "--ignore-not-found")
     file = tmp_path / "values.json"
     file.write_text(json.dumps({"image": {"tag": "no-such-tag"}, **VALUES[request.param]}))
     where = (f"--namespace={NAMESPACE}", "--create-namespace", f"--values={file}", "--timeout=1s")

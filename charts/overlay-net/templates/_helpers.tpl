@@ -136,6 +136,7 @@ readinessProbe:
 {{- include "overlay-net.checkOverlay" . -}}
 {{- include "overlay-net.checkElection" . -}}
 {{- include "overlay-net.checkServices" . -}}
+{{- include "overlay-net.checkOnlyRelease" . -}}
 {{- $settings := deepCopy .Values.controller.settings -}}
 {{- $_ := set $settings "overlay_addresses" .Values.overlay.enabled -}}
 {{- $_ := set $settings "node_selector" (include "overlay-net.agentNodes" .) -}}
@@ -198,6 +199,33 @@ readinessProbe:
 
 {{- define "overlay-net.lease" -}}
 {{ include "overlay-net.fullname" . }}-controller
+{{- end -}}
+
+{{- /* What the Lease of the cluster has as holder while this release manages it. */ -}}
+{{- define "overlay-net.releaseIdentity" -}}
+{{ .Release.Namespace }}/{{ include "overlay-net.lease" . }}
+{{- end -}}
+
+{{- define "overlay-net.readClusterLease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [overlay-net]
+  verbs: [get]
+{{- end -}}
+
+{{- /* Only one release can manage the nodes of a cluster; a second one would be on standby. `helm template` has no access to
+the cluster, and the Lease of a release that is gone is no longer renewed. */ -}}
+{{- define "overlay-net.checkOnlyRelease" -}}
+{{- if .Release.IsInstall -}}
+{{- $spec := (lookup "coordination.k8s.io/v1" "Lease" "kube-system" "overlay-net").spec | default dict -}}
+{{- $holder := $spec.holderIdentity | default "" -}}
+{{- if and $holder (ne $holder (include "overlay-net.releaseIdentity" .)) $spec.renewTime -}}
+{{- $age := sub (now | unixEpoch) (toDate "2006-01-02T15:04:05Z07:00" (regexReplaceAll "[.][0-9]+" $spec.renewTime "") | unixEpoch) -}}
+{{- if lt $age (int64 $spec.leaseDurationSeconds) -}}
+{{- fail (printf "release %s manages this cluster (Lease overlay-net in kube-system): uninstall it first; only one release of overlay-net can manage a cluster" $holder) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "overlay-net.checkElection" -}}
