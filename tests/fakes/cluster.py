@@ -368,8 +368,8 @@ class Cluster:
         if found is not None and "deletionTimestamp" not in found["metadata"]:
             await self.kube.merge_patch(NODE_OVERLAY_IPS, name, {"spec": {"ipAddr": address}})
 
-    async def renumber(self, address: str) -> None:
-        """A person asks that the node gives up this address for another one."""
+    async def renumber(self, address: str | None) -> None:
+        """A person asks that the node gives up this address for another one, or takes the request back."""
         if await self.overlay() is not None:
             change = {"metadata": {"annotations": {RENUMBER_ANNOTATION: address}}}
             await self.kube.merge_patch(NODE_OVERLAY_IPS, NAME, change)

@@ -196,6 +196,8 @@ class NodeLife(RuleBasedStateMachine):
     async def calm_end(self) -> None:
         cluster = self.cluster
         await cluster.pin(None)
+        # Otherwise it keeps trying where unknown hosts use all other addresses.
+        await cluster.renumber(None)
         await cluster.set_pools(POOL if self.feed else raw_phpipam_pool(POOL))
         cluster.ipam_down = False
         await cluster.report_boot()
