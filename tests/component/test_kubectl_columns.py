@@ -39,7 +39,7 @@ async def test_ready_and_reason_are_those_of_one_condition_on_every_kind(admin: 
     async with controller(api_server):
         await have_addresses(admin, 1)
         await expect_row(
-            api_server, "opool", "tiny", READY="False", REASON="Exhausted", WHY="all 1 addresses are in use"
+            api_server, "opool", "tiny", READY="False", REASON="Exhausted", WHY="no free address; total: 1"
         )
         for name in ("inside", "default"):
             await expect_row(api_server, "sroute", name, READY="False", REASON="Protected", GATEWAYS="Unknown")

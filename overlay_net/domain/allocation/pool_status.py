@@ -32,7 +32,7 @@ def pool_status(pool: Pool, facts: PoolFacts, now: datetime, failure: tuple[str,
     if facts.marked_full:
         return _with(status, pool, now, Condition(READY, False, "MarkedFull", facts.marked_full))
     if free <= 0:
-        return _with(status, pool, now, Condition(READY, False, "Exhausted", f"all {total} addresses are in use"))
+        return _with(status, pool, now, Condition(READY, False, "Exhausted", f"no free address; total: {total}"))
     return _with(status, pool, now, Condition(READY, True, "Ready", "addresses are free"))
 
 

@@ -114,7 +114,7 @@ def _programmed(route: StaticRoute, nodes: Sequence[NodeStatus], refused: tuple[
         return Condition(PROGRAMMED, False, "NoNodes", "no node matches the zone label and nodeSelector")
     ready = _count(nodes, READY)
     if ready == len(nodes):
-        return Condition(PROGRAMMED, True, "Programmed", f"in place on all {ready} nodes")
+        return Condition(PROGRAMMED, True, "Programmed", "in place on every node")
     if route.rollout is not None and not all(map(_is_updated, nodes)):
         return _rolling_out(route.rollout, nodes)
     worst = nodes[0]
