@@ -47,7 +47,9 @@ class Release:
     def uninstall(self) -> None:
         """`helm uninstall`; returns when the pods have ended."""
         self._helm("uninstall", *WAIT)
-        wait_until(lambda: not self.pods(), "the pods have ended", timeout=60)
+        # The pods of a deleted Node stay for up to 80 s: until two passes of the garbage collector of pods, which runs
+        # every 20 s, that are at least 40 s apart.
+        wait_until(lambda: not self.pods(), "the pods have ended", timeout=120)
 
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.cluster.control_plane.get("pods", f"--namespace={NAMESPACE}")["items"]

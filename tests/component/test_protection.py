@@ -183,7 +183,7 @@ async def cnis(admin: KubeApi) -> AsyncIterator[None]:
 
         async def served(resource: Resource = resource) -> bool:
             found = await admin.get(CUSTOM_RESOURCE_DEFINITIONS, f"{resource.plural}.{resource.group}")
-            conditions = found.get("status", {}).get("conditions", [])
+            conditions = found.get("status", {}).get("conditions") or []
             return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
         await eventually(served, f"{resource.plural} are served")

@@ -8,6 +8,7 @@ tmp0 ─ eth0 ─ port0 ┐            ┌ host1 (a second network card of the t
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,8 @@ def lan(netns: None) -> Iterator[Lan]:
     ip("link", "add", SWITCH, "address", "52:54:00:00:00:f0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
     ip("link", "set", SWITCH, "arp", "off", "up")
     make_port("eth0", "port0", MACHINE_MAC)
+    # As the agent sets it: otherwise eth0 answers ARP for the addresses of tmp0 as well, and the faster answer counts.
+    Path("/proc/sys/net/ipv4/conf/eth0/arp_ignore").write_text("1")
     require("macvlan", "link", "eth0", "type", "macvlan", "mode", "bridge")
     make_macvlan("tmp0", OVERLAY_MAC)
     lan = Lan()
