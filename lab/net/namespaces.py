@@ -5,6 +5,7 @@ and is removed with the lab. It is entered with nsenter: `ip netns exec` would r
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -139,6 +140,14 @@ def leave_bridge(port: str) -> None:
     """Remove a port and with it the other end; no error if it is already gone."""
     run(["ip", "link", "delete", port], check=False)
     wait_until(lambda: not Path(f"/proc/sys/net/ipv4/conf/{port}").exists(), f"{port} is gone")
+
+
+def remove_bridge(name: str) -> None:
+    """Remove a bridge with all its ports; no error if it is already gone."""
+    # The kernel removes the ports of a closed namespace later, in its own time: the next bridge may need their names.
+    for port in json.loads(run(["ip", "-json", "link", "show", "master", name], check=False) or "[]"):
+        leave_bridge(port["ifname"])
+    leave_bridge(name)
 
 
 def connect(left: Namespace, left_link: str, right: Namespace, right_link: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from lab.net.namespaces import Namespace, connect, join_bridge, leave_bridge, make_bridge
+from lab.net.namespaces import Namespace, connect, join_bridge, leave_bridge, make_bridge, remove_bridge
 
 BRIDGE = "vlan0"
 PRIVATE_PREFIX = 26
@@ -110,7 +110,7 @@ class Vlan:
             gateway.close()
         self.on_premise.close()
         self.gateway.close()
-        leave_bridge(BRIDGE)
+        remove_bridge(BRIDGE)
 
     def __enter__(self) -> Self:
         return self
