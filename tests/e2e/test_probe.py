@@ -110,7 +110,7 @@ def test_a_gateway_that_drops_packets_is_rolled_back_once_and_the_next_change_is
     assert edge.is_routed_through(ALSO_GOOD)
     assert edge.has_connectivity()
     wait_until(lambda: "probes" not in overlay_status(edge), "the rollback is no longer reported")
-    assert edge.lab.is_ready(NAME)
+    wait_until(lambda: edge.lab.is_ready(NAME), "the node is ready")
 
 
 def test_an_agent_that_dies_after_the_change_probes_it_after_its_restart_without_the_api(edge: Edge) -> None:

@@ -152,6 +152,13 @@ def ready_before(found: NodeOverlay, **changes: Any) -> NodeOverlay:
     return replace(found, report=replace(before, **changes))
 
 
+@pytest.mark.parametrize("reason", ["RolledBack", "RoutesFailing", "RoutesLeft"])
+async def test_a_restarted_agent_keeps_the_proof_of_a_node_that_was_not_ready_for_another_reason(reason: str) -> None:
+    conditions = (Condition("GatewayReachable", True, "Reachable"), Condition("Ready", False, reason))
+    found = await report(node(Prober(), ready_before(assigned(OVERLAY_GATEWAY), conditions=conditions)))
+    assert (condition(found, "Ready").status, condition(found, "GatewayReachable").status) == (True, True)
+
+
 async def test_a_restarted_agent_stays_ready_without_another_answer() -> None:
     found = await report(node(Prober(), ready_before(assigned(OVERLAY_GATEWAY))))
     assert (condition(found, "Ready").status, condition(found, "GatewayReachable").status) == (True, True)

@@ -75,7 +75,7 @@ def make_report(
     ``lease`` is the Lease that the agent renews.
     """
     failures = _find_failures(desired, plan, errors)
-    if _was_ready(overlay, configured, boot_id):
+    if _was_proven(overlay, configured, boot_id):
         neighbours = replace(neighbours, unproven=frozenset())
     before = overlay.report.conditions if overlay.has_own_report else ()
     in_conflict = neighbours.conflict is not None and not overlay.deleting
@@ -110,20 +110,19 @@ def make_report(
     )
 
 
-def _was_ready(overlay: NodeOverlay, configured: IpInterface | None, boot_id: str) -> bool:
+def _was_proven(overlay: NodeOverlay, configured: IpInterface | None, boot_id: str) -> bool:
     """Return whether the last report proves that the overlay link works: an agent may restart while a gateway is down.
 
     A report without routes proves nothing, because no gateway was probed yet.
     """
     report = overlay.report
-    ready = find_condition(report.conditions, READY)
+    proofs = (find_condition(report.conditions, each) for each in (READY, GATEWAY_REACHABLE))
     return (
         overlay.has_own_report
         and report.observed_node.boot_id in ("", boot_id)
         and report.configured == configured
         and report.routes_desired > 0
-        and ready is not None
-        and ready.status is True
+        and any(proof is not None and proof.status is True for proof in proofs)
     )
 
 
