@@ -64,7 +64,7 @@ async def run(settings: AgentSettings) -> None:
         async with (
             GatewayProber(gateway_probe(neighbours.resolve), wake) as prober,
             RouteProbes(wake, checkpoint.last_applied) as route_probes,
-            connect_agent(str(settings.kubeconfig) if settings.kubeconfig else None) as connection,
+            connect_agent(settings.kubeconfig) as connection,
             Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
         ):
             api = KubeApi(connection, observer=metrics, decode=decode_overlays)

@@ -48,7 +48,7 @@ async def remove_crds(
 
 
 async def _other_release(kubeconfig: Path | None, release: str, timeout: float) -> str:
-    async with connect_agent(str(kubeconfig) if kubeconfig else None) as connection:
+    async with connect_agent(kubeconfig) as connection:
         return await find_other_release(KubeApi(connection, timeout=timeout), release)
 
 
@@ -57,7 +57,7 @@ async def _run(
 ) -> str:
     definitions = read_crds(directory)
     missing = "the API server does not answer"
-    async with connect_agent(str(kubeconfig) if kubeconfig else None) as connection:
+    async with connect_agent(kubeconfig) as connection:
         api = KubeApi(connection)
         try:
             async with asyncio.timeout(timeout):

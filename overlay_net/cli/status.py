@@ -79,7 +79,7 @@ async def status(
     async with contextlib.AsyncExitStack() as stack:
         async with _limit(timeout):
             # A credential plugin may hang as well.
-            connection = await stack.enter_async_context(connect_controller(str(kubeconfig) if kubeconfig else None))
+            connection = await stack.enter_async_context(connect_controller(kubeconfig))
         # The limit of all requests together ends first, and is the one to report.
         api = KubeApi(connection, timeout=2 * timeout)
 

@@ -59,11 +59,15 @@ async def drain(
     """
     progress = Progress(report)
     try:
-        async with asyncio.timeout(timeout) as deadline, scaled_down(settings, deployment) as is_deployed:
-            if not is_deployed and await _is_empty(settings):
+        async with (
+            asyncio.timeout(timeout) as deadline,
+            connect_controller(settings.kubeconfig) as connection,
+            scaled_down(api := KubeApi(connection), deployment) as is_deployed,
+        ):
+            if not is_deployed and await _is_empty(api):
                 report("no controller is deployed, and there is nothing to release")
                 return ""
-            if other := await _other_release(settings):
+            if other := await find_other_release(api, release_identity(settings.leader_election)):
                 report(f"release {other} manages this cluster; this release has nothing to release")
                 return ""
             problem = "interrupted"
@@ -100,46 +104,36 @@ class Progress:
 
 
 @asynccontextmanager
-async def scaled_down(settings: ControllerSettings, deployment: Deployment | None) -> AsyncIterator[bool]:
+async def scaled_down(api: KubeApi, deployment: Deployment | None) -> AsyncIterator[bool]:
     """Scale the Deployment to zero. The value of the context is whether there may be controllers."""
     if deployment is None:
         yield True
         return
-    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
-        api = KubeApi(connection)
-        count = await _count_replicas(api, deployment)
-        before = deployment.replicas or count
-        await _scale(api, deployment, 0)
-        try:
-            yield count is not None
-        except BaseException:
-            if before:
-                # The nodes still have overlay addresses and need a controller.
-                await _scale(api, deployment, before)
-            raise
+    count = await _count_replicas(api, deployment)
+    before = deployment.replicas or count
+    await _scale(api, deployment, 0)
+    try:
+        yield count is not None
+    except BaseException:
+        if before:
+            # The nodes still have overlay addresses and need a controller.
+            await _scale(api, deployment, before)
+        raise
 
 
-async def _is_empty(settings: ControllerSettings) -> bool:
+async def _is_empty(api: KubeApi) -> bool:
     """Return whether no address was ever reserved, as after a failed first install: nothing else is needed then.
 
     The settings may name a phpIPAM whose secret does not exist, and the CRDs may be missing.
     """
-    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
-        api = KubeApi(connection)
-        for resource in (NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS):
-            try:
-                if (await api.list(resource, metadata_only=True)).items:
-                    return False
-            except NotFound:
-                # Its CRD does not exist.
-                continue
+    for resource in (NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS):
+        try:
+            if (await api.list(resource, metadata_only=True)).items:
+                return False
+        except NotFound:
+            # Its CRD does not exist.
+            continue
     return True
-
-
-async def _other_release(settings: ControllerSettings) -> str:
-    """Return which other release manages the cluster, or an empty string."""
-    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
-        return await find_other_release(KubeApi(connection), release_identity(settings.leader_election))
 
 
 async def _count_replicas(api: KubeApi, deployment: Deployment) -> int | None:

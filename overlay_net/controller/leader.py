@@ -61,7 +61,7 @@ async def become_leader(
             return "waiting for the caches to sync"
         return metrics.contact_problem() or leadership.unready()
 
-    async with connect_controller(str(settings.kubeconfig) if settings.kubeconfig else None) as connection:
+    async with connect_controller(settings.kubeconfig) as connection:
         leadership = make_leadership(settings.leader_election, KubeApi(connection, observer=metrics), metrics)
         fence = leadership.remaining
         api = KubeApi(connection, observer=metrics, fence=fence)

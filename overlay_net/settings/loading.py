@@ -10,12 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from overlay_net.model.errors import ConfigurationError
+from overlay_net.runtime.yaml_files import read_mapping
 from overlay_net.settings.base import ENV_PREFIX, ModeSettings
 from overlay_net.settings.sections import Section
 
@@ -42,7 +42,7 @@ def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
     """
     environ = os.environ
     file = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    values = _rename_legacy(_read(file)) if file else {}
+    values = _rename_legacy(read_mapping(file, "config file") or {}) if file else {}
     _refuse_unknown_variables(settings, environ)
     _take_phpipam_variables(values, environ)
     if "leader_election" in settings.model_fields:
@@ -51,20 +51,6 @@ def load(settings: type[SettingsT], config: Path | None) -> SettingsT:
         return settings(**values)
     except ValidationError as error:
         raise ConfigurationError(_format(error, str(file or "settings"), environ)) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"config file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"config file {path}: invalid YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigurationError(f"config file {path}: must be a mapping of settings, not {type(content).__name__}")
-    return content
 
 
 def _rename_legacy(values: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Identity:
 
 
 @asynccontextmanager
-async def connect_agent(kubeconfig: str | None) -> AsyncIterator[Connection]:
+async def connect_agent(kubeconfig: Path | str | None) -> AsyncIterator[Connection]:
     """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError."""
     identity = Credentials(
         partial(_from_kubeconfig, Path(kubeconfig))

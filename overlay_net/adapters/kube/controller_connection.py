@@ -20,7 +20,7 @@ from overlay_net.runtime.tls_files import TlsFiles
 
 
 @asynccontextmanager
-async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection]:
+async def connect_controller(kubeconfig: Path | str | None) -> AsyncIterator[Connection]:
     """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError."""
     from kubernetes_asyncio import client, config
 
@@ -28,7 +28,7 @@ async def connect_controller(kubeconfig: str | None) -> AsyncIterator[Connection
 
     async def load() -> None:
         if kubeconfig is not None:
-            await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)
 
@@ -86,13 +86,13 @@ def _build_tls(configuration: Any) -> ssl.SSLContext:
     return context
 
 
-def _find_files(configuration: Any, kubeconfig: str | None) -> Sequence[Path]:
+def _find_files(configuration: Any, kubeconfig: Path | str | None) -> Sequence[Path]:
     """Return the files that the certificates are from; those that a kubeconfig contains have files as well."""
     named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
     return (*(_existing(kubeconfig) if kubeconfig else ()), *(Path(each) for each in named if each))
 
 
-def _existing(kubeconfig: str) -> Sequence[Path]:
+def _existing(kubeconfig: Path | str) -> Sequence[Path]:
     """Return the files in a list like that of the variable KUBECONFIG; missing ones are skipped unless all are."""
-    paths = [Path(each) for each in kubeconfig.split(os.pathsep) if each]
+    paths = [Path(each) for each in str(kubeconfig).split(os.pathsep) if each]
     return [path for path in paths if path.exists()] or paths[:1]

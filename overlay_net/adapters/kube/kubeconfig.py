@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
-
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.model.parse import parse_text
+from overlay_net.runtime.yaml_files import read_mapping
 
 _SECTIONS = {"contexts": "context", "clusters": "cluster", "users": "user"}
 
@@ -32,7 +31,9 @@ def read_kubeconfig(paths: Sequence[Path]) -> Kubeconfig:
     entries: dict[str, dict[str, JsonObject]] = {section: {} for section in _SECTIONS}
     current = ""
     for path in paths:
-        content = _read(path)
+        content = read_mapping(path, "kubeconfig")
+        if content is None:
+            raise ConfigurationError(f"kubeconfig {path}: the file is empty")
         current = current or parse_text(content.get("current-context"))
         for section in _SECTIONS:
             for name, entry in _read_section(content, section, path):
@@ -44,20 +45,6 @@ def read_kubeconfig(paths: Sequence[Path]) -> Kubeconfig:
     cluster = _find(entries, "clusters", name, where)
     user = _find(entries, "users", parse_text(context.get("user")), where)
     return Kubeconfig(_parse_server(cluster, f"{where}: server of cluster {name!r}"), cluster, user)
-
-
-def _read(path: Path) -> JsonObject:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"kubeconfig {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"kubeconfig {path}: invalid YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        raise ConfigurationError(f"kubeconfig {path}: the file is empty")
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"kubeconfig {path}: must be a mapping, not {type(content).__name__}")
-    return content
 
 
 def _read_section(content: JsonObject, section: str, path: Path) -> Sequence[tuple[str, JsonObject]]:
