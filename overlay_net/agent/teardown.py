@@ -9,7 +9,7 @@ from overlay_net.adapters.netlink import Kernel, describe
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import DeleteLink, KernelAction
+from overlay_net.model.kernel_actions import KernelAction
 from overlay_net.model.names import LINK_ALIAS
 from overlay_net.settings import AgentSettings
 
@@ -26,23 +26,13 @@ async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> li
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
     async with Kernel(mark, settings.proc_sys_net) as kernel:
         try:
-            failures += await _remove_all(kernel, mark, settings.link, report)
+            failures += await _remove_all(kernel, mark, report)
         except KernelError as error:
             failures.append(str(error))
     return failures
 
 
-def find_unfinished_link(link: str, observed: Observed) -> tuple[DeleteLink, ...]:
-    """Find the overlay link whose creation was interrupted before its name and alias were set."""
-    name = f"{link[:11]}.new"
-    return tuple(
-        DeleteLink(each.index, each.name)
-        for each in observed.links
-        if each.name == name and each.kind in ("macvlan", "ipvlan") and not each.alias and not each.up
-    )
-
-
-async def _remove_all(kernel: Kernel, mark: OwnershipMark, link: str, report: Callable[[str], None]) -> list[str]:
+async def _remove_all(kernel: Kernel, mark: OwnershipMark, report: Callable[[str], None]) -> list[str]:
     """Remove all managed objects. Returns the failures. Raises KernelError if the kernel cannot be read."""
     # Whether an address can be deleted depends on promote_secondaries of its link.
     sysctl_links = _links_with_marked_addresses(await kernel.observe(), mark)
@@ -50,8 +40,7 @@ async def _remove_all(kernel: Kernel, mark: OwnershipMark, link: str, report: Ca
     for _ in range(MAX_PASSES):
         observed = await kernel.observe(sysctl_links)
         plan = plan_kernel(Desired(), observed, mark)
-        actions = (*plan.actions, *find_unfinished_link(link, observed))
-        left = [action for action in actions if describe(action) not in refused]
+        left = [action for action in plan.actions if describe(action) not in refused]
         if not left:
             break
         for action in left:

@@ -25,6 +25,8 @@ class OwnershipMark:
 
     protocol: int
     alias: str
+    group: int = 0x6F766C79
+    """The group (IFLA_GROUP) of a link until it has its alias, which the kernel does not accept at its creation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Link:
     kind: str | None
     """``macvlan``, ``veth``, ...; None for a physical device."""
     parent: int | None
-    """Index of the link below (IFLA_LINK)."""
+    """Index of the link below (IFLA_LINK); None also if that link is in another network namespace."""
     alias: str | None
     up: bool
     """Administratively up (IFF_UP)."""
@@ -44,6 +46,22 @@ class Link:
     """``02:1b:..`` (IFLA_ADDRESS); empty: unknown."""
     mode: str = ""
     """The mode of a macvlan, such as ``bridge`` or ``private``; empty: unknown, or another kind of link."""
+    outside: tuple[int, int] | None = None
+    """The link below, if it is in another network namespace: (IFLA_LINK_NETNSID, index there)."""
+    alternative_names: tuple[str, ...] = ()
+    """Further names of the link (``ip link property add altname``; Linux 5.5)."""
+    master: int | None = None
+    """Index of the bridge, bond or VRF that the link belongs to (IFLA_MASTER)."""
+    vrf_table: int = 0
+    """The routing table of a VRF; 0: another kind of link."""
+    ethernet: bool = True
+    """Whether frames on the link have Ethernet headers (ARPHRD_ETHER), so that its hosts have MACs and use ARP."""
+    group: int = 0
+    """IFLA_GROUP; 0 is the default."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.alternative_names)
 
 
 @dataclass(frozen=True, slots=True)

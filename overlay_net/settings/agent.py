@@ -22,8 +22,8 @@ class AgentSettings(ModeSettings):
     interface: str = Field(
         default="eth0",
         description="private interface of the node, parent of the overlay link: a name, or names and patterns in order "
-        "of preference (eth1,bond*,en*), or route:ADDRESS for the interface of the route to ADDRESS, or node-ip for "
-        "the interface that has the address node_ip",
+        "of preference (eth1,bond*,en*), which alternative names match as well; or route:ADDRESS for the interface of "
+        "the route to ADDRESS; or node-ip for the interface that has the address node_ip",
     )
     link: LinkName = Field(default="tmp0", description="name of the overlay link")
     link_mode: LinkMode = Field(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.netlink import Kernel
+from overlay_net.adapters.netlink import kernel as kernel_module
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired
@@ -170,12 +171,51 @@ async def test_foreign_link_of_our_name_is_left_unchanged(kernel: Kernel) -> Non
     assert shown("link", "show", "tmp0")[0]["linkinfo"]["info_kind"] == "bridge"
 
 
-async def test_link_whose_creation_was_interrupted_is_completed(kernel: Kernel) -> None:
-    ip("link", "add", "tmp0.new", "link", "eth0", "type", "macvlan", "mode", "bridge")
+@pytest.mark.parametrize("mark", [("group", str(MARK.group)), ("alias", MARK.alias)], ids=["group", "alias"])
+async def test_link_whose_creation_was_interrupted_is_replaced(kernel: Kernel, mark: tuple[str, str]) -> None:
+    ip("link", "add", "tmp0.1f2e3d", "link", "eth0", "type", "macvlan", "mode", "bridge")
+    ip("link", "set", "tmp0.1f2e3d", *mark)
     await converge(kernel, desired(route("192.168.0.0/24")))
     names = {each["ifname"] for each in shown("link")}
-    assert "tmp0" in names
-    assert "tmp0.new" not in names
+    assert names == {"lo", "eth0", "peer0", "tmp0"}
+    assert shown("link", "show", "tmp0")[0]["group"] == "default"
+
+
+async def test_creation_that_fails_halfway_leaves_only_what_is_removed(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent may end before each of the three requests; each has to leave a link that the next run recognises."""
+    requests = kernel_module.change
+    for allowed in (1, 2):
+        remaining = allowed
+
+        def change(*arguments: Any, **more: Any) -> None:
+            nonlocal remaining
+            if remaining == 0:
+                raise KernelError("interrupted")
+            remaining -= 1
+            requests(*arguments, **more)
+
+        monkeypatch.setattr(kernel_module, "change", change)
+        with pytest.raises(KernelError, match="interrupted"):
+            await kernel.apply(AddLink("tmp0", "eth0"))
+        monkeypatch.setattr(kernel_module, "change", requests)
+        assert len(shown("link")) == 4
+        await converge(kernel, desired())
+        assert {each["ifname"] for each in shown("link")} == {"lo", "eth0", "peer0", "tmp0"}
+        await converge(kernel, Desired())
+        assert {each["ifname"] for each in shown("link")} == {"lo", "eth0", "peer0"}
+
+
+async def test_foreign_link_with_the_name_of_an_unfinished_one_is_left_alone(kernel: Kernel) -> None:
+    ip("link", "add", "tmp0.new", "link", "eth0", "type", "macvlan", "mode", "bridge")
+    ip("address", "add", "192.0.2.9/24", "dev", "tmp0.new")
+    before = shown("address", "show", "tmp0.new")
+    await converge(kernel, desired(route("192.168.0.0/24")))
+    assert shown("address", "show", "tmp0.new") == before
+    assert await list_addresses(kernel, "tmp0") == {(OVERLAY, 117)}
+    await converge(kernel, Desired())
+    assert shown("address", "show", "tmp0.new") == before
 
 
 async def test_deleted_parent_is_reported_and_everything_returns_with_it(kernel: Kernel) -> None:

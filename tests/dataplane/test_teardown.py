@@ -121,7 +121,7 @@ async def test_unfinished_and_leftover_links_are_removed(eth0: None, tmp_path: P
     before = kernel_state()
     await bring_up("macvlan")
     for arguments in (
-        "link add tmp0.new link eth0 type macvlan mode bridge",
+        f"link add tmp0.1f2e3d group {MARK.group} link eth0 type macvlan mode bridge",
         "link add tmp9 link eth0 type macvlan mode bridge",
         "link set tmp9 alias overlay-net",
     ):

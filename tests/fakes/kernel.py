@@ -127,16 +127,19 @@ class FakeKernel:
             raise KernelError("exists", code=errno.EEXIST)
         parent = self._named(action.parent)
         macvlan = action.kind == "macvlan"
+        # On a link of its own kind, Linux attaches the new one to the link below.
+        stacked = parent.kind == action.kind
         self.links[self._next] = Link(
             self._next,
             action.name,
             action.kind,
-            parent.index,
+            parent.parent if stacked else parent.index,
             self.mark.alias,
             up=False,
             mtu=parent.mtu,
             mac=(action.mac or f"02:00:00:00:00:{self._next:02x}") if macvlan else parent.mac,
             mode=action.mode if macvlan else "",
+            outside=parent.outside if stacked else None,
         )
         self._next += 1
 

@@ -164,6 +164,12 @@ def foreign(observed: Observed) -> set[object]:
 OURS = Link(9, "tmp0", "macvlan", 3, "overlay-net", up=True)
 DOWN0, DOWN1 = replace(ETH0, up=False), replace(ETH1, up=False)
 BOND = Link(7, "bond1", "bond", None, None, up=True)
+ENO1 = Link(4, "eno1", None, None, None, up=True, alternative_names=("eth0", "enp2s0"))
+ENS3 = Link(5, "ens3", None, None, None, up=False, alternative_names=("enx525400", "private-network-of-rack-17"))
+# Interfaces of a container on one link of its host, and the overlay link on it.
+MAC_A = Link(2, "eth0", "macvlan", None, None, up=False, outside=(0, 5))
+MAC_B = Link(3, "eth1", "macvlan", None, None, up=True, outside=(0, 5))
+OUTSIDE = replace(OURS, parent=None, outside=(0, 5))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +201,13 @@ BOND = Link(7, "bond1", "bond", None, None, up=True)
         pytest.param(
             "route:8.8.8.8", Observed(links=(ETH0, DOWN1, OURS), routes=ROUTES[:2]), "eth1", id="down, not moved"
         ),
+        pytest.param(
+            "route:8.8.8.8", Observed(links=(MAC_A, MAC_B, OUTSIDE), routes=ROUTES), "eth1", id="of two alike"
+        ),
+        pytest.param("eth*", Observed(links=(ENO1, replace(ENS3, up=True))), "eno1", id="an alternative name"),
+        pytest.param("enp3s0,enx*", Observed(links=(ENO1, ENS3)), "ens3", id="a pattern of alternative names"),
+        pytest.param("private-network-of-rack-17", Observed(links=(ENO1, ENS3)), "ens3", id="a long alternative name"),
+        pytest.param("e*", Observed(links=(ENO1, ENS3)), "eno1", id="one interface of several names"),
         pytest.param("node-ip", machine(), "eth0", id="the link with the node's address"),
         pytest.param("node-ip", Observed(links=(ETH0, ETH1), addresses=(PUBLIC,)), None, id="a missing address"),
     ],
@@ -250,7 +263,7 @@ def test_the_parent_exists_is_foreign_and_independent_of_the_dump_order(
         assert choose_parent(selector, replace(observed, links=tuple(found)), MARK, "tmp0") == chosen
 
 
-@pytest.mark.parametrize("text", ["", "a/b", "eth0,", "route:", "route:eth0", "sixteen-letters-", "eth0;eth1 x"])
+@pytest.mark.parametrize("text", ["", "a/b", "eth0,", "route:", "route:eth0", 128 * "x", "eth0;eth1 x"])
 def test_an_invalid_selector_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"interface|address"):
         interface_selector(text, None)

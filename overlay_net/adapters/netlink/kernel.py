@@ -6,6 +6,7 @@ of the same key exists that may not be ours.
 
 import errno
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.requests import (
     NOT_FOUND,
     change,
-    find_link,
     list_addresses,
     list_links,
     list_rules,
@@ -172,17 +172,18 @@ class Kernel:
         change(kernel, links.RTM_NEWLINK, body, flags)
 
     def _add_link(self, kernel: NetlinkSocket, action: AddLink) -> None:
-        """Create the link, then set its name and alias in one message, so that a crash leaves no unmarked link.
+        """Create the link with our group and a name of its own, then set its alias, then its name.
 
-        The kernel accepts an alias only when a link is changed (do_setlink), not when it is created.
+        So it is marked at every moment, and a link that an interrupted creation leaves is deleted by a later plan. The
+        kernel accepts an alias only when a link is changed (do_setlink), not when it is created.
         """
-        unfinished = f"{action.name[:11]}.new"
-        if find_link(kernel, unfinished) is None:
-            parent = require_link(kernel, action.parent)
-            body = links.add_link(unfinished, parent, action.kind, action.mode, action.mac)
-            self._change_link(kernel, body, NLM_F_CREATE | NLM_F_EXCL)
+        unfinished = f"{action.name[:8]}.{secrets.token_hex(3)}"
+        parent = require_link(kernel, action.parent)
+        body = links.add_link(unfinished, parent, action.kind, action.mode, action.mac, self._mark.group)
+        self._change_link(kernel, body, NLM_F_CREATE | NLM_F_EXCL)
         index = require_link(kernel, unfinished)
-        self._change_link(kernel, links.set_alias(index, self._mark.alias, action.name))
+        self._change_link(kernel, links.set_alias(index, self._mark.alias))
+        self._change_link(kernel, links.rename(index, action.name))
 
 
 def kernel_release() -> tuple[int, int]:

@@ -5,6 +5,7 @@ import struct
 from ipaddress import IPv4Interface, IPv6Interface
 
 from overlay_net.adapters.netlink.codec import (
+    I32,
     attribute,
     attribute_text,
     attribute_u32,
@@ -25,8 +26,10 @@ IFADDRMSG = struct.Struct("=BBBBI")
 
 IFF_UP = 0x1
 RT_SCOPE_LINK = 253
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_EXT_MASK = 1, 3, 4, 5, 18, 20, 29
-IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE = 1, 2, 1, 1
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
+IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 27, 29, 37, 52, 53
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_VRF_TABLE = 1, 2, 1, 1, 1
+ARPHRD_ETHER = 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
 MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
 IPVLAN_MODE_L2 = 0
@@ -47,20 +50,34 @@ def dump_addresses() -> bytes:
 
 
 def parse_link(body: bytes) -> Link:
-    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    _, hardware, index, flags, _ = IFINFOMSG.unpack_from(body)
     found = dict(attributes(body, IFINFOMSG.size))
     link_info = dict(attributes(found.get(IFLA_LINKINFO, b"")))
     kind = parse_text(link_info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in link_info else None
+    data = link_info.get(IFLA_INFO_DATA, b"")
+    parent = parse_u32(found, IFLA_LINK, 0) if IFLA_LINK in found else None
+    # The kernel includes this attribute only if the link below is in another namespace (rtnl_fill_link_netnsid).
+    namespace = I32.unpack(found[IFLA_LINK_NETNSID])[0] if IFLA_LINK_NETNSID in found else None
     return Link(
         index=index,
         name=parse_text(found[IFLA_IFNAME]),
         kind=kind,
-        parent=parse_u32(found, IFLA_LINK, 0) if IFLA_LINK in found else None,
+        parent=parent if namespace is None else None,
         alias=parse_text(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else None,
         up=bool(flags & IFF_UP),
         mtu=parse_u32(found, IFLA_MTU, 0),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
-        mode=_macvlan_mode(link_info.get(IFLA_INFO_DATA, b"")) if kind == "macvlan" else "",
+        mode=_macvlan_mode(data) if kind == "macvlan" else "",
+        outside=(namespace, parent) if namespace is not None and parent is not None else None,
+        alternative_names=tuple(
+            parse_text(name)
+            for property_, name in attributes(found.get(IFLA_PROP_LIST, b""))
+            if property_ == IFLA_ALT_IFNAME
+        ),
+        master=parse_u32(found, IFLA_MASTER, 0) or None,
+        vrf_table=parse_u32(dict(attributes(data)), IFLA_VRF_TABLE, 0) if kind == "vrf" else 0,
+        ethernet=hardware == ARPHRD_ETHER,
+        group=parse_u32(found, IFLA_GROUP, 0),
     )
 
 
@@ -92,7 +109,7 @@ def parse_address(body: bytes) -> Address | None:
     )
 
 
-def add_link(name: str, parent: int, kind: str, mode: str, mac: str) -> bytes:
+def add_link(name: str, parent: int, kind: str, mode: str, mac: str, group: int) -> bytes:
     """The body of RTM_NEWLINK that creates a macvlan or an ipvlan on the parent link."""
     if kind == "macvlan":
         data = attribute_u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])
@@ -100,7 +117,7 @@ def add_link(name: str, parent: int, kind: str, mode: str, mac: str) -> bytes:
         data = attribute(IFLA_IPVLAN_MODE, struct.pack("=H", IPVLAN_MODE_L2))
     own_mac = attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac and kind == "macvlan" else b""
     name_and_parent = attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_LINK, parent)
-    return encode_link(0) + name_and_parent + own_mac + _link_info(kind, data)
+    return encode_link(0) + name_and_parent + attribute_u32(IFLA_GROUP, group) + own_mac + _link_info(kind, data)
 
 
 def set_macvlan_mode(index: int, mode: str) -> bytes:
@@ -117,10 +134,14 @@ def _link_info(kind: str, data: bytes) -> bytes:
     return attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()) + attribute(IFLA_INFO_DATA, data))
 
 
-def set_alias(index: int, alias: str, name: str | None = None) -> bytes:
-    """The body of RTM_NEWLINK that sets the alias of a link and, if ``name`` is set, renames the link as well."""
-    rename = attribute_text(IFLA_IFNAME, name) if name is not None else b""
-    return encode_link(index) + rename + attribute(IFLA_IFALIAS, alias.encode())
+def set_alias(index: int, alias: str) -> bytes:
+    """The body of RTM_NEWLINK that sets the alias of a link."""
+    return encode_link(index) + attribute(IFLA_IFALIAS, alias.encode())
+
+
+def rename(index: int, name: str) -> bytes:
+    """The body of RTM_NEWLINK that sets the name of a link, and puts it into the default group."""
+    return encode_link(index) + attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_GROUP, 0)
 
 
 def set_up(index: int) -> bytes:

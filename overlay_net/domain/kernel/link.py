@@ -6,6 +6,7 @@ For the kind ``address`` the link is the private interface itself, which is not 
 from dataclasses import dataclass
 
 from overlay_net.domain.kernel.ownership import owns_link
+from overlay_net.domain.kernel.stacked_link import lies_on
 from overlay_net.model.kernel import Desired, DesiredLink, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     AddLink,
@@ -59,9 +60,13 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
     if target.kind == "address":
         return _plan_address_mode(parent, managed, sweep, observed)
     link = _find_link(observed, target.name)
-    if link is None:
-        return LinkPlan((*_protect_parent(parent, observed), *_create(target)), sweep=sweep)
-    return _plan_existing(link, parent, desired, observed, mark, sweep)
+    if link is not None:
+        return _plan_existing(link, parent, desired, observed, mark, sweep)
+    other = next((each for each in observed.links if target.name in each.alternative_names), None)
+    if other is not None:
+        message = f"{target.name} is an alternative name of {other.name}; remove it, or choose another link name"
+        return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
+    return LinkPlan((*_protect_parent(parent, observed), *_create(target)), sweep=sweep)
 
 
 def _find_link(observed: Observed, name: str) -> Link | None:
@@ -77,13 +82,23 @@ def _without_parent(target: DesiredLink, managed: list[Link], sweep: tuple[Kerne
 def _plan_address_mode(
     parent: Link, managed: list[Link], sweep: tuple[KernelAction, ...], observed: Observed
 ) -> LinkPlan:
-    if observed.keeps_address_protocol:
+    problem = _refuse_address_mode(parent, observed)
+    if problem is None:
         return LinkPlan(link=parent, sweep=sweep)
-    message = "link_mode address requires Linux 5.18: an older kernel does not store who added an address"
     # A managed link from another mode keeps the address.
-    return LinkPlan(
-        link=next(iter(managed), None), problem=Problem("KernelTooOld", f"{message}; choose another link_mode")
-    )
+    return LinkPlan(link=next(iter(managed), None), problem=problem)
+
+
+def _refuse_address_mode(parent: Link, observed: Observed) -> Problem | None:
+    if not observed.keeps_address_protocol:
+        message = "link_mode address requires Linux 5.18: an older kernel does not store who added an address"
+        return Problem("KernelTooOld", f"{message}; choose another link_mode")
+    vrf = next((each for each in observed.links if each.index == parent.master and each.vrf_table), None)
+    if vrf is None:
+        return None
+    # The kernel looks up routes of packets from and to a member in the table of its VRF (networking/vrf.rst).
+    message = f"{parent.name} belongs to VRF {vrf.name}, where an address does not serve the node and its pods"
+    return Problem("ParentInVrf", f"{message}; set link_mode to macvlan or ipvlan, or choose another interface")
 
 
 def _plan_existing(
@@ -98,7 +113,7 @@ def _plan_existing(
     target = desired.link
     if target is None:
         return LinkPlan(sweep=sweep)
-    fits = link.kind == target.kind and link.parent == parent.index
+    fits = link.kind == target.kind and lies_on(link, parent)
     protect = _protect_parent(parent, observed)
     if owns_link(link, mark) and not fits:
         return LinkPlan((DeleteLink(link.index, link.name), *protect, *_create(target)), sweep=sweep)

@@ -6,7 +6,7 @@ from overlay_net.model.route import Route
 
 
 def owns_link(link: Link, mark: OwnershipMark) -> bool:
-    return link.alias == mark.alias
+    return link.alias == mark.alias or link.group == mark.group
 
 
 def owns_route(route: Route, mark: OwnershipMark) -> bool:

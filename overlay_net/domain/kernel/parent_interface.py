@@ -4,13 +4,14 @@ The interface is selected on every observation of the kernel, because it may app
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import TypeAlias
 
 from overlay_net.domain.kernel.ownership import owns_link, owns_route
+from overlay_net.domain.kernel.stacked_link import lies_on
 from overlay_net.model.kernel import Link, Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
 from overlay_net.model.route import MAIN_TABLE, Route
@@ -20,7 +21,10 @@ LOOPBACK = "lo"
 
 @dataclass(frozen=True, slots=True)
 class ByName:
-    """Selects by the first pattern that matches an interface, e.g. ``eth1``, ``bond*``."""
+    """Selects by the first pattern that matches a name of an interface, e.g. ``eth1``, ``bond*``.
+
+    An interface may have alternative names besides its name.
+    """
 
     patterns: tuple[str, ...]
 
@@ -58,11 +62,11 @@ def interface_selector(text: str, node_ip: IpAddress | None) -> InterfaceSelecto
             raise ValueError("must be an address after route:, such as route:10.0.0.1") from None
     patterns = tuple(part.strip() for part in text.split(","))
     for pattern in patterns:
-        # Names that the kernel accepts (dev_valid_name in net/core/dev.c), and the characters of patterns.
-        if pattern in {".", ".."} or not re.fullmatch(r"[^/:\s]{1,15}", pattern):
+        # Names that the kernel accepts (dev_valid_name in net/core/dev.c; ALTIFNAMSIZ), and characters of patterns.
+        if pattern in {".", ".."} or not re.fullmatch(r"[^/:\s]{1,127}", pattern):
             raise ValueError(
-                "must be interface names of 1 to 15 characters without slash, colon or space, or patterns such as "
-                "bond*, separated by commas; or route:ADDRESS; or node-ip"
+                "must be interface names of 1 to 15 characters, or alternative names of up to 127, without slash, "
+                "colon or space, or patterns such as bond*, separated by commas; or route:ADDRESS; or node-ip"
             )
     return ByName(patterns)
 
@@ -75,12 +79,13 @@ def choose_parent(
     Managed links and any link with the name of the overlay link are never selected.
     """
     links = [link for link in observed.links if not owns_link(link, mark) and link.name != overlay_link]
-    current = _current_parent(observed, mark, overlay_link)
     match selector:
         case ByName(patterns):
-            return _find_by_name(patterns, links, current)
+            return _find_by_name(patterns, links, lambda matching: _current(matching, observed, mark, overlay_link))
         case ByRoute(address):
-            return _find_down(links, current) or _find_by_route(address, links, observed.routes, mark)
+            found = _find_by_route(address, links, observed.routes, mark)
+            current = {link.name: link for link in _current(links, observed, mark, overlay_link)}
+            return found if found in current else _find_down(current.values()) or found
         case ByAddress(address):
             with_address = {each.link for each in observed.addresses if each.interface.ip == address}
             return next((link.name for link in links if link.index in with_address), None)
@@ -99,32 +104,42 @@ def explain_missing(selector: InterfaceSelector) -> str:
             return f"no interface of this node has the address {address}"
 
 
-def _current_parent(observed: Observed, mark: OwnershipMark, overlay_link: str) -> int | None:
-    """Return the index of the present parent: that of the overlay link, or one with an address with our mark."""
+def _current(candidates: Iterable[Link], observed: Observed, mark: OwnershipMark, overlay_link: str) -> list[Link]:
+    """Return the candidates that may be the present parent.
+
+    That is the one that the overlay link lies on, or one with an address with our mark. An overlay link that was
+    created on a link of its own kind lies on the link below: then all candidates on that link are returned.
+    """
     managed = {link.index: link for link in observed.links if owns_link(link, mark)}
-    below = next((link.parent for link in managed.values() if link.name == overlay_link), None)
-    if below is not None:
-        return below
+    overlay = next((link for link in managed.values() if link.name == overlay_link), None)
+    if overlay is not None and (overlay.parent, overlay.outside) != (None, None):
+        below = [link for link in candidates if lies_on(overlay, link)]
+        return [link for link in below if link.index == overlay.parent] or below
     marked = (each for each in observed.addresses if each.protocol == mark.protocol and each.link not in managed)
-    return next((address.link for address in marked), None)
+    index = next((address.link for address in marked), None)
+    return [link for link in candidates if link.index == index]
 
 
-def _find_by_name(patterns: tuple[str, ...], links: Iterable[Link], current: int | None) -> str | None:
+def _find_by_name(
+    patterns: tuple[str, ...], links: Iterable[Link], current: Callable[[Iterable[Link]], list[Link]]
+) -> str | None:
+    candidates = [link for link in links if link.name != LOOPBACK]
     for pattern in patterns:
-        matching = [link for link in links if link.name != LOOPBACK and fnmatchcase(link.name, pattern)]
+        matching = [link for link in candidates if any(fnmatchcase(name, pattern) for name in link.names)]
         if matching:
+            kept = current(matching)
             # Keep the current interface even if it is down, because it may only be flapping.
-            return min(matching, key=lambda link: (link.index != current, not link.up, link.index)).name
+            return min(matching, key=lambda link: (link not in kept, not link.up, link.index)).name
     return None
 
 
-def _find_down(links: Iterable[Link], current: int | None) -> str | None:
+def _find_down(current: Iterable[Link]) -> str | None:
     """Return the current interface if it is down.
 
     The kernel removes the routes of an interface that is down. The default route then points to another network, which
     is not that of the overlay.
     """
-    return next((link.name for link in links if link.index == current and not link.up), None)
+    return next((link.name for link in current if not link.up), None)
 
 
 def _find_by_route(
