@@ -162,6 +162,8 @@ async def test_replace_ignores_the_protocol_and_delete_matches_it(kernel: Subjec
     assert ("10.1.0.0/16", "192.168.100.254", 117) in await kernel.routes()
     await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.254", protocol=186)))
     assert ("10.1.0.0/16", "192.168.100.254", 117) in await kernel.routes(), "its protocol differs"
+    await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.1")))
+    assert ("10.1.0.0/16", "192.168.100.254", 117) in await kernel.routes(), "its next hop differs"
     await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.254")))
     await kernel.apply(DeleteRoute(await kernel.route("10.1.0.0/16", "192.168.100.254")))
     assert await kernel.routes() == {PRIVATE, OVERLAY}
@@ -214,7 +216,9 @@ async def test_route_without_next_hops(kernel: Subject, kind: RouteKind) -> None
     await kernel.set_down("tmp0")
     assert await ours(kernel) == {unroutable}, "it does not depend on a link"
     await kernel.apply(DeleteRoute(unicast))
-    assert not await ours(kernel), "a deletion is by key and protocol, not by kind"
+    assert await ours(kernel) == {unroutable}, "its next hop differs"
+    await kernel.apply(DeleteRoute(unroutable))
+    assert not await ours(kernel)
 
 
 async def test_ecmp_route_with_weights(kernel: Subject) -> None:
@@ -228,7 +232,9 @@ async def test_ecmp_route_with_weights(kernel: Subject) -> None:
     assert await kernel.errno(ReplaceRoute(one_unreachable)) == 101
     assert await ours(kernel) == {second}, "the previous route is kept"
     await kernel.apply(DeleteRoute(await ecmp(kernel, "10.1.0.0/16", ("192.168.100.9", 1))))
-    assert not await ours(kernel)
+    assert await ours(kernel) == {second}, "its next hop differs"
+    await kernel.apply(DeleteRoute(await ecmp(kernel, "10.1.0.0/16", ("192.168.100.9", 1), ("192.168.100.8", 1))))
+    assert not await ours(kernel), "several next hops are not compared"
 
 
 async def test_gateway_outside_the_subnets_of_the_link_needs_on_link(kernel: Subject) -> None:

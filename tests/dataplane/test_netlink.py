@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink import kernel as kernel_module
+from overlay_net.adapters.netlink import Kernel, requests
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired
@@ -185,7 +184,6 @@ async def test_creation_that_fails_halfway_leaves_only_what_is_removed(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent may end before each of the three requests; each has to leave a link that the next run recognises."""
-    requests = kernel_module.change
     for allowed in (1, 2):
         remaining = allowed
 
@@ -194,12 +192,12 @@ async def test_creation_that_fails_halfway_leaves_only_what_is_removed(
             if remaining == 0:
                 raise KernelError("interrupted")
             remaining -= 1
-            requests(*arguments, **more)
+            requests.change(*arguments, **more)
 
-        monkeypatch.setattr(kernel_module, "change", change)
+        monkeypatch.setattr("overlay_net.adapters.netlink.kernel.change", change)
         with pytest.raises(KernelError, match="interrupted"):
             await kernel.apply(AddLink("tmp0", "eth0"))
-        monkeypatch.setattr(kernel_module, "change", requests)
+        monkeypatch.setattr("overlay_net.adapters.netlink.kernel.change", requests.change)
         assert len(shown("link")) == 4
         await converge(kernel, desired())
         assert {each["ifname"] for each in shown("link")} == {"lo", "eth0", "peer0", "tmp0"}

@@ -76,7 +76,7 @@ async def write_change_and_delete(desired: list[Route], changed: list[Route]) ->
         assert not await kernel.apply_routes([ReplaceRoute(route) for route in changed])
         now = {route.key: route for route in (*desired, *changed)}
         assert shown() == set(now.values()) == set(await ours(kernel))
-        assert not await kernel.apply_routes([DeleteRoute(route) for route in (*desired, *desired)])
+        assert not await kernel.apply_routes([DeleteRoute(route) for route in (*now.values(), *now.values())])
         assert not shown()
         assert not await ours(kernel)
 

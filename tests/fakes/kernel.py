@@ -84,11 +84,21 @@ class FakeKernel:
                 self.routes.append(route)
             case ReplaceRoute(route):
                 self._check(route)
-                # Linux replaces the route with that key, whatever its protocol.
-                self.routes = [each for each in self.routes if each.key != route.key] + [route]
+                self._replace_route(route)
             case DeleteRoute(route):
-                deleted = (route.key, route.protocol)
-                self.routes = [each for each in self.routes if (each.key, each.protocol) != deleted]
+                found = next((each for each in self.routes if _matches(each, route)), None)
+                if found is not None:
+                    self.routes.remove(found)
+
+    def _replace_route(self, route: Route) -> None:
+        """Replace the first route with that key, whatever its protocol, as Linux does."""
+        same_key = [index for index, each in enumerate(self.routes) if each.key == route.key]
+        if any(self.routes[index] == route for index in same_key[1:]):
+            raise KernelError("exists", code=errno.EEXIST)
+        if same_key:
+            self.routes[same_key[0]] = route
+        else:
+            self.routes.append(route)
 
     def _change_rules(self, action: AddPolicyRule | DeletePolicyRule) -> None:
         match action:
@@ -205,3 +215,10 @@ class FakeKernel:
                 raise KernelError("gateway is unreachable", code=errno.ENETUNREACH)
         if route.source is not None and all(address.interface.ip != route.source for address in self.addresses):
             raise KernelError("source is not local", code=errno.EINVAL)
+
+
+def _matches(route: Route, deleted: Route) -> bool:
+    """Return whether Linux deletes ``route``: it compares the next hop, unless there are several."""
+    if (route.key, route.protocol) != (deleted.key, deleted.protocol):
+        return False
+    return len(deleted.next_hops) != 1 or route.next_hops == deleted.next_hops

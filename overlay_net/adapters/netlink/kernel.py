@@ -4,6 +4,7 @@ Every action is idempotent: an object that already exists or is already deleted 
 of the same key exists that may not be ours.
 """
 
+import contextlib
 import errno
 import os
 import secrets
@@ -182,8 +183,13 @@ class Kernel:
         body = links.add_link(unfinished, parent, action.kind, action.mode, action.mac, self._mark.group)
         self._change_link(kernel, body, NLM_F_CREATE | NLM_F_EXCL)
         index = require_link(kernel, unfinished)
-        self._change_link(kernel, links.set_alias(index, self._mark.alias))
-        self._change_link(kernel, links.rename(index, action.name))
+        try:
+            self._change_link(kernel, links.set_alias(index, self._mark.alias))
+            self._change_link(kernel, links.rename(index, action.name))
+        except KernelError:
+            with contextlib.suppress(KernelError):
+                change(kernel, links.RTM_DELLINK, links.encode_link(index))
+            raise
 
 
 def kernel_release() -> tuple[int, int]:

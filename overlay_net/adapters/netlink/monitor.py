@@ -7,7 +7,7 @@ agent as well.
 from collections.abc import Callable
 from typing import Final
 
-from overlay_net.adapters.netlink.codec import NLM_F_REPLACE, align, messages
+from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, align, messages
 from overlay_net.adapters.netlink.notifications import Notifications
 from overlay_net.adapters.netlink.route_messages import RTM_DELROUTE, RTM_NEWROUTE, RTMSG_PROTOCOL
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
@@ -46,9 +46,10 @@ class Monitor:
     def concerns(self, data: bytes) -> bool:
         """Return whether a message in ``data`` may concern us; True if it cannot be parsed.
 
-        Links and addresses are always relevant. Routes are relevant if they have our protocol or replaced a route,
-        which may have been ours. Rules are relevant if they have our protocol, as rules cannot be replaced. The rest is
-        ignored, because other daemons change hundreds of thousands of routes.
+        Links and addresses are always relevant. Routes are relevant if they have our protocol, or if they replaced a
+        route or were added beside one with the same key, which may be ours. Rules are relevant if they have our
+        protocol, as rules cannot be replaced. The rest is ignored, because other daemons change hundreds of thousands
+        of routes.
         """
         parsed = 0
         for kind, flags, _, start, end in messages(data):
@@ -62,5 +63,8 @@ class Monitor:
             rule = parse_rule(body)
             return rule is not None and rule.protocol == self._protocol
         if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or flags & NLM_F_REPLACE:
+            return True
+        if kind == RTM_NEWROUTE and flags & NLM_F_CREATE and not flags & NLM_F_EXCL:
+            # There was a route with the same key (fib_table_insert, fib6_add_rt2node).
             return True
         return len(body) > RTMSG_PROTOCOL and body[RTMSG_PROTOCOL] == self._protocol

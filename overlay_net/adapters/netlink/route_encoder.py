@@ -49,7 +49,7 @@ class RouteEncoder:
 
     def __init__(self) -> None:
         self._templates: dict[tuple[int, int], tuple[bytes, int]] = {}
-        """(id of the RouteInfo, or protocol; key without the subnet) -> the bytes before the subnet, and its size."""
+        """(id of the RouteInfo; key without the subnet) -> the bytes before the subnet, and its size."""
 
     def new(self, route: Route) -> bytes:
         """Encode RTM_NEWROUTE. Raises KernelError for a route that no kernel accepts."""
@@ -63,19 +63,15 @@ class RouteEncoder:
         return template + decode_network_address(route_key).to_bytes(size, "big")
 
     def delete(self, route: Route) -> bytes:
-        """Encode RTM_DELROUTE for this table, metric, subnet and protocol, regardless of the next hops.
+        """Encode RTM_DELROUTE for this table, metric, subnet and protocol, and the next hops where they can be matched.
 
         For an IPv4 metric of 0 the kernel matches any metric (fib_nh_match), and deletes the route with the lowest one.
         """
         route_key = route.key
-        key = (route.info.protocol, route_key & _ALL_BUT_SUBNET)
+        key = (id(route.info), route_key & _ALL_BUT_SUBNET)
         found = self._templates.get(key)
         if found is None:
-            version = decode_version(route_key)
-            # Scope "nowhere" and type 0 match any scope and type (fib_table_delete).
-            head = _head(route, RT_SCOPE_NOWHERE, 0, 0)
-            template = head + attribute_u32(RTA_PRIORITY, route.metric) + DST_HEADERS[version]
-            found = self._templates[key] = (template, ADDRESS_SIZES[version])
+            found = self._templates[key] = (_delete_route(route), ADDRESS_SIZES[decode_version(route_key)])
         template, size = found
         return template + decode_network_address(route_key).to_bytes(size, "big")
 
@@ -96,6 +92,17 @@ def _new_route(route: Route) -> bytes:
     version = decode_version(route.key)
     parts += (_metrics(route.info), _next_hops(hops, version), DST_HEADERS[version])
     return b"".join(parts)
+
+
+def _delete_route(route: Route) -> bytes:
+    """Encode RTM_DELROUTE without the bytes of the subnet."""
+    version = decode_version(route.key)
+    # Scope "nowhere" and type 0 match any scope and type (fib_table_delete).
+    head = _head(route, RT_SCOPE_NOWHERE, 0, 0) + attribute_u32(RTA_PRIORITY, route.metric)
+    # IPv4 compares several next hops in the order of their creation (fib_nh_match), which a dump may not have. IPv6
+    # deletes each of them for itself; without any, it deletes also those of other protocols (ip6_route_del).
+    matched = route.kind == "unicast" and (version == 6 or len(route.next_hops) == 1)
+    return head + (_next_hops(route.next_hops, version) if matched else b"") + DST_HEADERS[version]
 
 
 def _head(route: Route, scope: int, kind: int, flags: int) -> bytes:

@@ -110,14 +110,19 @@ def _current(candidates: Iterable[Link], observed: Observed, mark: OwnershipMark
     That is the one that the overlay link lies on, or one with an address with our mark. An overlay link that was
     created on a link of its own kind lies on the link below: then all candidates on that link are returned.
     """
-    managed = {link.index: link for link in observed.links if owns_link(link, mark)}
-    overlay = next((link for link in managed.values() if link.name == overlay_link), None)
+    overlay = next((link for link in observed.links if link.name == overlay_link and owns_link(link, mark)), None)
     if overlay is not None and (overlay.parent, overlay.outside) != (None, None):
         below = [link for link in candidates if lies_on(overlay, link)]
         return [link for link in below if link.index == overlay.parent] or below
-    marked = (each for each in observed.addresses if each.protocol == mark.protocol and each.link not in managed)
-    index = next((address.link for address in marked), None)
+    index = _link_with_mark(observed, mark)
     return [link for link in candidates if link.index == index]
+
+
+def _link_with_mark(observed: Observed, mark: OwnershipMark) -> int | None:
+    """Return the index of a foreign link with an address with our mark (link_mode ``address``)."""
+    managed = {link.index for link in observed.links if owns_link(link, mark)}
+    marked = (each for each in observed.addresses if each.protocol == mark.protocol and each.link not in managed)
+    return next((address.link for address in marked), None)
 
 
 def _find_by_name(

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, Refused, Resolved
-from overlay_net.domain.kernel.ownership import owns_route
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
+from overlay_net.domain.kernel.same_key import delete_hops, extra_hops, find_managed
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
@@ -98,17 +98,19 @@ class _Comparison:
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
         self._observed = observed
-        self._managed = {
-            route.key: route
-            for route in observed.routes
-            if owns_route(route, mark) and (reserved_table is None or route.table != reserved_table)
-        }
-        """Managed routes without a matching desired route so far; of two with one key (possible in IPv4), the last."""
+        found = find_managed(observed.routes, mark, reserved_table)
+        self._managed = found.usable
+        """Managed routes without a matching desired route so far."""
+        self._blocked = dict(found.blocked)
+        """The same, for those that must not be replaced."""
+        self._deletions = [DeleteRoute(route) for route in found.surplus]
+        self._surplus = {route.key for route in found.surplus}
         self._link_names = {each.index: each.name for each in observed.links}
         self._by_key: dict[RouteKey, Route] | None = None
 
     def plan(self) -> RoutePlan:
-        deletions = tuple(DeleteRoute(route) for route in self._managed.values())
+        obsolete = (*self._managed.values(), *(each.route for each in self._blocked.values()))
+        deletions = (*self._deletions, *map(DeleteRoute, obsolete))
         return RoutePlan(tuple(self.changes), deletions, tuple(self.problems), tuple(self.placed))
 
     def refuse(self, group: RouteGroup, refused: Refused) -> None:
@@ -116,6 +118,7 @@ class _Comparison:
         if not refused.withdrawn:
             for route in group.routes:
                 self._managed.pop(route.key, None)
+                self._blocked.pop(route.key, None)
         self.problems += _group_problems(group, refused)
 
     def compare(self, group: RouteGroup, resolved: Resolved) -> None:
@@ -129,7 +132,7 @@ class _Comparison:
             if found is None:
                 self._add(route, target.with_key(key))
             elif found.info is not same and found.info != info:
-                self.changes.append(ReplaceRoute(target.with_key(key)))
+                self._replace(route, found, target.with_key(key))
             elif resolved.degraded:
                 message = f"{route.subnet} is {target.kind}: all of its gateways are down"
                 self.problems.append(Problem("GatewaysDown", message, route))
@@ -138,7 +141,25 @@ class _Comparison:
                 same = found.info
                 self.placed.append((route, link))
 
+    def _replace(self, desired: DesiredRoute, found: Route, route: Route) -> None:
+        if route.key in self._surplus:
+            # Next time: the kernel refuses a route that equals another one with its key (EEXIST).
+            return
+        extra = extra_hops(found, route)
+        if not extra:
+            self.changes.append(ReplaceRoute(route))
+            return
+        self._deletions.append(delete_hops(found, extra))
+        gateways = ", ".join(str(hop.gateway) for hop in extra)
+        message = f"{desired.subnet} has next hops that are not managed by us: {gateways}"
+        self.problems.append(Problem("ForeignRoute", message, desired))
+
     def _add(self, desired: DesiredRoute, route: Route) -> None:
+        blocked = self._blocked.pop(route.key, None)
+        if blocked is not None:
+            message = f"{desired.subnet} also has a route of protocol {blocked.foreign.protocol} with the same metric"
+            self.problems.append(Problem("ForeignRoute", f"{message}, which the kernel uses instead of ours", desired))
+            return
         if self._by_key is None:
             self._by_key = {each.key: each for each in self._observed.routes}
         foreign = self._by_key.get(route.key)
