@@ -1,8 +1,9 @@
 """Reconciles this node's kernel with its NodeOverlayIp and reports the result."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.apply import NodeKernel
@@ -16,7 +17,8 @@ from overlay_net.domain.kernel.agent_conditions import NeighbourState
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.next_hops import fallback_gateway
 from overlay_net.domain.kernel.report import configured_address, make_report
-from overlay_net.model.kernel import Desired, OwnershipMark
+from overlay_net.model.kernel import Desired, Observed, OwnershipMark
+from overlay_net.model.kernel_actions import KernelPlan, Problem
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
@@ -32,6 +34,15 @@ UNKNOWN_RETRY: Final = 1.0
 """Seconds until the next reconciliation while the desired state is unknown."""
 
 WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
+
+
+class Shadows(Protocol):
+    """Checks whether the kernel uses the routes that are in place."""
+
+    @property
+    def shadowed(self) -> tuple[Problem, ...]: ...
+    def follow(self, plan: KernelPlan, observed: Observed) -> None: ...
+    async def first_result(self) -> None: ...
 
 
 class NodeAgent:
@@ -52,6 +63,7 @@ class NodeAgent:
         *,
         guard: AddressGuard,
         gateways: GatewayWatch,
+        shadows: Shadows,
         route_probes: RouteProbes,
         checkpoint: NodeCheckpoint,
         repairs: Repairs,
@@ -66,6 +78,7 @@ class NodeAgent:
         self._resync = resync
         self._guard = guard
         self._gateways = gateways
+        self._shadows = shadows
         self._route_probes = route_probes
         self._checkpoint = checkpoint
         self._metrics_problem = metrics_problem
@@ -102,6 +115,7 @@ class NodeAgent:
         last = outcome.last
         self._guard.follow(last.desired, last.observed)
         self._gateways.follow(last.desired, last.observed)
+        self._shadows.follow(last.plan, last.observed)
         self._route_probes.settle(last.plan, last.source)
         return outcome
 
@@ -118,11 +132,13 @@ class NodeAgent:
         configured = configured_address(overlay, last.desired, last.observed, self._mark)
         self._metrics.configured.set(configured is not None and configured == last.desired.address)
         if overlay is not None:
+            await self._shadows.first_result()
             report = make_report(
                 overlay,
                 last.desired,
                 last.link,
-                last.plan,
+                # A problem of the plan counts more than one of an earlier check.
+                replace(last.plan, problems=(*self._shadows.shadowed, *last.plan.problems)),
                 {None: checkpoint_error, **outcome.refusals} if checkpoint_error else outcome.refusals,
                 configured,
                 datetime.now(UTC),

@@ -21,6 +21,7 @@ from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.agent.shadow_watch import ShadowWatch
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
@@ -68,6 +69,8 @@ async def run(settings: AgentSettings) -> None:
             Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
         ):
             api = KubeApi(connection, observer=metrics, decode=decode_overlays)
+            shadows = ShadowWatch(kernel, mark, wake, clock)
+            monitor.watch_routing(shadows.kernel_changed)
             heartbeat = Heartbeat(
                 api,
                 settings.lease_namespace,
@@ -95,6 +98,7 @@ async def run(settings: AgentSettings) -> None:
                     announce_every=settings.announce_interval.total_seconds(),
                 ),
                 gateways=GatewayWatch(prober),
+                shadows=shadows,
                 route_probes=route_probes,
                 checkpoint=checkpoint,
                 repairs=repairs,
@@ -109,6 +113,7 @@ async def run(settings: AgentSettings) -> None:
                 group.create_task(Reflector(ConfirmingSource(source, checkpoint), store).run())
                 group.create_task(monitor.run())
                 group.create_task(NeighbourMonitor(prober.probe_now).run())
+                group.create_task(shadows.run())
                 group.create_task(watch_sysctls(kernel.sysctls_changed, repairs.schedule))
                 group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
                 timeout = asyncio.get_running_loop().call_later(API_TIMEOUT, checkpoint.api_failed)

@@ -35,6 +35,9 @@ RELEASED: Final = "Released"
 TOO_MANY_ROUTES: Final = "TooManyRoutes"
 """Reason for a node whose object has no room for the current routes of a StaticRoute."""
 
+SHADOWED: Final = "Shadowed"
+"""Reason for a route in the kernel whose traffic takes a route of another process."""
+
 AGENT_STALE: Final = "AgentStale"
 """Reason of ``Ready=Unknown`` for a node whose agent is silent."""
 

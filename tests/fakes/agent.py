@@ -11,12 +11,13 @@ from overlay_net.agent.checkpoint import NodeCheckpoint
 from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.heartbeat import Heartbeat
-from overlay_net.agent.reconciler import NodeAgent
+from overlay_net.agent.reconciler import NodeAgent, Shadows
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
-from overlay_net.model.kernel import OwnershipMark
+from overlay_net.model.kernel import Observed, OwnershipMark
+from overlay_net.model.kernel_actions import KernelPlan, Problem
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
@@ -57,6 +58,18 @@ class NoProber:
         return True
 
 
+class NoShadows:
+    """Asks nothing: the kernel uses every route."""
+
+    shadowed: tuple[Problem, ...] = ()
+
+    def follow(self, plan: KernelPlan, observed: Observed) -> None:
+        return
+
+    async def first_result(self) -> None:
+        return
+
+
 def make_agent(
     kernel: NodeKernel,
     store: Store[NodeOverlay],
@@ -66,6 +79,7 @@ def make_agent(
     *,
     guard: AddressGuard | None = None,
     gateways: GatewayWatch | None = None,
+    shadows: Shadows | None = None,
     checkpoint: NodeCheckpoint | None = None,
     heartbeat: Heartbeat | None = None,
 ) -> NodeAgent:
@@ -86,6 +100,7 @@ def make_agent(
         lambda: 60.0,
         guard=guard or AddressGuard(NoNeighbours(), mark, clock),
         gateways=gateways or GatewayWatch(NoProber()),
+        shadows=shadows or NoShadows(),
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=checkpoint or NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),

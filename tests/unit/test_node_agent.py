@@ -12,6 +12,7 @@ from overlay_net.adapters.checkpoint_file import NoCheckpointFile
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.checkpoint import NodeCheckpoint
 from overlay_net.agent.gateway_watch import GatewayWatch
+from overlay_net.agent.reconciler import Shadows
 from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
@@ -97,6 +98,7 @@ class Node:
         kept: NodeOverlay | None = None,
         *,
         gateways: GatewayWatch | None = None,
+        shadows: Shadows | None = None,
         mode: LinkMode = "macvlan",
     ) -> None:
         self.kernel = Kernel()
@@ -113,6 +115,7 @@ class Node:
             MARK,
             guard=AddressGuard(self.neighbours, MARK, lambda: 0.0),
             gateways=gateways,
+            shadows=shadows,
             checkpoint=self.checkpoint,
         )
 

@@ -26,6 +26,7 @@ from overlay_net.adapters.netlink.requests import (
     list_rules,
     require_link,
 )
+from overlay_net.adapters.netlink.route_lookups import look_up_routes
 from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.sysctl import Sysctls
@@ -46,6 +47,8 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
+from overlay_net.model.route import Route
+from overlay_net.model.route_lookup import RouteLookup
 
 MARKED_ADDRESSES_SINCE = (5, 18)
 """The first kernel that stores the protocol of an address (IFA_PROTO, commit 47f0bd503210)."""
@@ -76,6 +79,8 @@ class Kernel:
             release >= MARKED_RULES_SINCE,
         )
         self._executor = Executor(connect, opened)
+        self._lookup_executor = Executor(connect)
+        """Its own socket and thread: a repair does not wait for thousands of lookups."""
         self._routes = Routes()
 
     async def __aenter__(self) -> "Kernel":
@@ -85,6 +90,7 @@ class Kernel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._executor.close()
+        self._lookup_executor.close()
 
     async def observe(self, sysctl_links: Iterable[str] = ()) -> Observed:
         """Read links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
@@ -112,6 +118,23 @@ class Kernel:
             rules=tuple(list_rules(kernel)),
             keeps_rule_protocol=self._keeps_rule_protocol,
         )
+
+    async def observe_routing(self) -> Observed:
+        """Read links, rules and routes only. Raises KernelError."""
+        try:
+            return await self._executor.run(self._observe_routing)
+        except KernelError as error:
+            raise KernelError(f"read links, routes and rules: {error}", code=error.code) from None
+
+    def _observe_routing(self, kernel: NetlinkSocket) -> Observed:
+        return Observed(tuple(list_links(kernel)), routes=self._routes.read(kernel), rules=tuple(list_rules(kernel)))
+
+    async def look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]:
+        """Return the route that the kernel uses for each lookup; None: not known. Raises KernelError."""
+        try:
+            return await self._lookup_executor.run(look_up_routes, lookups)
+        except KernelError as error:
+            raise KernelError(f"look up {len(lookups)} routes: {error}", code=error.code) from None
 
     def sysctls_changed(self) -> bool:
         """Return whether a sysctl differs from the last observation; the kernel notifies of rp_filter only."""

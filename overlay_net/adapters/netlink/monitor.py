@@ -1,7 +1,7 @@
 """Wakes the agent when links, addresses, or our routes and policy rules change in the kernel.
 
 The contents of notifications are not used, as the agent observes the kernel when woken. Lost notifications wake the
-agent as well.
+agent as well. Any change, also of foreign routes and rules, may change which routes the kernel uses.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,7 @@ class Monitor:
     def __init__(self, protocol: int, wake: Callable[[], None]) -> None:
         self._protocol = protocol
         self._wake = wake
+        self._routing_changed: Callable[[], None] = _ignore
         self._notifications = Notifications(GROUPS, RECEIVE_BUFFER, self._received, wake)
 
     async def run(self) -> None:
@@ -37,7 +38,15 @@ class Monitor:
         """
         self._notifications.ignore(port)
 
+    def watch_routing(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` for every datagram: it must be cheap, because other daemons change routes by the thousand.
+
+        Notifications that are lost or discarded wake the agent, which observes the kernel.
+        """
+        self._routing_changed = changed
+
     def _received(self, data: bytes) -> bool:
+        self._routing_changed()
         concerned = self.concerns(data)
         if concerned:
             self._wake()
@@ -68,3 +77,7 @@ class Monitor:
             # There was a route with the same key (fib_table_insert, fib6_add_rt2node).
             return True
         return len(body) > RTMSG_PROTOCOL and body[RTMSG_PROTOCOL] == self._protocol
+
+
+def _ignore() -> None:
+    """Nothing watches the routing."""

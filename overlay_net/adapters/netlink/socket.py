@@ -30,11 +30,11 @@ from overlay_net.adapters.netlink.codec import (
 from overlay_net.model.errors import KernelError
 
 BATCH = 256
-"""Messages in one send. The receive buffer must have room for a refusal of each of them."""
+"""Messages in one send. The receive buffer must have room for an answer to each of them."""
 BATCH_BYTES = 64 * 1024
 """Well below the default send buffer; the kernel refuses larger datagrams (EMSGSIZE)."""
-REFUSAL_BYTES = 2048
-"""Maximum size of one refusal in the receive buffer, including the kernel's overhead (skb->truesize)."""
+ANSWER_BYTES = 2048
+"""Maximum size of one answer in the receive buffer, including the kernel's overhead (skb->truesize)."""
 RECEIVE_BUFFER = 4 * 2**20
 DATAGRAM = 64 * 1024
 """Receive size in bytes; the kernel sends at most 32 KiB (netlink_dump), and single messages are far smaller."""
@@ -91,7 +91,7 @@ class NetlinkSocket:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         receive_buffer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        self._batch = max(1, min(BATCH, receive_buffer // REFUSAL_BYTES))
+        self._batch = max(1, min(BATCH, receive_buffer // ANSWER_BYTES))
         self._sequence = FIRST_SEQUENCE
         self._aborted = os.eventfd(0, os.EFD_CLOEXEC)
         self._poll = select.poll()
@@ -137,23 +137,34 @@ class NetlinkSocket:
 
         Raises OSError if the outcome of some requests is unknown: observe the kernel again.
         """
-        refused: dict[int, Refusal] = {}
+        return {position: answer for position, answer in self._exchange(requests) if isinstance(answer, Refusal)}
+
+    def query(self, requests: Iterable[Request]) -> dict[int, bytes]:
+        """Send requests that are answered with one message each. Returns the bodies of the answers by position.
+
+        The position of a refused request is missing. Raises OSError.
+        """
+        return {position: answer for position, answer in self._exchange(requests) if isinstance(answer, bytes)}
+
+    def _exchange(self, requests: Iterable[Request]) -> Iterator[tuple[int, Refusal | bytes]]:
         position = 0
         for batch in _batches(requests, self._batch):
             first = self._next_sequences(len(batch))
             self._send(_encode_batch(batch, first))
-            for sequence, refusal in self._refusals(first, last=first + len(batch) - 1):
-                refused[position + sequence - first] = refusal
+            for sequence, answer in self._answers(first, last=first + len(batch) - 1):
+                yield position + sequence - first, answer
             position += len(batch)
-        return refused
 
-    def _refusals(self, first: int, last: int) -> Iterator[tuple[int, Refusal]]:
-        """Yield the refusals of the requests with these sequence numbers until the last request is answered."""
+    def _answers(self, first: int, last: int) -> Iterator[tuple[int, Refusal | bytes]]:
+        """Yield refusals and answers to requests with these sequence numbers until the last one is acknowledged."""
         acknowledged = False
         while not acknowledged:
             datagram = self._receive()
             for kind, flags, sequence, start, end in messages(datagram):
-                if kind != NLMSG_ERROR or not first <= sequence <= last:
+                if not first <= sequence <= last:
+                    continue
+                if kind != NLMSG_ERROR:
+                    yield sequence, datagram[start:end]
                     continue
                 code, text = parse_error(datagram, flags, start, end)
                 if code:

@@ -11,6 +11,7 @@ from overlay_net.model.conditions import (
     METRICS_SERVED,
     READY,
     RELEASED,
+    SHADOWED,
     Condition,
 )
 from overlay_net.model.kernel import Desired, DesiredLink
@@ -147,7 +148,8 @@ def ready_condition(
         return Condition(READY, False, "NotConfigured", "the overlay address is not in use")
     if failures:
         first = failures[0]
-        message = f"{len(failures)} of {len(desired.routes)} routes are not in place; {first.subnet}: {first.message}"
+        state = "used" if all(each.reason == SHADOWED for each in failures) else "in place"
+        message = f"{len(failures)} of {len(desired.routes)} routes are not {state}; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
     obsolete = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
     if obsolete:

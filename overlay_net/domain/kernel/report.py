@@ -14,7 +14,7 @@ from overlay_net.domain.kernel.agent_conditions import (
     ready_condition,
 )
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
-from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, find_condition, transition
+from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, SHADOWED, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan
@@ -136,7 +136,7 @@ def _find_failures(
     placed = {route for route, _ in plan.placed}
     failures = []
     for route in desired.routes:
-        if route in problems:
+        if route in problems and (route in placed or problems[route].reason != SHADOWED):
             failures.append(_failure(route, problems[route].reason, problems[route].message))
         elif route not in placed:
             error = errors.get(route)
