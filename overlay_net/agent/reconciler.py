@@ -1,9 +1,9 @@
 """Reconciles this node's kernel with its NodeOverlayIp and reports the result."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.apply import NodeKernel
@@ -33,7 +33,14 @@ UNFINISHED_RETRY: Final = 1.0
 UNKNOWN_RETRY: Final = 1.0
 """Seconds until the next reconciliation while the desired state is unknown."""
 
-WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
+
+class Reports(Protocol):
+    """Writes reports without being waited for."""
+
+    @property
+    def idle(self) -> bool: ...
+    def latest(self, overlay: NodeOverlay) -> Report: ...
+    def submit(self, overlay: NodeOverlay, report: Report) -> None: ...
 
 
 class Shadows(Protocol):
@@ -55,7 +62,7 @@ class NodeAgent:
         self,
         kernel: NodeKernel,
         store: Store[NodeOverlay],
-        write_status: WriteStatus,
+        reports: Reports,
         config: LinkConfig,
         mark: OwnershipMark,
         metrics: AgentMetrics,
@@ -72,7 +79,7 @@ class NodeAgent:
         heartbeat: Heartbeat,
     ) -> None:
         self._store = store
-        self._write_status = write_status
+        self._reports = reports
         self._mark = mark
         self._metrics = metrics
         self._resync = resync
@@ -126,15 +133,17 @@ class NodeAgent:
         route_probes: tuple[RouteProbe, ...],
         checkpoint_error: str,
     ) -> None:
-        """Write the object's status if it has changed, and set the metrics."""
+        """Submit the report, and set the metrics."""
         last = outcome.last
         neighbours = self._neighbour_state(last.desired)
-        configured = configured_address(overlay, last.desired, last.observed, self._mark)
+        # The object may not have the last report yet.
+        reported = None if overlay is None else replace(overlay, report=self._reports.latest(overlay))
+        configured = configured_address(reported, last.desired, last.observed, self._mark)
         self._metrics.configured.set(configured is not None and configured == last.desired.address)
-        if overlay is not None:
+        if overlay is not None and reported is not None:
             await self._shadows.first_result()
             report = make_report(
-                overlay,
+                reported,
                 last.desired,
                 last.link,
                 # A problem of the plan counts more than one of an earlier check.
@@ -150,10 +159,10 @@ class NodeAgent:
                 lease=self._heartbeat.lease,
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
-            if report != overlay.report:
-                await self._write_status(overlay, report)
-        self._metrics.record_sync()
-        self._heartbeat.reconciled()
+            self._reports.submit(overlay, report)
+        if self._reports.idle:
+            self._metrics.record_sync()
+            self._heartbeat.reconciled()
         conflict = neighbours.conflict is not None or bool(neighbours.claimed_by)
         self._metrics.set_conflict(conflict)
         self._metrics.set_gateways(

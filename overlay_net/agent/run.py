@@ -20,6 +20,7 @@ from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
+from overlay_net.agent.reporter import Reporter
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.agent.shadow_watch import ShadowWatch
 from overlay_net.agent.status_writer import StatusWriter
@@ -81,11 +82,17 @@ async def run(settings: AgentSettings) -> None:
                 clock,
                 wake,
             )
+
+            def reported() -> None:
+                metrics.record_sync()
+                heartbeat.reconciled()
+
+            reporter = Reporter(StatusWriter(api).write, reported)
             source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
             agent = NodeAgent(
                 kernel,
                 store,
-                StatusWriter(api).write,
+                reporter,
                 link_config(settings),
                 mark,
                 metrics,
@@ -115,6 +122,7 @@ async def run(settings: AgentSettings) -> None:
                 group.create_task(NeighbourMonitor(prober.probe_now).run())
                 group.create_task(shadows.run())
                 group.create_task(watch_sysctls(kernel.sysctls_changed, repairs.schedule))
+                group.create_task(reporter.run())
                 group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
                 timeout = asyncio.get_running_loop().call_later(API_TIMEOUT, checkpoint.api_failed)
                 await store.wait_synced()

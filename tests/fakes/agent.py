@@ -70,6 +70,23 @@ class NoShadows:
         return
 
 
+class RecordedReports:
+    """Appends the reports that would be written to ``reports``; each is on the object with its next version."""
+
+    idle = True
+
+    def __init__(self, reports: list[Report]) -> None:
+        self._reports = reports
+
+    def latest(self, overlay: NodeOverlay) -> Report:
+        return overlay.report
+
+    def submit(self, overlay: NodeOverlay, report: Report) -> None:
+        if report != overlay.report:
+            check_conditions({"status": report.to_json()})
+            self._reports.append(report)
+
+
 def make_agent(
     kernel: NodeKernel,
     store: Store[NodeOverlay],
@@ -84,16 +101,11 @@ def make_agent(
     heartbeat: Heartbeat | None = None,
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
-
-    async def write_status(overlay: NodeOverlay, report: Report) -> None:
-        check_conditions({"status": report.to_json()})
-        reports.append(report)
-
     clock = asyncio.get_running_loop().time
     return NodeAgent(
         kernel,
         store,
-        write_status,
+        RecordedReports(reports),
         config,
         mark,
         AgentMetrics(),

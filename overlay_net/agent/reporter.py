@@ -1,0 +1,101 @@
+"""Writes the latest report in a task of its own, so that no repair waits for the API server."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from overlay_net.model.errors import OverlayNetError, Unavailable
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.runtime.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
+"""Raises OverlayNetError."""
+
+
+class Reporter:
+    """``written`` is called when the object has the latest report."""
+
+    def __init__(self, write: WriteStatus, written: Callable[[], None], backoff: Backoff | None = None) -> None:
+        self._write = write
+        self._written = written
+        self._backoff = backoff or Backoff()
+        self._failures = 0
+        self._last: tuple[NodeOverlay, Report] | None = None
+        """The last report, and the version of the object that it was made for."""
+        self._queued: tuple[NodeOverlay, Report] | None = None
+        """The report to write; it stays until it is written or replaced."""
+        self._added = asyncio.Event()
+        self._object_changed = asyncio.Event()
+
+    @property
+    def idle(self) -> bool:
+        """Return whether no report waits to be written."""
+        return self._queued is None
+
+    def latest(self, overlay: NodeOverlay) -> Report:
+        """Return the last report about this object, which the object may not have yet."""
+        return self._last[1] if self._last is not None and self._last[0].uid == overlay.uid else overlay.report
+
+    def submit(self, overlay: NodeOverlay, report: Report) -> None:
+        """Write ``report`` unless the object has it; it replaces one that is not written yet.
+
+        A report is written once for each version of the object: that it is not there yet proves nothing.
+        """
+        is_same_object = self._last is not None and self._last[0] is overlay
+        if is_same_object and self.latest(overlay) == report:
+            return
+        self._last = (overlay, report)
+        self._queued = None if report == overlay.report else self._last
+        self._added.set()
+        if not is_same_object:
+            self._object_changed.set()
+
+    async def run(self) -> None:
+        """Write reports until cancelled. A write that fails is tried again with the latest report."""
+        while True:
+            self._added.clear()
+            queued = self._queued
+            if queued is None:
+                await self._added.wait()
+                continue
+            self._object_changed.clear()
+            delay = await self._attempt(*queued)
+            if delay is not None:
+                await self._pause(delay)
+            elif self._queued is queued:
+                self._queued = None
+                self._written()
+
+    async def _attempt(self, overlay: NodeOverlay, report: Report) -> float | None:
+        """Write a report. Returns the seconds until the next attempt, or None if it is written."""
+        try:
+            await self._write(overlay, report)
+        except OverlayNetError as error:
+            delay = self._next_delay(error.retry_after if isinstance(error, Unavailable) else None)
+            log.warning("the report was not written", extra=_fields(overlay, delay) | {"error": str(error)})
+            return delay
+        except Exception:
+            delay = self._next_delay(None)
+            log.exception("the report was not written", extra=_fields(overlay, delay))
+            return delay
+        self._failures = 0
+        return None
+
+    def _next_delay(self, at_least: float | None) -> float:
+        self._failures += 1
+        return self._backoff.delay(self._failures, at_least=at_least)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until a new version of the object shows that the API server answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._object_changed.wait()
+
+
+def _fields(overlay: NodeOverlay, delay: float) -> dict[str, str]:
+    return {"node": overlay.name, "retry_in": f"{delay:.1f}s"}
