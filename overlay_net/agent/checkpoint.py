@@ -11,7 +11,15 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Final, Protocol
 
-from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable, check_age
+from overlay_net.domain.kernel.checkpoint import (
+    Checkpoint,
+    CheckpointContent,
+    CheckpointProblem,
+    Moment,
+    Unusable,
+    check_age,
+    decode_checkpoint,
+)
 from overlay_net.model.api import Listing, WatchEvent
 from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.overlay import NodeOverlay
@@ -22,18 +30,25 @@ from overlay_net.runtime.store import Store
 log = logging.getLogger(__name__)
 
 CONFIRM_INTERVAL: Final = 15.0
-"""Seconds between two checks for a newer confirmation to save."""
+"""Seconds between two checks for a newer confirmation to store."""
 
 
-class Storage(Protocol):
-    """Stores the checkpoint. No method raises, because the dataplane must not depend on a disk."""
+class Writer(Protocol):
+    """Stores the checkpoint in the background."""
 
-    def load(self) -> Checkpoint | Unusable: ...
-    async def save(
-        self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()
-    ) -> None: ...
-    async def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None: ...
-    async def delete(self) -> str: ...
+    @property
+    def is_read(self) -> bool: ...
+    @property
+    def found(self) -> CheckpointContent | Unusable: ...
+    @property
+    def settled(self) -> bool: ...
+    @property
+    def problem(self) -> CheckpointProblem | None: ...
+    @property
+    def outdated_since(self) -> Moment | None: ...
+    def forget_found(self) -> None: ...
+    def store(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], confirmed: Moment) -> None: ...
+    def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None: ...
 
 
 class NodeCheckpoint:
@@ -41,17 +56,19 @@ class NodeCheckpoint:
 
     def __init__(
         self,
-        storage: Storage,
+        writer: Writer,
+        node: str,
         trusted_for: timedelta,
         clock: Callable[[], Moment],
         unreachable: Callable[[], None] = lambda: None,
     ) -> None:
-        self._storage = storage
+        self._writer = writer
+        self._node = node
         self._trusted_for = trusted_for
         self._clock = clock
         self._unreachable = unreachable
         self._loaded: Checkpoint | Unusable | None = None
-        """The checkpoint of an earlier run, read once when it is first needed."""
+        """The checkpoint of an earlier run, decoded once when it is first needed."""
         self._is_unreachable = False
         self._is_synced = False
         self._confirmed: Moment | None = None
@@ -61,6 +78,22 @@ class NodeCheckpoint:
     def confirmed(self) -> Moment | None:
         """When the API server last confirmed the object to this process."""
         return self._confirmed
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether the checkpoint of an earlier run was read, or its disk does not answer."""
+        return self._writer.is_read
+
+    @property
+    def problem(self) -> CheckpointProblem | None:
+        """Why the checkpoint cannot be stored."""
+        return self._writer.problem
+
+    @property
+    def is_outdated(self) -> bool:
+        """Return whether a restart could restore another desired state than the present one."""
+        since = self._writer.outdated_since
+        return since is not None and check_age(since, self._clock(), self._trusted_for) is None
 
     def now(self) -> Moment:
         return self._clock()
@@ -76,13 +109,12 @@ class NodeCheckpoint:
             self._unreachable()
 
     def api_synced(self) -> None:
-        """The object, or its absence, was read: the checkpoint of an earlier run is no longer needed."""
+        """The object, or its absence, was read: the checkpoint of an earlier run is not restored any more."""
         self._is_synced = True
-        self._loaded = None
 
     def usable(self) -> NodeOverlay | None:
         """Return the desired state while the API server is unreachable; None if unknown: leave the kernel unchanged."""
-        if not self._is_unreachable or self._is_synced:
+        if not self._is_unreachable or self._is_synced or not self.is_read:
             return None
         found = self._load()
         if isinstance(found, Checkpoint):
@@ -92,33 +124,40 @@ class NodeCheckpoint:
 
     def last_applied(self) -> NodeOverlay | None:
         """Return the object that an earlier run applied last, however long ago; None if unknown."""
-        found = self._storage.load()
+        found = self._load()
         return found.overlay if isinstance(found, Checkpoint) else None
 
-    async def update(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> str:
-        """Save the object, or delete the checkpoint if there is none. Returns the error of a failed deletion, or "".
+    def update(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> bool:
+        """Store the desired state, and return whether it may be applied: it is on disk, or the disk takes too long.
 
-        Call this before the kernel is changed or a report is written: an address that the controller releases must not
-        be restored from the checkpoint, and after a crash a change must be known to be unproven.
+        The kernel is changed and a report is written only then: an address that the controller releases must not be
+        restored from the checkpoint (``is_outdated``), and after a crash a change must be known to be unproven.
         """
-        if overlay is None or overlay.deleting:
-            return await self._storage.delete()
         # An object from the API server has its confirmation; one from the checkpoint keeps its earlier one.
         confirmed = self._confirmed or (self._loaded.confirmed if isinstance(self._loaded, Checkpoint) else None)
-        if confirmed is not None:
-            await self._storage.save(overlay, confirmed, route_probes)
-        return ""
+        if self._is_synced:
+            self._loaded = None
+            self._writer.forget_found()
+        if overlay is None or overlay.deleting:
+            self._writer.store(None, (), confirmed or self._clock())
+        elif confirmed is not None:
+            self._writer.store(overlay, route_probes, confirmed)
+        return self._writer.settled
 
     async def keep_confirming(self, store: Store[NodeOverlay], name: str) -> None:
-        """Periodically record that the API server still has the same object, until cancelled."""
+        """Periodically store that the API server still has the same object, until cancelled."""
         while True:
             await asyncio.sleep(CONFIRM_INTERVAL)
             if self._confirmed is not None:
-                await self._storage.confirm(store.get(name), self._confirmed)
+                self._writer.confirm(store.get(name), self._confirmed)
 
     def _load(self) -> Checkpoint | Unusable:
         if self._loaded is None:
-            self._loaded = self._storage.load()
+            found = self._writer.found
+            if isinstance(found, Unusable):
+                # The disk may answer later.
+                return found
+            self._loaded = decode_checkpoint(found, self._node)
         return self._loaded
 
     def _log(self, found: Checkpoint | Unusable) -> None:

@@ -14,6 +14,7 @@ from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.agent_conditions import NeighbourState
+from overlay_net.domain.kernel.checkpoint import CheckpointHealth
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.next_hops import fallback_gateway
 from overlay_net.domain.kernel.report import configured_address, make_report
@@ -91,47 +92,49 @@ class NodeAgent:
         self._metrics_problem = metrics_problem
         self._boot_id = boot_id
         self._heartbeat = heartbeat
+        self._applied: NodeOverlay | None = None
+        """The desired state that was applied last; None: nothing."""
+        self._has_applied = False
         self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs)
 
     async def reconcile(self, name: str) -> Requeue:
         """Converge the kernel to the node's object, report, and requeue after the resync interval.
 
         Until the object has been read or is known to be absent, the kernel is converged to the checkpoint if that is
-        still valid, and otherwise left unchanged.
+        still valid, and otherwise left unchanged. Waits for nothing but the kernel: neither for the API server nor for
+        a disk.
         """
-        if not self._store.synced:
-            return await self._reconcile_checkpoint()
-        overlay = self._store.get(name)
+        is_known = self._store.synced
+        overlay = self._store.get(name) if is_known else self._checkpoint.usable()
+        if not self._checkpoint.is_read or (overlay is None and not is_known):
+            return Requeue(UNKNOWN_RETRY)
         route_probes = self._route_probes.follow(overlay)
-        checkpoint_error = await self._checkpoint.update(overlay, route_probes)
-        outcome = await self._converge(overlay)
-        await self._report(overlay, outcome, route_probes, checkpoint_error)
+        if not self._checkpoint.update(overlay, route_probes):
+            return await self._keep_applied()
+        outcome = await self._converge(None if overlay is None else self._route_probes.in_force(overlay))
+        self._route_probes.settle(outcome.last.plan, outcome.last.source)
+        if is_known:
+            # Otherwise there is no API server to report to.
+            await self._report(overlay, outcome, route_probes)
         return Requeue(self._wait(outcome))
 
-    async def _reconcile_checkpoint(self) -> Requeue:
-        """Converge the kernel to the checkpoint; there is no API server to report to."""
-        overlay = self._checkpoint.usable()
-        if overlay is None:
-            return Requeue(UNKNOWN_RETRY)
-        await self._checkpoint.update(overlay, self._route_probes.follow(overlay))
-        return Requeue(self._wait(await self._converge(overlay)))
+    async def _keep_applied(self) -> Requeue:
+        """Repair what was applied last, until the checkpoint of a new desired state is on disk."""
+        if self._has_applied:
+            await self._converge(self._applied)
+        return Requeue(UNKNOWN_RETRY)
 
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
         """Converge the kernel, then defend and announce the addresses and probe the gateways that it has."""
-        outcome = await self._convergence.run(None if overlay is None else self._route_probes.in_force(overlay))
-        last = outcome.last
-        self._guard.follow(last.desired, last.observed)
-        self._gateways.follow(last.desired, last.observed)
-        self._shadows.follow(last.plan, last.observed)
-        self._route_probes.settle(last.plan, last.source)
+        self._applied, self._has_applied = overlay, True
+        outcome = await self._convergence.run(overlay)
+        self._guard.follow(outcome.last.desired, outcome.last.observed)
+        self._gateways.follow(outcome.last.desired, outcome.last.observed)
+        self._shadows.follow(outcome.last.plan, outcome.last.observed)
         return outcome
 
     async def _report(
-        self,
-        overlay: NodeOverlay | None,
-        outcome: Outcome,
-        route_probes: tuple[RouteProbe, ...],
-        checkpoint_error: str,
+        self, overlay: NodeOverlay | None, outcome: Outcome, route_probes: tuple[RouteProbe, ...]
     ) -> None:
         """Submit the report, and set the metrics."""
         last = outcome.last
@@ -148,7 +151,7 @@ class NodeAgent:
                 last.link,
                 # A problem of the plan counts more than one of an earlier check.
                 replace(last.plan, problems=(*self._shadows.shadowed, *last.plan.problems)),
-                {None: checkpoint_error, **outcome.refusals} if checkpoint_error else outcome.refusals,
+                outcome.refusals,
                 configured,
                 datetime.now(UTC),
                 neighbours=neighbours,
@@ -157,6 +160,7 @@ class NodeAgent:
                 metrics_problem=self._metrics_problem(),
                 boot_id=self._boot_id,
                 lease=self._heartbeat.lease,
+                checkpoint=CheckpointHealth(self._checkpoint.problem, self._checkpoint.is_outdated),
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             self._reports.submit(overlay, report)
@@ -165,6 +169,7 @@ class NodeAgent:
             self._heartbeat.reconciled()
         conflict = neighbours.conflict is not None or bool(neighbours.claimed_by)
         self._metrics.set_conflict(conflict)
+        self._metrics.checkpoint_stored.set(self._checkpoint.problem is None)
         self._metrics.set_gateways(
             {str(address): up for address, up in self._gateways.states.items()},
             {str(address): count for address, count in self._gateways.dead_routes.items()},

@@ -3,16 +3,18 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from overlay_net.adapters.checkpoint_file import CheckpointFile, NoCheckpointFile, current_moment, read_boot_id
+from overlay_net.adapters.checkpoint_file import CheckpointFile, current_moment, read_boot_id
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.agent.address_guard import AddressGuard
-from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint, Storage
+from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
+from overlay_net.agent.checkpoint_writer import CheckpointWriter, NoCheckpointWriter
 from overlay_net.agent.gateway_probe import gateway_probe
 from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.gateway_watch import GatewayWatch
@@ -58,9 +60,8 @@ async def run(settings: AgentSettings) -> None:
     clock = asyncio.get_running_loop().time
     repairs = Repairs(partial(queue.add_after, name), clock)
     monitor = Monitor(settings.route_protocol, repairs.schedule)
-    checkpoint = NodeCheckpoint(
-        checkpoint_storage(settings), settings.checkpoint_max_age, current_moment, unreachable=wake
-    )
+    writer = checkpoint_writer(settings, wake)
+    checkpoint = NodeCheckpoint(writer, name, settings.checkpoint_max_age, current_moment, unreachable=wake)
     server = PatientServer(settings.http.bind, metrics.registry, partial(missing, store, name, metrics), wake)
     with closing(Neighbours(wake)) as neighbours:
         async with (
@@ -122,6 +123,7 @@ async def run(settings: AgentSettings) -> None:
                 group.create_task(NeighbourMonitor(prober.probe_now).run())
                 group.create_task(shadows.run())
                 group.create_task(watch_sysctls(kernel.sysctls_changed, repairs.schedule))
+                group.create_task(writer.run())
                 group.create_task(reporter.run())
                 group.create_task(run_workers("agent", queue, agent.reconcile, workers=1, observer=metrics))
                 timeout = asyncio.get_running_loop().call_later(API_TIMEOUT, checkpoint.api_failed)
@@ -136,10 +138,10 @@ async def run(settings: AgentSettings) -> None:
                 group.create_task(heartbeat.run())
 
 
-def checkpoint_storage(settings: AgentSettings) -> Storage:
+def checkpoint_writer(settings: AgentSettings, changed: Callable[[], None]) -> CheckpointWriter | NoCheckpointWriter:
     if settings.state_dir is None:
-        return NoCheckpointFile()
-    return CheckpointFile(settings.state_dir, settings.node_name)
+        return NoCheckpointWriter()
+    return CheckpointWriter(CheckpointFile(settings.state_dir, settings.node_name), current_moment(), changed)
 
 
 def link_config(settings: AgentSettings) -> LinkConfig:

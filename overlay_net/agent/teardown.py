@@ -65,7 +65,7 @@ def _links_with_marked_addresses(observed: Observed, mark: OwnershipMark) -> fro
 
 def _delete_checkpoint(directory: Path, node: str, report: Callable[[str], None]) -> list[str]:
     try:
-        for file in CheckpointFile(directory, node).delete_files():
+        for file in CheckpointFile(directory, node).delete():
             report(f"delete {file}")
     except OSError as error:
         return [f"cannot delete the checkpoint in {directory}: {error.strerror}"]

@@ -19,6 +19,7 @@ UP_TO_DATE: Final = "UpToDate"
 CONSISTENT: Final = "Consistent"
 GATEWAY_REACHABLE: Final = "GatewayReachable"
 METRICS_SERVED: Final = "MetricsServed"
+CHECKPOINT_STORED: Final = "CheckpointStored"
 
 CONTROLLER_CONDITIONS: Final = frozenset({RESERVED, ROUTES_WITHDRAWN, ROUTES_ACCEPTED, UP_TO_DATE})
 """Conditions of a NodeOverlayIp that only the controller writes."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import (
+    CHECKPOINT_STORED,
     CONFIGURED,
     GATEWAY_REACHABLE,
     METRICS_SERVED,
@@ -34,7 +35,7 @@ from overlay_net.model.route_probe import RouteProbe
 REPORT_FIELDS: Final[frozenset[Path]] = frozenset(
     {("status", each) for each in ("lease", "configuredIpAddr", "fallbackGateway", "probes")}
     | {("status", each) for each in ("conflictingIpAddr", "conflictingMAC")}
-    | {("status", "conditions", each) for each in (CONFIGURED, GATEWAY_REACHABLE, METRICS_SERVED)}
+    | {("status", "conditions", each) for each in (CONFIGURED, GATEWAY_REACHABLE, METRICS_SERVED, CHECKPOINT_STORED)}
 )
 """What a report may omit; ``Ready`` is never omitted, and shared with the controller while it is ``Unknown``."""
 

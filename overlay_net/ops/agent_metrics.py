@@ -33,6 +33,10 @@ class AgentMetrics(Metrics):
             "gateway",
         )
         self._gateways: frozenset[str] = frozenset()
+        self.checkpoint_stored = self._gauge(
+            "overlay_net_checkpoint_stored",
+            "0 while the checkpoint of this node cannot be read or written, or its disk does not answer.",
+        )
         self.converge_seconds = self._histogram(
             "overlay_net_converge_seconds",
             "Time until the kernel has the desired state, after a wake-up that changed it.",

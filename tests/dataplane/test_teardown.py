@@ -8,6 +8,7 @@ import pytest
 
 from overlay_net.adapters.checkpoint_file import CheckpointFile, current_moment
 from overlay_net.adapters.netlink import Kernel
+from overlay_net.domain.kernel.checkpoint import encode_checkpoint
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, stable_mac
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.domain.kernel.plan import plan_kernel
@@ -99,7 +100,7 @@ async def test_only_objects_we_manage_are_removed_and_listed(eth0: None, tmp_pat
     add_foreign_objects()
     before = kernel_state()
     await bring_up(mode)
-    await CheckpointFile(tmp_path, "n1").save(OBJECT, current_moment())
+    CheckpointFile(tmp_path, "n1").write(encode_checkpoint(OBJECT), current_moment())
     assert kernel_state() != before
     done = tear_down(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

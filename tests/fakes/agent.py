@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from overlay_net.adapters.checkpoint_file import NoCheckpointFile, current_moment
+from overlay_net.adapters.checkpoint_file import current_moment
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.apply import NodeKernel
 from overlay_net.agent.checkpoint import NodeCheckpoint
+from overlay_net.agent.checkpoint_writer import NoCheckpointWriter
 from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.heartbeat import Heartbeat
@@ -114,7 +115,7 @@ def make_agent(
         gateways=gateways or GatewayWatch(NoProber()),
         shadows=shadows or NoShadows(),
         route_probes=RouteProbes(lambda: None, lambda: None),
-        checkpoint=checkpoint or NodeCheckpoint(NoCheckpointFile(), timedelta(), current_moment),
+        checkpoint=checkpoint or NodeCheckpoint(NoCheckpointWriter(), "n1", timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),
         boot_id="boot-1",
         heartbeat=heartbeat or Heartbeat(None, "", "n1", lambda: None, 60.0, clock, lambda: None),  # type: ignore[arg-type]

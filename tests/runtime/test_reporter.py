@@ -15,7 +15,7 @@ from tests.unit.factories import overlay
 
 
 class Server:
-    """Answers each write when it is told to; ``failure`` is raised instead."""
+    """Answers each write once ``answers`` is set; ``failure`` is raised instead."""
 
     def __init__(self) -> None:
         self.answers = asyncio.Event()

@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import stat
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -17,11 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay_net.adapters.checkpoint_file import CONFIRM_INTERVAL, CheckpointFile, NoCheckpointFile, read_boot_id
+from overlay_net.adapters.checkpoint_file import CheckpointFile, read_boot_id
+from overlay_net.agent import checkpoint_writer
 from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
+from overlay_net.agent.checkpoint_writer import CONFIRM_INTERVAL, CheckpointWriter, NoCheckpointWriter
 from overlay_net.domain.kernel.checkpoint import (
     FORMAT,
     Checkpoint,
+    CheckpointContent,
     Moment,
     Unusable,
     check_age,
@@ -39,6 +43,7 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route import RouteKind
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
+from tests.fakes.checkpoint_files import READ_ONLY, MemoryFiles
 from tests.unit.factories import overlay
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -63,7 +68,7 @@ STAMP = encode_confirmation(checkpoint_digest(STATE), THEN)
 
 
 def test_saved_checkpoint_is_restored_unchanged() -> None:
-    found = decode_checkpoint(STATE, STAMP, "n1")
+    found = decode_checkpoint(CheckpointContent(STATE, STAMP), "n1")
     assert isinstance(found, Checkpoint)
     assert found.confirmed == THEN
     assert desired_state(found.overlay, LINK) == desired_state(usual(), LINK)
@@ -96,7 +101,7 @@ def test_saved_checkpoint_is_restored_unchanged() -> None:
 def test_damaged_foreign_or_unconfirmed_checkpoint_is_unusable(
     state: bytes | None, stamp: bytes | None, node: str, reason: str
 ) -> None:
-    found = decode_checkpoint(state, stamp, node)
+    found = decode_checkpoint(CheckpointContent(state, stamp), node)
     assert isinstance(found, Unusable)
     assert found.reason == reason
     assert "\n" not in found.message
@@ -158,7 +163,7 @@ def test_desired_state_survives_encoding_and_decoding(
     status = {} if address is None else {"configuredIpAddr" if reported_only else "ipAddr": address}
     before = overlay(spec={"routes": [encode_route(route) for route in routes]}, status=status)
     state = encode_checkpoint(before)
-    found = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), THEN), "n1")
+    found = decode_checkpoint(CheckpointContent(state, encode_confirmation(checkpoint_digest(state), THEN)), "n1")
     assert isinstance(found, Checkpoint)
     assert desired_state(found.overlay, LINK) == desired_state(before, LINK)
     assert encode_checkpoint(found.overlay) == state
@@ -170,7 +175,7 @@ def test_any_damage_is_detected(position: int, change: int, end: int) -> None:
     damaged = bytearray(STATE)
     damaged[position] ^= change
     for content in (bytes(damaged), STATE[:end]):
-        found = decode_checkpoint(content, STAMP, "n1")
+        found = decode_checkpoint(CheckpointContent(content, STAMP), "n1")
         if content.rstrip(b"\n") != STATE.rstrip(b"\n"):
             assert isinstance(found, Unusable)
 
@@ -192,114 +197,273 @@ def at(seconds: float) -> Moment:
     return Moment(NOON + timedelta(seconds=seconds), "boot-1", 5000 + seconds)
 
 
+def load(file: CheckpointFile) -> Checkpoint | Unusable:
+    return decode_checkpoint(file.read(), "n1")
+
+
+class Writing:
+    """A writer on real files; the file ``blocked`` stands where one of its directories should be."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = CheckpointFile(directory, "n1")
+        self.changed = asyncio.Event()
+        self.writer = CheckpointWriter(self.file, at(0), self.changed.set)
+        self.task = asyncio.create_task(self.writer.run())
+
+    async def store(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
+        self.writer.store(overlay, (), confirmed)
+        await self.until(lambda: self.writer.settled)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                self.changed.clear()
+                await self.changed.wait()
+
+
 async def test_files_are_private_and_complete(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path / "a" / "b", "n1")
     before = os.umask(0)
     try:
-        await file.save(usual(), THEN)
+        file.write(STATE, THEN)
     finally:
         os.umask(before)
     assert files_in(file.state.parent) == ["n1.confirmed", "n1.state"]
     assert {stat.S_IMODE(each.stat().st_mode) for each in file.state.parent.iterdir()} == {0o600}
     assert stat.S_IMODE(file.state.parent.stat().st_mode) == 0o700
-    found = CheckpointFile(tmp_path / "a" / "b", "n1").load()
+    found = load(CheckpointFile(tmp_path / "a" / "b", "n1"))
     assert isinstance(found, Checkpoint)
     assert found.confirmed == THEN
 
 
+def overlay_with(address: str) -> NodeOverlay:
+    return overlay(status={"ipAddr": address})
+
+
 async def test_only_changes_are_written_and_confirmations_once_a_minute(tmp_path: Path) -> None:
-    file = CheckpointFile(tmp_path, "n1")
-    first = usual()
-    await file.save(first, at(0))
+    writing = Writing(tmp_path)
+    file = writing.file
+    await writing.store(usual(), at(0))
     written = (file.state.stat().st_ino, file.stamp.stat().st_ino)
-    await file.save(first, at(100))
     same = usual()
-    await file.save(same, at(100))
-    await file.confirm(same, at(CONFIRM_INTERVAL - 1))
+    await writing.store(same, at(100))
+    writing.writer.confirm(same, at(CONFIRM_INTERVAL - 1))
+    await writing.store(usual(), at(100))
     assert (file.state.stat().st_ino, file.stamp.stat().st_ino) == written
-    await file.confirm(same, at(CONFIRM_INTERVAL))
+    latest = usual()
+    await writing.store(latest, at(100))
+    writing.writer.confirm(latest, at(CONFIRM_INTERVAL))
+    async with asyncio.timeout(20):
+        while file.stamp.stat().st_ino == written[1]:
+            await asyncio.sleep(0.001)
     assert file.state.stat().st_ino == written[0]
-    found = file.load()
+    found = load(file)
     assert isinstance(found, Checkpoint)
     assert found.confirmed == at(CONFIRM_INTERVAL)
-    # A new process finds the same state on disk.
-    await CheckpointFile(tmp_path, "n1").save(usual(), at(200))
+    # A new process finds the same state on disk, and confirms it.
+    await Writing(tmp_path).store(usual(), at(200))
     assert file.state.stat().st_ino == written[0]
+    found = load(file)
+    assert isinstance(found, Checkpoint)
+    assert found.confirmed == at(200)
 
 
 async def test_confirmation_of_another_object_is_not_written(tmp_path: Path) -> None:
-    file = CheckpointFile(tmp_path, "n1")
-    await file.save(usual(), at(0))
-    await file.confirm(overlay(deleting=True), at(500))
-    await file.confirm(None, at(500))
-    found = file.load()
+    writing = Writing(tmp_path)
+    await writing.store(usual(), at(0))
+    for other in (overlay(deleting=True), None):
+        writing.writer.confirm(other, at(500))
+    found = load(writing.file)
+    await writing.store(None, at(500))
     assert isinstance(found, Checkpoint)
     assert found.confirmed == at(0)
-    assert await file.delete() == ""
-    await file.confirm(usual(), at(500))
+    writing.writer.confirm(usual(), at(500))
+    await writing.store(None, at(500))
     assert files_in(tmp_path) == []
-    assert await file.delete() == "", "deleting twice is no error"
+    assert writing.file.delete() == [], "deleting twice is no error"
 
 
 async def test_crash_between_the_two_files_leaves_an_unconfirmed_state(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path, "n1")
-    await file.save(usual(), at(0))
-    file.state.write_bytes(encode_checkpoint(overlay(status={"ipAddr": "192.168.100.9/24"})))
-    found = file.load()
+    file.write(STATE, at(0))
+    file.state.write_bytes(encode_checkpoint(overlay_with("192.168.100.9/24")))
+    found = load(file)
     assert isinstance(found, Unusable)
     assert found.reason == "Unconfirmed"
 
 
-async def test_unwritable_directory_is_logged_once_and_raises_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_unwritable_directory_is_reported_and_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(checkpoint_writer, "RETRY_AFTER", 0.001)
     (tmp_path / "blocked").write_text("a file where the directory should be")
-    file = CheckpointFile(tmp_path / "blocked", "n1")
-    for _ in range(3):
-        await file.save(usual(), at(0))
-    assert await file.delete() == ""
+    writing = Writing(tmp_path / "blocked")
+    for number in range(3):
+        await writing.store(overlay_with(f"192.168.100.{number + 2}/24"), at(0))
+    problem = writing.writer.problem
+    assert problem is not None
+    assert (problem.reason, problem.message) == ("WriteFailed", f"cannot write to {tmp_path}/blocked: File exists")
+    assert writing.writer.outdated_since is None, "there is no other state on disk"
     assert len([each for each in caplog.records if "blocked" in vars(each).get("directory", "")]) == 1
-    assert isinstance(file.load(), Unusable)
+    (tmp_path / "blocked").unlink()
+    await writing.until(lambda: writing.writer.problem is None)
+    assert isinstance(load(writing.file), Checkpoint), "it is tried again"
 
 
 async def test_old_state_is_deleted_if_the_new_one_cannot_be_written(tmp_path: Path) -> None:
     """The old one may name an address that the node releases now."""
-    file = CheckpointFile(tmp_path, "n1")
-    await file.save(usual(), at(0))
+    writing = Writing(tmp_path)
+    await writing.store(usual(), at(0))
     # The temporary file cannot be created: a directory has its name.
     temporary = tmp_path / ".n1.confirmed.new"
     temporary.mkdir()
-    await file.save(overlay(status={"ipAddr": "192.168.100.9/24"}), at(10))
-    assert isinstance(file.load(), Unusable)
+    await writing.store(overlay_with("192.168.100.9/24"), at(10))
+    assert isinstance(load(writing.file), Unusable)
+
+
+# --- A disk that fails or does not answer -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk counts as stalled at once, and what failed is tried again at once."""
+    monkeypatch.setattr(checkpoint_writer, "STALLED_AFTER", 0.01)
+    monkeypatch.setattr(checkpoint_writer, "RETRY_AFTER", 0.01)
+
+
+class Stalling(Writing):
+    """A writer on files in memory, with this checkpoint of an earlier run."""
+
+    def __init__(self, found: NodeOverlay | None = None) -> None:
+        self.disk = MemoryFiles()
+        if found is not None:
+            self.disk.put(found, THEN)
+        self.changed = asyncio.Event()
+        self.writer = CheckpointWriter(self.disk, at(0), self.changed.set)
+        self.task = asyncio.create_task(self.writer.run())
+
+
+@pytest.mark.usefixtures("soon")
+async def test_stalled_disk_is_reported_and_the_latest_state_is_written_when_it_answers() -> None:
+    stalling = Stalling()
+    writer, disk = stalling.writer, stalling.disk
+    await stalling.store(usual(), at(0))
+    disk.hang()
+    threads = threading.active_count()
+    for number in range(20):
+        await stalling.store(overlay_with(f"192.168.100.{number + 2}/24"), at(number))
+    assert writer.problem is not None
+    assert (writer.problem.reason, writer.problem.message) == (
+        "DiskStalled",
+        "the disk or file system of /state does not answer",
+    )
+    assert threading.active_count() <= threads + 1
+    disk.answer()
+    await stalling.until(lambda: writer.problem is None and writer.outdated_since is None)
+    assert disk.checkpoint is not None
+    assert str(disk.checkpoint.overlay.assignment.address) == "192.168.100.21/24"
+    assert disk.calls.count("write") <= 3, "only the latest of those that waited"
+
+
+@pytest.mark.usefixtures("soon")
+async def test_stalled_confirmation_delays_no_later_state() -> None:
+    stalling = Stalling()
+    latest = usual()
+    await stalling.store(latest, at(0))
+    stalling.disk.hang()
+    stalling.writer.confirm(latest, at(CONFIRM_INTERVAL))
+    await stalling.until(lambda: stalling.writer.problem is not None)
+    stalling.writer.store(overlay_with("192.168.100.9/24"), (), at(70))
+    assert stalling.writer.settled
+    assert stalling.writer.outdated_since == at(CONFIRM_INTERVAL)
+    stalling.disk.answer()
+    await stalling.until(lambda: stalling.writer.outdated_since is None)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_checkpoint_that_could_not_be_read_in_time_is_used_when_it_is_read() -> None:
+    disk = MemoryFiles()
+    disk.put(usual(), THEN)
+    disk.hang()
+    changed = asyncio.Event()
+    writer = CheckpointWriter(disk, at(0), changed.set)
+    checkpoint = NodeCheckpoint(writer, "n1", NINE_MINUTES, lambda: at(10))
+    checkpoint.api_failed()
+    task = asyncio.create_task(writer.run())
+    was_read = checkpoint.is_read
+    assert not was_read
+    async with asyncio.timeout(20):
+        await changed.wait()
+        assert checkpoint.is_read, "nothing waits for it any longer"
+        assert (checkpoint.usable(), checkpoint.last_applied()) == (None, None)
+        changed.clear()
+        disk.answer()
+        while checkpoint.usable() is None:
+            await asyncio.sleep(0.001)
+    found = checkpoint.usable()
+    assert found is not None
+    assert found.routes == usual().routes
+    task.cancel()
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("how", ["stalled", "read-only"])
+@pytest.mark.parametrize("desired", [overlay(status={"ipAddr": "192.168.100.9/24"}), None], ids=["changed", "deleted"])
+async def test_checkpoint_is_outdated_until_another_state_cannot_be_restored_from_it(
+    how: str, desired: NodeOverlay | None
+) -> None:
+    stalling = Stalling(usual())
+    now = [at(1)]
+    checkpoint = NodeCheckpoint(stalling.writer, "n1", NINE_MINUTES, lambda: now[0])
+    checkpoint.api_confirmed(at(1))
+    await stalling.until(lambda: checkpoint.is_read)
+    checkpoint.update(usual(), ())
+    await stalling.until(lambda: stalling.writer.settled and not checkpoint.is_outdated)
+    if how == "stalled":
+        stalling.disk.hang()
+    else:
+        stalling.disk.error = READ_ONLY
+    checkpoint.update(desired, ())
+    await stalling.until(lambda: checkpoint.problem is not None)
+    assert checkpoint.update(desired, ()), "it is waited for no longer"
+    assert [checkpoint.is_outdated] == [True]
+    now[0] = at(542)
+    assert [checkpoint.is_outdated] == [False], "it has expired"
+    now[0] = at(2)
+    stalling.disk.error = 0
+    stalling.disk.answer()
+    await stalling.until(lambda: not checkpoint.is_outdated)
+    assert checkpoint.problem is None
 
 
 # --- When it is used --------------------------------------------------------------------------------------------------
 
 
-class Stored(NoCheckpointFile):
-    """A checkpoint on disk; what is saved to it is recorded."""
+class Stored(NoCheckpointWriter):
+    """A checkpoint on disk; what is stored is recorded."""
+
+    found = CheckpointContent(STATE, STAMP)  # type: ignore[assignment]
 
     def __init__(self) -> None:
-        self.saved: list[tuple[NodeOverlay, Moment]] = []
+        self.stored: list[tuple[NodeOverlay | None, Moment]] = []
 
-    def load(self) -> Checkpoint | Unusable:
-        return Checkpoint(usual(), THEN)
-
-    async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
-        self.saved.append((overlay, confirmed))
+    def store(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], confirmed: Moment) -> None:
+        self.stored.append((overlay, confirmed))
 
 
 async def test_checkpoint_is_used_only_while_the_api_server_is_unreachable(caplog: pytest.LogCaptureFixture) -> None:
     now, wakes, stored = [at(10)], [], Stored()
-    checkpoint = NodeCheckpoint(stored, NINE_MINUTES, lambda: now[0], lambda: wakes.append(1))
+    checkpoint = NodeCheckpoint(stored, "n1", NINE_MINUTES, lambda: now[0], lambda: wakes.append(1))
     assert checkpoint.usable() is None
     checkpoint.api_failed()
     assert len(wakes) == 1
     caplog.set_level(logging.INFO)
     for _ in range(3):
-        assert checkpoint.usable() == usual()
-    await checkpoint.update(usual(), ())
-    assert stored.saved == [(usual(), THEN)], "with the confirmation that it had"
+        found = checkpoint.usable()
+        assert found is not None
+        assert found.routes == usual().routes
+    checkpoint.update(found, ())
+    assert stored.stored == [(found, THEN)], "with the confirmation that it had"
     now[0] = at(541)
     for _ in range(3):
         assert checkpoint.usable() is None
@@ -309,7 +473,7 @@ async def test_checkpoint_is_used_only_while_the_api_server_is_unreachable(caplo
 
 async def test_checkpoint_is_not_used_any_more_once_the_api_server_has_answered() -> None:
     wakes: list[int] = []
-    checkpoint = NodeCheckpoint(Stored(), NINE_MINUTES, lambda: at(10), lambda: wakes.append(1))
+    checkpoint = NodeCheckpoint(Stored(), "n1", NINE_MINUTES, lambda: at(10), lambda: wakes.append(1))
     checkpoint.api_failed()
     checkpoint.api_synced()
     checkpoint.api_failed()
@@ -317,18 +481,18 @@ async def test_checkpoint_is_not_used_any_more_once_the_api_server_has_answered(
     assert len(wakes) == 1
 
 
-async def test_object_without_confirmation_is_not_saved() -> None:
+async def test_object_without_confirmation_is_not_stored() -> None:
     stored = Stored()
-    checkpoint = NodeCheckpoint(stored, NINE_MINUTES, lambda: at(10))
-    await checkpoint.update(usual(), ())
-    assert stored.saved == []
+    checkpoint = NodeCheckpoint(stored, "n1", NINE_MINUTES, lambda: at(10))
+    checkpoint.update(usual(), ())
+    assert stored.stored == []
     checkpoint.api_confirmed(at(9))
-    await checkpoint.update(usual(), ())
-    assert stored.saved == [(usual(), at(9))]
+    checkpoint.update(usual(), ())
+    assert stored.stored == [(usual(), at(9))]
 
 
 def test_without_state_dir_nothing_is_found() -> None:
-    checkpoint = NodeCheckpoint(NoCheckpointFile(), NINE_MINUTES, lambda: at(10))
+    checkpoint = NodeCheckpoint(NoCheckpointWriter(), "n1", NINE_MINUTES, lambda: at(10))
     checkpoint.api_failed()
     assert checkpoint.usable() is None
     assert checkpoint.last_applied() is None
@@ -352,7 +516,9 @@ async def test_confirmation_is_a_list_or_an_event_and_no_error() -> None:
             raise Unavailable("cut")
 
     inner, clock, failures = Source(), iter(range(100)), []
-    checkpoint = NodeCheckpoint(NoCheckpointFile(), NINE_MINUTES, lambda: at(next(clock)), lambda: failures.append(1))
+    checkpoint = NodeCheckpoint(
+        NoCheckpointWriter(), "n1", NINE_MINUTES, lambda: at(next(clock)), lambda: failures.append(1)
+    )
     source = ConfirmingSource(inner, checkpoint)
     with pytest.raises(Unavailable):
         assert [page async for page in source.pages()] == []

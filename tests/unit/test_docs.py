@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 OBJECTS, OPERATIONS = ((ROOT / "docs" / name).read_text() for name in ("objects.md", "operations.md"))
 SOURCES = [ast.parse(path.read_text()) for path in sorted((ROOT / "overlay_net").rglob("*.py"))]
 REASON_ARGUMENT = {
+    "CheckpointProblem": 0,
     "Condition": 2,
     "PoolUnusable": 0,
     "Problem": 0,

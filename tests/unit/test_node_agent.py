@@ -1,5 +1,6 @@
 """The agent's reconciliations on a kernel in memory: what it changes, what it reports, and when the next one is due."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.checkpoint_file import NoCheckpointFile
+from overlay_net.agent import checkpoint_writer
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.checkpoint import NodeCheckpoint
+from overlay_net.agent.checkpoint_writer import CheckpointWriter
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.reconciler import Shadows
-from overlay_net.domain.kernel.checkpoint import Checkpoint, Moment, Unusable
+from overlay_net.domain.kernel.checkpoint import Moment
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.model.api import Listing
@@ -24,9 +26,9 @@ from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction,
 from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.route_probe import RouteProbe
 from overlay_net.runtime.store import Store
 from tests.fakes.agent import NoNeighbours, make_agent
+from tests.fakes.checkpoint_files import READ_ONLY, MemoryFiles
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay
 
@@ -72,24 +74,6 @@ class Kernel:
         return refused
 
 
-class Disk(NoCheckpointFile):
-    """Holds one checkpoint, which cannot be deleted while ``error`` is set."""
-
-    def __init__(self, kept: NodeOverlay | None = None) -> None:
-        self.kept = kept
-        self.error = ""
-
-    def load(self) -> Checkpoint | Unusable:
-        return Checkpoint(self.kept, NOW) if self.kept is not None else Unusable("Absent", "no checkpoint")
-
-    async def save(self, overlay: NodeOverlay, confirmed: Moment, route_probes: tuple[RouteProbe, ...] = ()) -> None:
-        self.kept = overlay
-
-    async def delete(self) -> str:
-        self.kept = None if not self.error else self.kept
-        return self.error
-
-
 class Node:
     """One agent, its kernel, its disk, and the API server's answers."""
 
@@ -102,11 +86,16 @@ class Node:
         mode: LinkMode = "macvlan",
     ) -> None:
         self.kernel = Kernel()
-        self.disk = Disk(kept)
+        self.disk = MemoryFiles()
+        if kept is not None:
+            self.disk.put(kept, NOW)
         self.store: Store[NodeOverlay] = Store(lambda raw: raw["object"])
         self.reports: list[Report] = []
         self.neighbours = NoNeighbours()
-        self.checkpoint = NodeCheckpoint(self.disk, timedelta(minutes=9), lambda: NOW)
+        self.woken = asyncio.Event()
+        self.writer = CheckpointWriter(self.disk, NOW, self.woken.set)
+        self.task = asyncio.create_task(self.writer.run())
+        self.checkpoint = NodeCheckpoint(self.writer, "n1", timedelta(minutes=9), lambda: NOW)
         self.agent = make_agent(
             self.kernel,
             self.store,
@@ -128,6 +117,16 @@ class Node:
         self.store.replace(Listing((raw,) if found is not None else (), "1"))
 
     async def reconcile(self) -> float | None:
+        """Reconcile, and again whenever the agent is woken, until nothing is waited for."""
+        self.woken.clear()
+        after = await self.reconcile_once()
+        while self.woken.is_set() or not (self.writer.is_read and self.writer.settled):
+            await asyncio.wait_for(self.woken.wait(), 20)
+            self.woken.clear()
+            after = await self.reconcile_once()
+        return after
+
+    async def reconcile_once(self) -> float | None:
         return (await self.agent.reconcile("n1")).after
 
     @property
@@ -146,7 +145,8 @@ async def test_assigned_object_is_applied_saved_and_reported_once() -> None:
     node.answer(assigned())
     assert await node.reconcile() == 60
     assert node.addresses == {OURS}
-    assert node.disk.kept == assigned()
+    assert node.disk.checkpoint is not None
+    assert node.disk.checkpoint.overlay.routes == assigned().routes
     assert [ready(report) for report in node.reports] == [(True, "Ready")]
     node.answer(replace(assigned(), report=node.reports[-1]))
     changes = len(node.kernel.changes)
@@ -182,19 +182,25 @@ async def test_confirmed_absence_removes_everything_and_the_checkpoint() -> None
     await node.reconcile()
     left = node.kernel.fake.observe()
     assert (left.links, left.addresses, left.routes) == (MACHINE.links, MACHINE.addresses, ())
-    assert node.disk.kept is None
+    assert node.disk.checkpoint is None
     assert node.reports == []
 
 
-async def test_deleted_object_is_not_reported_as_released_while_its_checkpoint_remains() -> None:
+async def test_deleted_object_is_not_reported_as_released_while_its_checkpoint_remains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoint_writer, "RETRY_AFTER", 0.01)
     node = Node(kept=assigned())
-    node.disk.error = "cannot delete the checkpoint in /state: Read-only file system"
+    node.disk.error = READ_ONLY
     node.answer(assigned(deleting=True))
     await node.reconcile()
     condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
-    assert (condition.reason, condition.message) == ("Releasing", node.disk.error)
-    node.disk.error = ""
+    assert condition.reason == "Releasing"
+    assert "from the checkpoint: cannot write to /state: Read-only file system" in condition.message
+    node.disk.error = 0
+    async with asyncio.timeout(20):
+        await node.woken.wait()
     await node.reconcile()
     condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None

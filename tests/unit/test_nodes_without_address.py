@@ -7,6 +7,7 @@ import pytest
 
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
+    CheckpointContent,
     Moment,
     checkpoint_digest,
     decode_checkpoint,
@@ -172,7 +173,8 @@ def test_routes_only_in_the_object_overrides_the_link_mode_of_the_agent(mode: st
 def test_routes_only_survives_a_restart_of_the_agent() -> None:
     state = encode_checkpoint(routes_only_overlay(ipAddr="192.168.100.4/24"))
     moment = Moment(datetime(2026, 1, 1, tzinfo=UTC), "boot", 1.0)
-    checkpoint = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), moment), NAME)
+    content = CheckpointContent(state, encode_confirmation(checkpoint_digest(state), moment))
+    checkpoint = decode_checkpoint(content, NAME)
     assert isinstance(checkpoint, Checkpoint)
     assert checkpoint.overlay.routes_only
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
+    CheckpointContent,
     Moment,
     checkpoint_digest,
     decode_checkpoint,
@@ -207,7 +208,8 @@ class Agent:
 
     def restart(self) -> None:
         assert self.file is not None
-        found = decode_checkpoint(self.file, encode_confirmation(checkpoint_digest(self.file), MOMENT), "n1")
+        confirmation = encode_confirmation(checkpoint_digest(self.file), MOMENT)
+        found = decode_checkpoint(CheckpointContent(self.file, confirmation), "n1")
         assert isinstance(found, Checkpoint)
         self.last, self.route_probes, self.known = found.overlay, found.overlay.report.route_probes, True
 

@@ -1,11 +1,13 @@
-"""The agent's conditions of a NodeOverlayIp: Configured, GatewayReachable, Ready and MetricsServed."""
+"""The agent's conditions of a NodeOverlayIp: Configured, GatewayReachable, Ready and those that exist only if False."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from overlay_net.domain.kernel.checkpoint import HEALTHY, CheckpointHealth
 from overlay_net.model.conditions import (
     ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
+    CHECKPOINT_STORED,
     CONFIGURED,
     GATEWAY_REACHABLE,
     METRICS_SERVED,
@@ -62,10 +64,17 @@ def configured_condition(
     problem: Problem | None,
     error: str | None,
     neighbours: NeighbourState,
+    checkpoint: CheckpointHealth = HEALTHY,
+    held: IpInterface | None = None,
 ) -> Condition:
-    """Return Configured; ``error`` is the kernel's for link or address, other arguments are as in ``make_report``."""
+    """Return Configured; ``error`` is the kernel's for link or address, other arguments are as in ``make_report``.
+
+    ``held`` is a previous address that the checkpoint may still have.
+    """
     if overlay.deleting:
-        return _released(configured, problem, error)
+        return _released(
+            configured, problem, error or (_describe_outdated(checkpoint) if checkpoint.is_outdated else None)
+        )
     if problem is not None:
         return Condition(CONFIGURED, False, problem.reason, problem.message)
     if neighbours.conflict is not None:
@@ -74,6 +83,8 @@ def configured_condition(
         return Condition(CONFIGURED, False, ADDRESS_CONFLICT, message)
     if error is not None:
         return Condition(CONFIGURED, False, "KernelRefused", error)
+    if held is not None:
+        return Condition(CONFIGURED, False, "CheckpointOutdated", f"{held}: {_describe_outdated(checkpoint)}")
     if link.kind == "none":
         return _routes_only(configured)
     return _address_configured(desired.address, configured, neighbours)
@@ -84,6 +95,11 @@ def _released(configured: IpInterface | None, problem: Problem | None, error: st
         return Condition(CONFIGURED, False, RELEASED, "link, address and routes are removed")
     rest = f"{configured} is still in the kernel" if configured else "link, address and routes are being removed"
     return Condition(CONFIGURED, False, "Releasing", error or (problem.message if problem else rest))
+
+
+def _describe_outdated(checkpoint: CheckpointHealth) -> str:
+    why = checkpoint.problem.message if checkpoint.problem is not None else "it is not stored yet"
+    return f"a restart of the agent could restore the previous address from the checkpoint: {why}"
 
 
 def _routes_only(configured: IpInterface | None) -> Condition:
@@ -164,6 +180,15 @@ def ready_condition(
         return Condition(READY, False, "WaitingForGateway", message)
     routes = f"{len(desired.routes)} routes are in place"
     return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
+
+
+def checkpoint_condition(checkpoint: CheckpointHealth) -> tuple[Condition, ...]:
+    """CheckpointStored, which exists only while the checkpoint cannot be stored."""
+    problem = checkpoint.problem
+    if problem is None:
+        return ()
+    effect = "the data plane is not affected, but a reboot while the API server is unreachable would be"
+    return (Condition(CHECKPOINT_STORED, False, problem.reason, f"{problem.message}; {effect}"),)
 
 
 def metrics_condition(problem: str) -> tuple[Condition, ...]:

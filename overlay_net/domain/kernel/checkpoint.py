@@ -49,6 +49,34 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointContent:
+    """The content of both files; None: there is no file."""
+
+    state: bytes | None
+    confirmation: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointProblem:
+    """Why the checkpoint cannot be stored; ``reason`` is CamelCase."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointHealth:
+    """The state of the checkpoint, for the report."""
+
+    problem: CheckpointProblem | None = None
+    is_outdated: bool = False
+    """Whether a restart could restore another desired state than the present one."""
+
+
+HEALTHY = CheckpointHealth()
+
+
+@dataclass(frozen=True, slots=True)
 class Unusable:
     """Why there is no checkpoint to restore; ``reason`` is CamelCase."""
 
@@ -114,8 +142,9 @@ def encode_confirmation(state: str, confirmed: Moment) -> bytes:
     )
 
 
-def decode_checkpoint(state: bytes | None, confirmation: bytes | None, node: str) -> Checkpoint | Unusable:
-    """Decode both files (None: no file) if they are complete and belong to this node."""
+def decode_checkpoint(content: CheckpointContent, node: str) -> Checkpoint | Unusable:
+    """Decode both files if they are complete and belong to this node."""
+    state, confirmation = content.state, content.confirmation
     if state is None:
         return Unusable("Absent", "there is no checkpoint")
     raw = _open(state, "checkpoint")

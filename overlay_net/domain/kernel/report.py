@@ -8,11 +8,13 @@ from overlay_net.domain.kernel.address import ADDRESS_TENTATIVE
 from overlay_net.domain.kernel.agent_conditions import (
     NO_NEIGHBOURS,
     NeighbourState,
+    checkpoint_condition,
     configured_condition,
     gateway_condition,
     metrics_condition,
     ready_condition,
 )
+from overlay_net.domain.kernel.checkpoint import HEALTHY, CheckpointHealth
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
 from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, SHADOWED, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
@@ -66,15 +68,18 @@ def make_report(
     metrics_problem: str = "",
     boot_id: str = "",
     lease: str = "",
+    checkpoint: CheckpointHealth = HEALTHY,
 ) -> Report:
     """Return the agent's part of status.
 
     ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
     (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway for routes
     without one; ``metrics_problem`` is why the agent serves no metrics; ``boot_id`` is that of the machine;
-    ``lease`` is the Lease that the agent renews.
+    ``lease`` is the Lease that the agent renews; ``checkpoint`` is that of the node.
     """
     failures = _find_failures(desired, plan, errors)
+    held = _held_address(overlay, desired, checkpoint)
+    configured = held or configured
     if _was_proven(overlay, configured, boot_id):
         neighbours = replace(neighbours, unproven=frozenset())
     before = overlay.report.conditions if overlay.has_own_report else ()
@@ -82,11 +87,14 @@ def make_report(
     problem = next((problem for problem in plan.problems if problem.route is None), None)
     tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
     conditions = (
-        configured_condition(overlay, desired, link, configured, problem, errors.get(None), neighbours),
+        configured_condition(
+            overlay, desired, link, configured, problem, errors.get(None), neighbours, checkpoint, held
+        ),
         gateway_condition(neighbours, find_condition(before, GATEWAY_REACHABLE)),
         ready_condition(
             desired, link, None if tentative else configured, failures, route_probes, plan, neighbours.unproven
         ),
+        *checkpoint_condition(checkpoint),
         *metrics_condition(metrics_problem),
     )
     return Report(
@@ -108,6 +116,17 @@ def make_report(
         route_probes=route_probes,
         conditions=tuple(transition(before, condition, now) for condition in conditions),
     )
+
+
+def _held_address(overlay: NodeOverlay, desired: Desired, checkpoint: CheckpointHealth) -> IpInterface | None:
+    """Return the previous address of the node if a restart could restore it from the checkpoint.
+
+    The controller would release an address that is not reported any more.
+    """
+    previous = overlay.report.configured
+    if previous is None or not checkpoint.is_outdated or overlay.deleting:
+        return None
+    return None if desired.address is not None and desired.address.ip == previous.ip else previous
 
 
 def _was_proven(overlay: NodeOverlay, configured: IpInterface | None, boot_id: str) -> bool:

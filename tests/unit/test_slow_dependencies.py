@@ -1,0 +1,184 @@
+"""Repairs wait for nothing but the kernel: neither for an API server nor for a disk that does not answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from overlay_net.agent import checkpoint_writer
+from overlay_net.agent.reporter import Reporter
+from overlay_net.model.conditions import find_condition
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
+from tests.fakes.checkpoint_files import READ_ONLY
+from tests.unit.factories import overlay
+from tests.unit.test_node_agent import OURS, Node, assigned, ready
+
+OTHER = "192.168.100.9/24"
+
+
+def with_routes(*subnets: str, address: str = str(OURS)) -> NodeOverlay:
+    gateways = [{"address": "192.168.100.1"}]
+    routes = [{"subnet": subnet, "staticRoute": "r1", "gateways": gateways} for subnet in subnets]
+    return overlay(spec={"routes": routes}, status={"ipAddr": address, "gateway": "192.168.100.1"})
+
+
+def subnets(node: Node) -> set[str]:
+    return {str(route.subnet) for route in node.kernel.fake.routes if route.protocol == 117}
+
+
+async def drift_is_repaired(node: Node) -> bool:
+    """Whether one reconciliation repairs a deleted route, and one more a deleted address."""
+    before = subnets(node)
+    node.kernel.fake.routes = [route for route in node.kernel.fake.routes if route.protocol != 117]
+    await asyncio.wait_for(node.reconcile_once(), 20)
+    repaired = subnets(node) == before
+    address = node.addresses
+    node.kernel.fake.addresses = [each for each in node.kernel.fake.addresses if each.interface not in address]
+    await asyncio.wait_for(node.reconcile_once(), 20)
+    return repaired and node.addresses == address and subnets(node) == before
+
+
+async def until_problem(node: Node) -> None:
+    """Until the agent knows that the disk has a problem, and has reconciled since."""
+    async with asyncio.timeout(20):
+        while node.checkpoint.problem is None:
+            await asyncio.sleep(0.001)
+    await node.reconcile()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_writer, "STALLED_AFTER", 0.05)
+    monkeypatch.setattr(checkpoint_writer, "RETRY_AFTER", 0.01)
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    """A node whose object is applied, stored and reported."""
+    made = Node()
+    made.answer(with_routes("10.1.0.0/16"))
+    await made.reconcile()
+    assert ready(made.reports[-1]) == (True, "Ready")
+    yield made
+    made.disk.answer()
+
+
+async def test_hanging_report_delays_no_repair_and_no_later_change(node: Node) -> None:
+    started: list[Report] = []
+
+    async def hang(_: NodeOverlay, report: Report) -> None:
+        started.append(report)
+        await asyncio.Event().wait()
+
+    reporter = Reporter(hang, lambda: None)
+    node.agent._reports = reporter
+    task = asyncio.create_task(reporter.run())
+    node.answer(with_routes("10.1.0.0/16", "10.2.0.0/16"))
+    await node.reconcile()
+    async with asyncio.timeout(20):
+        while not started:
+            await asyncio.sleep(0)
+    assert await drift_is_repaired(node)
+    node.answer(with_routes("10.3.0.0/16"))
+    await asyncio.wait_for(node.reconcile(), 20)
+    assert subnets(node) == {"10.3.0.0/16"}
+    assert len(started) == 1, "one request at a time"
+    task.cancel()
+
+
+@pytest.mark.parametrize("happens", ["nothing", "confirmation", "another state", "deletion"])
+async def test_stalled_disk_delays_no_repair_of_what_was_applied(node: Node, happens: str) -> None:
+    node.disk.hang()
+    match happens:
+        case "confirmation":
+            current = node.store.get("n1")
+            later = replace(node.checkpoint.now(), uptime=99_999.0)
+            node.writer.confirm(current, later)
+        case "another state":
+            node.answer(with_routes("10.2.0.0/16"))
+        case "deletion":
+            node.answer(None)
+    await asyncio.wait_for(node.reconcile_once(), 20)
+    assert subnets(node) == {"10.1.0.0/16"}
+    assert await drift_is_repaired(node)
+
+
+async def test_new_desired_state_is_applied_and_reported_only_once_its_checkpoint_is_on_disk(node: Node) -> None:
+    node.disk.hang()
+    node.answer(with_routes("10.2.0.0/16"))
+    reports = len(node.reports)
+    for _ in range(3):
+        await asyncio.wait_for(node.reconcile_once(), 20)
+    assert (subnets(node), len(node.reports)) == ({"10.1.0.0/16"}, reports)
+    node.disk.answer()
+    await node.reconcile()
+    assert subnets(node) == {"10.2.0.0/16"}
+    assert node.disk.checkpoint is not None
+    assert [str(route.subnet) for route in node.disk.checkpoint.overlay.routes] == ["10.2.0.0/16"]
+    assert find_condition(node.reports[-1].conditions, "CheckpointStored") is None
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("change", [with_routes("10.2.0.0/16"), None], ids=["routes", "deletion"])
+async def test_stalled_disk_delays_a_new_desired_state_only_for_a_while(node: Node, change: NodeOverlay | None) -> None:
+    node.disk.hang()
+    node.answer(change)
+    await node.reconcile()
+    assert subnets(node) == ({"10.2.0.0/16"} if change else set())
+    if change is not None:
+        await until_problem(node)
+        stored = find_condition(node.reports[-1].conditions, "CheckpointStored")
+        assert stored is not None
+        assert (stored.status, stored.reason) == (False, "DiskStalled")
+        assert "/state" in stored.message
+        assert ready(node.reports[-1]) == (True, "Ready"), "the data plane is not affected"
+        node.answer(with_routes("10.3.0.0/16"))
+        await asyncio.wait_for(node.reconcile_once(), 20)
+        assert subnets(node) == {"10.3.0.0/16"}, "the disk is known to be stalled, so it is not waited for again"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("how", ["stalled", "read-only"])
+async def test_address_that_the_checkpoint_may_restore_is_still_reported(node: Node, how: str) -> None:
+    """The controller would give an address that is not reported any more to another node."""
+    before = replace(with_routes("10.1.0.0/16", address=OTHER), report=node.reports[-1])
+    if how == "stalled":
+        node.disk.hang()
+    else:
+        node.disk.error = READ_ONLY
+    node.answer(before)
+    await node.reconcile()
+    await until_problem(node)
+    assert {str(each) for each in node.addresses} == {OTHER}, "in the kernel it is replaced"
+    report = node.reports[-1]
+    assert report.configured == OURS
+    configured = find_condition(report.conditions, "Configured")
+    assert configured is not None
+    assert (configured.status, configured.reason) == (False, "CheckpointOutdated")
+    assert ready(report) == (False, "NotConfigured")
+    node.disk.error = 0
+    node.disk.answer()
+    node.answer(replace(before, report=report))
+    async with asyncio.timeout(20):
+        while node.checkpoint.is_outdated:
+            await node.woken.wait()
+            node.woken.clear()
+    await node.reconcile()
+    assert str(node.reports[-1].configured) == OTHER
+    assert ready(node.reports[-1]) == (True, "Ready")
+
+
+@pytest.mark.usefixtures("soon")
+async def test_agent_that_starts_on_a_stalled_disk_applies_the_object() -> None:
+    node = Node(kept=assigned())
+    node.disk.hang()
+    node.answer(assigned())
+    assert await node.reconcile_once() == 1
+    await node.reconcile()
+    assert node.addresses == {OURS}
+    found: Any = find_condition(node.reports[-1].conditions, "CheckpointStored")
+    assert found.reason == "DiskStalled"
+    node.disk.answer()
