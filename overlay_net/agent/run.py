@@ -27,7 +27,7 @@ from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.agent.shadow_watch import ShadowWatch
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
-from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
+from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
@@ -150,7 +150,6 @@ def link_config(settings: AgentSettings) -> LinkConfig:
         name=settings.link,
         mode=settings.link_mode,
         macvlan_mode=settings.macvlan_mode,
-        mac=stable_mac(settings.node_name, settings.link),
         fallback=settings.fallback_subnet,
         source=settings.source,
     )

@@ -66,6 +66,7 @@ class NodeReconciler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ipams = ipam.names
+        self._cluster = cluster
         self._steps = NodeSteps(api, ipam, cluster, events, caches.has_agent)
         self._caches = caches
         self._policy = policy
@@ -176,6 +177,7 @@ class NodeReconciler:
             conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),
             now=self._now(),
+            cluster=self._cluster,
             ipams=self._ipams,
             check_ipam=self._checks.needed(name),
             elapsed=partial(self._times.elapsed, name),

@@ -230,6 +230,8 @@ def _encode_spec(action: ApplyOverlay) -> JsonObject:
         spec["generations"] = [each.to_json() for each in action.generations]
     if action.node != UNKNOWN_INSTANCE:
         spec["node"] = action.node.to_json()
+    if action.cluster:
+        spec["clusterID"] = action.cluster
     if action.withdrawn:
         spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
     if action.omitted:

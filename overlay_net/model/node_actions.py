@@ -76,6 +76,8 @@ class NodeView:
     """Every pool, in order of preference."""
     now: datetime
     """For times that are shown to people; never compared with a time that another machine wrote: see ``elapsed``."""
+    cluster: str = ""
+    """The id of this cluster."""
     ipams: frozenset[str] = frozenset({CLUSTER_IPAM, PHPIPAM})
     """Names of the configured IPAMs."""
     reservations: tuple[Reservation, ...] | None = None
@@ -146,6 +148,7 @@ class ApplyOverlay:
     withdrawn: tuple[Withdrawal, ...] = ()
     omitted: tuple[str, ...] = ()
     node: NodeInstance = UNKNOWN_INSTANCE
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)

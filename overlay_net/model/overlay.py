@@ -46,7 +46,7 @@ OVERLAY_LABELS: Final = frozenset({NODE_LABEL, REGION_LABEL, ZONE_LABEL})
 
 SPEC_FIELDS: Final[frozenset[Path]] = frozenset(
     {("metadata", "labels", label) for label in OVERLAY_LABELS}
-    | {("spec", each) for each in ("routes", "routesOnly", "generations", "node", "withdrawn", "omitted")}
+    | {("spec", each) for each in ("routes", "routesOnly", "generations", "node", "clusterID", "withdrawn", "omitted")}
 )
 """The controller's part of labels and spec; ``spec.ipAddr`` and ``spec.gateway`` belong to users."""
 
@@ -187,6 +187,8 @@ class NodeOverlay:
     created: datetime | None = None
     node: NodeInstance = UNKNOWN_INSTANCE
     """The Node that the object is for, and the boot of it that must report."""
+    cluster: str = ""
+    """The id of the cluster, unique among those that share a VLAN; empty: written by an earlier version."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
@@ -221,6 +223,7 @@ class NodeOverlay:
             omitted=find_texts(spec, "omitted"),
             created=parse_time(metadata.get("creationTimestamp")),
             node=NodeInstance.parse(find_object(spec, "node")),
+            cluster=parse_text(spec.get("clusterID")),
         )
 
     @property

@@ -34,7 +34,7 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
     if node is None or policy.draining:
         return NodePlan()
     # Without routes, as their gateway is unknown until the address is assigned.
-    return NodePlan((ApplyOverlay(overlay_labels(node), (), node=node.instance),))
+    return NodePlan((ApplyOverlay(overlay_labels(node), (), node=node.instance, cluster=view.cluster),))
 
 
 def _plan_present(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
@@ -64,7 +64,7 @@ def _plan_deleting(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy
         return plan_deletion(view, overlay, policy)
     # The agent that runs now must answer: that of an earlier boot, or on an earlier Node of this name, cannot any more.
     present = (overlay.routes, overlay.routes_only, overlay.generations, overlay.withdrawn, overlay.omitted)
-    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance),))
+    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance, overlay.cluster),))
 
 
 def overlay_labels(node: Node) -> dict[str, str]:
@@ -96,13 +96,23 @@ def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> N
 def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only: bool) -> tuple[ApplyOverlay, ...]:
     """Plan the write of the object's spec unless it is as desired. Routes are compiled only here."""
     compiled, labels = view.compile_routes(), overlay_labels(node)
-    desired = (compiled.routes, compiled.generations, compiled.omitted, routes_only, node.instance)
-    same = (overlay.routes, overlay.generations, overlay.omitted, overlay.routes_only, overlay.node) == desired
-    if same and overlay.has_finalizer and labels == overlay.own_labels:
+    desired = (compiled.routes, compiled.generations, compiled.omitted, routes_only, node.instance, view.cluster)
+    present = (overlay.routes, overlay.generations, overlay.omitted, overlay.routes_only, overlay.node, overlay.cluster)
+    if present == desired and overlay.has_finalizer and labels == overlay.own_labels:
         return ()
     withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
-    generations, omitted = compiled.generations, compiled.omitted
-    return (ApplyOverlay(labels, compiled.routes, routes_only, generations, withdrawn, omitted, node.instance),)
+    return (
+        ApplyOverlay(
+            labels,
+            compiled.routes,
+            routes_only,
+            compiled.generations,
+            withdrawn,
+            compiled.omitted,
+            node.instance,
+            view.cluster,
+        ),
+    )
 
 
 def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:

@@ -103,6 +103,8 @@ def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]
         status["probes"] = [route_probe.to_json() for route_probe in route_probes]
     if overlay.generations:
         spec["generations"] = [each.to_json() for each in overlay.generations]
+    if overlay.cluster:
+        spec["clusterID"] = overlay.cluster
     body = NODE_OVERLAY_IPS.manifest(overlay.name, uid=overlay.uid, spec=spec, status=status)
     # Routes are encoded one by one, as the JSON objects of all would take many times the memory of the text.
     before, _, after = _compact(body).partition(_NO_ROUTES)
@@ -117,7 +119,7 @@ def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
         and one.routes is other.routes
         and one.routes_only == other.routes_only
         and one.generations == other.generations
-        and (one.name, one.uid) == (other.name, other.uid)
+        and (one.name, one.uid, one.cluster) == (other.name, other.uid, other.cluster)
         and (one.assignment.address, one.assignment.gateway) == (other.assignment.address, other.assignment.gateway)
         and one.report.configured == other.report.configured
     )

@@ -27,15 +27,19 @@ class LinkConfig:
 
 def link_config_for(overlay: NodeOverlay | None, config: LinkConfig) -> LinkConfig:
     """Return the configuration of this node, without a link if its object has routes only."""
-    return replace(config, mode="none") if overlay is not None and overlay.routes_only else config
+    if overlay is None:
+        return config
+    mode = "none" if overlay.routes_only else config.mode
+    return replace(config, mode=mode, mac=stable_mac(overlay.name, config.name, overlay.cluster))
 
 
-def stable_mac(node: str, link: str) -> str:
+def stable_mac(node: str, link: str, cluster: str = "") -> str:
     """Return the MAC of a node's macvlan; a re-created link has the same one, so neighbours' caches remain valid.
 
-    In the first byte, the bit "locally administered" is set and the bit "group" is not (IEEE 802, 8.2.2).
+    Nodes of two clusters may have the same name and share a VLAN, so the id of the cluster is part of it. In the first
+    byte, the bit "locally administered" is set and the bit "group" is not (IEEE 802, 8.2.2).
     """
-    digest = sha256(f"{node}/{link}".encode()).digest()[:6]
+    digest = sha256("/".join(filter(None, (cluster, node, link))).encode()).digest()[:6]
     return bytes([digest[0] & 0xFC | 0x02, *digest[1:]]).hex(":")
 
 
