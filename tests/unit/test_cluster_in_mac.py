@@ -8,6 +8,7 @@ import pytest
 from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.domain.kernel.checkpoint import (
     Checkpoint,
+    CheckpointContent,
     checkpoint_digest,
     decode_checkpoint,
     encode_checkpoint,
@@ -53,7 +54,7 @@ async def test_nodes_of_the_same_name_in_two_clusters_have_different_macs() -> N
 async def test_a_created_link_has_the_same_mac_again_also_while_the_api_server_is_down(cluster: str) -> None:
     first = await link_of(of_cluster(cluster))
     state = encode_checkpoint(of_cluster(cluster))
-    restored = decode_checkpoint(state, encode_confirmation(checkpoint_digest(state), THEN), NAME)
+    restored = decode_checkpoint(CheckpointContent(state, encode_confirmation(checkpoint_digest(state), THEN)), NAME)
     assert isinstance(restored, Checkpoint)
     rebooted = Node(restored.overlay)
     rebooted.checkpoint.api_failed()

@@ -179,6 +179,4 @@ class ArpLink:
 
 def is_conflict(packet: ArpPacket, address: IPv4Address) -> bool:
     """Return whether the sender uses the address or is probing for it (RFC 5227 2.1.1)."""
-    return packet.sender == address or (
-        packet.operation == REQUEST and packet.sender == NO_ADDRESS and packet.target == address
-    )
+    return packet.sender == address or (packet.is_probe and packet.target == address)

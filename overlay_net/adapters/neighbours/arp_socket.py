@@ -13,14 +13,21 @@ from overlay_net.adapters.neighbours.arp_packet import ETH_P_ARP, ArpPacket, Mac
 from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_running, kernel_error
 from overlay_net.model.errors import KernelError
 
+FOR_THIS_HOST = frozenset({socket.PACKET_HOST, socket.PACKET_BROADCAST, socket.PACKET_MULTICAST})
+"""Kinds of packets (linux/if_packet.h) that ARP in Linux handles (arp_rcv in net/ipv4/arp.c).
+
+The other ones are PACKET_OTHERHOST, a frame for another host or of a VLAN that the link does not have, and frames that
+this host sent.
+"""
+
 BATCH = 64
 """Packets read before the event loop runs other tasks: an ARP storm must not block the agent."""
 
 
 class ArpSocket:
-    """Calls ``received`` with each packet from another host, and ``interrupted`` with the error that stopped receiving.
+    """Calls ``received`` with each packet that the kernel handles on the link as well.
 
-    Both are called on the event loop.
+    ``interrupted`` is called with the error that stopped receiving. Both are called on the event loop.
     """
 
     def __init__(
@@ -90,16 +97,13 @@ class ArpSocket:
                 # The receiver of the last packet closed or reopened the socket.
                 return
             try:
-                frame, (_, _, kind, *_) = readable.recvfrom(256)
+                frame, (link, _, kind, *_) = readable.recvfrom(256)
             except BlockingIOError:
                 return
             except OSError as error:
                 self._failed(error)
                 return
-            # linux/if_packet.h: a packet that this host sent.
-            if kind == socket.PACKET_OUTGOING:
-                continue
-            packet = ArpPacket.decode(frame)
+            packet = ArpPacket.decode(frame) if is_handled(self.name, link, kind) else None
             if packet is not None:
                 self._received(packet)
 
@@ -112,3 +116,12 @@ class ArpSocket:
         if not same_link or error.errno != errno.ENETDOWN:
             self.close()
         self._interrupted(kernel_error(f"listen to ARP on {self.name}", error))
+
+
+def is_handled(name: str, received_on: str, kind: int) -> bool:
+    """Return whether ARP in Linux handles a frame on the link with this name, if a socket of the link received it.
+
+    A frame of a link on top of this one, such as a VLAN or a macvlan, is delivered to sockets of the link below as
+    well, with the name of the upper link (__netif_receive_skb_core in net/core/dev.c).
+    """
+    return received_on == name and kind in FOR_THIS_HOST

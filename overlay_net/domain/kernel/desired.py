@@ -19,6 +19,7 @@ class LinkConfig:
     mode: LinkMode = "macvlan"
     macvlan_mode: MacvlanMode = "bridge"
     mac: str = ""
+    """The MAC of a new macvlan; empty: derived from the names of cluster, node and link."""
     fallback: IpNetwork | None = None
     """Without an overlay link, routes without a gateway use the gateway of the node's own route to this subnet."""
     source: SourceTable | None = None
@@ -26,11 +27,11 @@ class LinkConfig:
 
 
 def link_config_for(overlay: NodeOverlay | None, config: LinkConfig) -> LinkConfig:
-    """Return the configuration of this node, without a link if its object has routes only."""
+    """Return the configuration of this node: the MAC of its link, and no link if its object has routes only."""
     if overlay is None:
         return config
     mode = "none" if overlay.routes_only else config.mode
-    return replace(config, mode=mode, mac=stable_mac(overlay.name, config.name, overlay.cluster))
+    return replace(config, mode=mode, mac=config.mac or stable_mac(overlay.name, config.name, overlay.cluster))
 
 
 def stable_mac(node: str, link: str, cluster: str = "") -> str:
