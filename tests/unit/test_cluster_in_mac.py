@@ -38,7 +38,7 @@ def mac(agent: Node) -> str:
     return found
 
 
-async def link_of(found: NodeOverlay) -> str:
+async def created_mac(found: NodeOverlay) -> str:
     agent = Node()
     agent.answer(found)
     await agent.reconcile()
@@ -47,12 +47,12 @@ async def link_of(found: NodeOverlay) -> str:
 
 async def test_nodes_of_the_same_name_in_two_clusters_have_different_macs() -> None:
     clusters = [UID, UID.replace("3", "4"), "production", "staging", ""]
-    assert len({await link_of(of_cluster(each)) for each in clusters}) == len(clusters)
+    assert len({await created_mac(of_cluster(each)) for each in clusters}) == len(clusters)
 
 
 @pytest.mark.parametrize("cluster", [UID, "production", ""])
 async def test_a_created_link_has_the_same_mac_again_also_while_the_api_server_is_down(cluster: str) -> None:
-    first = await link_of(of_cluster(cluster))
+    first = await created_mac(of_cluster(cluster))
     state = encode_checkpoint(of_cluster(cluster))
     restored = decode_checkpoint(CheckpointContent(state, encode_confirmation(checkpoint_digest(state), THEN)), NAME)
     assert isinstance(restored, Checkpoint)
