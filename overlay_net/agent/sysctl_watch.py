@@ -1,11 +1,11 @@
-"""Polls the sysctls of our links, because the kernel notifies of changes to rp_filter only."""
+"""Polls the sysctls of our links, because the kernel notifies of changes to a few of them only."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds. Reading a dozen small files takes 0.1 ms; observing the whole kernel takes far longer."""
+"""Seconds. Reading two dozen small files takes 0.2 ms; observing the whole kernel takes far longer."""
 
 
 async def watch_sysctls(changed: Callable[[], bool], wake: Callable[[], None], every: float = POLL_INTERVAL) -> None:

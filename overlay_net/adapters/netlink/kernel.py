@@ -137,7 +137,7 @@ class Kernel:
             raise KernelError(f"look up {len(lookups)} routes: {error}", code=error.code) from None
 
     def sysctls_changed(self) -> bool:
-        """Return whether a sysctl differs from the last observation; the kernel notifies of rp_filter only."""
+        """Return whether a sysctl differs from the last observation; the kernel notifies of a few only."""
         links, observed = self._observed_sysctls
         return self._sysctls.read(links) != observed
 

@@ -13,8 +13,9 @@ from overlay_net.adapters.netlink.route_messages import RTM_DELROUTE, RTM_NEWROU
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
-# _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24), which notifies of rp_filter, the only one of our sysctls that has one.
-GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1)
+# _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24) and _IPV6_NETCONF (25), which notify of forwarding and rp_filter, the only
+# ones of our sysctls that have a notification.
+GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1) | 1 << (25 - 1)
 RECEIVE_BUFFER = 8 * 2**20
 
 

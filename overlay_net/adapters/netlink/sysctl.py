@@ -6,7 +6,21 @@ from pathlib import Path
 
 from overlay_net.model.errors import KernelError
 
-KEYS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries", "ipv6.accept_ra", "ipv6.accept_dad")
+KEYS = (
+    "rp_filter",
+    "arp_ignore",
+    "arp_announce",
+    "promote_secondaries",
+    "forwarding",
+    "accept_redirects",
+    "send_redirects",
+    "ipv6.accept_ra",
+    "ipv6.accept_dad",
+    "ipv6.accept_redirects",
+    "ipv6.disable_ipv6",
+    "ipv6.forwarding",
+    "ipv6.force_forwarding",
+)
 """Keys below ``net.ipv4.conf.<link>``; those with ``ipv6.`` are below ``net.ipv6.conf.<link>``."""
 
 

@@ -3,8 +3,10 @@
 For the kind ``address`` the link is the private interface itself, which is not changed except for the added address.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from overlay_net.domain.kernel.link_sysctls import plan_link_sysctls, plan_parent_sysctls
 from overlay_net.domain.kernel.ownership import owns_link
 from overlay_net.domain.kernel.stacked_link import lies_on
 from overlay_net.model.kernel import Desired, DesiredLink, Link, Observed, OwnershipMark
@@ -17,22 +19,6 @@ from overlay_net.model.kernel_actions import (
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
-    SetSysctl,
-)
-
-LINK_SYSCTLS = (
-    # Loose: an on-premise host may open a connection from a subnet that none of our routes covers. The kernel uses the
-    # maximum of "all" and the link, so a strict "all" cannot override this (ip-sysctl.rst, rp_filter).
-    ("rp_filter", "2"),
-    # Answer ARP only for addresses of this link, and announce only these (ip-sysctl.rst, arp_ignore, arp_announce).
-    ("arp_ignore", "1"),
-    ("arp_announce", "2"),
-    # Otherwise the kernel deletes the secondary addresses of a subnet together with the primary one.
-    ("promote_secondaries", "1"),
-    # A router of the private network must not configure addresses and a default route on the overlay link
-    # (ip-sysctl.rst, accept_ra); duplicate address detection precedes the use of an address (accept_dad, RFC 4862).
-    ("ipv6.accept_ra", "0"),
-    ("ipv6.accept_dad", "1"),
 )
 
 
@@ -66,7 +52,8 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
     if other is not None:
         message = f"{target.name} is an alternative name of {other.name}; remove it, or choose another link name"
         return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
-    return LinkPlan((*_protect_parent(parent, observed), *_create(target)), sweep=sweep)
+    create = _create(target, parent, desired, observed)
+    return LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
 
 
 def _find_link(observed: Observed, name: str) -> Link | None:
@@ -114,10 +101,11 @@ def _plan_existing(
     if target is None:
         return LinkPlan(sweep=sweep)
     fits = link.kind == target.kind and lies_on(link, parent)
-    protect = _protect_parent(parent, observed)
+    protect = plan_parent_sysctls(parent, observed)
     if owns_link(link, mark) and not fits:
-        return LinkPlan((DeleteLink(link.index, link.name), *protect, *_create(target)), sweep=sweep)
-    repair = _repair(link, parent, target, observed)
+        create = _create(target, parent, desired, observed)
+        return LinkPlan((DeleteLink(link.index, link.name), *protect, *create), sweep=sweep)
+    repair = tuple(_repair(link, parent, target, desired, observed))
     if owns_link(link, mark):
         return LinkPlan((*protect, *repair), link=link, sweep=sweep)
     if fits and _has_address(link, desired, observed):
@@ -127,37 +115,26 @@ def _plan_existing(
     return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
 
 
-def _create(target: DesiredLink) -> tuple[KernelAction, ...]:
+def _create(target: DesiredLink, parent: Link, desired: Desired, observed: Observed) -> tuple[KernelAction, ...]:
     return (
         AddLink(target.name, target.parent, target.kind, target.mode, target.mac),
-        *(SetSysctl(target.name, key, value) for key, value in LINK_SYSCTLS),
+        *plan_link_sysctls(target.name, parent, desired, observed, new=True),
         SetLinkUp(target.name),
     )
 
 
-def _repair(link: Link, parent: Link, target: DesiredLink, observed: Observed) -> tuple[KernelAction, ...]:
+def _repair(
+    link: Link, parent: Link, target: DesiredLink, desired: Desired, observed: Observed
+) -> Iterator[KernelAction]:
     """Plan repairs of an existing link. Its MAC is never changed, because neighbours have cached it."""
-    actions: list[KernelAction] = []
     if link.mtu and parent.mtu and link.mtu != parent.mtu:
         # The kernel lowers a macvlan's MTU together with its parent's, and never raises it again.
-        actions.append(SetMtu(link.name, parent.mtu))
+        yield SetMtu(link.name, parent.mtu)
     if target.kind == "macvlan" and link.mode and link.mode != target.mode:
-        actions.append(SetMacvlanMode(link.name, target.mode))
-    actions += (
-        SetSysctl(link.name, key, value)
-        for key, value in LINK_SYSCTLS
-        if observed.sysctls.get((link.name, key), value) != value
-    )
+        yield SetMacvlanMode(link.name, target.mode)
+    yield from plan_link_sysctls(link.name, parent, desired, observed)
     if not link.up:
-        actions.append(SetLinkUp(link.name))
-    return tuple(actions)
-
-
-def _protect_parent(parent: Link, observed: Observed) -> tuple[KernelAction, ...]:
-    """Keep the parent from answering ARP for the overlay address with its MAC, so that traffic uses the link."""
-    if observed.sysctls.get((parent.name, "arp_ignore")) == "0":
-        return (SetSysctl(parent.name, "arp_ignore", "1"),)
-    return ()
+        yield SetLinkUp(link.name)
 
 
 def _has_address(link: Link, desired: Desired, observed: Observed) -> bool:
