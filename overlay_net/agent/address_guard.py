@@ -1,17 +1,18 @@
 """Admits, announces and defends this node's overlay address (RFC 5227).
 
-An address is probed on its link before it is configured (section 2.1.1), announced once it is configured (2.3), and
-defended (2.4). An address that this node used a moment ago is configured again without a probe: the neighbours' caches
-still point to this node, and the probe would interrupt traffic for a second.
+An address is probed on its link before it is configured (section 2.1.1), announced whenever neighbours must learn where
+it is (2.3, domain.kernel.announcements), and defended (2.4). An address that this node used a moment ago is configured
+again without a probe: the neighbours' caches still point to this node, and the probe would interrupt traffic for a
+second.
 """
 
-import contextlib
+import errno
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NoReturn, Protocol
 
-from overlay_net.domain.kernel.ownership import owns_address_anywhere
+from overlay_net.domain.kernel.announcements import Announcement, addresses_in_use, find_announcements
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
@@ -24,6 +25,9 @@ RECENTLY: Final = 10.0
 
 PROBE_AGAIN: Final = 20.0
 """Minimum number of seconds between two probes of an address that another host uses."""
+
+ANNOUNCE_AGAIN: Final = 1.0
+"""Seconds until the next attempt to send an announcement that the kernel refused, for example for a full queue."""
 
 
 class Neighbours(Protocol):
@@ -76,8 +80,9 @@ class AddressGuard:
         self._detect = detect
         self._announce_every = announce_every
         self._announced_at = clock()
-        self._announced: dict[str, frozenset[IpAddress]] = {}
-        """Announced addresses of each link that is up."""
+        self._announced: frozenset[Announcement] = frozenset()
+        """What was announced and has been in every observation since."""
+        self._announce_again_at: float | None = None
         self._last_used: dict[IpAddress, float] = {}
         self._rejected: AddressInUse | None = None
         self._probe_again_at = 0.0
@@ -96,6 +101,8 @@ class AddressGuard:
     def wait(self) -> float | None:
         """Seconds until the next probe of a rejected address or the next announcement; None if neither is due."""
         due = [self._probe_again_at] if self._rejected is not None else []
+        if self._announce_again_at is not None:
+            due.append(self._announce_again_at)
         if self._announce_every:
             due.append(self._announced_at + self._announce_every)
         return max(0.1, min(due) - self._clock()) if due else None
@@ -118,14 +125,16 @@ class AddressGuard:
         self._rejected = None
 
     def follow(self, desired: Desired, observed: Observed) -> None:
-        """Defend the configured addresses and announce new ones."""
+        """Defend the configured addresses, and announce what differs from the last observation.
+
+        Call this after each observation, also of what is repaired next: what was missing once is announced again.
+        """
         if self._rejected is not None and (desired.address is None or desired.address.ip != self._rejected.address):
             self._rejected = None
         configured = self._configured(observed)
         self._record_use(configured)
         self._neighbours.watch(configured)
-        running = {link.name for link in observed.links if link.up}
-        self._announce_new({link: addresses for link, addresses in configured.items() if link in running})
+        self._announce(find_announcements(observed, self._mark))
 
     def _was_used_recently(self, address: IpAddress) -> bool:
         return self._clock() - self._last_used.get(address, float("-inf")) < RECENTLY
@@ -149,12 +158,9 @@ class AddressGuard:
 
     def _configured(self, observed: Observed) -> dict[str, frozenset[IpAddress]]:
         """Return our addresses that are in use, by link."""
-        names = {link.index: link.name for link in observed.links}
         configured: dict[str, frozenset[IpAddress]] = {}
-        for each in observed.addresses:
-            if each.link in names and each.in_use and owns_address_anywhere(each, observed, self._mark):
-                link = names[each.link]
-                configured[link] = configured.get(link, frozenset()) | {each.interface.ip}
+        for link, address in addresses_in_use(observed, self._mark):
+            configured[link.name] = configured.get(link.name, frozenset()) | {address.interface.ip}
         return configured
 
     def _record_use(self, configured: Mapping[str, frozenset[IpAddress]]) -> None:
@@ -163,15 +169,27 @@ class AddressGuard:
             self._last_used.update(dict.fromkeys(addresses, now))
         self._last_used = {address: at for address, at in self._last_used.items() if now - at < RECENTLY}
 
-    def _announce_new(self, up: dict[str, frozenset[IpAddress]]) -> None:
-        """Announce new addresses; announce all of them after a gateway MAC change and at each interval."""
+    def _announce(self, current: frozenset[Announcement]) -> None:
+        """Announce what is new; announce everything after a gateway MAC change and at each interval."""
         now = self._clock()
         is_due = self._announce_every > 0 and now - self._announced_at >= self._announce_every
         if self._neighbours.take_gateway_change() or is_due:
-            self._announced, self._announced_at = {}, now
-        for link, addresses in up.items():
-            for address in addresses - self._announced.get(link, frozenset()):
-                # No carrier yet: the agent is woken when the link comes up.
-                with contextlib.suppress(KernelError):
-                    self._neighbours.announce(link, address)
-        self._announced = up
+            self._announced, self._announced_at = frozenset(), now
+        self._announce_again_at = None
+        sent = {each for each in current - self._announced if self._send(each)}
+        self._announced = (self._announced & current) | sent
+
+    def _send(self, announcement: Announcement) -> bool:
+        """Send an announcement. Returns whether it was sent."""
+        try:
+            self._neighbours.announce(announcement.link, announcement.address)
+        except KernelError as error:
+            # The agent is woken when the carrier is back.
+            if error.code != errno.ENETDOWN:
+                self._announce_again_at = self._clock() + ANNOUNCE_AGAIN
+            return False
+        log.info(
+            "address announced",
+            extra={"address": str(announcement.address), "link": announcement.link, "mac": announcement.mac},
+        )
+        return True

@@ -68,6 +68,7 @@ class Convergence:
         self._config = config
         self._mark = mark
         self._metrics = metrics
+        self._guard = guard
         self._gateways = gateways
         self._repairs = repairs
         self._planner = KernelPlanner(mark)
@@ -99,6 +100,7 @@ class Convergence:
             observed = await self._kernel.observe(self._sysctl_links)
         desired = desired_state(overlay, link, self._config.fallback, self._config.source)
         desired = replace(desired, down=self._gateways.down)
+        self._guard.follow(desired, observed)
         # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
         plan = await offload(len(desired.routes), self._planner.plan, desired, observed)
         return Pass(observed, link, desired, plan)

@@ -9,10 +9,10 @@ import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from overlay_net.adapters.neighbours import ArpLink, Mac, NeighbourDiscovery, link_local, local_macs
+from overlay_net.adapters.neighbours import Announcements, ArpLink, Mac, NeighbourDiscovery, link_local, local_macs
 from overlay_net.model.errors import KernelError
 from overlay_net.model.net import IpAddress
 
@@ -50,6 +50,7 @@ class Neighbours:
         self._changed = changed
         self._own_macs = own_macs
         self._links: dict[str, ArpLink] = {}
+        self._advertisements: dict[str, Announcements[IPv6Address]] = {}
         self._conflicts: dict[tuple[IPv4Address, Mac], AddressConflict] = {}
         self._logged_errors: dict[str, str] = {}
         """The last logged error of each link that cannot be watched."""
@@ -73,7 +74,7 @@ class Neighbours:
         if isinstance(address, IPv4Address):
             self._arp(link).announce(address)
         else:
-            NeighbourDiscovery(link).announce(address)
+            self._advertise(link).announce(address)
 
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
         """Defend the configured addresses of each link. Call this after each observation, before ``announce``."""
@@ -83,6 +84,8 @@ class Neighbours:
         }
         for link in {*self._links, *defended}:
             self._defend(link, defended.get(link, frozenset()))
+        for link in {*self._advertisements, *configured}:
+            self._advertise(link).keep(each for each in configured.get(link, ()) if isinstance(each, IPv6Address))
         every = frozenset[IPv4Address]().union(*defended.values())
         self._conflicts = {key: each for key, each in self._conflicts.items() if key[0] in every}
 
@@ -112,6 +115,9 @@ class Neighbours:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        for advertisements in self._advertisements.values():
+            advertisements.stop()
+        self._advertisements.clear()
 
     def _arp(self, name: str) -> ArpLink:
         if name not in self._links:
@@ -122,6 +128,9 @@ class Neighbours:
                 on_gateway_change=lambda gateway, old, new: self._record_gateway_change(name, gateway, old, new),
             )
         return self._links[name]
+
+    def _advertise(self, link: str) -> Announcements[IPv6Address]:
+        return self._advertisements.setdefault(link, Announcements(NeighbourDiscovery(link).announce))
 
     def _defend(self, link: str, addresses: frozenset[IPv4Address]) -> None:
         try:

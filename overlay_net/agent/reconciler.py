@@ -125,10 +125,9 @@ class NodeAgent:
         return Requeue(UNKNOWN_RETRY)
 
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
-        """Converge the kernel, then defend and announce the addresses and probe the gateways that it has."""
+        """Converge the kernel, then probe the gateways that it has."""
         self._applied, self._has_applied = overlay, True
         outcome = await self._convergence.run(overlay)
-        self._guard.follow(outcome.last.desired, outcome.last.observed)
         self._gateways.follow(outcome.last.desired, outcome.last.observed)
         self._shadows.follow(outcome.last.plan, outcome.last.observed)
         return outcome

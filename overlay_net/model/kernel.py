@@ -58,6 +58,9 @@ class Link:
     """Whether frames on the link have Ethernet headers (ARPHRD_ETHER), so that its hosts have MACs and use ARP."""
     group: int = 0
     """IFLA_GROUP; 0 is the default."""
+    interruptions: tuple[int, int] = field(default=(0, 0), compare=False)
+    """Changes whenever the link went down or lost its carrier, even for a moment: the number of changes of its carrier
+    (IFLA_CARRIER_CHANGES), and the time of its last change to up or down, if IPv6 keeps it (IFLA_INET6_CACHEINFO)."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,6 +80,8 @@ class Address:
     """IPv6: duplicate address detection is running, so the address is not in use yet (RFC 4862 5.4)."""
     dad_failed: bool = False
     """IPv6: duplicate address detection failed, so the address is not used (IFA_F_DADFAILED)."""
+    set_at: int = field(default=0, compare=False)
+    """When the address was added, in hundredths of a second since the boot (IFA_CACHEINFO); 0: unknown."""
 
     @property
     def in_use(self) -> bool:

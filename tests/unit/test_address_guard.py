@@ -1,12 +1,13 @@
 """When an address may be configured, and when it is announced."""
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from overlay_net.agent.address_guard import PROBE_AGAIN, RECENTLY, AddressGuard, AddressInUse
+from overlay_net.agent.address_guard import ANNOUNCE_AGAIN, PROBE_AGAIN, RECENTLY, AddressGuard, AddressInUse
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
@@ -178,11 +179,24 @@ def test_address_is_announced_again_at_each_interval() -> None:
     assert node.hosts.announced == [OURS.ip] * 2
 
 
-def test_failed_announcement_is_no_error() -> None:
+def test_what_was_missing_in_one_observation_is_announced_again() -> None:
     node = Node()
-    node.hosts.error = KernelError("tmp0 has no carrier")
+    for observed in (kernel(), EMPTY, kernel()):
+        node.guard.follow(desired(), observed)
+    assert node.hosts.announced == [OURS.ip] * 2
+
+
+@pytest.mark.parametrize(("code", "wait"), [(errno.ENOBUFS, ANNOUNCE_AGAIN), (errno.ENETDOWN, None)])
+def test_failed_announcement_is_sent_at_the_next_observation(code: int, wait: float | None) -> None:
+    """Without carrier, the kernel wakes the agent when it is back."""
+    node = Node()
+    node.hosts.error = KernelError("refused by the test", code=code)
     node.guard.follow(desired(), kernel())
-    assert node.hosts.announced == []
+    assert (node.hosts.announced, node.guard.wait) == ([], wait)
+    node.hosts.error = None
+    for _ in range(2):
+        node.guard.follow(desired(), kernel())
+    assert (node.hosts.announced, node.guard.wait) == ([OURS.ip], None)
 
 
 def test_mac_of_a_host_that_uses_our_configured_address_is_known() -> None:

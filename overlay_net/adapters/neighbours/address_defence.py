@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Final
 
+from overlay_net.adapters.neighbours.announcements import Announcements
 from overlay_net.adapters.neighbours.arp_packet import Mac
 from overlay_net.model.errors import KernelError
 
 log = logging.getLogger(__name__)
 
-ANNOUNCE_INTERVAL: Final = 2.0
-"""Seconds between two announcements (RFC 5227 1.1)."""
 DEFEND_INTERVAL: Final = 10.0
 """Seconds between two defences of an address (RFC 5227 1.1), so that two hosts do not answer each other endlessly."""
 
@@ -25,27 +24,20 @@ class AddressDefence:
     def __init__(self, announce: Callable[[IPv4Address], None], on_conflict: OnConflict) -> None:
         self._announce_once = announce
         self._on_conflict = on_conflict
-        self._addresses: frozenset[IPv4Address] = frozenset()
+        self._announcements = Announcements(announce)
         self._defended: dict[IPv4Address, float] = {}
-        self._repeats: dict[IPv4Address, asyncio.TimerHandle] = {}
 
     def __contains__(self, address: IPv4Address) -> bool:
-        return address in self._addresses
+        return address in self._announcements
 
     def set(self, addresses: Iterable[IPv4Address]) -> None:
         """Defend exactly these addresses."""
-        self._addresses = frozenset(addresses)
-        for address in {*self._repeats, *self._defended} - self._addresses:
-            self._cancel_repeat(address)
-            self._defended.pop(address, None)
+        self._announcements.keep(addresses)
+        self._defended = {address: at for address, at in self._defended.items() if address in self}
 
     def announce(self, address: IPv4Address, count: int) -> None:
         """Announce at once, which may raise KernelError; repeat for as long as the address is defended."""
-        self._cancel_repeat(address)
-        self._announce_once(address)
-        if count > 1:
-            loop = asyncio.get_running_loop()
-            self._repeats[address] = loop.call_later(ANNOUNCE_INTERVAL, self._repeat, address, count - 1)
+        self._announcements.announce(address, count)
 
     def conflict(self, address: IPv4Address, mac: Mac) -> None:
         """Defend an address that another host uses. It is kept (RFC 5227 2.4 (c)), as the IPAM assigned it to us."""
@@ -59,18 +51,4 @@ class AddressDefence:
         self._on_conflict(address, mac)
 
     def stop(self) -> None:
-        for address in list(self._repeats):
-            self._cancel_repeat(address)
-
-    def _repeat(self, address: IPv4Address, count: int) -> None:
-        self._repeats.pop(address, None)
-        if address in self._addresses:
-            try:
-                self.announce(address, count)
-            except KernelError as error:
-                log.debug("announcement not repeated", extra={"address": str(address), "error": str(error)})
-
-    def _cancel_repeat(self, address: IPv4Address) -> None:
-        repeat = self._repeats.pop(address, None)
-        if repeat is not None:
-            repeat.cancel()
+        self._announcements.stop()

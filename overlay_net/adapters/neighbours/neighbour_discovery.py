@@ -5,6 +5,7 @@ probed for it, and has IFA_F_DADFAILED if another host uses it (linux/if_addr.h,
 """
 
 import asyncio
+import errno
 import socket
 import struct
 from contextlib import closing
@@ -12,7 +13,8 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from overlay_net.adapters.neighbours.arp_packet import Mac, encode_mac, parse_mac
-from overlay_net.adapters.neighbours.interface import find_index, hardware_address, kernel_error
+from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_running, kernel_error
+from overlay_net.model.errors import KernelError
 
 SOLICITATION: Final = 135
 ADVERTISEMENT: Final = 136
@@ -42,9 +44,12 @@ class NeighbourDiscovery:
     def announce(self, address: IPv6Address) -> None:
         """Send an unsolicited advertisement of the address to all nodes on the link (RFC 4861 7.2.6).
 
-        Raises KernelError, with EADDRNOTAVAIL during the kernel's duplicate address detection.
+        Raises KernelError, with EADDRNOTAVAIL during the kernel's duplicate address detection, and also if the link has
+        no carrier and would silently drop the packet.
         """
         purpose = f"advertise {address} on {self._name}"
+        if not is_running(self._name):
+            raise KernelError(f"{purpose}: no carrier", code=errno.ENETDOWN)
         message = self._message(ADVERTISEMENT, OVERRIDE, address, TARGET_LINK_ADDRESS)
         with closing(self._open(purpose, address)) as icmp_socket:
             self._send(purpose, icmp_socket, message, ALL_NODES)

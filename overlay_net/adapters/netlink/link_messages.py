@@ -6,6 +6,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from overlay_net.adapters.netlink.codec import (
     I32,
+    U32,
     attribute,
     attribute_text,
     attribute_u32,
@@ -27,6 +28,7 @@ IFADDRMSG = struct.Struct("=BBBBI")
 IFF_UP = 0x1
 RT_SCOPE_LINK = 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
+IFLA_AF_SPEC, IFLA_CARRIER_CHANGES, IFLA_INET6_CACHEINFO = 26, 35, 5
 IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 27, 29, 37, 52, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_VRF_TABLE = 1, 2, 1, 1, 1
 ARPHRD_ETHER = 1
@@ -35,7 +37,9 @@ MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
 IPVLAN_MODE_L2 = 0
 """In this mode the link answers ARP, unlike in L3, the default (networking/ipvlan.rst)."""
 RTEXT_FILTER_SKIP_STATS = 8
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_PROTO = 1, 2, 8, 11
+IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 6, 8, 11
+IFLA_CACHEINFO_CHANGED, IFA_CACHEINFO_CREATED = 4, 8
+"""Offsets in struct ifla_cacheinfo and struct ifa_cacheinfo."""
 IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
 
 
@@ -78,7 +82,21 @@ def parse_link(body: bytes) -> Link:
         vrf_table=parse_u32(dict(attributes(data)), IFLA_VRF_TABLE, 0) if kind == "vrf" else 0,
         ethernet=hardware == ARPHRD_ETHER,
         group=parse_u32(found, IFLA_GROUP, 0),
+        interruptions=(parse_u32(found, IFLA_CARRIER_CHANGES, 0), _ipv6_changed(found.get(IFLA_AF_SPEC, b""))),
     )
+
+
+def _ipv6_changed(families: bytes) -> int:
+    """Return when IPv6 of the link last changed, in hundredths of a second since the boot; 0 without IPv6.
+
+    Going down or up is such a change (addrconf_ifdown and addrconf_notify in net/ipv6/addrconf.c).
+    """
+    found = dict(attributes(dict(attributes(families)).get(socket.AF_INET6, b"")))
+    return _parse_time(found.get(IFLA_INET6_CACHEINFO, b""), IFLA_CACHEINFO_CHANGED)
+
+
+def _parse_time(cache_info: bytes, offset: int) -> int:
+    return int(U32.unpack_from(cache_info, offset)[0]) if len(cache_info) >= offset + U32.size else 0
 
 
 def _macvlan_mode(data: bytes) -> str:
@@ -106,6 +124,7 @@ def parse_address(body: bytes) -> Address | None:
         link_local=scope >= RT_SCOPE_LINK,
         tentative=tentative and not failed,
         dad_failed=failed,
+        set_at=_parse_time(found.get(IFA_CACHEINFO, b""), IFA_CACHEINFO_CREATED),
     )
 
 

@@ -1,0 +1,90 @@
+"""What is announced to the neighbours, and which changes of the kernel make it be announced again."""
+
+from dataclasses import replace
+from ipaddress import ip_interface
+
+import pytest
+
+from overlay_net.domain.kernel.announcements import find_announcements
+from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
+
+MARK = OwnershipMark(117, "overlay-net")
+ETH0 = Link(2, "eth0", "veth", None, None, up=True, mac="52:54:00:00:00:01")
+TMP0 = Link(7, "tmp0", "macvlan", 2, "overlay-net", up=True, mac="02:00:00:00:00:07")
+OURS = Address(7, ip_interface("192.168.100.4/24"), 117)
+NODE = Observed(links=(ETH0, TMP0), addresses=(Address(2, ip_interface("10.176.162.151/26"), None), OURS))
+SHARED = Observed(links=(ETH0,), addresses=(replace(OURS, link=2),))
+"""As with link_mode ``address``."""
+
+
+def with_link(index: int, observed: Observed = NODE, **changes: object) -> Observed:
+    links = (replace(link, **changes) if link.index == index else link for link in observed.links)  # type: ignore[arg-type]
+    return replace(observed, links=tuple(links))
+
+
+def with_address(**changes: object) -> Observed:
+    ours = replace(OURS, **changes)  # type: ignore[arg-type]
+    return replace(NODE, addresses=(NODE.addresses[0], ours))
+
+
+def announced(observed: Observed) -> set[tuple[str, str]]:
+    return {(each.link, str(each.address)) for each in find_announcements(observed, MARK)}
+
+
+def test_only_our_addresses_are_announced() -> None:
+    assert announced(NODE) == {("tmp0", "192.168.100.4")}
+    assert announced(SHARED) == {("eth0", "192.168.100.4")}
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        with_link(7, up=False),
+        with_link(7, ethernet=False),
+        with_address(interface=ip_interface("fd00:7::4/64"), tentative=True),
+        with_address(interface=ip_interface("fd00:7::4/64"), dad_failed=True),
+        replace(NODE, addresses=NODE.addresses[:1]),
+    ],
+    ids=["link down", "no Ethernet", "tentative", "failed detection", "deleted"],
+)
+def test_an_address_that_is_not_in_use_is_not_announced(observed: Observed) -> None:
+    assert announced(observed) == set()
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        with_link(7, mac="02:00:00:00:00:99"),
+        with_link(7, master=4),
+        with_link(2, master=4),
+        with_link(7, interruptions=(2, 0)),
+        with_link(7, interruptions=(0, 9)),
+        replace(NODE, links=(ETH0, replace(TMP0, index=8)), addresses=(replace(OURS, link=8),)),
+        with_address(set_at=5),
+        with_address(interface=ip_interface("192.168.100.5/24")),
+    ],
+    ids=["MAC", "master", "master of the parent", "carrier", "down and up", "re-created", "set again", "other address"],
+)
+def test_a_change_that_neighbours_cannot_see_by_themselves_is_announced(after: Observed) -> None:
+    assert announced(after)
+    assert find_announcements(after, MARK).isdisjoint(find_announcements(NODE, MARK))
+
+
+@pytest.mark.parametrize("change", [{"mac": "52:54:00:00:00:99"}, {"master": 4}, {"interruptions": (2, 0)}])
+def test_changes_of_the_interface_with_the_address_count_in_mode_address(change: dict[str, object]) -> None:
+    after = with_link(2, SHARED, **change)
+    assert find_announcements(after, MARK).isdisjoint(find_announcements(SHARED, MARK))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        with_link(7, mtu=1400),
+        with_link(7, mode="private"),
+        with_link(2, mac="52:54:00:00:00:99"),
+        with_link(2, interruptions=(2, 0)),
+        replace(NODE, addresses=(*NODE.addresses, Address(7, ip_interface("192.168.100.77/24"), 5))),
+    ],
+)
+def test_other_changes_are_not_announced(after: Observed) -> None:
+    assert find_announcements(after, MARK) == find_announcements(NODE, MARK)
