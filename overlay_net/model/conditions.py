@@ -6,7 +6,15 @@ from datetime import datetime
 from typing import Final
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import encode_time, find_objects, parse_int, parse_text, parse_time
+from overlay_net.model.parse import (
+    encode_time,
+    find_objects,
+    keep_unicode,
+    keep_whole_seconds,
+    parse_int,
+    parse_text,
+    parse_time,
+)
 
 RESERVED: Final = "Reserved"
 ROUTES_WITHDRAWN: Final = "RoutesWithdrawn"
@@ -54,6 +62,10 @@ class Condition:
     message: str = ""
     observed_generation: int = 0
     last_transition_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        keep_whole_seconds(self, "last_transition_time")
+        keep_unicode(self, "message")
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Condition":
@@ -103,4 +115,4 @@ def transition(observed: Iterable[Condition], desired: Condition, now: datetime)
     before = find_condition(observed, desired.type)
     if before is not None and before.status == desired.status and before.last_transition_time is not None:
         return replace(desired, last_transition_time=before.last_transition_time)
-    return replace(desired, last_transition_time=now.replace(microsecond=0))
+    return replace(desired, last_transition_time=now)

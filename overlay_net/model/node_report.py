@@ -22,6 +22,7 @@ from overlay_net.model.parse import (
     find_address,
     find_object,
     find_objects,
+    keep_whole_seconds,
     parse_int,
     parse_interface,
     parse_network,
@@ -94,6 +95,9 @@ class SilentGateway:
     address: IpAddress
     since: datetime | None
     message: str
+
+    def __post_init__(self) -> None:
+        keep_whole_seconds(self, "since")
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "SilentGateway | None":

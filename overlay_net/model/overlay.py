@@ -32,6 +32,7 @@ from overlay_net.model.parse import (
     find_object,
     find_objects,
     find_texts,
+    keep_whole_seconds,
     parse_int,
     parse_interface,
     parse_labels,
@@ -88,6 +89,9 @@ class Assignment:
     """Set only while routes of a StaticRoute do not fit into the object."""
     ready: Condition | None = None
     """``Ready=Unknown`` while the agent is silent, or has not reported about this object, Node and boot."""
+
+    def __post_init__(self) -> None:
+        keep_whole_seconds(self, "node_gone_since", "last_conflict")
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Assignment":
@@ -150,6 +154,9 @@ class Withdrawal:
 
     static_route: str
     since: datetime | None
+
+    def __post_init__(self) -> None:
+        keep_whole_seconds(self, "since")
 
     @classmethod
     def parse(cls, raw: JsonObject) -> "Withdrawal":

@@ -45,6 +45,27 @@ def parse_time(value: object) -> datetime | None:
     return moment.replace(tzinfo=moment.tzinfo or UTC) if moment else None
 
 
+def keep_whole_seconds(value: object, *fields: str) -> None:
+    """Truncate times in fields of a frozen dataclass to whole seconds, the resolution of a metav1.Time.
+
+    A value is then equal to the one that is read after it was written.
+    """
+    for field in fields:
+        moment = getattr(value, field)
+        if moment is not None and moment.microsecond:
+            object.__setattr__(value, field, moment.replace(microsecond=0))
+
+
+def keep_unicode(value: object, field: str) -> None:
+    """Replace what is not Unicode in a text of a frozen dataclass, as the API server does.
+
+    JSON of other systems may contain surrogates without their pair (RFC 8259, section 8.2).
+    """
+    text = getattr(value, field)
+    if not text.isascii():
+        object.__setattr__(value, field, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
 def encode_time(moment: datetime) -> str:
     """Encode a metav1.Time: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

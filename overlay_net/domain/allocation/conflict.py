@@ -57,7 +57,7 @@ def with_conflict_history(overlay: NodeOverlay, assignment: Assignment, now: dat
         return replace(
             assignment,
             conflicts=before.conflicts + 1,
-            last_conflict=now.replace(microsecond=0),
+            last_conflict=now,
             last_conflict_mac=report.conflict_mac,
             consecutive_conflicts=before.consecutive_conflicts + 1 if repeated else 1,
         )

@@ -86,7 +86,7 @@ def _observed_gone(view: NodeView, overlay: NodeOverlay) -> timedelta:
 
 
 def _mark_node_gone(view: NodeView, overlay: NodeOverlay) -> tuple[ClusterAction, ...]:
-    return (ApplyAssignment(replace(overlay.assignment, node_gone_since=view.now.replace(microsecond=0))),)
+    return (ApplyAssignment(replace(overlay.assignment, node_gone_since=view.now)),)
 
 
 def _confirm_absence(view: NodeView) -> tuple[ClusterAction, ...]:

@@ -26,7 +26,7 @@ def find_withdrawals(overlay: NodeOverlay, routes: Iterable[DesiredRoute], now: 
     """Return the ``spec.withdrawn`` to write together with ``routes``."""
     since = {} if overlay.is_current else {each.static_route: each.since for each in overlay.withdrawn}
     names = ({route.static_route for route in overlay.routes} | since.keys()) - {route.static_route for route in routes}
-    return tuple(Withdrawal(name, since.get(name) or now.replace(microsecond=0)) for name in sorted(names) if name)
+    return tuple(Withdrawal(name, since.get(name) or now) for name in sorted(names) if name)
 
 
 def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
