@@ -11,6 +11,7 @@ from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.repairs import Repairs
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.plan import KernelPlanner
+from overlay_net.domain.kernel.remembered_gateways import remembered_down, reported_down
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelAction, KernelPlan
 from overlay_net.model.net import IpAddress
@@ -63,8 +64,12 @@ class Convergence:
         guard: AddressGuard,
         gateways: GatewayWatch,
         repairs: Repairs,
+        boot_id: str,
     ) -> None:
         self._kernel = kernel
+        self._boot_id = boot_id
+        self._resumed = False
+        """Whether it was found out which gateways were down before this process started."""
         self._config = config
         self._mark = mark
         self._metrics = metrics
@@ -99,11 +104,19 @@ class Convergence:
             self._sysctl_links.add(link.parent)
             observed = await self._kernel.observe(self._sysctl_links)
         desired = desired_state(overlay, link, self._config.fallback, self._config.source)
+        if overlay is not None and not self._resumed:
+            await self._resume(overlay, desired, observed)
         desired = replace(desired, down=self._gateways.down)
         self._guard.follow(desired, observed)
         # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
         plan = await offload(len(desired.routes), self._planner.plan, desired, observed)
         return Pass(observed, link, desired, plan)
+
+    async def _resume(self, overlay: NodeOverlay, desired: Desired, observed: Observed) -> None:
+        self._resumed = True
+        reported = reported_down(overlay, self._boot_id)
+        down = await offload(len(desired.routes), remembered_down, desired.routes, observed, self._mark, reported)
+        self._gateways.resume(down, reported)
 
     async def _apply_until_done(self, overlay: NodeOverlay | None, current: Pass) -> Outcome:
         outcome = Outcome(current)

@@ -59,6 +59,8 @@ class GatewayProber:
         self._probings: dict[Target, _Probing] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._down: frozenset[IpAddress] = frozenset()
+        self._assumed: frozenset[IpAddress] = frozenset()
+        """Gateways that count as down because they were down before this process started."""
         self._known = True
 
     async def __aenter__(self) -> "GatewayProber":
@@ -90,6 +92,11 @@ class GatewayProber:
     def reports(self) -> tuple[GatewayDown, ...]:
         reports = [probing.report for probing in self._probings.values() if probing.report is not None]
         return tuple(sorted(reports, key=lambda report: (report.address.version, int(report.address), report.reason)))
+
+    def assume_down(self, gateways: Iterable[IpAddress]) -> None:
+        """Count these gateways as down until they have a result. Call this before the first ``watch``."""
+        self._assumed = frozenset(gateways)
+        self._down |= self._assumed
 
     def watch(self, targets: Iterable[Target]) -> None:
         """Probe exactly these targets from now on. Idempotent.
@@ -176,7 +183,10 @@ class GatewayProber:
             log.info("gateway is up again", extra=_log_fields(target))
 
     def _update(self) -> None:
-        down = frozenset(target.address for target, probing in self._probings.items() if probing.health.down)
+        # A gateway that is not probed must not stay down.
+        unknown = {target.address for target, probing in self._probings.items() if not probing.health.known}
+        self._assumed &= unknown
+        down = self._assumed | {target.address for target, probing in self._probings.items() if probing.health.down}
         known = all(probing.health.known for probing in self._probings.values())
         became_known = known and not self._known
         if down != self._down or became_known:

@@ -15,6 +15,7 @@ from overlay_net.model.node_report import SilentGateway
 class Prober(Protocol):
     """Probes the targets of the last call of ``watch``."""
 
+    def assume_down(self, gateways: Iterable[IpAddress]) -> None: ...
     def watch(self, targets: Iterable[Target]) -> None: ...
     @property
     def down(self) -> frozenset[IpAddress]: ...
@@ -41,6 +42,8 @@ class GatewayWatch:
         self._on_overlay_link: frozenset[IpAddress] = frozenset()
         """The probed gateways on the overlay link."""
         self._has_own_mac = False
+        self._remembered: tuple[SilentGateway, ...] = ()
+        """Gateways that the last report of an earlier process has, while they are still down."""
 
     @property
     def down(self) -> frozenset[IpAddress]:
@@ -67,12 +70,27 @@ class GatewayWatch:
     @property
     def failures(self) -> tuple[SilentGateway, ...]:
         """The gateways that are down, for the report."""
-        return tuple(SilentGateway(each.address, each.since, self._describe(each)) for each in self._prober.reports)
+        remembered = [each for each in self._remembered if each.address in self.down]
+        known = {each.address for each in remembered}
+        found = [
+            SilentGateway(each.address, each.since, self._describe(each))
+            for each in self._prober.reports
+            if each.address not in known
+        ]
+        return tuple(sorted((*remembered, *found), key=lambda each: (each.address.version, int(each.address))))
 
     @property
     def unproven(self) -> frozenset[IpAddress]:
         """The probed gateways on the overlay link, if none of them has answered yet."""
         return frozenset() if self._prober.has_answer(self._overlay_link) else self._on_overlay_link
+
+    def resume(self, down: frozenset[IpAddress], reported: Iterable[SilentGateway]) -> None:
+        """Count gateways as down that were down before this process started, until they have a result.
+
+        ``reported`` are those of the last report; as long as they are down, they are reported unchanged.
+        """
+        self._remembered = tuple(each for each in reported if each.address in down)
+        self._prober.assume_down(down)
 
     def follow(self, desired: Desired, observed: Observed) -> None:
         """Probe the gateways of the desired routes from the addresses that are configured now."""
@@ -84,6 +102,7 @@ class GatewayWatch:
         self._on_overlay_link = frozenset(target.address for target in probed if target.link == overlay_link)
         self._has_own_mac = desired.link is not None and desired.link.kind == "macvlan"
         self._prober.watch(targets)
+        self._remembered = tuple(each for each in self._remembered if each.address in self.down)
         self._dead_routes = count_dead_routes(desired.routes, self.down)
 
     def _describe(self, gateway: GatewayDown) -> str:

@@ -95,7 +95,7 @@ class NodeAgent:
         self._applied: NodeOverlay | None = None
         """The desired state that was applied last; None: nothing."""
         self._has_applied = False
-        self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs)
+        self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs, boot_id)
 
     async def reconcile(self, name: str) -> Requeue:
         """Converge the kernel to the node's object, report, and requeue after the resync interval.

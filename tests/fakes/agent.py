@@ -52,6 +52,9 @@ class NoProber:
     known = True
     reports: tuple[GatewayDown, ...] = ()
 
+    def assume_down(self, gateways: Iterable[IpAddress]) -> None:
+        return
+
     def watch(self, targets: Iterable[Target]) -> None:
         return
 
@@ -100,6 +103,7 @@ def make_agent(
     shadows: Shadows | None = None,
     checkpoint: NodeCheckpoint | None = None,
     heartbeat: Heartbeat | None = None,
+    boot_id: str = "boot-1",
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
     clock = asyncio.get_running_loop().time
@@ -117,6 +121,6 @@ def make_agent(
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=checkpoint or NodeCheckpoint(NoCheckpointWriter(), "n1", timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),
-        boot_id="boot-1",
+        boot_id=boot_id,
         heartbeat=heartbeat or Heartbeat(None, "", "n1", lambda: None, 60.0, clock, lambda: None),  # type: ignore[arg-type]
     )

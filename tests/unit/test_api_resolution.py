@@ -118,7 +118,7 @@ assignments = st.builds(
 def test_assignment_of_the_controller_is_read_as_it_was_written(assignment: Assignment, condition: Condition) -> None:
     fields = {"Reserved": "reserved", "RoutesWithdrawn": "withdrawn", "UpToDate": "up_to_date"}
     field = fields.get(condition.type, "routes_accepted")
-    assignment = replace(assignment, **{field: condition})
+    assignment = replace(assignment, **{field: condition})  # type: ignore[arg-type]
     status = through_api(assignment.to_json())
     assert Assignment.parse(status, parse_conditions(status)) == assignment
 
