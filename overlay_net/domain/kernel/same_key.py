@@ -45,15 +45,19 @@ def find_managed(routes: Sequence[Route], mark: OwnershipMark, reserved_table: i
     if len(usable) != len(managed):
         usable = {route.key: route for route in reversed(managed)}
         surplus = tuple(route for route in managed if usable[route.key] is not route)
-    others = {route.key: route for route in reversed(routes) if route.key in usable and not owns_route(route, mark)}
-    blocked = _take_blocked(usable, others, routes) if others else {}
+    if len(managed) == len(routes):
+        return ManagedRoutes(usable, surplus=surplus)
+    # Not owns_route(): a call for each of thousands of routes takes longer than the rest.
+    foreign = [route for route in routes if route.info.protocol != mark.protocol and route.key in usable]
+    blocked = _take_blocked(usable, foreign, routes) if foreign else {}
     return ManagedRoutes(usable, blocked, surplus)
 
 
 def _take_blocked(
-    usable: dict[RouteKey, Route], others: Mapping[RouteKey, Route], routes: Sequence[Route]
+    usable: dict[RouteKey, Route], foreign: Sequence[Route], routes: Sequence[Route]
 ) -> dict[RouteKey, Blocked]:
     """Remove the routes from ``usable`` that the first foreign one with their key blocks, and return them."""
+    others = {route.key: route for route in reversed(foreign)}
     first = {route.key: route for route in reversed(routes) if route.key in others}
     return {
         key: Blocked(usable.pop(key), foreign)
