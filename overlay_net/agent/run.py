@@ -11,6 +11,7 @@ from typing import Final
 
 from overlay_net.adapters.checkpoint_file import CheckpointFile, current_moment, read_boot_id
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
+from overlay_net.adapters.namespace_lock import NamespaceLock
 from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
@@ -25,6 +26,7 @@ from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.reporter import Reporter
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.agent.shadow_watch import ShadowWatch
+from overlay_net.agent.standby import Standby
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.domain.kernel.desired import LinkConfig
@@ -62,8 +64,11 @@ async def run(settings: AgentSettings) -> None:
     monitor = Monitor(settings.route_protocol, repairs.schedule)
     writer = checkpoint_writer(settings, wake)
     checkpoint = NodeCheckpoint(writer, name, settings.checkpoint_max_age, current_moment, unreachable=wake)
-    server = PatientServer(settings.http.bind, metrics.registry, partial(missing, store, name, metrics), wake)
-    with closing(Neighbours(wake)) as neighbours:
+    lock = NamespaceLock()
+    standby = Standby(lock, clock)
+    unready = partial(missing, store, name, metrics, standby)
+    server = PatientServer(settings.http.bind, metrics.registry, unready, wake)
+    with closing(lock), closing(Neighbours(wake)) as neighbours:
         async with (
             GatewayProber(gateway_probe(neighbours.resolve), wake) as prober,
             RouteProbes(wake, checkpoint.last_applied) as route_probes,
@@ -118,6 +123,8 @@ async def run(settings: AgentSettings) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(watch_event_loop())
                 group.create_task(server.run())
+                await standby.wait()
+                server.retry()
                 group.create_task(Reflector(ConfirmingSource(source, checkpoint), store).run())
                 group.create_task(monitor.run())
                 group.create_task(NeighbourMonitor(prober.probe_now).run())
@@ -155,8 +162,10 @@ def link_config(settings: AgentSettings) -> LinkConfig:
     )
 
 
-def missing(store: Store[NodeOverlay], name: str, metrics: AgentMetrics) -> str:
+def missing(store: Store[NodeOverlay], name: str, metrics: AgentMetrics, standby: Standby) -> str:
     """Return why the agent is not ready, or an empty string."""
+    if standby.waiting:
+        return standby.problem
     return metrics.contact_problem() if store.synced else f"NodeOverlayIp {name} has not been read yet"
 
 

@@ -1,10 +1,13 @@
 """Removes exactly the objects that the agent manages on this node; the API server is not needed."""
 
+import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from overlay_net.adapters.checkpoint_file import CheckpointFile
+from overlay_net.adapters.namespace_lock import NamespaceLock
 from overlay_net.adapters.netlink import Kernel, describe
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
@@ -19,9 +22,19 @@ MAX_PASSES: Final = 4
 async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> list[str]:
     """Remove the checkpoint and our routes, policy rules, addresses and links. Returns the failures.
 
-    ``report`` is called with one line for each removal. The checkpoint is deleted first, so that an agent that starts
-    in the meantime cannot restore from it. Stop the agent on this node first, or it restores everything.
+    ``report`` is called with one line for each removal. Nothing is removed while an agent runs on this node, which
+    would restore everything. The checkpoint is deleted first, so that an agent of an earlier version, which does not
+    hold the lock, cannot restore from it.
     """
+    with closing(NamespaceLock()) as lock:
+        holder = lock.acquire()
+        if holder is not None and holder.uid == os.geteuid():
+            process = f" (process {holder.pid})" if holder.pid else ""
+            return [f"an agent is running on this node{process} and would restore everything; stop it first"]
+        return await _teardown(settings, report)
+
+
+async def _teardown(settings: AgentSettings, report: Callable[[str], None]) -> list[str]:
     failures = _delete_checkpoint(settings.state_dir, settings.node_name, report) if settings.state_dir else []
     mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
     async with Kernel(mark, settings.proc_sys_net) as kernel:

@@ -1,6 +1,7 @@
 """HTTP endpoints: /metrics, /healthz (the process is running), /readyz (its caches have synced)."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -49,14 +50,21 @@ class PatientServer:
         self._registry = registry
         self._unready = unready
         self._changed = changed
+        self._retry = asyncio.Event()
         self.problem = ""
+
+    def retry(self) -> None:
+        """Try to listen now: the process that used the address may have ended."""
+        self._retry.set()
 
     async def run(self) -> None:
         """Run until cancelled."""
         async with _runner(self._registry, self._unready) as runner:
             while problem := await _listen(runner, self._bind):
                 self._set(problem)
-                await asyncio.sleep(RETRY_INTERVAL)
+                self._retry.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._retry.wait(), RETRY_INTERVAL)
             self._set("")
             await asyncio.Event().wait()
 

@@ -35,22 +35,23 @@ class ManagedRoutes:
 
 def find_managed(routes: Sequence[Route], mark: OwnershipMark, reserved_table: int | None) -> ManagedRoutes:
     """Return the managed routes of all tables but ``reserved_table``; ``routes`` are in the order of the kernel."""
-    managed = [
-        route
-        for route in routes
-        if owns_route(route, mark) and (reserved_table is None or route.table != reserved_table)
-    ]
-    usable = {route.key: route for route in managed}
-    surplus: tuple[Route, ...] = ()
-    if len(usable) != len(managed):
-        usable = {route.key: route for route in reversed(managed)}
-        surplus = tuple(route for route in managed if usable[route.key] is not route)
-    if len(managed) == len(routes):
-        return ManagedRoutes(usable, surplus=surplus)
+    managed = [route for route in routes if owns_route(route, mark)]
+    if reserved_table is not None:
+        managed = [route for route in managed if route.table != reserved_table]
+    usable, surplus = _split_surplus(managed)
     # Not owns_route(): a call for each of thousands of routes takes longer than the rest.
     foreign = [route for route in routes if route.info.protocol != mark.protocol and route.key in usable]
     blocked = _take_blocked(usable, foreign, routes) if foreign else {}
     return ManagedRoutes(usable, blocked, surplus)
+
+
+def _split_surplus(managed: Sequence[Route]) -> tuple[dict[RouteKey, Route], tuple[Route, ...]]:
+    """Return the first route of each key, and the others."""
+    usable = {route.key: route for route in managed}
+    if len(usable) == len(managed):
+        return usable, ()
+    usable = {route.key: route for route in reversed(managed)}
+    return usable, tuple(route for route in managed if usable[route.key] is not route)
 
 
 def _take_blocked(
