@@ -15,6 +15,7 @@ from lab.bench.measure import Row
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
 from lab.bench.routes import bench_routes
+from lab.bench.stalls import bench_stalls
 from lab.build.assets import BuildFailed, find_assets
 from lab.build.go_build import print_progress
 from lab.net.private import EXIT_USAGE, MissingRequirement, enter, is_private
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "routes": bench_routes,
     "failover": bench_failover,
     "drift": bench_drift,
+    "stalls": bench_stalls,
     "agent": bench_agent,
 }
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
@@ -122,31 +122,42 @@ def _change_gateway(lab: ProcessLab) -> None:
 
 
 def bench_drift(directory: Path) -> list[Row]:
-    subnets = [f"172.{16 + number // 250}.{number % 250}.0/24" for number in range(ROUTES)]
     with running(directory) as lab:
-        for part in range(0, ROUTES, 500):
-            spec = {"subnets": subnets[part : part + 500]}
-            body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
-            lab.api_server.apply(body | {"spec": spec})
-        node = lab.first_node
-        wait_until(
-            lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are in place"
-        )
-        address = lab.addresses()[node.name]
-        words = [word for subnet in subnets for word in ("--subnet", subnet)]
-        gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)
-        program = (sys.executable, "-m", "lab.bench.drift", "--address", address, *gateways, f"--faults={FAULTS}")
-        output = node.run(*program, *words)
+        measured = inject_faults(lab, create_routes(lab), FAULTS)
+    everything = [ms for each in measured.values() for ms in each]
+    return [quantile_row("drift", f"all {len(everything)} faults, {ROUTES} routes", everything)] + [
+        quantile_row("drift", f"  {fault}", each) for fault, each in measured.items()
+    ]
+
+
+def create_routes(lab: ProcessLab) -> list[str]:
+    """Create StaticRoutes with ROUTES subnets, and wait until the first node has them. Returns the subnets."""
+    subnets = [f"172.{16 + number // 250}.{number % 250}.0/24" for number in range(ROUTES)]
+    for part in range(0, ROUTES, 500):
+        spec = {"subnets": subnets[part : part + 500]}
+        body = {"apiVersion": "iks.ibm.com/v1alpha1", "kind": "StaticRoute", "metadata": {"name": f"many-{part}"}}
+        lab.api_server.apply(body | {"spec": spec})
+    node = lab.first_node
+    wait_until(lambda: len(node.ip("route", "show", "proto", "117").splitlines()) == ROUTES, "the routes are in place")
+    return subnets
+
+
+def inject_faults(lab: ProcessLab, subnets: Sequence[str], faults: int) -> dict[str, list[float]]:
+    """Milliseconds until each fault on the first node is repaired, by kind."""
+    node = lab.first_node
+    address = node.ip("-4", "-br", "address", "show", "tmp0").split()[2].partition("/")[0]
+    words = [word for subnet in subnets for word in ("--subnet", subnet)]
+    gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)
+    program = (sys.executable, "-m", "lab.bench.drift", "--address", address, *gateways, f"--faults={faults}")
+    output = node.run(*program, *words)
     measured: dict[str, list[float]] = {}
     for line in output.splitlines():
         one = json.loads(line)
         measured.setdefault(one["fault"], []).append(one["ms"])
-    everything = [ms for each in measured.values() for ms in each]
-    return [_quantiles(f"all {len(everything)} faults, {ROUTES} routes", everything)] + [
-        _quantiles(f"  {fault}", each) for fault, each in measured.items()
-    ]
+    return measured
 
 
-def _quantiles(what: str, milliseconds: list[float]) -> Row:
+def quantile_row(benchmark: str, what: str, milliseconds: Sequence[float]) -> Row:
     cuts = quantiles(milliseconds, n=100, method="inclusive")
-    return "drift", what, f"p50 {cuts[49]:.1f}  p99 {cuts[98]:.1f}  max {max(milliseconds):.1f} ms", "goal p99 50 ms"
+    measured = f"p50 {cuts[49]:.1f}  p99 {cuts[98]:.1f}  max {max(milliseconds):.1f} ms"
+    return benchmark, what, measured, "goal p99 50 ms"
