@@ -103,7 +103,7 @@ class Convergence:
         if link.parent and link.parent not in self._sysctl_links:
             self._sysctl_links.add(link.parent)
             observed = await self._kernel.observe(self._sysctl_links)
-        desired = desired_state(overlay, link, self._config.fallback, self._config.source)
+        desired = desired_state(overlay, link, self._config.fallback, self._config.source, self._config.private)
         if overlay is not None and not self._resumed:
             await self._resume(overlay, desired, observed)
         desired = replace(desired, down=self._gateways.down)

@@ -18,6 +18,7 @@ from overlay_net.domain.kernel.checkpoint import CheckpointHealth
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.next_hops import fallback_gateway
 from overlay_net.domain.kernel.report import configured_address, make_report
+from overlay_net.domain.kernel.reverse_path import private_address_condition
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan, Problem
 from overlay_net.model.net import IpAddress
@@ -48,9 +49,10 @@ class Shadows(Protocol):
     """Checks whether the kernel uses the routes that are in place."""
 
     @property
+    def known(self) -> bool: ...
+    @property
     def shadowed(self) -> tuple[Problem, ...]: ...
     def follow(self, plan: KernelPlan, observed: Observed) -> None: ...
-    async def first_result(self) -> None: ...
 
 
 class NodeAgent:
@@ -113,6 +115,9 @@ class NodeAgent:
             return await self._keep_applied()
         outcome = await self._converge(None if overlay is None else self._route_probes.in_force(overlay))
         self._route_probes.settle(outcome.last.plan, outcome.last.source)
+        if not self._shadows.known:
+            # The check takes milliseconds, and wakes the agent.
+            return Requeue(UNKNOWN_RETRY)
         if is_known:
             # Otherwise there is no API server to report to.
             await self._report(overlay, outcome, route_probes)
@@ -143,7 +148,6 @@ class NodeAgent:
         configured = configured_address(reported, last.desired, last.observed, self._mark)
         self._metrics.configured.set(configured is not None and configured == last.desired.address)
         if overlay is not None and reported is not None:
-            await self._shadows.first_result()
             report = make_report(
                 reported,
                 last.desired,
@@ -160,6 +164,7 @@ class NodeAgent:
                 boot_id=self._boot_id,
                 lease=self._heartbeat.lease,
                 checkpoint=CheckpointHealth(self._checkpoint.problem, self._checkpoint.is_outdated),
+                warnings=private_address_condition(last.desired, last.observed, last.plan, self._mark),
             )
             self._metrics.set_routes(report.routes_desired, report.routes_ready, report.routes_failed)
             self._reports.submit(overlay, report)

@@ -159,6 +159,7 @@ def link_config(settings: AgentSettings) -> LinkConfig:
         macvlan_mode=settings.macvlan_mode,
         fallback=settings.fallback_subnet,
         source=settings.source,
+        private=settings.private_source,
     )
 
 

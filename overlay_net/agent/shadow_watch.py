@@ -1,7 +1,6 @@
 """Watches whether the kernel uses our routes, in a task of its own: reconciliations never wait for the lookups."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -23,7 +22,7 @@ INTERVAL: Final = 1.0
 """Minimum number of seconds between two checks."""
 
 FIRST_RESULT: Final = 1.0
-"""Maximum number of seconds that a new agent waits for its first check before it reports."""
+"""Number of seconds after which a new agent reports without the result of its first check."""
 
 REST: Final = 20.0
 """How many times as long as a check took to wait before the next one: other daemons may change routes all the time."""
@@ -37,7 +36,7 @@ class RoutingKernel(Protocol):
 
 
 class ShadowWatch:
-    """``changed`` is called when ``shadowed`` has changed; ``clock`` is monotonic."""
+    """``changed`` is called when ``known`` or ``shadowed`` has changed; ``clock`` is monotonic."""
 
     def __init__(
         self, kernel: RoutingKernel, mark: OwnershipMark, changed: Callable[[], None], clock: Callable[[], float]
@@ -54,29 +53,30 @@ class ShadowWatch:
         self._shadowed: tuple[Problem, ...] = ()
         self._not_before = clock()
         self._failing = False
-        self._checked = asyncio.Event()
-        """Set once routes have been checked, even if the kernel could not be asked."""
+        self._checked = False
+        self._known_at: float | None = None
 
     @property
     def shadowed(self) -> tuple[Problem, ...]:
         """The routes that the kernel did not use when it was asked last."""
         return self._shadowed
 
+    @property
+    def known(self) -> bool:
+        """Whether routes have been checked once, as far as the kernel answers."""
+        return not self._placed or self._checked or (self._known_at is not None and self._clock() >= self._known_at)
+
     def follow(self, plan: KernelPlan, observed: Observed) -> None:
         """Check the routes of this plan that are in place, after each reconciliation."""
         self._placed, self._observed = plan.placed, observed
+        if self._known_at is None and plan.placed:
+            self._known_at = self._clock() + FIRST_RESULT
         self._due.set()
 
     def kernel_changed(self) -> None:
         """Check again, because routes or rules of any process have changed."""
         self._outdated = True
         self._due.set()
-
-    async def first_result(self) -> None:
-        """Wait until the routes in place have been checked once, for at most ``FIRST_RESULT`` seconds."""
-        if self._placed and not self._checked.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._checked.wait(), FIRST_RESULT)
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -85,26 +85,25 @@ class ShadowWatch:
             await asyncio.sleep(max(0.0, self._not_before - self._clock()))
             self._due.clear()
             began = self._clock()
-            placed = self._placed
-            await self._check(placed)
-            if placed:
-                self._checked.set()
+            await self._check(self._placed)
             now = self._clock()
             self._not_before = now + max(INTERVAL, REST * (now - began))
 
     async def _check(self, placed: Placed) -> None:
         """Update ``shadowed``; if the kernel cannot be asked, the last answers stay."""
+        before = self._shadowed, self._checked
         try:
-            shadowed = await self._find(placed) if placed else ()
+            self._shadowed = await self._find(placed) if placed else ()
         except KernelError as error:
             if not self._failing:
                 log.warning("cannot look up which routes the kernel uses", extra={"error": str(error)})
             self._failing = True
-            return
-        self._failing = False
-        if shadowed != self._shadowed:
-            self._shadowed = shadowed
-            log.info("routes in use changed", extra={"not_used": len(shadowed), "checked": len(placed)})
+        else:
+            self._failing = False
+        if self._shadowed != before[0]:
+            log.info("routes in use changed", extra={"not_used": len(self._shadowed), "checked": len(placed)})
+        self._checked = self._checked or bool(placed)
+        if (self._shadowed, self._checked) != before:
             self._changed()
 
     async def _find(self, placed: Placed) -> tuple[Problem, ...]:

@@ -28,6 +28,7 @@ CONSISTENT: Final = "Consistent"
 GATEWAY_REACHABLE: Final = "GatewayReachable"
 METRICS_SERVED: Final = "MetricsServed"
 CHECKPOINT_STORED: Final = "CheckpointStored"
+PRIVATE_ADDRESS_REACHABLE: Final = "PrivateAddressReachable"
 
 CONTROLLER_CONDITIONS: Final = frozenset({RESERVED, ROUTES_WITHDRAWN, ROUTES_ACCEPTED, UP_TO_DATE})
 """Conditions of a NodeOverlayIp that only the controller writes."""

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
-from overlay_net.model.policy_rule import PolicyRule, SourceRouting
+from overlay_net.model.policy_rule import PolicyRule, PrivateTable, SourceRouting
 from overlay_net.model.route import Route
 
 LinkMode: TypeAlias = Literal["macvlan", "ipvlan", "address", "none"]
@@ -26,7 +26,10 @@ class OwnershipMark:
     protocol: int
     alias: str
     group: int = 0x6F766C79
-    """The group (IFLA_GROUP) of a link until it has its alias, which the kernel does not accept at its creation."""
+    """The group (IFLA_GROUP) of a link until it has its alias, which the kernel does not accept at its creation.
+
+    With source routing for the private addresses, the overlay link stays in it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ class DesiredLink:
     """The MAC of a new macvlan; an existing one keeps its MAC. Empty: the kernel chooses."""
     missing: str = ""
     """Why no parent was found, as a message for users."""
+    group: int = 0
+    """The group of the link (IFLA_GROUP): ours, by which policy rules exclude its routes, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +141,5 @@ class Desired:
     """On a node with routes only, routes without a gateway use the gateway of the node's own route to this subnet."""
     source: SourceRouting | None = None
     """Set only together with an address."""
+    private: PrivateTable | None = None
+    """Set only together with an address on a link of its own."""

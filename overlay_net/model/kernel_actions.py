@@ -48,6 +48,13 @@ class SetMacvlanMode:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLinkGroup:
+    name: str
+    group: int
+    """0 is the default group."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteLink:
     index: int
     name: str
@@ -103,6 +110,7 @@ KernelAction: TypeAlias = (
     | SetLinkUp
     | SetMtu
     | SetMacvlanMode
+    | SetLinkGroup
     | DeleteLink
     | SetSysctl
     | AddAddress

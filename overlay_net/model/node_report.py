@@ -11,6 +11,7 @@ from overlay_net.model.conditions import (
     CONFIGURED,
     GATEWAY_REACHABLE,
     METRICS_SERVED,
+    PRIVATE_ADDRESS_REACHABLE,
     Condition,
     is_of_controller,
 )
@@ -33,10 +34,18 @@ from overlay_net.model.route import MAIN_TABLE
 from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.route_probe import RouteProbe
 
+_OPTIONAL_CONDITIONS: Final = (
+    CONFIGURED,
+    GATEWAY_REACHABLE,
+    METRICS_SERVED,
+    CHECKPOINT_STORED,
+    PRIVATE_ADDRESS_REACHABLE,
+)
+
 REPORT_FIELDS: Final[frozenset[Path]] = frozenset(
     {("status", each) for each in ("lease", "configuredIpAddr", "fallbackGateway", "probes")}
     | {("status", each) for each in ("conflictingIpAddr", "conflictingMAC")}
-    | {("status", "conditions", each) for each in (CONFIGURED, GATEWAY_REACHABLE, METRICS_SERVED, CHECKPOINT_STORED)}
+    | {("status", "conditions", each) for each in _OPTIONAL_CONDITIONS}
 )
 """What a report may omit; ``Ready`` is never omitted, and shared with the controller while it is ``Unknown``."""
 

@@ -18,6 +18,8 @@ class PolicyRule:
     """FRA_PROTOCOL; 0: not reported (before Linux 4.17)."""
     suppress: int | None = None
     """Routes of this prefix length or a shorter one are ignored (FRA_SUPPRESS_PREFIXLEN)."""
+    suppress_group: int | None = None
+    """Routes over links of this group are ignored (FRA_SUPPRESS_IFGROUP)."""
     plain: bool = True
     """False: the rule has a condition or an action that we never use."""
 
@@ -30,6 +32,14 @@ class SourceTable:
     priority: int
     suppress: int
     """Traffic from the overlay address uses only routes of the main table with a longer prefix than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateTable:
+    """The settings of source routing for the private addresses: its table, and its rules as in ``SourceTable``."""
+
+    table: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)

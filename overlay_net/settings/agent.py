@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from overlay_net.domain.kernel.checkpoint import MARGIN
 from overlay_net.domain.kernel.parent_interface import InterfaceSelector, interface_selector
 from overlay_net.model.kernel import LinkMode, MacvlanMode
-from overlay_net.model.policy_rule import SourceTable
+from overlay_net.model.policy_rule import PrivateTable, SourceTable
 from overlay_net.settings.base import ModeSettings
 from overlay_net.settings.sections import AgentHttp
 from overlay_net.settings.values import Duration, Interval, LinkName, Network, OptionalAddress, OptionalDirectory
@@ -72,6 +72,17 @@ class AgentSettings(ModeSettings):
         le=128,
         description="with source_routing, routes of the main table take precedence if their prefix is longer than this",
     )
+    private_source_routing: bool = Field(
+        default=False,
+        description="whether to route traffic from the private addresses of the node through its private gateway, "
+        "also to subnets of StaticRoutes",
+    )
+    private_source_table: int = Field(
+        default=118,
+        ge=1,
+        le=2**32 - 1,
+        description="dedicated routing table of private_source_routing; not source_table, and not 253 to 255",
+    )
     resync_interval: Interval = Field(
         default=timedelta(seconds=60),
         description="how often to compare the whole kernel state, in addition to reacting to changes",
@@ -107,11 +118,18 @@ class AgentSettings(ModeSettings):
         "is silent; set by the chart; empty: none",
     )
 
-    @field_validator("source_table")
+    @field_validator("source_table", "private_source_table")
     @classmethod
     def _is_dedicated_table(cls, value: int) -> int:
         if value in (253, 254, 255):
             raise ValueError("must be a dedicated table: 253 to 255 are default, main and local of the kernel")
+        return value
+
+    @field_validator("private_source_table")
+    @classmethod
+    def _is_a_table_of_its_own(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("private_source_routing") and value == info.data.get("source_table"):
+            raise ValueError(f"must not be {value}, the source_table")
         return value
 
     @field_validator("interface")
@@ -141,6 +159,10 @@ class AgentSettings(ModeSettings):
         if not self.source_routing:
             return None
         return SourceTable(self.source_table, self.source_priority, self.source_main_prefix)
+
+    @property
+    def private_source(self) -> PrivateTable | None:
+        return PrivateTable(self.private_source_table, self.source_priority) if self.private_source_routing else None
 
     @property
     def checkpoint_max_age(self) -> timedelta:

@@ -29,6 +29,8 @@ def test_chart_passes_helm_lint(api_server: ApiServer) -> None:
         ({"agent": {"settings": {"source_routing": "yes"}}}, "source_routing"),
         ({"agent": {"settings": {"source_table": 254}}}, "source_table"),
         ({"agent": {"settings": {"source_priority": 32766}}}, "source_priority"),
+        ({"agent": {"settings": {"private_source_routing": "yes"}}}, "private_source_routing"),
+        ({"agent": {"settings": {"private_source_table": 255}}}, "private_source_table"),
         ({"controller": {"settings": {"release_after": "10"}}}, "release_after"),
         ({"controller": {"settings": {"log": {"level": "loud"}}}}, "level"),
         ({"controller": {"replicas": 0}}, "replicas"),

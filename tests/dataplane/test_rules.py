@@ -58,6 +58,7 @@ def some_rules(version: int) -> Iterator[PolicyRule]:
             rng.choice((7, 117, 254, 256, 2**32 - 1)),
             rng.choice((117, 186)),
             rng.choice((None, 0, 8)),
+            rng.choice((None, None, 5, MARK.group)),
         )
 
 
@@ -69,6 +70,8 @@ def as_ip_shows(rule: PolicyRule) -> dict[str, Any]:
             entry["srclen"] = rule.source.prefixlen
     if rule.suppress is not None:
         entry["suppress_prefixlen"] = rule.suppress
+    if rule.suppress_group is not None:
+        entry["suppress_ifgroup"] = str(rule.suppress_group)
     return entry | {"protocol": str(rule.protocol)}
 
 
@@ -99,7 +102,7 @@ async def test_rules_are_added_observed_and_deleted_as_ip_shows_them(kernel: Ker
         "from 192.168.100.4 blackhole",
         "from 192.168.100.4 goto 32766",
         "not from 192.168.100.4 lookup 117",
-        "from 192.168.100.4 lookup 117 suppress_ifgroup 7",
+        "from 192.168.100.4 lookup 117 suppress_ifgroup 7 fwmark 7",
     ],
 )
 async def test_rule_with_conditions_that_ours_never_have_is_replaced(kernel: Kernel, arguments: str) -> None:
@@ -112,6 +115,15 @@ async def test_rule_with_conditions_that_ours_never_have_is_replaced(kernel: Ker
     assert shown() != before
     await converge(kernel, Desired())
     assert not [each for each in shown() if each["protocol"] == "117"]
+
+
+async def test_rule_that_suppresses_a_group_which_ours_do_not_is_replaced(kernel: Kernel) -> None:
+    await converge(kernel, with_source_routing())
+    before = shown()
+    ip("rule", "add", "from", OWN, "lookup", "117", "suppress_ifgroup", "7", "priority", "11701", "protocol", "117")
+    assert shown() != before
+    await converge(kernel, with_source_routing())
+    assert shown() == before
 
 
 def test_rule_of_another_family_is_not_parsed() -> None:

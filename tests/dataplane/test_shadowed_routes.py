@@ -273,7 +273,8 @@ async def watching(kernel: Kernel, state: Desired) -> AsyncIterator[list[list[st
     watch.follow(await converge(kernel, state), await kernel.observe(LINKS))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(monitor.run()), group.create_task(watch.run())]
-        await watch.first_result()
+        await until(lambda: watch.known, "the first check")
+        assert len(changes) == 1, "the agent is woken to report"
         yield changes
         for task in tasks:
             task.cancel()
@@ -282,14 +283,14 @@ async def watching(kernel: Kernel, state: Desired) -> AsyncIterator[list[list[st
 async def test_shadows_are_noticed_when_they_come_and_when_they_go(kernel: Kernel) -> None:
     async with watching(kernel, desired(route("192.168.0.0/24"), route("192.168.1.0/24"))) as changes:
         ip("route", "add", "192.168.0.128/25", "via", GATEWAY, "proto", "static")
-        await until(lambda: changes == [["192.168.0.0/24"]], "a route that wins")
+        await until(lambda: changes == [[], ["192.168.0.0/24"]], "a route that wins")
         ip("route", "delete", "192.168.0.128/25")
-        await until(lambda: changes[1:] == [[]], "its deletion")
+        await until(lambda: changes[2:] == [[]], "its deletion")
         ip("route", "add", "192.168.0.0/16", "via", GATEWAY, "table", "52")
         ip("rule", "add", "from", "all", "lookup", "52", "priority", "99")
-        await until(lambda: changes[2:] == [["192.168.0.0/24", "192.168.1.0/24"]], "a rule that wins")
+        await until(lambda: changes[3:] == [["192.168.0.0/24", "192.168.1.0/24"]], "a rule that wins")
         ip("rule", "delete", "priority", "99")
-        await until(lambda: changes[3:] == [[]], "its deletion")
+        await until(lambda: changes[4:] == [[]], "its deletion")
 
 
 async def test_shadow_that_exists_at_the_start_is_known_to_the_first_report(kernel: Kernel) -> None:

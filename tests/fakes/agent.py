@@ -65,12 +65,10 @@ class NoProber:
 class NoShadows:
     """Asks nothing: the kernel uses every route."""
 
+    known = True
     shadowed: tuple[Problem, ...] = ()
 
     def follow(self, plan: KernelPlan, observed: Observed) -> None:
-        return
-
-    async def first_result(self) -> None:
         return
 
 

@@ -19,6 +19,7 @@ from overlay_net.model.kernel_actions import (
     KernelAction,
     ReplaceRoute,
     RouteAction,
+    SetLinkGroup,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -54,7 +55,7 @@ class FakeKernel:
         match action:
             case AddLink():
                 self._add_link(action)
-            case AdoptLink() | SetMtu() | SetMacvlanMode():
+            case AdoptLink() | SetMtu() | SetMacvlanMode() | SetLinkGroup():
                 self._change_link(action)
             case SetLinkUp(name):
                 self._set_up(self._named(name))
@@ -153,13 +154,15 @@ class FakeKernel:
         )
         self._next += 1
 
-    def _change_link(self, action: AdoptLink | SetMtu | SetMacvlanMode) -> None:
+    def _change_link(self, action: AdoptLink | SetMtu | SetMacvlanMode | SetLinkGroup) -> None:
         link = self._named(action.name)
         match action:
             case AdoptLink():
                 self.links[link.index] = replace(link, alias=self.mark.alias)
             case SetMtu(_, mtu):
                 self.links[link.index] = replace(link, mtu=mtu)
+            case SetLinkGroup(_, group):
+                self.links[link.index] = replace(link, group=group)
             case SetMacvlanMode(_, mode):
                 self.links[link.index] = replace(link, mode=mode)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.model.policy_rule import SourceTable
+from overlay_net.model.policy_rule import PrivateTable, SourceTable
 from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load
 from overlay_net.settings.values import parse_duration
 
@@ -123,6 +123,22 @@ def test_source_routing_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OVERLAY_SOURCE_ROUTING", "true")
     monkeypatch.setenv("OVERLAY_SOURCE_TABLE", "200")
     assert load(AgentSettings, None).source == SourceTable(200, 11700, 8)
+
+
+def test_private_source_routing_is_off_by_default_and_needs_a_table_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OVERLAY_NODE_NAME", "n1")
+    monkeypatch.setenv("OVERLAY_SOURCE_TABLE", "118")
+    assert load(AgentSettings, None).private_source is None, "the table of an earlier version stays valid"
+    monkeypatch.setenv("OVERLAY_PRIVATE_SOURCE_ROUTING", "true")
+    with pytest.raises(ConfigurationError, match="must not be 118, the source_table"):
+        load(AgentSettings, None)
+    monkeypatch.setenv("OVERLAY_PRIVATE_SOURCE_TABLE", "255")
+    with pytest.raises(ConfigurationError, match="must be a dedicated table"):
+        load(AgentSettings, None)
+    monkeypatch.setenv("OVERLAY_PRIVATE_SOURCE_TABLE", "119")
+    assert load(AgentSettings, None).private_source == PrivateTable(119, 11700)
 
 
 def test_the_help_lists_every_setting() -> None:

@@ -142,6 +142,9 @@ class Watched:
         self._routing = routing
         self._task = asyncio.get_running_loop().create_task(self.watch.run())
 
+    def is_known(self) -> bool:
+        return self.watch.known
+
     async def reconciled(self) -> None:
         self.watch.follow(self.plan, await self._routing.observe_routing())
 
@@ -161,7 +164,9 @@ def test_failed_lookup_keeps_the_last_answers_and_is_logged_once(caplog: pytest.
         watched = Watched(routing)
         routing.foreign = (kernel_route("192.168.0.0/25 4 2"),)
         await watched.reconciled()
-        await watched.watch.first_result()
+        assert not watched.is_known()
+        await asyncio.sleep(0.1)
+        assert watched.is_known()
         assert watched.changes == [1]
         routing.error, routing.foreign = "No buffer space available", ()
         for _ in range(3):
@@ -186,8 +191,10 @@ def test_an_agent_whose_kernel_does_not_answer_reports_nevertheless() -> None:
         routing.duration = 3600
         watched = Watched(routing)
         await watched.reconciled()
-        await watched.watch.first_result()
-        assert asyncio.get_running_loop().time() == 1.0
+        await asyncio.sleep(0.9)
+        assert not watched.is_known()
+        await asyncio.sleep(0.1)
+        assert watched.is_known()
         await watched.close()
 
     run_virtual(scenario())
@@ -273,3 +280,17 @@ def test_an_event_names_the_winner() -> None:
     before = replace(overlay("n1"), report=reported())
     (event,) = report_events(before, replace(before, report=reported(failure)))
     assert (event.reason, event.message) == ("RoutesFailing", "192.168.0.0/24: eth1 takes precedence")
+
+
+async def test_a_new_agent_reports_once_its_routes_have_been_checked() -> None:
+    """Otherwise its node would be ready for a moment, and lose its startup taint."""
+    shadows = NoShadows()
+    shadows.known = False
+    one = Node(shadows=shadows)
+    one.answer(assigned())
+    assert await one.reconcile() == 1.0
+    assert one.reports == []
+    assert assigned().routes[0].subnet in {each.subnet for each in one.kernel.fake.routes}
+    shadows.known = True
+    assert await one.reconcile() == 60
+    assert ready(one.reports[-1]) == (True, "Ready")

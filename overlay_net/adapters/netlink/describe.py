@@ -13,6 +13,7 @@ from overlay_net.model.kernel_actions import (
     DeleteRoute,
     KernelAction,
     ReplaceRoute,
+    SetLinkGroup,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -40,18 +41,8 @@ def action_fields(action: KernelAction) -> Fields:
             return _rule_fields("add policy rule", rule)
         case DeletePolicyRule(rule):
             return _rule_fields("delete policy rule", rule)
-        case AddLink(name, parent, kind):
-            return {"action": "add link", "link": name, "kind": kind, "parent": parent}
-        case AdoptLink(name):
-            return {"action": "adopt link", "link": name}
-        case SetLinkUp(name):
-            return {"action": "bring up link", "link": name}
-        case SetMtu(name, mtu):
-            return {"action": "set mtu", "mtu": mtu, "link": name}
-        case SetMacvlanMode(name, mode):
-            return {"action": "set macvlan mode", "mode": mode, "link": name}
-        case DeleteLink(_, name):
-            return {"action": "delete link", "link": name}
+        case AddLink() | AdoptLink() | SetLinkUp() | SetMtu() | SetMacvlanMode() | SetLinkGroup() | DeleteLink():
+            return _link_fields(action)
         case AddAddress(link, interface):
             return {"action": "add address", "address": str(interface), "link": link}
         case DeleteAddress(link, interface):
@@ -65,6 +56,26 @@ def describe(action: KernelAction) -> str:
     """Return the action as one phrase, e.g. ``add route 10.1.0.0/16 via 192.168.100.1 metric 50``."""
     (_, verb), (_, target), *details = action_fields(action).items()
     return " ".join([f"{verb} {target}", *(f"{_WORDS.get(key, key)} {value}" for key, value in details)])
+
+
+def _link_fields(
+    action: AddLink | AdoptLink | SetLinkUp | SetMtu | SetMacvlanMode | SetLinkGroup | DeleteLink,
+) -> Fields:
+    match action:
+        case AddLink(name, parent, kind):
+            return {"action": "add link", "link": name, "kind": kind, "parent": parent}
+        case AdoptLink(name):
+            return {"action": "adopt link", "link": name}
+        case SetLinkUp(name):
+            return {"action": "bring up link", "link": name}
+        case SetMtu(name, mtu):
+            return {"action": "set mtu", "mtu": mtu, "link": name}
+        case SetMacvlanMode(name, mode):
+            return {"action": "set macvlan mode", "mode": mode, "link": name}
+        case SetLinkGroup(name, group):
+            return {"action": "set link group", "group": group, "link": name}
+        case DeleteLink(_, name):
+            return {"action": "delete link", "link": name}
 
 
 def _route_fields(verb: str, route: Route) -> Fields:
@@ -85,4 +96,6 @@ def _rule_fields(verb: str, rule: PolicyRule) -> Fields:
     fields["table"] = rule.table
     if rule.suppress is not None:
         fields["suppress_prefixlength"] = rule.suppress
+    if rule.suppress_group is not None:
+        fields["suppress_ifgroup"] = rule.suppress_group
     return fields

@@ -41,6 +41,7 @@ from overlay_net.model.kernel_actions import (
     DeleteLink,
     KernelAction,
     RouteAction,
+    SetLinkGroup,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -174,6 +175,8 @@ class Kernel:
                 self._change_link(kernel, links.set_mtu(require_link(kernel, name), mtu))
             case SetMacvlanMode(name, mode):
                 self._change_link(kernel, links.set_macvlan_mode(require_link(kernel, name), mode))
+            case SetLinkGroup(name, group):
+                self._change_link(kernel, links.set_group(require_link(kernel, name), group))
             case DeleteLink(index, _):
                 change(kernel, links.RTM_DELLINK, links.encode_link(index), ignored=NOT_FOUND)
             case AddAddress(name, interface):

@@ -149,6 +149,11 @@ def set_mtu(index: int, mtu: int) -> bytes:
     return encode_link(index) + attribute_u32(IFLA_MTU, mtu)
 
 
+def set_group(index: int, group: int) -> bytes:
+    """The body of RTM_NEWLINK that changes a link's group."""
+    return encode_link(index) + attribute_u32(IFLA_GROUP, group)
+
+
 def _link_info(kind: str, data: bytes) -> bytes:
     return attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()) + attribute(IFLA_INFO_DATA, data))
 

@@ -15,8 +15,8 @@ RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")
 """family, destination prefix length, source prefix length, TOS, table, action, flags."""
 
-FRA_SRC, FRA_PRIORITY, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL = 2, 6, 14, 15, 21
-KNOWN = {FRA_SRC, FRA_PRIORITY, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL}
+FRA_SRC, FRA_PRIORITY, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL = 2, 6, 13, 14, 15, 21
+KNOWN = {FRA_SRC, FRA_PRIORITY, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL}
 FR_ACT_TO_TBL = 1
 FIB_RULE_INVERT = 2
 NOTHING_SUPPRESSED = 0xFFFFFFFF
@@ -36,6 +36,7 @@ def parse_rule(body: bytes) -> PolicyRule | None:
     found = dict(attributes(body, FIB_RULE_HDR.size))
     network = IPv4Network if family == socket.AF_INET else IPv6Network
     suppress = parse_u32(found, FRA_SUPPRESS_PREFIXLEN, NOTHING_SUPPRESSED)
+    suppress_group = parse_u32(found, FRA_SUPPRESS_IFGROUP, NOTHING_SUPPRESSED)
     known = action == FR_ACT_TO_TBL and not (destination or tos or flags & FIB_RULE_INVERT)
     return PolicyRule(
         version=4 if family == socket.AF_INET else 6,
@@ -44,6 +45,7 @@ def parse_rule(body: bytes) -> PolicyRule | None:
         table=parse_u32(found, FRA_TABLE, table),
         protocol=found.get(FRA_PROTOCOL, b"\0")[0],
         suppress=None if suppress == NOTHING_SUPPRESSED else suppress,
+        suppress_group=None if suppress_group == NOTHING_SUPPRESSED else suppress_group,
         plain=known and found.keys() <= KNOWN,
     )
 
@@ -60,5 +62,7 @@ def encode_rule(rule: PolicyRule) -> bytes:
     parts.append(attribute_u32(FRA_TABLE, rule.table))
     if rule.suppress is not None:
         parts.append(attribute_u32(FRA_SUPPRESS_PREFIXLEN, rule.suppress))
+    if rule.suppress_group is not None:
+        parts.append(attribute_u32(FRA_SUPPRESS_IFGROUP, rule.suppress_group))
     parts.append(attribute(FRA_PROTOCOL, bytes([rule.protocol])))
     return b"".join(parts)

@@ -23,21 +23,23 @@ KEYS = (
 )
 """Keys below ``net.ipv4.conf.<link>``; those with ``ipv6.`` are below ``net.ipv6.conf.<link>``."""
 
+ALL = (("all", "rp_filter"),)
+"""Values that apply to every link besides its own."""
+
 
 class Sysctls:
     def __init__(self, base: Path) -> None:
         self._base = base
 
     def read(self, links: Iterable[str]) -> dict[tuple[str, str], str]:
-        """Return the values by (link, key), for the links that exist."""
+        """Return the values by (link, key), for the links that exist, and those of ``ALL``."""
         values = {}
-        for link in links:
-            for key in KEYS:
-                try:
-                    values[link, key] = _read_file(f"{self._base}/{_path_below_base(link, key)}")
-                except OSError:
-                    # The link does not exist, or was deleted in the meantime.
-                    continue
+        for link, key in (*((link, key) for link in links for key in KEYS), *ALL):
+            try:
+                values[link, key] = _read_file(f"{self._base}/{_path_below_base(link, key)}")
+            except OSError:
+                # The link does not exist, or was deleted in the meantime.
+                continue
         return values
 
     def write(self, link: str, key: str, value: str) -> None:

@@ -7,7 +7,7 @@ from overlay_net.domain.kernel.parent_interface import InterfaceSelector, choose
 from overlay_net.model.kernel import Desired, DesiredLink, LinkMode, MacvlanMode, Observed, OwnershipMark
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.policy_rule import SourceRouting, SourceTable
+from overlay_net.model.policy_rule import PrivateTable, SourceRouting, SourceTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class LinkConfig:
     """Without an overlay link, routes without a gateway use the gateway of the node's own route to this subnet."""
     source: SourceTable | None = None
     """None: source routing is disabled; only the main table routes traffic from the overlay address."""
+    private: PrivateTable | None = None
+    """The same for traffic from the private addresses, on a node with a link of its own for the overlay address."""
 
 
 def link_config_for(overlay: NodeOverlay | None, config: LinkConfig) -> LinkConfig:
@@ -48,15 +50,16 @@ def desired_link(config: LinkConfig, observed: Observed, mark: OwnershipMark) ->
     """Return the link of the overlay address, with the parent interface that exists now."""
     parent = choose_parent(config.parent, observed, mark, config.name) or ""
     missing = "" if parent else explain_missing(config.parent)
+    group = mark.group if config.private is not None else 0
     match config.mode:
         case "address":
             return DesiredLink(parent, parent, "address", missing=missing)
         case "none":
             return DesiredLink("", parent, "none", missing=missing)
         case "ipvlan":
-            return DesiredLink(config.name, parent, "ipvlan", missing=missing)
+            return DesiredLink(config.name, parent, "ipvlan", missing=missing, group=group)
         case "macvlan":
-            return DesiredLink(config.name, parent, "macvlan", config.macvlan_mode, config.mac, missing)
+            return DesiredLink(config.name, parent, "macvlan", config.macvlan_mode, config.mac, missing, group)
 
 
 def desired_state(
@@ -64,6 +67,7 @@ def desired_state(
     link: DesiredLink,
     fallback: IpNetwork | None = None,
     source: SourceTable | None = None,
+    private: PrivateTable | None = None,
 ) -> Desired:
     """Return the desired kernel state, which is empty if the object is absent or being deleted.
 
@@ -78,4 +82,12 @@ def desired_state(
     if address is None:
         return Desired(routes=overlay.routes, interface=link.parent)
     routing = SourceRouting(source, overlay.assignment.gateway) if source is not None else None
-    return Desired(link=link, address=address, routes=overlay.routes, interface=link.parent, source=routing)
+    return Desired(
+        link=link,
+        address=address,
+        routes=overlay.routes,
+        interface=link.parent,
+        source=routing,
+        # With link_mode address the routes of the overlay are on the private interface itself.
+        private=private if link.kind != "address" else None,
+    )

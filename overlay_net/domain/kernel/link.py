@@ -16,6 +16,7 @@ from overlay_net.model.kernel_actions import (
     DeleteLink,
     KernelAction,
     Problem,
+    SetLinkGroup,
     SetLinkUp,
     SetMacvlanMode,
     SetMtu,
@@ -105,7 +106,7 @@ def _plan_existing(
     if owns_link(link, mark) and not fits:
         create = _create(target, parent, desired, observed)
         return LinkPlan((DeleteLink(link.index, link.name), *protect, *create), sweep=sweep)
-    repair = tuple(_repair(link, parent, target, desired, observed))
+    repair = tuple(_repair(link, parent, target, desired, observed, mark))
     if owns_link(link, mark):
         return LinkPlan((*protect, *repair), link=link, sweep=sweep)
     if fits and _has_address(link, desired, observed):
@@ -118,13 +119,14 @@ def _plan_existing(
 def _create(target: DesiredLink, parent: Link, desired: Desired, observed: Observed) -> tuple[KernelAction, ...]:
     return (
         AddLink(target.name, target.parent, target.kind, target.mode, target.mac),
+        *((SetLinkGroup(target.name, target.group),) if target.group else ()),
         *plan_link_sysctls(target.name, parent, desired, observed, new=True),
         SetLinkUp(target.name),
     )
 
 
 def _repair(
-    link: Link, parent: Link, target: DesiredLink, desired: Desired, observed: Observed
+    link: Link, parent: Link, target: DesiredLink, desired: Desired, observed: Observed, mark: OwnershipMark
 ) -> Iterator[KernelAction]:
     """Plan repairs of an existing link. Its MAC is never changed, because neighbours have cached it."""
     if link.mtu and parent.mtu and link.mtu != parent.mtu:
@@ -132,6 +134,8 @@ def _repair(
         yield SetMtu(link.name, parent.mtu)
     if target.kind == "macvlan" and link.mode and link.mode != target.mode:
         yield SetMacvlanMode(link.name, target.mode)
+    if link.group != target.group and mark.group in (link.group, target.group):
+        yield SetLinkGroup(link.name, target.group)
     yield from plan_link_sysctls(link.name, parent, desired, observed)
     if not link.up:
         yield SetLinkUp(link.name)

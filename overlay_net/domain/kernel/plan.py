@@ -9,8 +9,10 @@ from dataclasses import replace
 
 from overlay_net.domain.kernel.address import plan_addresses
 from overlay_net.domain.kernel.link import LinkPlan, plan_link
+from overlay_net.domain.kernel.private_routing import private_parts
 from overlay_net.domain.kernel.routes import RoutePlanner
-from overlay_net.domain.kernel.source_routing import plan_source_routing
+from overlay_net.domain.kernel.source_routing import overlay_part
+from overlay_net.domain.kernel.source_tables import plan_source_tables
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, DeleteLink, KernelPlan, ReplaceRoute
 from overlay_net.model.net import IpAddress
@@ -33,7 +35,11 @@ class KernelPlanner:
         addresses = plan_addresses(desired, observed, self._mark, link)
         remaining = _without_deleted_links(observed, link)
         routes = self._routes.plan(desired, remaining, link.link)
-        source = plan_source_routing(desired, remaining, self._mark, link.link)
+        parts = (
+            *overlay_part(desired, remaining, self._mark, link.link),
+            *private_parts(desired, remaining, self._mark, link.link),
+        )
+        source = plan_source_tables(parts, remaining, self._mark)
         pending = _pending_source(desired, observed)
         return KernelPlan(
             # The new address is added before the routes that use it as source, and the old one is deleted after them:
@@ -52,7 +58,7 @@ class KernelPlanner:
             problems=(
                 *((link.problem,) if link.problem else ()),
                 *addresses.problems,
-                *((source.problem,) if source.problem else ()),
+                *source.problems,
                 *routes.problems,
             ),
             placed=routes.placed,

@@ -16,7 +16,7 @@ from overlay_net.domain.kernel.agent_conditions import (
 )
 from overlay_net.domain.kernel.checkpoint import HEALTHY, CheckpointHealth
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
-from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, SHADOWED, find_condition, transition
+from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, SHADOWED, Condition, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan
@@ -69,13 +69,15 @@ def make_report(
     boot_id: str = "",
     lease: str = "",
     checkpoint: CheckpointHealth = HEALTHY,
+    warnings: tuple[Condition, ...] = (),
 ) -> Report:
     """Return the agent's part of status.
 
     ``link`` is the desired link; ``plan`` is what the last pass left to do; ``errors`` are those of the kernel by route
     (None: link or address); ``configured`` is the overlay address in the kernel; ``fallback`` is the gateway for routes
     without one; ``metrics_problem`` is why the agent serves no metrics; ``boot_id`` is that of the machine;
-    ``lease`` is the Lease that the agent renews; ``checkpoint`` is that of the node.
+    ``lease`` is the Lease that the agent renews; ``checkpoint`` is that of the node; ``warnings`` are conditions that
+    do not affect Ready.
     """
     failures = _find_failures(desired, plan, errors)
     held = _held_address(overlay, desired, checkpoint)
@@ -96,6 +98,7 @@ def make_report(
         ),
         *checkpoint_condition(checkpoint),
         *metrics_condition(metrics_problem),
+        *warnings,
     )
     return Report(
         interface=link.parent,

@@ -1,11 +1,12 @@
 """Plans the changes from the observed to the desired routes of one node."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, Refused, Resolved
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
 from overlay_net.domain.kernel.same_key import delete_hops, extra_hops, find_managed
+from overlay_net.domain.kernel.source_tables import source_tables
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
@@ -70,16 +71,16 @@ class RoutePlanner:
 
 def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> RoutePlan:
     desired, observed = inputs.desired, inputs.observed
-    # source_routing plans the routes of its own table.
-    reserved_table = desired.source.config.table if desired.source is not None else None
+    reserved_tables = source_tables(desired)
     next_hops = NextHops(desired, observed, mark, inputs.link)
-    comparison = _Comparison(observed, mark, reserved_table)
+    comparison = _Comparison(observed, mark, reserved_tables)
     for route in groups.duplicates:
         comparison.problems.append(Problem("Duplicate", f"{route.subnet} is specified twice", route))
     for group in groups.groups:
         table = group.first.spec.table
-        if table == reserved_table:
-            message = f"table {table} is used by source routing; choose another table, or another source_table"
+        if table in reserved_tables:
+            settings = "source_table or private_source_table"
+            message = f"table {table} is used by source routing; choose another table, or another {settings}"
             comparison.refuse(group, Refused("SourceTable", message))
             continue
         resolved = next_hops.resolve(group.first)
@@ -93,12 +94,12 @@ def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> R
 class _Comparison:
     """Compares groups of desired routes with the observed ones, and collects what differs."""
 
-    def __init__(self, observed: Observed, mark: OwnershipMark, reserved_table: int | None) -> None:
+    def __init__(self, observed: Observed, mark: OwnershipMark, reserved_tables: Collection[int]) -> None:
         self.changes: list[AddRoute | ReplaceRoute] = []
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
         self._observed = observed
-        found = find_managed(observed.routes, mark, reserved_table)
+        found = find_managed(observed.routes, mark, reserved_tables)
         self._managed = found.usable
         """Managed routes without a matching desired route so far."""
         self._blocked = dict(found.blocked)

@@ -6,7 +6,7 @@ whichever process added them: each next hop keeps its protocol, but a dump has o
 stay separate, and which one is used depends on the state of the gateway (fib6_add_rt2node, find_rr_leaf).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from overlay_net.domain.kernel.ownership import owns_route
@@ -33,11 +33,11 @@ class ManagedRoutes:
     """Managed routes behind another one with the same key, which the kernel does not use."""
 
 
-def find_managed(routes: Sequence[Route], mark: OwnershipMark, reserved_table: int | None) -> ManagedRoutes:
-    """Return the managed routes of all tables but ``reserved_table``; ``routes`` are in the order of the kernel."""
+def find_managed(routes: Sequence[Route], mark: OwnershipMark, reserved_tables: Collection[int]) -> ManagedRoutes:
+    """Return the managed routes of all tables but ``reserved_tables``; ``routes`` are in the order of the kernel."""
     managed = [route for route in routes if owns_route(route, mark)]
-    if reserved_table is not None:
-        managed = [route for route in managed if route.table != reserved_table]
+    if reserved_tables:
+        managed = [route for route in managed if route.table not in reserved_tables]
     usable, surplus = _split_surplus(managed)
     # Not owns_route(): a call for each of thousands of routes takes longer than the rest.
     foreign = [route for route in routes if route.info.protocol != mark.protocol and route.key in usable]

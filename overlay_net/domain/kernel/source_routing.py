@@ -2,66 +2,43 @@
 
 Two policy rules for the overlay address refer to the main table, without the routes that ``SourceTable.suppress``
 suppresses, and then to a dedicated table. That table has the overlay subnet, a default route through the overlay
-gateway, and copies of our routes over the overlay that the first rule suppresses. See docs/adr/0014. While the desired
-state cannot be planned, the rules and routes in the kernel are left unchanged.
+gateway, and copies of our routes over the overlay that the first rule suppresses. See docs/adr/0014.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
-from overlay_net.domain.kernel.ownership import owns_policy_rule, owns_route
+from overlay_net.domain.kernel.ownership import owns_route
+from overlay_net.domain.kernel.source_tables import SourcePart
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
+from overlay_net.model.kernel_actions import Problem
 from overlay_net.model.net import IpAddress, IpInterface
-from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule, SourceTable
+from overlay_net.model.policy_rule import PolicyRule, SourceTable
 from overlay_net.model.route import MAIN_TABLE, NextHop, Route
-from overlay_net.model.route_key import RouteKey, decode_prefix_length, decode_version
+from overlay_net.model.route_key import decode_prefix_length, decode_version
 
 DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
-    changes: tuple[AddRoute | ReplaceRoute, ...] = ()
-    add: tuple[AddPolicyRule, ...] = ()
-    drop: tuple[DeletePolicyRule, ...] = ()
-    deletions: tuple[DeleteRoute, ...] = ()
-    problem: Problem | None = None
+def overlay_part(
+    desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None
+) -> tuple[SourcePart, ...]:
+    """Return the part; none if source routing is not desired.
 
-
-def plan_source_routing(desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None) -> SourcePlan:
-    """Plan source routing. ``link`` is the link with the overlay address, or None if it does not exist yet.
-
-    If source routing is not desired, our rules are deleted; the routes of the table are deleted like all other obsolete
-    routes.
+    ``link`` is the link with the overlay address, or None if it does not exist yet.
     """
-    managed = [rule for rule in observed.rules if owns_policy_rule(rule, mark)]
     source, address = desired.source, desired.address
     if source is None or address is None:
-        return SourcePlan(drop=tuple(DeletePolicyRule(rule) for rule in managed))
+        return ()
     rules = _desired_rules(source.config, address, mark)
-    drop = tuple(DeletePolicyRule(rule) for rule in managed if rule not in rules)
     problem = _find_obstacle(source.gateway, address, observed)
-    if problem is not None or source.gateway is None or link is None:
-        return SourcePlan(drop=drop, problem=problem)
-    table = _Table(source.config, source.gateway, address, link, mark)
-    routes = {route.key: route for route in table.desired_routes(observed)}
-    foreign = table.find_foreign(observed, routes)
-    if foreign is not None:
-        message = (
-            f"table {foreign.table} has a route of protocol {foreign.protocol} to {foreign.subnet} that is not managed "
-            "by us; choose another source_table"
-        )
-        return SourcePlan(drop=drop, problem=Problem("SourceTableTaken", message))
-    present = table.managed_routes(observed)
-    return SourcePlan(
-        changes=tuple(_changes(routes, present)),
-        add=tuple(AddPolicyRule(rule) for rule in rules if rule not in managed),
-        drop=drop,
-        deletions=tuple(DeleteRoute(route) for route in present if route.key not in routes),
-    )
+    routes = None
+    if problem is None and source.gateway is not None and link is not None:
+        table = _Table(source.config, source.gateway, address, link, mark)
+        routes = {route.key: route for route in table.desired_routes(observed)}
+    return (SourcePart("source_table", source.config.table, (4, 6), rules, routes, problem),)
 
 
 def _find_obstacle(gateway: IpAddress | None, address: IpInterface, observed: Observed) -> Problem | None:
@@ -96,14 +73,6 @@ class _Table:
     link: Link
     mark: OwnershipMark
 
-    def managed_routes(self, observed: Observed) -> list[Route]:
-        return [route for route in observed.routes if owns_route(route, self.mark) and route.table == self.config.table]
-
-    def find_foreign(self, observed: Observed, routes: Mapping[RouteKey, Route]) -> Route | None:
-        """Find a route that we do not manage with a key that we need."""
-        same_key = (route for route in observed.routes if route.key in routes)
-        return next((route for route in same_key if not owns_route(route, self.mark)), None)
-
     def desired_routes(self, observed: Observed) -> Iterator[Route]:
         """Yield the routes of the table; of two with the same key the later one counts."""
         subnet, source, table = self.address.network, self.address.ip, self.config.table
@@ -127,12 +96,3 @@ class _Table:
             # Routes over the overlay have its address as source; those that reject traffic do so here too.
             and (route.source == self.address.ip or not route.next_hops)
         )
-
-
-def _changes(routes: Mapping[RouteKey, Route], present: Iterable[Route]) -> Iterator[AddRoute | ReplaceRoute]:
-    by_key = {route.key: route for route in present}
-    for key, route in routes.items():
-        if key not in by_key:
-            yield AddRoute(route)
-        elif by_key[key] != route:
-            yield ReplaceRoute(route)
