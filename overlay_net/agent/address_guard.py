@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NoReturn, Protocol
 
 from overlay_net.domain.kernel.announcements import Announcement, addresses_in_use, find_announcements
+from overlay_net.domain.kernel.link_types import can_have_conflicts
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
@@ -119,7 +120,8 @@ class AddressGuard:
             return
         if self._rejected is not None and self._rejected.address == address and self._clock() < self._probe_again_at:
             raise self._rejected
-        mac = await self._neighbours.find_conflict(action.link, address) if self._detect else None
+        probes = self._detect and can_have_conflicts(action.link, observed)
+        mac = await self._neighbours.find_conflict(action.link, address) if probes else None
         if mac is not None:
             self._reject(action, mac)
         self._rejected = None

@@ -58,7 +58,9 @@ class Link:
     vrf_table: int = 0
     """The routing table of a VRF; 0: another kind of link."""
     ethernet: bool = True
-    """Whether frames on the link have Ethernet headers (ARPHRD_ETHER), so that its hosts have MACs and use ARP."""
+    """Whether frames on the link have Ethernet headers (ARPHRD_ETHER), so that its hosts have MACs."""
+    arp: bool = True
+    """Whether neighbours are resolved (IFF_NOARP is not set), unlike on tunnels and other point-to-point links."""
     group: int = 0
     """IFLA_GROUP; 0 is the default."""
     interruptions: tuple[int, int] = field(default=(0, 0), compare=False)

@@ -105,6 +105,22 @@ async def test_address_of_another_host_is_rejected_and_probed_again_after_a_whil
     assert node.guard.rejected is None
 
 
+async def test_address_on_a_tunnel_is_admitted_without_a_probe() -> None:
+    node = Node()
+    node.hosts.error = KernelError("tun0 is not an Ethernet link")
+    tunnel = Link(2, "tmp0", "tun", None, None, True, ethernet=False, arp=False)
+    assert await node.is_admitted(Observed(links=(tunnel,)))
+    assert node.hosts.probes == 0
+
+
+async def test_address_on_a_link_with_other_hosts_but_no_ethernet_is_refused_with_the_setting() -> None:
+    node = Node()
+    infiniband = Observed(links=(Link(2, "tmp0", None, None, None, True, ethernet=False),))
+    with pytest.raises(KernelError, match="set duplicate_detection to false"):
+        await node.is_admitted(infiniband)
+    assert await Node(detect=False).is_admitted(infiniband)
+
+
 async def test_address_that_cannot_be_probed_is_not_admitted() -> None:
     node = Node()
     node.hosts.error = KernelError("tmp0 has no carrier")

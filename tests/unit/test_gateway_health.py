@@ -124,12 +124,14 @@ OBSERVED = Observed(
         Link(1, "eth0", None, None, None, True),
         Link(2, "tmp0", "macvlan", 1, "overlay-net", True),
         Link(3, "eth1", None, None, None, False),
+        Link(4, "tun0", "tun", None, None, True, ethernet=False, arp=False),
     ),
     addresses=(
         Address(1, ip_interface("10.176.162.151/26"), None),
         Address(1, ip_interface("fd00::2/64"), None),
         Address(2, ip_interface("192.168.100.4/24"), 117),
         Address(3, ip_interface("172.16.0.2/24"), None),
+        Address(4, ip_interface("172.17.0.2/24"), None),
     ),
 )
 
@@ -146,6 +148,9 @@ def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> 
         (route("10.176.162.129"), {("10.176.162.129", "eth0")}),
         (route("fd00::1"), {("fd00::1", "eth0")}),
         (route("172.16.0.1"), set()),
+        (route("172.17.0.1"), set()),
+        (route("172.17.0.1", check=HealthCheck("icmp")), {("172.17.0.1", "tun0")}),
+        (route("172.17.0.1", check=HealthCheck("tcp", 179)), {("172.17.0.1", "tun0")}),
         (route("10.9.9.9"), set()),
         (route("10.9.9.9", on_link=True), {("10.9.9.9", "tmp0")}),
         (route("fd09::9", on_link=True), set()),
@@ -156,7 +161,11 @@ def route(*gateways: str, check: HealthCheck = CHECK, on_link: bool = False) -> 
 def test_probed_gateways_and_their_source_addresses(desired: DesiredRoute, targets: set[tuple[str, str]]) -> None:
     found = probe_targets([desired, desired], OBSERVED, "tmp0")
     assert {(str(target.address), target.link) for target in found} == targets
-    sources = {"tmp0": ip_address("192.168.100.4"), "eth0": ip_address("10.176.162.151")}
+    sources = {
+        "tmp0": ip_address("192.168.100.4"),
+        "tun0": ip_address("172.17.0.2"),
+        "eth0": ip_address("10.176.162.151"),
+    }
     for target in found:
         assert isinstance(target, Target)
         assert target.source == (sources[target.link] if target.address.version == 4 else ip_address("fd00::2"))

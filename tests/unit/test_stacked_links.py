@@ -186,3 +186,34 @@ def test_an_address_on_another_interface_is_not_refused(master: int | None) -> N
     kernel = ModesKernel(MARK, machine(VRF, BRIDGE))
     kernel.links[2] = replace(ETH0, master=master)
     assert converge(kernel, NODE, link_config("address")).problems == ()
+
+
+# --- Links without Ethernet -------------------------------------------------------------------------------------------
+
+TUNNEL = replace(ETH0, kind="tun", ethernet=False, arp=False)
+
+
+@pytest.mark.parametrize("mode", ["macvlan", "ipvlan"])
+def test_a_link_on_a_parent_without_ethernet_is_refused_and_the_message_names_the_setting(mode: str) -> None:
+    kernel, config = ModesKernel(MARK, machine()), link_config(mode)
+    kernel.links[2] = TUNNEL
+    before = kernel.observe()
+    converge(kernel, NODE, config)
+    assert kernel.observe() == before
+    (configured, *_) = reported(kernel, NODE, config).conditions
+    assert (configured.status, configured.reason) == (False, "ParentNotEthernet")
+    assert "set link_mode to address" in configured.message
+    converge(kernel, NODE, link_config("address"))
+    assert reported(kernel, NODE, link_config("address")).configured == OVERLAY
+
+
+def test_an_existing_link_stays_while_the_new_parent_is_unsuitable() -> None:
+    kernel = ModesKernel(MARK, machine())
+    converge(kernel, NODE, link_config(parent="eth1"))
+    before = kernel.observe()
+    kernel.links[2] = TUNNEL
+    converge(kernel, NODE, link_config())
+    assert {each for each in kernel.links.values() if each.index != 2} == {
+        each for each in before.links if each.index != 2
+    }
+    assert reported(kernel, NODE, link_config()).configured == OVERLAY

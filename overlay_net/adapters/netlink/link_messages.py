@@ -25,7 +25,7 @@ IFINFOMSG = struct.Struct("=BxHiII")
 IFADDRMSG = struct.Struct("=BBBBI")
 """family, prefix length, flags, scope, link."""
 
-IFF_UP = 0x1
+IFF_UP, IFF_NOARP = 0x1, 0x80
 RT_SCOPE_LINK = 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
 IFLA_AF_SPEC, IFLA_CARRIER_CHANGES, IFLA_INET6_CACHEINFO = 26, 35, 5
@@ -81,6 +81,7 @@ def parse_link(body: bytes) -> Link:
         master=parse_u32(found, IFLA_MASTER, 0) or None,
         vrf_table=parse_u32(dict(attributes(data)), IFLA_VRF_TABLE, 0) if kind == "vrf" else 0,
         ethernet=hardware == ARPHRD_ETHER,
+        arp=not flags & IFF_NOARP,
         group=parse_u32(found, IFLA_GROUP, 0),
         interruptions=(parse_u32(found, IFLA_CARRIER_CHANGES, 0), _ipv6_changed(found.get(IFLA_AF_SPEC, b""))),
     )

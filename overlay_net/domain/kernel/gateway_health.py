@@ -92,12 +92,13 @@ def probe_targets(routes: Iterable[DesiredRoute], observed: Observed, off_link: 
     """Return the gateways of the routes that can be probed now, including standbys, with a source address of the link.
 
     A gateway outside the subnets of all links that are up is probed on ``off_link`` if its route is ``on_link``;
-    otherwise it is not probed.
+    otherwise it is not probed. On a link without Ethernet, such as a tunnel, a gateway cannot be probed by ARP.
     """
+    no_ethernet = {link.name for link in observed.links if not link.ethernet}
     sources = _find_sources(observed, off_link)
     specs = {route.spec for route in routes}
     targets = (target for spec in specs for target in _spec_targets(spec, sources, off_link))
-    return frozenset(targets)
+    return frozenset(each for each in targets if each.check.kind != "arp" or each.link not in no_ethernet)
 
 
 _Sources: TypeAlias = Sequence[tuple[IpInterface, str]]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overlay_net.domain.kernel.link_sysctls import plan_link_sysctls, plan_parent_sysctls
+from overlay_net.domain.kernel.link_types import refuse_parent
 from overlay_net.domain.kernel.ownership import owns_link
 from overlay_net.domain.kernel.stacked_link import lies_on
 from overlay_net.model.kernel import Desired, DesiredLink, Link, Observed, OwnershipMark
@@ -43,9 +44,13 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
         return LinkPlan(sweep=sweep)
     parent = _find_link(observed, target.parent)
     if parent is None:
-        return _without_parent(target, managed, sweep)
+        message = target.missing or f"interface {target.parent} does not exist on this node"
+        return _keep_link(target, managed, sweep, Problem("ParentMissing", message))
     if target.kind == "address":
         return _plan_address_mode(parent, managed, sweep, observed)
+    problem = refuse_parent(parent, target)
+    if problem is not None:
+        return _keep_link(target, managed, sweep, problem)
     link = _find_link(observed, target.name)
     if link is not None:
         return _plan_existing(link, parent, desired, observed, mark, sweep)
@@ -61,10 +66,10 @@ def _find_link(observed: Observed, name: str) -> Link | None:
     return next((link for link in observed.links if link.name == name), None)
 
 
-def _without_parent(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...]) -> LinkPlan:
-    message = target.missing or f"interface {target.parent} does not exist on this node"
+def _keep_link(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...], problem: Problem) -> LinkPlan:
+    """Plan for a parent that is missing or unsuitable: an existing link keeps the address."""
     remaining = next((link for link in managed if link.name == target.name), None)
-    return LinkPlan(link=remaining, sweep=sweep, problem=Problem("ParentMissing", message))
+    return LinkPlan(link=remaining, sweep=sweep, problem=problem)
 
 
 def _plan_address_mode(
