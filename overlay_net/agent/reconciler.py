@@ -55,6 +55,12 @@ class Shadows(Protocol):
     def follow(self, plan: KernelPlan, observed: Observed) -> None: ...
 
 
+class Translations(Protocol):
+    """Keeps the source addresses of flows in step with the routes."""
+
+    def follow(self, desired: Desired, observed: Observed, *, changed: bool) -> None: ...
+
+
 class NodeAgent:
     """``resync`` returns the seconds until the next reconciliation without an event.
 
@@ -74,6 +80,7 @@ class NodeAgent:
         guard: AddressGuard,
         gateways: GatewayWatch,
         shadows: Shadows,
+        translations: Translations,
         route_probes: RouteProbes,
         checkpoint: NodeCheckpoint,
         repairs: Repairs,
@@ -89,6 +96,7 @@ class NodeAgent:
         self._guard = guard
         self._gateways = gateways
         self._shadows = shadows
+        self._translations = translations
         self._route_probes = route_probes
         self._checkpoint = checkpoint
         self._metrics_problem = metrics_problem
@@ -135,6 +143,8 @@ class NodeAgent:
         outcome = await self._convergence.run(overlay)
         self._gateways.follow(outcome.last.desired, outcome.last.observed)
         self._shadows.follow(outcome.last.plan, outcome.last.observed)
+        changed = outcome.last_action is not None
+        self._translations.follow(outcome.last.desired, outcome.last.observed, changed=changed)
         return outcome
 
     async def _report(

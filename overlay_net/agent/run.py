@@ -12,7 +12,7 @@ from typing import Final
 from overlay_net.adapters.checkpoint_file import CheckpointFile, current_moment, read_boot_id
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.adapters.namespace_lock import NamespaceLock
-from overlay_net.adapters.netlink import Kernel, Monitor, NeighbourMonitor
+from overlay_net.adapters.netlink import Conntrack, Kernel, Monitor, NeighbourMonitor
 from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.checkpoint import ConfirmingSource, NodeCheckpoint
 from overlay_net.agent.checkpoint_writer import CheckpointWriter, NoCheckpointWriter
@@ -29,6 +29,7 @@ from overlay_net.agent.shadow_watch import ShadowWatch
 from overlay_net.agent.standby import Standby
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
+from overlay_net.agent.translation_watch import TranslationWatch
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.model.kernel import OwnershipMark
 from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS
@@ -74,10 +75,12 @@ async def run(settings: AgentSettings) -> None:
             RouteProbes(wake, checkpoint.last_applied) as route_probes,
             connect_agent(settings.kubeconfig) as connection,
             Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
+            Conntrack(settings.proc_sys_net) as conntrack,
         ):
             api = KubeApi(connection, observer=metrics, decode=decode_overlays)
             shadows = ShadowWatch(kernel, mark, wake, clock)
             monitor.watch_routing(shadows.kernel_changed)
+            translations = TranslationWatch(conntrack, kernel)
             heartbeat = Heartbeat(
                 api,
                 settings.lease_namespace,
@@ -112,6 +115,7 @@ async def run(settings: AgentSettings) -> None:
                 ),
                 gateways=GatewayWatch(prober),
                 shadows=shadows,
+                translations=translations,
                 route_probes=route_probes,
                 checkpoint=checkpoint,
                 repairs=repairs,
@@ -129,6 +133,7 @@ async def run(settings: AgentSettings) -> None:
                 group.create_task(monitor.run())
                 group.create_task(NeighbourMonitor(prober.probe_now).run())
                 group.create_task(shadows.run())
+                group.create_task(translations.run())
                 group.create_task(watch_sysctls(kernel.sysctls_changed, repairs.schedule))
                 group.create_task(writer.run())
                 group.create_task(reporter.run())

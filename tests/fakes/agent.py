@@ -12,12 +12,12 @@ from overlay_net.agent.checkpoint_writer import NoCheckpointWriter
 from overlay_net.agent.gateway_prober import GatewayDown
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.heartbeat import Heartbeat
-from overlay_net.agent.reconciler import NodeAgent, Shadows
+from overlay_net.agent.reconciler import NodeAgent, Shadows, Translations
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
-from overlay_net.model.kernel import Observed, OwnershipMark
+from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan, Problem
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_report import Report
@@ -72,6 +72,13 @@ class NoShadows:
         return
 
 
+class NoTranslations:
+    """A node without connection tracking."""
+
+    def follow(self, desired: Desired, observed: Observed, *, changed: bool) -> None:
+        return
+
+
 class RecordedReports:
     """Appends the reports that would be written to ``reports``; each is on the object with its next version."""
 
@@ -99,6 +106,7 @@ def make_agent(
     guard: AddressGuard | None = None,
     gateways: GatewayWatch | None = None,
     shadows: Shadows | None = None,
+    translations: Translations | None = None,
     checkpoint: NodeCheckpoint | None = None,
     heartbeat: Heartbeat | None = None,
     boot_id: str = "boot-1",
@@ -116,6 +124,7 @@ def make_agent(
         guard=guard or AddressGuard(NoNeighbours(), mark, clock),
         gateways=gateways or GatewayWatch(NoProber()),
         shadows=shadows or NoShadows(),
+        translations=translations or NoTranslations(),
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=checkpoint or NodeCheckpoint(NoCheckpointWriter(), "n1", timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),

@@ -1,4 +1,4 @@
-"""One NETLINK_ROUTE socket: sends requests to the kernel and receives the answers, in one blocking thread.
+"""One netlink socket: sends requests to the kernel and receives the answers, in one blocking thread.
 
 The kernel processes a request inside ``send`` (netlink_unicast_kernel), which therefore takes as long as the work:
 sometimes tens of milliseconds, for locks and RCU. The answers are normally available when ``send`` returns. A wait for
@@ -69,9 +69,9 @@ def set_receive_buffer(connection: socket.socket, size: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
-def open_netlink_socket() -> socket.socket:
+def open_netlink_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     """Open a socket in the network namespace of the calling thread."""
-    connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
     try:
         set_receive_buffer(connection, RECEIVE_BUFFER)
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):

@@ -1,0 +1,114 @@
+"""Lists and deletes source translations of connection tracking (linux/netfilter/nfnetlink_conntrack.h)."""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from overlay_net.adapters.netlink.codec import attribute, attributes, messages
+from overlay_net.adapters.netlink.executor import Executor
+from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
+from overlay_net.model.errors import KernelError
+from overlay_net.model.translation import Translation
+
+NETLINK_NETFILTER: Final = 12
+# The subsystem, NFNL_SUBSYS_CTNETLINK, is in the high byte of the message type.
+CT_NEW, CT_GET, CT_DELETE = (1 << 8 | message for message in (0, 1, 2))
+NFGENMSG: Final = struct.Struct("=BBH")
+"""struct nfgenmsg: family, version, resource."""
+
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_ID, CTA_ZONE, CTA_STATUS_MASK = 1, 2, 3, 12, 18, 26
+CTA_TUPLE_IP, CTA_TUPLE_PROTO, CTA_PROTO_NUM = 1, 2, 1
+CTA_IP_DST: Final = {socket.AF_INET: 2, socket.AF_INET6: 4}
+NLA_F_NESTED: Final = 0x8000
+IPS_SRC_NAT: Final = 1 << 4
+"""Flag of CTA_STATUS: the source of the flow is translated (linux/netfilter/nf_conntrack_common.h)."""
+STATUS: Final = struct.Struct("!I")
+
+
+class Conntrack:
+    """The translations in this network namespace; an async context manager. Its requests delay no others.
+
+    A kernel without connection tracking has none; it is not loaded for the question.
+    """
+
+    def __init__(self, proc_sys_net: Path = Path("/proc/sys/net")) -> None:
+        self._count = proc_sys_net / "netfilter" / "nf_conntrack_count"
+        self._executor = Executor(partial(open_netlink_socket, NETLINK_NETFILTER))
+
+    async def __aenter__(self) -> "Conntrack":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.close()
+
+    async def list_translations(self) -> tuple[Translation, ...]:
+        """Raises KernelError."""
+        if not self._is_used():
+            return ()
+        try:
+            return await self._executor.run(_list_translations)
+        except KernelError as error:
+            raise KernelError(f"read connection tracking: {error}", code=error.code) from None
+
+    async def delete(self, translations: Sequence[Translation]) -> None:
+        """Delete flows, if they exist; the next packet of each starts a new one. Raises KernelError."""
+        try:
+            await self._executor.run(_delete, translations)
+        except KernelError as error:
+            raise KernelError(f"delete {len(translations)} tracked flows: {error}", code=error.code) from None
+
+    def _is_used(self) -> bool:
+        try:
+            return self._count.read_text(encoding="ascii").strip() != "0"
+        except OSError:
+            return False
+
+
+def _list_translations(kernel: NetlinkSocket) -> tuple[Translation, ...]:
+    # Kernels before 5.19 ignore the filter by status and list every flow.
+    flag = STATUS.pack(IPS_SRC_NAT)
+    body = NFGENMSG.pack(socket.AF_UNSPEC, 0, 0) + attribute(CTA_STATUS, flag) + attribute(CTA_STATUS_MASK, flag)
+    return tuple(_parse_all(kernel.dump(CT_GET, body)))
+
+
+def _parse_all(datagrams: Iterable[bytes]) -> Iterator[Translation]:
+    for datagram in datagrams:
+        for kind, _, _, start, end in messages(datagram):
+            found = parse_translation(datagram[start:end]) if kind == CT_NEW else None
+            if found is not None:
+                yield found
+
+
+def parse_translation(body: bytes) -> Translation | None:
+    """Parse a flow; None if its source is not translated, or it is not one of IPv4 or IPv6."""
+    family, _, _ = NFGENMSG.unpack_from(body)
+    found = dict(attributes(body, NFGENMSG.size))
+    status = found.get(CTA_STATUS, b"")
+    if family not in CTA_IP_DST or len(status) != STATUS.size or not STATUS.unpack(status)[0] & IPS_SRC_NAT:
+        return None
+    original, reply = (dict(attributes(found.get(kind, b""))) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
+    destination, source = (
+        dict(attributes(each.get(CTA_TUPLE_IP, b""))).get(CTA_IP_DST[socket.AddressFamily(family)])
+        for each in (original, reply)
+    )
+    protocol = dict(attributes(original.get(CTA_TUPLE_PROTO, b""))).get(CTA_PROTO_NUM)
+    if not destination or not source or not protocol:
+        return None
+    # A zone has flows of its own. With the id, only this flow is deleted, and not a later one with the same addresses.
+    identity = ((CTA_TUPLE_ORIG | NLA_F_NESTED, CTA_TUPLE_ORIG), (CTA_ZONE, CTA_ZONE), (CTA_ID, CTA_ID))
+    key = b"".join(attribute(sent, found[kind]) for sent, kind in identity if kind in found)
+    return Translation(ip_address(destination), ip_address(source), protocol[0], NFGENMSG.pack(family, 0, 0) + key)
+
+
+def _delete(kernel: NetlinkSocket, translations: Sequence[Translation]) -> None:
+    for refusal in kernel.request((CT_DELETE, 0, each.key) for each in translations).values():
+        if refusal.code != errno.ENOENT:
+            raise KernelError(refusal.text, code=refusal.code)
