@@ -13,7 +13,7 @@ from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_
 from overlay_net.domain.kernel.plan import KernelPlanner
 from overlay_net.domain.kernel.remembered_gateways import remembered_down, reported_down
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import KernelAction, KernelPlan
+from overlay_net.model.kernel_actions import KernelAction, KernelPlan, LinkFault
 from overlay_net.model.net import IpAddress
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.agent_metrics import AgentMetrics
@@ -80,18 +80,19 @@ class Convergence:
         self._applier = PlanApplier(kernel, guard, metrics)
         self._sysctl_links = {config.name}
         """The overlay link and every parent used so far."""
-        self._settled: Desired | None = None
-        """The desired state after the last run; None if that run did not finish."""
+        self._settled: tuple[Desired, tuple[LinkFault, ...]] | None = None
+        """The desired state and the state of the links after the last run; None if that run did not finish."""
 
     async def run(self, overlay: NodeOverlay | None) -> Outcome:
         """Converge the kernel to ``overlay``; None removes everything. Raises KernelError if it cannot be read."""
         began = asyncio.get_running_loop().time()
         first = await self._plan(overlay)
-        if first.plan.actions and first.desired == self._settled:
-            # The desired state is that of the last run, so another process changed the kernel.
+        if first.plan.actions and (first.desired, first.plan.link_faults) == self._settled:
+            # What is desired, and possible, is the same as in the last run, so another process changed the kernel.
             self._metrics.count_repairs(count_kinds(first.plan.actions))
         outcome = await self._apply_until_done(overlay, first)
-        self._settled = None if outcome.last.plan.actions else outcome.last.desired
+        last = outcome.last
+        self._settled = None if last.plan.actions else (last.desired, last.plan.link_faults)
         if outcome.last_action is not None:
             self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
             self._repairs.record(action_fields(outcome.last_action))
@@ -106,7 +107,7 @@ class Convergence:
         desired = desired_state(overlay, link, self._config.fallback, self._config.source, self._config.private)
         if overlay is not None and not self._resumed:
             await self._resume(overlay, desired, observed)
-        desired = replace(desired, down=self._gateways.down)
+        desired = replace(desired, down=self._gateways.down, held=self._gateways.held)
         self._guard.follow(desired, observed)
         # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
         plan = await offload(len(desired.routes), self._planner.plan, desired, observed)

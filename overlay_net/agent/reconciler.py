@@ -141,10 +141,10 @@ class NodeAgent:
         """Converge the kernel, then probe the gateways that it has."""
         self._applied, self._has_applied = overlay, True
         outcome = await self._convergence.run(overlay)
-        self._gateways.follow(outcome.last.desired, outcome.last.observed)
-        self._shadows.follow(outcome.last.plan, outcome.last.observed)
-        changed = outcome.last_action is not None
-        self._translations.follow(outcome.last.desired, outcome.last.observed, changed=changed)
+        last = outcome.last
+        self._gateways.follow(last.desired, last.observed, last.plan)
+        self._shadows.follow(last.plan, last.observed)
+        self._translations.follow(last.desired, last.observed, changed=outcome.last_action is not None)
         return outcome
 
     async def _report(
@@ -199,6 +199,7 @@ class NodeAgent:
             silent=self._gateways.failures,
             probes=self._gateways.result,
             unproven=self._gateways.unproven,
+            link_down=self._gateways.link_down,
         )
 
     def _fallback(self, outcome: Outcome) -> IpAddress | None:
@@ -210,5 +211,5 @@ class NodeAgent:
         """Seconds until the next reconciliation without an event."""
         if outcome.unfinished:
             return UNFINISHED_RETRY
-        sooner = self._guard.wait
-        return min(self._resync(), sooner) if sooner is not None else self._resync()
+        sooner = (each for each in (self._guard.wait, self._gateways.wait) if each is not None)
+        return min((self._resync(), *sooner))

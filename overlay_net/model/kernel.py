@@ -43,6 +43,8 @@ class Link:
     alias: str | None
     up: bool
     """Administratively up (IFF_UP)."""
+    obstacle: str = ""
+    """Why the link cannot carry traffic although it is up, such as ``has no carrier``; empty: it can."""
     mtu: int = 0
     """0: unknown."""
     mac: str = ""
@@ -136,7 +138,9 @@ class Desired:
     address: IpInterface | None = None
     routes: tuple[DesiredRoute, ...] = ()
     down: frozenset[IpAddress] = frozenset()
-    """Gateways that are down."""
+    """Gateways that do not answer."""
+    held: frozenset[IpAddress] = frozenset()
+    """Gateways whose link can carry traffic again, but failed repeatedly: they are not used for a while."""
     interface: str = ""
     """The private interface, used for an ``onLink`` gateway on a node without overlay link."""
     fallback: IpNetwork | None = None

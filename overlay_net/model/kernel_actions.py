@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import LinkMode, MacvlanMode
-from overlay_net.model.net import IpInterface
+from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 from overlay_net.model.route import Route
 
@@ -132,8 +132,22 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkFault:
+    """A gateway that is on no link that can carry traffic."""
+
+    gateway: IpAddress | None
+    """None: the overlay link itself."""
+    reason: str
+    """``LinkDown`` or ``GatewayNotOnLink``."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPlan:
     actions: tuple[KernelAction, ...] = ()
     problems: tuple[Problem, ...] = ()
     placed: tuple[tuple[DesiredRoute, str], ...] = ()
     """Routes that are already in place, each with the name of its first device."""
+    not_needed: tuple[tuple[DesiredRoute, str], ...] = ()
+    """Routes whose only gateway is this node, so they are not set here; each with a message."""
+    link_faults: tuple[LinkFault, ...] = ()

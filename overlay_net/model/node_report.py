@@ -42,6 +42,15 @@ _OPTIONAL_CONDITIONS: Final = (
     PRIVATE_ADDRESS_REACHABLE,
 )
 
+GATEWAY_DOWN: Final = "GatewayDown"
+"""Reason for a gateway that does not answer."""
+
+LINK_DOWN: Final = "LinkDown"
+"""Reason for a gateway whose link cannot carry traffic."""
+
+GATEWAY_IS_THIS_NODE: Final = "GatewayIsThisNode"
+"""State of a route that is not set on this node, because its only gateway is this node: not a failure."""
+
 REPORT_FIELDS: Final[frozenset[Path]] = frozenset(
     {("status", each) for each in ("lease", "configuredIpAddr", "fallbackGateway", "probes")}
     | {("status", each) for each in ("conflictingIpAddr", "conflictingMAC")}
@@ -99,11 +108,13 @@ class RouteFailure:
 
 @dataclass(frozen=True, slots=True)
 class SilentGateway:
-    """One entry of status.gateways: a gateway that does not answer on this node."""
+    """One entry of status.gateways: a gateway that this node cannot use."""
 
     address: IpAddress
     since: datetime | None
     message: str
+    reason: str = GATEWAY_DOWN
+    """GATEWAY_DOWN: it does not answer; another one: it is on no link that can carry traffic."""
 
     def __post_init__(self) -> None:
         keep_whole_seconds(self, "since")
@@ -111,10 +122,14 @@ class SilentGateway:
     @classmethod
     def parse(cls, raw: JsonObject) -> "SilentGateway | None":
         address = find_address(raw, "address")
-        return None if address is None else cls(address, parse_time(raw.get("since")), parse_text(raw.get("message")))
+        if address is None:
+            return None
+        # An agent of an earlier version reports no reason.
+        reason = parse_text(raw.get("reason")) or GATEWAY_DOWN
+        return cls(address, parse_time(raw.get("since")), parse_text(raw.get("message")), reason)
 
     def to_json(self) -> JsonObject:
-        raw: JsonObject = {"address": str(self.address), "message": self.message}
+        raw: JsonObject = {"address": str(self.address), "reason": self.reason, "message": self.message}
         return raw | ({"since": encode_time(self.since)} if self.since else {})
 
 
@@ -139,6 +154,8 @@ class Report:
     routes_ready: int = 0
     routes_failed: int = 0
     failures: tuple[RouteFailure, ...] = ()
+    not_needed: tuple[RouteFailure, ...] = ()
+    """One route of each StaticRoute whose only gateway is this node; the counts do not include its routes."""
     silent_gateways: tuple[SilentGateway, ...] = ()
     conflict: IpAddress | None = None
     """The assigned address while another host on the link uses it."""
@@ -152,7 +169,8 @@ class Report:
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Report":
         """``conditions`` are the parsed conditions of the status."""
         silent = (SilentGateway.parse(item) for item in find_objects(status, "gateways"))
-        failures = (RouteFailure.parse(item) for item in find_objects(status, "routes"))
+        parsed = (RouteFailure.parse(item) for item in find_objects(status, "routes"))
+        listed = [route for route in parsed if route is not None]
         return cls(
             interface=parse_text(status.get("interface")),
             link=parse_text(status.get("interfaceLabel")),
@@ -164,7 +182,8 @@ class Report:
             routes_desired=parse_int(status.get("routesDesired")),
             routes_ready=parse_int(status.get("routesReady")),
             routes_failed=parse_int(status.get("routesFailed")),
-            failures=tuple(failure for failure in failures if failure is not None),
+            failures=tuple(route for route in listed if route.reason != GATEWAY_IS_THIS_NODE),
+            not_needed=tuple(route for route in listed if route.reason == GATEWAY_IS_THIS_NODE),
             silent_gateways=tuple(gateway for gateway in silent if gateway is not None),
             fallback=find_address(status, "fallbackGateway"),
             conflict=find_address(status, "conflictingIpAddr"),
@@ -183,7 +202,7 @@ class Report:
             "routesDesired": self.routes_desired,
             "routesReady": self.routes_ready,
             "routesFailed": self.routes_failed,
-            "routes": [failure.to_json() for failure in self.failures],
+            "routes": [route.to_json() for route in (*self.failures, *self.not_needed)],
             "gateways": [gateway.to_json() for gateway in self.silent_gateways],
             "conditions": [condition.to_json() for condition in self.conditions],
         }

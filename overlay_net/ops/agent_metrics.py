@@ -25,7 +25,9 @@ class AgentMetrics(Metrics):
             "overlay_net_duplicate_address", "1 while another host uses the overlay address of this node."
         )
         self._gateway_up = self._gauge(
-            "overlay_net_gateway_up", "1 while the gateway answers the probes of this node.", "gateway"
+            "overlay_net_gateway_up",
+            "1 while this node can use the gateway: it answers, its link is up.",
+            "gateway",
         )
         self._dead_routes = self._gauge(
             "overlay_net_gateway_dead_routes",

@@ -22,7 +22,7 @@ from overlay_net.model.conditions import (
     parse_conditions,
 )
 from overlay_net.model.node import NodeInstance
-from overlay_net.model.node_report import Report, RouteFailure, SilentGateway
+from overlay_net.model.node_report import GATEWAY_IS_THIS_NODE, Report, RouteFailure, SilentGateway
 from overlay_net.model.overlay import Assignment, Withdrawal
 from overlay_net.model.route_probe import Probe, RouteGeneration, RouteProbe, RouteProbeState, parse_seconds
 from tests.unit.test_checkpoint import some_routes
@@ -46,6 +46,12 @@ def conditions(types: Any) -> Any:
     return st.builds(Condition, types, status, texts, messages, st.integers(0, 9), st.none() | times)
 
 
+def listed_routes(states: Any) -> Any:
+    tables = st.sampled_from([254, 100])
+    return st.builds(RouteFailure, networks, st.integers(0, 9), texts, states, texts, texts, tables)
+
+
+reasons = st.sampled_from(["GatewayDown", "LinkDown"])
 agent_types = (CONFIGURED, GATEWAY_REACHABLE, READY, METRICS_SERVED, CHECKPOINT_STORED)
 route_probes = st.builds(
     RouteProbe,
@@ -69,11 +75,9 @@ reports = st.builds(
     st.integers(0, 9),
     st.integers(0, 9),
     st.integers(0, 9),
-    st.lists(
-        st.builds(RouteFailure, networks, st.integers(0, 9), texts, texts, texts, texts, st.sampled_from([254, 100])),
-        max_size=2,
-    ).map(tuple),
-    st.lists(st.builds(SilentGateway, addresses, st.none() | times, texts), max_size=2).map(tuple),
+    st.lists(listed_routes(texts), max_size=2).map(tuple),
+    st.lists(listed_routes(st.just(GATEWAY_IS_THIS_NODE)), max_size=2).map(tuple),
+    st.lists(st.builds(SilentGateway, addresses, st.none() | times, texts, reasons), max_size=2).map(tuple),
     st.none() | addresses,
     texts,
     st.lists(route_probes, max_size=2).map(tuple),

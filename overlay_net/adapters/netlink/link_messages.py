@@ -25,7 +25,7 @@ IFINFOMSG = struct.Struct("=BxHiII")
 IFADDRMSG = struct.Struct("=BBBBI")
 """family, prefix length, flags, scope, link."""
 
-IFF_UP, IFF_NOARP = 0x1, 0x80
+IFF_UP, IFF_NOARP, IFF_LOWER_UP, IFF_DORMANT = 0x1, 0x80, 0x10000, 0x20000
 RT_SCOPE_LINK = 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
 IFLA_AF_SPEC, IFLA_CARRIER_CHANGES, IFLA_INET6_CACHEINFO = 26, 35, 5
@@ -69,6 +69,7 @@ def parse_link(body: bytes) -> Link:
         parent=parent if namespace is None else None,
         alias=parse_text(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else None,
         up=bool(flags & IFF_UP),
+        obstacle=_obstacle(flags),
         mtu=parse_u32(found, IFLA_MTU, 0),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
         mode=_macvlan_mode(data) if kind == "macvlan" else "",
@@ -98,6 +99,18 @@ def _ipv6_changed(families: bytes) -> int:
 
 def _parse_time(cache_info: bytes, offset: int) -> int:
     return int(U32.unpack_from(cache_info, offset)[0]) if len(cache_info) >= offset + U32.size else 0
+
+
+def _obstacle(flags: int) -> str:
+    """Return why a link that is up cannot pass frames (RFC 2863).
+
+    IFF_RUNNING has the same meaning, but follows a returning carrier up to a second later (net/core/link_watch.c).
+    """
+    if not flags & IFF_UP:
+        return ""
+    if not flags & IFF_LOWER_UP:
+        return "has no carrier"
+    return "is dormant" if flags & IFF_DORMANT else ""
 
 
 def _macvlan_mode(data: bytes) -> str:

@@ -19,7 +19,7 @@ from overlay_net.model.conditions import (
 from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.net import IpAddress, IpInterface
-from overlay_net.model.node_report import RouteFailure, SilentGateway
+from overlay_net.model.node_report import GATEWAY_DOWN, LINK_DOWN, RouteFailure, SilentGateway
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 
@@ -51,6 +51,8 @@ class NeighbourState:
     probes: ProbeResult = ProbeResult.NONE
     unproven: frozenset[IpAddress] = frozenset()
     """The probed gateways on the overlay link, if none of them has answered yet."""
+    link_down: str = ""
+    """Why the overlay link, or each link of the gateways of some route, cannot carry traffic."""
 
 
 NO_NEIGHBOURS = NeighbourState()
@@ -128,7 +130,9 @@ def gateway_condition(neighbours: NeighbourState, reported: Condition | None) ->
     """Return GatewayReachable. ``reported`` is the last one, which an agent that was restarted keeps until it knows."""
     if neighbours.silent:
         message = "; ".join(f"{each.address}: {each.message}" for each in neighbours.silent[:NAMED_GATEWAYS])
-        return Condition(GATEWAY_REACHABLE, False, "GatewayDown", message)
+        reasons = [each.reason for each in neighbours.silent]
+        reason = GATEWAY_DOWN if GATEWAY_DOWN in reasons else reasons[0]
+        return Condition(GATEWAY_REACHABLE, False, reason, message)
     match neighbours.probes:
         case ProbeResult.NONE:
             return Condition(GATEWAY_REACHABLE, None, "NotProbed", "no gateway is probed")
@@ -153,19 +157,23 @@ def ready_condition(
     failures: tuple[RouteFailure, ...],
     route_probes: tuple[RouteProbe, ...],
     plan: KernelPlan,
-    unproven: frozenset[IpAddress] = frozenset(),
+    neighbours: NeighbourState = NO_NEIGHBOURS,
 ) -> Condition:
     """Return Ready, which is true if the address is in use, all routes are in place and all changes are proven.
 
-    ``unproven`` are the probed gateways on the overlay link, if this link has not been seen to carry traffic.
+    That includes that the links can carry traffic; whether a gateway answers is another condition. ``failures`` does
+    not include routes that are not needed on this node.
     """
     routes_only = link.kind == "none"
     if configured != desired.address or (desired.address is None and not routes_only):
         return Condition(READY, False, "NotConfigured", "the overlay address is not in use")
+    if neighbours.link_down:
+        return Condition(READY, False, LINK_DOWN, neighbours.link_down)
+    needed = len(desired.routes) - len(plan.not_needed)
     if failures:
         first = failures[0]
         state = "used" if all(each.reason == SHADOWED for each in failures) else "in place"
-        message = f"{len(failures)} of {len(desired.routes)} routes are not {state}; {first.subnet}: {first.message}"
+        message = f"{len(failures)} of {needed} routes are not {state}; {first.subnet}: {first.message}"
         return Condition(READY, False, "RoutesFailing", message)
     obsolete = [action.route for action in plan.actions if isinstance(action, DeleteRoute)]
     if obsolete:
@@ -175,10 +183,10 @@ def ready_condition(
         worst = min(route_probes, key=lambda route_probe: route_probe.state == "Probing")
         message = f"generation {worst.generation} of StaticRoute {worst.static_route}: {worst.message}"
         return Condition(READY, False, worst.state, message)
-    if unproven:
-        message = f"everything is in place; waiting for the first answer from gateway {_names(unproven)}"
+    if neighbours.unproven:
+        message = f"everything is in place; waiting for the first answer from gateway {_names(neighbours.unproven)}"
         return Condition(READY, False, "WaitingForGateway", message)
-    routes = f"{len(desired.routes)} routes are in place"
+    routes = f"{needed} routes are in place"
     return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
 
 

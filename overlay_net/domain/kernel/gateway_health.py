@@ -4,10 +4,12 @@ An unknown gateway counts as up. A probe that this node could not send (link dow
 never passed to ``next_health``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from overlay_net.domain.kernel.gateway_selection import own_addresses
+from overlay_net.domain.kernel.link_lookup import find_fault
 from overlay_net.model.desired_route import DesiredRoute, HealthCheck, RouteSpec
 from overlay_net.model.kernel import Observed
 from overlay_net.model.net import IpAddress, IpInterface
@@ -53,13 +55,15 @@ class GatewayHealth:
         return self.answered or self.down
 
 
-def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: float) -> GatewayHealth:
+def next_health(
+    health: GatewayHealth, check: HealthCheck, alive: bool, now: float, *, free_falls: int = 0
+) -> GatewayHealth:
     """Return the state after one more result.
 
     A gateway goes down after ``check.failures`` consecutive failures. It comes up again after ``check.successes``
     consecutive answers, but not before the hold is over: 5 s after the first fall, doubled for each fall within ten
     minutes of the last recovery, at most 300 s. A flapping gateway would move traffic back and forth, and every move
-    loses packets.
+    loses packets. ``free_falls`` is the number of falls without a hold.
     """
     health = replace(health, answered=health.answered or alive)
     if health.down:
@@ -75,7 +79,8 @@ def next_health(health: GatewayHealth, check: HealthCheck, alive: bool, now: flo
     if streak < check.failures:
         return replace(health, streak=streak)
     falls = min(recent_falls(health, now) + 1, MOST_FALLS)
-    return GatewayHealth(True, 0, now, falls, now + hold_seconds(falls), health.answered)
+    hold = hold_seconds(falls - free_falls) if falls > free_falls else 0.0
+    return GatewayHealth(True, 0, now, falls, now + hold, health.answered)
 
 
 def recent_falls(health: GatewayHealth, now: float) -> int:
@@ -92,13 +97,19 @@ def probe_targets(routes: Iterable[DesiredRoute], observed: Observed, off_link: 
     """Return the gateways of the routes that can be probed now, including standbys, with a source address of the link.
 
     A gateway outside the subnets of all links that are up is probed on ``off_link`` if its route is ``on_link``;
-    otherwise it is not probed. On a link without Ethernet, such as a tunnel, a gateway cannot be probed by ARP.
+    otherwise it is not probed. On a link without Ethernet, such as a tunnel, a gateway cannot be probed by ARP. A
+    gateway that is this node is not probed either: it would not answer itself.
     """
     no_ethernet = {link.name for link in observed.links if not link.ethernet}
     sources = _find_sources(observed, off_link)
+    own = own_addresses(None, observed)
     specs = {route.spec for route in routes}
     targets = (target for spec in specs for target in _spec_targets(spec, sources, off_link))
-    return frozenset(each for each in targets if each.check.kind != "arp" or each.link not in no_ethernet)
+    return frozenset(target for target in targets if target.address not in own and _can_probe(target, no_ethernet))
+
+
+def _can_probe(target: Target, no_ethernet: Collection[str]) -> bool:
+    return target.check.kind != "arp" or target.link not in no_ethernet
 
 
 _Sources: TypeAlias = Sequence[tuple[IpInterface, str]]
@@ -106,12 +117,14 @@ _Sources: TypeAlias = Sequence[tuple[IpInterface, str]]
 
 
 def _find_sources(observed: Observed, off_link: str) -> _Sources:
-    """Return the sources, most specific subnet first as in routing, then those of the overlay link."""
+    """Return the sources, most specific subnet first as in routing, then those of links that can carry traffic, and of
+    the overlay link."""
+    links = {link.index: link for link in observed.links}
     up = {link.index: link.name for link in observed.links if link.up}
-    return sorted(
-        ((each.interface, up[each.link]) for each in observed.addresses if each.link in up and each.in_use),
-        key=lambda source: (-source[0].network.prefixlen, source[1] != off_link),
-    )
+    found = [each for each in observed.addresses if each.link in up and each.in_use]
+    faulty = {index for index in {each.link for each in found} if find_fault(links[index], links)}
+    found.sort(key=lambda each: (-each.interface.network.prefixlen, each.link in faulty, up[each.link] != off_link))
+    return [(each.interface, up[each.link]) for each in found]
 
 
 def _spec_targets(spec: RouteSpec, sources: _Sources, off_link: str) -> Iterable[Target]:

@@ -1,18 +1,20 @@
 """Resolves the next hops of desired routes on this node: the links of their gateways, and the source address."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from overlay_net.domain.kernel.gateway_selection import active_gateways
+from overlay_net.domain.kernel.gateway_selection import active_gateways, own_addresses
+from overlay_net.domain.kernel.link_lookup import LinkLookup, Reach
 from overlay_net.domain.kernel.ownership import owns_route
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
-from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
+from overlay_net.model.kernel_actions import LinkFault
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.route import MAIN_TABLE, NextHop, Route
 from overlay_net.model.route_key import decode_version
 
 SUBNET: Final = "{subnet}"
-_FIX: Final = "correct the gateway, or set onLink: true if it is directly reachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +34,43 @@ class Refused:
     """Whether the route in the kernel is removed instead of kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class NotNeeded:
+    """This node is the gateway, so it must not have the route."""
+
+    message: str
+
+
 class NextHops:
     """Resolves the routes of one node."""
 
     def __init__(self, desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None) -> None:
         """``link`` is the overlay link, if it exists."""
         self._down = desired.down
+        self._held = desired.held
+        self._own = own_addresses(desired.address, observed)
         self._protocol = mark.protocol
         self._address = desired.address
         self._overlay = link
-        self._links = _LinkLookup(observed, link, desired.address)
-        self._off_link = link or next((each for each in observed.links if each.name == desired.interface), None)
-        """The link for gateways that no subnet contains, for routes with ``on_link``."""
+        self._links = LinkLookup(desired, observed, link)
+        self._faults: dict[IpAddress | None, LinkFault] = {}
+        if link is not None and desired.address is not None:
+            self._record_fault(None, self._links.reach(link))
         self._fallback = fallback_gateway(observed, desired.fallback, mark) if desired.fallback else None
         """The gateway for routes without one, on a node without overlay address."""
 
-    def resolve(self, desired: DesiredRoute) -> Resolved | Refused:
+    @property
+    def faults(self) -> tuple[LinkFault, ...]:
+        """The gateways of the resolved routes, standbys included, that are on no link that can carry traffic."""
+        return tuple(self._faults.values())
+
+    def resolve(self, desired: DesiredRoute) -> Resolved | Refused | NotNeeded:
         """Return the kernel route for a desired one; valid for all routes of the same specification and IP version."""
         spec = desired.spec
-        active = active_gateways(spec, self._down)
+        if spec.kind == "unicast" and spec.gateways and all(each.address in self._own for each in spec.gateways):
+            addresses = ", ".join(str(gateway.address) for gateway in spec.gateways)
+            return NotNeeded(f"{addresses} is this node, which needs no route to what is behind itself")
+        active = active_gateways(spec, self._down, self._cut_off(spec), self._held, self._own)
         if active.kind is None:
             return Refused("GatewaysDown", f"{SUBNET} is withdrawn: all of its gateways are down", withdrawn=True)
         if active.kind != "unicast":
@@ -59,29 +79,33 @@ class NextHops:
         gateways = active.gateways or self._fallback_gateways(desired.version)
         if not gateways:
             return Refused("NoGateway", f"{SUBNET} has no gateway, and this node has no overlay gateway")
-        hops = []
-        for gateway in gateways:
-            hop = self._next_hop(gateway, spec, single=len(gateways) == 1)
-            if hop is None:
-                return Refused("GatewayNotOnLink", f"{gateway.address} is in no subnet of this node's links; {_FIX}")
-            hops.append(hop)
-        hops.sort(key=lambda hop: hop.order)
-        return Resolved(self._unicast(desired, tuple(hops)), degraded=False)
+        reached = [(gateway, self._links.find(gateway.address, on_link=spec.on_link)) for gateway in gateways]
+        hops = _next_hops([(gateway, reach) for gateway, reach in reached if reach.accepted])
+        if not hops:
+            _, first = reached[0]
+            return Refused(first.fault, first.message)
+        return Resolved(self._unicast(desired, hops), degraded=False)
 
     def _fallback_gateways(self, version: int) -> tuple[Gateway, ...]:
         if self._fallback is None or self._fallback.version != version:
             return ()
+        self._record_fault(None, self._links.find(self._fallback))
         return (Gateway(self._fallback),)
 
-    def _next_hop(self, gateway: Gateway, spec: RouteSpec, *, single: bool) -> NextHop | None:
-        """Return the next hop; None if the gateway is not on any link."""
-        link = self._links.find(gateway.address)
-        weight = 1 if single else gateway.weight
-        if link is not None:
-            return NextHop(gateway.address, link, weight)
-        if spec.on_link and self._off_link is not None:
-            return NextHop(gateway.address, self._off_link.index, weight, on_link=True)
-        return None
+    def _cut_off(self, spec: RouteSpec) -> frozenset[IpAddress]:
+        """Return the gateways that are on no link that can carry traffic."""
+        found = {
+            gateway.address: self._links.find(gateway.address, on_link=spec.on_link)
+            for gateway in spec.gateways
+            if gateway.address not in self._own
+        }
+        for address, reach in found.items():
+            self._record_fault(address, reach)
+        return frozenset(address for address, reach in found.items() if reach.fault)
+
+    def _record_fault(self, gateway: IpAddress | None, reach: Reach) -> None:
+        if reach.fault:
+            self._faults[gateway] = LinkFault(gateway, reach.fault, reach.message)
 
     def _unicast(self, desired: DesiredRoute, hops: tuple[NextHop, ...]) -> Route:
         spec = desired.spec
@@ -103,26 +127,14 @@ class NextHops:
         return address.ip if through_overlay else None
 
 
-class _LinkLookup:
-    """Finds the link on which an address is directly reachable: that of the most specific subnet.
-
-    Among equals the overlay link is preferred: a foreign link in the overlay subnet must not attract our routes.
-    """
-
-    def __init__(self, observed: Observed, link: Link | None, address: IpInterface | None) -> None:
-        up = {each.index for each in observed.links if each.up}
-        subnets = {(each.interface.network, each.link) for each in observed.addresses if each.link in up}
-        if link is not None and address is not None:
-            # The plan adds the address and sets the link up before any route.
-            subnets.add((address.network, link.index))
-        overlay = link.index if link is not None else None
-        self._subnets = sorted(subnets, key=lambda subnet: (-subnet[0].prefixlen, subnet[1] != overlay, subnet[1]))
-        self._found: dict[IpAddress, int | None] = {}
-
-    def find(self, gateway: IpAddress) -> int | None:
-        if gateway not in self._found:
-            self._found[gateway] = next((link for subnet, link in self._subnets if gateway in subnet), None)
-        return self._found[gateway]
+def _next_hops(reached: Sequence[tuple[Gateway, Reach]]) -> tuple[NextHop, ...]:
+    single = len(reached) == 1
+    hops = [
+        NextHop(gateway.address, reach.link.index, 1 if single else gateway.weight, reach.on_link)
+        for gateway, reach in reached
+        if reach.link is not None
+    ]
+    return tuple(sorted(hops, key=lambda hop: hop.order))
 
 
 def fallback_gateway(observed: Observed, subnet: IpNetwork, mark: OwnershipMark) -> IpAddress | None:

@@ -62,6 +62,8 @@ class KernelPlanner:
                 *routes.problems,
             ),
             placed=routes.placed,
+            not_needed=routes.not_needed,
+            link_faults=routes.link_faults,
         )
 
 

@@ -127,10 +127,10 @@ def effective_routes(routes: tuple[DesiredRoute, ...], route_probes: Iterable[Ro
 
 
 def applied_routes(static_route: str, plan: KernelPlan) -> frozenset[DesiredRoute]:
-    """Return the routes of a StaticRoute that are in place; ``plan`` is that of the last pass.
+    """Return the routes of a StaticRoute that are as they must be; ``plan`` is that of the last pass.
 
     A route that could not be installed proves nothing, because the kernel still has the previous one.
     """
     withdrawn = (problem.route for problem in plan.problems if problem.reason == GATEWAYS_DOWN)
-    applied = (*(route for route, _ in plan.placed), *withdrawn)
+    applied = (*(route for route, _ in (*plan.placed, *plan.not_needed)), *withdrawn)
     return frozenset(route for route in applied if route is not None and route.static_route == static_route)

@@ -11,16 +11,18 @@ from overlay_net.domain.kernel.ownership import owns_route
 from overlay_net.model.desired_route import DesiredRoute, RouteSpec
 from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
-from overlay_net.model.node_report import SilentGateway
+from overlay_net.model.node_report import GATEWAY_DOWN, SilentGateway
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route import Route
 
 
 def reported_down(overlay: NodeOverlay, boot_id: str) -> tuple[SilentGateway, ...]:
-    """Return the gateways that are down according to a report of this boot."""
+    """Return the gateways that do not answer according to a report of this boot; the state of links is observed."""
     report = overlay.report
     is_of_this_boot = bool(boot_id) and report.observed_node.boot_id == boot_id
-    return report.silent_gateways if is_of_this_boot and overlay.has_own_report else ()
+    if not (is_of_this_boot and overlay.has_own_report):
+        return ()
+    return tuple(each for each in report.silent_gateways if each.reason == GATEWAY_DOWN)
 
 
 def remembered_down(

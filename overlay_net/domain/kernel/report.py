@@ -21,7 +21,7 @@ from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan
 from overlay_net.model.net import IpAddress, IpInterface
-from overlay_net.model.node_report import Report, RouteFailure
+from overlay_net.model.node_report import GATEWAY_IS_THIS_NODE, Report, RouteFailure
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 
@@ -29,7 +29,7 @@ MAX_SILENT = 64
 """Maximum number of entries in status.gateways."""
 
 MAX_FAILURES = 500
-"""Maximum number of entries in status.routes; the counts include all."""
+"""Maximum number of entries in status.routes; the counts include all failures."""
 
 
 def configured_address(
@@ -88,14 +88,13 @@ def make_report(
     in_conflict = neighbours.conflict is not None and not overlay.deleting
     problem = next((problem for problem in plan.problems if problem.route is None), None)
     tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
+    needed = len(desired.routes) - len(plan.not_needed)
     conditions = (
         configured_condition(
             overlay, desired, link, configured, problem, errors.get(None), neighbours, checkpoint, held
         ),
         gateway_condition(neighbours, find_condition(before, GATEWAY_REACHABLE)),
-        ready_condition(
-            desired, link, None if tentative else configured, failures, route_probes, plan, neighbours.unproven
-        ),
+        ready_condition(desired, link, None if tentative else configured, failures, route_probes, plan, neighbours),
         *checkpoint_condition(checkpoint),
         *metrics_condition(metrics_problem),
         *warnings,
@@ -109,10 +108,11 @@ def make_report(
         observed_uid=overlay.uid,
         observed_node=replace(overlay.node, boot_id=boot_id),
         lease=lease,
-        routes_desired=len(desired.routes),
-        routes_ready=len(desired.routes) - len(failures),
+        routes_desired=needed,
+        routes_ready=needed - len(failures),
         routes_failed=len(failures),
         failures=failures[:MAX_FAILURES],
+        not_needed=_find_not_needed(plan)[: max(0, MAX_FAILURES - len(failures))],
         silent_gateways=neighbours.silent[:MAX_SILENT],
         conflict=neighbours.conflict if in_conflict else None,
         conflict_mac=neighbours.conflict_mac if in_conflict else "",
@@ -151,11 +151,12 @@ def _was_proven(overlay: NodeOverlay, configured: IpInterface | None, boot_id: s
 def _find_failures(
     desired: Desired, plan: KernelPlan, errors: Mapping[DesiredRoute | None, str]
 ) -> tuple[RouteFailure, ...]:
-    if not plan.problems and len(plan.placed) == len(desired.routes) and not errors.keys() - {None}:
+    in_place = len(plan.placed) + len(plan.not_needed)
+    if not plan.problems and in_place == len(desired.routes) and not errors.keys() - {None}:
         # The usual case avoids hashing thousands of routes.
         return ()
     problems = {problem.route: problem for problem in plan.problems if problem.route is not None}
-    placed = {route for route, _ in plan.placed}
+    placed = {route for route, _ in (*plan.placed, *plan.not_needed)}
     failures = []
     for route in desired.routes:
         if route in problems and (route in placed or problems[route].reason != SHADOWED):
@@ -165,6 +166,12 @@ def _find_failures(
             reason = ("KernelRefused", error) if error is not None else ("Pending", "not in the kernel yet")
             failures.append(_failure(route, *reason))
     return tuple(failures)
+
+
+def _find_not_needed(plan: KernelPlan) -> tuple[RouteFailure, ...]:
+    """Return one route of each StaticRoute: its routes have the same gateways."""
+    first = {route.static_route: (route, message) for route, message in reversed(plan.not_needed)}
+    return tuple(_failure(route, GATEWAY_IS_THIS_NODE, message) for _, (route, message) in sorted(first.items()))
 
 
 def _failure(route: DesiredRoute, reason: str, message: str) -> RouteFailure:

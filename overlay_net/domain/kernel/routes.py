@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, Refused, Resolved
+from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, NotNeeded, Refused, Resolved
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
 from overlay_net.domain.kernel.same_key import delete_hops, extra_hops, find_managed
 from overlay_net.domain.kernel.source_tables import source_tables
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, ReplaceRoute
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, LinkFault, Problem, ReplaceRoute
 from overlay_net.model.route import Route
 from overlay_net.model.route_key import RouteKey
 
@@ -20,6 +20,8 @@ class RoutePlan:
     deletions: tuple[DeleteRoute, ...]
     problems: tuple[Problem, ...]
     placed: tuple[tuple[DesiredRoute, str], ...]
+    not_needed: tuple[tuple[DesiredRoute, str], ...]
+    link_faults: tuple[LinkFault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,15 @@ def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> R
             comparison.refuse(group, Refused("SourceTable", message))
             continue
         resolved = next_hops.resolve(group.first)
-        if isinstance(resolved, Refused):
-            comparison.refuse(group, resolved)
-        else:
-            comparison.compare(group, resolved)
-    return comparison.plan()
+        match resolved:
+            case Resolved():
+                comparison.compare(group, resolved)
+            case Refused():
+                comparison.refuse(group, resolved)
+            case NotNeeded(message):
+                # The route of an earlier gateway stays among the managed ones, and is deleted with them.
+                comparison.not_needed += ((route, message) for route in group.routes)
+    return comparison.plan(next_hops.faults)
 
 
 class _Comparison:
@@ -98,6 +104,7 @@ class _Comparison:
         self.changes: list[AddRoute | ReplaceRoute] = []
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
+        self.not_needed: list[tuple[DesiredRoute, str]] = []
         self._observed = observed
         found = find_managed(observed.routes, mark, reserved_tables)
         self._managed = found.usable
@@ -109,10 +116,16 @@ class _Comparison:
         self._link_names = {each.index: each.name for each in observed.links}
         self._by_key: dict[RouteKey, Route] | None = None
 
-    def plan(self) -> RoutePlan:
+    def plan(self, link_faults: tuple[LinkFault, ...]) -> RoutePlan:
         obsolete = (*self._managed.values(), *(each.route for each in self._blocked.values()))
-        deletions = (*self._deletions, *map(DeleteRoute, obsolete))
-        return RoutePlan(tuple(self.changes), deletions, tuple(self.problems), tuple(self.placed))
+        return RoutePlan(
+            changes=tuple(self.changes),
+            deletions=(*self._deletions, *map(DeleteRoute, obsolete)),
+            problems=tuple(self.problems),
+            placed=tuple(self.placed),
+            not_needed=tuple(self.not_needed),
+            link_faults=link_faults,
+        )
 
     def refuse(self, group: RouteGroup, refused: Refused) -> None:
         """Keep the routes of the kernel, unless the group is withdrawn."""

@@ -27,6 +27,9 @@ MAX_NODES = 1000
 """Maximum number of nodeStatus entries, failing nodes first. The counts cover all nodes."""
 
 READY, PENDING, FAILED = "Ready", "Pending", "Failed"
+NOT_NEEDED = "NotNeeded"
+"""The only gateway of the route is the node itself."""
+DONE = frozenset({READY, NOT_NEEDED})
 
 ROLLING_OUT = "RollingOut"
 """Reason for a node that keeps its previous generation for now."""
@@ -80,7 +83,7 @@ def rollout_progress(
 def _progress(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeProgress:
     present = table.generations.get(route.name)
     updated = present is not None and present.revision == route.revision
-    in_place = updated and node_status(route, table, last).outcome.state == READY
+    in_place = updated and node_status(route, table, last).outcome.state in DONE
     failing = route.name in table.route_probes or any(
         failure.static_route == route.name for failure in table.overlay.report.failures
     )
@@ -101,7 +104,7 @@ def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObj
         _omitted_outcome(route, table)
         or _generation_outcome(route, table)
         or _entries_outcome(route, table)
-        or _report_outcome(table)
+        or _report_outcome(route, table)
     )
     if outcome is None and last is not None and table.has_report:
         outcome = _last_outcome(last, hostname, gateway, device)
@@ -191,10 +194,13 @@ def _failure(subnet: IpNetwork, failure: RouteFailure | None, table: NodeTable) 
     return Outcome(PENDING if failure.reason == "Pending" else FAILED, f"{subnet}: {failure.message}")
 
 
-def _report_outcome(table: NodeTable) -> Outcome | None:
+def _report_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
     """The outcome from the report; None while the agent has not observed the latest spec."""
     if not table.is_current:
         return None
+    not_needed = table.not_needed.get(route.name)
+    if not_needed is not None:
+        return Outcome(NOT_NEEDED, not_needed.message)
     if table.has_unlisted_failures:
         return Outcome(PENDING, "more routes fail on this node than its report lists")
     return IN_PLACE

@@ -19,8 +19,12 @@ class NodeTable:
     overlay: NodeOverlay
     routes: Mapping[RouteKey, DesiredRoute]
     failures: Mapping[RouteKey, RouteFailure]
+    not_needed: Mapping[str, RouteFailure]
+    """By StaticRoute; its only gateway is this node."""
     generations: Mapping[str, RouteGeneration]
     route_probes: Mapping[str, RouteProbe]
+    own_addresses: frozenset[IpAddress] = frozenset()
+    """The known addresses of the node: it is not its own gateway."""
     has_report: bool = True
     """Whether there is a report about this instance of the node."""
     is_current: bool = False
@@ -39,8 +43,10 @@ class NodeTable:
             overlay,
             {route.key: route for route in overlay.routes},
             {failure.key: failure for failure in overlay.report.failures},
+            {route.static_route: route for route in overlay.report.not_needed},
             {each.static_route: each for each in overlay.generations},
             {route_probe.static_route: route_probe for route_probe in overlay.report.route_probes},
+            _own_addresses(node, overlay),
             has_report,
             overlay.is_current,
         )
@@ -55,6 +61,11 @@ class NodeTable:
         """The gateway for routes that specify none."""
         overlay = self.overlay
         return overlay.report.fallback if overlay.routes_only else overlay.assignment.gateway
+
+
+def _own_addresses(node: Node, overlay: NodeOverlay) -> frozenset[IpAddress]:
+    overlay_addresses = (overlay.assignment.address, overlay.report.configured)
+    return frozenset({*node.addresses, *(each.ip for each in overlay_addresses if each is not None)})
 
 
 def select_tables(route: StaticRoute, tables: Iterable[NodeTable]) -> Iterator[NodeTable]:

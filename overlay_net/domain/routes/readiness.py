@@ -1,6 +1,6 @@
 """The conditions GatewayReachable and Ready of a StaticRoute, from the reports of all nodes about its gateways."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from overlay_net.domain.routes import node_status
@@ -8,9 +8,8 @@ from overlay_net.domain.routes.node_status import NodeStatus
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, Condition, find_condition
 from overlay_net.model.net import IpAddress
+from overlay_net.model.node_report import GATEWAY_DOWN, LINK_DOWN
 from overlay_net.model.static_route import StaticRoute
-
-GATEWAY_DOWN = "GatewayDown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,34 +20,52 @@ class Gateways:
     """Whether any node has the result of a probe."""
     silent: Mapping[IpAddress, Sequence[str]]
     """The nodes on which each gateway does not answer."""
+    no_link: Mapping[IpAddress, Sequence[str]]
+    """The nodes on which each gateway is on no link that can carry traffic."""
     cut_off: Sequence[str]
-    """The nodes on which no gateway answers."""
+    """The nodes on which no gateway can be used."""
 
 
 def inspect_gateways(route: StaticRoute, nodes: Iterable[tuple[NodeTable, NodeStatus]]) -> Gateways:
     silent: dict[IpAddress, list[str]] = {}
+    no_link: dict[IpAddress, list[str]] = {}
     cut_off = []
     probed = False
     for table, status in nodes:
-        used = _probed_gateways(route, table)
-        down = {each.address for each in table.overlay.report.silent_gateways if each.address in used}
-        for address in down:
-            silent.setdefault(address, []).append(table.node.name)
-        if used and down == used:
+        used = _used_gateways(route, table)
+        is_probed = bool(used) and _is_probed(route, table)
+        down = _find_down(table, used, is_probed)
+        for address, reason in down.items():
+            found = silent if reason == GATEWAY_DOWN else no_link
+            found.setdefault(address, []).append(table.node.name)
+        if used and down.keys() == used:
             cut_off.append(table.node.name)
-        probed = probed or bool(down) or bool(used and _has_result(table, status))
-    return Gateways(probed, silent, cut_off)
+        probed = probed or bool(down) or (is_probed and _has_result(table, status))
+    return Gateways(probed, silent, no_link, cut_off)
 
 
-def _probed_gateways(route: StaticRoute, table: NodeTable) -> set[IpAddress]:
-    """Return the gateways that the agent of the node probes for this route."""
-    if route.spec.kind != "unicast" or route.spec.check.kind == "none":
+def _find_down(table: NodeTable, used: Collection[IpAddress], is_probed: bool) -> dict[IpAddress, str]:
+    """Return the gateways of ``used`` that the node cannot use, with the reason."""
+    return {
+        each.address: each.reason
+        for each in table.overlay.report.silent_gateways
+        if each.address in used and (is_probed or each.reason != GATEWAY_DOWN)
+    }
+
+
+def _used_gateways(route: StaticRoute, table: NodeTable) -> set[IpAddress]:
+    """Return the gateways of this route on the node, without those that are the node itself."""
+    if route.spec.kind != "unicast":
         return set()
     if route.spec.gateways:
-        return {gateway.address for gateway in route.spec.gateways}
-    # The node's own gateway, which a route without an overlay address uses, is not probed.
-    default = None if table.overlay.routes_only else table.default_gateway
+        return {gateway.address for gateway in route.spec.gateways} - table.own_addresses
+    default = table.default_gateway
     return set() if default is None else {default}
+
+
+def _is_probed(route: StaticRoute, table: NodeTable) -> bool:
+    # The node's own gateway, which a route without an overlay address uses, is not probed.
+    return route.spec.check.kind != "none" and bool(route.spec.gateways or not table.overlay.routes_only)
 
 
 def _has_result(table: NodeTable, status: NodeStatus) -> bool:
@@ -61,10 +78,18 @@ def gateway_condition(gateways: Gateways) -> Condition:
     """Return GatewayReachable, which is Unknown if no gateway was probed."""
     if not gateways.probed:
         return Condition(GATEWAY_REACHABLE, None, "NotProbed", "no node has probed a gateway of this route")
-    if not gateways.silent:
+    parts = [
+        f"{problem} {_describe(found)}"
+        for problem, found in (("no answer from", gateways.silent), ("no usable link to", gateways.no_link))
+        if found
+    ]
+    if not parts:
         return Condition(GATEWAY_REACHABLE, True, "Reachable")
-    where = ", ".join(f"{address} on {_nodes(names)}" for address, names in sorted(gateways.silent.items(), key=str))
-    return Condition(GATEWAY_REACHABLE, False, GATEWAY_DOWN, f"no answer from {where}")
+    return Condition(GATEWAY_REACHABLE, False, GATEWAY_DOWN if gateways.silent else LINK_DOWN, "; ".join(parts))
+
+
+def _describe(found: Mapping[IpAddress, Sequence[str]]) -> str:
+    return ", ".join(f"{address} on {_nodes(names)}" for address, names in sorted(found.items(), key=str))
 
 
 def ready_condition(accepted: Condition, programmed: Condition, gateways: Gateways) -> Condition:

@@ -6,8 +6,10 @@ from datetime import datetime
 
 from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.node_status import (
+    DONE,
     FAILED,
     MAX_NODES,
+    NOT_NEEDED,
     PENDING,
     READY,
     ROLLING_OUT,
@@ -24,7 +26,7 @@ from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transi
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.static_route import Rollout, StaticRoute
 
-_ORDER = {FAILED: 0, PENDING: 1, READY: 2}
+_ORDER = {FAILED: 0, PENDING: 1, NOT_NEEDED: 2, READY: 3}
 
 NAMED_NODES = 10
 """Maximum number of nodes that a condition names."""
@@ -53,7 +55,7 @@ def route_status(
     return updated | {
         "subnet": _shorten(route.destinations),
         "nodeStatus": [node.to_json() for node in nodes[:MAX_NODES]],
-        "desired": len(nodes),
+        "desired": len(nodes) - _count(nodes, NOT_NEEDED),
         "ready": _count(nodes, READY),
         "failed": _count(nodes, FAILED),
         "observedGeneration": route.generation,
@@ -112,21 +114,30 @@ def _programmed(route: StaticRoute, nodes: Sequence[NodeStatus], refused: tuple[
         return Condition(PROGRAMMED, False, "NotAccepted", "no node gets the routes of a StaticRoute that is rejected")
     if not nodes:
         return Condition(PROGRAMMED, False, "NoNodes", "no node matches the zone label and nodeSelector")
-    ready = _count(nodes, READY)
-    if ready == len(nodes):
-        return Condition(PROGRAMMED, True, "Programmed", "in place on every node")
+    ready, needed = _count(nodes, READY), len(nodes) - _count(nodes, NOT_NEEDED)
+    if ready == needed:
+        return Condition(PROGRAMMED, True, "Programmed", _describe_complete(nodes))
     if route.rollout is not None and not all(map(_is_updated, nodes)):
         return _rolling_out(route.rollout, nodes)
     worst = nodes[0]
     reason = worst.outcome.reason or ("Failing" if _count(nodes, FAILED) else "Pending")
-    message = f"in place on {ready} of {len(nodes)} nodes; {worst.hostname}: {worst.outcome.message}"
+    message = f"in place on {ready} of {needed} nodes; {worst.hostname}: {worst.outcome.message}"
     return Condition(PROGRAMMED, False, reason, message)
+
+
+def _describe_complete(nodes: Sequence[NodeStatus]) -> str:
+    gateways = [node.hostname for node in nodes if node.outcome.state == NOT_NEEDED]
+    if not gateways:
+        return "in place on every node"
+    names = ", ".join(gateways[:NAMED_NODES])
+    more = f" and {len(gateways) - NAMED_NODES} more" if len(gateways) > NAMED_NODES else ""
+    return f"in place on every node; not needed on {names}{more}, which is its gateway"
 
 
 def _rolling_out(rollout: Rollout, nodes: Sequence[NodeStatus]) -> Condition:
     limit = rollout.limit(len(nodes))
     updated = [node for node in nodes if _is_updated(node)]
-    unavailable = [node for node in updated if node.outcome.state != READY]
+    unavailable = [node for node in updated if node.outcome.state not in DONE]
     message = f"{len(updated)} of {len(nodes)} nodes updated, at most {limit} unavailable at a time"
     if not unavailable:
         return Condition(PROGRAMMED, False, ROLLING_OUT, message)

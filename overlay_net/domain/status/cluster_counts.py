@@ -42,7 +42,8 @@ def count_cluster(nodes: Iterable[Node], overlays: Iterable[NodeOverlay]) -> Clu
             address_conflicts += overlay.report.conflict is not None
             unknown = overlay.assignment.ready
             silent_agents += unknown is not None and unknown.reason == AGENT_STALE
-            routes["desired"] += len(overlay.routes)
+            # A node does not need a route whose gateway it is itself.
+            routes["desired"] += overlay.report.routes_desired if overlay.is_current else len(overlay.routes)
             routes["programmed"] += overlay.report.routes_ready
             routes["failed"] += overlay.report.routes_failed
     states["gone"] = len(by_name)

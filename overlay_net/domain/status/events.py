@@ -6,8 +6,9 @@ The normal steps of a joining node cause no events.
 from collections.abc import Iterator, Mapping
 
 from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find_condition
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import Announce
-from overlay_net.model.node_report import RouteFailure
+from overlay_net.model.node_report import GATEWAY_DOWN, RouteFailure
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
 
@@ -45,17 +46,29 @@ def _address_problem(overlay: NodeOverlay) -> Condition | None:
 
 
 def _gateway_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
-    was = {each.address for each in before.report.silent_gateways}
-    now = {each.address for each in after.report.silent_gateways}
-    down = [f"{each.address}: {each.message}" for each in after.report.silent_gateways if each.address not in was]
-    if down:
-        yield Announce("GatewayDown", _shorten(down, "; "), warning=True)
-    # A gateway that no route uses is no longer probed, so it has not recovered.
-    used = {gateway.address for route in after.routes for gateway in route.spec.gateways} if was - now else set()
-    up = sorted(map(str, (was - now) & used))
-    if up:
-        verb = "answers" if len(up) == 1 else "answer"
-        yield Announce("GatewayUp", f"{_shorten(up, ', ')} {verb} again", warning=False)
+    was = {each.address: each.reason for each in before.report.silent_gateways}
+    down: dict[str, list[str]] = {}
+    for each in after.report.silent_gateways:
+        if each.address not in was:
+            down.setdefault(each.reason, []).append(f"{each.address}: {each.message}")
+    for reason, gateways in down.items():
+        yield Announce(reason, _shorten(gateways, "; "), warning=True)
+    recovered = was.keys() - {each.address for each in after.report.silent_gateways}
+    if recovered:
+        # A gateway that no route uses is no longer probed, so it has not recovered.
+        used = {gateway.address for route in after.routes for gateway in route.spec.gateways}
+        yield from _recovery_events({address: was[address] for address in recovered & used})
+
+
+def _recovery_events(reasons: Mapping[IpAddress, str]) -> Iterator[Announce]:
+    """Yield the events for gateways that can be used again; ``reasons`` is why they could not."""
+    answering = sorted(str(address) for address, reason in reasons.items() if reason == GATEWAY_DOWN)
+    if answering:
+        verb = "answers" if len(answering) == 1 else "answer"
+        yield Announce("GatewayUp", f"{_shorten(answering, ', ')} {verb} again", warning=False)
+    linked = sorted(str(address) for address, reason in reasons.items() if reason != GATEWAY_DOWN)
+    if linked:
+        yield Announce("GatewayUp", f"the link to {_shorten(linked, ', ')} can carry traffic again", warning=False)
 
 
 def _route_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
