@@ -3,9 +3,12 @@
 import json
 import logging
 import re
-import sys
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
+
+from overlay_net.ops.log_writer import BackgroundHandler
+
+STANDARD_ERROR: Final = 2
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -48,7 +51,7 @@ class TextFormatter(logging.Formatter):
 
 def configure(level: str, style: Literal["text", "json"]) -> None:
     """Log to standard error: messages of this product at ``level`` or above, warnings and errors of libraries."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(STANDARD_ERROR)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("overlay_net").setLevel(level.upper())
