@@ -8,7 +8,7 @@ from typing import TypeAlias
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import ROUTES
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.net import IpAddress
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -88,6 +88,7 @@ class EventRoutes:
         caches.pools.subscribe(self._pool_changed)
         caches.records.subscribe(self._record_changed)
         caches.protected.subscribe(self._protection_changed)
+        caches.protected.subscribe_networks(self._networks_changed)
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
         # Heartbeats change a node all the time; compare only the fields that a plan reads.
@@ -99,6 +100,13 @@ class EventRoutes:
         """Wake the nodes that these StaticRoutes select."""
         self._wake_selected(*map(self._caches.routes.get, static_routes))
         self._queues.status.add_after(ROUTES, self._batch)
+
+    def _networks_changed(self, subnets: Collection[IpNetwork]) -> None:
+        """Wake the pools that overlap one of these subnets of nodes, pods or services."""
+        for pool in self._caches.pools.values():
+            cidr = pool.cidr
+            if cidr is not None and any(each.version == cidr.version and each.overlaps(cidr) for each in subnets):
+                self._queues.pools.add_after(pool.name, self._batch)
 
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)

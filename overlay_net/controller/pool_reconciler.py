@@ -1,11 +1,13 @@
 """Reconciles the status of an OverlayPool with its IPAM."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam, describe_failure
-from overlay_net.domain.allocation.pool_conflicts import gateway_in_use
+from overlay_net.controller.protected_by_objects import describe_node_address
+from overlay_net.domain.allocation.pool_conflicts import gateway_in_use, overlaps_cluster
 from overlay_net.domain.allocation.pool_status import (
     pool_status,
     unknown_status,
@@ -17,6 +19,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONSISTENT, READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, OVERLAY_POOLS
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import POOL_STATUS_FIELDS, Pool
 from overlay_net.ops.controller_metrics import ControllerMetrics
@@ -85,10 +88,18 @@ class PoolReconciler:
         return status, Requeue(interval.total_seconds())
 
     def _find_conflict(self, pool: Pool) -> Condition | None:
-        conflict = self._caches.pool_conflicts.get(pool.name)
+        conflict = overlaps_cluster(pool, self._cluster_networks(pool), self._caches.pool_conflicts.get(pool.name))
         if pool.gateway is not None:
             conflict = gateway_in_use(pool, self._caches.known_addresses.nodes_with(pool.gateway), conflict)
         return shared_id_condition(conflict) if pool.name in self._caches.released_records.shared else conflict
+
+    def _cluster_networks(self, pool: Pool) -> Iterator[tuple[IpNetwork, str]]:
+        """Yield the subnets of nodes, pods and services that the pool overlaps, with their use."""
+        for each in self._caches.protected.networks.overlapping(pool.cidr) if pool.cidr is not None else ():
+            # Some cloud providers report every address of a machine, including its overlay address.
+            nodes = self._caches.known_addresses.nodes_with(each.subnet.network_address)
+            if each.description not in map(describe_node_address, nodes):
+                yield each.subnet, each.description
 
     def _announce(self, pool: Pool, conflict: Condition | None) -> None:
         before = find_condition(pool.conditions, CONSISTENT)

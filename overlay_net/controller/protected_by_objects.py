@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import ip_network
+from typing import Final
 
+from overlay_net.domain.routes.cluster_networks import ClusterNetworks
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -11,6 +14,8 @@ from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.turns import in_turns
 
+POOLS_MUST_NOT_OVERLAP: Final = frozenset({"services", "service_subnets", "Calico", "Cilium", "pod_subnets"})
+"""The sources of services and pods, besides the Nodes themselves."""
 UNREAD = "the protected subnets have not been read yet"
 
 
@@ -20,7 +25,10 @@ class ProtectedByObjects:
     ) -> None:
         self.protection = Protection(unknown=UNREAD)
         self._routes = routes
+        self.networks = ClusterNetworks()
+        """What no OverlayPool should overlap."""
         self._subscribers: list[Callable[[Iterable[str]], None]] = []
+        self._network_subscribers: list[Callable[[Collection[IpNetwork]], None]] = []
         nodes.subscribe(self._node_changed)
         overlays.subscribe(self._overlay_changed)
         pools.subscribe(self._pool_changed)
@@ -30,9 +38,21 @@ class ProtectedByObjects:
         """Call ``subscriber`` with the names of the StaticRoutes that are refused now, or no longer, or otherwise."""
         self._subscribers.append(subscriber)
 
+    def subscribe_networks(self, subscriber: Callable[[Collection[IpNetwork]], None]) -> None:
+        """Call ``subscriber`` with the subnets that were added to or removed from ``networks``."""
+        self._network_subscribers.append(subscriber)
+
     def protect(self, source: str, subnets: Iterable[ProtectedSubnet]) -> None:
         """Replace the protected subnets of ``source``."""
-        self._notify(self.protection.protect(source, subnets))
+        found = tuple(subnets)
+        self._notify(self.protection.protect(source, found))
+        if source in POOLS_MUST_NOT_OVERLAP:
+            self._replace_networks(source, found)
+
+    def _replace_networks(self, source: str, subnets: Iterable[ProtectedSubnet]) -> None:
+        changed = self.networks.replace(source, subnets)
+        for subscriber in self._network_subscribers if changed else ():
+            subscriber(changed)
 
     async def check_all(self) -> None:
         """Check every StaticRoute in a turn of its own: the first node to be reconciled would check all in one."""
@@ -51,6 +71,7 @@ class ProtectedByObjects:
         # Heartbeats change a Node all the time.
         if (old.protected if old else ()) != (new.protected if new else ()):
             self.protect(f"node {name}", _by_node(new) if new else ())
+            self._replace_networks(f"node {name}", _node_networks(new) if new else ())
 
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         if _addresses(old) != _addresses(new):
@@ -67,6 +88,17 @@ class ProtectedByObjects:
 def _by_node(node: Node) -> Iterator[ProtectedSubnet]:
     for subnet, use in node.protected:
         yield ProtectedSubnet(subnet, f"{use} of node {node.name}")
+
+
+def _node_networks(node: Node) -> Iterator[ProtectedSubnet]:
+    for address in node.addresses:
+        yield ProtectedSubnet(ip_network(address), describe_node_address(node.name))
+    for subnet in node.pod_subnets:
+        yield ProtectedSubnet(subnet, f"pod subnet of node {node.name}")
+
+
+def describe_node_address(name: str) -> str:
+    return f"address of node {name}"
 
 
 def _addresses(overlay: NodeOverlay | None) -> tuple[object, ...]:

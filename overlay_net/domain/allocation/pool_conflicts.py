@@ -1,4 +1,4 @@
-"""Pools that contradict each other: their subnets overlap, or the gateway of one is an address of another.
+"""Pools that contradict each other or the cluster: their subnets overlap, or the gateway of one is used by another.
 
 Nodes with different gateways in one subnet do not reach each other, and a gateway whose address a node has is cut off.
 Overlapping pools still hand out addresses, as no address is handed out twice, but never the gateway of any pool.
@@ -8,10 +8,11 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from overlay_net.model.conditions import CONSISTENT, Condition
 from overlay_net.model.ipam import QUARANTINE
-from overlay_net.model.net import IpAddress
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.pool import Pool
 
 MAX_NAMES = 5
@@ -43,6 +44,32 @@ def find_pool_conflicts(pools: Iterable[Pool]) -> Mapping[str, Condition]:
         overlaps[one.name].append(other)
         overlaps[other.name].append(one)
     return {name: _condition(pool, sorted(overlaps[name], key=lambda each: each.name)) for name, pool in found.items()}
+
+
+def overlaps_cluster(
+    pool: Pool, networks: Iterable[tuple[IpNetwork, str]], conflict: Condition | None
+) -> Condition | None:
+    """Return the condition for a pool that overlaps ``networks`` of nodes, pods or services, else ``conflict``.
+
+    Each network has its use. Those that the pool excludes do not count: the pool is meant to be beside them.
+    """
+    overlapping = (f"{subnet} ({use})" for subnet, use in networks if not _excludes(pool, subnet))
+    named = tuple(islice(overlapping, MAX_NAMES + 1))
+    if not named:
+        return conflict
+    more = " and others" if len(named) > MAX_NAMES else ""
+    message = (
+        f"{pool.cidr} overlaps {', '.join(named[:MAX_NAMES])}{more}: traffic of a node with an overlay address to that "
+        "network leaves through the overlay; use a subnet of its own"
+    )
+    if conflict is not None:
+        return replace(conflict, message=f"{conflict.message}; {message}")
+    return Condition(CONSISTENT, False, "OverlapsCluster", message)
+
+
+def _excludes(pool: Pool, subnet: IpNetwork) -> bool:
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    return any(low <= first and last <= high for low, high in pool.exclude)
 
 
 def gateway_in_use(pool: Pool, nodes: Iterable[str], conflict: Condition | None) -> Condition | None:
