@@ -100,9 +100,10 @@ class PlanApplier:
         for action, error in refused:
             log.warning("kernel refused a route", extra={**action_fields(action), "error": str(error)})
         return {
-            desired_routes[action.route.key]: str(error)
+            # Routes that no StaticRoute specifies: that of the overlay subnet, and those of source routing.
+            desired_routes.get(action.route.key): str(error)
             for action, error in refused
-            if action.route.key in desired_routes
+            if action.route.key in desired_routes or not isinstance(action, DeleteRoute)
         }
 
 

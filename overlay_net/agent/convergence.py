@@ -107,7 +107,7 @@ class Convergence:
         desired = desired_state(overlay, link, self._config.fallback, self._config.source, self._config.private)
         if overlay is not None and not self._resumed:
             await self._resume(overlay, desired, observed)
-        desired = replace(desired, down=self._gateways.down, held=self._gateways.held)
+        desired = replace(desired, down=self._gateways.down, held=self._gateways.held, node_ip=self._config.node_ip)
         self._guard.follow(desired, observed)
         # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
         plan = await offload(len(desired.routes), self._planner.plan, desired, observed)

@@ -165,6 +165,7 @@ def link_config(settings: AgentSettings) -> LinkConfig:
         fallback=settings.fallback_subnet,
         source=settings.source,
         private=settings.private_source,
+        node_ip=settings.node_ip,
     )
 
 

@@ -89,6 +89,12 @@ class Address:
     """IPv6: duplicate address detection failed, so the address is not used (IFA_F_DADFAILED)."""
     set_at: int = field(default=0, compare=False)
     """When the address was added, in hundredths of a second since the boot (IFA_CACHEINFO); 0: unknown."""
+    deprecated: bool = False
+    """IPv6: the kernel does not choose the address as a source (RFC 4862 5.5.4)."""
+    metric: int = 0
+    """The metric of the connected route that the kernel derives from the address; 0: the default of its family."""
+    has_local_route: bool = True
+    """False: the kernel accepts no packets to the address. Observed only for addresses that may be ours."""
 
     @property
     def in_use(self) -> bool:
@@ -149,3 +155,5 @@ class Desired:
     """Set only together with an address."""
     private: PrivateTable | None = None
     """Set only together with an address on a link of its own."""
+    node_ip: IpAddress | None = None
+    """The InternalIP of the node; None: unknown."""

@@ -71,12 +71,24 @@ class SetSysctl:
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
+    """Add an address, or set the mark and the metric of an existing one."""
+
+    link: str
+    interface: IpInterface
+    metric: int = 0
+    """The metric of its connected route; 0: the kernel's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAddress:
     link: str
     interface: IpInterface
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAddress:
+class AddLocalRoute:
+    """Restore the route of an IPv4 address in table local, without which the kernel accepts no packets to it."""
+
     link: str
     interface: IpInterface
 
@@ -115,6 +127,7 @@ KernelAction: TypeAlias = (
     | SetSysctl
     | AddAddress
     | DeleteAddress
+    | AddLocalRoute
     | RouteAction
     | AddPolicyRule
     | DeletePolicyRule

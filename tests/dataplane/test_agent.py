@@ -9,7 +9,7 @@ import pytest
 from overlay_net.adapters.netlink import Kernel, Monitor
 from overlay_net.agent.apply import NodeKernel
 from overlay_net.domain.kernel.desired import LinkConfig
-from overlay_net.model.api import Listing
+from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
@@ -51,10 +51,12 @@ class RecordingKernel:
 
 
 @asynccontextmanager
-async def running(kernel: NodeKernel, config: LinkConfig) -> AsyncIterator[list[Report]]:
+async def running(
+    kernel: NodeKernel, config: LinkConfig, found: JsonObject | None = None
+) -> AsyncIterator[list[Report]]:
     """The agent with its monitor and queue, but without an API server."""
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)
-    store.replace(Listing((node_overlay_ip(str(OVERLAY), ROUTE),), "7"))
+    store.replace(Listing((found or node_overlay_ip(str(OVERLAY), ROUTE),), "7"))
     reports: list[Report] = []
     agent = make_agent(kernel, store, reports, config, MARK)
     queue = WorkQueue()

@@ -11,6 +11,7 @@ from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
+    AddLocalRoute,
     AddRoute,
     AdoptLink,
     DeleteAddress,
@@ -26,9 +27,7 @@ from overlay_net.model.kernel_actions import (
     SetSysctl,
 )
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
-from overlay_net.model.route import NextHop, Route
-
-RTPROT_KERNEL = 2
+from overlay_net.model.route import RTPROT_KERNEL, NextHop, Route
 
 
 class FakeKernel:
@@ -58,23 +57,38 @@ class FakeKernel:
             case AdoptLink() | SetMtu() | SetMacvlanMode() | SetLinkGroup():
                 self._change_link(action)
             case SetLinkUp(name):
-                self._set_up(self._named(name))
+                self.set_up(self._named(name))
             case DeleteLink(index, _):
                 self.delete_link(index)
             case SetSysctl(link, key, value):
                 self._named(link)
                 self.sysctls[link, key] = value
-            case AddAddress(name, interface):
+            case AddAddress(name, interface, metric):
+                self.add_address(Address(self._named(name).index, interface, self.mark.protocol, metric=metric))
+            case AddLocalRoute(name, interface):
                 index = self._named(name).index
-                self.addresses = [a for a in self.addresses if (a.link, a.interface) != (index, interface)]
-                self.addresses.append(Address(index, interface, self.mark.protocol))
-                self._connect(self.addresses[-1])
+                self.addresses = [
+                    replace(a, has_local_route=True) if (a.link, a.interface) == (index, interface) else a
+                    for a in self.addresses
+                ]
             case DeleteAddress(name, interface):
-                self._delete_address(self._named(name).index, interface)
+                self.delete_address(self._named(name).index, interface)
             case AddRoute() | ReplaceRoute() | DeleteRoute():
                 self._change_routes(action)
             case AddPolicyRule() | DeletePolicyRule():
                 self._change_rules(action)
+
+    def add_address(self, address: Address) -> None:
+        """Add it behind the others of its link, or change mark and metric of an existing one in its place."""
+        for position, each in enumerate(self.addresses):
+            if (each.link, each.interface) == (address.link, address.interface):
+                self.addresses[position] = address
+                if each.metric != address.metric:
+                    self._connect(address)
+                    self.routes = [a for a in self.routes if a != self._connected(each)]
+                return
+        self.addresses.append(address)
+        self._connect(address)
 
     def _change_routes(self, action: RouteAction) -> None:
         match action:
@@ -111,7 +125,7 @@ class FakeKernel:
             case DeletePolicyRule(rule):
                 self.rules = [each for each in self.rules if each != rule]
 
-    def _set_up(self, link: Link) -> None:
+    def set_up(self, link: Link) -> None:
         self.links[link.index] = replace(link, up=True)
         for address in self.addresses:
             if address.link == link.index:
@@ -177,11 +191,17 @@ class FakeKernel:
         network = address.interface.network
         if not self.links[address.link].up or network.prefixlen == network.max_prefixlen:
             return
-        route = Route(network, (NextHop(None, address.link),), RTPROT_KERNEL, source=address.interface.ip)
-        if not any(each.key == route.key for each in self.routes):
-            self.routes.append(route)
+        same = [a for a in self.addresses if a.link == address.link and a.interface.network == network]
+        if network.version == 6 or same[0] == address:
+            self.routes.append(self._connected(address))
 
-    def _delete_address(self, index: int, interface: object) -> None:
+    def _connected(self, address: Address) -> Route:
+        """Of one subnet on two links, the kernel has two routes; it uses the first (fib_magic, NLM_F_APPEND)."""
+        network, v4 = address.interface.network, address.interface.version == 4
+        source, metric = (address.interface.ip, address.metric) if v4 else (None, address.metric or 256)
+        return Route(network, (NextHop(None, address.link),), RTPROT_KERNEL, metric, source)
+
+    def delete_address(self, index: int, interface: object) -> None:
         deleted = [a for a in self.addresses if (a.link, a.interface) == (index, interface)]
         self.addresses = [a for a in self.addresses if a not in deleted]
         for address in deleted:

@@ -9,7 +9,7 @@ import pytest
 from overlay_net.domain.kernel.gateway_health import probe_targets
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.report import configured_address, make_report
-from overlay_net.model.kernel import Address, Desired, Link, Observed
+from overlay_net.model.kernel import Desired, Link, Observed
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, DeleteAddress
 from overlay_net.model.policy_rule import AddPolicyRule, SourceRouting, SourceTable
 from tests.fakes.kernel import FakeKernel
@@ -29,11 +29,13 @@ def target() -> Desired:
 def observed_with(**state: bool) -> Observed:
     """The desired link and address, with the address in a given state."""
     kernel = FakeKernel(MARK, machine())
-    converge(kernel, desired())
-    tmp0 = next(link for link in kernel.links.values() if link.name == "tmp0")
+    converge(kernel, desired(address=V6))
     observed = kernel.observe()
-    ours = Address(tmp0.index, V6, MARK.protocol, **state)
-    return replace(observed, addresses=(*(each for each in observed.addresses if each.link != tmp0.index), ours))
+    addresses = (
+        replace(each, **state) if each.interface == V6 else each  # type: ignore[arg-type]
+        for each in observed.addresses
+    )
+    return replace(observed, addresses=tuple(addresses))
 
 
 def test_routes_and_rules_wait_until_the_address_is_in_use() -> None:

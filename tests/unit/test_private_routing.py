@@ -138,16 +138,18 @@ def test_unknown_private_gateway_is_reported_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"keeps_rule_protocol": False}, "KernelTooOld"),
-        ({"routes": (own("0.0.0.0/0", GATEWAY), own("0.0.0.0/0", GATEWAY).replace(table=118))}, "SourceTableTaken"),
+        ((), "KernelTooOld"),
+        ((own("0.0.0.0/0", GATEWAY).replace(table=118),), "SourceTableTaken"),
     ],
 )
 def test_impossible_private_source_routing_is_reported_and_changes_nothing(
-    more: dict[str, object], reason: str
+    more: tuple[Route, ...], reason: str
 ) -> None:
     kernel = node()
     converge(kernel, replace(with_private(), private=None))
-    plan = plan_kernel(with_private(), replace(kernel.observe(), **more), MARK)  # type: ignore[arg-type]
+    kernel.routes += more
+    observed = replace(kernel.observe(), keeps_rule_protocol=reason != "KernelTooOld")
+    plan = plan_kernel(with_private(), observed, MARK)
     assert ([each.reason for each in plan.problems], plan.actions) == ([reason], ())
 
 

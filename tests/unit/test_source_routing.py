@@ -153,21 +153,22 @@ def test_suppressed_routes_over_the_overlay_are_copied_to_the_table() -> None:
 @pytest.mark.parametrize(
     ("target", "more", "reason"),
     [
-        (with_source(gateway=None), {}, "NoOverlayGateway"),
-        (with_source(), {"keeps_rule_protocol": False}, "KernelTooOld"),
+        (with_source(gateway=None), (), "NoOverlayGateway"),
+        (with_source(), (), "KernelTooOld"),
         (
             with_source(),
-            {"routes": (Route(ip_network("0.0.0.0/0"), (NextHop(ip_address("10.176.162.129"), 2),), 4, table=117),)},
+            (Route(ip_network("0.0.0.0/0"), (NextHop(ip_address("10.176.162.129"), 2),), 4, table=117),),
             "SourceTableTaken",
         ),
     ],
 )
 def test_impossible_source_routing_is_reported_and_changes_nothing(
-    target: Desired, more: dict[str, object], reason: str
+    target: Desired, more: tuple[Route, ...], reason: str
 ) -> None:
     kernel = FakeKernel(MARK, machine())
     converge(kernel, desired())
-    observed = replace(kernel.observe(), **more)  # type: ignore[arg-type]
+    kernel.routes += more
+    observed = replace(kernel.observe(), keeps_rule_protocol=reason != "KernelTooOld")
     plan = plan_kernel(target, observed, MARK)
     assert ([each.reason for each in plan.problems], plan.actions) == ([reason], ())
 

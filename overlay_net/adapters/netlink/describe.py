@@ -6,6 +6,7 @@ from overlay_net.adapters.netlink.sysctl import split_key
 from overlay_net.model.kernel_actions import (
     AddAddress,
     AddLink,
+    AddLocalRoute,
     AddRoute,
     AdoptLink,
     DeleteAddress,
@@ -43,10 +44,8 @@ def action_fields(action: KernelAction) -> Fields:
             return _rule_fields("delete policy rule", rule)
         case AddLink() | AdoptLink() | SetLinkUp() | SetMtu() | SetMacvlanMode() | SetLinkGroup() | DeleteLink():
             return _link_fields(action)
-        case AddAddress(link, interface):
-            return {"action": "add address", "address": str(interface), "link": link}
-        case DeleteAddress(link, interface):
-            return {"action": "delete address", "address": str(interface), "link": link}
+        case AddAddress() | DeleteAddress() | AddLocalRoute():
+            return _address_fields(action)
         case SetSysctl(link, key, value):
             family, key = split_key(key)
             return {"action": "set sysctl", "sysctl": f"net.{family}.conf.{link}.{key}", "value": value}
@@ -76,6 +75,17 @@ def _link_fields(
             return {"action": "set link group", "group": group, "link": name}
         case DeleteLink(_, name):
             return {"action": "delete link", "link": name}
+
+
+def _address_fields(action: AddAddress | DeleteAddress | AddLocalRoute) -> Fields:
+    match action:
+        case AddAddress(link, interface, metric):
+            fields: Fields = {"action": "add address", "address": str(interface), "link": link}
+            return fields | {"metric": metric} if metric else fields
+        case DeleteAddress(link, interface):
+            return {"action": "delete address", "address": str(interface), "link": link}
+        case AddLocalRoute(link, interface):
+            return {"action": "add local route", "subnet": str(interface.ip), "link": link}
 
 
 def _route_fields(verb: str, route: Route) -> Fields:

@@ -9,7 +9,8 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -26,16 +27,19 @@ from overlay_net.adapters.netlink.requests import (
     list_rules,
     require_link,
 )
+from overlay_net.adapters.netlink.route_encoder import encode_local_route
 from overlay_net.adapters.netlink.route_lookups import look_up_routes
+from overlay_net.adapters.netlink.route_messages import RTM_NEWROUTE
 from overlay_net.adapters.netlink.routes import Routes
 from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.sysctl import Sysctls
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Observed, OwnershipMark
+from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     ROUTE_ACTIONS,
     AddAddress,
     AddLink,
+    AddLocalRoute,
     AdoptLink,
     DeleteAddress,
     DeleteLink,
@@ -106,19 +110,26 @@ class Kernel:
 
     def _observe(self, kernel: NetlinkSocket, sysctl_links: tuple[str, ...]) -> Observed:
         found_links = tuple(list_links(kernel))
-        addresses = tuple(list_addresses(kernel))
+        addresses = list_addresses(kernel)
         routes = self._routes.read(kernel)
         sysctls = self._sysctls.read(sysctl_links)
         self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(
             links=found_links,
-            addresses=addresses,
+            addresses=tuple(self._with_local_routes(addresses, found_links)),
             routes=routes,
             sysctls=sysctls,
             keeps_address_protocol=self._keeps_address_protocol,
             rules=tuple(list_rules(kernel)),
             keeps_rule_protocol=self._keeps_rule_protocol,
         )
+
+    def _with_local_routes(self, addresses: Iterable[Address], found_links: Iterable[Link]) -> Iterator[Address]:
+        managed = {link.index for link in found_links if link.alias == self._mark.alias}
+        for each in addresses:
+            may_be_ours = each.protocol == self._mark.protocol or each.link in managed
+            missing = may_be_ours and not self._routes.has_local(each.interface.ip)
+            yield replace(each, has_local_route=False) if missing else each
 
     async def observe_routing(self) -> Observed:
         """Read links, rules and routes only. Raises KernelError."""
@@ -179,13 +190,16 @@ class Kernel:
                 self._change_link(kernel, links.set_group(require_link(kernel, name), group))
             case DeleteLink(index, _):
                 change(kernel, links.RTM_DELLINK, links.encode_link(index), ignored=NOT_FOUND)
-            case AddAddress(name, interface):
-                # "replace" also sets the protocol of an address that exists without it.
-                body = links.encode_address(interface, require_link(kernel, name), self._mark.protocol)
+            case AddAddress(name, interface, metric):
+                # "replace" also sets protocol and metric of an address that exists without them.
+                body = links.encode_address(interface, require_link(kernel, name), self._mark.protocol, metric)
                 change(kernel, links.RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE)
             case DeleteAddress(name, interface):
                 body = links.encode_address(interface, require_link(kernel, name))
                 change(kernel, links.RTM_DELADDR, body, ignored=NOT_FOUND)
+            case AddLocalRoute(name, interface):
+                body = encode_local_route(interface.ip, require_link(kernel, name))
+                change(kernel, RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_EXCL, ignored={errno.EEXIST})
             case AddPolicyRule(rule):
                 # NLM_F_EXCL prevents duplicates; rules of another protocol do not count as such.
                 flags = NLM_F_CREATE | NLM_F_EXCL

@@ -37,10 +37,12 @@ MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
 IPVLAN_MODE_L2 = 0
 """In this mode the link answers ARP, unlike in L3, the default (networking/ipvlan.rst)."""
 RTEXT_FILTER_SKIP_STATS = 8
-IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 6, 8, 11
+IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO = 1, 2, 6, 8, 9, 11
 IFLA_CACHEINFO_CHANGED, IFA_CACHEINFO_CREATED = 4, 8
 """Offsets in struct ifla_cacheinfo and struct ifa_cacheinfo."""
-IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
+IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x04, 0x08, 0x20, 0x40
+CONNECTED_METRICS = {4: 0, 6: 256}
+"""The metric of a connected route by IP version if its address has none (IP6_RT_PRIO_ADDRCONF)."""
 
 
 def dump_links() -> bytes:
@@ -131,6 +133,7 @@ def parse_address(body: bytes) -> Address | None:
     # A failed address stays tentative (addrconf_dad_stop); an optimistic one is in use during DAD (RFC 4429).
     failed = interface.version == 6 and bool(flags & IFA_F_DADFAILED)
     tentative = interface.version == 6 and bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC
+    metric = parse_u32(found, IFA_RT_PRIORITY, 0)
     return Address(
         link,
         interface,
@@ -139,6 +142,8 @@ def parse_address(body: bytes) -> Address | None:
         tentative=tentative and not failed,
         dad_failed=failed,
         set_at=_parse_time(found.get(IFA_CACHEINFO, b""), IFA_CACHEINFO_CREATED),
+        deprecated=interface.version == 6 and bool(flags & IFA_F_DEPRECATED),
+        metric=0 if metric == CONNECTED_METRICS[interface.version] else metric,
     )
 
 
@@ -192,10 +197,14 @@ def encode_link(index: int) -> bytes:
     return IFINFOMSG.pack(0, 0, index, 0, 0)
 
 
-def encode_address(interface: IpInterface, link: int, protocol: int | None = None) -> bytes:
-    """The body of RTM_NEWADDR and RTM_DELADDR."""
+def encode_address(interface: IpInterface, link: int, protocol: int | None = None, metric: int = 0) -> bytes:
+    """The body of RTM_NEWADDR and RTM_DELADDR; ``metric`` is that of the connected route, 0 for the default."""
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     head = IFADDRMSG.pack(family, interface.network.prefixlen, 0, 0, link)
     mark = attribute(IFA_PROTO, bytes([protocol])) if protocol is not None else b""
+    # An IPv6 address without the attribute would keep the metric that it has (inet6_addr_modify).
+    metric = metric or CONNECTED_METRICS[interface.version]
+    if protocol is not None and metric:
+        mark += attribute_u32(IFA_RT_PRIORITY, metric)
     own = interface.ip.packed
     return head + attribute(IFA_LOCAL, own) + attribute(IFA_ADDRESS, own) + mark

@@ -11,6 +11,7 @@ from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_R
 from overlay_net.adapters.netlink.notifications import Notifications
 from overlay_net.adapters.netlink.route_messages import RTM_DELROUTE, RTM_NEWROUTE, RTMSG_PROTOCOL
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
+from overlay_net.model.route import RTPROT_KERNEL
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
 # _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24) and _IPV6_NETCONF (25), which notify of forwarding and rp_filter, the only
@@ -57,9 +58,10 @@ class Monitor:
         """Return whether a message in ``data`` may concern us; True if it cannot be parsed.
 
         Links and addresses are always relevant. Routes are relevant if they have our protocol, or if they replaced a
-        route or were added beside one with the same key, which may be ours. Rules are relevant if they have our
-        protocol, as rules cannot be replaced. The rest is ignored, because other daemons change hundreds of thousands
-        of routes.
+        route or were added beside one with the same key, which may be ours; of those that the kernel derives from
+        addresses, the deletion is relevant, because the kernel does not restore them. Rules are relevant if they have
+        our protocol, as rules cannot be replaced. The rest is ignored, because other daemons change hundreds of
+        thousands of routes.
         """
         parsed = 0
         for kind, flags, _, start, end in messages(data):
@@ -77,7 +79,10 @@ class Monitor:
         if kind == RTM_NEWROUTE and flags & NLM_F_CREATE and not flags & NLM_F_EXCL:
             # There was a route with the same key (fib_table_insert, fib6_add_rt2node).
             return True
-        return len(body) > RTMSG_PROTOCOL and body[RTMSG_PROTOCOL] == self._protocol
+        if len(body) <= RTMSG_PROTOCOL:
+            return False
+        derived = kind == RTM_DELROUTE and body[RTMSG_PROTOCOL] == RTPROT_KERNEL
+        return derived or body[RTMSG_PROTOCOL] == self._protocol
 
 
 def _ignore() -> None:

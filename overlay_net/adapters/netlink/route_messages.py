@@ -15,13 +15,14 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 RTMSG = struct.Struct("=BBBBBBBBI")
 """family, prefix length, source prefix length, TOS, table, protocol, scope, type, flags."""
-RTMSG_PROTOCOL: Final = 5
-"""Offset of the protocol in struct rtmsg."""
+RTMSG_PREFIX, RTMSG_PROTOCOL, RTMSG_TYPE = 1, 5, 7
+"""Offsets in struct rtmsg."""
 RTNEXTHOP = struct.Struct("=HBBi")
 """length, flags, hops (weight - 1), link."""
 
 RT_TABLE_COMPAT, RT_TABLE_LOCAL = 252, 255
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST, RT_SCOPE_NOWHERE = 0, 253, 254, 255
+RTN_LOCAL: Final = 2
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 RTNH_F_ONLINK = 0x4
 RTAX_MTU, RTAX_ADVMSS = 2, 8

@@ -18,11 +18,15 @@ from overlay_net.adapters.netlink.route_messages import (
     RTM_DELROUTE,
     RTM_GETROUTE,
     RTM_NEWROUTE,
+    RTMSG_PREFIX,
+    RTMSG_TYPE,
+    RTN_LOCAL,
     dump_routes,
 )
 from overlay_net.adapters.netlink.socket import NetlinkSocket, Request
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
+from overlay_net.model.net import IpAddress
 from overlay_net.model.route import Route
 from overlay_net.runtime.gc_tuning import paused_gc
 
@@ -45,6 +49,10 @@ class Routes:
         if [id(routes) for routes in found] != [id(routes) for routes in self._by_family]:
             self._by_family, self._all = found, tuple(route for routes in found for route in routes)
         return self._all
+
+    def has_local(self, address: IpAddress) -> bool:
+        """Return whether the kernel accepts packets to an address, as of the last read."""
+        return any(address.packed in family.local for family in self._families)
 
     def write(self, kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         """Apply additions and replacements, then deletions. Returns refused ones. Raises KernelError and OSError."""
@@ -76,6 +84,8 @@ class _Family:
         self._datagrams: list[bytes] = []
         self._routes: tuple[Route, ...] = ()
         self._decoded: dict[bytes, Route | None] = {}
+        self.local: frozenset[bytes] = frozenset()
+        """The addresses that have a local route, in any table: that of a VRF is another one."""
 
     def read(self, kernel: NetlinkSocket) -> tuple[Route, ...]:
         datagrams = kernel.dump(RTM_GETROUTE, dump_routes(self._family), known=frozenset(self._datagrams[:-1]))
@@ -89,18 +99,30 @@ class _Family:
         # Keep only routes of this dump in the cache.
         cached, decoded = self._decoded, {}
         decode = RouteDecoder().decode
+        bodies = _route_bodies(datagrams)
         routes: list[Route] = []
-        for datagram in datagrams:
-            for kind, _, _, start, end in messages(datagram):
-                if kind != RTM_NEWROUTE:
-                    continue
-                body = datagram[start:end]
-                route = cached[body] if body in cached else decode(body)
-                decoded[body] = route
-                if route is not None:
-                    routes.append(route)
-        self._decoded = decoded
+        for body in bodies:
+            route = cached[body] if body in cached else decode(body)
+            decoded[body] = route
+            if route is not None:
+                routes.append(route)
+        self._decoded, self.local = decoded, _local_addresses(bodies, self._family)
         return tuple(join_siblings(routes) if self._family == socket.AF_INET6 else routes)
+
+
+def _route_bodies(datagrams: Iterable[bytes]) -> list[bytes]:
+    return [
+        datagram[start:end]
+        for datagram in datagrams
+        for kind, _, _, start, end in messages(datagram)
+        if kind == RTM_NEWROUTE
+    ]
+
+
+def _local_addresses(bodies: Iterable[bytes], family: int) -> frozenset[bytes]:
+    """The kernel writes the subnet right after the table (fib_dump_info, rt6_fill_node)."""
+    bits, end = (32, 28) if family == socket.AF_INET else (128, 40)
+    return frozenset(body[24:end] for body in bodies if body[RTMSG_TYPE] == RTN_LOCAL and body[RTMSG_PREFIX] == bits)
 
 
 def _write(kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:

@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from overlay_net.domain.kernel.address_order import plan_order
+from overlay_net.domain.kernel.connected_route import connected_metric
 from overlay_net.domain.kernel.link import LinkPlan
 from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_link
+from overlay_net.domain.kernel.present_address import find_present, find_primary
 from overlay_net.model.kernel import Address, Desired, Link, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, Problem
+from overlay_net.model.kernel_actions import AddAddress, AddLocalRoute, DeleteAddress, Problem
 from overlay_net.model.net import IpInterface
 
 ADDRESS_TENTATIVE = "AddressTentative"
 """Problem reason for an IPv6 address that is on the link but not in use yet."""
+LOCAL_ROUTE_MISSING = "LocalRouteMissing"
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
-    add: tuple[AddAddress | DeleteAddress, ...] = ()
+    add: tuple[AddAddress | AddLocalRoute | DeleteAddress, ...] = ()
     """Actions before those on routes."""
     drop: tuple[DeleteAddress, ...] = ()
     """Actions after those on routes."""
@@ -45,28 +49,39 @@ def plan_addresses(desired: Desired, observed: Observed, mark: OwnershipMark, li
 
 def _plan_desired(
     desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None
-) -> tuple[tuple[AddAddress | DeleteAddress, ...], tuple[Problem, ...]]:
+) -> tuple[tuple[AddAddress | AddLocalRoute | DeleteAddress, ...], tuple[Problem, ...]]:
     """Plan the desired address; while the desired link is impossible, a remaining managed link keeps it."""
     address = desired.address
     if desired.link is None or address is None:
         return (), ()
     name = link.name if link else desired.link.name
-    present = _find_present(address, observed, mark, link)
-    if present is None:
-        return (AddAddress(name, address),), ()
+    add = AddAddress(name, address, connected_metric(desired, observed, mark))
+    present = find_present(address, observed, mark, link)
+    if present is None or link is None:
+        return (add,), ()
     if present.dad_failed:
         # The kernel probes only when an address is added, so re-add it; the agent decides when to retry.
-        return (DeleteAddress(name, address), AddAddress(name, address)), ()
+        return (DeleteAddress(name, address), add), ()
     if present.tentative:
         return (), (Problem(ADDRESS_TENTATIVE, f"duplicate address detection is running for {address.ip}"),)
-    return (), ()
+    if not present.has_local_route and link.up:
+        return _restore_local_route(add)
+    return plan_order(present, add, desired, observed, mark)
 
 
-def _find_present(address: IpInterface, observed: Observed, mark: OwnershipMark, link: Link | None) -> Address | None:
-    if link is None:
-        return None
-    on_link = (each for each in observed.addresses if each.link == link.index and each.interface == address)
-    return next((each for each in on_link if owns_address_anywhere(each, observed, mark)), None)
+def _restore_local_route(
+    add: AddAddress,
+) -> tuple[tuple[AddAddress | AddLocalRoute | DeleteAddress, ...], tuple[Problem, ...]]:
+    """The kernel accepts no packets to the address, so it cannot be worse to add it again.
+
+    The kernel would delete a restored IPv4 route with its address, but not an IPv6 one. An IPv4 address that is added
+    again would be a secondary one of its subnet.
+    """
+    message = f"the kernel accepts no packets to {add.interface.ip}: its route in table local is missing"
+    problem = Problem(LOCAL_ROUTE_MISSING, message)
+    if add.interface.version == 4:
+        return (AddLocalRoute(add.link, add.interface),), (problem,)
+    return (DeleteAddress(add.link, add.interface), add), (problem,)
 
 
 def _obsolete(
@@ -95,19 +110,15 @@ def _has_other_length(address: Address, target: IpInterface | None) -> bool:
 def _foreign_secondary(address: Address, observed: Observed, mark: OwnershipMark) -> IpInterface | None:
     """Find a foreign address on a foreign interface that Linux would delete together with ours.
 
-    The first address of a subnet is its primary address; the others are secondary, and are deleted with it unless
-    promote_secondaries is set (ip-sysctl.rst; __inet_del_ifa in net/ipv4/devinet.c).
+    Those of its subnet are, unless promote_secondaries is set, if ours is the primary one.
     """
     link = next((link for link in observed.links if link.index == address.link), None)
     if link is None or owns_link(link, mark) or address.interface.version == 6:
         return None
     if observed.sysctls.get((link.name, "promote_secondaries")) == "1":
         return None
-    subnet = [
-        each
-        for each in observed.addresses
-        if each.link == address.link and each.interface.network == address.interface.network
-    ]
-    if subnet[0] != address:
+    if find_primary(address, observed) != address:
         return None
+    network = address.interface.network
+    subnet = (each for each in observed.addresses if each.link == address.link and each.interface.network == network)
     return next((each.interface for each in subnet if not owns_address_anywhere(each, observed, mark)), None)

@@ -78,7 +78,8 @@ def configured_condition(
             configured, problem, error or (_describe_outdated(checkpoint) if checkpoint.is_outdated else None)
         )
     if problem is not None:
-        return Condition(CONFIGURED, False, problem.reason, problem.message)
+        message = problem.message if error is None else f"{problem.message}; {error}"
+        return Condition(CONFIGURED, False, problem.reason, message)
     if neighbours.conflict is not None:
         host = neighbours.conflict_mac or "another host"
         message = f"{neighbours.conflict} is in use by {host} and was not configured"
@@ -154,6 +155,7 @@ def ready_condition(
     desired: Desired,
     link: DesiredLink,
     configured: IpInterface | None,
+    unusable: Problem | None,
     failures: tuple[RouteFailure, ...],
     route_probes: tuple[RouteProbe, ...],
     plan: KernelPlan,
@@ -162,11 +164,13 @@ def ready_condition(
     """Return Ready, which is true if the address is in use, all routes are in place and all changes are proven.
 
     That includes that the links can carry traffic; whether a gateway answers is another condition. ``failures`` does
-    not include routes that are not needed on this node.
+    not include routes that are not needed on this node. ``unusable`` is why the configured address is not used as it
+    must be.
     """
     routes_only = link.kind == "none"
-    if configured != desired.address or (desired.address is None and not routes_only):
-        return Condition(READY, False, "NotConfigured", "the overlay address is not in use")
+    if not _is_in_use(desired, configured, unusable, routes_only=routes_only):
+        message = unusable.message if unusable is not None else "the overlay address is not in use"
+        return Condition(READY, False, "NotConfigured", message)
     if neighbours.link_down:
         return Condition(READY, False, LINK_DOWN, neighbours.link_down)
     needed = len(desired.routes) - len(plan.not_needed)
@@ -188,6 +192,14 @@ def ready_condition(
         return Condition(READY, False, "WaitingForGateway", message)
     routes = f"{needed} routes are in place"
     return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
+
+
+def _is_in_use(
+    desired: Desired, configured: IpInterface | None, unusable: Problem | None, *, routes_only: bool
+) -> bool:
+    """Return whether the node uses its overlay address as it must; with routes only, whether it has none."""
+    has_desired = desired.address is not None or routes_only
+    return unusable is None and configured == desired.address and has_desired
 
 
 def checkpoint_condition(checkpoint: CheckpointHealth) -> tuple[Condition, ...]:

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from overlay_net.domain.kernel.parent_interface import InterfaceSelector, choose_parent, explain_missing
 from overlay_net.model.kernel import Desired, DesiredLink, LinkMode, MacvlanMode, Observed, OwnershipMark
-from overlay_net.model.net import IpNetwork
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import PrivateTable, SourceRouting, SourceTable
 
@@ -26,6 +26,8 @@ class LinkConfig:
     """None: source routing is disabled; only the main table routes traffic from the overlay address."""
     private: PrivateTable | None = None
     """The same for traffic from the private addresses, on a node with a link of its own for the overlay address."""
+    node_ip: IpAddress | None = None
+    """The InternalIP of the node; None: unknown."""
 
 
 def link_config_for(overlay: NodeOverlay | None, config: LinkConfig) -> LinkConfig:

@@ -1,20 +1,21 @@
 """Plans the changes of this node's kernel from observed to desired state, in an order without a gap in traffic.
 
-Link, sysctls, address, routes and policy rules are added in this order; obsolete objects are removed in reverse order.
-Actions that depend on a link that does not exist yet are left to the next pass: a plan never relies on its own result.
-It depends on the observed kernel, never on earlier plans.
+Link, sysctls, address, connected route, routes and policy rules are added in this order; obsolete objects are removed
+in reverse order. Actions that depend on a link that does not exist yet are left to the next pass: a plan never relies
+on its own result. It depends on the observed kernel, never on earlier plans.
 """
 
 from dataclasses import replace
 
 from overlay_net.domain.kernel.address import plan_addresses
+from overlay_net.domain.kernel.connected_route import ConnectedPlan, ConnectedPlanner
 from overlay_net.domain.kernel.link import LinkPlan, plan_link
 from overlay_net.domain.kernel.private_routing import private_parts
 from overlay_net.domain.kernel.routes import RoutePlanner
 from overlay_net.domain.kernel.source_routing import overlay_part
 from overlay_net.domain.kernel.source_tables import plan_source_tables
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import AddRoute, DeleteLink, KernelPlan, ReplaceRoute
+from overlay_net.model.kernel_actions import AddRoute, DeleteAddress, DeleteLink, KernelPlan, ReplaceRoute
 from overlay_net.model.net import IpAddress
 
 
@@ -28,12 +29,15 @@ class KernelPlanner:
 
     def __init__(self, mark: OwnershipMark) -> None:
         self._mark = mark
+        self._connected = ConnectedPlanner(mark)
         self._routes = RoutePlanner(mark)
 
     def plan(self, desired: Desired, observed: Observed) -> KernelPlan:
         link = plan_link(desired, observed, self._mark)
         addresses = plan_addresses(desired, observed, self._mark, link)
         remaining = _without_deleted_links(observed, link)
+        again = any(isinstance(action, DeleteAddress) for action in addresses.add)
+        connected = ConnectedPlan() if again else self._connected.plan(desired, remaining, link.link)
         routes = self._routes.plan(desired, remaining, link.link)
         parts = (
             *overlay_part(desired, remaining, self._mark, link.link),
@@ -47,6 +51,7 @@ class KernelPlanner:
             actions=(
                 *link.actions,
                 *addresses.add,
+                *connected.changes,
                 *_without_source((*routes.changes, *source.changes), pending),
                 *(source.add if pending is None else ()),
                 *source.drop,
@@ -58,6 +63,7 @@ class KernelPlanner:
             problems=(
                 *((link.problem,) if link.problem else ()),
                 *addresses.problems,
+                *connected.problems,
                 *source.problems,
                 *routes.problems,
             ),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from overlay_net.domain.kernel.address import ADDRESS_TENTATIVE
+from overlay_net.domain.kernel.address import ADDRESS_TENTATIVE, LOCAL_ROUTE_MISSING
+from overlay_net.domain.kernel.address_order import ADDRESS_NOT_PREFERRED
 from overlay_net.domain.kernel.agent_conditions import (
     NO_NEIGHBOURS,
     NeighbourState,
@@ -15,6 +16,11 @@ from overlay_net.domain.kernel.agent_conditions import (
     ready_condition,
 )
 from overlay_net.domain.kernel.checkpoint import HEALTHY, CheckpointHealth
+from overlay_net.domain.kernel.connected_route import (
+    CONNECTED_ROUTE_MISSING,
+    CONNECTED_ROUTE_SHADOWED,
+    NODE_SUBNET,
+)
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
 from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, SHADOWED, Condition, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
@@ -24,6 +30,18 @@ from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.node_report import GATEWAY_IS_THIS_NODE, Report, RouteFailure
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
+
+ADDRESS_UNUSABLE = frozenset(
+    {
+        ADDRESS_TENTATIVE,
+        ADDRESS_NOT_PREFERRED,
+        CONNECTED_ROUTE_MISSING,
+        CONNECTED_ROUTE_SHADOWED,
+        LOCAL_ROUTE_MISSING,
+        NODE_SUBNET,
+    }
+)
+"""Reasons of problems with an address that is in the kernel but not used as it must be."""
 
 MAX_SILENT = 64
 """Maximum number of entries in status.gateways."""
@@ -87,14 +105,14 @@ def make_report(
     before = overlay.report.conditions if overlay.has_own_report else ()
     in_conflict = neighbours.conflict is not None and not overlay.deleting
     problem = next((problem for problem in plan.problems if problem.route is None), None)
-    tentative = problem is not None and problem.reason == ADDRESS_TENTATIVE
+    unusable = next((problem for problem in plan.problems if problem.reason in ADDRESS_UNUSABLE), None)
     needed = len(desired.routes) - len(plan.not_needed)
     conditions = (
         configured_condition(
             overlay, desired, link, configured, problem, errors.get(None), neighbours, checkpoint, held
         ),
         gateway_condition(neighbours, find_condition(before, GATEWAY_REACHABLE)),
-        ready_condition(desired, link, None if tentative else configured, failures, route_probes, plan, neighbours),
+        ready_condition(desired, link, configured, unusable, failures, route_probes, plan, neighbours),
         *checkpoint_condition(checkpoint),
         *metrics_condition(metrics_problem),
         *warnings,
