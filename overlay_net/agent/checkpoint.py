@@ -158,6 +158,7 @@ class NodeCheckpoint:
                 # The disk may answer later.
                 return found
             self._loaded = decode_checkpoint(found, self._node)
+            self._writer.forget_found()
         return self._loaded
 
     def _log(self, found: Checkpoint | Unusable) -> None:

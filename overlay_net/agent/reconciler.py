@@ -128,7 +128,7 @@ class NodeAgent:
             return Requeue(UNKNOWN_RETRY)
         if is_known:
             # Otherwise there is no API server to report to.
-            await self._report(overlay, outcome, route_probes)
+            self._report(overlay, outcome, route_probes)
         return Requeue(self._wait(outcome))
 
     async def _keep_applied(self) -> Requeue:
@@ -147,9 +147,7 @@ class NodeAgent:
         self._translations.follow(last.desired, last.observed, changed=outcome.last_action is not None)
         return outcome
 
-    async def _report(
-        self, overlay: NodeOverlay | None, outcome: Outcome, route_probes: tuple[RouteProbe, ...]
-    ) -> None:
+    def _report(self, overlay: NodeOverlay | None, outcome: Outcome, route_probes: tuple[RouteProbe, ...]) -> None:
         """Submit the report, and set the metrics."""
         last = outcome.last
         neighbours = self._neighbour_state(last.desired)

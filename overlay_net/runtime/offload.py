@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from overlay_net.runtime.gc_tuning import paused_gc
@@ -11,6 +12,9 @@ T = TypeVar("T")
 
 THRESHOLD: Final = 5000
 """Number of values, such as routes, above which processing them would block the event loop for too long."""
+
+_threads: Final = ThreadPoolExecutor(4, "offload")
+"""Not the default ones of the event loop, which name resolution occupies while DNS does not answer."""
 
 
 async def offload(size: int, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -22,4 +26,4 @@ async def offload(size: int, step: Callable[P, T], *args: P.args, **kwargs: P.kw
         with paused_gc():
             return step(*args, **kwargs)
 
-    return await asyncio.to_thread(without_gc)
+    return await asyncio.get_running_loop().run_in_executor(_threads, without_gc)

@@ -1,19 +1,25 @@
 """Repairs wait for nothing but the kernel: neither for an API server nor for a disk that does not answer."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from overlay_net.agent import checkpoint_writer
+from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.reporter import Reporter
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.runtime.offload import THRESHOLD, offload
 from tests.fakes.checkpoint_files import READ_ONLY
 from tests.unit.factories import overlay
+from tests.unit.test_first_answer import Prober
+from tests.unit.test_first_answer import assigned as gateways_of
 from tests.unit.test_node_agent import OURS, Node, assigned, ready
 
 OTHER = "192.168.100.9/24"
@@ -47,6 +53,25 @@ async def until_problem(node: Node) -> None:
         while node.checkpoint.problem is None:
             await asyncio.sleep(0.001)
     await node.reconcile()
+
+
+def hops(node: Node) -> set[str]:
+    (route,) = [each for each in node.kernel.fake.routes if str(each.subnet) == "10.1.0.0/16"]
+    return {str(hop.gateway) for hop in route.next_hops}
+
+
+async def balanced() -> tuple[Node, Prober]:
+    """A node with a route through two gateways that answer."""
+    prober = Prober("tmp0")
+    node = Node(gateways=GatewayWatch(prober))
+    node.answer(gateways_of("192.168.100.1", "192.168.100.254"))
+    await node.reconcile()
+    assert hops(node) == {"192.168.100.1", "192.168.100.254"}
+    return node, prober
+
+
+async def never(_: NodeOverlay, report: Report) -> None:
+    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -87,6 +112,45 @@ async def test_hanging_report_delays_no_repair_and_no_later_change(node: Node) -
     assert subnets(node) == {"10.3.0.0/16"}
     assert len(started) == 1, "one request at a time"
     task.cancel()
+
+
+async def test_stalled_disk_delays_no_failover() -> None:
+    node, prober = await balanced()
+    found = node.store.get("n1")
+    assert found is not None
+    node.disk.hang()
+    node.answer(replace(found, routes=(*found.routes, *with_routes("10.2.0.0/16").routes)))
+    await node.reconcile_once()
+    prober.fall(ip_address("192.168.100.1"))
+    await asyncio.wait_for(node.reconcile_once(), 20)
+    assert hops(node) == {"192.168.100.254"}
+    node.disk.answer()
+
+
+async def test_hanging_report_delays_no_failover() -> None:
+    node, prober = await balanced()
+    found = node.store.get("n1")
+    assert found is not None
+    reporter = Reporter(never, lambda: None)
+    node.agent._reports = reporter
+    task = asyncio.create_task(reporter.run())
+    node.answer(replace(found, generation=2))
+    await node.reconcile()
+    await asyncio.sleep(0)
+    assert not reporter.idle
+    prober.fall(ip_address("192.168.100.1"))
+    await asyncio.wait_for(node.reconcile_once(), 20)
+    assert hops(node) == {"192.168.100.254"}
+    task.cancel()
+
+
+async def test_long_computations_wait_for_no_thread_that_name_resolution_occupies() -> None:
+    answered = threading.Event()
+    loop = asyncio.get_running_loop()
+    lookups = [loop.run_in_executor(None, answered.wait) for _ in range(64)]
+    assert await asyncio.wait_for(offload(THRESHOLD, sum, [1, 2]), 20) == 3
+    answered.set()
+    await asyncio.gather(*lookups)
 
 
 @pytest.mark.parametrize("happens", ["nothing", "confirmation", "another state", "deletion"])
