@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lab.bench.agent import bench_agent
 from lab.bench.dataplane import bench_drift, bench_failover
+from lab.bench.link_failure import bench_link_failure
 from lab.bench.measure import Row
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "phpipam": bench_phpipam,
     "routes": bench_routes,
     "failover": bench_failover,
+    "link-failure": bench_link_failure,
     "drift": bench_drift,
     "stalls": bench_stalls,
     "agent": bench_agent,

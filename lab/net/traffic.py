@@ -54,10 +54,13 @@ def observed_source(node: Namespace, host: str, timeout: float = 3.0) -> str:
 
 
 class Stream:
-    """A stream of numbered packets from ``node`` to ``host`` that counts its losses."""
+    """A stream of numbered packets from ``node`` to ``host`` that counts its losses.
 
-    def __init__(self, node: Namespace, host: str, rate: int = 100) -> None:
-        command = [sys.executable, "-m", "lab.net.traffic", "stream", host, f"--rate={rate}"]
+    ``source`` is an address of the node; by default the kernel selects it for the first packet.
+    """
+
+    def __init__(self, node: Namespace, host: str, rate: int = 100, source: str = "") -> None:
+        command = [sys.executable, "-m", "lab.net.traffic", "stream", host, f"--rate={rate}", f"--source={source}"]
         self._sender = node.popen(*command)
         assert self._sender.stdout is not None
         first = self._sender.stdout.readline()
@@ -106,7 +109,7 @@ def _ask(host: str, timeout: float) -> int:
     return 0
 
 
-def _stream(host: str, rate: int) -> int:
+def _stream(host: str, rate: int, source: str) -> int:
     """Send numbered packets at a fixed rate; prints "flowing" at the first echo and counts from there."""
     stopping = False
 
@@ -116,6 +119,7 @@ def _stream(host: str, rate: int) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        channel.bind((source, 0))
         channel.connect((host, PORT))
         channel.setblocking(False)
         echoes: list[float] = []
@@ -174,12 +178,15 @@ def main() -> int:
     stream = modes.add_parser("stream")
     stream.add_argument("host")
     stream.add_argument("--rate", type=int, default=100)
+    stream.add_argument("--source", default="")
     arguments = parser.parse_args()
     if arguments.mode == "serve":
         asyncio.run(_serve())
         return 0
     return (
-        _ask(arguments.host, arguments.timeout) if arguments.mode == "ask" else _stream(arguments.host, arguments.rate)
+        _ask(arguments.host, arguments.timeout)
+        if arguments.mode == "ask"
+        else _stream(arguments.host, arguments.rate, arguments.source)
     )
 
 
