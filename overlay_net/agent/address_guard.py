@@ -14,6 +14,7 @@ from typing import Final, NoReturn, Protocol
 
 from overlay_net.domain.kernel.announcements import Announcement, addresses_in_use, find_announcements
 from overlay_net.domain.kernel.link_types import can_have_conflicts
+from overlay_net.domain.kernel.own_frames import OwnFrames, find_own_frames
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
@@ -34,6 +35,7 @@ ANNOUNCE_AGAIN: Final = 1.0
 class Neighbours(Protocol):
     """The other hosts on the links. Every method but ``conflicts`` raises KernelError if the result is unknown."""
 
+    def recognise(self, own: OwnFrames) -> None: ...
     async def find_conflict(self, link: str, address: IpAddress) -> str | None: ...
     def announce(self, link: str, address: IpAddress) -> None: ...
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None: ...
@@ -95,8 +97,7 @@ class AddressGuard:
 
     def conflicting_mac(self, address: IpAddress) -> str:
         """Return the MAC of another host that uses an address configured on this node, or an empty string."""
-        macs = [each.mac for each in self._neighbours.conflicts if each.address == address]
-        return macs[-1] if macs else ""
+        return next((each.mac for each in self._neighbours.conflicts if each.address == address), "")
 
     @property
     def wait(self) -> float | None:
@@ -111,6 +112,7 @@ class AddressGuard:
     async def admit(self, action: AddAddress, observed: Observed) -> None:
         """Return if the address may be configured. Raises AddressInUse, or KernelError if that is unknown."""
         address = action.interface.ip
+        self._neighbours.recognise(find_own_frames(observed, action.link, self._mark, address))
         present = [each for each in observed.addresses if each.interface.ip == address]
         if any(each.dad_failed for each in present):
             # The kernel's own duplicate address detection failed.
@@ -134,6 +136,10 @@ class AddressGuard:
         if self._rejected is not None and (desired.address is None or desired.address.ip != self._rejected.address):
             self._rejected = None
         configured = self._configured(observed)
+        link, assigned = desired.link, desired.address
+        self._neighbours.recognise(
+            find_own_frames(observed, link.name if link else "", self._mark, assigned.ip if assigned else None)
+        )
         self._record_use(configured)
         self._neighbours.watch(configured)
         self._announce(find_announcements(observed, self._mark))

@@ -7,12 +7,14 @@ a probe before the address is added avoids a failed attempt and finds the MAC of
 import asyncio
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from overlay_net.adapters.neighbours import Announcements, ArpLink, Mac, NeighbourDiscovery, link_local, local_macs
+from overlay_net.adapters.neighbours import Announcements, ArpLink, Mac, NeighbourDiscovery, link_local
+from overlay_net.agent.heard_hosts import HeardHosts
+from overlay_net.agent.paced import Paced
+from overlay_net.domain.kernel.own_frames import OwnFrames
 from overlay_net.model.errors import KernelError
 from overlay_net.model.net import IpAddress
 
@@ -22,6 +24,12 @@ CONFLICT_EXPIRY: Final = 60.0
 """Seconds without a packet from the other host after which a conflict is resolved.
 
 A host that sends traffic resolves its neighbours again within half of that time (``base_reachable_time``, arp(7)).
+"""
+
+GATEWAY_CHANGE_INTERVAL: Final = 5.0
+"""Minimum number of seconds between two reactions to another MAC of a gateway.
+
+Two hosts that answer for one gateway, or forged packets, change it with each packet.
 """
 
 IPV6_TIMEOUT: Final = 0.4
@@ -35,26 +43,32 @@ class AddressConflict:
     address: IPv4Address
     mac: Mac
     link: str
-    since: datetime
-    last_packet: float
-    """Time of the last packet, on the event loop's clock."""
 
 
 class Neighbours:
     """``changed`` is called when another host starts to use our address, and when the MAC of a gateway changes.
 
-    All methods belong to one event loop.
+    ``own_macs`` returns the MACs of this host; by default those of the last ``recognise``. All methods belong to one
+    event loop. The work for one packet does not depend on the number of links, addresses or earlier packets.
     """
 
-    def __init__(self, changed: Callable[[], None], own_macs: Callable[[], Container[Mac]] = local_macs) -> None:
+    def __init__(self, changed: Callable[[], None], own_macs: Callable[[], Container[Mac]] | None = None) -> None:
         self._changed = changed
-        self._own_macs = own_macs
+        self._own = OwnFrames()
+        self._own_macs = own_macs or (lambda: self._own.macs)
         self._links: dict[str, ArpLink] = {}
         self._advertisements: dict[str, Announcements[IPv6Address]] = {}
-        self._conflicts: dict[tuple[IPv4Address, Mac], AddressConflict] = {}
+        self._conflicts = HeardHosts[IPv4Address, AddressConflict](CONFLICT_EXPIRY)
+        self._gateway_changes = Paced(self._follow_gateway_change, GATEWAY_CHANGE_INTERVAL)
         self._logged_errors: dict[str, str] = {}
         """The last logged error of each link that cannot be watched."""
         self._gateway_changed = False
+        self._last_change: dict[str, str] = {}
+        """The latest change of a gateway's MAC, for the log."""
+
+    def recognise(self, own: OwnFrames) -> None:
+        """Take packets with these properties for those of this host. Call this after each observation."""
+        self._own = own
 
     async def find_conflict(self, link: str, address: IpAddress) -> Mac | None:
         """Return the MAC of another host that uses the address or probes for it. Raises KernelError if unknown.
@@ -86,17 +100,12 @@ class Neighbours:
             self._defend(link, defended.get(link, frozenset()))
         for link in {*self._advertisements, *configured}:
             self._advertise(link).keep(each for each in configured.get(link, ()) if isinstance(each, IPv6Address))
-        every = frozenset[IPv4Address]().union(*defended.values())
-        self._conflicts = {key: each for key, each in self._conflicts.items() if key[0] in every}
+        self._conflicts.keep(frozenset[IPv4Address]().union(*defended.values()))
 
     @property
     def conflicts(self) -> tuple[AddressConflict, ...]:
-        """The conflicts with a recent packet, for the report."""
-        now = asyncio.get_running_loop().time()
-        self._conflicts = {
-            key: each for key, each in self._conflicts.items() if now - each.last_packet <= CONFLICT_EXPIRY
-        }
-        return tuple(self._conflicts.values())
+        """The conflicts with a recent packet, at most one for each address, for the report."""
+        return self._conflicts.recent(asyncio.get_running_loop().time())
 
     async def resolve(self, link: str, target: IpAddress, source: IpAddress, timeout: float) -> Mac | None:
         """Return the MAC that answers for ``target``, or None. Raises KernelError if unknown."""
@@ -107,7 +116,10 @@ class Neighbours:
         return await NeighbourDiscovery(link).resolve(target, source, timeout)
 
     def take_gateway_change(self) -> bool:
-        """Return whether a gateway's MAC has changed since the last call: a new device may not know our addresses."""
+        """Return whether a gateway's MAC has changed since the last call: a new device may not know our addresses.
+
+        True at most once per GATEWAY_CHANGE_INTERVAL.
+        """
         changed, self._gateway_changed = self._gateway_changed, False
         return changed
 
@@ -118,6 +130,7 @@ class Neighbours:
         for advertisements in self._advertisements.values():
             advertisements.stop()
         self._advertisements.clear()
+        self._gateway_changes.cancel()
 
     def _arp(self, name: str) -> ArpLink:
         if name not in self._links:
@@ -142,16 +155,16 @@ class Neighbours:
             self._logged_errors[link] = str(error)
 
     def _record_gateway_change(self, link: str, gateway: IPv4Address, old: Mac, new: Mac) -> None:
-        log.info("gateway has another MAC", extra={"gateway": str(gateway), "link": link, "old": old, "new": new})
+        self._last_change = {"gateway": str(gateway), "link": link, "old": old, "new": new}
+        self._gateway_changes.request()
+
+    def _follow_gateway_change(self) -> None:
+        log.info("gateway has another MAC", extra=self._last_change)
         self._gateway_changed = True
         self._changed()
 
     def _record_conflict(self, link: str, address: IPv4Address, mac: Mac) -> None:
-        now = asyncio.get_running_loop().time()
-        known = self._conflicts.get((address, mac))
-        if known is not None and now - known.last_packet <= CONFLICT_EXPIRY:
-            self._conflicts[address, mac] = replace(known, last_packet=now)
-            return
-        self._conflicts[address, mac] = AddressConflict(address, mac, link, datetime.now(UTC), now)
-        log.warning("another host uses our address", extra={"address": str(address), "mac": mac, "link": link})
-        self._changed()
+        conflict = AddressConflict(address, mac, link)
+        if self._conflicts.record(address, conflict, asyncio.get_running_loop().time()):
+            log.warning("another host uses our address", extra={"address": str(address), "mac": mac, "link": link})
+            self._changed()

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from overlay_net.adapters.neighbours import ArpLink, NeighbourDiscovery, local_macs
+from overlay_net.adapters.neighbours import ArpLink, NeighbourDiscovery
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.agent.neighbours import Neighbours
+from overlay_net.domain.kernel.own_frames import find_own_frames
 from overlay_net.model.errors import KernelError
+from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.neighbours import (
     HOST_MAC,
-    MACHINE_MAC,
     OVERLAY_MAC,
     OWN_MACS,
     SIBLING_MAC,
@@ -63,12 +66,14 @@ async def test_replies_of_this_host_are_no_conflict(lan: Lan, holder: str, arp_i
     make_macvlan("tmp1", SIBLING_MAC)
     ip("address", "add", f"{OURS}/24", "dev", holder)
     set_arp_ignore(arp_ignore)
-    assert {MACHINE_MAC, OVERLAY_MAC, SIBLING_MAC} <= local_macs()
-    link = ArpLink("tmp0")
+    neighbours = Neighbours(lambda: None)
     try:
-        assert await link.probe(OURS) is None
+        async with Kernel(MARK) as kernel:
+            observed = await kernel.observe(LINKS)
+        neighbours.recognise(find_own_frames(observed, "tmp0", MARK, OURS))
+        assert await neighbours.find_conflict("tmp0", OURS) is None
     finally:
-        link.close()
+        neighbours.close()
     trusting = ArpLink("tmp0", own_macs=frozenset)
     try:
         # The parent does not receive from its macvlans. The sibling does, and replies for the parent with arp_ignore=0.

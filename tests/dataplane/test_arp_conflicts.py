@@ -1,17 +1,22 @@
 """Defence of configured addresses and detection of moved gateways, also while the link is deleted or down."""
 
 import asyncio
+import fcntl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
 from overlay_net.adapters.neighbours import ArpLink
 from overlay_net.adapters.neighbours.arp_packet import BROADCAST, REQUEST, ArpPacket
 from overlay_net.adapters.neighbours.arp_socket import ArpSocket
+from overlay_net.adapters.netlink import Kernel
 from overlay_net.agent.neighbours import Neighbours
+from overlay_net.domain.kernel.own_frames import find_own_frames
 from overlay_net.model.errors import KernelError
+from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.neighbours import (
     HOST_MAC,
     OVERLAY_MAC,
@@ -28,6 +33,7 @@ __all__ = ["lan"]
 
 OURS = IPv4Address("192.168.100.4")
 GATEWAY = IPv4Address("192.168.100.1")
+THIRD_MAC = "52:54:00:00:00:05"
 
 
 class ArpRecorder:
@@ -44,8 +50,8 @@ class ArpRecorder:
         announcement = (OVERLAY_MAC, address, address)
         return sum((each.sender_mac, each.sender, each.target) == announcement for each in self.packets)
 
-    def announce(self, address: IPv4Address) -> None:
-        self.socket.send(ArpPacket(REQUEST, HOST_MAC, address, BROADCAST, address), BROADCAST)
+    def announce(self, address: IPv4Address, mac: str = HOST_MAC) -> None:
+        self.socket.send(ArpPacket(REQUEST, mac, address, BROADCAST, address), BROADCAST)
 
 
 @pytest.fixture
@@ -213,5 +219,67 @@ async def test_neighbours_report_a_conflict_once_until_the_address_is_removed(la
         neighbours.announce("tmp0", OURS)
         neighbours.watch({})
         assert neighbours.conflicts == ()
+    finally:
+        neighbours.close()
+
+
+async def test_work_for_a_packet_does_not_depend_on_the_links_of_this_host(
+    lan: Lan, host1: ArpRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node has a link for each of its pods, and every host can send packets of a gateway or with our address."""
+    ip("address", "add", f"{OURS}/24", "dev", "tmp0")
+    for number in range(30):
+        make_macvlan(f"pod{number}", f"52:54:00:00:02:{number:02x}")
+    neighbours = Neighbours(lambda: None)
+    async with Kernel(MARK) as kernel:
+        neighbours.recognise(find_own_frames(await kernel.observe(LINKS), "tmp0", MARK, OURS))
+    requests: list[int] = []
+
+    def ioctl(file: Any, request: int, argument: bytes) -> Any:
+        requests.append(request)
+        return fcntl_ioctl(file, request, argument)
+
+    fcntl_ioctl = fcntl.ioctl
+    try:
+        neighbours.watch({"tmp0": {OURS}})
+        resolving = asyncio.create_task(neighbours.resolve("tmp0", GATEWAY, OURS, 60))
+        await until(lambda: any(each.target == GATEWAY for each in host1.packets), "the gateway is resolved")
+        monkeypatch.setattr(fcntl, "ioctl", ioctl)
+        for _ in range(100):
+            host1.announce(GATEWAY, THIRD_MAC)
+            await asyncio.sleep(0)
+        host1.announce(OURS, THIRD_MAC)
+        await until(lambda: neighbours.conflicts, "the last packet is received")
+        assert await resolving == THIRD_MAC
+        # Sending asks for the MAC and the carrier of tmp0: 100 packets of the test, and one defence of the address.
+        assert len(requests) <= 2 * (100 + 1 + 1)
+    finally:
+        neighbours.close()
+
+
+async def test_forged_packets_cause_one_report_one_announcement_and_one_reaction(lan: Lan, host1: ArpRecorder) -> None:
+    ip("address", "add", f"{OURS}/24", "dev", "tmp0")
+    changes: list[int] = []
+    neighbours = Neighbours(lambda: changes.append(1), own_macs=lambda: OWN_MACS)
+    try:
+        neighbours.watch({"tmp0": {OURS}})
+        host1.announce(OURS)
+        await until(lambda: neighbours.conflicts, "the first host is reported")
+        resolving = asyncio.create_task(neighbours.resolve("tmp0", GATEWAY, OURS, 60))
+        await until(lambda: any(each.target == GATEWAY for each in host1.packets), "the gateway is resolved")
+        host1.announce(GATEWAY)
+        assert await resolving == HOST_MAC
+        assert (len(changes), neighbours.take_gateway_change()) == (1, False)
+        for number in range(100):
+            forged = f"52:54:00:00:03:{number:02x}"
+            host1.announce(OURS, forged)
+            host1.announce(GATEWAY, forged)
+            await asyncio.sleep(0)
+        neighbours.announce("tmp0", OURS + 1)
+        await until(lambda: host1.announcements(OURS + 1), "this packet is received after the forged ones")
+        await until(lambda: len(changes) == 2, "the gateway has another MAC")
+        assert [(each.address, each.mac) for each in neighbours.conflicts] == [(OURS, HOST_MAC)]
+        assert (neighbours.take_gateway_change(), neighbours.take_gateway_change()) == (True, False)
+        assert host1.announcements(OURS) == 1
     finally:
         neighbours.close()

@@ -15,7 +15,7 @@ from typing import Final
 from overlay_net.adapters.neighbours.address_defence import AddressDefence, OnConflict
 from overlay_net.adapters.neighbours.arp_packet import BROADCAST, NO_ADDRESS, NO_MAC, REQUEST, ArpPacket, Mac
 from overlay_net.adapters.neighbours.arp_socket import ArpSocket
-from overlay_net.adapters.neighbours.interface import local_macs, require_address
+from overlay_net.adapters.neighbours.interface import require_address
 from overlay_net.model.errors import KernelError
 
 CARRIER_TIMEOUT: Final = 1.0
@@ -30,6 +30,7 @@ OnGatewayChange = Callable[[IPv4Address, Mac, Mac], None]
 class ArpLink:
     """ARP on one link. Needs CAP_NET_RAW. The socket is opened on first use, and again after the link was re-created.
 
+    ``own_macs`` returns the MACs of this host's other links; it is called for each packet.
     ``on_conflict(address, mac)`` is called for each packet of another host that uses a defended address.
     ``on_gateway_change(gateway, old, new)`` is called when the MAC of a gateway that is resolved regularly changes.
     """
@@ -38,12 +39,14 @@ class ArpLink:
         self,
         name: str,
         *,
-        own_macs: Callable[[], Container[Mac]] = local_macs,
+        own_macs: Callable[[], Container[Mac]] = frozenset,
         on_conflict: OnConflict = lambda address, mac: None,
         on_gateway_change: OnGatewayChange = lambda gateway, old, new: None,
     ) -> None:
         self._socket = ArpSocket(name, self._received, self._interrupted)
         self._own_macs = own_macs
+        self._mac: Mac = ""
+        """The MAC that the last packet was sent with."""
         self._defence = AddressDefence(lambda address: self._request(address, address), on_conflict)
         self._on_gateway_change = on_gateway_change
         self._waiting: list[tuple[Callable[[ArpPacket], bool], asyncio.Future[Mac]]] = []
@@ -125,7 +128,8 @@ class ArpLink:
         self._interrupted(KernelError(f"ARP on {self._socket.name} was closed"))
 
     def _request(self, target: IPv4Address, source: IPv4Address, destination: Mac = BROADCAST) -> None:
-        self._socket.send(ArpPacket(REQUEST, self._socket.mac, source, NO_MAC, target), destination)
+        self._mac = self._socket.mac
+        self._socket.send(ArpPacket(REQUEST, self._mac, source, NO_MAC, target), destination)
 
     @contextmanager
     def _first(self, matches: Callable[[ArpPacket], bool]) -> Iterator[asyncio.Future[Mac]]:
@@ -151,7 +155,7 @@ class ArpLink:
         waiting = [found for matches, found in self._waiting if matches(packet) and not found.done()]
         if not waiting and packet.sender not in self._defence and packet.sender not in self._gateways:
             return
-        if packet.sender_mac in self._own_macs():
+        if packet.sender_mac == self._mac or packet.sender_mac in self._own_macs():
             return
         for found in waiting:
             found.set_result(packet.sender_mac)

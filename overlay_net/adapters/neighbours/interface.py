@@ -74,18 +74,6 @@ def link_local(name: str) -> IPv6Address | None:
     return None
 
 
-def local_macs() -> frozenset[Mac]:
-    """Return the MACs of all links in this namespace."""
-    macs = set()
-    for _, name in socket.if_nameindex():
-        try:
-            macs.add(parse_mac(_ioctl(name, SIOCGIFHWADDR)[IFNAMSIZ + 2 : IFNAMSIZ + 8]))
-        except KernelError:
-            # The link was deleted in the meantime.
-            continue
-    return frozenset(macs)
-
-
 def kernel_error(purpose: str, error: OSError) -> KernelError:
     code = error.errno or 0
     return KernelError(f"{purpose}: {os.strerror(code) if code else error}", code=code)
