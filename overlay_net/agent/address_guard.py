@@ -14,7 +14,7 @@ from typing import Final, NoReturn, Protocol
 
 from overlay_net.domain.kernel.announcements import Announcement, addresses_in_use, find_announcements
 from overlay_net.domain.kernel.link_types import can_have_conflicts
-from overlay_net.domain.kernel.own_frames import OwnFrames, find_own_frames
+from overlay_net.domain.kernel.own_frames import MacConflict, OwnFrames, find_own_frames
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress
@@ -33,7 +33,7 @@ ANNOUNCE_AGAIN: Final = 1.0
 
 
 class Neighbours(Protocol):
-    """The other hosts on the links. Every method but ``conflicts`` raises KernelError if the result is unknown."""
+    """The other hosts on the links. Every method raises KernelError if the result is unknown."""
 
     def recognise(self, own: OwnFrames) -> None: ...
     async def find_conflict(self, link: str, address: IpAddress) -> str | None: ...
@@ -42,6 +42,8 @@ class Neighbours(Protocol):
     def take_gateway_change(self) -> bool: ...
     @property
     def conflicts(self) -> "tuple[Conflict, ...]": ...
+    @property
+    def mac_conflict(self) -> MacConflict | None: ...
 
 
 class Conflict(Protocol):
@@ -98,6 +100,11 @@ class AddressGuard:
     def conflicting_mac(self, address: IpAddress) -> str:
         """Return the MAC of another host that uses an address configured on this node, or an empty string."""
         return next((each.mac for each in self._neighbours.conflicts if each.address == address), "")
+
+    @property
+    def mac_conflict(self) -> MacConflict | None:
+        """Another host that has the MAC of the overlay link."""
+        return self._neighbours.mac_conflict
 
     @property
     def wait(self) -> float | None:

@@ -6,15 +6,23 @@ a probe before the address is added avoids a failed attempt and finds the MAC of
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from overlay_net.adapters.neighbours import Announcements, ArpLink, Mac, NeighbourDiscovery, link_local
+from overlay_net.adapters.neighbours import (
+    Announcements,
+    ArpLink,
+    Mac,
+    MacWatch,
+    NeighbourDiscovery,
+    link_local,
+)
 from overlay_net.agent.heard_hosts import HeardHosts
 from overlay_net.agent.paced import Paced
-from overlay_net.domain.kernel.own_frames import OwnFrames
+from overlay_net.domain.kernel.own_frames import MacConflict, OwnFrames
 from overlay_net.model.errors import KernelError
 from overlay_net.model.net import IpAddress
 
@@ -59,6 +67,8 @@ class Neighbours:
         self._links: dict[str, ArpLink] = {}
         self._advertisements: dict[str, Announcements[IPv6Address]] = {}
         self._conflicts = HeardHosts[IPv4Address, AddressConflict](CONFLICT_EXPIRY)
+        self._mac_watch = MacWatch(self._record_mac_conflict)
+        self._mac_conflicts = HeardHosts[Mac, MacConflict](CONFLICT_EXPIRY)
         self._gateway_changes = Paced(self._follow_gateway_change, GATEWAY_CHANGE_INTERVAL)
         self._logged_errors: dict[str, str] = {}
         """The last logged error of each link that cannot be watched."""
@@ -69,6 +79,8 @@ class Neighbours:
     def recognise(self, own: OwnFrames) -> None:
         """Take packets with these properties for those of this host. Call this after each observation."""
         self._own = own
+        self._mac_watch.set_addresses(each for each in own.addresses if isinstance(each, IPv4Address))
+        self._mac_conflicts.keep({own.macvlan.mac} if own.macvlan is not None else frozenset())
 
     async def find_conflict(self, link: str, address: IpAddress) -> Mac | None:
         """Return the MAC of another host that uses the address or probes for it. Raises KernelError if unknown.
@@ -76,6 +88,7 @@ class Neighbours:
         For IPv6, None proves nothing: the kernel's own detection follows, and flags the address.
         """
         if isinstance(address, IPv4Address):
+            self._mac_watch.record_probe(address)
             return await self._arp(link).probe(address)
         source = link_local(link)
         if source is None:
@@ -91,7 +104,10 @@ class Neighbours:
             self._advertise(link).announce(address)
 
     def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
-        """Defend the configured addresses of each link. Call this after each observation, before ``announce``."""
+        """Defend the configured addresses of each link, and watch its MAC.
+
+        Call this after each observation, after ``recognise`` and before ``announce``.
+        """
         defended = {
             link: frozenset(each for each in addresses if isinstance(each, IPv4Address))
             for link, addresses in configured.items()
@@ -101,11 +117,18 @@ class Neighbours:
         for link in {*self._advertisements, *configured}:
             self._advertise(link).keep(each for each in configured.get(link, ()) if isinstance(each, IPv6Address))
         self._conflicts.keep(frozenset[IPv4Address]().union(*defended.values()))
+        with self._logged("cannot watch for conflicts of the MAC", "mac"):
+            self._mac_watch.watch(self._own.macvlan)
 
     @property
     def conflicts(self) -> tuple[AddressConflict, ...]:
         """The conflicts with a recent packet, at most one for each address, for the report."""
         return self._conflicts.recent(asyncio.get_running_loop().time())
+
+    @property
+    def mac_conflict(self) -> MacConflict | None:
+        """Another host that has the MAC of the overlay link, with a recent packet."""
+        return next(iter(self._mac_conflicts.recent(asyncio.get_running_loop().time())), None)
 
     async def resolve(self, link: str, target: IpAddress, source: IpAddress, timeout: float) -> Mac | None:
         """Return the MAC that answers for ``target``, or None. Raises KernelError if unknown."""
@@ -130,6 +153,7 @@ class Neighbours:
         for advertisements in self._advertisements.values():
             advertisements.stop()
         self._advertisements.clear()
+        self._mac_watch.close()
         self._gateway_changes.cancel()
 
     def _arp(self, name: str) -> ArpLink:
@@ -146,13 +170,19 @@ class Neighbours:
         return self._advertisements.setdefault(link, Announcements(NeighbourDiscovery(link).announce))
 
     def _defend(self, link: str, addresses: frozenset[IPv4Address]) -> None:
-        try:
+        with self._logged("cannot watch for address conflicts", link):
             self._arp(link).defend(addresses)
-            self._logged_errors.pop(link, None)
+
+    @contextmanager
+    def _logged(self, message: str, key: str) -> Iterator[None]:
+        """Log a KernelError, unless it is the same as the last one with this key."""
+        try:
+            yield
+            self._logged_errors.pop(key, None)
         except KernelError as error:
-            if self._logged_errors.get(link) != str(error):
-                log.warning("cannot watch for address conflicts", extra={"link": link, "error": str(error)})
-            self._logged_errors[link] = str(error)
+            if self._logged_errors.get(key) != str(error):
+                log.warning(message, extra={"error": str(error)})
+            self._logged_errors[key] = str(error)
 
     def _record_gateway_change(self, link: str, gateway: IPv4Address, old: Mac, new: Mac) -> None:
         self._last_change = {"gateway": str(gateway), "link": link, "old": old, "new": new}
@@ -167,4 +197,13 @@ class Neighbours:
         conflict = AddressConflict(address, mac, link)
         if self._conflicts.record(address, conflict, asyncio.get_running_loop().time()):
             log.warning("another host uses our address", extra={"address": str(address), "mac": mac, "link": link})
+            self._changed()
+
+    def _record_mac_conflict(self, conflict: MacConflict) -> None:
+        now = asyncio.get_running_loop().time()
+        # The other host may have several addresses: the first one stays in the report.
+        known = self.mac_conflict
+        if self._mac_conflicts.record(conflict.link.mac, known or conflict, now):
+            fields = {"mac": conflict.link.mac, "link": conflict.link.name, "address": str(conflict.address)}
+            log.warning("another host has our MAC", extra=fields)
             self._changed()

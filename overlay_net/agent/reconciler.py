@@ -181,6 +181,7 @@ class NodeAgent:
             self._heartbeat.reconciled()
         conflict = neighbours.conflict is not None or bool(neighbours.claimed_by)
         self._metrics.set_conflict(conflict)
+        self._metrics.mac_conflict.set(neighbours.mac_conflict is not None)
         self._metrics.checkpoint_stored.set(self._checkpoint.problem is None)
         self._metrics.set_gateways(
             {str(address): up for address, up in self._gateways.states.items()},
@@ -194,6 +195,7 @@ class NodeAgent:
             conflict=rejected.address if rejected else None,
             conflict_mac=rejected.mac if rejected else "",
             claimed_by=self._guard.conflicting_mac(own) if own else "",
+            mac_conflict=self._guard.mac_conflict,
             silent=self._gateways.failures,
             probes=self._gateways.result,
             unproven=self._gateways.unproven,

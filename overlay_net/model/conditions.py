@@ -39,6 +39,9 @@ ADDRESS_CONFLICT: Final = "AddressConflict"
 ADDRESS_CLAIMED: Final = "AddressClaimed"
 """Reason of ``Configured=True`` by which an agent reports that another host claims the configured address."""
 
+MAC_CONFLICT: Final = "MACConflict"
+"""Reason of ``Ready=False`` by which an agent reports that another host has the MAC of the overlay link."""
+
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent reports that it has removed link, address and routes."""
 

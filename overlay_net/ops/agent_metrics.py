@@ -24,6 +24,9 @@ class AgentMetrics(Metrics):
         self._address_conflict = self._gauge(
             "overlay_net_duplicate_address", "1 while another host uses the overlay address of this node."
         )
+        self.mac_conflict = self._gauge(
+            "overlay_net_duplicate_mac", "1 while another host has the MAC address of the overlay link."
+        )
         self._gateway_up = self._gauge(
             "overlay_net_gateway_up",
             "1 while this node can use the gateway: it answers, its link is up.",

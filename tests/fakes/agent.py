@@ -17,7 +17,7 @@ from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
-from overlay_net.domain.kernel.own_frames import OwnFrames
+from overlay_net.domain.kernel.own_frames import MacConflict, OwnFrames
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan, Problem
 from overlay_net.model.net import IpAddress
@@ -32,6 +32,7 @@ class NoNeighbours:
     """A link without another host: every address is free."""
 
     conflicts = ()
+    mac_conflict: MacConflict | None = None
 
     def recognise(self, own: OwnFrames) -> None:
         return

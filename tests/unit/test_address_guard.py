@@ -37,6 +37,7 @@ class Hosts:
     announced: list[IpAddress] = field(default_factory=list)
     gateway_changed: bool = False
     conflicts: tuple[Conflict, ...] = ()
+    mac_conflict = None
 
     def recognise(self, own: OwnFrames) -> None:
         return

@@ -13,10 +13,12 @@ ROUTES = {"routes": [{"subnet": "192.168.0.0/24", "gateways": [{"address": "10.1
 
 
 def reported(configured: tuple[str, str, str] | None = None, **status: Any) -> NodeOverlay:
-    conditions = []
-    if configured is not None:
-        conditions.append(dict(zip(("status", "reason", "message"), configured, strict=True)) | {"type": "Configured"})
+    conditions = reported_conditions(configured) if configured is not None else []
     return overlay(spec=ROUTES, status={"conditions": conditions, **status})
+
+
+def reported_conditions(configured: tuple[str, str, str]) -> list[dict[str, str]]:
+    return [dict(zip(("status", "reason", "message"), configured, strict=True)) | {"type": "Configured"}]
 
 
 def announced(before: NodeOverlay, after: NodeOverlay) -> list[tuple[str, str, str]]:
@@ -50,6 +52,15 @@ def test_a_resolved_address_problem_is_announced() -> None:
     resolved = "10.9.0.4/24 is on the link; resolved: no interface eth0"
     assert announced(reported(PARENT), reported(FINE)) == [("Normal", "Configured", resolved)]
     assert announced(reported(CLAIMED), reported(WAITING)) == [], "not resolved yet"
+
+
+def test_another_host_with_our_mac_is_announced_and_resolved_once() -> None:
+    message = "another host has the MAC address of tmp0"
+    ready = [{"type": "Ready", "status": "False", "reason": "MACConflict", "message": message}]
+    conflict = overlay(spec=ROUTES, status={"conditions": [*reported_conditions(FINE), *ready]})
+    assert announced(reported(FINE), conflict) == [("Warning", "MACConflict", message)]
+    resolved = f"{FINE[2]}; resolved: {message}"
+    assert announced(conflict, reported(FINE)) == [("Normal", "Configured", resolved)]
 
 
 def test_a_claim_by_another_host_is_a_new_problem() -> None:

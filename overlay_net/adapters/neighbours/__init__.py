@@ -4,6 +4,7 @@ from overlay_net.adapters.neighbours.announcements import Announcements
 from overlay_net.adapters.neighbours.arp_link import ArpLink
 from overlay_net.adapters.neighbours.arp_packet import Mac
 from overlay_net.adapters.neighbours.interface import is_running, link_local
+from overlay_net.adapters.neighbours.mac_watch import MacWatch
 from overlay_net.adapters.neighbours.neighbour_discovery import NeighbourDiscovery
 
-__all__ = ["Announcements", "ArpLink", "Mac", "NeighbourDiscovery", "is_running", "link_local"]
+__all__ = ["Announcements", "ArpLink", "Mac", "MacWatch", "NeighbourDiscovery", "is_running", "link_local"]

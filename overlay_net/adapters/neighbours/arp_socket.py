@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from overlay_net.adapters.neighbours.arp_packet import ETH_P_ARP, ArpPacket, Mac
 from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_running, kernel_error
+from overlay_net.adapters.neighbours.socket_filter import accept_only_from
 from overlay_net.model.errors import KernelError
 
 FOR_THIS_HOST = frozenset({socket.PACKET_HOST, socket.PACKET_BROADCAST, socket.PACKET_MULTICAST})
@@ -27,13 +28,20 @@ BATCH = 64
 class ArpSocket:
     """Calls ``received`` with each packet that the kernel handles on the link as well.
 
-    ``interrupted`` is called with the error that stopped receiving. Both are called on the event loop.
+    ``interrupted`` is called with the error that stopped receiving. Both are called on the event loop. ``source``: only
+    frames with this Ethernet source are received.
     """
 
     def __init__(
-        self, name: str, received: Callable[[ArpPacket], None], interrupted: Callable[[KernelError], None]
+        self,
+        name: str,
+        received: Callable[[ArpPacket], None],
+        interrupted: Callable[[KernelError], None],
+        *,
+        source: Mac = "",
     ) -> None:
         self.name = name
+        self._source = source
         self._received = received
         self._interrupted = interrupted
         self._socket: socket.socket | None = None
@@ -63,6 +71,8 @@ class ArpSocket:
         except OSError as error:
             raise kernel_error(purpose, error) from None
         try:
+            if self._source:
+                accept_only_from(packet_socket, self._source)
             packet_socket.bind((self.name, ETH_P_ARP))
         except OSError as error:
             packet_socket.close()

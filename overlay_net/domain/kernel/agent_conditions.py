@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from overlay_net.domain.kernel.checkpoint import HEALTHY, CheckpointHealth
+from overlay_net.domain.kernel.own_frames import MacConflict
 from overlay_net.model.conditions import (
     ADDRESS_CLAIMED,
     ADDRESS_CONFLICT,
     CHECKPOINT_STORED,
     CONFIGURED,
     GATEWAY_REACHABLE,
+    MAC_CONFLICT,
     METRICS_SERVED,
     READY,
     RELEASED,
@@ -47,6 +49,8 @@ class NeighbourState:
     """MAC of that host; empty: unknown, because no neighbour could be queried."""
     claimed_by: str = ""
     """MAC of another host that claims the address in use here."""
+    mac_conflict: MacConflict | None = None
+    """Another host that has the MAC of the overlay link."""
     silent: tuple[SilentGateway, ...] = ()
     probes: ProbeResult = ProbeResult.NONE
     unproven: frozenset[IpAddress] = frozenset()
@@ -151,6 +155,21 @@ def _names(gateways: frozenset[IpAddress]) -> str:
     return " or ".join(str(each) for each in names[:NAMED_GATEWAYS]) + more
 
 
+def _find_link_problem(neighbours: NeighbourState) -> Condition | None:
+    """Return Ready if the overlay link cannot carry traffic, or not reliably."""
+    if neighbours.link_down:
+        return Condition(READY, False, LINK_DOWN, neighbours.link_down)
+    if neighbours.mac_conflict is None:
+        return None
+    link, address = neighbours.mac_conflict.link, neighbours.mac_conflict.address
+    message = (
+        f"another host, which uses {address}, has the MAC address {link.mac} of {link.name} as well; if it is a "
+        f"node of another cluster, delete the link on one of the two (ip link delete {link.name}): the new one has "
+        "another MAC address"
+    )
+    return Condition(READY, False, MAC_CONFLICT, message)
+
+
 def ready_condition(
     desired: Desired,
     link: DesiredLink,
@@ -171,8 +190,9 @@ def ready_condition(
     if not _is_in_use(desired, configured, unusable, routes_only=routes_only):
         message = unusable.message if unusable is not None else "the overlay address is not in use"
         return Condition(READY, False, "NotConfigured", message)
-    if neighbours.link_down:
-        return Condition(READY, False, LINK_DOWN, neighbours.link_down)
+    link_problem = _find_link_problem(neighbours)
+    if link_problem is not None:
+        return link_problem
     needed = len(desired.routes) - len(plan.not_needed)
     if failures:
         first = failures[0]

@@ -1,11 +1,16 @@
 """Own frames: what identifies the frames that this host sends, to distinguish them from those of other hosts."""
 
-from collections.abc import Container
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from overlay_net.domain.kernel.ownership import owns_link
 from overlay_net.model.kernel import Link, Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
+
+ECHO_TIME: Final = 10.0
+"""Seconds after the removal or the probe of an address for which our packets with it may come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +20,15 @@ class MacvlanLink:
     name: str
     parent: str
     mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class MacConflict:
+    """Another host has the MAC of our link."""
+
+    link: MacvlanLink
+    address: IpAddress
+    """An address that the other host uses or probes for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +65,32 @@ def _find_parent(link: Link, names: dict[int, str]) -> str:
     return names.get(link.parent, "") if link.parent is not None else ""
 
 
-def may_be_own(
-    sender: IpAddress, target: IpAddress, addresses: Container[IpAddress], probed: Container[IpAddress]
-) -> bool:
-    """Return whether an ARP frame with our MAC may be one that we sent and the network sent back.
+class OwnPackets:
+    """The ARP packets that this host sends with the MAC of its macvlan link, and that the network may send back to it.
 
-    Ports in hairpin mode, reflective relays (VEPA) and bonds whose ports are not aggregated by the switch do that. We
-    send only from our addresses, and probe only an address that we are about to configure.
+    Ports in hairpin mode, reflective relays (VEPA) and bonds that the switch does not aggregate send them back. This
+    host sends only from its addresses, and probes only for an address that it is about to configure. Times are in
+    seconds of one monotonic clock.
     """
-    return target in probed if sender.is_unspecified else sender in addresses
+
+    def __init__(self) -> None:
+        self._addresses: dict[IpAddress, float] = {}
+        """Each address of this host, until when a packet from it may be ours."""
+        self._probed: dict[IpAddress, float] = {}
+        """The same for probes."""
+
+    def set_addresses(self, addresses: Iterable[IpAddress], now: float) -> None:
+        """Set the addresses of this host, with the one that is about to be configured."""
+        kept = {each: min(until, now + ECHO_TIME) for each, until in self._addresses.items() if until > now}
+        self._addresses = kept | dict.fromkeys(addresses, math.inf)
+
+    def record_probe(self, address: IpAddress, now: float) -> None:
+        """This host probes for the address now."""
+        self._probed = {each: until for each, until in self._probed.items() if until > now}
+        self._probed[address] = now + ECHO_TIME
+
+    def may_include(self, sender: IpAddress, target: IpAddress, now: float) -> bool:
+        """Return whether this host may have sent a packet; otherwise another host has the MAC."""
+        if sender.is_unspecified:
+            return self._probed.get(target, now) > now
+        return self._addresses.get(sender, now) > now

@@ -5,7 +5,7 @@ The normal steps of a joining node cause no events.
 
 from collections.abc import Iterator, Mapping
 
-from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, Condition, find_condition
+from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, MAC_CONFLICT, READY, Condition, find_condition
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import Announce
 from overlay_net.model.node_report import GATEWAY_DOWN, RouteFailure
@@ -40,6 +40,9 @@ def _address_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announc
 
 def _address_problem(overlay: NodeOverlay) -> Condition | None:
     configured = find_condition(overlay.report.conditions, CONFIGURED)
+    ready = find_condition(overlay.report.conditions, READY)
+    if ready is not None and ready.reason == MAC_CONFLICT:
+        return ready
     if configured is None or configured.reason in TRANSIENT:
         return None
     return configured if not configured.status or configured.reason == ADDRESS_CLAIMED else None
