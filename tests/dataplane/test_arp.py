@@ -38,6 +38,10 @@ def set_arp_ignore(value: int) -> None:
         Path(f"/proc/sys/net/ipv4/conf/{link}/arp_ignore").write_text(str(value))
 
 
+def set_ipv6_forwarding(link: str) -> None:
+    Path(f"/proc/sys/net/ipv6/conf/{link}/forwarding").write_text("1")
+
+
 def has_ipv6() -> bool:
     return Path("/proc/sys/net/ipv6").exists()
 
@@ -115,6 +119,7 @@ async def test_gateway_resolves_and_an_unused_address_does_not(lan: Lan, tmp0: A
     other = lan.machine("other", f"{GATEWAY}/24")
     ip("address", "add", f"{OURS}/24", "dev", "tmp0")
     await until(lambda: "LOWER_UP" in ip("link", "show", "tmp0"), "tmp0 has a carrier")
+    await until(lambda: "state UP" in other.ip("link", "show", "eth0"), "the other host is up")
     assert await tmp0.resolve(GATEWAY, OURS, 5) == lan.mac(other)
     assert await tmp0.resolve(GATEWAY, OURS, 5) == lan.mac(other), "by unicast this time"
     assert await tmp0.resolve(IPv4Address("192.168.100.2"), OURS) is None
@@ -182,5 +187,9 @@ async def test_ipv6_resolution_and_announcement(lan: Lan) -> None:
     other.ip("neighbour", "replace", str(ours), "lladdr", "52:54:00:00:00:99", "dev", "eth0", "nud", "stale")
     discovery.announce(ours)
     await until(lambda: OVERLAY_MAC in other.ip("neighbour", "show", str(ours)), "the neighbour cache has our MAC")
+    assert "router" not in other.ip("neighbour", "show", str(ours))
+    set_ipv6_forwarding("tmp0")
+    discovery.announce(ours)
+    await until(lambda: "router" in other.ip("neighbour", "show", str(ours)), "the neighbour cache has a router")
     with pytest.raises(KernelError, match="advertise fd00:7::5 on tmp0"):
         discovery.announce(IPv6Address("fd00:7::5"))

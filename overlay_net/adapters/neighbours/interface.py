@@ -25,6 +25,8 @@ ARPHRD_ETHER = 1
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
 IF_INET6 = Path("/proc/thread-self/net/if_inet6")
 """One line per address: its 32 hex digits; link index, prefix length, scope and flags in hex; the link's name."""
+IPV6_SYSCTLS = Path("/proc/sys/net/ipv6/conf")
+"""Of the namespace of the thread that opens a file below."""
 IFNAMSIZ = 16
 IFREQ_SIZE = 40
 
@@ -42,6 +44,14 @@ def hardware_address(name: str) -> Mac:
     if kind != ARPHRD_ETHER:
         raise KernelError(f"{name} is not an Ethernet link", code=errno.EPROTONOSUPPORT)
     return parse_mac(answer[IFNAMSIZ + 2 : IFNAMSIZ + 8])
+
+
+def is_router(name: str) -> bool:
+    """Return whether the link forwards IPv6, so that the kernel advertises its addresses as those of a router."""
+    try:
+        return (IPV6_SYSCTLS / name / "forwarding").read_text(encoding="ascii").strip() != "0"
+    except OSError:
+        return False
 
 
 def find_index(name: str) -> int:

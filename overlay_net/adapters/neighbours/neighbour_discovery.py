@@ -13,11 +13,12 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from overlay_net.adapters.neighbours.arp_packet import Mac, encode_mac, parse_mac
-from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_running, kernel_error
+from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_router, is_running, kernel_error
 from overlay_net.model.errors import KernelError
 
 SOLICITATION: Final = 135
 ADVERTISEMENT: Final = 136
+ROUTER: Final = 0x80000000
 OVERRIDE: Final = 0x20000000
 SOURCE_LINK_ADDRESS: Final = 1
 TARGET_LINK_ADDRESS: Final = 2
@@ -50,7 +51,9 @@ class NeighbourDiscovery:
         purpose = f"advertise {address} on {self._name}"
         if not is_running(self._name):
             raise KernelError(f"{purpose}: no carrier", code=errno.ENETDOWN)
-        message = self._message(ADVERTISEMENT, OVERRIDE, address, TARGET_LINK_ADDRESS)
+        # A router that advertises itself without the flag is no router any more for its neighbours (RFC 4861 7.2.5).
+        flags = OVERRIDE | ROUTER if is_router(self._name) else OVERRIDE
+        message = self._message(ADVERTISEMENT, flags, address, TARGET_LINK_ADDRESS)
         with closing(self._open(purpose, address)) as icmp_socket:
             self._send(purpose, icmp_socket, message, ALL_NODES)
 
