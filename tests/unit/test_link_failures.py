@@ -25,7 +25,7 @@ from overlay_net.model.desired_route import DesiredRoute, Gateway, HealthCheck, 
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import LinkFault
 from overlay_net.model.node_report import Report, SilentGateway
-from overlay_net.model.route import NextHop
+from overlay_net.model.route import RTPROT_KERNEL, NextHop, Route
 from tests.fakes.agent import NoProber
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay, static_route
@@ -96,6 +96,7 @@ def observed(eth1: Link | None, *, eth0: Link = ETH0, more: tuple[Address, ...] 
     return Observed(
         links=(eth0, TMP0, *(() if eth1 is None else (eth1,))),
         addresses=(Address(2, ip_interface("10.176.162.151/26"), None), Address(9, OVERLAY, 117), *storage, *more),
+        routes=(Route(OVERLAY.network, (NextHop(None, 9),), RTPROT_KERNEL, source=OVERLAY.ip),),
         sysctls={("eth0", "arp_ignore"): "1"},
     )
 
@@ -196,6 +197,7 @@ def test_a_link_local_gateway_is_not_looked_for_on_another_link() -> None:
     failed = Observed(
         links=(ETH0, replace(TMP0, obstacle=NO_CARRIER), link(4, "cali1", "veth")),
         addresses=(Address(9, own, 117), Address(4, ip_interface("fe80::4/64"), None, link_local=True)),
+        routes=(Route(own.network, (NextHop(None, 9),), RTPROT_KERNEL, 256),),
         sysctls={("eth0", "arp_ignore"): "1"},
     )
     gateway = DesiredRoute.to(ip_network("fd00:99::/64"), RouteSpec((Gateway(ip_address("fe80::1")),)))
