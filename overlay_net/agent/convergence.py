@@ -9,6 +9,7 @@ from overlay_net.agent.address_guard import AddressGuard
 from overlay_net.agent.apply import NodeKernel, PlanApplier, Refusals, count_kinds
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.repairs import Repairs
+from overlay_net.agent.route_follower import RouteFollower
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.plan import KernelPlanner
 from overlay_net.domain.kernel.remembered_gateways import remembered_down, reported_down
@@ -65,6 +66,7 @@ class Convergence:
         gateways: GatewayWatch,
         repairs: Repairs,
         boot_id: str,
+        route_follower: RouteFollower,
     ) -> None:
         self._kernel = kernel
         self._boot_id = boot_id
@@ -76,6 +78,7 @@ class Convergence:
         self._guard = guard
         self._gateways = gateways
         self._repairs = repairs
+        self._route_follower = route_follower
         self._planner = KernelPlanner(mark)
         self._applier = PlanApplier(kernel, guard, metrics)
         self._sysctl_links = {config.name}
@@ -86,6 +89,8 @@ class Convergence:
     async def run(self, overlay: NodeOverlay | None) -> Outcome:
         """Converge the kernel to ``overlay``; None removes everything. Raises KernelError if it cannot be read."""
         began = asyncio.get_running_loop().time()
+        # Before the first observation, so that no change is missed between the two.
+        self._route_follower.follow(overlay)
         first = await self._plan(overlay)
         if first.plan.actions and (first.desired, first.plan.link_faults) == self._settled:
             # What is desired, and possible, is the same as in the last run, so another process changed the kernel.
@@ -93,6 +98,7 @@ class Convergence:
         outcome = await self._apply_until_done(overlay, first)
         last = outcome.last
         self._settled = None if last.plan.actions else (last.desired, last.plan.link_faults)
+        self._route_follower.record(last.plan.problems)
         if outcome.last_action is not None:
             self._metrics.converge_seconds.observe(asyncio.get_running_loop().time() - began)
             self._repairs.record(action_fields(outcome.last_action))

@@ -12,6 +12,7 @@ from overlay_net.agent.convergence import Convergence, Outcome
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.repairs import Repairs
+from overlay_net.agent.route_follower import FollowRoutes, RouteFollower, follow_none
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.agent_conditions import NeighbourState
 from overlay_net.domain.kernel.checkpoint import CheckpointHealth
@@ -64,6 +65,7 @@ class Translations(Protocol):
 class NodeAgent:
     """``resync`` returns the seconds until the next reconciliation without an event.
 
+    ``follow_routes`` is called with the routes of other programs whose changes must start a reconciliation.
     ``metrics_problem`` returns why no metrics are served, or an empty string; ``boot_id`` is that of the machine.
     """
 
@@ -84,6 +86,7 @@ class NodeAgent:
         route_probes: RouteProbes,
         checkpoint: NodeCheckpoint,
         repairs: Repairs,
+        follow_routes: FollowRoutes = follow_none,
         metrics_problem: Callable[[], str] = lambda: "",
         boot_id: str = "",
         heartbeat: Heartbeat,
@@ -105,7 +108,9 @@ class NodeAgent:
         self._applied: NodeOverlay | None = None
         """The desired state that was applied last; None: nothing."""
         self._has_applied = False
-        self._convergence = Convergence(kernel, config, mark, metrics, guard, gateways, repairs, boot_id)
+        self._convergence = Convergence(
+            kernel, config, mark, metrics, guard, gateways, repairs, boot_id, RouteFollower(config, follow_routes)
+        )
 
     async def reconcile(self, name: str) -> Requeue:
         """Converge the kernel to the node's object, report, and requeue after the resync interval.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from overlay_net.domain.kernel.repair_damping import RepairDamping
+from overlay_net.domain.kernel.wake_pacing import WakePacing
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,17 @@ class Repairs:
         self._wake_after = wake_after
         self._clock = clock
         self._damping = RepairDamping()
+        self._pacing = WakePacing()
 
     def schedule(self) -> None:
         """Schedule a reconciliation because another process changed the kernel."""
         self._wake_after(SETTLE + self._damping.pause(self._clock()))
+
+    def schedule_for_foreign_route(self) -> None:
+        """Schedule a reconciliation because a route that ours depend on changed; a flapping one causes few of them."""
+        now = self._clock()
+        self._pacing = self._pacing.request(now)
+        self._wake_after(SETTLE + max(self._damping.pause(now), self._pacing.due - now))
 
     def record(self, action: Mapping[str, object]) -> None:
         """Count a repair by this agent; ``action`` has the log fields of the last change."""

@@ -62,7 +62,7 @@ async def run(settings: AgentSettings) -> None:
     wake = partial(queue.add, name)
     clock = asyncio.get_running_loop().time
     repairs = Repairs(partial(queue.add_after, name), clock)
-    monitor = Monitor(settings.route_protocol, repairs.schedule)
+    monitor = Monitor(settings.route_protocol, repairs.schedule, repairs.schedule_for_foreign_route)
     writer = checkpoint_writer(settings, wake)
     checkpoint = NodeCheckpoint(writer, name, settings.checkpoint_max_age, current_moment, unreachable=wake)
     lock = NamespaceLock()
@@ -119,6 +119,7 @@ async def run(settings: AgentSettings) -> None:
                 route_probes=route_probes,
                 checkpoint=checkpoint,
                 repairs=repairs,
+                follow_routes=monitor.follow,
                 metrics_problem=lambda: server.problem,
                 boot_id=read_boot_id(settings.boot_id_file),
                 heartbeat=heartbeat,

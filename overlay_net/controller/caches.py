@@ -1,6 +1,7 @@
 """The controller's view of the cluster: one store for each watched kind."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from overlay_net.domain.allocation.pool_conflicts import find_pool_conflicts, wi
 from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import Protection
 from overlay_net.domain.routes.rollout import find_held_back
+from overlay_net.domain.routes.takeover import find_adoptable
 from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES, Resource
@@ -138,7 +140,9 @@ class Caches:
         """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""
         held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)
         present = NodeRoutes(overlay.routes, overlay.generations) if overlay is not None else NodeRoutes()
-        return compile_routes(self.routes.values(), node, gateway, self.protection, held_back, present)
+        compiled = compile_routes(self.routes.values(), node, gateway, self.protection, held_back, present)
+        adoptable = find_adoptable(self.routes.values(), node, overlay, compiled.routes)
+        return replace(compiled, adoptable=adoptable) if adoptable else compiled
 
     @property
     def protection(self) -> Protection:

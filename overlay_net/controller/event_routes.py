@@ -122,9 +122,19 @@ class EventRoutes:
 
     def _route_changed(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._queues.status.add_after(ROUTES, self._batch)
+        if old is not None and new is not None:
+            self._wake_for_takeover(old, new)
         if old is not None and new is not None and (old.revision, old.zone) == (new.revision, new.zone):
             return
         self._wake_selected(old, new)
+
+    def _wake_for_takeover(self, old: StaticRoute, new: StaticRoute) -> None:
+        if old.earlier == new.earlier:
+            return
+        self._wake_where(_has_adoptable)
+        for name in new.earlier.keys() - old.earlier.keys():
+            # The earlier operator is still running.
+            self._queues.nodes.add(name)
 
     def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
         if old is None or new is None or old.revision != new.revision:
@@ -187,6 +197,10 @@ class EventRoutes:
 
 def _is_present(node: Node | None, _: NodeOverlay | None) -> bool:
     return node is not None
+
+
+def _has_adoptable(_: Node | None, overlay: NodeOverlay | None) -> bool:
+    return overlay is not None and bool(overlay.adoptable)
 
 
 def _is_selected(routes: Iterable[StaticRoute], node: Node | None, _: NodeOverlay | None) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.ipam import Ipam
+from overlay_net.model.adoptable_route import encode_adoptable
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, Exhausted, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import Owner, Reservation
@@ -236,6 +237,8 @@ def _encode_spec(action: ApplyOverlay) -> JsonObject:
         spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
     if action.omitted:
         spec["omitted"] = list(action.omitted)
+    if action.adoptable:
+        spec["adoptable"] = encode_adoptable(action.adoptable)
     return spec
 
 

@@ -4,7 +4,7 @@ A status is written only if it has changed. The same pass over all nodes admits 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.protected_subnets import Decided, RouteCheck
 from overlay_net.domain.routes.rollout import admit
 from overlay_net.domain.routes.status import route_status
+from overlay_net.domain.routes.takeover import find_unhanded
 from overlay_net.domain.status.cluster_counts import ClusterCounts, count_cluster
 from overlay_net.domain.status.reservation_counts import count_failed_reservations, count_outdated_nodes
 from overlay_net.domain.status.static_route_counts import PROGRESSING, count_static_routes
@@ -152,8 +153,7 @@ def _compute(observed: _Observed) -> _Batch:
         NodeTable.index(node, overlay) for node in observed.nodes if (overlay := overlays.get(node.name)) is not None
     ]
     changed, conditions = [], []
-    for route in observed.routes:
-        status = route_status(route, tables, observed.now, observed.protection)
+    for route, status in _statuses(observed, overlays, tables):
         if not route.deleting:
             conditions.append(parse_conditions(status))
         if route.deleting or status != route.status:
@@ -166,6 +166,26 @@ def _compute(observed: _Observed) -> _Batch:
         count_failed_reservations(observed.overlays),
         count_outdated_nodes(observed.overlays),
     )
+
+
+def _statuses(
+    observed: _Observed, overlays: Mapping[str, NodeOverlay], tables: Sequence[NodeTable]
+) -> Iterator[tuple[StaticRoute, JsonObject]]:
+    """Yield the status of each StaticRoute.
+
+    Those that are being deleted come later while nodes lack the proof that their routes may be removed from the kernel.
+    """
+    adoptable = {overlay.name: frozenset(overlay.adoptable) for overlay in overlays.values() if overlay.adoptable}
+    for route in observed.routes:
+        unhanded = find_unhanded(route, (node.name for node in observed.nodes), adoptable)
+        if not (route.deleting and _has_object(unhanded, overlays)):
+            yield route, route_status(route, tables, observed.now, observed.protection, unhanded)
+
+
+def _has_object(nodes: Iterable[str], overlays: Mapping[str, NodeOverlay]) -> bool:
+    """Return whether one of the nodes has an object that is not being deleted."""
+    found = (overlays.get(name) for name in nodes)
+    return any(overlay is not None and not overlay.deleting for overlay in found)
 
 
 def _admit(observed: _Observed, tables: Sequence[NodeTable]) -> Mapping[Revision, frozenset[str]]:

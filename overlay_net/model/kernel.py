@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from overlay_net.model.adoptable_route import AdoptableRoute
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.policy_rule import PolicyRule, PrivateTable, SourceRouting
@@ -157,3 +158,5 @@ class Desired:
     """Set only together with an address on a link of its own."""
     node_ip: IpAddress | None = None
     """The InternalIP of the node; None: unknown."""
+    adoptable: tuple[AdoptableRoute, ...] = ()
+    """Routes of an earlier operator that are managed as if they had our mark."""

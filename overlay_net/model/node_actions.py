@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
+from overlay_net.model.adoptable_route import AdoptableRoute
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.ipam import CLUSTER_IPAM, PHPIPAM, Reservation
 from overlay_net.model.net import IpAddress
@@ -33,13 +34,15 @@ class LifecyclePolicy:
 
 @dataclass(frozen=True, slots=True)
 class NodeRoutes:
-    """``routes``, ``generations`` and ``omitted`` of the spec of one node."""
+    """``routes``, ``generations``, ``omitted`` and ``adoptable`` of the spec of one node."""
 
     routes: tuple[DesiredRoute, ...] = ()
     generations: tuple[RouteGeneration, ...] = ()
     """The generations of StaticRoutes with a probe or a staged rollout that ``routes`` are from."""
     omitted: tuple[str, ...] = ()
     """StaticRoutes whose current routes do not fit into the object; it has their previous ones, if any."""
+    adoptable: tuple[AdoptableRoute, ...] = ()
+    """Routes of an earlier operator that the agent takes over."""
 
 
 FactKind: TypeAlias = Literal["NodeGone", "Conflict", "Withdrawn"]
@@ -149,6 +152,7 @@ class ApplyOverlay:
     omitted: tuple[str, ...] = ()
     node: NodeInstance = UNKNOWN_INSTANCE
     cluster: str = ""
+    adoptable: tuple[AdoptableRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

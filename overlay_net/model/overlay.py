@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from overlay_net.model.adoptable_route import AdoptableRoute, parse_adoptable
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import (
     CONFIGURED,
@@ -48,6 +49,7 @@ OVERLAY_LABELS: Final = frozenset({NODE_LABEL, REGION_LABEL, ZONE_LABEL})
 SPEC_FIELDS: Final[frozenset[Path]] = frozenset(
     {("metadata", "labels", label) for label in OVERLAY_LABELS}
     | {("spec", each) for each in ("routes", "routesOnly", "generations", "node", "clusterID", "withdrawn", "omitted")}
+    | {("spec", "adoptable")}
 )
 """The controller's part of labels and spec; ``spec.ipAddr`` and ``spec.gateway`` belong to users."""
 
@@ -191,6 +193,8 @@ class NodeOverlay:
     """StaticRoutes whose removal the agent had not confirmed at the last change of the routes."""
     omitted: tuple[str, ...] = ()
     """StaticRoutes whose current routes do not fit into the object."""
+    adoptable: tuple[AdoptableRoute, ...] = ()
+    """Routes of an earlier operator in the kernel of the node that its agent takes over."""
     created: datetime | None = None
     node: NodeInstance = UNKNOWN_INSTANCE
     """The Node that the object is for, and the boot of it that must report."""
@@ -228,6 +232,7 @@ class NodeOverlay:
             generations=tuple(RouteGeneration.parse(item) for item in find_objects(spec, "generations")),
             withdrawn=tuple(Withdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
             omitted=find_texts(spec, "omitted"),
+            adoptable=parse_adoptable(spec),
             created=parse_time(metadata.get("creationTimestamp")),
             node=NodeInstance.parse(find_object(spec, "node")),
             cluster=parse_text(spec.get("clusterID")),

@@ -21,6 +21,11 @@ def encode_route_key(subnet: IPv4Network | IPv6Network, metric: int, table: int)
     return (destination << 32 | metric) << 32 | table
 
 
+def decode_destination(key: RouteKey) -> int:
+    """Return the part of the key that identifies the subnet, whatever the metric and the table are."""
+    return key >> 64
+
+
 def decode_version(key: RouteKey) -> int:
     return key >> 64 & 0xFF
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from overlay_net.model.adoptable_route import EarlierEntry
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import Condition, parse_conditions
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
@@ -75,6 +76,8 @@ class StaticRoute:
     problem: str
     """Why the StaticRoute is invalid and applies to no node; empty: valid."""
     status: Mapping[str, object]
+    earlier: Mapping[str, EarlierEntry]
+    """The nodes that have the route according to the earlier operator; empty once all of it is handed over."""
     conditions: tuple[Condition, ...]
 
     @classmethod
@@ -102,6 +105,7 @@ class StaticRoute:
             rollout=Rollout.parse(find_object(spec, "rollout")),
             problem=_problem(subnets, gateways) or _probe_problem(spec),
             status=status,
+            earlier=EarlierEntry.parse_all(status),
             conditions=parse_conditions(status),
         )
 

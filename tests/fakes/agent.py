@@ -14,6 +14,7 @@ from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.reconciler import NodeAgent, Shadows, Translations
 from overlay_net.agent.repairs import Repairs
+from overlay_net.agent.route_follower import FollowRoutes, follow_none
 from overlay_net.agent.route_probes import RouteProbes
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
@@ -115,6 +116,7 @@ def make_agent(
     checkpoint: NodeCheckpoint | None = None,
     heartbeat: Heartbeat | None = None,
     boot_id: str = "boot-1",
+    follow_routes: FollowRoutes = follow_none,
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
     clock = asyncio.get_running_loop().time
@@ -133,6 +135,7 @@ def make_agent(
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=checkpoint or NodeCheckpoint(NoCheckpointWriter(), "n1", timedelta(), current_moment),
         repairs=Repairs(lambda seconds: None, clock),
+        follow_routes=follow_routes,
         boot_id=boot_id,
         heartbeat=heartbeat or Heartbeat(None, "", "n1", lambda: None, 60.0, clock, lambda: None),  # type: ignore[arg-type]
     )

@@ -1,32 +1,58 @@
-"""Wakes the agent when links, addresses, or our routes and policy rules change in the kernel.
+"""Wakes the agent when links, addresses, our routes and policy rules, or routes that ours depend on change.
 
-The contents of notifications are not used, as the agent observes the kernel when woken. Lost notifications wake the
-agent as well. Any change, also of foreign routes and rules, may change which routes the kernel uses.
+Notifications only decide whether to wake the agent, which then observes the kernel. Lost notifications wake it as well.
+Any change, also of foreign routes and rules, may change which routes the kernel uses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from enum import IntEnum
 from typing import Final
 
 from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, align, messages
 from overlay_net.adapters.netlink.notifications import Notifications
+from overlay_net.adapters.netlink.route_decoder import RouteDecoder, parse_destination
 from overlay_net.adapters.netlink.route_messages import RTM_DELROUTE, RTM_NEWROUTE, RTMSG_PROTOCOL
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
-from overlay_net.model.route import RTPROT_KERNEL
+from overlay_net.model.awaited_routes import AwaitedRoutes
+from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL
+from overlay_net.model.route_key import decode_destination
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
 # _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24) and _IPV6_NETCONF (25), which notify of forwarding and rp_filter, the only
-# ones of our sysctls that have a notification.
-GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1) | 1 << (25 - 1)
+# ones of our sysctls that have a notification; RTNLGRP_NEXTHOP (32), because the kernel deletes the routes of a nexthop
+# object without a notification of each.
+GROUPS: Final = (
+    0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1) | 1 << (25 - 1) | 1 << (32 - 1)
+)
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP = 104, 105
 RECEIVE_BUFFER = 8 * 2**20
 
 
-class Monitor:
-    """``wake`` is called on the event loop, at most once for each datagram."""
+class Concern(IntEnum):
+    """Whether a change concerns us."""
 
-    def __init__(self, protocol: int, wake: Callable[[], None]) -> None:
+    NONE = 0
+    FOREIGN_ROUTE = 1
+    """A route of another program, which may change often."""
+    OURS = 2
+
+
+class Monitor:
+    """``wake`` is called on the event loop, at most once for each datagram.
+
+    ``wake_by_foreign_route`` is called instead if the datagram has changes of other programs' routes only.
+    """
+
+    def __init__(
+        self, protocol: int, wake: Callable[[], None], wake_by_foreign_route: Callable[[], None] | None = None
+    ) -> None:
         self._protocol = protocol
         self._wake = wake
         self._routing_changed: Callable[[], None] = _ignore
+        self._wake_by_foreign_route = wake_by_foreign_route or wake
+        self._awaited: AwaitedRoutes | None = None
+        self._waits = False
+        self._destinations: Set[int] = frozenset()
         self._notifications = Notifications(GROUPS, RECEIVE_BUFFER, self._received, wake)
 
     async def run(self) -> None:
@@ -47,42 +73,77 @@ class Monitor:
         """
         self._routing_changed = changed
 
+    def follow(self, awaited: AwaitedRoutes, *, waits: bool = False) -> None:
+        """Set the routes of other programs that concern us; call this before the kernel is observed.
+
+        ``waits``: one of them was in the place of ours when the kernel was last observed.
+        """
+        self._waits = waits
+        if awaited is not self._awaited:
+            self._awaited = awaited
+            self._destinations = awaited.destinations | {decode_destination(key) for key in awaited.keys}
+
     def _received(self, data: bytes) -> bool:
         self._routing_changed()
-        concerned = self.concerns(data)
-        if concerned:
+        concern = self.concerns(data)
+        if concern is Concern.OURS:
             self._wake()
-        return concerned
+        elif concern is Concern.FOREIGN_ROUTE:
+            self._wake_by_foreign_route()
+        return concern is Concern.OURS
 
-    def concerns(self, data: bytes) -> bool:
-        """Return whether a message in ``data`` may concern us; True if it cannot be parsed.
+    def concerns(self, data: bytes) -> Concern:
+        """Return whether a message in ``data`` may concern us; if it cannot be parsed, it does.
 
-        Links and addresses are always relevant. Routes are relevant if they have our protocol, or if they replaced a
-        route or were added beside one with the same key, which may be ours; of those that the kernel derives from
-        addresses, the deletion is relevant, because the kernel does not restore them. Rules are relevant if they have
-        our protocol, as rules cannot be replaced. The rest is ignored, because other daemons change hundreds of
-        thousands of routes.
+        Links and addresses are always relevant. Rules are relevant if they have our protocol, as rules cannot be
+        replaced. Routes are relevant if they have our protocol or are among the awaited ones; of those that the kernel
+        derives from addresses, the deletion is relevant, because the kernel does not restore them. The rest is ignored,
+        because other daemons change hundreds of thousands of routes.
         """
-        parsed = 0
+        parsed, found = 0, Concern.NONE
         for kind, flags, _, start, end in messages(data):
-            if self._may_be_ours(kind, flags, data[start:end]):
-                return True
+            concern = self._concern(kind, flags, data[start:end])
+            if concern is Concern.OURS:
+                return concern
+            if concern is Concern.FOREIGN_ROUTE:
+                found = concern
             parsed = align(end)
-        return parsed < len(data)
+        return found if parsed >= len(data) else Concern.OURS
 
-    def _may_be_ours(self, kind: int, flags: int, body: bytes) -> bool:
+    def _concern(self, kind: int, flags: int, body: bytes) -> Concern:
         if kind in (RTM_NEWRULE, RTM_DELRULE):
             rule = parse_rule(body)
-            return rule is not None and rule.protocol == self._protocol
-        if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or flags & NLM_F_REPLACE:
-            return True
-        if kind == RTM_NEWROUTE and flags & NLM_F_CREATE and not flags & NLM_F_EXCL:
-            # There was a route with the same key (fib_table_insert, fib6_add_rt2node).
-            return True
-        if len(body) <= RTMSG_PROTOCOL:
+            return Concern.OURS if rule is not None and rule.protocol == self._protocol else Concern.NONE
+        if kind in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
+            waits = kind == RTM_DELNEXTHOP and self._waits
+            return Concern.FOREIGN_ROUTE if waits else Concern.NONE
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+            return self._route_concern(kind, flags, body)
+        return Concern.OURS
+
+    def _route_concern(self, kind: int, flags: int, body: bytes) -> Concern:
+        protocol = body[RTMSG_PROTOCOL] if len(body) > RTMSG_PROTOCOL else None
+        if protocol == self._protocol or (protocol == RTPROT_KERNEL and kind == RTM_DELROUTE):
+            return Concern.OURS
+        awaited = _has_same_key(kind, flags) if self._awaited is None else self._is_awaited(body, self._awaited)
+        return Concern.FOREIGN_ROUTE if awaited else Concern.NONE
+
+    def _is_awaited(self, body: bytes, awaited: AwaitedRoutes) -> bool:
+        # Nearly all of ten thousand routes a second end here.
+        if parse_destination(body) not in self._destinations:
             return False
-        derived = kind == RTM_DELROUTE and body[RTMSG_PROTOCOL] == RTPROT_KERNEL
-        return derived or body[RTMSG_PROTOCOL] == self._protocol
+        route = RouteDecoder().decode(body)
+        if route is None:
+            return False
+        return route.key in awaited.keys or (
+            route.table == MAIN_TABLE and decode_destination(route.key) in awaited.destinations
+        )
+
+
+def _has_same_key(kind: int, flags: int) -> bool:
+    """Return whether there was a route with the same key, which may be ours (fib_table_insert, fib6_add_rt2node)."""
+    added = kind == RTM_NEWROUTE and bool(flags & NLM_F_CREATE) and not flags & NLM_F_EXCL
+    return added or bool(flags & NLM_F_REPLACE)
 
 
 def _ignore() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from overlay_net.adapters.netlink.codec import U32, align, attributes, parse_u32
 from overlay_net.adapters.netlink.route_messages import (
+    ADDRESS_SIZES,
     DST_HEADERS,
     KINDS,
     RT_TABLE_LOCAL,
@@ -42,6 +43,8 @@ from overlay_net.adapters.netlink.route_messages import (
 )
 from overlay_net.model.net import IpAddress
 from overlay_net.model.route import NextHop, Route
+
+_VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 UNSUPPORTED = {RTA_IIF, RTA_FLOW, RTA_NEWDST, RTA_ENCAP_TYPE, RTA_ENCAP, RTA_NH_ID}
 """Attributes that affect forwarding and that Route cannot express."""
@@ -83,6 +86,18 @@ class _Template:
 
     def route(self, subnet: bytes) -> Route:
         return self._route.with_key(int.from_bytes(subnet, "big") << 80 | self._key)
+
+
+def parse_destination(body: bytes) -> int:
+    """Return the destination of a route message, as in ``decode_destination``; -1 if it is not an IP route."""
+    if len(body) < RTMSG.size:
+        return -1
+    version = _VERSIONS.get(body[0])
+    if version is None:
+        return -1
+    size = ADDRESS_SIZES[version]
+    subnet = body[24 : 24 + size] if body[20:24] == DST_HEADERS[version] else _subnet_bytes(body)
+    return (int.from_bytes(subnet, "big") << 8 | body[1]) << 8 | version
 
 
 def _subnet_bytes(body: bytes) -> bytes:

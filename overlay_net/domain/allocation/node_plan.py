@@ -20,6 +20,7 @@ from overlay_net.model.node_actions import (
     FindReservations,
     LifecyclePolicy,
     NodePlan,
+    NodeRoutes,
     NodeView,
     RemoveTaint,
 )
@@ -64,7 +65,7 @@ def _plan_deleting(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy
         return plan_deletion(view, overlay, policy)
     # The agent that runs now must answer: that of an earlier boot, or on an earlier Node of this name, cannot any more.
     present = (overlay.routes, overlay.routes_only, overlay.generations, overlay.withdrawn, overlay.omitted)
-    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance, overlay.cluster),))
+    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance, overlay.cluster, overlay.adoptable),))
 
 
 def overlay_labels(node: Node) -> dict[str, str]:
@@ -96,8 +97,9 @@ def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> N
 def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only: bool) -> tuple[ApplyOverlay, ...]:
     """Plan the write of the object's spec unless it is as desired. Routes are compiled only here."""
     compiled, labels = view.compile_routes(), overlay_labels(node)
-    desired = (compiled.routes, compiled.generations, compiled.omitted, routes_only, node.instance, view.cluster)
-    present = (overlay.routes, overlay.generations, overlay.omitted, overlay.routes_only, overlay.node, overlay.cluster)
+    desired = (compiled, routes_only, node.instance, view.cluster)
+    routes = NodeRoutes(overlay.routes, overlay.generations, overlay.omitted, overlay.adoptable)
+    present = (routes, overlay.routes_only, overlay.node, overlay.cluster)
     if present == desired and overlay.has_finalizer and labels == overlay.own_labels:
         return ()
     withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
@@ -111,6 +113,7 @@ def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only:
             compiled.omitted,
             node.instance,
             view.cluster,
+            compiled.adoptable,
         ),
     )
 

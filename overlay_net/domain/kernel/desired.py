@@ -78,17 +78,17 @@ def desired_state(
     """
     if overlay is None or overlay.deleting:
         return Desired()
+    kept = Desired(routes=overlay.routes, interface=link.parent, adoptable=overlay.adoptable)
     if link.kind == "none":
-        return Desired(routes=overlay.routes, interface=link.parent, fallback=fallback)
+        return replace(kept, fallback=fallback)
     address = overlay.assignment.address or overlay.report.configured
     if address is None:
-        return Desired(routes=overlay.routes, interface=link.parent)
+        return kept
     routing = SourceRouting(source, overlay.assignment.gateway) if source is not None else None
-    return Desired(
+    return replace(
+        kept,
         link=link,
         address=address,
-        routes=overlay.routes,
-        interface=link.parent,
         source=routing,
         # With link_mode address the routes of the overlay are on the private interface itself.
         private=private if link.kind != "address" else None,

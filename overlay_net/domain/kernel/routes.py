@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from overlay_net.domain.kernel.adoption import explain_foreign, find_adopted
 from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, NotNeeded, Refused, Resolved
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
 from overlay_net.domain.kernel.same_key import delete_hops, extra_hops, find_managed
@@ -12,6 +14,9 @@ from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, LinkFault, Problem, ReplaceRoute
 from overlay_net.model.route import Route
 from overlay_net.model.route_key import RouteKey
+
+FOREIGN_ROUTE: Final = "ForeignRoute"
+"""Problem reason for a route that is not managed by us in the place of a desired one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> R
     reserved_tables = source_tables(desired)
     next_hops = NextHops(desired, observed, mark, inputs.link)
     comparison = _Comparison(observed, mark, reserved_tables)
+    for adopted in find_adopted(desired.adoptable, observed.routes, inputs.link):
+        comparison.adopt(adopted)
     for route in groups.duplicates:
         comparison.problems.append(Problem("Duplicate", f"{route.subnet} is specified twice", route))
     for group in groups.groups:
@@ -115,6 +122,10 @@ class _Comparison:
         self._surplus = {route.key for route in found.surplus}
         self._link_names = {each.index: each.name for each in observed.links}
         self._by_key: dict[RouteKey, Route] | None = None
+
+    def adopt(self, route: Route) -> None:
+        """Treat a route without our mark as managed: it is replaced, or deleted if it is not desired."""
+        self._managed.setdefault(route.key, route)
 
     def plan(self, link_faults: tuple[LinkFault, ...]) -> RoutePlan:
         obsolete = (*self._managed.values(), *(each.route for each in self._blocked.values()))
@@ -180,8 +191,8 @@ class _Comparison:
         if foreign is None:
             self.changes.append(AddRoute(route))
             return
-        message = f"{desired.subnet} already has a route of protocol {foreign.protocol} that is not managed by us"
-        self.problems.append(Problem("ForeignRoute", message, desired))
+        message = explain_foreign(desired, route, foreign, self._link_names)
+        self.problems.append(Problem(FOREIGN_ROUTE, message, desired))
 
 
 def _group_problems(group: RouteGroup, refused: Refused) -> Iterator[Problem]:

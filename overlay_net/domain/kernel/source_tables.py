@@ -5,6 +5,7 @@ While a part of the desired state cannot be planned, its rules and routes in the
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from overlay_net.domain.kernel.ownership import owns_policy_rule, owns_route
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
@@ -12,6 +13,9 @@ from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, Problem, Rep
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
 from overlay_net.model.route import Route
 from overlay_net.model.route_key import RouteKey, decode_version
+
+SOURCE_TABLE_TAKEN: Final = "SourceTableTaken"
+"""Problem reason for a route that is not managed by us in a table of source routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def _check_table(part: SourcePart, observed: Observed, mark: OwnershipMark) -> S
         f"table {foreign.table} has a route of protocol {foreign.protocol} to {foreign.subnet} that is not managed "
         f"by us; choose another {part.setting}"
     )
-    problem = Problem("SourceTableTaken", message)
+    problem = Problem(SOURCE_TABLE_TAKEN, message)
     return SourcePart(part.setting, part.table, part.versions, part.rules, routes=None, problem=problem)
 
 

@@ -91,10 +91,14 @@ def _progress(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObjec
 
 
 def find_last_entries(route: StaticRoute) -> Mapping[str, JsonObject] | None:
-    """Return the present nodeStatus entries by node; None if they are of an earlier generation."""
+    """Return the present nodeStatus entries by node; None if they are of an earlier generation.
+
+    Those of the earlier operator have no state.
+    """
     if parse_int(route.status.get("observedGeneration")) != route.generation:
         return None
-    return {parse_text(raw.get("hostname")): raw for raw in find_objects(route.status, "nodeStatus")}
+    entries = find_objects(route.status, "nodeStatus")
+    return {parse_text(raw.get("hostname")): raw for raw in entries if "state" in raw}
 
 
 def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeStatus:

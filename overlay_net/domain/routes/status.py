@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, islice
+from types import MappingProxyType
 
 from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.node_status import (
@@ -21,6 +23,7 @@ from overlay_net.domain.routes.node_status import (
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
 from overlay_net.domain.routes.protected_subnets import NOTHING, RouteCheck
 from overlay_net.domain.routes.readiness import gateway_condition, inspect_gateways, ready_condition
+from overlay_net.model.adoptable_route import EarlierEntry
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
 from overlay_net.model.net import IpNetwork
@@ -33,9 +36,16 @@ NAMED_NODES = 10
 
 
 def route_status(
-    route: StaticRoute, tables: Iterable[NodeTable], now: datetime, protection: RouteCheck = NOTHING
+    route: StaticRoute,
+    tables: Iterable[NodeTable],
+    now: datetime,
+    protection: RouteCheck = NOTHING,
+    unhanded: Mapping[str, EarlierEntry] = MappingProxyType({}),
 ) -> JsonObject:
-    """Return the whole status of ``route``, which equals its present status if nothing has changed."""
+    """Return the whole status of ``route``, which equals its present status if nothing has changed.
+
+    ``unhanded`` are entries of the earlier operator that stay, by node (see ``takeover``).
+    """
     refused = refusal(route, protection)
     selected = _select(route, tables, refused)
     last = find_last_entries(route)
@@ -54,7 +64,7 @@ def route_status(
     updated = {"updated": sum(_is_updated(node) for node in nodes)} if route.rollout is not None else {}
     return updated | {
         "subnet": _shorten(route.destinations),
-        "nodeStatus": [node.to_json() for node in nodes[:MAX_NODES]],
+        "nodeStatus": _node_entries(nodes, unhanded),
         "desired": len(nodes) - _count(nodes, NOT_NEEDED),
         "ready": _count(nodes, READY),
         "failed": _count(nodes, FAILED),
@@ -64,6 +74,12 @@ def route_status(
             for condition in conditions
         ],
     }
+
+
+def _node_entries(nodes: Iterable[NodeStatus], unhanded: Mapping[str, EarlierEntry]) -> list[JsonObject]:
+    kept = [unhanded[name].to_json() for name in sorted(unhanded)]
+    written = (node.to_json() for node in nodes if node.hostname not in unhanded)
+    return list(islice(chain(kept, written), MAX_NODES))
 
 
 def _shorten(destinations: Sequence[str]) -> str:

@@ -1,0 +1,65 @@
+"""Decides which routes of other programs concern this node: what a problem waits for, and what may undo our routes.
+
+It depends on the desired state alone, so the agent knows it before it observes the kernel and misses no change.
+"""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import ByRoute
+from overlay_net.domain.kernel.routes import FOREIGN_ROUTE
+from overlay_net.domain.kernel.source_routing import DEFAULT_ROUTE
+from overlay_net.domain.kernel.source_tables import SOURCE_TABLE_TAKEN
+from overlay_net.model.awaited_routes import AwaitedRoutes
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel_actions import Problem
+from overlay_net.model.net import IpInterface, IpNetwork
+from overlay_net.model.policy_rule import SourceTable
+from overlay_net.model.route import MAIN_TABLE
+from overlay_net.model.route_key import (
+    RouteKey,
+    decode_destination,
+    decode_metric,
+    decode_prefix_length,
+    decode_table,
+    decode_version,
+    encode_route_key,
+)
+
+
+def waits_for_foreign_route(problems: Iterable[Problem]) -> bool:
+    """Return whether a route of another program is in the place of ours."""
+    return any(problem.reason in (FOREIGN_ROUTE, SOURCE_TABLE_TAKEN) for problem in problems)
+
+
+def find_awaited_routes(
+    routes: Iterable[DesiredRoute], address: IpInterface | None, config: LinkConfig
+) -> AwaitedRoutes:
+    """``address`` is the overlay address of the node; ``config`` is the configuration of its link."""
+    keys = {route.key for route in routes}
+    if config.source is not None and address is not None and config.mode != "none":
+        keys |= set(_source_table_keys(keys, address, config.source))
+    # The kernel's route to these decides: the most specific one that covers them.
+    looked_up = (
+        *((ip_network(config.parent.address),) if isinstance(config.parent, ByRoute) else ()),
+        *((config.fallback,) if config.fallback is not None and config.mode == "none" else ()),
+    )
+    return AwaitedRoutes(keys, frozenset(each for subnet in looked_up for each in _covering(subnet)))
+
+
+def _source_table_keys(keys: Iterable[RouteKey], address: IpInterface, source: SourceTable) -> Iterator[RouteKey]:
+    """Yield the keys that source routing needs in its table."""
+    version = address.version
+    yield encode_route_key(address.network, 0, source.table)
+    yield encode_route_key(DEFAULT_ROUTE[version], 0, source.table)
+    for key in keys:
+        is_suppressed = decode_prefix_length(key) <= source.suppress and decode_version(key) == version
+        if is_suppressed and decode_table(key) == MAIN_TABLE:
+            yield (decode_destination(key) << 32 | decode_metric(key)) << 32 | source.table
+
+
+def _covering(subnet: IpNetwork) -> Iterator[int]:
+    """Yield the destination of each subnet that contains this one."""
+    for length in range(subnet.prefixlen + 1):
+        yield decode_destination(encode_route_key(subnet.supernet(new_prefix=length), 0, MAIN_TABLE))
