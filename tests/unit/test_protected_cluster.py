@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -135,6 +136,34 @@ async def test_a_route_over_what_the_cluster_uses_is_refused_by_name(subnet: str
     reason, message = refuse(caches, subnet)
     assert reason == "Protected"
     assert named in message
+
+
+@pytest.mark.parametrize(
+    ("cidr", "named"),
+    [
+        ("10.2.56.0/28", "Calico IPPool default"),
+        ("10.3.4.8/29", "CiliumNode n1"),
+        ("fd00:4::/64", "Cilium's ConfigMap cilium-config"),
+        ("10.100.0.0/16", "services"),
+        ("10.176.162.0/24", "address of node n1"),
+        ("10.10.0.0/24", ""),
+        ("172.20.5.0/24", ""),
+        ("192.168.100.0/24", ""),
+    ],
+)
+async def test_networks_that_no_pool_should_overlap(cidr: str, named: str) -> None:
+    caches, protected = start(Api(**CLUSTER))
+    await protected.read()
+    found = next(caches.protected.networks.overlapping(ip_network(cidr)), None)
+    assert ("" if found is None else found.description) == named
+
+
+async def test_networks_in_the_settings_are_among_those_that_no_pool_should_overlap() -> None:
+    caches, protected = start(Api(), service_subnets=["10.32.0.0/16"], pod_subnets=["10.33.0.0/16"])
+    await protected.read()
+    for cidr, named in (("10.32.5.0/24", "in service_subnets"), ("10.33.5.0/24", "in pod_subnets")):
+        found = [each.description for each in caches.protected.networks.overlapping(ip_network(cidr))]
+        assert found == [named]
 
 
 @pytest.mark.parametrize("subnet", ["10.7.0.0/16", "192.168.0.0/24", "10.9.0.0/24"])
