@@ -1,5 +1,6 @@
 """Certificates that are replaced while a process runs: of the API server's CA, of clients, and of phpIPAM's CA."""
 
+import asyncio
 import base64
 import json
 import ssl
@@ -14,11 +15,21 @@ import yaml
 from aiohttp import web
 
 from lab.cluster.pki import Authority
-from overlay_net.adapters.kube import Connection, KubeApi, agent_connection, connect_agent, connect_controller
+from overlay_net.adapters.kube import (
+    Connection,
+    KubeApi,
+    KubeSource,
+    agent_connection,
+    connect_agent,
+    connect_controller,
+)
 from overlay_net.adapters.phpipam.connection import connect_phpipam
 from overlay_net.model.errors import ApiError
 from overlay_net.model.names import NAMESPACES
 from overlay_net.runtime import tls_files
+from overlay_net.runtime.backoff import Backoff
+from overlay_net.runtime.reflector import Reflector
+from overlay_net.runtime.store import Store
 
 Request: TypeAlias = Callable[[], Awaitable[object]]
 
@@ -49,7 +60,7 @@ class TlsServer:
             context.verify_mode = ssl.CERT_REQUIRED
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context, reuse_address=True)
         await site.start()
@@ -60,7 +71,17 @@ class TlsServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _answer(self, _: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        version = str(self.generation)
+        item = {"metadata": {"name": "kube-system", "uid": "1", "resourceVersion": version, "labels": {"g": version}}}
+        if request.query.get("watch"):
+            stream = web.StreamResponse()
+            await stream.prepare(request)
+            await stream.write(json.dumps({"type": "MODIFIED", "object": item}).encode() + b"\n")
+            # Until the server stops, which ends the stream.
+            await asyncio.Event().wait()
+        if request.path.endswith("namespaces"):
+            return web.json_response({"metadata": {"resourceVersion": version}, "items": [item]})
         return web.json_response({"metadata": {"name": "kube-system"}})
 
 
@@ -169,6 +190,32 @@ async def test_controller_in_a_pod_trusts_a_rotated_ca(
     defaults = incluster_config.load_incluster_config.__kwdefaults__ or {}
     assert not defaults, "the names above are read at each call"
     await check_pod(server, tmp_path, monkeypatch, authority, connect_controller)
+
+
+@pytest.mark.parametrize("connect", [connect_agent, connect_controller])
+async def test_a_watch_goes_on_after_the_ca_was_rotated(server: TlsServer, tmp_path: Path, connect: Any) -> None:
+    authority = await server.restart()
+    files = Files(tmp_path, server.url, inline=False, clients=False)
+    files.write(authority)
+    seen: Store[str] = Store(lambda raw: str(raw["metadata"]["labels"]["g"]))
+    changed = asyncio.Event()
+    seen.subscribe(lambda *_: changed.set())
+    async with connect(str(files.kubeconfig)) as connection, asyncio.timeout(30):
+        source = KubeSource(KubeApi(connection), NAMESPACES)
+        task = asyncio.create_task(Reflector(source, seen, Backoff(base=0.01, cap=0.05)).run())
+        try:
+            for generation in ("1", "2", "3"):
+                await changed.wait()
+                changed.clear()
+                assert seen.get("kube-system") == generation
+                if generation != "3":
+                    # The server is replaced first: the client meets an unknown CA, and keeps what it has.
+                    authority = await server.restart()
+                    assert seen.get("kube-system") == generation
+                    files.write(authority)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def check_pod(
