@@ -51,7 +51,7 @@ class Link:
     mac: str = ""
     """``02:1b:..`` (IFLA_ADDRESS); empty: unknown."""
     mode: str = ""
-    """The mode of a macvlan, such as ``bridge`` or ``private``; empty: unknown, or another kind of link."""
+    """The mode of a macvlan or macvtap, such as ``bridge``; empty: unknown, or another kind of link."""
     outside: tuple[int, int] | None = None
     """The link below, if it is in another network namespace: (IFLA_LINK_NETNSID, index there)."""
     alternative_names: tuple[str, ...] = ()

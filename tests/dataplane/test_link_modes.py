@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state
+from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.kernel_actions import AddAddress, DeleteAddress, KernelPlan
 from overlay_net.model.overlay import NodeOverlay
@@ -42,7 +42,8 @@ async def kernel(edge: Edge) -> AsyncIterator[Kernel]:
 async def converge(kernel: Kernel, overlay: NodeOverlay | None, config: LinkConfig) -> KernelPlan:
     for _ in range(6):
         observed = await kernel.observe(LINKS)
-        desired = desired_state(overlay, desired_link(config, observed, MARK), config.fallback)
+        link = desired_link(link_config_for(overlay, config), observed, MARK)
+        desired = desired_state(overlay, link, config.fallback)
         plan = plan_kernel(desired, observed, MARK)
         if not plan.actions:
             return plan

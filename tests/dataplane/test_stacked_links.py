@@ -137,3 +137,26 @@ async def test_alternative_name_that_is_ours_is_reported(edge: Edge, kernel: Ker
         pytest.skip(f"the kernel has no alternative names of links: {refused.strip()}")
     plan = await converge(kernel, USUAL, make_config())
     assert "LinkNameTaken" in {problem.reason for problem in plan.problems}
+
+
+async def test_port_of_a_bridge_is_refused_and_the_message_names_the_bridge(edge: Edge, kernel: Kernel) -> None:
+    add_link("br0", "type", "bridge")
+    ip("link", "set", "eth0", "master", "br0")
+    ip("link", "set", "br0", "up")
+    plan = await converge(kernel, USUAL, make_config())
+    assert [each.reason for each in plan.problems if each.route is None] == ["ParentInUse"]
+    assert "set interface to br0" in plan.problems[0].message
+    await converge(kernel, USUAL, make_config(parent="br0"))
+    assert observed_source() == str(OVERLAY.ip)
+    ip("link", "delete", "br0")
+
+
+@pytest.mark.parametrize("parent", ["eth0", "mac0"])
+async def test_interface_of_a_macvlan_in_passthru_mode_is_refused(edge: Edge, kernel: Kernel, parent: str) -> None:
+    add_link("mac0", "link", "eth0", "type", "macvlan", "mode", "passthru")
+    plan = await converge(kernel, USUAL, make_config(parent=parent))
+    assert [each.reason for each in plan.problems if each.route is None] == ["ParentInUse"]
+    assert "mac0 is a macvlan in passthru mode" in plan.problems[0].message
+    ip("link", "delete", "mac0")
+    await converge(kernel, USUAL, make_config())
+    assert observed_source() == str(OVERLAY.ip)

@@ -217,3 +217,51 @@ def test_an_existing_link_stays_while_the_new_parent_is_unsuitable() -> None:
         each for each in before.links if each.index != 2
     }
     assert reported(kernel, NODE, link_config()).configured == OVERLAY
+
+
+# --- Parents whose frames another link receives -----------------------------------------------------------------------
+
+PASSTHRU = replace(MAC0, mode="passthru")
+
+
+@pytest.mark.parametrize("mode", ["macvlan", "ipvlan"])
+@pytest.mark.parametrize(
+    ("parent", "others", "named"),
+    [
+        *(
+            (replace(ETH0, master=51), (Link(51, "up0", kind, None, None, up=True),), "set interface to up0")
+            for kind in ("bridge", "bond", "team", "openvswitch")
+        ),
+        (ETH0, (PASSTHRU,), "mac0 is a macvlan in passthru mode"),
+        (ETH0, (replace(TAP, mode="passthru"),), "tap0 is a macvtap in passthru mode"),
+    ],
+)
+def test_a_parent_whose_frames_another_link_receives_is_refused(
+    mode: LinkMode, parent: Link, others: tuple[Link, ...], named: str
+) -> None:
+    target = DesiredLink("tmp0", parent.name, mode)
+    found = plan_kernel(Desired(target, OVERLAY), Observed(links=(LO, parent, *others)), MARK)
+    assert found.actions == ()
+    assert [each.reason for each in found.problems] == ["ParentInUse"]
+    assert named in found.problems[0].message
+
+
+def test_a_macvlan_on_one_in_passthru_mode_is_refused() -> None:
+    target = DesiredLink("tmp0", "mac0")
+    found = plan_kernel(Desired(target, OVERLAY), Observed(links=(LO, ETH0, PASSTHRU)), MARK)
+    assert [each.reason for each in found.problems] == ["ParentInUse"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        (replace(MAC0, mode="bridge"),),
+        (replace(MAC0, mode="passthru", parent=3),),
+        (replace(ETH1, master=51), BRIDGE),
+        (Link(51, "br0", "bridge", 2, None, up=True),),
+    ],
+)
+def test_a_parent_that_is_shared_carries_the_link(others: tuple[Link, ...]) -> None:
+    actions, problems = plan(*others)
+    assert any(isinstance(each, AddLink) for each in actions)
+    assert problems == []

@@ -74,7 +74,7 @@ def parse_link(body: bytes) -> Link:
         obstacle=_obstacle(flags),
         mtu=parse_u32(found, IFLA_MTU, 0),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
-        mode=_macvlan_mode(data) if kind == "macvlan" else "",
+        mode=_macvlan_mode(data) if kind in ("macvlan", "macvtap") else "",
         outside=(namespace, parent) if namespace is not None and parent is not None else None,
         alternative_names=tuple(
             parse_text(name)

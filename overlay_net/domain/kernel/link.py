@@ -48,7 +48,7 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
         return _keep_link(target, managed, sweep, Problem("ParentMissing", message))
     if target.kind == "address":
         return _plan_address_mode(parent, managed, sweep, observed)
-    problem = refuse_parent(parent, target)
+    problem = refuse_parent(parent, target, observed)
     if problem is not None:
         return _keep_link(target, managed, sweep, problem)
     link = _find_link(observed, target.name)

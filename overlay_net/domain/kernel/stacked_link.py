@@ -7,6 +7,7 @@ from overlay_net.model.kernel import Link
 
 _SAME_KIND: Final[Mapping[str, frozenset[str]]] = {
     "macvlan": frozenset({"macvlan", "macvtap"}),
+    "macvtap": frozenset({"macvlan", "macvtap"}),
     "ipvlan": frozenset({"ipvlan", "ipvtap"}),
 }
 
