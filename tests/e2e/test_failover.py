@@ -1,6 +1,7 @@
 """Gateways that fail and recover: traffic, kernel routes, and the status of the StaticRoute."""
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +122,7 @@ def test_traffic_moves_to_the_other_gateway_when_the_one_in_use_fails(edge: Edge
     edge.wait_down(used)
     edge.wait_event("GatewayDown", used)
     assert edge.lab.is_ready(NAME), "the node is Ready with a route through the other gateway"
+    expect_no_loss_while_agent_restarts(edge)
     edge.recover(used)
     edge.wait_down()
     edge.wait_event("GatewayUp", used)
@@ -135,6 +137,19 @@ def expect_no_loss(edge: Edge) -> None:
     sources = [observed_source(edge.node, vlan.ON_PREMISE_HOST) for _ in range(3)]
     assert stream.stop().lost == 0
     assert sources == [address] * 3
+
+
+def expect_no_loss_while_agent_restarts(edge: Edge) -> None:
+    """Killed and terminated, while a gateway is down."""
+    agent = edge.lab.product.agents[NAME]
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        agent.log.unlink()
+        stream = Stream(edge.node, vlan.ON_PREMISE_HOST)
+        agent.send(number)
+        agent.wait(timeout=10)
+        agent.start()
+        wait_until(lambda: "gateway is down" in agent.log.read_text(), f"after {number.name} the agent knows it again")
+        assert stream.stop().lost == 0
 
 
 def _kept(edge: Edge) -> bool:
