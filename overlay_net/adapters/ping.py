@@ -6,17 +6,17 @@ The result is whether the address answered. KernelError means that this host cou
 the target is unknown.
 """
 
-import asyncio
 import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 from overlay_net.model.errors import KernelError
 from overlay_net.model.net import IpAddress
+from overlay_net.runtime.answer import wait_for_answer
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
@@ -33,18 +33,18 @@ async def echo(target: IpAddress, source: IpAddress | None, link: str, timeout: 
     Uses a ping socket if ``net.ipv4.ping_group_range`` allows it, otherwise a raw socket, which needs CAP_NET_RAW.
     """
     protocol, request, reply = _ECHO[target.version]
-    loop = asyncio.get_running_loop()
     cookie = os.urandom(16)
     with _kernel_errors(f"ping {target}{_on(link)}"), _echo_socket(target, protocol) as probe:
         _bind(probe, source, link)
         probe.connect(_socket_address(target, 0, link))
         probe.send(echo_request(request, cookie))
+
+        def read() -> bool | None:
+            # A raw socket receives the replies to all pings of this host.
+            return is_reply(probe.recv(512), reply, cookie, target.version) or None
+
         try:
-            async with asyncio.timeout(timeout):
-                while not is_reply(await loop.sock_recv(probe, 512), reply, cookie, target.version):
-                    # A raw socket receives the replies to all pings of this host.
-                    pass
-                return True
+            return await wait_for_answer(probe, read, timeout) is not None
         except OSError as error:
             if _means_no_answer(error):
                 return False
@@ -53,7 +53,6 @@ async def echo(target: IpAddress, source: IpAddress | None, link: str, timeout: 
 
 async def connects(target: IpAddress, port: int, source: IpAddress | None, link: str, timeout: float) -> bool:
     """Return whether a TCP connection to ``port`` is accepted within ``timeout`` seconds. Raises KernelError."""
-    loop = asyncio.get_running_loop()
     family = socket.AF_INET if target.version == 4 else socket.AF_INET6
     with (
         _kernel_errors(f"connect to port {port} of {target}{_on(link)}"),
@@ -61,18 +60,29 @@ async def connects(target: IpAddress, port: int, source: IpAddress | None, link:
     ):
         _bind(probe, source, link)
         try:
-            async with asyncio.timeout(timeout):
-                await loop.sock_connect(probe, _socket_address(target, port, link))
-                return True
+            with suppress(BlockingIOError):
+                probe.connect(_socket_address(target, port, link))
+            return await wait_for_answer(probe, lambda: _is_connected(probe), timeout, writable=True) is not None
         except OSError as error:
             if _means_no_answer(error):
                 return False
             raise
 
 
+def _is_connected(probe: socket.socket) -> bool:
+    """Return True once connected. Raises BlockingIOError before, and OSError if the connection failed."""
+    code = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+    try:
+        probe.getpeername()
+    except OSError:
+        raise BlockingIOError from None
+    return True
+
+
 def _means_no_answer(error: OSError) -> bool:
-    # TimeoutError is an OSError without an errno.
-    return error.errno is None or error.errno in NO_ANSWER
+    return error.errno in NO_ANSWER
 
 
 def echo_request(kind: int, cookie: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv4Address
 
@@ -9,7 +10,7 @@ import pytest
 
 from overlay_net.adapters.neighbours import ArpLink, is_running
 from tests.dataplane.neighbours import HOST_MAC, Lan, lan, make_port, until
-from tests.fakes.arp_frames import ADDRESS, FRAMES, LINK_MAC, OTHER_MAC, Frame, arp
+from tests.fakes.arp_frames import ADDRESS, FRAMES, LINK_MAC, OTHER_MAC, REPLY, Frame, arp
 from tests.fakes.netns import ip, try_ip
 
 __all__ = ["lan"]
@@ -147,3 +148,14 @@ async def test_frames_for_a_macvlan_are_not_those_of_its_parent(heard: Heard) ->
         await until(lambda: ADDRESS in heard.conflicts, "the parent receives broadcasts")
     finally:
         parent.close()
+
+
+async def test_gateway_answers_behind_a_flood_of_other_packets(heard: Heard) -> None:
+    """The answer counts although the event loop gets to it only after the timeout."""
+    resolving = asyncio.create_task(heard.link.resolve(ADDRESS, SOURCE, 0.1))
+    await asyncio.sleep(0)
+    for number in range(100):
+        heard.sender.send(arp(sender=str(MARKER + number % 50)))
+    heard.sender.send(arp(LINK_MAC, operation=REPLY))
+    time.sleep(0.2)  # noqa: ASYNC251
+    assert await resolving == OTHER_MAC

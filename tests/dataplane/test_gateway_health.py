@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -25,6 +26,8 @@ from tests.fakes.netns import ip
 __all__ = ["lan"]
 
 PORT = 7179
+BUSY = 0.2
+"""Seconds for which the event loop is blocked, as by a large reconciliation: the answer arrives within."""
 SERVER = f"""
 import socket
 listener = socket.create_server(("192.168.100.1", {PORT}))
@@ -87,6 +90,19 @@ async def test_probe_of_a_gateway(
         assert await probe(target(kind, address), 5)
     gateway.ip("link", "set", "eth0", "down")
     assert not await probe(target(kind, address), 0.2)
+
+
+@pytest.mark.parametrize(("kind", "address", "ping_sockets"), CASES)
+async def test_answer_that_arrived_while_the_agent_was_busy_counts(
+    lan: Lan, probe: GatewayProbe, kind: CheckKind, address: str, ping_sockets: bool
+) -> None:
+    allow_ping_sockets(ping_sockets)
+    with serving(lan.machine("gateway", "192.168.100.1/24", "fd00:7::1/64")):
+        assert await probe(target(kind, address), 5), "the neighbour entries are known now"
+        probing = asyncio.create_task(probe(target(kind, address), BUSY / 5))
+        await asyncio.sleep(0)
+        time.sleep(BUSY)  # noqa: ASYNC251
+        assert await probing
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -71,7 +71,7 @@ class ArpLink:
                     break
                 # A probe has no sender address, so it does not change any ARP cache.
                 self._request(address, NO_ADDRESS)
-                await asyncio.wait([found], timeout=spacing if remaining else listen)
+                await self._wait(found, spacing if remaining else listen)
             if found.done():
                 return found.result()
             if not self._socket.running:
@@ -105,7 +105,7 @@ class ArpLink:
         with self._first(lambda packet: packet.sender == target) as found:
             for destination in destinations:
                 self._request(target, source, destination)
-                await asyncio.wait([found], timeout=timeout / len(destinations))
+                await self._wait(found, timeout / len(destinations))
                 if found.done():
                     self._learn(target, found.result(), loop.time())
                     return found.result()
@@ -143,6 +143,12 @@ class ArpLink:
             if not waiting[1].cancel() and not waiting[1].cancelled():
                 # Retrieve the exception, so that asyncio does not log an error that occurred after the answer.
                 waiting[1].exception()
+
+    async def _wait(self, found: asyncio.Future[Mac], timeout: float) -> None:
+        """Wait for an answer; one that has arrived by the timeout counts, even behind many other packets."""
+        await asyncio.wait([found], timeout=timeout)
+        if not found.done():
+            self._socket.drain()
 
     async def _wait_for_carrier(self) -> None:
         for _ in range(round(CARRIER_TIMEOUT / CARRIER_POLL)):

@@ -24,6 +24,9 @@ this host sent.
 BATCH = 64
 """Packets read before the event loop runs other tasks: an ARP storm must not block the agent."""
 
+LAST_BATCH = 1024
+"""The same for packets that have arrived by the timeout of a request; more than the kernel stores by default."""
+
 
 class ArpSocket:
     """Calls ``received`` with each packet that the kernel handles on the link as well.
@@ -101,8 +104,13 @@ class ArpSocket:
             # ENETDOWN, ENXIO: the link is down or deleted. ENOBUFS, EAGAIN: the queue is full; a retry may succeed.
             raise kernel_error(purpose, error) from None
 
-    def _readable(self, readable: socket.socket) -> None:
-        for _ in range(BATCH):
+    def drain(self) -> None:
+        """Receive the packets that have arrived, without waiting for the event loop."""
+        if self._socket is not None:
+            self._readable(self._socket, LAST_BATCH)
+
+    def _readable(self, readable: socket.socket, limit: int = BATCH) -> None:
+        for _ in range(limit):
             if readable is not self._socket:
                 # The receiver of the last packet closed or reopened the socket.
                 return

@@ -4,7 +4,6 @@ Duplicate address detection is left to the kernel: an address added without ``no
 probed for it, and has IFA_F_DADFAILED if another host uses it (linux/if_addr.h, RFC 4862 5.4).
 """
 
-import asyncio
 import errno
 import socket
 import struct
@@ -15,6 +14,7 @@ from typing import Final
 from overlay_net.adapters.neighbours.arp_packet import Mac, encode_mac, parse_mac
 from overlay_net.adapters.neighbours.interface import find_index, hardware_address, is_router, is_running, kernel_error
 from overlay_net.model.errors import KernelError
+from overlay_net.runtime.answer import wait_for_answer
 
 SOLICITATION: Final = 135
 ADVERTISEMENT: Final = 136
@@ -61,30 +61,12 @@ class NeighbourDiscovery:
         """Return the MAC that answers for ``target`` in time (RFC 4861 7.2), or None. Raises KernelError if unknown."""
         purpose = f"solicit {target} on {self._name}"
         message = self._message(SOLICITATION, 0, target, SOURCE_LINK_ADDRESS)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Mac] = loop.create_future()
-
-        def readable() -> None:
-            if answer.done():
-                return
-            try:
-                mac = _receive_advertised(icmp_socket, target)
-            except OSError as error:
-                answer.set_exception(kernel_error(purpose, error))
-            else:
-                if mac is not None:
-                    answer.set_result(mac)
-
         with closing(self._open(purpose, source)) as icmp_socket:
-            loop.add_reader(icmp_socket, readable)
+            self._send(purpose, icmp_socket, message, solicited_node(target))
             try:
-                self._send(purpose, icmp_socket, message, solicited_node(target))
-                async with asyncio.timeout(timeout):
-                    return await answer
-            except TimeoutError:
-                return None
-            finally:
-                loop.remove_reader(icmp_socket)
+                return await wait_for_answer(icmp_socket, lambda: _receive_advertised(icmp_socket, target), timeout)
+            except OSError as error:
+                raise kernel_error(purpose, error) from None
 
     def _message(self, kind: int, flags: int, target: IPv6Address, option: int) -> bytes:
         mac = encode_mac(hardware_address(self._name))
@@ -122,10 +104,7 @@ _HOP_LIMIT = (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)
 
 def _receive_advertised(icmp_socket: socket.socket, target: IPv6Address) -> Mac | None:
     """Receive a packet: the MAC if it is an advertisement of ``target``, else None. Raises OSError."""
-    try:
-        data, ancillary, _, _ = icmp_socket.recvmsg(512, 64)
-    except BlockingIOError:
-        return None
+    data, ancillary, _, _ = icmp_socket.recvmsg(512, 64)
     hop_limits = [value for level, kind, value in ancillary if (level, kind) == _HOP_LIMIT]
     return advertised_mac(data, target) if hop_limits == [struct.pack("=i", HOP_LIMIT)] else None
 
