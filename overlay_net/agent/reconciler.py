@@ -53,6 +53,7 @@ class Shadows(Protocol):
     def known(self) -> bool: ...
     @property
     def shadowed(self) -> tuple[Problem, ...]: ...
+    def reconciling(self) -> None: ...
     def follow(self, plan: KernelPlan, observed: Observed) -> None: ...
 
 
@@ -145,6 +146,7 @@ class NodeAgent:
     async def _converge(self, overlay: NodeOverlay | None) -> Outcome:
         """Converge the kernel, then probe the gateways that it has."""
         self._applied, self._has_applied = overlay, True
+        self._shadows.reconciling()
         outcome = await self._convergence.run(overlay)
         last = outcome.last
         self._gateways.follow(last.desired, last.observed, last.plan)

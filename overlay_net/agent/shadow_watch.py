@@ -24,6 +24,9 @@ INTERVAL: Final = 1.0
 FIRST_RESULT: Final = 1.0
 """Number of seconds after which a new agent reports without the result of its first check."""
 
+SETTLE: Final = 0.1
+"""Seconds after a change of the kernel: a repair, which such a change may need, goes first."""
+
 REST: Final = 20.0
 """How many times as long as a check took to wait before the next one: other daemons may change routes all the time."""
 
@@ -49,7 +52,7 @@ class ShadowWatch:
         self._placed: Placed = ()
         self._observed = Observed()
         self._outdated = False
-        """Whether routes or rules may have changed since that observation."""
+        """Whether routes or rules may have changed since the last reconciliation started."""
         self._shadowed: tuple[Problem, ...] = ()
         self._not_before = clock()
         self._failing = False
@@ -66,6 +69,10 @@ class ShadowWatch:
         """Whether routes have been checked once, as far as the kernel answers."""
         return not self._placed or self._checked or (self._known_at is not None and self._clock() >= self._known_at)
 
+    def reconciling(self) -> None:
+        """Note that a reconciliation starts: it observes all changes so far, and ``follow`` ends it."""
+        self._outdated = False
+
     def follow(self, plan: KernelPlan, observed: Observed) -> None:
         """Check the routes of this plan that are in place, after each reconciliation."""
         self._placed, self._observed = plan.placed, observed
@@ -76,7 +83,9 @@ class ShadowWatch:
     def kernel_changed(self) -> None:
         """Check again, because routes or rules of any process have changed."""
         self._outdated = True
-        self._due.set()
+        if not self._due.is_set():
+            self._not_before = max(self._not_before, self._clock() + SETTLE)
+            self._due.set()
 
     async def run(self) -> None:
         """Check until cancelled."""

@@ -74,6 +74,9 @@ class NoShadows:
     known = True
     shadowed: tuple[Problem, ...] = ()
 
+    def reconciling(self) -> None:
+        return
+
     def follow(self, plan: KernelPlan, observed: Observed) -> None:
         return
 

@@ -116,9 +116,14 @@ class Routing:
         self.foreign: tuple[Route, ...] = ()
         self.error = ""
         self.asked: list[float] = []
+        self.observations = 0
         self.duration = 0.0
 
     async def observe_routing(self) -> Observed:
+        self.observations += 1
+        return self.observe()
+
+    def observe(self) -> Observed:
         return Observed(LINKS, routes=(kernel_route("192.168.0.0/24"), *self.foreign))
 
     async def look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]:
@@ -145,8 +150,11 @@ class Watched:
     def is_known(self) -> bool:
         return self.watch.known
 
-    async def reconciled(self) -> None:
-        self.watch.follow(self.plan, await self._routing.observe_routing())
+    async def reconciled(self, seconds: float = 0) -> None:
+        self.watch.reconciling()
+        observed = self._routing.observe()
+        await asyncio.sleep(seconds)
+        self.watch.follow(self.plan, observed)
 
     async def close(self) -> None:
         self._task.cancel()
@@ -219,6 +227,41 @@ def test_constant_changes_of_others_cost_a_bounded_share_of_the_time() -> None:
             watched.watch.kernel_changed()
             await asyncio.sleep(0.01)
         assert asked + 4 <= len(routing.asked) <= asked + 5 / INTERVAL + 1
+        await watched.close()
+
+    run_virtual(scenario())
+
+
+def test_a_repair_goes_before_the_check_which_uses_its_observation() -> None:
+    async def scenario() -> None:
+        routing = Routing()
+        watched = Watched(routing)
+        await watched.reconciled()
+        await asyncio.sleep(10)
+        asked = len(routing.asked)
+        watched.watch.kernel_changed()
+        await watched.reconciled(seconds=0.05)
+        assert len(routing.asked) == asked, "the repair is not disturbed"
+        await asyncio.sleep(10)
+        assert len(routing.asked) > asked
+        assert routing.observations == 0, "the kernel is not observed twice"
+        await watched.close()
+
+    run_virtual(scenario())
+
+
+def test_a_change_during_a_reconciliation_is_observed_afterwards() -> None:
+    async def scenario() -> None:
+        routing = Routing()
+        watched = Watched(routing)
+        repair = asyncio.get_running_loop().create_task(watched.reconciled(seconds=0.05))
+        await asyncio.sleep(0.01)
+        routing.foreign = (kernel_route("192.168.0.128/25 4 2"),)
+        watched.watch.kernel_changed()
+        await repair
+        await asyncio.sleep(10)
+        assert routing.observations == 1
+        assert watched.changes == [1]
         await watched.close()
 
     run_virtual(scenario())
