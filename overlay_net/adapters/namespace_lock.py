@@ -6,6 +6,7 @@ It is an abstract Unix socket: its name belongs to the network namespace, and th
 
 import asyncio
 import errno
+import os
 import socket
 import struct
 from contextlib import closing
@@ -26,6 +27,11 @@ class Holder:
     """0: a process outside of this PID namespace, such as one in another pod."""
     uid: int | None
     """None: unknown, because the socket does not listen (yet), or too many processes wait."""
+
+    @property
+    def is_trusted(self) -> bool:
+        """Return whether it may be another agent: any user of the node can take the name of an abstract socket."""
+        return self.uid in (0, os.geteuid())
 
 
 class NamespaceLock:

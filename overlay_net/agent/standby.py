@@ -1,7 +1,6 @@
 """Waits while another agent manages this network namespace: two with different settings would revert each other."""
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Final
 
@@ -40,8 +39,7 @@ class Standby:
         unknown = 0
         while (holder := self._lock.acquire()) is not None:
             unknown = unknown + 1 if holder.uid is None else 0
-            if unknown == UNKNOWN_TRIES or holder.uid not in (None, os.geteuid()):
-                # Any user of the node may take the name of an abstract socket, which must not stop the agent.
+            if unknown == UNKNOWN_TRIES or (not unknown and not holder.is_trusted):
                 log.warning("another program has the name of the lock; ignoring it", extra=_fields(holder))
                 break
             if not unknown:

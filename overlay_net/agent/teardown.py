@@ -1,6 +1,5 @@
 """Removes exactly the objects that the agent manages on this node; the API server is not needed."""
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +27,7 @@ async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> li
     """
     with closing(NamespaceLock()) as lock:
         holder = lock.acquire()
-        if holder is not None and holder.uid == os.geteuid():
+        if holder is not None and holder.is_trusted:
             process = f" (process {holder.pid})" if holder.pid else ""
             return [f"an agent is running on this node{process} and would restore everything; stop it first"]
         return await _teardown(settings, report)
