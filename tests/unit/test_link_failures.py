@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.adapters.netlink.codec import attribute_text, attribute_u32
-from overlay_net.adapters.netlink.link_messages import IFINFOMSG, IFLA_IFNAME, IFLA_LINK, IFLA_LINK_NETNSID, parse_link
+from overlay_net.adapters.netlink.codec import attribute, attribute_text, attribute_u32
+from overlay_net.adapters.netlink.link_messages import (
+    IFINFOMSG,
+    IFLA_IFNAME,
+    IFLA_LINK,
+    IFLA_LINK_NETNSID,
+    IFLA_OPERSTATE,
+    parse_link,
+)
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.domain.kernel.agent_conditions import NeighbourState, gateway_condition
 from overlay_net.domain.kernel.gateway_selection import active_gateways
@@ -70,21 +77,29 @@ def test_a_link_carries_traffic_only_if_it_and_its_parents_do(links: list[Link],
     assert find_fault(links[0], {each.index: each for each in links}) == fault
 
 
-UP, LOWER_UP, DORMANT = 0x1, 0x10000, 0x20000
+UP, LOWER_UP = 0x1, 0x10000
 
 
 @pytest.mark.parametrize(
-    ("flags", "up", "obstacle"),
+    ("flags", "state", "up", "obstacle"),
     [
-        (UP | LOWER_UP, True, ""),
-        (UP, True, NO_CARRIER),
-        (UP | LOWER_UP | DORMANT, True, "is dormant"),
-        (LOWER_UP, False, ""),
-        (0, False, ""),
+        (UP | LOWER_UP, 6, True, ""),
+        (UP | LOWER_UP, 0, True, ""),
+        (UP, 2, True, NO_CARRIER),
+        (UP, 3, True, NO_CARRIER),
+        (UP | LOWER_UP, 5, True, "is dormant"),
+        # The operational state follows the carrier later.
+        (UP | LOWER_UP, 3, True, ""),
+        (UP, 6, True, NO_CARRIER),
+        (LOWER_UP, 2, False, ""),
+        (0, 2, False, ""),
     ],
 )
-def test_the_flags_of_a_link_show_whether_it_can_carry_traffic(flags: int, up: bool, obstacle: str) -> None:
+def test_flags_and_state_of_a_link_show_whether_it_can_carry_traffic(
+    flags: int, state: int, up: bool, obstacle: str
+) -> None:
     body = IFINFOMSG.pack(0, 0, 2, flags, 0) + attribute_text(IFLA_IFNAME, "eth0") + attribute_u32(IFLA_LINK, 5)
+    body += attribute(IFLA_OPERSTATE, bytes([state]))
     found = parse_link(body)
     assert (found.up, found.obstacle, found.parent) == (up, obstacle, 5)
     assert parse_link(body + attribute_u32(IFLA_LINK_NETNSID, 0)).parent is None, "5 is another link there"
@@ -260,6 +275,39 @@ def test_the_conditions_of_a_node_name_the_links_that_fail(
     assert conditions["GatewayReachable"].reason == reachable
     assert conditions["GatewayReachable"].status is (reachable == "Reachable")
     assert Report.parse(found.to_json(), found.conditions) == found
+
+
+WITHOUT_GATEWAY = DesiredRoute.to(ip_network("172.20.0.0/16"), RouteSpec())
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (Desired(DesiredLink("eth1", "eth1", "address"), ip_interface("10.20.0.2/24")), "LinkDown"),
+        (Desired(routes=(WITHOUT_GATEWAY,), fallback=ip_network("10.0.0.0/8")), "LinkDown"),
+        (Desired(routes=(), fallback=ip_network("10.0.0.0/8")), "Ready"),
+    ],
+    ids=["link mode address", "routes only, by the gateway of the node", "routes only, without a route"],
+)
+def test_a_node_without_a_link_of_its_own_depends_on_the_link_that_it_uses(target: Desired, reason: str) -> None:
+    own_route = Route(ip_network("10.0.0.0/8"), (NextHop(ip_address(STORAGE_GATEWAY), 3),), 3)
+    state = Observed(
+        links=(ETH0, FAULTS["no carrier"]),  # type: ignore[arg-type]
+        addresses=(Address(3, ip_interface("10.20.0.2/24"), None),),
+        routes=(own_route,),
+    )
+    watch = GatewayWatch(NoProber())
+    state = in_place(target, state)
+    plan = plan_kernel(target, state, MARK)
+    watch.follow(target, state, plan)
+    neighbours = NeighbourState(link_down=watch.link_down)
+    kind = DesiredLink("", "eth1", "none") if target.link is None else target.link
+    report = make_report(overlay(), target, kind, plan, {}, target.address, NOW, neighbours)
+    ready = find_condition(report.conditions, "Ready")
+    assert ready is not None
+    assert ready.reason == reason
+    if reason == "LinkDown":
+        assert ready.message == "eth1 has no carrier"
 
 
 def test_the_condition_names_silent_gateways_and_those_without_a_link_in_one_message() -> None:

@@ -25,10 +25,11 @@ IFINFOMSG = struct.Struct("=BxHiII")
 IFADDRMSG = struct.Struct("=BBBBI")
 """family, prefix length, flags, scope, link."""
 
-IFF_UP, IFF_NOARP, IFF_LOWER_UP, IFF_DORMANT = 0x1, 0x80, 0x10000, 0x20000
+IFF_UP, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x80, 0x10000
+IF_OPER_DORMANT = 5
 RT_SCOPE_LINK = 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
-IFLA_AF_SPEC, IFLA_CARRIER_CHANGES, IFLA_INET6_CACHEINFO = 26, 35, 5
+IFLA_AF_SPEC, IFLA_CARRIER_CHANGES, IFLA_INET6_CACHEINFO, IFLA_OPERSTATE = 26, 35, 5, 16
 IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 27, 29, 37, 52, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_VRF_TABLE = 1, 2, 1, 1, 1
 ARPHRD_ETHER = 1
@@ -71,7 +72,7 @@ def parse_link(body: bytes) -> Link:
         parent=parent if namespace is None else None,
         alias=parse_text(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else None,
         up=bool(flags & IFF_UP),
-        obstacle=_obstacle(flags),
+        obstacle=_obstacle(flags, found.get(IFLA_OPERSTATE, b"\0")[0]),
         mtu=parse_u32(found, IFLA_MTU, 0),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
         mode=_macvlan_mode(data) if kind in ("macvlan", "macvtap") else "",
@@ -103,8 +104,8 @@ def _parse_time(cache_info: bytes, offset: int) -> int:
     return int(U32.unpack_from(cache_info, offset)[0]) if len(cache_info) >= offset + U32.size else 0
 
 
-def _obstacle(flags: int) -> str:
-    """Return why a link that is up cannot pass frames (RFC 2863).
+def _obstacle(flags: int, state: int) -> str:
+    """Return why a link that is up cannot pass frames; ``state`` is its operational state (RFC 2863).
 
     IFF_RUNNING has the same meaning, but follows a returning carrier up to a second later (net/core/link_watch.c).
     """
@@ -112,7 +113,8 @@ def _obstacle(flags: int) -> str:
         return ""
     if not flags & IFF_LOWER_UP:
         return "has no carrier"
-    return "is dormant" if flags & IFF_DORMANT else ""
+    # For example until the port of the switch accepts the node (IEEE 802.1X).
+    return "is dormant" if state == IF_OPER_DORMANT else ""
 
 
 def _macvlan_mode(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Links of gateways that fail and come back, in a real kernel: the agent moves routes, and reports the truth."""
+"""Gateways whose link fails, or that are the node itself, in a real kernel: the agent moves routes, and reports it."""
 
 import asyncio
 import json
@@ -119,6 +119,10 @@ FAILURES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         # The kernel removed the IPv6 address.
         lambda: (ip("link", "set", "eth1", "up"), ip("address", "replace", "fd00:20::2/64", "dev", "eth1", "nodad")),
     ),
+    "dormant": (
+        lambda: ip("link", "set", "eth1", "state", "DORMANT"),
+        lambda: ip("link", "set", "eth1", "state", "UP"),
+    ),
     "deleted": (lambda: ip("link", "delete", "eth1"), lambda: add_link("eth1", 20)),
 }
 
@@ -206,4 +210,43 @@ async def test_a_route_whose_only_link_failed_is_not_ready_and_comes_back(links:
         await until(lambda: conditions(reports)["GatewayReachable"].status is False, "the gateway is not reachable")
         repair()
         await until(lambda: hops() == {STORAGE[4]}, "the route is in place again")
+        await until_condition(reports, "Ready", True, "Ready")
+
+
+@pytest.mark.parametrize(
+    ("version", "own", "other"),
+    [
+        (4, "192.168.100.4", OVERLAY),
+        (4, "10.10.0.2", "10.10.0.1"),
+        (4, "10.20.0.2", STORAGE[4]),
+        (6, "fd00:10::2", "fd00:10::1"),
+        (6, "fd00:20::2", STORAGE[6]),
+    ],
+    ids=["overlay", "private", "another link", "private IPv6", "another link IPv6"],
+)
+async def test_a_node_that_is_a_gateway_does_not_route_to_itself(
+    links: None, version: int, own: str, other: str
+) -> None:
+    async with running(route(version, (own, 0))) as reports:
+        await until_condition(reports, "Ready", True, "Ready")
+        assert hops(version) == set()
+        assert [each.reason for each in reports[-1].not_needed] == ["GatewayIsThisNode"]
+        assert (reports[-1].routes_desired, reports[-1].routes_failed) == (0, 0)
+        assert not reports[-1].silent_gateways
+    for priority in (0, 1):
+        async with running(route(version, (own, 0), (other, priority))) as reports:
+            await until_condition(reports, "Ready", True, "Ready")
+            assert hops(version) == {other}
+
+
+async def test_an_address_that_comes_to_the_node_makes_it_the_gateway_until_it_moves_away(links: None) -> None:
+    """A virtual address, such as that of VRRP."""
+    virtual = "10.20.0.9"
+    async with running(route(4, (virtual, 0))) as reports:
+        await until(lambda: hops() == {virtual}, "the route is in place")
+        ip("address", "add", f"{virtual}/32", "dev", "eth1")
+        await until(lambda: hops() == set(), "the node does not route to itself")
+        await until(lambda: reports[-1].routes_desired == 0, "the report names no failure")
+        ip("address", "delete", f"{virtual}/32", "dev", "eth1")
+        await until(lambda: hops() == {virtual}, "the route is back")
         await until_condition(reports, "Ready", True, "Ready")
