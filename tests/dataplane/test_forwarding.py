@@ -1,6 +1,7 @@
 """Packets of pods through the overlay link, and what neighbours learn from its parent."""
 
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from lab.net.namespaces import Namespace
 from lab.net.traffic import Unreachable
 from lab.net.traffic import observed_source as source_of
+from lab.processes import CommandFailed
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel.desired import desired_link, desired_state
 from overlay_net.domain.kernel.plan import plan_kernel
@@ -44,9 +46,9 @@ def pod(edge: Edge) -> Iterator[Namespace]:
         yield pod
 
 
-def set_forwarding(**links: int) -> None:
+def set_sysctl(key: str, **links: int) -> None:
     for link, value in links.items():
-        Path(f"/proc/sys/net/ipv4/conf/{link}/forwarding").write_text(str(value))
+        Path(f"/proc/sys/net/ipv4/conf/{link}/{key}").write_text(str(value))
 
 
 async def converge(kernel: Kernel) -> None:
@@ -62,13 +64,24 @@ async def converge(kernel: Kernel) -> None:
 
 
 async def test_pods_use_the_overlay_where_only_named_links_forward(kernel: Kernel, pod: Namespace) -> None:
-    set_forwarding(all=0, default=0, eth0=1, pod0=1)
+    set_sysctl("forwarding", all=0, default=0, eth0=1, pod0=1)
     await converge(kernel)
     assert source_of(pod, ON_PREMISE) == POD
-    set_forwarding(eth0=0)
+    set_sysctl("forwarding", eth0=0)
     await converge(kernel)
     with pytest.raises(Unreachable):
         source_of(pod, ON_PREMISE, timeout=1)
+
+
+async def test_node_is_no_arp_proxy_in_the_overlay_subnet(edge: Edge, kernel: Kernel, pod: Namespace) -> None:
+    """Although new links are by default: the gateway asks for an address that the node can reach on another link."""
+    set_sysctl("proxy_arp", default=1)
+    set_sysctl("forwarding", all=1)
+    await converge(kernel)
+    edge.gateway.ip("route", "delete", PODS)
+    edge.gateway.ip("route", "add", f"{POD}/32", "dev", "inner", "src", "192.168.100.1")
+    with pytest.raises(CommandFailed, match="No route to host"):
+        edge.gateway.run(sys.executable, "-c", f"import socket; socket.create_connection(({POD!r}, 9))")
 
 
 async def test_neighbours_never_learn_the_mac_of_the_parent_for_the_overlay_address(edge: Edge, kernel: Kernel) -> None:

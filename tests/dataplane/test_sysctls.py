@@ -51,6 +51,7 @@ async def set_and_repair(kernel: Kernel, key: str, value: str) -> None:
         ("arp_ignore", "0"),
         ("arp_announce", "0"),
         ("promote_secondaries", "0"),
+        ("proxy_arp", "1"),
         ("accept_redirects", "1"),
         ("send_redirects", "1"),
         ("ipv6.accept_ra", "1"),

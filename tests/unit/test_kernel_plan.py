@@ -85,6 +85,7 @@ def test_link_address_and_route_are_configured_from_nothing() -> None:
         "arp_ignore": "1",
         "arp_announce": "2",
         "promote_secondaries": "1",
+        "proxy_arp": "0",
         "accept_redirects": "0",
         "send_redirects": "0",
         "ipv6.accept_redirects": "0",

@@ -10,6 +10,7 @@ KEYS = (
     "rp_filter",
     "arp_ignore",
     "arp_announce",
+    "proxy_arp",
     "promote_secondaries",
     "forwarding",
     "accept_redirects",

@@ -18,6 +18,8 @@ LINK_SYSCTLS: Final[Mapping[str, str]] = {
     # Answer ARP only for addresses of this link, and announce only these (ip-sysctl.rst, arp_ignore, arp_announce).
     "arp_ignore": "1",
     "arp_announce": "2",
+    # Nor for what this node could forward: with forwarding, it would answer for every address of its other networks.
+    "proxy_arp": "0",
     # Otherwise the kernel deletes the secondary addresses of a subnet together with the primary one.
     "promote_secondaries": "1",
     # StaticRoutes alone decide the gateway of a subnet, here and on other hosts of the overlay subnet.
