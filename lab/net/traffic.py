@@ -11,12 +11,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lab.net.namespaces import Namespace
 from lab.processes import CommandFailed, Process, child_pids
@@ -53,13 +54,21 @@ def observed_source(node: Namespace, host: str, timeout: float = 3.0) -> str:
         raise Unreachable(f"{host} from {node.name}: {error}") from None
 
 
+class Host(Protocol):
+    """Where a stream comes from: a Namespace, or the namespace of this process."""
+
+    @property
+    def name(self) -> str: ...
+    def popen(self, *command: str) -> subprocess.Popen[str]: ...
+
+
 class Stream:
     """A stream of numbered packets from ``node`` to ``host`` that counts its losses.
 
     ``source`` is an address of the node; by default the kernel selects it for the first packet.
     """
 
-    def __init__(self, node: Namespace, host: str, rate: int = 100, source: str = "") -> None:
+    def __init__(self, node: Host, host: str, rate: int = 100, source: str = "") -> None:
         command = [sys.executable, "-m", "lab.net.traffic", "stream", host, f"--rate={rate}", f"--source={source}"]
         self._sender = node.popen(*command)
         assert self._sender.stdout is not None

@@ -8,41 +8,26 @@ from typing import Any
 
 import pytest
 
-from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
-from overlay_net.domain.kernel.desired import LinkConfig
-from overlay_net.domain.kernel.parent_interface import ByName
 from overlay_net.domain.routes import takeover
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet
-from overlay_net.model.api import JsonObject, Listing
+from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
+from overlay_net.model.kernel import Address, Link, Observed
 from overlay_net.model.kernel_actions import KernelAction, RouteAction
-from overlay_net.model.names import AGENT_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, STATIC_ROUTES
-from overlay_net.model.node_report import Report
-from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.names import FINALIZER, STATIC_ROUTES
 from overlay_net.model.route import NextHop, Route
-from overlay_net.ops.controller_metrics import ControllerMetrics
-from overlay_net.runtime.store import Store
-from tests.fakes.agent import make_agent
-from tests.fakes.cluster import NAME, Client, Cluster, Killed, Process
+from tests.fakes.earlier_operator import CONFIG, GATEWAY, MARK, OVERLAY, Installation, entry
 from tests.fakes.kernel import FakeKernel
-from tests.unit.factories import raw_node, raw_pool, raw_static_route
+from tests.unit.factories import raw_static_route
 
-MARK = OwnershipMark(117, "overlay-net")
 ETH0, TMP0 = 2, 3
-OVERLAY = "192.168.100.4/24"
-GATEWAY, OTHER, PRIVATE = "192.168.100.1", "192.168.100.254", "10.176.162.129"
+OTHER, PRIVATE = "192.168.100.254", "10.176.162.129"
 SUBNETS = ("10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16")
 BOOT, STATIC = 3, 4
-CONFIG = LinkConfig(ByName(("eth0",)))
 
 
 def earlier_route(subnet: str, gateway: str = GATEWAY, link: int = TMP0, protocol: int = BOOT, **more: Any) -> Route:
     return Route(ip_network(subnet), (NextHop(ip_address(gateway), link),), protocol, **more)
-
-
-def entry(hostname: str = NAME, gateway: str = GATEWAY, device: str = "tmp0") -> JsonObject:
-    return {"hostname": hostname, "gateway": gateway, "device": device}
 
 
 class Kernel:
@@ -90,94 +75,10 @@ class Kernel:
         return [f"{type(each).__name__} {each.route.subnet}" for each in changed]  # type: ignore[union-attr]
 
 
-class Installation:
-    """A node of the earlier operator, whose controller and agent are those of this product from now on."""
-
-    def __init__(self, cluster: Cluster, kernel: Kernel) -> None:
-        self.cluster = cluster
-        self.kernel = kernel
-        self.reports: list[Report] = []
-        self.protected: tuple[ProtectedSubnet, ...] = ()
-        self.config = CONFIG
-        self._store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
-        self._agent: Any = None
-
-    @classmethod
-    async def start(cls, *routes: JsonObject, kernel: Kernel | None = None, with_object: bool = True) -> "Installation":
-        """``routes`` are StaticRoutes with the status of the earlier operator, which has set them in the kernel."""
-        cluster = await Cluster.start(raw_pool())
-        await cluster.join(raw_node())
-        for raw in routes:
-            await cluster.add_route(raw)
-            name = raw["metadata"]["name"]
-            await cluster.kube.merge_patch(STATIC_ROUTES, name, {"status": raw["status"]}, subresource="status")
-        if with_object:
-            metadata = {"name": NAME, "finalizers": [FINALIZER]}
-            await cluster.kube.create(NODE_OVERLAY_IPS, {"metadata": metadata, "spec": {}})
-            status = {"ipAddr": OVERLAY, "gateway": GATEWAY, "interface": "eth0", "interfaceLabel": "tmp0"}
-            await cluster.set_status(status)
-        present = (raw["spec"]["subnet"] for raw in routes)
-        return cls(cluster, kernel or Kernel(*map(earlier_route, present)))
-
-    async def run(self, part: str, writes: int | None = None) -> None:
-        """One part of the product runs; the controller's end before the write that follows ``writes`` more."""
-        match part:
-            case "nodes":
-                await self._protect()
-                await self.cluster.reconcile(writes)
-            case "status":
-                await self._update_status(writes)
-            case "agent":
-                await self._reconcile_kernel()
-
-    async def settle(self) -> None:
-        for _ in range(4):
-            for part in ("nodes", "agent", "status"):
-                await self.run(part)
-
-    async def _protect(self) -> None:
-        (await self.cluster.running()).caches.protection.protect("test", self.protected)
-
-    async def _update_status(self, writes: int | None) -> None:
-        await self._protect()
-        controller = await self.cluster.running()
-        api: Any = Client(self.cluster.kube, Process(writes))
-        reconciler = StatusReconciler(api, controller.caches, ControllerMetrics(), controller.events, lambda _: None)
-        try:
-            await reconciler.reconcile(ROUTES)
-        except Killed:
-            self.cluster.replace_controller(self.cluster.controller_clock_error)
-
-    async def _reconcile_kernel(self) -> None:
-        raw = await self.cluster.overlay()
-        if raw is None:
-            return
-        self._store.replace(Listing((raw,), raw["metadata"]["resourceVersion"]))
-        if self._agent is None:
-            self._agent = make_agent(self.kernel, self._store, self.reports, self.config, MARK)
-        before = len(self.reports)
-        await self._agent.reconcile(NAME)
-        for report in self.reports[before:]:
-            body = {"status": report.to_json()}
-            await self.cluster.kube.apply(
-                NODE_OVERLAY_IPS, NAME, body, field_manager=AGENT_FIELD_MANAGER, subresource="status"
-            )
-
-    async def adoptable(self) -> list[JsonObject]:
-        return list((await self.cluster.present_overlay())["spec"].get("adoptable", []))
-
-    async def entries(self, name: str = "r0") -> list[JsonObject]:
-        raw = await self.cluster.find(STATIC_ROUTES, name)
-        assert raw is not None
-        return list(raw["status"]["nodeStatus"])
-
-    async def change(self, name: str, **spec: Any) -> None:
-        await self.cluster.kube.merge_patch(STATIC_ROUTES, name, {"spec": spec})
-
-    async def is_taken_over(self) -> bool:
-        routes = [raw["metadata"]["name"] for raw in (await self.cluster.kube.list(STATIC_ROUTES)).items]
-        states = [[each.get("state") for each in await self.entries(name)] for name in routes]
-        return not await self.adoptable() and states == [["Ready"]] * len(routes)
+async def start(*routes: JsonObject, kernel: Kernel | None = None, with_object: bool = True) -> Installation[Kernel]:
+    """The earlier operator has set the routes of these StaticRoutes in the kernel, unless it is given."""
+    present = (raw["spec"]["subnet"] for raw in routes)
+    return await Installation.start(kernel or Kernel(*map(earlier_route, present)), *routes, with_object=with_object)
 
 
 def earlier_static_routes() -> list[JsonObject]:
@@ -195,7 +96,7 @@ ORDERS = list(permutations(("nodes", "status", "agent")))
 async def test_every_route_is_replaced_in_place_wherever_the_controller_stops(
     order: tuple[str, ...], writes: int | None
 ) -> None:
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     for part in (*order, *order):
         await installation.run(part, writes)
     await installation.settle()
@@ -207,7 +108,7 @@ async def test_every_route_is_replaced_in_place_wherever_the_controller_stops(
 
 @pytest.mark.parametrize("writes", list(product((0, 1), repeat=4)), ids=str)
 async def test_a_proof_is_in_one_of_its_places_after_each_write(writes: tuple[int, ...]) -> None:
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     for part, limit in zip(("status", "nodes", "agent") * 4, writes * 3, strict=True):
         await installation.run(part, limit)
         recorded = {subnet for group in await installation.adoptable() for subnet in group["subnets"]}
@@ -217,7 +118,7 @@ async def test_a_proof_is_in_one_of_its_places_after_each_write(writes: tuple[in
 
 
 async def test_a_node_without_an_object_yet_keeps_its_entries() -> None:
-    installation = await Installation.start(*earlier_static_routes(), with_object=False)
+    installation = await start(*earlier_static_routes(), with_object=False)
     await installation.run("status")
     assert await installation.entries() == [entry()]
     await installation.cluster.leave()
@@ -227,7 +128,7 @@ async def test_a_node_without_an_object_yet_keeps_its_entries() -> None:
 
 async def test_a_route_is_taken_over_once() -> None:
     """What a person sets later in its place, exactly as the earlier operator did, is foreign."""
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     await installation.settle()
     kernel = installation.kernel.fake
     by_hand = earlier_route(SUBNETS[0])
@@ -257,7 +158,7 @@ PROVEN = {
 @pytest.mark.parametrize(("recorded", "route"), PROVEN.values(), ids=PROVEN)
 async def test_a_proven_route_is_replaced(recorded: JsonObject, route: Route) -> None:
     raw = raw_static_route("r0", SUBNETS[0], status={"nodeStatus": [recorded, entry("n2")]})
-    installation = await Installation.start(raw, kernel=Kernel(route))
+    installation = await start(raw, kernel=Kernel(route))
     await installation.settle()
     assert installation.kernel.route_changes == [f"ReplaceRoute {SUBNETS[0]}"]
     assert installation.kernel.gateways() == {SUBNETS[0]: GATEWAY}
@@ -292,7 +193,7 @@ UNPROVEN = {
 @pytest.mark.parametrize(("recorded", "route"), UNPROVEN.values(), ids=UNPROVEN)
 async def test_a_route_without_proof_stays_foreign(recorded: list[JsonObject], route: Route) -> None:
     raw = raw_static_route("r0", SUBNETS[0], status={"nodeStatus": recorded})
-    installation = await Installation.start(raw, kernel=Kernel(route))
+    installation = await start(raw, kernel=Kernel(route))
     await installation.settle()
     assert route in installation.kernel.fake.routes
     assert not installation.kernel.route_changes
@@ -303,7 +204,7 @@ async def test_a_route_without_proof_stays_foreign(recorded: list[JsonObject], r
 async def test_a_route_with_another_metric_or_subnet_is_not_touched() -> None:
     raw = raw_static_route("r0", SUBNETS[0], status={"nodeStatus": [entry()]})
     others = (earlier_route(SUBNETS[0], metric=50), earlier_route(SUBNETS[0], table=9), earlier_route(SUBNETS[1]))
-    installation = await Installation.start(raw, kernel=Kernel(*others))
+    installation = await start(raw, kernel=Kernel(*others))
     await installation.settle()
     assert set(others) <= set(installation.kernel.fake.routes)
     assert installation.kernel.route_changes == [f"AddRoute {SUBNETS[0]}"]
@@ -313,7 +214,7 @@ async def test_two_routes_with_one_key_stay_foreign() -> None:
     """The kernel would replace the first of them, which may not be the recorded one."""
     raw = raw_static_route("r0", SUBNETS[0], status={"nodeStatus": [entry()]})
     both = (earlier_route(SUBNETS[0], PRIVATE, ETH0), earlier_route(SUBNETS[0]))
-    installation = await Installation.start(raw, kernel=Kernel(*both))
+    installation = await start(raw, kernel=Kernel(*both))
     await installation.settle()
     assert set(both) <= set(installation.kernel.fake.routes)
     assert not installation.kernel.route_changes
@@ -322,13 +223,13 @@ async def test_two_routes_with_one_key_stay_foreign() -> None:
 async def test_an_ipv6_route_is_taken_over() -> None:
     recorded = entry(gateway="fd00::1")
     raw = raw_static_route("r0", "fd01::/64", gateway="fd00::1", status={"nodeStatus": [recorded]})
-    installation = await Installation.start(raw, kernel=Kernel(earlier_route("fd01::/64", "fd00::1", metric=1024)))
+    installation = await start(raw, kernel=Kernel(earlier_route("fd01::/64", "fd00::1", metric=1024)))
     await installation.settle()
     assert installation.kernel.route_changes == ["ReplaceRoute fd01::/64"]
 
 
 async def test_a_changed_gateway_and_a_deletion_reach_routes_that_were_taken_over() -> None:
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     await installation.settle()
     await installation.change("r0", gateway=OTHER)
     await installation.cluster.remove_route("r1")
@@ -340,7 +241,7 @@ async def test_a_changed_gateway_and_a_deletion_reach_routes_that_were_taken_ove
 async def test_a_static_route_that_is_deleted_meanwhile_takes_its_route_along(done: tuple[str, ...]) -> None:
     first, *others = earlier_static_routes()
     first["metadata"]["finalizers"] = [FINALIZER]
-    installation = await Installation.start(first, *others)
+    installation = await start(first, *others)
     for part in done:
         await installation.run(part)
     await installation.cluster.remove_route("r0")
@@ -351,7 +252,7 @@ async def test_a_static_route_that_is_deleted_meanwhile_takes_its_route_along(do
 
 
 async def test_a_changed_gateway_and_metric_are_taken_into_account_before_the_takeover() -> None:
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     await installation.change("r0", gateway=OTHER)
     await installation.change("r1", metric=7)
     await installation.settle()
@@ -370,7 +271,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("why", REFUSED)
 async def test_the_route_of_a_static_route_that_does_not_apply_yet_stays_and_is_taken_over_later(why: str) -> None:
     raw = raw_static_route("r0", SUBNETS[0], status={"nodeStatus": [entry()]}, **REFUSED[why])
-    installation = await Installation.start(raw)
+    installation = await start(raw)
     if why == "protected":
         installation.protected = (ProtectedSubnet(ip_network("10.1.7.0/24"), "pod subnet"),)
     await installation.settle()
@@ -388,7 +289,7 @@ async def test_the_route_of_a_static_route_that_does_not_apply_yet_stays_and_is_
 async def test_a_rollout_that_has_not_reached_the_node_leaves_its_route_as_it_is() -> None:
     rollout = {"maxUnavailable": 1}
     raw = raw_static_route("r0", SUBNETS[0], rollout=rollout, status={"nodeStatus": [entry()]})
-    installation = await Installation.start(raw)
+    installation = await start(raw)
     for part in ("nodes", "agent") * 3:
         await installation.run(part)
     assert installation.kernel.protocols() == {SUBNETS[0]: BOOT}
@@ -401,7 +302,7 @@ async def test_a_rollout_that_has_not_reached_the_node_leaves_its_route_as_it_is
 async def test_the_route_of_a_node_that_is_not_selected_any_more_is_removed() -> None:
     first, *others = earlier_static_routes()
     first["metadata"]["labels"] = {"topology.kubernetes.io/zone": "fra02"}
-    installation = await Installation.start(first, *others)
+    installation = await start(first, *others)
     await installation.settle()
     assert installation.kernel.protocols() == dict.fromkeys(SUBNETS[1:], 117)
     assert await installation.entries() == []
@@ -411,7 +312,7 @@ async def test_more_routes_than_an_object_holds_are_taken_over_one_part_after_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(takeover, "MAX_ADOPTABLE", 2)
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     await installation.run("nodes")
     await installation.run("status")
     assert [len(group["subnets"]) for group in await installation.adoptable()] == [2]
@@ -423,7 +324,7 @@ async def test_more_routes_than_an_object_holds_are_taken_over_one_part_after_th
 
 async def test_a_route_that_cannot_be_set_yet_keeps_its_proof() -> None:
     raw = raw_static_route("r0", SUBNETS[0], gateway="10.99.0.1", status={"nodeStatus": [entry()]})
-    installation = await Installation.start(raw)
+    installation = await start(raw)
     await installation.settle()
     assert installation.kernel.protocols() == {SUBNETS[0]: BOOT}
     assert await installation.adoptable() == [{"gateway": GATEWAY, "device": "tmp0", "subnets": [SUBNETS[0]]}]
@@ -436,7 +337,7 @@ async def test_a_route_that_cannot_be_set_yet_keeps_its_proof() -> None:
 async def test_a_node_with_routes_only_is_taken_over() -> None:
     recorded = entry(gateway=PRIVATE, device="eth0")
     raw = raw_static_route("r0", SUBNETS[0], gateway=PRIVATE, status={"nodeStatus": [recorded]})
-    installation = await Installation.start(raw, kernel=Kernel(earlier_route(SUBNETS[0], PRIVATE, ETH0)))
+    installation = await start(raw, kernel=Kernel(earlier_route(SUBNETS[0], PRIVATE, ETH0)))
     installation.config = replace(CONFIG, mode="none")
     await installation.cluster.set_policy(overlay_addresses=False)
     await installation.settle()
@@ -445,7 +346,7 @@ async def test_a_node_with_routes_only_is_taken_over() -> None:
 
 
 async def test_the_earlier_operator_that_still_runs_changes_nothing_but_the_status() -> None:
-    installation = await Installation.start(*earlier_static_routes())
+    installation = await start(*earlier_static_routes())
     await installation.settle()
     change = {"status": {"nodeStatus": [entry()]}}
     await installation.cluster.kube.merge_patch(STATIC_ROUTES, "r0", change, subresource="status")
