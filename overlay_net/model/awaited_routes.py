@@ -1,7 +1,8 @@
 """The routes of other programs whose changes concern this node, so that the agent reacts to no others."""
 
-from collections.abc import Set
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 from overlay_net.model.route_key import RouteKey
 
@@ -13,3 +14,15 @@ class AwaitedRoutes:
     """
     destinations: Set[int] = frozenset()
     """Destinations in the main table (see ``decode_destination``) that decide on an interface or a gateway of ours."""
+    covered: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Sorted addresses by IP version: a route of the main table that covers one of them concerns us as well."""
+
+    def is_covering(self, destination: int) -> bool:
+        """Return whether a destination contains one of the ``covered`` addresses."""
+        addresses = self.covered.get(destination & 0xFF)
+        if not addresses:
+            return False
+        bits = 32 if destination & 0xFF == 4 else 128
+        start, size = destination >> 16, 1 << (bits - (destination >> 8 & 0xFF))
+        position = bisect_left(addresses, start)
+        return position < len(addresses) and addresses[position] < start + size

@@ -15,7 +15,7 @@ from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.policy_rule import SourceTable
+from overlay_net.model.policy_rule import PrivateTable, SourceTable
 from overlay_net.runtime.store import Store
 from overlay_net.runtime.worker import Requeue, run_workers
 from overlay_net.runtime.workqueue import WorkQueue
@@ -29,6 +29,7 @@ __all__ = ["edge", "netns"]
 CONFIG = make_config()
 ROUTES_ONLY = replace(make_config("none"), fallback=ip_network("10.0.0.0/8"))
 SOURCE_ROUTING = replace(make_config(), source=SourceTable(117, 11700, 8))
+PRIVATE_ROUTING = replace(make_config(), private=PrivateTable(118, 11800))
 DIRECT = {"subnet": "172.20.0.0/16", "staticRoute": "r", "gateways": [{"address": "172.30.0.1"}]}
 IPV6 = {"subnet": "fd01::/64", "staticRoute": "r", "gateways": [{"address": "fd00:7::1"}]}
 
@@ -176,6 +177,12 @@ CASES = {
         ("route add default via 10.176.162.129 table 117 proto static",),
         ("route delete default table 117",),
         config=SOURCE_ROUTING,
+    ),
+    "the node gets a default route for its private addresses": Case(
+        "NoPrivateGateway",
+        ("route delete 10.0.0.0/8",),
+        ("route add default via 10.176.162.129 proto dhcp",),
+        config=PRIVATE_ROUTING,
     ),
     "a foreign copy of a wide route leaves the table of source routing": Case(
         "SourceTableTaken",

@@ -15,13 +15,14 @@ from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import ByName, ByRoute
 from overlay_net.domain.kernel.wake_pacing import BURST, INTERVAL, WakePacing
 from overlay_net.model.awaited_routes import AwaitedRoutes
-from overlay_net.model.policy_rule import SourceTable
+from overlay_net.model.policy_rule import PrivateTable, SourceTable
 from overlay_net.model.route import NextHop, Route
 from tests.unit.factories import desired_route
 
 NEW, DELETE, REPLACE = (24, 0x400), (25, 0), (24, 0x500)
 OVERLAY = ip_interface("192.168.100.4/24")
 BY_NAME = LinkConfig(ByName(("eth0",)))
+PRIVATE = replace(BY_NAME, private=PrivateTable(118, 11800))
 DESIRED = (
     desired_route("10.1.0.0/16", "192.168.100.1"),
     desired_route("10.2.0.0/16", "192.168.100.1", metric=50, table=200),
@@ -103,6 +104,18 @@ def test_our_own_routes_concern_us_whatever_is_awaited() -> None:
         (replace(BY_NAME, source=SourceTable(117, 11700, 8)), "10.1.0.0/16", {"table": 117}, False),
         (replace(BY_NAME, mode="none", source=SourceTable(117, 11700, 8)), "0.0.0.0/0", {"table": 117}, False),
         (BY_NAME, "0.0.0.0/0", {"table": 117}, False),
+        (PRIVATE, "0.0.0.0/0", {"metric": 100}, True),
+        (PRIVATE, "10.0.0.0/8", {}, True),
+        (PRIVATE, "10.1.0.0/16", {"metric": 100}, True),
+        (PRIVATE, "fd00::/8", {}, True),
+        (PRIVATE, "10.0.0.0/8", {"table": 9}, False),
+        (PRIVATE, "10.1.1.0/24", {}, False),
+        (PRIVATE, "10.3.0.0/16", {}, False),
+        (PRIVATE, "11.0.0.0/8", {}, False),
+        (PRIVATE, "255.0.0.0/8", {}, False),
+        (PRIVATE, "ff00::/8", {}, False),
+        (replace(PRIVATE, mode="none"), "10.0.0.0/8", {}, False),
+        (replace(PRIVATE, mode="address"), "10.0.0.0/8", {}, False),
     ],
 )
 def test_routes_that_decide_on_the_interface_the_gateway_or_source_routing_concern_us(

@@ -130,13 +130,15 @@ class Monitor:
 
     def _is_awaited(self, body: bytes, awaited: AwaitedRoutes) -> bool:
         # Nearly all of ten thousand routes a second end here.
-        if parse_destination(body) not in self._destinations:
+        destination = parse_destination(body)
+        is_covering = awaited.is_covering(destination)
+        if not is_covering and destination not in self._destinations:
             return False
         route = RouteDecoder().decode(body)
         if route is None:
             return False
         return route.key in awaited.keys or (
-            route.table == MAIN_TABLE and decode_destination(route.key) in awaited.destinations
+            route.table == MAIN_TABLE and (is_covering or destination in awaited.destinations)
         )
 
 

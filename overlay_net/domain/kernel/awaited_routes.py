@@ -3,7 +3,7 @@
 It depends on the desired state alone, so the agent knows it before it observes the kernel and misses no change.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 
 from overlay_net.domain.kernel.desired import LinkConfig
@@ -21,6 +21,7 @@ from overlay_net.model.route_key import (
     RouteKey,
     decode_destination,
     decode_metric,
+    decode_network_address,
     decode_prefix_length,
     decode_table,
     decode_version,
@@ -45,7 +46,10 @@ def find_awaited_routes(
         *((ip_network(config.parent.address),) if isinstance(config.parent, ByRoute) else ()),
         *((config.fallback,) if config.fallback is not None and config.mode == "none" else ()),
     )
-    return AwaitedRoutes(keys, frozenset(each for subnet in looked_up for each in _covering(subnet)))
+    destinations = frozenset(each for subnet in looked_up for each in _covering(subnet))
+    # The table of the private addresses has the routes of the node that ours replace.
+    has_private = config.private is not None and address is not None and config.mode not in ("none", "address")
+    return AwaitedRoutes(keys, destinations, _sorted_addresses(keys) if has_private else {})
 
 
 def _source_table_keys(keys: Iterable[RouteKey], address: IpInterface, source: SourceTable) -> Iterator[RouteKey]:
@@ -57,6 +61,13 @@ def _source_table_keys(keys: Iterable[RouteKey], address: IpInterface, source: S
         is_suppressed = decode_prefix_length(key) <= source.suppress and decode_version(key) == version
         if is_suppressed and decode_table(key) == MAIN_TABLE:
             yield (decode_destination(key) << 32 | decode_metric(key)) << 32 | source.table
+
+
+def _sorted_addresses(keys: Iterable[RouteKey]) -> Mapping[int, Sequence[int]]:
+    addresses: dict[int, set[int]] = {4: set(), 6: set()}
+    for key in keys:
+        addresses[decode_version(key)].add(decode_network_address(key))
+    return {version: sorted(found) for version, found in addresses.items()}
 
 
 def _covering(subnet: IpNetwork) -> Iterator[int]:
