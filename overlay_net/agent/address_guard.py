@@ -38,7 +38,7 @@ class Neighbours(Protocol):
     def recognise(self, own: OwnFrames) -> None: ...
     async def find_conflict(self, link: str, address: IpAddress) -> str | None: ...
     def announce(self, link: str, address: IpAddress) -> None: ...
-    def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None: ...
+    def watch(self, configured: Mapping[str, Iterable[IpAddress]], router: IpAddress | None) -> None: ...
     def take_gateway_change(self) -> bool: ...
     @property
     def conflicts(self) -> "tuple[Conflict, ...]": ...
@@ -65,7 +65,7 @@ class AddressInUse(Exception):
 
 
 class AddressGuard:
-    """``detect`` enables the probe before an address is configured.
+    """``detect`` enables the probe before an address is configured; if it is disabled, the gateway may use proxy ARP.
 
     ``announce_every`` is the announcement interval in seconds; 0 announces on changes only.
     """
@@ -148,7 +148,7 @@ class AddressGuard:
             find_own_frames(observed, link.name if link else "", self._mark, assigned.ip if assigned else None)
         )
         self._record_use(configured)
-        self._neighbours.watch(configured)
+        self._neighbours.watch(configured, None if self._detect else desired.gateway)
         self._announce(find_announcements(observed, self._mark))
 
     def _was_used_recently(self, address: IpAddress) -> bool:

@@ -103,8 +103,10 @@ class Neighbours:
         else:
             self._advertise(link).announce(address)
 
-    def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
+    def watch(self, configured: Mapping[str, Iterable[IpAddress]], router: IpAddress | None = None) -> None:
         """Defend the configured addresses of each link, and watch its MAC.
+
+        ``router`` is the overlay gateway if it may answer for every address (proxy ARP).
 
         Call this after each observation, after ``recognise`` and before ``announce``.
         """
@@ -113,7 +115,7 @@ class Neighbours:
             for link, addresses in configured.items()
         }
         for link in {*self._links, *defended}:
-            self._defend(link, defended.get(link, frozenset()))
+            self._defend(link, defended.get(link, frozenset()), router)
         for link in {*self._advertisements, *configured}:
             self._advertise(link).keep(each for each in configured.get(link, ()) if isinstance(each, IPv6Address))
         self._conflicts.keep(frozenset[IPv4Address]().union(*defended.values()))
@@ -169,9 +171,9 @@ class Neighbours:
     def _advertise(self, link: str) -> Announcements[IPv6Address]:
         return self._advertisements.setdefault(link, Announcements(NeighbourDiscovery(link).announce))
 
-    def _defend(self, link: str, addresses: frozenset[IPv4Address]) -> None:
+    def _defend(self, link: str, addresses: frozenset[IPv4Address], router: IpAddress | None) -> None:
         with self._logged("cannot watch for address conflicts", link):
-            self._arp(link).defend(addresses)
+            self._arp(link).defend(addresses, router if isinstance(router, IPv4Address) else None)
 
     @contextmanager
     def _logged(self, message: str, key: str) -> Iterator[None]:

@@ -160,3 +160,5 @@ class Desired:
     """The InternalIP of the node; None: unknown."""
     adoptable: tuple[AdoptableRoute, ...] = ()
     """Routes of an earlier operator that are managed as if they had our mark."""
+    gateway: IpAddress | None = None
+    """The overlay gateway; None: unknown."""

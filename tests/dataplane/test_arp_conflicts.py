@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.neighbours import ArpLink
+from overlay_net.adapters.neighbours import ArpLink, is_running
 from overlay_net.adapters.neighbours.arp_packet import BROADCAST, REQUEST, ArpPacket
 from overlay_net.adapters.neighbours.arp_socket import ArpSocket
 from overlay_net.adapters.netlink import Kernel
@@ -283,3 +283,21 @@ async def test_forged_packets_cause_one_report_one_announcement_and_one_reaction
         assert host1.announcements(OURS) == 1
     finally:
         neighbours.close()
+
+
+async def test_a_host_that_also_answers_for_a_gateway_with_proxy_arp_claims_nothing(
+    lan: Lan, tmp0: Defended, host1: ArpRecorder
+) -> None:
+    """The gateway answers the announcement of our address before its MAC is known."""
+    tmp0.link.defend({OURS}, router=GATEWAY)
+    await until(lambda: is_running("tmp0"), "tmp0 has a carrier")
+    host1.announce(OURS)
+    await until(lambda: any(each.target == GATEWAY for each in host1.packets), "the gateway is asked for")
+    host1.announce(GATEWAY)
+    host1.announce(OURS)
+    host1.announce(OURS, THIRD_MAC)
+    await until(lambda: tmp0.conflicts, "the claim of the other host is reported")
+    assert tmp0.conflicts == [(OURS, THIRD_MAC)]
+    tmp0.link.defend({OURS})
+    host1.announce(OURS)
+    await until(lambda: len(tmp0.conflicts) == 2, "without proxy ARP a gateway may have our address by mistake")

@@ -44,7 +44,7 @@ class NoNeighbours:
     def announce(self, link: str, address: IpAddress) -> None:
         return
 
-    def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
+    def watch(self, configured: Mapping[str, Iterable[IpAddress]], router: IpAddress | None) -> None:
         return
 
     def take_gateway_change(self) -> bool:

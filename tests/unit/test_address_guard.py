@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 
 import pytest
@@ -37,6 +37,7 @@ class Hosts:
     announced: list[IpAddress] = field(default_factory=list)
     gateway_changed: bool = False
     conflicts: tuple[Conflict, ...] = ()
+    router: IpAddress | None = None
     mac_conflict = None
 
     def recognise(self, own: OwnFrames) -> None:
@@ -53,8 +54,8 @@ class Hosts:
             raise self.error
         self.announced.append(address)
 
-    def watch(self, configured: Mapping[str, Iterable[IpAddress]]) -> None:
-        return
+    def watch(self, configured: Mapping[str, Iterable[IpAddress]], router: IpAddress | None) -> None:
+        self.router = router
 
     def take_gateway_change(self) -> bool:
         changed, self.gateway_changed = self.gateway_changed, False
@@ -225,3 +226,12 @@ def test_mac_of_a_host_that_uses_our_configured_address_is_known() -> None:
     assert node.guard.conflicting_mac(OURS.ip) == ""
     node.hosts.conflicts = (Conflict(ip_address("192.168.100.9"), "other"), Conflict(OURS.ip, MAC))
     assert node.guard.conflicting_mac(OURS.ip) == MAC
+
+
+@pytest.mark.parametrize(("detect", "router"), [(True, None), (False, OTHER.ip)])
+def test_only_without_detection_the_gateway_may_answer_for_every_address(
+    detect: bool, router: IpAddress | None
+) -> None:
+    node = Node(detect=detect)
+    node.guard.follow(replace(desired(), gateway=OTHER.ip), kernel())
+    assert node.hosts.router == router

@@ -8,7 +8,7 @@ import asyncio
 import errno
 import random
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -16,6 +16,7 @@ from overlay_net.adapters.neighbours.address_defence import AddressDefence, OnCo
 from overlay_net.adapters.neighbours.arp_packet import BROADCAST, NO_ADDRESS, NO_MAC, REQUEST, ArpPacket, Mac
 from overlay_net.adapters.neighbours.arp_socket import ArpSocket
 from overlay_net.adapters.neighbours.interface import require_address
+from overlay_net.adapters.neighbours.proxy_router import ProxyRouter
 from overlay_net.model.errors import KernelError
 
 CARRIER_TIMEOUT: Final = 1.0
@@ -48,6 +49,7 @@ class ArpLink:
         self._mac: Mac = ""
         """The MAC that the last packet was sent with."""
         self._defence = AddressDefence(lambda address: self._request(address, address), on_conflict)
+        self._router = ProxyRouter(self._ask)
         self._on_gateway_change = on_gateway_change
         self._waiting: list[tuple[Callable[[ArpPacket], bool], asyncio.Future[Mac]]] = []
         self._gateways: dict[IPv4Address, tuple[Mac, float]] = {}
@@ -111,13 +113,15 @@ class ArpLink:
                     return found.result()
             return None
 
-    def defend(self, addresses: Iterable[IPv4Address]) -> None:
+    def defend(self, addresses: Iterable[IPv4Address], router: IPv4Address | None = None) -> None:
         """Defend all configured addresses of the link; call again when they or the link may have changed.
 
+        ``router`` is the gateway if it may answer for every address: a host that also answers for it claims none.
         Raises KernelError if the link does not exist; the addresses are remembered until it does.
         """
         defended = tuple(addresses)
         self._defence.set(defended)
+        self._router.set(router)
         if defended:
             self._socket.open()
 
@@ -130,6 +134,11 @@ class ArpLink:
     def _request(self, target: IPv4Address, source: IPv4Address, destination: Mac = BROADCAST) -> None:
         self._mac = self._socket.mac
         self._socket.send(ArpPacket(REQUEST, self._mac, source, NO_MAC, target), destination)
+
+    def _ask(self, router: IPv4Address, source: IPv4Address) -> None:
+        # Without a carrier no gateway answers, and the claim counts after a while.
+        with suppress(KernelError):
+            self._request(router, source)
 
     @contextmanager
     def _first(self, matches: Callable[[ArpPacket], bool]) -> Iterator[asyncio.Future[Mac]]:
@@ -158,6 +167,7 @@ class ArpLink:
         raise KernelError(f"{self._socket.name} has no carrier", code=errno.ENETDOWN)
 
     def _received(self, packet: ArpPacket) -> None:
+        self._router.heard(packet)
         waiting = [found for matches, found in self._waiting if matches(packet) and not found.done()]
         if not waiting and packet.sender not in self._defence and packet.sender not in self._gateways:
             return
@@ -167,7 +177,7 @@ class ArpLink:
             found.set_result(packet.sender_mac)
         if packet.sender in self._gateways:
             self._learn(packet.sender, packet.sender_mac, self._gateways[packet.sender][1])
-        if packet.sender in self._defence:
+        if packet.sender in self._defence and not self._router.may_have_sent(packet, asyncio.get_running_loop().time()):
             self._defence.conflict(packet.sender, packet.sender_mac)
 
     def _interrupted(self, error: KernelError) -> None:

@@ -89,6 +89,7 @@ def desired_state(
         kept,
         link=link,
         address=address,
+        gateway=overlay.assignment.gateway,
         source=routing,
         # With link_mode address the routes of the overlay are on the private interface itself.
         private=private if link.kind != "address" else None,
