@@ -63,6 +63,8 @@ ACCEPTED = [
         "sroute", {"subnets": ["10.1.0.0/16", "10.3.0.0/16"], "type": "blackhole", "probe": {"tcp": "10.2.0.1:80"}}
     ),
     *(manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}) for each in (1, 50, "10%")),
+    manifest("noip", {"adoptable": [{"gateway": "10.0.0.1", "device": "tmp0", "subnets": ["10.1.0.0/16"]}]}),
+    manifest("noip", {"adoptable": [{"device": "tmp0", "subnets": ["10.1.0.0/16", "10.2.0.0/16"]}]}),
     manifest("opool", pool()),
     manifest("opool", pool(exclude=["192.168.100.2", "192.168.100.8/29", "192.168.100.20-192.168.100.30"])),
     manifest("opool", {"cidr": "fd00::/64", "gateway": "fd00::1", "exclude": ["fd00::2-fd00::9"], "zones": ["dal10"]}),
