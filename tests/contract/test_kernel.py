@@ -25,8 +25,9 @@ from overlay_net.model.kernel_actions import (
     SetMtu,
     SetSysctl,
 )
+from overlay_net.model.net import IpInterface
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule, PolicyRule
-from overlay_net.model.route import NextHop, Route, RouteKind
+from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL, NextHop, Route, RouteKind
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.netns import eth0, ip, netns
 
@@ -36,6 +37,7 @@ MARK = OwnershipMark(117, "overlay-net")
 LINKS = ("tmp0", "eth0")
 ETH0_ADDRESS = ip_interface("10.176.162.151/26")
 FIRST, SECOND = ip_interface("192.168.100.4/24"), ip_interface("192.168.100.9/24")
+V6 = ip_interface("fd00:100::4/64")
 
 
 class Subject:
@@ -140,6 +142,65 @@ async def test_address_adds_and_removes_the_route_to_its_subnet(kernel: Subject)
     await kernel.apply(DeleteAddress("tmp0", FIRST))
     assert await kernel.routes() == {PRIVATE}
     assert await kernel.errno(DeleteAddress("tmp0", FIRST)) == 0
+
+
+async def connected(kernel: Subject, subnet: str) -> list[tuple[str, str, int]]:
+    """Link, source and metric of the connected routes of a subnet, in the order of the kernel."""
+    observed = await kernel.observe()
+    names = {link.index: link.name for link in observed.links}
+    return [
+        (names[each.next_hops[0].link], str(each.source), each.metric)
+        for each in observed.routes
+        if each.subnet == ip_network(subnet) and each.protocol == RTPROT_KERNEL and each.table == MAIN_TABLE
+    ]
+
+
+@pytest.mark.parametrize(("address", "source", "default"), [(FIRST, str(FIRST.ip), 0), (V6, "None", 256)])
+async def test_connected_route_has_the_metric_of_its_address(
+    kernel: Subject, address: IpInterface, source: str, default: int
+) -> None:
+    subnet = str(address.network)
+    for metric in (0, 5000, 1_000_000, 0):
+        await kernel.apply(AddAddress("tmp0", address, metric))
+        assert await connected(kernel, subnet) == [("tmp0", source, metric or default)]
+        (found,) = [each for each in (await kernel.observe()).addresses if each.interface == address]
+        assert (found.metric, found.protocol) == (metric, 117)
+    await kernel.apply(DeleteAddress("tmp0", address))
+    assert await connected(kernel, subnet) == []
+
+
+@pytest.mark.parametrize("address", [FIRST, V6])
+async def test_connected_route_that_was_added_again_is_deleted_with_its_address(
+    kernel: Subject, address: IpInterface
+) -> None:
+    await kernel.apply(AddAddress("tmp0", address))
+    (derived,) = [each for each in (await kernel.observe()).routes if each.subnet == address.network]
+    await kernel.apply(DeleteRoute(derived))
+    assert await connected(kernel, str(address.network)) == []
+    await kernel.apply(AddRoute(derived))
+    assert [each for each in (await kernel.observe()).routes if each.subnet == address.network] == [derived]
+    await kernel.apply(DeleteAddress("tmp0", address))
+    assert await connected(kernel, str(address.network)) == []
+
+
+async def test_connected_route_of_a_subnet_on_two_links_is_first_that_of_the_link_that_came_up_first(
+    kernel: Subject,
+) -> None:
+    await kernel.apply(AddAddress("eth0", SECOND))
+    subnet = str(SECOND.network)
+    tmp0, eth0 = ("tmp0", str(FIRST.ip), 0), ("eth0", str(SECOND.ip), 0)
+    assert await connected(kernel, subnet) == [tmp0, eth0]
+    await kernel.set_down("tmp0")
+    await kernel.apply(SetLinkUp("tmp0"))
+    assert await connected(kernel, subnet) == [eth0, tmp0]
+
+
+async def test_secondary_address_has_no_connected_route_of_its_own(kernel: Subject) -> None:
+    await kernel.apply(SetSysctl("tmp0", "promote_secondaries", "1"))
+    await kernel.apply(AddAddress("tmp0", SECOND))
+    assert await connected(kernel, str(FIRST.network)) == [("tmp0", str(FIRST.ip), 0)]
+    await kernel.apply(DeleteAddress("tmp0", FIRST))
+    assert await connected(kernel, str(FIRST.network)) == [("tmp0", str(SECOND.ip), 0)]
 
 
 async def test_route_needs_a_reachable_gateway_a_local_source_and_a_free_key(kernel: Subject) -> None:

@@ -312,6 +312,16 @@ def test_overlay_subnet_on_a_link_that_is_not_the_parent_is_refused() -> None:
     assert conditions(kernel, target())["Ready"] == (False, "NotConfigured")
 
 
+def test_overlay_subnet_on_another_link_of_the_parent_is_accepted() -> None:
+    manual = Link(7, "hand0", "macvlan", 2, None, up=True)
+    kernel = FakeKernel(MARK, machine(manual))
+    kernel.add_address(Address(7, IN_SUBNET[4], None))
+    converge(kernel, target())
+    assert conditions(kernel, target())["Ready"] == (True, "Ready")
+    to_subnet = [each for each in kernel.routes if each.subnet == OVERLAY.network]
+    assert min(to_subnet, key=lambda each: each.metric).next_hops[0].link == 7
+
+
 def test_kernel_without_metrics_of_addresses_is_reported() -> None:
     """Before Linux 4.18 the metric of an address is ignored."""
     theirs = Address(2, IN_SUBNET[4], None)

@@ -71,7 +71,7 @@ class ConnectedPlanner:
         node_address = _find_node_address(desired, observed, self._mark)
         if node_address is None:
             return candidates.plan()
-        return candidates.plan_behind(node_address, desired.link.parent if desired.link is not None else "")
+        return candidates.plan_behind(node_address, same_network=_is_on_parent(node_address, desired, observed))
 
     def _routes_to(self, subnet: IpNetwork, observed: Observed) -> tuple[Route, ...]:
         routes, searched = self._searched
@@ -104,8 +104,11 @@ class _Candidates:
         best = min(self._routes, key=lambda route: route.metric)
         return ConnectedPlan(problems=() if best is self.usable else (self._shadowed_by(best),))
 
-    def plan_behind(self, node_address: Address, parent: str) -> ConnectedPlan:
-        """Plan the route so that traffic of the node itself keeps using the link of its own address."""
+    def plan_behind(self, node_address: Address, *, same_network: bool) -> ConnectedPlan:
+        """Plan the route so that traffic of the node itself keeps using the link of its own address.
+
+        ``same_network``: the overlay neighbours are reachable through that link, too.
+        """
         other = self._link_names.get(node_address.link, "")
         shared = f"{self._subnet} is also the subnet of {node_address.interface} on {other}"
         if self._address.metric != NODE_SUBNET_METRIC:
@@ -113,7 +116,7 @@ class _Candidates:
             return ConnectedPlan((self._set_metric(NODE_SUBNET_METRIC),), (Problem(NODE_SUBNET, message),))
         if self.usable is None:
             return self._restore(NODE_SUBNET_METRIC)
-        if other == parent:
+        if same_network:
             return ConnectedPlan()
         message = f"{shared}, which is not the parent interface: the node sends traffic to overlay neighbours there"
         return ConnectedPlan(problems=(Problem(NODE_SUBNET, f"{message}; choose another pool or interface"),))
@@ -151,6 +154,15 @@ def _is_direct(route: Route, link: Link) -> bool:
 
 def _is_derived(route: Route, link: Link) -> bool:
     return route.protocol == RTPROT_KERNEL and _is_direct(route, link)
+
+
+def _is_on_parent(address: Address, desired: Desired, observed: Observed) -> bool:
+    """Return whether an address is on the parent interface, or on a link that the parent carries."""
+    link = next((each for each in observed.links if each.index == address.link), None)
+    parent = next((each for each in observed.links if desired.link and each.name == desired.link.parent), None)
+    if link is None or parent is None:
+        return False
+    return link == parent or (link.kind in ("macvlan", "ipvlan") and link.parent == parent.index)
 
 
 def _find_node_address(desired: Desired, observed: Observed, mark: OwnershipMark) -> Address | None:
