@@ -120,6 +120,14 @@ class Observed:
     keeps_rule_protocol: bool = True
     """Whether this kernel stores FRA_PROTOCOL (Linux 4.17)."""
 
+    def find_link(self, name: str) -> Link | None:
+        """Find a link by its name; alternative names do not count."""
+        return next((link for link in self.links if link.name == name), None)
+
+    def find_link_at(self, index: int | None) -> Link | None:
+        """Find a link by its index."""
+        return next((link for link in self.links if link.index == index), None)
+
 
 @dataclass(frozen=True, slots=True)
 class DesiredLink:

@@ -112,7 +112,7 @@ def _foreign_secondary(address: Address, observed: Observed, mark: OwnershipMark
 
     Those of its subnet are, unless promote_secondaries is set, if ours is the primary one.
     """
-    link = next((link for link in observed.links if link.index == address.link), None)
+    link = observed.find_link_at(address.link)
     if link is None or owns_link(link, mark) or address.interface.version == 6:
         return None
     if observed.sysctls.get((link.name, "promote_secondaries")) == "1":

@@ -9,8 +9,7 @@ from ipaddress import ip_network
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import ByRoute
 from overlay_net.domain.kernel.routes import FOREIGN_ROUTE
-from overlay_net.domain.kernel.source_routing import DEFAULT_ROUTE
-from overlay_net.domain.kernel.source_tables import SOURCE_TABLE_TAKEN
+from overlay_net.domain.kernel.source_tables import DEFAULT_ROUTE, SOURCE_TABLE_TAKEN
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel_actions import Problem

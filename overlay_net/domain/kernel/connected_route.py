@@ -158,8 +158,8 @@ def _is_derived(route: Route, link: Link) -> bool:
 
 def _is_on_parent(address: Address, desired: Desired, observed: Observed) -> bool:
     """Return whether an address is on the parent interface, or on a link that the parent carries."""
-    link = next((each for each in observed.links if each.index == address.link), None)
-    parent = next((each for each in observed.links if desired.link and each.name == desired.link.parent), None)
+    link = observed.find_link_at(address.link)
+    parent = observed.find_link(desired.link.parent) if desired.link is not None else None
     if link is None or parent is None:
         return False
     return link == parent or (link.kind in ("macvlan", "ipvlan") and link.parent == parent.index)

@@ -42,7 +42,7 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
     sweep = tuple(DeleteLink(link.index, link.name) for link in managed if link.name != name)
     if target is None:
         return LinkPlan(sweep=sweep)
-    parent = _find_link(observed, target.parent)
+    parent = observed.find_link(target.parent)
     if parent is None:
         message = target.missing or f"interface {target.parent} does not exist on this node"
         return _keep_link(target, managed, sweep, Problem("ParentMissing", message))
@@ -51,7 +51,7 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
     problem = refuse_parent(parent, target, observed)
     if problem is not None:
         return _keep_link(target, managed, sweep, problem)
-    link = _find_link(observed, target.name)
+    link = observed.find_link(target.name)
     if link is not None:
         return _plan_existing(link, parent, desired, observed, mark, sweep)
     other = next((each for each in observed.links if target.name in each.alternative_names), None)
@@ -60,10 +60,6 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
         return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
     create = _create(target, parent, desired, observed)
     return LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
-
-
-def _find_link(observed: Observed, name: str) -> Link | None:
-    return next((link for link in observed.links if link.name == name), None)
 
 
 def _keep_link(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...], problem: Problem) -> LinkPlan:
@@ -86,8 +82,8 @@ def _refuse_address_mode(parent: Link, observed: Observed) -> Problem | None:
     if not observed.keeps_address_protocol:
         message = "link_mode address requires Linux 5.18: an older kernel does not store who added an address"
         return Problem("KernelTooOld", f"{message}; choose another link_mode")
-    vrf = next((each for each in observed.links if each.index == parent.master and each.vrf_table), None)
-    if vrf is None:
+    vrf = observed.find_link_at(parent.master)
+    if vrf is None or not vrf.vrf_table:
         return None
     # The kernel looks up routes of packets from and to a member in the table of its VRF (networking/vrf.rst).
     message = f"{parent.name} belongs to VRF {vrf.name}, where an address does not serve the node and its pods"

@@ -75,7 +75,7 @@ class LinkLookup:
         self._overlay = overlay
         # The plan brings our own link up, and sets its address, before any route.
         self._repairs_overlay = desired.link is not None and desired.link.kind != "address"
-        self._off_link = overlay or next((each for each in observed.links if each.name == desired.interface), None)
+        self._off_link = overlay or observed.find_link(desired.interface)
         subnets: set[tuple[IpNetwork, int]] = {
             (each.interface.network, each.link) for each in observed.addresses if each.link in self._links
         }

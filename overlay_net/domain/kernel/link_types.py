@@ -16,7 +16,7 @@ def refuse_parent(parent: Link, target: DesiredLink, observed: Observed) -> Prob
     if not parent.ethernet:
         message = f"{parent.name} is not an Ethernet link, so it cannot carry a link of kind {target.kind}"
         return Problem("ParentNotEthernet", f"{message}; set link_mode to address, or choose another interface")
-    master = next((each for each in observed.links if each.index == parent.master), None)
+    master = observed.find_link_at(parent.master)
     if master is not None and master.kind in RECEIVING:
         message = f"{parent.name} is a port of {master.name}, which receives all its frames"
         return Problem("ParentInUse", f"{message}; set interface to {master.name}, or choose another interface")
@@ -34,7 +34,7 @@ def can_have_conflicts(name: str, observed: Observed) -> bool:
 
     Raises KernelError for a link whose neighbours have no Ethernet addresses, as on InfiniBand.
     """
-    link = next((link for link in observed.links if link.name == name), None)
+    link = observed.find_link(name)
     if link is None or link.ethernet:
         return True
     if link.arp:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from overlay_net.domain.kernel.ownership import owns_link
-from overlay_net.model.kernel import Link, Observed, OwnershipMark
+from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
 
 ECHO_TIME: Final = 10.0
@@ -54,15 +54,11 @@ def find_own_frames(observed: Observed, link: str, mark: OwnershipMark, assigned
 
 def _find_macvlan(observed: Observed, name: str, mark: OwnershipMark) -> MacvlanLink | None:
     """The MAC of any other kind of link belongs to the parent, and links in other namespaces may have it as well."""
-    names = {each.index: each.name for each in observed.links}
-    found = next((each for each in observed.links if each.name == name and owns_link(each, mark)), None)
-    if found is None or found.kind != "macvlan" or not found.mac:
+    found = observed.find_link(name)
+    if found is None or not owns_link(found, mark) or found.kind != "macvlan" or not found.mac:
         return None
-    return MacvlanLink(name, _find_parent(found, names), found.mac)
-
-
-def _find_parent(link: Link, names: dict[int, str]) -> str:
-    return names.get(link.parent, "") if link.parent is not None else ""
+    parent = observed.find_link_at(found.parent)
+    return MacvlanLink(name, parent.name if parent is not None else "", found.mac)
 
 
 class OwnPackets:

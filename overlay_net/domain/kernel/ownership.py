@@ -22,7 +22,7 @@ def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> b
 
     Kernels before 5.18 do not store the number, so every global address on a managed link is ours there.
     """
-    link = next((link for link in observed.links if link.index == address.link), None)
+    link = observed.find_link_at(address.link)
     if link is None or not owns_link(link, mark) or address.link_local:
         return False
     return address.protocol == mark.protocol or not observed.keeps_address_protocol

@@ -110,8 +110,8 @@ def _current(candidates: Iterable[Link], observed: Observed, mark: OwnershipMark
     That is the one that the overlay link lies on, or one with an address with our mark. An overlay link that was
     created on a link of its own kind lies on the link below: then all candidates on that link are returned.
     """
-    overlay = next((link for link in observed.links if link.name == overlay_link and owns_link(link, mark)), None)
-    if overlay is not None and (overlay.parent, overlay.outside) != (None, None):
+    overlay = observed.find_link(overlay_link)
+    if overlay is not None and owns_link(overlay, mark) and (overlay.parent, overlay.outside) != (None, None):
         below = [link for link in candidates if lies_on(overlay, link)]
         return [link for link in below if link.index == overlay.parent] or below
     index = _link_with_mark(observed, mark)

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from typing import Final, Literal
 
 from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_route
-from overlay_net.domain.kernel.source_tables import SourcePart
+from overlay_net.domain.kernel.source_tables import DEFAULT_ROUTE, SourcePart
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import Problem
 from overlay_net.model.net import IpAddress, IpNetwork
@@ -24,8 +24,6 @@ from overlay_net.model.route_key import RouteKey, decode_network_address, decode
 
 SETTING: Final = "private_source_table"
 
-_DEFAULT_ROUTE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
-
 
 def private_parts(
     desired: Desired, observed: Observed, mark: OwnershipMark, link: Link | None
@@ -34,7 +32,7 @@ def private_parts(
     config = desired.private
     if config is None or desired.link is None:
         return ()
-    parent = next((each for each in observed.links if each.name == desired.link.parent), None)
+    parent = observed.find_link(desired.link.parent)
     return (
         _part(4, config, desired, observed, mark, parent, link),
         _part(6, config, desired, observed, mark, parent, link),
@@ -73,7 +71,7 @@ def _part(
     if link is None:
         return SourcePart(SETTING, config.table, (version,), rules, None)
     table = _Table(config.table, mark.protocol)
-    table.add(_DEFAULT_ROUTE[version], own[0][1])
+    table.add(DEFAULT_ROUTE[version], own[0][1])
     for route, hop in _covering(own, desired):
         table.add(route.subnet, hop)
     address = desired.address

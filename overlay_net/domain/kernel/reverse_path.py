@@ -22,7 +22,7 @@ def private_address_condition(
 ) -> tuple[Condition, ...]:
     """PrivateAddressReachable, which exists only while packets from the subnet of a StaticRoute are dropped."""
     link = desired.link
-    parent = next((each for each in observed.links if link is not None and each.name == link.parent), None)
+    parent = observed.find_link(link.parent) if link is not None else None
     if link is None or parent is None or link.kind == "address" or effective(observed.sysctls, parent.name) != STRICT:
         return ()
     subnet = _first_subnet(plan, link.name)

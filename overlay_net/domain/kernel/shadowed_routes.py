@@ -170,5 +170,6 @@ def _describe_path(route: Route, observed: Observed) -> str:
     if not route.next_hops:
         return str(route.kind or "without a next hop")
     hop = route.next_hops[0]
-    name = next((link.name for link in observed.links if link.index == hop.link), f"link {hop.link}")
+    link = observed.find_link_at(hop.link)
+    name = link.name if link is not None else f"link {hop.link}"
     return f"on {name}" if hop.gateway is None else f"via {hop.gateway} on {name}"

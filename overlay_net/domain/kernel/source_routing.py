@@ -11,15 +11,13 @@ from ipaddress import ip_network
 from typing import Literal
 
 from overlay_net.domain.kernel.ownership import owns_route
-from overlay_net.domain.kernel.source_tables import SourcePart
+from overlay_net.domain.kernel.source_tables import DEFAULT_ROUTE, SourcePart
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import Problem
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.policy_rule import PolicyRule, SourceTable
 from overlay_net.model.route import MAIN_TABLE, NextHop, Route
 from overlay_net.model.route_key import decode_prefix_length, decode_version
-
-DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 def overlay_part(

@@ -5,6 +5,7 @@ While a part of the desired state cannot be planned, its rules and routes in the
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Final
 
 from overlay_net.domain.kernel.ownership import owns_policy_rule, owns_route
@@ -16,6 +17,8 @@ from overlay_net.model.route_key import RouteKey, decode_version
 
 SOURCE_TABLE_TAKEN: Final = "SourceTableTaken"
 """Problem reason for a route that is not managed by us in a table of source routing."""
+
+DEFAULT_ROUTE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 @dataclass(frozen=True, slots=True)
