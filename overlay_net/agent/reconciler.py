@@ -66,7 +66,7 @@ class Translations(Protocol):
 class NodeAgent:
     """``resync`` returns the seconds until the next reconciliation without an event.
 
-    ``follow_routes`` is called with the routes of other programs whose changes must start a reconciliation.
+    ``follow_routes`` is called with the routes of other processes whose changes must start a reconciliation.
     ``metrics_problem`` returns why no metrics are served, or an empty string; ``boot_id`` is that of the machine.
     """
 

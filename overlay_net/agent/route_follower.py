@@ -1,4 +1,4 @@
-"""Keeps the monitor informed of the routes of other programs that concern this node."""
+"""Keeps the monitor informed of the routes of other processes that concern this node."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -13,7 +13,7 @@ from overlay_net.model.overlay import NodeOverlay
 
 
 class FollowRoutes(Protocol):
-    """Sets the routes of other programs that concern us; ``waits``: one of them is in the place of ours."""
+    """Sets the routes of other processes that concern us; ``waits``: one of them is in the place of ours."""
 
     def __call__(self, awaited: AwaitedRoutes, *, waits: bool) -> None: ...
 

@@ -13,7 +13,7 @@ OVERLAP: Final = 60.0
 only when the next one is ready. Longer than the 30 s in which a pod has to end."""
 
 UNKNOWN_TRIES: Final = 20
-"""Attempts after which a socket of the name that does not listen is taken for that of another program."""
+"""Attempts after which a socket of the name that does not listen is taken for that of another process."""
 
 
 class Standby:
@@ -35,12 +35,12 @@ class Standby:
         return "another agent manages this node; stop one of the two" if overdue else ""
 
     async def wait(self) -> None:
-        """Wait until this process holds the lock, or another program has taken its name."""
+        """Wait until this process holds the lock, or another process has taken its name."""
         unknown = 0
         while (holder := self._lock.acquire()) is not None:
             unknown = unknown + 1 if holder.uid is None else 0
             if unknown == UNKNOWN_TRIES or (not unknown and not holder.is_trusted):
-                log.warning("another program has the name of the lock; ignoring it", extra=_fields(holder))
+                log.warning("another process has the name of the lock; ignoring it", extra=_fields(holder))
                 break
             if not unknown:
                 self._begin(holder)

@@ -1,4 +1,4 @@
-"""The routes of other programs whose changes concern this node, so that the agent reacts to no others."""
+"""The routes of other processes whose changes concern this node, so that the agent reacts to no others."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence, Set
@@ -10,7 +10,7 @@ from overlay_net.model.route_key import RouteKey
 @dataclass(frozen=True, slots=True)
 class AwaitedRoutes:
     keys: Set[RouteKey] = frozenset()
-    """Keys that our routes have or need: a route of another program with such a key replaces ours or is in its place.
+    """Keys that our routes have or need: a route of another process with such a key replaces ours or is in its place.
     """
     destinations: Set[int] = frozenset()
     """Destinations in the main table (see ``decode_destination``) that decide on an interface or a gateway of ours."""

@@ -29,12 +29,12 @@ class AgentMetrics(Metrics):
         )
         self._gateway_up = self._gauge(
             "overlay_net_gateway_up",
-            "1 while this node can use the gateway: it answers, its link is up.",
+            "1 while this node can use the gateway: it answers, and a link to it can carry traffic.",
             "gateway",
         )
         self._dead_routes = self._gauge(
             "overlay_net_gateway_dead_routes",
-            "Routes of this node through the gateway that have no other gateway that answers; 0 while it answers.",
+            "Routes of this node through the gateway that have no other gateway that can be used; 0 while it can.",
             "gateway",
         )
         self._gateways: frozenset[str] = frozenset()

@@ -333,7 +333,8 @@ def test_a_static_route_names_the_nodes_without_a_link_to_a_gateway(check: dict[
     assert reachable.message == "no usable link to 10.20.0.1 on 1 node (n1)"
     assert ready.status is True
     _, ready = status(STORAGE_GATEWAY, OVERLAY_GATEWAY)
-    assert (ready.status, ready.reason) == (False, "GatewayDown")
+    message = "no usable gateway on 1 node (n1); see the condition GatewayReachable"
+    assert (ready.status, ready.reason, ready.message) == (False, "GatewayDown", message)
 
 
 # --- Flapping --------------------------------------------------------------------------------------------------------

@@ -33,14 +33,14 @@ class Concern(IntEnum):
 
     NONE = 0
     FOREIGN_ROUTE = 1
-    """A route of another program, which may change often."""
+    """A route of another process, which may change often."""
     OURS = 2
 
 
 class Monitor:
     """``wake`` is called on the event loop, at most once for each datagram.
 
-    ``wake_by_foreign_route`` is called instead if the datagram has changes of other programs' routes only.
+    ``wake_by_foreign_route`` is called instead if the datagram has changes of other processes' routes only.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Monitor:
         self._routing_changed = changed
 
     def follow(self, awaited: AwaitedRoutes, *, waits: bool = False) -> None:
-        """Set the routes of other programs that concern us; call this before the kernel is observed.
+        """Set the routes of other processes that concern us; call this before the kernel is observed.
 
         ``waits``: one of them was in the place of ours when the kernel was last observed.
         """

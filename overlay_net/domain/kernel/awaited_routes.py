@@ -1,4 +1,4 @@
-"""Decides which routes of other programs concern this node: what a problem waits for, and what may undo our routes.
+"""Decides which routes of other processes concern this node: what a problem waits for, and what may undo our routes.
 
 It depends on the desired state alone, so the agent knows it before it observes the kernel and misses no change.
 """
@@ -29,7 +29,7 @@ from overlay_net.model.route_key import (
 
 
 def waits_for_foreign_route(problems: Iterable[Problem]) -> bool:
-    """Return whether a route of another program is in the place of ours."""
+    """Return whether a route of another process is in the place of ours."""
     return any(problem.reason in (FOREIGN_ROUTE, SOURCE_TABLE_TAKEN) for problem in problems)
 
 

@@ -1,4 +1,4 @@
-"""Paces reactions to routes of other programs: a few are immediate, and a flapping route causes a bounded number."""
+"""Paces reactions to routes of other processes: a few are immediate, and a flapping route causes a bounded number."""
 
 from dataclasses import dataclass
 

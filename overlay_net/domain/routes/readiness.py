@@ -93,7 +93,7 @@ def _describe(found: Mapping[IpAddress, Sequence[str]]) -> str:
 
 
 def ready_condition(accepted: Condition, programmed: Condition, gateways: Gateways) -> Condition:
-    """Return Ready: accepted, in place on every node, and each node has a gateway that answers or is not probed.
+    """Return Ready: accepted, in place on every node, and each node has a gateway that can be used.
 
     While it is not true, it has reason and message of the first condition that prevents it.
     """
@@ -101,7 +101,8 @@ def ready_condition(accepted: Condition, programmed: Condition, gateways: Gatewa
         if not condition.status:
             return Condition(READY, condition.status, condition.reason, condition.message)
     if gateways.cut_off:
-        return Condition(READY, False, GATEWAY_DOWN, f"no gateway answers on {_nodes(gateways.cut_off)}")
+        message = f"no usable gateway on {_nodes(gateways.cut_off)}; see the condition {GATEWAY_REACHABLE}"
+        return Condition(READY, False, GATEWAY_DOWN, message)
     return Condition(READY, True, "Ready", programmed.message)
 
 
