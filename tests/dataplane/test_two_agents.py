@@ -159,7 +159,7 @@ async def test_name_that_another_user_took_does_not_stop_the_agent(agents: Agent
             pytest.skip("needs another user id")
         agents.start("first", OVERLAY_HTTP__BIND="127.0.0.1:18081")
         await until(lambda: has_address("tmp0"))
-    assert "another program has the name of the lock; ignoring it" in agents.messages("first")
+    assert "another process has the name of the lock; ignoring it" in agents.messages("first")
 
 
 def _other_user_listens(taken: socket.socket) -> bool:

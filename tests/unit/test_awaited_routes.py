@@ -1,4 +1,4 @@
-"""The routes of other programs that wake the agent, and how often flapping ones do."""
+"""The routes of other processes that wake the agent, and how often flapping ones do."""
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
