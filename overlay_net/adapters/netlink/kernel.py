@@ -21,9 +21,8 @@ from overlay_net.adapters.netlink.describe import describe
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.requests import (
     NOT_FOUND,
+    Interfaces,
     change,
-    list_addresses,
-    list_links,
     list_rules,
     require_link,
 )
@@ -86,6 +85,7 @@ class Kernel:
         self._executor = Executor(connect, opened)
         self._lookup_executor = Executor(connect)
         """Its own socket and thread: a repair does not wait for thousands of lookups."""
+        self._interfaces = Interfaces()
         self._routes = Routes()
 
     async def __aenter__(self) -> "Kernel":
@@ -109,8 +109,8 @@ class Kernel:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
 
     def _observe(self, kernel: NetlinkSocket, sysctl_links: tuple[str, ...]) -> Observed:
-        found_links = tuple(list_links(kernel))
-        addresses = list_addresses(kernel)
+        found_links = self._interfaces.read_links(kernel)
+        addresses = self._interfaces.read_addresses(kernel)
         routes = self._routes.read(kernel)
         sysctls = self._sysctls.read(sysctl_links)
         self._observed_sysctls = (sysctl_links, sysctls)
@@ -139,7 +139,8 @@ class Kernel:
             raise KernelError(f"read links, routes and rules: {error}", code=error.code) from None
 
     def _observe_routing(self, kernel: NetlinkSocket) -> Observed:
-        return Observed(tuple(list_links(kernel)), routes=self._routes.read(kernel), rules=tuple(list_rules(kernel)))
+        found_links = self._interfaces.read_links(kernel)
+        return Observed(found_links, routes=self._routes.read(kernel), rules=tuple(list_rules(kernel)))
 
     async def look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]:
         """Return the route that the kernel uses for each lookup; None: not known. Raises KernelError."""

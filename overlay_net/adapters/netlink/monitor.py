@@ -111,14 +111,15 @@ class Monitor:
         return found if parsed >= len(data) else Concern.OURS
 
     def _concern(self, kind: int, flags: int, body: bytes) -> Concern:
+        # First, as there are ten thousand a second.
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+            return self._route_concern(kind, flags, body)
         if kind in (RTM_NEWRULE, RTM_DELRULE):
             rule = parse_rule(body)
             return Concern.OURS if rule is not None and rule.protocol == self._protocol else Concern.NONE
         if kind in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
             waits = kind == RTM_DELNEXTHOP and self._waits
             return Concern.FOREIGN_ROUTE if waits else Concern.NONE
-        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
-            return self._route_concern(kind, flags, body)
         return Concern.OURS
 
     def _route_concern(self, kind: int, flags: int, body: bytes) -> Concern:

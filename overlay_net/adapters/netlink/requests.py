@@ -1,7 +1,8 @@
 """Requests to the kernel over a netlink socket: one change, or a dump of all links, addresses or policy rules."""
 
 import errno
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Generic, TypeVar
 
 from overlay_net.adapters.netlink import link_messages as links
 from overlay_net.adapters.netlink import rule_messages as rules
@@ -10,6 +11,8 @@ from overlay_net.adapters.netlink.socket import NetlinkSocket
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link
 from overlay_net.model.policy_rule import PolicyRule
+
+T = TypeVar("T")
 
 NOT_FOUND = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
 """Errors for the deletion of an object that does not exist."""
@@ -22,6 +25,35 @@ def change(kernel: NetlinkSocket, kind: int, body: bytes, flags: int = 0, ignore
     for refusal in kernel.request([(kind, flags, body)]).values():
         if refusal.code not in ignored:
             raise KernelError(refusal.text, code=refusal.code)
+
+
+class ParsedDump(Generic[T]):
+    """Parses dumps of one kind; what is unchanged since the last dump is the same object, and is not parsed again."""
+
+    def __init__(self, parse: Callable[[bytes], T]) -> None:
+        self._parse = parse
+        self._known: dict[bytes, T] = {}
+
+    def parse(self, bodies: Sequence[bytes]) -> list[T]:
+        known = self._known
+        self._known = {body: known[body] if body in known else self._parse(body) for body in bodies}
+        return [self._known[body] for body in bodies]
+
+
+class Interfaces:
+    """Reads all links and addresses repeatedly, of which a node with many pods has hundreds."""
+
+    def __init__(self) -> None:
+        self._links = ParsedDump(links.parse_link)
+        self._addresses = ParsedDump(links.parse_address)
+
+    def read_links(self, kernel: NetlinkSocket) -> tuple[Link, ...]:
+        return tuple(self._links.parse(_bodies(kernel.dump(links.RTM_GETLINK, links.dump_links()), links.RTM_NEWLINK)))
+
+    def read_addresses(self, kernel: NetlinkSocket) -> list[Address]:
+        answer = kernel.dump(links.RTM_GETADDR, links.dump_addresses())
+        found = self._addresses.parse(_bodies(answer, links.RTM_NEWADDR))
+        return [address for address in found if address is not None]
 
 
 def list_links(kernel: NetlinkSocket) -> list[Link]:
@@ -40,12 +72,6 @@ def require_link(kernel: NetlinkSocket, name: str) -> int:
     if index is None:
         raise KernelError(f"no link {name}", code=errno.ENODEV)
     return index
-
-
-def list_addresses(kernel: NetlinkSocket) -> list[Address]:
-    answer = kernel.dump(links.RTM_GETADDR, links.dump_addresses())
-    found = (links.parse_address(body) for body in _bodies(answer, links.RTM_NEWADDR))
-    return [address for address in found if address is not None]
 
 
 def list_rules(kernel: NetlinkSocket) -> list[PolicyRule]:

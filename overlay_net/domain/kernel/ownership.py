@@ -22,10 +22,12 @@ def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> b
 
     Kernels before 5.18 do not store the number, so every global address on a managed link is ours there.
     """
-    link = observed.find_link_at(address.link)
-    if link is None or not owns_link(link, mark) or address.link_local:
+    may_be_ours = address.protocol == mark.protocol or not observed.keeps_address_protocol
+    if address.link_local or not may_be_ours:
+        # Decided before the search: a node has hundreds of links and addresses of pods.
         return False
-    return address.protocol == mark.protocol or not observed.keeps_address_protocol
+    link = observed.find_link_at(address.link)
+    return link is not None and owns_link(link, mark)
 
 
 def owns_address_anywhere(address: Address, observed: Observed, mark: OwnershipMark) -> bool:

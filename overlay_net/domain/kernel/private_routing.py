@@ -72,7 +72,7 @@ def _part(
         return SourcePart(SETTING, config.table, (version,), rules, None)
     table = _Table(config.table, mark.protocol)
     table.add(DEFAULT_ROUTE[version], own[0][1])
-    for route, hop in _covering(own, desired):
+    for route, hop in _covering(own, desired, version):
         table.add(route.subnet, hop)
     address = desired.address
     if address is not None and address.version == version and address.network.prefixlen < address.max_prefixlen:
@@ -108,18 +108,17 @@ def _own_routes(version: int, observed: Observed, mark: OwnershipMark, parent: L
     own = [
         (route, NextHop(hop.gateway, hop.link, on_link=hop.on_link))
         for route in observed.routes
-        if route.table == MAIN_TABLE and decode_version(route.key) == version and not owns_route(route, mark)
+        if not owns_route(route, mark) and route.table == MAIN_TABLE and decode_version(route.key) == version
         for hop in route.next_hops
         if hop.link == parent.index and hop.gateway is not None
     ]
     return sorted(own, key=lambda each: (decode_prefix_length(each[0].key), each[0].metric))
 
 
-def _covering(own: Iterable[tuple[Route, NextHop]], desired: Desired) -> Iterator[tuple[Route, NextHop]]:
-    """Yield the routes of the node that would carry the traffic of some route of ours."""
-    ours = {version: sorted(_starts(desired, version)) for version in (4, 6)}
+def _covering(own: Iterable[tuple[Route, NextHop]], desired: Desired, version: int) -> Iterator[tuple[Route, NextHop]]:
+    """Yield the routes of the node, of one IP version, that would carry the traffic of some route of ours."""
+    starts = sorted(_starts(desired, version))
     for route, hop in own:
-        starts = ours[decode_version(route.key)]
         start = decode_network_address(route.key)
         if bisect_left(starts, start) < bisect_left(starts, start + route.subnet.num_addresses):
             yield route, hop
