@@ -31,8 +31,10 @@ def inspect_gateways(route: StaticRoute, nodes: Iterable[tuple[NodeTable, NodeSt
     no_link: dict[IpAddress, list[str]] = {}
     cut_off = []
     probed = False
+    # Once for all nodes.
+    specified = frozenset(gateway.address for gateway in route.spec.gateways)
     for table, status in nodes:
-        used = _used_gateways(route, table)
+        used = _used_gateways(route, specified, table)
         is_probed = bool(used) and _is_probed(route, table)
         down = _find_down(table, used, is_probed)
         for address, reason in down.items():
@@ -53,14 +55,14 @@ def _find_down(table: NodeTable, used: Collection[IpAddress], is_probed: bool) -
     }
 
 
-def _used_gateways(route: StaticRoute, table: NodeTable) -> set[IpAddress]:
+def _used_gateways(route: StaticRoute, specified: frozenset[IpAddress], table: NodeTable) -> frozenset[IpAddress]:
     """Return the gateways of this route on the node, without those that are the node itself."""
     if route.spec.kind != "unicast":
-        return set()
-    if route.spec.gateways:
-        return {gateway.address for gateway in route.spec.gateways} - table.own_addresses
+        return frozenset()
+    if specified:
+        return specified - table.own_addresses
     default = table.default_gateway
-    return set() if default is None else {default}
+    return frozenset() if default is None else frozenset({default})
 
 
 def _is_probed(route: StaticRoute, table: NodeTable) -> bool:
