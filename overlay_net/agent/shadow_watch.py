@@ -120,7 +120,8 @@ class ShadowWatch:
         if self._outdated:
             self._outdated = False
             observed = await self._kernel.observe_routing()
-        targets = await offload(len(placed), lookup_targets, placed, observed, self._mark)
+        size = len(placed) + len(observed.routes)
+        targets = await offload(size, lookup_targets, placed, observed, self._mark)
         answers = await self._kernel.look_up([target.lookup for target in targets])
         return await offload(len(targets), self._judge, targets, answers, observed)
 

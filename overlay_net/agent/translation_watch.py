@@ -11,11 +11,16 @@ from overlay_net.model.kernel import Desired, Observed
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
 from overlay_net.model.translation import Translation
+from overlay_net.runtime.offload import offload
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0
 """Minimum number of seconds between two checks: the kernel goes through all of its flows for each."""
+
+REST: Final = 20.0
+"""How many times as long as a check took to wait before the next one: a node may have hundreds of thousands of flows.
+"""
 
 RETRY: Final = 30.0
 """Seconds until the next attempt after an error."""
@@ -56,7 +61,10 @@ class TranslationWatch:
         while True:
             await self._due.wait()
             self._due.clear()
-            await asyncio.sleep(INTERVAL if await self._try() else RETRY)
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            pause = INTERVAL if await self._try() else RETRY
+            await asyncio.sleep(max(pause, REST * (clock() - began)))
 
     async def _try(self) -> bool:
         """Check once. Returns whether it succeeded; otherwise it is due again."""
@@ -75,7 +83,8 @@ class TranslationWatch:
         if self._state is None:
             return
         desired, observed = self._state
-        candidates = find_candidates(await self._flows.list_translations(), desired, observed)
+        flows = await self._flows.list_translations()
+        candidates = await offload(len(flows), find_candidates, flows, desired, observed)
         destinations = list({each.destination: None for each in candidates})
         answers = await self._kernel.look_up([RouteLookup(each) for each in destinations])
         stale = find_stale(candidates, desired, dict(zip(destinations, answers, strict=True)))

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from overlay_net.agent.translation_watch import INTERVAL, RETRY, TranslationWatch
+from overlay_net.agent.translation_watch import INTERVAL, REST, RETRY, TranslationWatch
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Observed
 from overlay_net.model.route import NextHop, Route
@@ -28,11 +28,13 @@ class Kernel:
     def __init__(self) -> None:
         self.flows = [STALE, FITTING, PRIVATE_FLOW]
         self.lists = 0
+        self.duration = 0.0
         self.error: KernelError | None = None
         self.watch = TranslationWatch(self, self)
 
     async def list_translations(self) -> tuple[Translation, ...]:
         self.lists += 1
+        await asyncio.sleep(self.duration)
         if self.error is not None:
             raise self.error
         return tuple(self.flows)
@@ -82,6 +84,19 @@ def test_many_changes_cause_one_check_in_a_second(virtual_time: Run) -> None:
             await asyncio.sleep(0.01)
         await running
         assert kernel.lists == 11
+
+    virtual_time(main())
+
+
+def test_a_check_of_very_many_flows_is_followed_by_a_long_rest(virtual_time: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.duration = INTERVAL
+        running = asyncio.create_task(kernel.run_for(3.5 * (REST + 1) * INTERVAL))
+        while not running.done():
+            kernel.watch.follow(DESIRED, OBSERVED, changed=True)
+            await asyncio.sleep(0.1)
+        assert kernel.lists == 4
 
     virtual_time(main())
 
