@@ -312,9 +312,15 @@ def test_overlay_subnet_on_a_link_that_is_not_the_parent_is_refused() -> None:
     assert conditions(kernel, target())["Ready"] == (False, "NotConfigured")
 
 
-def test_overlay_subnet_on_another_link_of_the_parent_is_accepted() -> None:
+@pytest.mark.parametrize("in_container", [False, True], ids=["physical parent", "parent is a macvlan itself"])
+def test_overlay_subnet_on_another_link_of_the_parent_is_accepted(in_container: bool) -> None:
     manual = Link(7, "hand0", "macvlan", 2, None, up=True)
-    kernel = FakeKernel(MARK, machine(manual))
+    node = machine(manual)
+    if in_container:
+        # The kernel attaches macvlans on a macvlan to the link below it, which is in the namespace of the host.
+        links = (replace(each, kind="macvlan", parent=None, outside=(0, 5)) for each in node.links)
+        node = replace(node, links=tuple(links))
+    kernel = FakeKernel(MARK, node)
     kernel.add_address(Address(7, IN_SUBNET[4], None))
     converge(kernel, target())
     assert conditions(kernel, target())["Ready"] == (True, "Ready")

@@ -10,6 +10,7 @@ from typing import Final
 
 from overlay_net.domain.kernel.ownership import owns_address_anywhere
 from overlay_net.domain.kernel.present_address import find_present, find_primary
+from overlay_net.domain.kernel.stacked_link import lies_on
 from overlay_net.model.kernel import Address, Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, Problem
 from overlay_net.model.net import IpNetwork
@@ -162,7 +163,7 @@ def _is_on_parent(address: Address, desired: Desired, observed: Observed) -> boo
     parent = observed.find_link(desired.link.parent) if desired.link is not None else None
     if link is None or parent is None:
         return False
-    return link == parent or (link.kind in ("macvlan", "ipvlan") and link.parent == parent.index)
+    return link == parent or (link.kind in ("macvlan", "ipvlan") and lies_on(link, parent))
 
 
 def _find_node_address(desired: Desired, observed: Observed, mark: OwnershipMark) -> Address | None:
