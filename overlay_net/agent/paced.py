@@ -1,7 +1,20 @@
-"""Limits how often events that other hosts cause make the agent act."""
+"""Limits how often the agent acts on events of other hosts, and how much of the time its checks of the kernel take."""
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+CHECK_INTERVAL: Final = 1.0
+"""Minimum number of seconds between two checks of the same kind."""
+
+REST: Final = 20.0
+"""How many times as long as a check took to wait before the next one: other processes may change routes all the time,
+and a node may have hundreds of thousands of routes and flows."""
+
+
+def rest_after(took: float) -> float:
+    """Return the seconds to wait after a check that took ``took`` seconds."""
+    return max(CHECK_INTERVAL, REST * took)
 
 
 class Paced:

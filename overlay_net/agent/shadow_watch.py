@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
+from overlay_net.agent.paced import rest_after
 from overlay_net.domain.kernel.shadowed_routes import LookupTarget, find_shadowed, lookup_targets
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
@@ -18,17 +19,11 @@ log = logging.getLogger(__name__)
 
 Placed: TypeAlias = tuple[tuple[DesiredRoute, str], ...]
 
-INTERVAL: Final = 1.0
-"""Minimum number of seconds between two checks."""
-
 FIRST_RESULT: Final = 1.0
 """Number of seconds after which a new agent reports without the result of its first check."""
 
 SETTLE: Final = 0.1
 """Seconds after a change of the kernel: a repair, which such a change may need, goes first."""
-
-REST: Final = 20.0
-"""How many times as long as a check took to wait before the next one: other daemons may change routes all the time."""
 
 
 class RoutingKernel(Protocol):
@@ -96,7 +91,7 @@ class ShadowWatch:
             began = self._clock()
             await self._check(self._placed)
             now = self._clock()
-            self._not_before = now + max(INTERVAL, REST * (now - began))
+            self._not_before = now + rest_after(now - began)
 
     async def _check(self, placed: Placed) -> None:
         """Update ``shadowed``; if the kernel cannot be asked, the last answers stay."""

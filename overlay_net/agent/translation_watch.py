@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from overlay_net.agent.paced import rest_after
 from overlay_net.domain.kernel.stale_translations import find_candidates, find_stale
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed
@@ -14,13 +15,6 @@ from overlay_net.model.translation import Translation
 from overlay_net.runtime.offload import offload
 
 log = logging.getLogger(__name__)
-
-INTERVAL: Final = 1.0
-"""Minimum number of seconds between two checks: the kernel goes through all of its flows for each."""
-
-REST: Final = 20.0
-"""How many times as long as a check took to wait before the next one: a node may have hundreds of thousands of flows.
-"""
 
 RETRY: Final = 30.0
 """Seconds until the next attempt after an error."""
@@ -63,8 +57,8 @@ class TranslationWatch:
             self._due.clear()
             clock = asyncio.get_running_loop().time
             began = clock()
-            pause = INTERVAL if await self._try() else RETRY
-            await asyncio.sleep(max(pause, REST * (clock() - began)))
+            pause = 0.0 if await self._try() else RETRY
+            await asyncio.sleep(max(pause, rest_after(clock() - began)))
 
     async def _try(self) -> bool:
         """Check once. Returns whether it succeeded; otherwise it is due again."""

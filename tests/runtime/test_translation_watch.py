@@ -6,7 +6,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from overlay_net.agent.translation_watch import INTERVAL, REST, RETRY, TranslationWatch
+from overlay_net.agent.paced import CHECK_INTERVAL, REST
+from overlay_net.agent.translation_watch import RETRY, TranslationWatch
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Observed
 from overlay_net.model.route import NextHop, Route
@@ -78,7 +79,7 @@ def test_flows_are_not_looked_for_again_until_the_kernel_was_changed(virtual_tim
 def test_many_changes_cause_one_check_in_a_second(virtual_time: Run) -> None:
     async def main() -> None:
         kernel = Kernel()
-        running = asyncio.create_task(kernel.run_for(10.5 * INTERVAL))
+        running = asyncio.create_task(kernel.run_for(10.5 * CHECK_INTERVAL))
         for _ in range(1000):
             kernel.watch.follow(DESIRED, OBSERVED, changed=True)
             await asyncio.sleep(0.01)
@@ -91,8 +92,8 @@ def test_many_changes_cause_one_check_in_a_second(virtual_time: Run) -> None:
 def test_a_check_of_very_many_flows_is_followed_by_a_long_rest(virtual_time: Run) -> None:
     async def main() -> None:
         kernel = Kernel()
-        kernel.duration = INTERVAL
-        running = asyncio.create_task(kernel.run_for(3.5 * (REST + 1) * INTERVAL))
+        kernel.duration = CHECK_INTERVAL
+        running = asyncio.create_task(kernel.run_for(3.5 * (REST + 1) * CHECK_INTERVAL))
         while not running.done():
             kernel.watch.follow(DESIRED, OBSERVED, changed=True)
             await asyncio.sleep(0.1)

@@ -9,7 +9,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from overlay_net.agent.shadow_watch import INTERVAL, REST, ShadowWatch
+from overlay_net.agent.paced import CHECK_INTERVAL, REST
+from overlay_net.agent.shadow_watch import ShadowWatch
 from overlay_net.domain.kernel.shadowed_routes import find_shadowed, lookup_targets
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.status import route_status
@@ -226,7 +227,7 @@ def test_constant_changes_of_others_cost_a_bounded_share_of_the_time() -> None:
         for _ in range(500):
             watched.watch.kernel_changed()
             await asyncio.sleep(0.01)
-        assert asked + 4 <= len(routing.asked) <= asked + 5 / INTERVAL + 1
+        assert asked + 4 <= len(routing.asked) <= asked + 5 / CHECK_INTERVAL + 1
         await watched.close()
 
     run_virtual(scenario())
