@@ -135,6 +135,18 @@ def test_unknown_private_gateway_is_reported_and_changes_nothing() -> None:
     assert ([each.reason for each in plan.problems], plan.actions) == (["NoPrivateGateway"], ())
 
 
+@pytest.mark.parametrize("parent", ["", "eth9"])
+def test_unknown_parent_interface_is_reported_and_changes_nothing(parent: str) -> None:
+    """The selector ``route:ADDRESS`` finds none while a DHCP client has no route."""
+    kernel = node(Address(2, ip_interface("2001:db8::2/64"), None))
+    kernel.routes.append(own("::/0", "fe80::1"))
+    converge(kernel, with_private(route()))
+    assert {each.version for each in kernel.rules} == {4, 6}
+    unknown = replace(with_private(route()), link=replace(LINK, group=MARK.group, parent=parent))
+    plan = plan_kernel(unknown, kernel.observe(), MARK)
+    assert ([each.reason for each in plan.problems], plan.actions) == (["ParentMissing"], ())
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final, Literal
 
-from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_route
+from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_policy_rule, owns_route
 from overlay_net.domain.kernel.source_tables import DEFAULT_ROUTE, SourcePart
 from overlay_net.model.kernel import Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import Problem
@@ -56,10 +56,13 @@ def _part(
     parent: Link | None,
     link: Link | None,
 ) -> SourcePart:
-    found = private_addresses(observed, mark, parent) if parent is not None else ()
-    addresses = sorted({each for each in found if each.version == version}, key=int)
+    if parent is None:
+        # Without the interface its addresses are unknown: the kernel may have no route by which it is found.
+        present = tuple(_present_rules(version, config, observed, mark))
+        return SourcePart(SETTING, config.table, (version,), present, None)
+    addresses = sorted({each for each in private_addresses(observed, mark, parent) if each.version == version}, key=int)
     rules = tuple(rule for each in addresses for rule in _rules(version, each, config, mark))
-    if parent is None or not rules:
+    if not rules:
         return SourcePart(SETTING, config.table, (version,))
     if not observed.keeps_rule_protocol:
         message = "private_source_routing requires Linux 4.17: an older kernel does not store who added a policy rule"
@@ -101,6 +104,15 @@ def _rules(
         PolicyRule(version, config.priority, source, MAIN_TABLE, mark.protocol, suppress_group=mark.group),
         PolicyRule(version, config.priority + 1, source, config.table, mark.protocol),
     )
+
+
+def _present_rules(
+    version: int, config: PrivateTable, observed: Observed, mark: OwnershipMark
+) -> Iterator[PolicyRule]:
+    for rule in observed.rules:
+        is_ours = owns_policy_rule(rule, mark) and rule.version == version
+        if is_ours and (rule.table == config.table or rule.suppress_group == mark.group):
+            yield rule
 
 
 def _own_routes(version: int, observed: Observed, mark: OwnershipMark, parent: Link) -> Sequence[tuple[Route, NextHop]]:
