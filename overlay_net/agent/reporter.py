@@ -49,8 +49,10 @@ class Reporter:
         is_same_object = self._last is not None and self._last[0] is overlay
         if is_same_object and self.latest(overlay) == report:
             return
+        # The object has the last report by now, even if the watch has not shown it.
+        is_outdated = is_same_object and self._queued is None and self.latest(overlay) != overlay.report
         self._last = (overlay, report)
-        self._queued = None if report == overlay.report else self._last
+        self._queued = None if report == overlay.report and not is_outdated else self._last
         self._added.set()
         if not is_same_object:
             self._object_changed.set()

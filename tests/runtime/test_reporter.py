@@ -108,6 +108,18 @@ def test_report_that_the_object_has_again_is_not_written(virtual_time: Run) -> N
     virtual_time(main())
 
 
+def test_written_report_is_replaced_although_the_watch_has_not_shown_it(virtual_time: Run) -> None:
+    async def main() -> None:
+        agent, found = Agent(), replace(overlay(), report=about("tmp0"))
+        for link in ("gone", "tmp0", "tmp0", "gone"):
+            agent.reporter.submit(found, about(link))
+            await settle()
+        assert agent.server.links == ["gone", "tmp0", "gone"]
+        await agent.end()
+
+    virtual_time(main())
+
+
 def test_latest_report_is_the_submitted_one_until_the_object_is_another(virtual_time: Run) -> None:
     async def main() -> None:
         agent, found = Agent(), overlay()

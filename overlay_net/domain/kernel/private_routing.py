@@ -106,9 +106,7 @@ def _rules(
     )
 
 
-def _present_rules(
-    version: int, config: PrivateTable, observed: Observed, mark: OwnershipMark
-) -> Iterator[PolicyRule]:
+def _present_rules(version: int, config: PrivateTable, observed: Observed, mark: OwnershipMark) -> Iterator[PolicyRule]:
     for rule in observed.rules:
         is_ours = owns_policy_rule(rule, mark) and rule.version == version
         if is_ours and (rule.table == config.table or rule.suppress_group == mark.group):
