@@ -25,6 +25,9 @@ FIRST_RESULT: Final = 1.0
 SETTLE: Final = 0.1
 """Seconds after a change of the kernel: a repair, which such a change may need, goes first."""
 
+STEP: Final = 1000
+"""Number of lookups, about 10 ms, after which a reconciliation that has begun goes first."""
+
 
 class RoutingKernel(Protocol):
     """Both methods raise KernelError."""
@@ -44,6 +47,11 @@ class ShadowWatch:
         self._changed = changed
         self._clock = clock
         self._due = asyncio.Event()
+        self._reconciled = asyncio.Event()
+        """Set while no reconciliation runs; after one that failed, the next one decides."""
+        self._reconciled.set()
+        self._waited = 0.0
+        """Seconds for which the present check has waited for reconciliations."""
         self._placed: Placed = ()
         self._observed = Observed()
         self._outdated = False
@@ -67,12 +75,14 @@ class ShadowWatch:
     def reconciling(self) -> None:
         """Note that a reconciliation starts: it observes all changes so far, and ``follow`` ends it."""
         self._outdated = False
+        self._reconciled.clear()
 
     def follow(self, plan: KernelPlan, observed: Observed) -> None:
         """Check the routes of this plan that are in place, after each reconciliation."""
         self._placed, self._observed = plan.placed, observed
         if self._known_at is None and plan.placed:
             self._known_at = self._clock() + FIRST_RESULT
+        self._reconciled.set()
         self._due.set()
 
     def kernel_changed(self) -> None:
@@ -87,11 +97,12 @@ class ShadowWatch:
         while True:
             await self._due.wait()
             await asyncio.sleep(max(0.0, self._not_before - self._clock()))
+            await self._reconciled.wait()
             self._due.clear()
-            began = self._clock()
+            began, self._waited = self._clock(), 0.0
             await self._check(self._placed)
             now = self._clock()
-            self._not_before = now + rest_after(now - began)
+            self._not_before = now + rest_after(now - began - self._waited)
 
     async def _check(self, placed: Placed) -> None:
         """Update ``shadowed``; if the kernel cannot be asked, the last answers stay."""
@@ -117,8 +128,17 @@ class ShadowWatch:
             observed = await self._kernel.observe_routing()
         size = len(placed) + len(observed.routes)
         targets = await offload(size, lookup_targets, placed, observed, self._mark)
-        answers = await self._kernel.look_up([target.lookup for target in targets])
+        answers = await self._look_up([target.lookup for target in targets])
         return await offload(len(targets), self._judge, targets, answers, observed)
+
+    async def _look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]:
+        answers: list[Route | None] = []
+        for first in range(0, len(lookups), STEP):
+            began = self._clock()
+            await self._reconciled.wait()
+            self._waited += self._clock() - began
+            answers += await self._kernel.look_up(lookups[first : first + STEP])
+        return answers
 
     def _judge(
         self, targets: Sequence[LookupTarget], answers: Sequence[Route | None], observed: Observed

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 import pytest
 
 from overlay_net.agent.paced import CHECK_INTERVAL, REST
-from overlay_net.agent.shadow_watch import ShadowWatch
+from overlay_net.agent.shadow_watch import STEP, ShadowWatch
 from overlay_net.domain.kernel.shadowed_routes import find_shadowed, lookup_targets
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.status import route_status
@@ -114,6 +114,7 @@ class Routing:
     """A kernel of one foreign route, which wins while it is there; ``error``: the kernel does not answer."""
 
     def __init__(self) -> None:
+        self.ours: tuple[Route, ...] = (kernel_route("192.168.0.0/24"),)
         self.foreign: tuple[Route, ...] = ()
         self.error = ""
         self.asked: list[float] = []
@@ -125,7 +126,7 @@ class Routing:
         return self.observe()
 
     def observe(self) -> Observed:
-        return Observed(LINKS, routes=(kernel_route("192.168.0.0/24"), *self.foreign))
+        return Observed(LINKS, routes=(*self.ours, *self.foreign))
 
     async def look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]:
         loop = asyncio.get_running_loop()
@@ -246,6 +247,30 @@ def test_a_repair_goes_before_the_check_which_uses_its_observation() -> None:
         await asyncio.sleep(10)
         assert len(routing.asked) > asked
         assert routing.observations == 0, "the kernel is not observed twice"
+        await watched.close()
+
+    run_virtual(scenario())
+
+
+def test_a_repair_during_a_check_of_many_routes_goes_first() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        routing = Routing()
+        watched = Watched(routing)
+        subnets = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(2 * STEP)]
+        routing.ours = tuple(map(kernel_route, subnets))
+        watched.plan = KernelPlan(placed=tuple((desired_route(each), "tmp0") for each in subnets))
+        routing.duration = 0.01
+        await watched.reconciled()
+        await asyncio.sleep(0.005)
+        assert len(routing.asked) == 1
+        await watched.reconciled(seconds=5)
+        assert len(routing.asked) == 1, "the repair is not disturbed"
+        repaired = loop.time()
+        await asyncio.sleep(10)
+        assert routing.asked[1] == repaired
+        assert routing.asked[2] < repaired + 2 * CHECK_INTERVAL, "the wait was no work to rest from"
+        assert len(routing.asked) == 4
         await watched.close()
 
     run_virtual(scenario())
