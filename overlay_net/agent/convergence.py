@@ -115,8 +115,9 @@ class Convergence:
             await self._resume(overlay, desired, observed)
         desired = replace(desired, down=self._gateways.down, held=self._gateways.held, node_ip=self._config.node_ip)
         self._guard.follow(desired, observed)
-        # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
-        plan = await offload(len(desired.routes), self._planner.plan, desired, observed)
+        # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it. Those of other
+        # programs are searched as well.
+        plan = await offload(len(desired.routes) + len(observed.routes), self._planner.plan, desired, observed)
         return Pass(observed, link, desired, plan)
 
     async def _resume(self, overlay: NodeOverlay, desired: Desired, observed: Observed) -> None:

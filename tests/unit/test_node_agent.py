@@ -1,10 +1,12 @@
 """The agent's reconciliations on a kernel in memory: what it changes, what it reports, and when the next one is due."""
 
 import asyncio
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_interface
+from ipaddress import IPv4Network, ip_interface
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -18,14 +20,17 @@ from overlay_net.agent.reconciler import Shadows
 from overlay_net.domain.kernel.checkpoint import Moment
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
+from overlay_net.domain.kernel.plan import KernelPlanner
 from overlay_net.model.api import Listing
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Link, LinkMode, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, RouteAction, SetSysctl
+from overlay_net.model.kernel import Address, Desired, Link, LinkMode, Observed, OwnershipMark
+from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, KernelPlan, RouteAction, SetSysctl
 from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route import NextHop, Route
+from overlay_net.runtime.offload import THRESHOLD
 from overlay_net.runtime.store import Store
 from tests.fakes.agent import NoNeighbours, make_agent
 from tests.fakes.checkpoint_files import READ_ONLY, MemoryFiles
@@ -256,3 +261,24 @@ async def test_refused_route_is_reported_and_the_address_stays() -> None:
     (failure,) = node.reports[-1].failures
     assert (failure.reason, failure.message) == ("KernelRefused", "refused by the test")
     assert ready(node.reports[-1]) == (False, "RoutesFailing")
+
+
+async def test_thousands_of_routes_of_other_programs_do_not_block_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = []
+    plan_once = KernelPlanner.plan
+
+    def plan(planner: KernelPlanner, desired: Desired, observed: Observed) -> KernelPlan:
+        threads.append(threading.current_thread())
+        return plan_once(planner, desired, observed)
+
+    monkeypatch.setattr(KernelPlanner, "plan", plan)
+    node = Node()
+    first = Route(IPv4Network("10.0.0.0/24"), (NextHop(None, 2),), 186)
+    subnets = IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
+    node.kernel.fake.routes = [first.replace(subnet=subnet) for subnet in islice(subnets, THRESHOLD)]
+    node.answer(assigned())
+    await node.reconcile()
+    assert threads
+    assert threading.main_thread() not in threads
