@@ -17,6 +17,7 @@ from overlay_net.agent.checkpoint import NodeCheckpoint
 from overlay_net.agent.checkpoint_writer import CheckpointWriter
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.reconciler import Shadows
+from overlay_net.domain.allocation.removal_plan import may_be_in_use
 from overlay_net.domain.kernel.checkpoint import Moment
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
@@ -28,7 +29,7 @@ from overlay_net.model.kernel import Address, Desired, Link, LinkMode, Observed,
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, KernelPlan, RouteAction, SetSysctl
 from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
-from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.overlay import Assignment, NodeOverlay
 from overlay_net.model.route import NextHop, Route
 from overlay_net.runtime.offload import THRESHOLD
 from overlay_net.runtime.store import Store
@@ -210,6 +211,32 @@ async def test_deleted_object_is_not_reported_as_released_while_its_checkpoint_r
     condition = find_condition(node.reports[-1].conditions, "Configured")
     assert condition is not None
     assert condition.reason == "Released"
+
+
+async def test_address_without_assignment_is_reported_until_no_checkpoint_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its assignment lost, the controller would release it as soon as it is not reported any more."""
+    monkeypatch.setattr(checkpoint_writer, "RETRY_AFTER", 0.01)
+    lost = replace(assigned(deleting=True), assignment=Assignment(), report=Report(configured=OURS))
+    assert may_be_in_use(lost)
+    node = Node(kept=assigned())
+    node.disk.error = READ_ONLY
+    node.answer(lost)
+    await node.reconcile()
+    assert not node.addresses
+    held = node.reports[-1]
+    assert held.configured == OURS
+    assert may_be_in_use(replace(lost, report=held))
+    node.disk.error = 0
+    async with asyncio.timeout(20):
+        while node.checkpoint.is_outdated:
+            await node.woken.wait()
+            node.woken.clear()
+    await node.reconcile()
+    released = node.reports[-1]
+    assert released.configured is None
+    assert not may_be_in_use(replace(lost, report=released))
 
 
 async def test_address_of_another_host_is_not_configured_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def _held_address(overlay: NodeOverlay, desired: Desired, checkpoint: Checkpoint
     The controller would release an address that is not reported any more.
     """
     previous = overlay.report.configured
-    if previous is None or not checkpoint.is_outdated or overlay.deleting:
+    if previous is None or not checkpoint.is_outdated:
         return None
     return None if desired.address is not None and desired.address.ip == previous.ip else previous
 
