@@ -17,6 +17,9 @@ AGENT: Final = "overlay-net/agent"
 RETRY: Final = 0.1
 """Seconds between attempts while the name is taken by a socket that does not listen."""
 
+BACKLOG: Final = 4096
+"""Each process that finds the lock taken leaves a connection, which stays in the queue after the process has ended."""
+
 _UCRED: Final = struct.Struct("=iII")
 """struct ucred: process, user and group."""
 
@@ -46,7 +49,7 @@ class NamespaceLock:
         held = _unix_socket()
         try:
             held.bind(self._name)
-            held.listen()
+            held.listen(BACKLOG)
         except OSError as error:
             held.close()
             if error.errno != errno.EADDRINUSE:

@@ -55,6 +55,14 @@ async def test_a_cancelled_wait_leaves_the_lock_with_its_holder(locks: tuple[Nam
     assert locks[1].acquire() is None
 
 
+async def test_holder_is_known_however_often_another_agent_is_restarted(
+    locks: tuple[NamespaceLock, NamespaceLock],
+) -> None:
+    """A holder that is not known is taken for another program."""
+    assert locks[0].acquire() is None
+    assert {locks[1].acquire() for _ in range(300)} == {Holder(os.getpid(), os.geteuid())}
+
+
 async def test_a_lock_is_free_at_once_after_it_was_released(locks: tuple[NamespaceLock, NamespaceLock]) -> None:
     for one, other in (locks, locks[::-1]):
         assert one.acquire() is None
