@@ -136,7 +136,9 @@ class CheckpointWriter:
         target = self._target
         if target is None or overlay is None or overlay is not target.overlay or not target.stored:
             return
-        if confirmed.uptime - self._stamped.uptime >= CONFIRM_INTERVAL:
+        # A checkpoint that was restored after a boot has a confirmation of the boot before.
+        is_of_another_boot = confirmed.boot != self._stamped.boot
+        if is_of_another_boot or confirmed.uptime - self._stamped.uptime >= CONFIRM_INTERVAL:
             self._confirmed = confirmed
             self._wake.set()
 

@@ -268,6 +268,19 @@ async def test_only_changes_are_written_and_confirmations_once_a_minute(tmp_path
     assert found.confirmed == at(200)
 
 
+async def test_checkpoint_that_was_restored_after_a_boot_is_confirmed_again(tmp_path: Path) -> None:
+    """Otherwise it would expire: the uptime of the boot before may be that of months."""
+    writing = Writing(tmp_path)
+    await writing.store(usual(), Moment(NOON - timedelta(seconds=60), "boot-0", 9e6))
+    latest = usual()
+    await writing.store(latest, at(1))
+    writing.writer.confirm(latest, at(1))
+    async with asyncio.timeout(20):
+        while isinstance(found := load(writing.file), Checkpoint) and found.confirmed != at(1):
+            await asyncio.sleep(0.001)
+    assert isinstance(found, Checkpoint)
+
+
 async def test_confirmation_of_another_object_is_not_written(tmp_path: Path) -> None:
     writing = Writing(tmp_path)
     await writing.store(usual(), at(0))
