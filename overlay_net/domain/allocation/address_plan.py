@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from overlay_net.domain.allocation.assignment_plan import plan_assignment, plan_update
+from overlay_net.domain.allocation.assignment_plan import plan_assignment, plan_unused, plan_update
 from overlay_net.domain.allocation.conflict import (
     QUARANTINE_TIME,
     conflict_pause,
@@ -93,7 +93,7 @@ def _plan_refused(view: NodeView, overlay: NodeOverlay, node: Node, refusal: Ref
     if shown is not None:
         return _plan_use(view, overlay, node, shown, refusal)
     plan = plan_without_address(view, overlay, refusal.reason, refusal.message)
-    return replace(plan, requeue_after=refusal.retry)
+    return replace(plan, actions=(*plan.actions, *plan_unused(view, overlay)), requeue_after=refusal.retry)
 
 
 def _is_settled(view: NodeView, overlay: NodeOverlay, node: Node) -> bool:

@@ -2,7 +2,13 @@
 
 from dataclasses import replace
 
-from overlay_net.domain.allocation.conflict import PROXY_ARP, is_proxy_arp, proxy_arp_message, with_conflict_history
+from overlay_net.domain.allocation.conflict import (
+    PROXY_ARP,
+    is_proxy_arp,
+    proxy_arp_message,
+    uses_no_other_address,
+    with_conflict_history,
+)
 from overlay_net.domain.allocation.missing_ipam import ipams_after_read, recorded_ipams
 from overlay_net.domain.allocation.placement import announce_outdated, find_pool, find_present_pool, place
 from overlay_net.domain.allocation.reservation_plan import Refusal
@@ -43,9 +49,17 @@ def plan_assignment(
     actions += (*_announce_reserved(overlay, assignment), *announce_outdated(overlay, assignment))
     # An agent that uses the present address uses no other one.
     moved = overlay.report.configured == assignment.address and overlay.is_current
-    actions += [Release(other) for other in others if moved or not _was_shown(overlay, other.address.ip)]
+    actions += [Release(other) for other in others if moved or not _may_use(overlay, other.address.ip)]
     waits = refusal is not None or (view.exhausted and assignment.up_to_date is not None)
     return NodePlan(tuple(actions), RETRY_WITHOUT_ADDRESS if waits else None)
+
+
+def plan_unused(view: NodeView, overlay: NodeOverlay) -> tuple[Release, ...]:
+    """Release what a node without a reservation had before, if its agent uses none: it may fill the node's pool."""
+    if not uses_no_other_address(overlay):
+        return ()
+    releasing = overlay.assignment.releasing
+    return tuple(Release(each) for each in view.reservations or () if str(each.address.ip) in releasing)
 
 
 def _assignment(
@@ -105,7 +119,10 @@ def _same_address(one: Assignment, other: Assignment) -> bool:
     return one.address is not None and other.address is not None and one.address.ip == other.address.ip
 
 
-def _was_shown(overlay: NodeOverlay, address: IpAddress) -> bool:
-    """Return whether the agent may have read this address from the object."""
-    shown = (overlay.assignment.address, overlay.report.configured)
-    return str(address) in overlay.assignment.releasing or any(each and each.ip == address for each in shown)
+def _may_use(overlay: NodeOverlay, address: IpAddress) -> bool:
+    """Return whether the agent may have read this address from the object, and use it."""
+    before = overlay.assignment
+    shown = (before.address, overlay.report.configured)
+    if any(each and each.ip == address for each in shown):
+        return True
+    return str(address) in before.releasing and not uses_no_other_address(overlay)

@@ -76,6 +76,16 @@ def uses_assigned_address(overlay: NodeOverlay) -> bool:
     return overlay.report.configured == overlay.assignment.address and not in_conflict(overlay)
 
 
+def uses_no_other_address(overlay: NodeOverlay) -> bool:
+    """Return whether the agent has no overlay address because another host uses the one in the object, even pinned.
+
+    It may configure that one at any time, if the other host stops using it.
+    """
+    report, address = overlay.report, overlay.assignment.address
+    in_use = address is not None and report.conflict == address.ip
+    return in_use and report.configured is None and overlay.is_current
+
+
 def conflict_pause(view: NodeView, overlay: NodeOverlay) -> timedelta:
     """Return how long to wait before this node may be renumbered again after a conflict."""
     last, count = overlay.assignment.last_conflict, overlay.assignment.conflicts

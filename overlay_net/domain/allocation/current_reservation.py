@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from overlay_net.domain.allocation.pool_addresses import is_in_pool, may_hand_out
-from overlay_net.model.ipam import Reservation
+from overlay_net.model.ipam import CLUSTER_IPAM, Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import NodeView
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.pool import Pool
 
 
 def find_current(
@@ -44,8 +45,20 @@ def _may_use(view: NodeView, overlay: NodeOverlay, reservation: Reservation) -> 
     address = reservation.address.ip
     if overlay.assignment.address is not None and overlay.assignment.address.ip == address:
         return True
-    pool = next((pool for pool in view.pools if pool.name == reservation.pool), None)
-    if pool is None or address in view.used_elsewhere:
+    if address in view.used_elsewhere:
         return False
     # The subnet of a pool of phpIPAM is unknown until it has been read once.
-    return address == overlay.pin or pool.cidr is None or may_hand_out(pool, address)
+    pools = _find_pools(view, reservation)
+    return any(address == overlay.pin or pool.cidr is None or may_hand_out(pool, address) for pool in pools)
+
+
+def _find_pools(view: NodeView, reservation: Reservation) -> list[Pool]:
+    """Return the pool of a record; if that is gone, as it was renamed, the in-cluster ones that have the address.
+
+    A record of phpIPAM is in a subnet, and has the name of the pool of that subnet.
+    """
+    named = [pool for pool in view.pools if pool.name == reservation.pool]
+    if named or reservation.ipam != CLUSTER_IPAM:
+        return named
+    address = reservation.address.ip
+    return [pool for pool in view.pools if pool.ipam == CLUSTER_IPAM and pool.cidr and address in pool.cidr]
