@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Refusals: TypeAlias = Mapping[DesiredRoute | None, str]
 """Error text by refused route; the key None stands for a link, address, policy rule or sysctl."""
 
-INDEPENDENT: Final = (SetSysctl, AddPolicyRule, DeletePolicyRule)
+INDEPENDENT: Final = (AddPolicyRule, DeletePolicyRule)
 """Actions that addresses and routes do not depend on; if one fails, the plan continues and the report names it."""
 
 
@@ -39,6 +39,7 @@ class NodeKernel(Protocol):
 
     async def observe(self, sysctl_links: Collection[str]) -> Observed: ...
     async def apply(self, action: KernelAction) -> None: ...
+    async def apply_sysctls(self, actions: Sequence[SetSysctl]) -> list[tuple[SetSysctl, KernelError]]: ...
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]: ...
 
 
@@ -49,18 +50,20 @@ class PlanApplier:
         self._metrics = metrics
 
     async def apply(self, plan: KernelPlan, desired: Desired, observed: Observed) -> Refusals:
-        """Apply consecutive route actions in bulk and all other actions one by one.
+        """Apply consecutive actions on routes, and those on sysctls, in bulk and all other actions one by one.
 
         A refused link or address action stops the plan, because later actions depend on it. Raises KernelError if the
         outcome of a bulk of routes is unknown.
         """
         refusals: dict[DesiredRoute | None, str] = {}
-        for _, run in groupby(plan.actions, key=lambda action: isinstance(action, ROUTE_ACTIONS)):
+        for _, run in groupby(plan.actions, key=_bulk):
             actions = list(run)
             self._metrics.count_changes(count_kinds(actions))
-            routes = [action for action in actions if isinstance(action, ROUTE_ACTIONS)]
-            if routes:
+            if routes := [action for action in actions if isinstance(action, ROUTE_ACTIONS)]:
                 refusals |= await self._apply_routes(routes, desired)
+                continue
+            if sysctls := [action for action in actions if isinstance(action, SetSysctl)]:
+                refusals |= await self._apply_sysctls(sysctls)
                 continue
             for action in actions:
                 error = await self._apply_one(action, observed)
@@ -84,6 +87,16 @@ class PlanApplier:
         log.info("kernel changed", extra=action_fields(action))
         return ""
 
+    async def _apply_sysctls(self, sysctls: Sequence[SetSysctl]) -> Refusals:
+        # A new link needs more than a dozen; one by one, they would take most of the time of its repair.
+        refused = await self._kernel.apply_sysctls(sysctls)
+        errors = {action: str(error) for action, error in refused}
+        for action, error in errors.items():
+            log.warning("kernel refused a change", extra={**action_fields(action), "error": error})
+        if changed := [f"{each.link}.{each.key}={each.value}" for each in sysctls if each not in errors]:
+            log.info("sysctls changed", extra={"sysctls": " ".join(changed)})
+        return {None: next(reversed(errors.values()))} if errors else {}
+
     async def _apply_routes(self, routes: Sequence[RouteAction], desired: Desired) -> Refusals:
         refused = await self._kernel.apply_routes(routes)
         counts = Counter(map(type, routes))
@@ -105,6 +118,13 @@ class PlanApplier:
             for action, error in refused
             if action.route.key in desired_routes or not isinstance(action, DeleteRoute)
         }
+
+
+def _bulk(action: KernelAction) -> str:
+    """Return what the action is applied in bulk with; empty: nothing."""
+    if isinstance(action, ROUTE_ACTIONS):
+        return "routes"
+    return "sysctls" if isinstance(action, SetSysctl) else ""
 
 
 def count_kinds(actions: Iterable[KernelAction]) -> dict[str, int]:

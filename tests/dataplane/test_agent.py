@@ -41,7 +41,7 @@ class RecordingKernel:
     """The real kernel; records the links whose sysctls were observed last."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.apply, self.apply_routes = kernel.apply, kernel.apply_routes
+        self.apply, self.apply_routes, self.apply_sysctls = kernel.apply, kernel.apply_routes, kernel.apply_sysctls
         self.sysctl_links: frozenset[str] = frozenset()
         self._kernel = kernel
 
@@ -107,7 +107,7 @@ class OneAtATime:
     """The real kernel; changes only the first of several routes."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.observe, self.apply = kernel.observe, kernel.apply
+        self.observe, self.apply, self.apply_sysctls = kernel.observe, kernel.apply, kernel.apply_sysctls
         self._kernel = kernel
 
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, ip_interface
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -53,6 +53,9 @@ def assigned(**metadata: Any) -> NodeOverlay:
     return overlay(spec={"routes": routes}, status=status, **metadata)
 
 
+ActionT = TypeVar("ActionT", bound=KernelAction)
+
+
 class Kernel:
     """The fake kernel as the agent uses it; ``refused``: kinds of action that fail."""
 
@@ -70,7 +73,13 @@ class Kernel:
         self.fake.apply(action)
         self.changes.append(action)
 
+    async def apply_sysctls(self, actions: Sequence[SetSysctl]) -> list[tuple[SetSysctl, KernelError]]:
+        return await self._apply_all(actions)
+
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
+        return await self._apply_all(actions)
+
+    async def _apply_all(self, actions: Sequence[ActionT]) -> list[tuple[ActionT, KernelError]]:
         refused = []
         for action in actions:
             try:

@@ -13,7 +13,7 @@ from overlay_net.domain.routes.protected_subnets import ProtectedSubnet
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed
-from overlay_net.model.kernel_actions import KernelAction, RouteAction
+from overlay_net.model.kernel_actions import KernelAction, RouteAction, SetSysctl
 from overlay_net.model.names import FINALIZER, STATIC_ROUTES
 from overlay_net.model.route import NextHop, Route
 from tests.fakes.earlier_operator import CONFIG, GATEWAY, MARK, OVERLAY, Installation, entry
@@ -53,6 +53,11 @@ class Kernel:
     async def apply(self, action: KernelAction) -> None:
         self.fake.apply(action)
         self.changes.append(action)
+
+    async def apply_sysctls(self, actions: Sequence[SetSysctl]) -> list[tuple[SetSysctl, KernelError]]:
+        for action in actions:
+            await self.apply(action)
+        return []
 
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         for action in actions:

@@ -165,6 +165,10 @@ class Kernel:
         except KernelError as error:
             raise KernelError(f"{describe(action)}: {error}", code=error.code) from None
 
+    async def apply_sysctls(self, actions: Sequence[SetSysctl]) -> list[tuple[SetSysctl, KernelError]]:
+        """Apply all actions. Returns the refused ones, with errors like those of ``apply``."""
+        return await self._executor.run(self._write_sysctls, actions)
+
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         """Apply route actions, all additions and replacements before the first deletion. Returns the refused ones.
 
@@ -174,6 +178,17 @@ class Kernel:
             return await self._executor.run(self._routes.write, actions)
         except KernelError as error:
             raise KernelError(f"change {len(actions)} routes: {error}", code=error.code) from None
+
+    def _write_sysctls(
+        self, kernel: NetlinkSocket, actions: Sequence[SetSysctl]
+    ) -> list[tuple[SetSysctl, KernelError]]:
+        refused = []
+        for action in actions:
+            try:
+                self._change(kernel, action)
+            except KernelError as error:
+                refused.append((action, KernelError(f"{describe(action)}: {error}", code=error.code)))
+        return refused
 
     def _change(self, kernel: NetlinkSocket, action: KernelAction) -> None:
         match action:
