@@ -116,7 +116,7 @@ class Convergence:
         desired = replace(desired, down=self._gateways.down, held=self._gateways.held, node_ip=self._config.node_ip)
         self._guard.follow(desired, observed)
         # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it. Those of other
-        # programs are searched as well.
+        # processes are searched as well.
         plan = await offload(len(desired.routes) + len(observed.routes), self._planner.plan, desired, observed)
         return Pass(observed, link, desired, plan)
 
