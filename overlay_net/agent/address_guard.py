@@ -25,6 +25,13 @@ log = logging.getLogger(__name__)
 RECENTLY: Final = 10.0
 """Seconds after its last use for which an address is configured again without a probe."""
 
+NOTICED_WITHIN: Final = 120.0
+"""Maximum number of seconds between two observations for which an address counts as used until the later one.
+
+A deletion is noticed within milliseconds. Only a process that was stopped notices it late, and then the address may
+belong to another host.
+"""
+
 PROBE_AGAIN: Final = 20.0
 """Minimum number of seconds between two probes of an address that another host uses."""
 
@@ -89,6 +96,9 @@ class AddressGuard:
         """What was announced and has been in every observation since."""
         self._announce_again_at: float | None = None
         self._last_used: dict[IpAddress, float] = {}
+        self._in_use: frozenset[IpAddress] = frozenset()
+        """The addresses in use at the last observation, at the time ``_observed_at``."""
+        self._observed_at = clock()
         self._rejected: AddressInUse | None = None
         self._probe_again_at = 0.0
 
@@ -180,8 +190,10 @@ class AddressGuard:
 
     def _record_use(self, configured: Mapping[str, frozenset[IpAddress]]) -> None:
         now = self._clock()
-        for addresses in configured.values():
-            self._last_used.update(dict.fromkeys(addresses, now))
+        in_use = frozenset[IpAddress]().union(*configured.values())
+        lasted = self._in_use if now - self._observed_at < NOTICED_WITHIN else frozenset()
+        self._last_used.update(dict.fromkeys(in_use | lasted, now))
+        self._in_use, self._observed_at = in_use, now
         self._last_used = {address: at for address, at in self._last_used.items() if now - at < RECENTLY}
 
     def _announce(self, current: frozenset[Announcement]) -> None:

@@ -7,7 +7,14 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from overlay_net.agent.address_guard import ANNOUNCE_AGAIN, PROBE_AGAIN, RECENTLY, AddressGuard, AddressInUse
+from overlay_net.agent.address_guard import (
+    ANNOUNCE_AGAIN,
+    NOTICED_WITHIN,
+    PROBE_AGAIN,
+    RECENTLY,
+    AddressGuard,
+    AddressInUse,
+)
 from overlay_net.domain.kernel.own_frames import OwnFrames
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Link, Observed, OwnershipMark
@@ -149,6 +156,29 @@ async def test_address_that_was_used_a_moment_ago_is_admitted_without_a_probe() 
     assert await node.is_admitted()
     assert node.hosts.probes == 0
     node.now += 1
+    assert await node.is_admitted()
+    assert node.hosts.probes == 1
+
+
+@pytest.mark.parametrize("quiet", [RECENTLY + 1, 66, NOTICED_WITHIN - 1])
+async def test_address_that_is_deleted_after_a_quiet_time_is_admitted_without_a_probe(quiet: float) -> None:
+    node = Node()
+    node.guard.follow(desired(), kernel())
+    node.now += quiet
+    node.guard.follow(desired(), EMPTY)
+    assert await node.is_admitted()
+    assert node.hosts.probes == 0
+    node.guard.follow(desired(), EMPTY)
+    node.now += RECENTLY
+    assert await node.is_admitted()
+    assert node.hosts.probes == 1, "it was not in use in the meantime"
+
+
+async def test_address_is_probed_if_the_agent_was_stopped_when_it_was_deleted() -> None:
+    node = Node()
+    node.guard.follow(desired(), kernel())
+    node.now += NOTICED_WITHIN
+    node.guard.follow(desired(), EMPTY)
     assert await node.is_admitted()
     assert node.hosts.probes == 1
 

@@ -7,6 +7,7 @@ link that only goes down and up keeps its socket (packet_notifier in net/packet/
 import asyncio
 import errno
 import socket
+import threading
 from collections.abc import Callable
 
 from overlay_net.adapters.neighbours.arp_packet import ETH_P_ARP, ArpPacket, Mac
@@ -89,7 +90,9 @@ class ArpSocket:
         closed, self._socket = self._socket, None
         if closed is not None and self._loop is not None:
             self._loop.remove_reader(closed)
-            closed.close()
+            # In a thread, as it takes 5 to 20 ms: the kernel waits until no CPU uses the socket any more
+            # (synchronize_net in packet_release, net/packet/af_packet.c). A repair must not wait as well.
+            threading.Thread(target=closed.close, daemon=True).start()
 
     def send(self, packet: ArpPacket, destination: Mac) -> None:
         """Send a packet. Raises KernelError, also if the link has no carrier and would silently drop the frame."""
