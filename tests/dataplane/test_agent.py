@@ -32,6 +32,7 @@ from tests.dataplane.edge import (
     require,
 )
 from tests.fakes.agent import make_agent
+from tests.fakes.background import background
 from tests.fakes.netns import ip, sysctl
 
 __all__ = ["edge", "netns"]
@@ -61,16 +62,8 @@ async def running(
     agent = make_agent(kernel, store, reports, config, MARK)
     queue = WorkQueue()
     monitor = Monitor(MARK.protocol, lambda: queue.add_after("n1", 0.005))
-    tasks = [
-        asyncio.create_task(monitor.run()),
-        asyncio.create_task(run_workers("agent", queue, agent.reconcile, workers=1)),
-    ]
-    try:
+    async with background(monitor.run(), run_workers("agent", queue, agent.reconcile, workers=1)):
         yield reports
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def until_configured(reports: list[Report], reason: str) -> None:

@@ -30,6 +30,7 @@ from tests.dataplane.edge import (
 )
 from tests.dataplane.neighbours import until
 from tests.fakes.agent import make_agent
+from tests.fakes.background import background
 from tests.fakes.netns import ip
 
 __all__ = ["edge", "netns"]
@@ -47,17 +48,8 @@ async def running() -> AsyncIterator[list[Report]]:
         watch = ShadowWatch(kernel, MARK, lambda: queue.add("n1"), asyncio.get_running_loop().time)
         monitor.watch_routing(watch.kernel_changed)
         agent = make_agent(kernel, store, reports, make_config(), MARK, shadows=watch)
-        tasks = [
-            asyncio.create_task(monitor.run()),
-            asyncio.create_task(watch.run()),
-            asyncio.create_task(run_workers("agent", queue, agent.reconcile, workers=1)),
-        ]
-        try:
+        async with background(monitor.run(), watch.run(), run_workers("agent", queue, agent.reconcile, workers=1)):
             yield reports
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def ready(reports: list[Report]) -> tuple[bool | None, str]:

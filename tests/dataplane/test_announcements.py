@@ -24,6 +24,7 @@ from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import make_config, node_overlay_ip
 from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, make_port, until
 from tests.fakes.agent import make_agent
+from tests.fakes.background import background
 from tests.fakes.netns import ip
 
 __all__ = ["lan"]
@@ -98,18 +99,10 @@ async def running(lan: Lan, version: int = 4, mode: str = "macvlan", adopted: bo
         async with Kernel(MARK, opened=monitor.ignore) as kernel:
             guard = AddressGuard(neighbours, MARK, clock, detect=False)
             agent = make_agent(kernel, store, reports, make_config(mode), MARK, guard=guard)
-            tasks = [
-                asyncio.create_task(monitor.run()),
-                asyncio.create_task(run_workers("agent", queue, agent.reconcile, workers=1)),
-            ]
-            try:
+            async with background(monitor.run(), run_workers("agent", queue, agent.reconcile, workers=1)):
                 node = Node(neighbours, reports, other, version)
                 await node.until_configured()
                 yield node
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def set_mac(link: str = "tmp0") -> None:

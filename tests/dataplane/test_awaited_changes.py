@@ -22,6 +22,7 @@ from overlay_net.runtime.workqueue import WorkQueue
 from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import OVERLAY, ROUTE, Edge, edge, make_config, netns, node_overlay_ip, require
 from tests.fakes.agent import make_agent
+from tests.fakes.background import background
 from tests.fakes.netns import ip
 
 __all__ = ["edge", "netns"]
@@ -71,16 +72,8 @@ async def running(config: LinkConfig, overlay: JsonObject) -> AsyncIterator[Runn
             found.reconciliations += 1
             return requeue
 
-        tasks = [
-            asyncio.create_task(monitor.run()),
-            asyncio.create_task(run_workers("agent", queue, reconcile, workers=1)),
-        ]
-        try:
+        async with background(monitor.run(), run_workers("agent", queue, reconcile, workers=1)):
             yield found
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -33,6 +33,7 @@ from tests.dataplane.edge import (
     require,
 )
 from tests.fakes.agent import make_agent
+from tests.fakes.background import background
 from tests.fakes.netns import ip
 
 __all__ = ["edge", "netns"]
@@ -131,17 +132,8 @@ async def running(mode: str, conntrack: Conntrack) -> AsyncIterator[Store[NodeOv
         watch = TranslationWatch(conntrack, kernel)
         agent = make_agent(kernel, store, [], make_config(mode), MARK, translations=watch)
         store.replace(Listing((), "1"))
-        tasks = [
-            asyncio.create_task(monitor.run()),
-            asyncio.create_task(watch.run()),
-            asyncio.create_task(run_workers("agent", queue, agent.reconcile, workers=1)),
-        ]
-        try:
+        async with background(monitor.run(), watch.run(), run_workers("agent", queue, agent.reconcile, workers=1)):
             yield store
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assign(store: Store[NodeOverlay], version: int, *routes: JsonObject) -> None:

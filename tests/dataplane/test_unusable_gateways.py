@@ -19,6 +19,7 @@ from overlay_net.runtime.workqueue import WorkQueue
 from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import make_config, node_overlay_ip, require
 from tests.fakes.agent import make_agent
+from tests.fakes.background import background
 from tests.fakes.netns import ip, netns, try_ip
 
 __all__ = ["netns"]
@@ -69,16 +70,8 @@ async def running(*routes: JsonObject) -> AsyncIterator[list[Report]]:
     monitor = Monitor(MARK.protocol, lambda: queue.add_after("n1", 0.001))
     async with Kernel(MARK, opened=monitor.ignore) as kernel:
         agent = make_agent(kernel, store, reports, make_config("macvlan", "eth0"), MARK)
-        tasks = [
-            asyncio.create_task(monitor.run()),
-            asyncio.create_task(run_workers("agent", queue, agent.reconcile, workers=1)),
-        ]
-        try:
+        async with background(monitor.run(), run_workers("agent", queue, agent.reconcile, workers=1)):
             yield reports
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def hops(version: int = 4) -> set[str]:
