@@ -12,7 +12,7 @@ from rich.table import Table
 from lab.bench.agent import bench_agent
 from lab.bench.dataplane import bench_drift, bench_failover
 from lab.bench.link_failure import bench_link_failure
-from lab.bench.measure import Row
+from lab.bench.measure import Row, Size
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
 from lab.bench.routes import bench_routes
@@ -21,8 +21,10 @@ from lab.build.assets import BuildFailed, find_assets
 from lab.build.go_build import print_progress
 from lab.net.private import EXIT_USAGE, MissingRequirement, enter, is_private
 
-BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
-    "nodes": bench_nodes,
+SIZED: dict[str, Callable[[Path, Size], list[Row]]] = {"nodes": bench_nodes}
+"""The benchmarks that take ``--nodes`` and ``--routes``."""
+
+FIXED: dict[str, Callable[[Path], list[Row]]] = {
     "phpipam": bench_phpipam,
     "routes": bench_routes,
     "failover": bench_failover,
@@ -35,22 +37,27 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("which", nargs="*", metavar="|".join(BENCHMARKS), help="default: all")
-    chosen = parser.parse_args().which or list(BENCHMARKS)
-    unknown = [name for name in chosen if name not in BENCHMARKS]
+    parser.add_argument("which", nargs="*", metavar="|".join([*SIZED, *FIXED]), help="default: all")
+    parser.add_argument("--nodes", type=int, help=f"number of nodes, for {', '.join(SIZED)}")
+    parser.add_argument("--routes", type=int, help=f"number of StaticRoutes, for {', '.join(SIZED)}")
+    arguments = parser.parse_args()
+    chosen = arguments.which or [*SIZED, *FIXED]
+    unknown = [name for name in chosen if name not in SIZED and name not in FIXED]
     if unknown:
-        parser.error(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
+        parser.error(f"unknown benchmark {unknown[0]!r}; choose from {', '.join([*SIZED, *FIXED])}")
+    size = Size(arguments.nodes, arguments.routes)
     try:
         if not is_private():
             find_assets(print_progress)
-            return enter([sys.executable, "-m", "lab.bench", *chosen])
+            return enter([sys.executable, "-m", "lab.bench", *sys.argv[1:]])
     except (MissingRequirement, BuildFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_USAGE
     table = Table("benchmark", "what", "measured", "ratio to the limit", box=None)
     for name in chosen:
         with tempfile.TemporaryDirectory(prefix="overlay-net-") as folder:
-            for row in BENCHMARKS[name](Path(folder)):
+            rows = SIZED[name](Path(folder), size) if name in SIZED else FIXED[name](Path(folder))
+            for row in rows:
                 table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0
