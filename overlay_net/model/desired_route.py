@@ -1,6 +1,6 @@
 """Desired routes of a node: each has a destination, and a specification that all routes of a StaticRoute share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from overlay_net.model.net import IpAddress, IpNetwork
@@ -62,6 +62,15 @@ class RouteSpec:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def with_default_gateway(self, version: int, gateway: IpAddress | None) -> "RouteSpec":
+        """Return the specification for subnets of an IP version (4 or 6) on a node with this overlay gateway.
+
+        A route that specifies no gateway uses the overlay gateway if that is of the same version.
+        """
+        if self.gateways or self.kind != "unicast" or gateway is None or gateway.version != version:
+            return self
+        return replace(self, gateways=(Gateway(gateway),))
 
 
 @dataclass(frozen=True, slots=True)

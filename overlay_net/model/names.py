@@ -34,6 +34,9 @@ It is written even if nothing else changes, because only a new resourceVersion m
 by a controller that decided it earlier and was then paused.
 """
 
+ROUTE_SET_LABEL: Final = f"{GROUP}/route-set"
+"""Label of OverlayRouteSlices: the route set that the slice is part of. Agents select slices by it."""
+
 RENUMBER_ANNOTATION: Final = f"{GROUP}/renumber"
 """Annotation of a NodeOverlayIp: the address that its node must give up for another one."""
 
@@ -108,6 +111,7 @@ CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
 NODE_OVERLAY_IPS: Final = Resource(GROUP, VERSION, "nodeoverlayips", "NodeOverlayIp")
 STATIC_ROUTES: Final = Resource(GROUP, VERSION, "staticroutes", "StaticRoute")
 OVERLAY_POOLS: Final = Resource(GROUP, VERSION, "overlaypools", "OverlayPool")
+OVERLAY_ROUTE_SLICES: Final = Resource(GROUP, VERSION, "overlayrouteslices", "OverlayRouteSlice")
 OVERLAY_ADDRESSES: Final = Resource(GROUP, VERSION, "overlayaddresses", "OverlayAddress")
 
 

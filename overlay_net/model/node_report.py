@@ -1,7 +1,7 @@
 """The agent's part of NodeOverlayIp.status: the state of the node's kernel."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -52,7 +52,7 @@ GATEWAY_IS_THIS_NODE: Final = "GatewayIsThisNode"
 """State of a route that is not set on this node, because its only gateway is this node: not a failure."""
 
 REPORT_FIELDS: Final[frozenset[Path]] = frozenset(
-    {("status", each) for each in ("lease", "configuredIpAddr", "fallbackGateway", "probes")}
+    {("status", each) for each in ("lease", "configuredIpAddr", "fallbackGateway", "probes", "observedSlices")}
     | {("status", each) for each in ("conflictingIpAddr", "conflictingMAC")}
     | {("status", "conditions", each) for each in _OPTIONAL_CONDITIONS}
 )
@@ -164,6 +164,8 @@ class Report:
     route_probes: tuple[RouteProbe, ...] = ()
     """Generations of StaticRoutes that are still being probed on this node, or were rolled back."""
     conditions: tuple[Condition, ...] = ()
+    observed_slices: Mapping[str, int] | None = field(default=None, hash=False)
+    """Generations, by name, of the OverlayRouteSlices that the routes are from; None: an agent without slices."""
 
     @classmethod
     def parse(cls, status: JsonObject, conditions: Iterable[Condition]) -> "Report":
@@ -190,6 +192,7 @@ class Report:
             conflict_mac=parse_text(status.get("conflictingMAC")),
             route_probes=tuple(RouteProbe.parse(item) for item in find_objects(status, "probes")),
             conditions=tuple(each for each in conditions if not is_of_controller(each)),
+            observed_slices=_parse_observed_slices(status),
         )
 
     def to_json(self) -> JsonObject:
@@ -218,4 +221,12 @@ class Report:
             raw["conflictingMAC"] = self.conflict_mac
         if self.route_probes:
             raw["probes"] = [route_probe.to_json() for route_probe in self.route_probes]
+        if self.observed_slices is not None:
+            raw["observedSlices"] = dict(self.observed_slices)
         return raw
+
+
+def _parse_observed_slices(status: JsonObject) -> Mapping[str, int] | None:
+    if not isinstance(status.get("observedSlices"), dict):
+        return None
+    return {name: parse_int(generation) for name, generation in find_object(status, "observedSlices").items()}

@@ -1,7 +1,7 @@
 """NodeOverlayIp: the desired state of one node, and the state reported by its agent."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -41,6 +41,7 @@ from overlay_net.model.parse import (
     parse_time,
 )
 from overlay_net.model.route_probe import RouteGeneration
+from overlay_net.model.route_slice import NamedSet
 from overlay_net.model.route_spec import parse_routes
 
 OVERLAY_LABELS: Final = frozenset({NODE_LABEL, REGION_LABEL, ZONE_LABEL})
@@ -49,7 +50,7 @@ OVERLAY_LABELS: Final = frozenset({NODE_LABEL, REGION_LABEL, ZONE_LABEL})
 SPEC_FIELDS: Final[frozenset[Path]] = frozenset(
     {("metadata", "labels", label) for label in OVERLAY_LABELS}
     | {("spec", each) for each in ("routes", "routesOnly", "generations", "node", "clusterID", "withdrawn", "omitted")}
-    | {("spec", "adoptable")}
+    | {("spec", "adoptable"), ("spec", "routeSets")}
 )
 """The controller's part of labels and spec; ``spec.ipAddr`` and ``spec.gateway`` belong to users."""
 
@@ -200,6 +201,12 @@ class NodeOverlay:
     """The Node that the object is for, and the boot of it that must report."""
     cluster: str = ""
     """The id of the cluster, unique among those that share a VLAN; empty: written by an earlier version."""
+    route_sets: tuple[NamedSet, ...] | None = None
+    """The route sets that the node has; None: the object was written by an earlier version, or read with its schema."""
+    has_routes: bool = False
+    """Whether ``spec.routes`` exists, if only as an empty list: an earlier version always wrote it."""
+    slices: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Generations, by name, of the OverlayRouteSlices that ``routes`` are merged from. Only an agent sets it."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":
@@ -236,6 +243,8 @@ class NodeOverlay:
             created=parse_time(metadata.get("creationTimestamp")),
             node=NodeInstance.parse(find_object(spec, "node")),
             cluster=parse_text(spec.get("clusterID")),
+            route_sets=NamedSet.parse_all(spec),
+            has_routes="routes" in spec,
         )
 
     @property

@@ -87,8 +87,11 @@ def _parse_check(raw: JsonObject) -> HealthCheck:
 
 
 def encode_route(route: DesiredRoute) -> JsonObject:
-    spec = route.spec
-    raw: JsonObject = {"subnet": str(route.subnet), "staticRoute": route.static_route}
+    return {"subnet": str(route.subnet), "staticRoute": route.static_route} | encode_spec(route.spec)
+
+
+def encode_spec(spec: RouteSpec) -> JsonObject:
+    raw: JsonObject = {}
     if spec.gateways:
         raw["gateways"] = [_encode_gateway(gateway) for gateway in spec.gateways]
     for key, value, default in (

@@ -1,13 +1,13 @@
 """StaticRoute: subnets, their gateways, and the nodes that need these routes. Created by users."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from overlay_net.model.adoptable_route import EarlierEntry
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import Condition, parse_conditions
-from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
+from overlay_net.model.desired_route import DesiredRoute, RouteSpec
 from overlay_net.model.managed_fields import Path
 from overlay_net.model.names import ZONE_LABELS
 from overlay_net.model.net import IpAddress, IpNetwork
@@ -127,10 +127,7 @@ class StaticRoute:
 
     def spec_for(self, version: int, overlay_gateway: IpAddress | None) -> RouteSpec:
         """Return ``spec`` for subnets of an IP version (4 or 6), with the overlay gateway if ``spec`` has none."""
-        spec = self.spec
-        if spec.gateways or spec.kind != "unicast" or overlay_gateway is None or overlay_gateway.version != version:
-            return spec
-        return replace(spec, gateways=(Gateway(overlay_gateway),))
+        return self.spec.with_default_gateway(version, overlay_gateway)
 
     def selects(self, node: Node) -> bool:
         return (not self.zone or self.zone == node.zone) and self.selector.matches(node.labels)

@@ -151,6 +151,7 @@ def test_every_field_that_a_report_may_omit_is_removed_when_it_does() -> None:
         conflict_mac="02:00:00:00:00:01",
         observed_node=NodeInstance("u", "b"),
         route_probes=(RouteProbe.parse({"staticRoute": "r1"}),),
+        observed_slices={"rs-1-0": 1},
     )
     omitted = full.to_json().keys() - Report().to_json().keys()
     assert {path[1] for path in REPORT_FIELDS if len(path) == 2} == omitted

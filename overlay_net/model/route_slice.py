@@ -1,0 +1,145 @@
+"""OverlayRouteSlice: routes of accepted StaticRoutes that all nodes of a route set share, written by the controller.
+
+A route set is one or more slices, in the way of EndpointSlices, so a change of one StaticRoute is one small write,
+whatever the number of nodes. A NodeOverlayIp names the sets that its node has.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from overlay_net.model.api import JsonObject
+from overlay_net.model.desired_route import RouteSpec
+from overlay_net.model.names import OVERLAY_ROUTE_SLICES, ROUTE_SET_LABEL
+from overlay_net.model.parse import (
+    encode_time,
+    find_object,
+    find_objects,
+    keep_whole_seconds,
+    parse_int,
+    parse_text,
+    parse_time,
+)
+from overlay_net.model.slice_entry import SliceEntry, SliceWithdrawal
+
+FIRST: Final = 0
+"""Index of the slice that lists the slices of its set."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """One entry of NodeOverlayIp.spec.routeSets."""
+
+    name: str
+    since: datetime | None = None
+    """Since when the node has the set: a StaticRoute that was refused earlier does not apply to it."""
+
+    def __post_init__(self) -> None:
+        keep_whole_seconds(self, "since")
+
+    @classmethod
+    def parse_all(cls, spec: JsonObject) -> "tuple[NamedSet, ...] | None":
+        """Return None if the field does not exist."""
+        if "routeSets" not in spec:
+            return None
+        items = find_objects(spec, "routeSets")
+        return tuple(cls(parse_text(item.get("name")), parse_time(item.get("since"))) for item in items)
+
+    def to_json(self) -> JsonObject:
+        return {"name": self.name} | ({"since": encode_time(self.since)} if self.since else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SliceContent:
+    """The spec of a slice."""
+
+    route_set: str
+    selector: str = ""
+    """Which nodes have the set, for people."""
+    slices: tuple[int, ...] = ()
+    """In the first slice: the indices of all slices of the set."""
+    entries: tuple[SliceEntry, ...] = ()
+    withdrawn: tuple[SliceWithdrawal, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        raw: JsonObject = {"routeSet": self.route_set, "selector": self.selector}
+        if self.slices:
+            raw["slices"] = list(self.slices)
+        raw["staticRoutes"] = [entry.to_json() for entry in self.entries]
+        if self.withdrawn:
+            raw["withdrawn"] = [each.to_json() for each in self.withdrawn]
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSlice:
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    content: SliceContent
+
+    @classmethod
+    def parse(cls, raw: JsonObject, before: "RouteSlice | None" = None) -> "RouteSlice":
+        """``before`` is an earlier version of the slice: equal entries are reused."""
+        metadata, spec = find_object(raw, "metadata"), find_object(raw, "spec")
+        known = {entry.name: entry for entry in before.content.entries} if before is not None else {}
+        indices = spec.get("slices")
+        return cls(
+            name=parse_text(metadata.get("name")),
+            uid=parse_text(metadata.get("uid")),
+            resource_version=parse_text(metadata.get("resourceVersion")),
+            generation=parse_int(metadata.get("generation")),
+            deleting="deletionTimestamp" in metadata,
+            content=SliceContent(
+                route_set=parse_text(spec.get("routeSet")),
+                selector=parse_text(spec.get("selector")),
+                slices=tuple(map(parse_int, indices)) if isinstance(indices, list) else (),
+                entries=_parse_entries(spec, known),
+                withdrawn=tuple(SliceWithdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
+            ),
+        )
+
+    @property
+    def route_set(self) -> str:
+        return self.content.route_set
+
+    @property
+    def index(self) -> int:
+        """The index in the set, from the name; -1 for a slice that is not named after its set."""
+        digits = self.name.removeprefix(f"{self.route_set}-")
+        return int(digits) if digits.isascii() and digits.isdigit() else -1
+
+
+def _parse_entries(spec: JsonObject, known: Mapping[str, SliceEntry]) -> tuple[SliceEntry, ...]:
+    specs: dict[str, RouteSpec] = {}
+    parsed = (SliceEntry.parse(item, specs) for item in find_objects(spec, "staticRoutes"))
+    return tuple(known[entry.name] if known.get(entry.name) == entry else entry for entry in parsed)
+
+
+def slice_name(route_set: str, index: int) -> str:
+    return f"{route_set}-{index}"
+
+
+def slice_manifest(
+    index: int, content: SliceContent, *, uid: str | None = None, resource_version: str | None = None
+) -> JsonObject:
+    """Return the object for a create, or with ``resource_version`` for a conditional update."""
+    return OVERLAY_ROUTE_SLICES.manifest(
+        slice_name(content.route_set, index),
+        uid=uid,
+        resource_version=resource_version,
+        labels={ROUTE_SET_LABEL: content.route_set},
+        spec=content.to_json(),
+    )
+
+
+def by_set(slices: Iterable[RouteSlice]) -> dict[str, dict[int, RouteSlice]]:
+    """Return the slices by set and index."""
+    found: dict[str, dict[int, RouteSlice]] = {}
+    for each in slices:
+        if not each.deleting and each.index >= FIRST:
+            found.setdefault(each.route_set, {})[each.index] = each
+    return found
