@@ -46,11 +46,13 @@ def grants(group: str, resource: str, *verbs: str) -> set[Grant]:
 NEEDED: dict[str, set[Grant]] = {
     "agent": BASIC_USER
     | grants(IKS, "nodeoverlayips", "get", "list", "watch")
-    | grants(IKS, "nodeoverlayips/status", "patch"),
+    | grants(IKS, "nodeoverlayips/status", "patch")
+    | grants(IKS, "overlayrouteslices", "get", "list", "watch"),
     "controller": BASIC_USER
     | grants("", "nodes", "get", "list", "watch")
     | grants(IKS, "nodeoverlayips", "get", "list", "watch", "create", "patch", "delete")
     | grants(IKS, "nodeoverlayips/status", "patch")
+    | grants(IKS, "overlayrouteslices", "get", "list", "watch", "create", "update", "patch", "delete")
     | grants(IKS, "staticroutes", "get", "list", "watch", "patch")
     | grants(IKS, "staticroutes/status", "patch")
     | grants(IKS, "overlaypools", "get", "list", "watch")

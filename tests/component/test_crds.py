@@ -8,7 +8,13 @@ import pytest
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 
-KINDS = {"noip": "NodeOverlayIp", "sroute": "StaticRoute", "opool": "OverlayPool", "oaddr": "OverlayAddress"}
+KINDS = {
+    "noip": "NodeOverlayIp",
+    "sroute": "StaticRoute",
+    "opool": "OverlayPool",
+    "oaddr": "OverlayAddress",
+    "oslice": "OverlayRouteSlice",
+}
 
 
 def manifest(kind: str, spec: Any = None, name: str = "x", **metadata: Any) -> str:
@@ -65,6 +71,39 @@ ACCEPTED = [
     *(manifest("sroute", {"subnet": "10.1.0.0/16", "rollout": {"maxUnavailable": each}}) for each in (1, 50, "10%")),
     manifest("noip", {"adoptable": [{"gateway": "10.0.0.1", "device": "tmp0", "subnets": ["10.1.0.0/16"]}]}),
     manifest("noip", {"adoptable": [{"device": "tmp0", "subnets": ["10.1.0.0/16", "10.2.0.0/16"]}]}),
+    # As written by an earlier version.
+    manifest("noip", {"routes": [{"subnet": "10.1.0.0/16", "staticRoute": "a"}], "generations": [], "omitted": ["b"]}),
+    manifest("noip", {"routeSets": [{"name": "rs-0123456789ab", "since": "2026-01-01T00:00:00Z"}]}),
+    manifest("noip", {"routeSets": []}),
+    manifest("oslice", {"routeSet": "rs-0123456789ab", "selector": "zone=dal10", "slices": [0, 2]}),
+    manifest(
+        "oslice",
+        {
+            "routeSet": "ro-0123456789-01234567-3",
+            "staticRoutes": [
+                {
+                    "name": "a",
+                    "uid": "u",
+                    "generation": 3,
+                    "created": "2026-01-01T00:00:00Z",
+                    "sliceGeneration": 7,
+                    "closedSince": "2026-01-01T00:00:00Z",
+                    "probe": {"tcp": "10.1.0.9:443", "timeout": "5000ms"},
+                    "subnets": ["10.1.0.0/16", "10.2.0.0/16"],
+                    "gateways": [{"address": "10.0.0.1", "weight": 3, "priority": 1}],
+                    "metric": 4294967295,
+                    "table": 100,
+                    "mtu": 1400,
+                    "advmss": 1360,
+                    "onLink": True,
+                    "onAllDown": "withdraw",
+                    "healthCheck": {"type": "tcp", "port": 179, "intervalMilliseconds": 500},
+                },
+                {"name": "b", "subnets": ["fd00::/64"], "type": "blackhole"},
+            ],
+            "withdrawn": [{"staticRoute": "c", "since": "2026-01-01T00:00:00Z", "sliceGeneration": 6}],
+        },
+    ),
     manifest("opool", pool()),
     manifest("opool", pool(exclude=["192.168.100.2", "192.168.100.8/29", "192.168.100.20-192.168.100.30"])),
     manifest("opool", {"cidr": "fd00::/64", "gateway": "fd00::1", "exclude": ["fd00::2-fd00::9"], "zones": ["dal10"]}),
@@ -84,6 +123,10 @@ REFUSED = [
     (manifest("noip", {"routes": [{"subnet": "10.1.0.0"}]}), "routes[0].subnet"),
     (manifest("noip", {"routes": [{"gateways": [{"address": "10.0.0.1"}]}]}), "subnet"),
     (manifest("noip", {"ipaddr": "10.1.2.3"}), "ipaddr"),
+    (manifest("noip", {"routeSets": [{"since": "2026-01-01T00:00:00Z"}]}), "routeSets[0].name"),
+    (manifest("oslice", {}), "routeSet"),
+    (manifest("oslice", {"routeSet": "s", "staticRoutes": [{"name": "a"}]}), "subnets"),
+    (manifest("oslice", {"routeSet": "s", "staticRoutes": [{"name": "a", "subnets": ["10.1.0.0"]}]}), "subnets[0]"),
     (manifest("sroute"), "spec"),
     (manifest("sroute", {}), "exactly one of subnet and subnets"),
     (manifest("sroute", {"subnet": "10.1.0.0/16", "subnets": ["10.2.0.0/16"]}), "exactly one of subnet and subnets"),
@@ -228,5 +271,6 @@ def test_kubectl_explains_the_fields_and_lists_the_category(api_server: ApiServe
         "nodeoverlayips",
         "overlayaddresses",
         "overlaypools",
+        "overlayrouteslices",
         "staticroutes",
     ]
