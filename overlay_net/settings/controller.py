@@ -50,6 +50,13 @@ class ControllerSettings(ModeSettings):
         timedelta(seconds=1),
         description="how long to collect reports before the status of StaticRoutes and OverlayPools is updated",
     )
+    node_status_limit: int = Field(
+        default=250,
+        ge=1,
+        le=1000,
+        description="maximum number of nodes in status.nodeStatus of a StaticRoute, failing ones first; the counts "
+        "cover all nodes",
+    )
     audit_interval: Interval = Field(
         default=timedelta(minutes=5), description="how often the IPAM is compared with the cluster"
     )

@@ -83,6 +83,7 @@ def test_durations_are_parsed_as_kubernetes_writes_them(text: str, seconds: floa
         ("leader_election: {lease_name: A_b}", ("leader_election.lease_name", "'A_b'")),
         ("leader_election: {enabled: maybe}", ("leader_election.enabled", "'maybe'")),
         ("workers: 0", ("workers", "0", "greater than or equal to 1")),
+        ("node_status_limit: 1001", ("node_status_limit", "1001", "less than or equal to 1000")),
         ("http: {bind: '8080'}", ("http.bind", "'8080'", ":8080")),
         ("http: {bind: ':99999'}", ("http.bind", "':99999'")),
         ("[1, 2]", ("mapping", "list")),
