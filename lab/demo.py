@@ -108,7 +108,7 @@ def keep_processes(lab: ProcessLab, reporter: ConsoleReporter) -> None:
     stop = stop_requested()
     reporter.step("The lab keeps running until Ctrl-C")
     reporter.fact(f"KUBECONFIG={lab.api_server.admin()}")
-    reporter.fact(f"{script} kubectl get noip,sroute,opool      list the objects")
+    reporter.fact(f"{script} kubectl get noip,sroute,opool,oslice  list the objects")
     if lab.ipam == "phpipam":
         reporter.fact(f"{script} rows      list the rows of phpIPAM")
     for name in machines:

@@ -129,7 +129,7 @@ class KubeletScenario(Scenario[KubeletLab]):
                 expect(not routes, f"{name} still has routes: {routes}")
                 files = node.run("ls", "/var/lib/overlay-net")
                 expect(not files.strip(), f"{name} still has a checkpoint: {files}")
-            for kind in ("nodeoverlayips", "overlayaddresses", "overlaypools"):
+            for kind in ("nodeoverlayips", "overlayrouteslices", "overlayaddresses", "overlaypools"):
                 left = self.lab.api_server.get(kind)["items"]
                 expect(not left, f"{kind} remain: {left}")
             (route,) = self.lab.api_server.get("staticroutes")["items"]

@@ -62,8 +62,13 @@ class SliceContent:
     entries: tuple[SliceEntry, ...] = ()
     withdrawn: tuple[SliceWithdrawal, ...] = ()
 
+    @property
+    def routes(self) -> int:
+        """The number of routes, shown by ``kubectl get``."""
+        return sum(len(entry.subnets) for entry in self.entries)
+
     def to_json(self) -> JsonObject:
-        raw: JsonObject = {"routeSet": self.route_set, "selector": self.selector}
+        raw: JsonObject = {"routeSet": self.route_set, "selector": self.selector, "routes": self.routes}
         if self.slices:
             raw["slices"] = list(self.slices)
         raw["staticRoutes"] = [entry.to_json() for entry in self.entries]

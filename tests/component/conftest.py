@@ -10,11 +10,18 @@ from lab.cluster.api_server import ApiServer
 from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.errors import NotFound
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.model.names import (
+    NODE_OVERLAY_IPS,
+    NODES,
+    OVERLAY_ADDRESSES,
+    OVERLAY_POOLS,
+    OVERLAY_ROUTE_SLICES,
+    STATIC_ROUTES,
+)
 from tests.component.phpipam_lab import Lab, grant_pools, revoke_pools
 from tests.fakes.messages import check_conditions
 
-KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
+KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_ROUTE_SLICES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
 
 
 @pytest.fixture(scope="session")

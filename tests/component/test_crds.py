@@ -75,7 +75,7 @@ ACCEPTED = [
     manifest("noip", {"routes": [{"subnet": "10.1.0.0/16", "staticRoute": "a"}], "generations": [], "omitted": ["b"]}),
     manifest("noip", {"routeSets": [{"name": "rs-0123456789ab", "since": "2026-01-01T00:00:00Z"}]}),
     manifest("noip", {"routeSets": []}),
-    manifest("oslice", {"routeSet": "rs-0123456789ab", "selector": "zone=dal10", "slices": [0, 2]}),
+    manifest("oslice", {"routeSet": "rs-0123456789ab", "selector": "zone:dal10", "routes": 0, "slices": [0, 2]}),
     manifest(
         "oslice",
         {
