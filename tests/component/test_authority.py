@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,9 +18,18 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONTROLLER_CONDITIONS
 from overlay_net.model.errors import Refused
 from overlay_net.model.lease import LeaseRecord
-from overlay_net.model.names import AGENT_FIELD_MANAGER, CONTROLLER_FIELD_MANAGER, LEASES, NODE_OVERLAY_IPS, Resource
+from overlay_net.model.names import (
+    AGENT_FIELD_MANAGER,
+    CONTROLLER_FIELD_MANAGER,
+    LEASES,
+    NODE_OVERLAY_IPS,
+    OVERLAY_ROUTE_SLICES,
+    STATIC_ROUTES,
+    Resource,
+)
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
+from tests.component.eventually import eventually
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
@@ -323,6 +332,43 @@ async def test_agent_cannot_change_spec_or_metadata_or_create_or_delete(
     assert after["spec"] == {}
     assert "labels" not in after["metadata"]
     assert after["status"]["interface"] == "eth1"
+
+
+@pytest.fixture
+def mistaken_role(api_server: ApiServer) -> Iterator[None]:
+    """A role that lets agents write all kinds of the group."""
+    api_server.kubectl("create", "clusterrole", "mistake", "--verb=*", f"--resource=*.{IKS}")
+    account = f"--serviceaccount={NAMESPACE}:overlay-net-agent"
+    api_server.kubectl("create", "clusterrolebinding", "mistake", "--clusterrole=mistake", account)
+    yield
+    api_server.kubectl("delete", "clusterrole,clusterrolebinding", "mistake")
+
+
+async def test_admission_policy_keeps_agents_from_other_kinds_if_a_role_allows_them(
+    objects: KubeApi, api_server: ApiServer, mistaken_role: None
+) -> None:
+    first = OVERLAY_ROUTE_SLICES.manifest("rs-a-0", spec={"routeSet": "rs-a"})
+    await objects.create(OVERLAY_ROUTE_SLICES, first)
+    # With the name of the node, whose status is the agent's.
+    await objects.create(STATIC_ROUTES, STATIC_ROUTES.manifest(OWN_NODE, spec={"subnet": "10.1.0.0/16"}))
+
+    async def granted() -> bool:
+        return await may(objects, "agent", IKS, OVERLAY_ROUTE_SLICES.plural, "delete")
+
+    await eventually(granted, "the role is in effect")
+    async with agent(api_server, OWN_NODE) as api:
+        second = OVERLAY_ROUTE_SLICES.manifest("rs-a-1", spec={"routeSet": "rs-a"})
+        status: JsonObject = {"status": {"ready": 1}}
+        writes: tuple[Awaitable[object], ...] = (
+            api.create(OVERLAY_ROUTE_SLICES, second),
+            api.merge_patch(OVERLAY_ROUTE_SLICES, "rs-a-0", {"spec": {"staticRoutes": []}}),
+            api.delete(OVERLAY_ROUTE_SLICES, "rs-a-0"),
+            api.merge_patch(STATIC_ROUTES, OWN_NODE, status, subresource="status"),
+        )
+        for write_it in writes:
+            with pytest.raises(Refused, match="an agent may only write the status of a NodeOverlayIp"):
+                await write_it
+    assert (await objects.get(OVERLAY_ROUTE_SLICES, "rs-a-0"))["spec"] == first["spec"]
 
 
 async def test_agent_cannot_list_secrets(objects: KubeApi, api_server: ApiServer) -> None:
