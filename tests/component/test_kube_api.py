@@ -155,6 +155,18 @@ async def test_a_field_selector_limits_the_list_to_one_object(api: KubeApi) -> N
     assert [item["metadata"]["name"] async for page in source.pages() for item in page.items] == ["n2"]
 
 
+async def test_a_label_selector_limits_list_and_watch(api: KubeApi) -> None:
+    for name, color in (("r1", "red"), ("r2", "blue"), ("r3", "green")):
+        await api.create(STATIC_ROUTES, route(name, labels={"color": color}))
+    source = KubeSource(api, STATIC_ROUTES, label_selector="color in (red,green)")
+    pages = [page async for page in source.pages()]
+    assert [item["metadata"]["name"] for page in pages for item in page.items] == ["r1", "r3"]
+    for name in ("r2", "r3"):
+        await api.merge_patch(STATIC_ROUTES, name, {"spec": {"metric": 5}})
+    async with aclosing(source.watch(pages[-1].resource_version)) as events:
+        assert (await anext(events)).object["metadata"]["name"] == "r3"
+
+
 async def test_metadata_only_lists_and_watches_omit_spec_and_status(api: KubeApi) -> None:
     await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"a": "b"}}})
     source = KubeSource(api, NODES, metadata_only=True)

@@ -234,6 +234,8 @@ async def test_a_list_by_label_has_the_objects_with_that_value(api: Api) -> None
         )
     listing = await api.list(OVERLAY_ADDRESSES, label_selector="node=n1")
     assert {each["metadata"]["name"] for each in listing.items} == {"10.9.0.2", "10.9.0.4"}
+    either = await api.list(OVERLAY_ADDRESSES, label_selector="node in (n2,n3)")
+    assert {each["metadata"]["name"] for each in either.items} == {"10.9.0.3"}
     assert len((await api.list(OVERLAY_ADDRESSES)).items) == 3
 
 

@@ -215,9 +215,13 @@ def _spec(raw: JsonObject) -> JsonObject:
 
 
 def _matches(raw: JsonObject, label_selector: str | None) -> bool:
+    """``a=b``, ``a in (b, c)`` and several of the first kind."""
     if label_selector is None:
         return True
     labels = raw["metadata"].get("labels", {})
+    key, is_set, values = label_selector.partition(" in ")
+    if is_set:
+        return labels.get(key) in values.strip("()").split(",")
     return all(
         labels.get(key) == value for key, _, value in (each.partition("=") for each in label_selector.split(","))
     )

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import aiohttp
 
 from overlay_net.adapters.kube.errors import parse_error
-from overlay_net.adapters.kube.rest import METADATA_ONLY, KubeApi, selectors
+from overlay_net.adapters.kube.rest import METADATA_ONLY, PAGE, KubeApi, selectors
 from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
 from overlay_net.model.errors import Expired, Unavailable
 from overlay_net.model.names import Resource
@@ -27,20 +27,41 @@ class KubeSource:
         api: KubeApi,
         resource: Resource,
         *,
+        label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        page: int = PAGE,
         silence: float = SILENCE_SECONDS,
         max_line: int = MAX_LINE,
     ) -> None:
         self._api = api
         self._resource = resource
+        self._label_selector = label_selector
         self._field_selector = field_selector
         self._metadata_only = metadata_only
+        self._page = page
         self._silence = silence
         self._max_line = max_line
+        self._listed = ""
+        """The resourceVersion of a list that no watch has continued yet."""
 
-    def pages(self) -> AsyncGenerator[Listing, None]:
-        return self._api.pages(self._resource, field_selector=self._field_selector, metadata_only=self._metadata_only)
+    async def pages(self) -> AsyncGenerator[Listing, None]:
+        version = ""
+        async with aclosing(self._list_pages(self._page, metadata_only=self._metadata_only)) as pages:
+            async for page in pages:
+                version = page.resource_version
+                yield page
+                del page
+        self._listed = version
+
+    def _list_pages(self, size: int, *, metadata_only: bool) -> AsyncGenerator[Listing, None]:
+        return self._api.pages(
+            self._resource,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+            metadata_only=metadata_only,
+            page=size,
+        )
 
     async def watch(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Yield the changes after ``resource_version`` until the server ends the stream.
@@ -48,8 +69,10 @@ class KubeSource:
         Raises Expired, also for an ERROR event, and Unavailable for a silent, broken or invalid stream: earlier events
         are valid, and the next watch continues after them.
         """
-        await self._check_history(resource_version)
-        query = selectors(None, self._field_selector) | {
+        if resource_version != self._listed:
+            await self._check_history(resource_version)
+        self._listed = ""
+        query = selectors(self._label_selector, self._field_selector) | {
             "watch": "true",
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",
@@ -79,8 +102,7 @@ class KubeSource:
 
         It would accept the watch, and deliver nothing until it reaches that version again.
         """
-        one = self._api.pages(self._resource, field_selector=self._field_selector, metadata_only=True, page=1)
-        async with aclosing(one):
+        async with aclosing(self._list_pages(1, metadata_only=True)) as one:
             current = (await anext(one)).resource_version
         if is_older(current, resource_version):
             path = self._resource.path()
