@@ -11,6 +11,7 @@ from overlay_net.controller.conflict_counts import ConflictCounts
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
 from overlay_net.controller.released_records import ReleasedRecords
+from overlay_net.controller.slice_index import SliceIndex
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.allocation.pool_conflicts import find_pool_conflicts, with_other_gateways
 from overlay_net.domain.routes.compile import compile_routes
@@ -19,13 +20,22 @@ from overlay_net.domain.routes.rollout import find_held_back
 from overlay_net.domain.routes.takeover import find_adoptable
 from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import AddressRecord
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, OVERLAY_POOLS, STATIC_ROUTES, Resource
+from overlay_net.model.names import (
+    NODE_OVERLAY_IPS,
+    NODES,
+    OVERLAY_ADDRESSES,
+    OVERLAY_POOLS,
+    OVERLAY_ROUTE_SLICES,
+    STATIC_ROUTES,
+    Resource,
+)
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import Holder, NodeRoutes
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
 from overlay_net.model.route_probe import Revision
+from overlay_net.model.route_slice import RouteSlice
 from overlay_net.model.selectors import EVERY_NODE, Selector
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.reflector import Reflector
@@ -40,6 +50,7 @@ class Caches:
         self.nodes: Store[Node] = Store(Node.parse)
         self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
         self.routes: Store[StaticRoute] = Store(StaticRoute.parse)
+        self.slices: Store[RouteSlice] = Store(RouteSlice.parse, RouteSlice.parse)
         self.pools: Store[Pool] = Store(Pool.parse)
         self.records: Store[AddressRecord] = Store(AddressRecord.parse)
         self.released_records = ReleasedRecords(self.pools)
@@ -47,6 +58,7 @@ class Caches:
         self._pool_conflicts: Mapping[str, Condition] | None = None
         self.pools.subscribe(self._pool_changed)
         self.protected = ProtectedByObjects(self.nodes, self.overlays, self.pools, self.routes)
+        self.slice_index = SliceIndex(self.slices)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.demand = AddressDemand(self.nodes, self.overlays, self.pools_in_order)
         self._conflicts = ConflictCounts(self.overlays)
@@ -66,6 +78,7 @@ class Caches:
             (NODES, self.nodes),
             (NODE_OVERLAY_IPS, self.overlays),
             (STATIC_ROUTES, self.routes),
+            (OVERLAY_ROUTE_SLICES, self.slices),
             (OVERLAY_POOLS, self.pools),
             (OVERLAY_ADDRESSES, self.records),
         )
@@ -73,8 +86,8 @@ class Caches:
         return tuple(Reflector(KubeSource(api, resource), store, relist=seconds) for resource, store in kinds)
 
     @property
-    def stores(self) -> tuple[Store[Node], Store[NodeOverlay], Store[StaticRoute], Store[Pool], Store[AddressRecord]]:
-        return self.nodes, self.overlays, self.routes, self.pools, self.records
+    def stores(self) -> tuple[Store[Any], ...]:
+        return self.nodes, self.overlays, self.routes, self.slices, self.pools, self.records
 
     @property
     def synced(self) -> bool:

@@ -18,11 +18,18 @@ from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.leader import Leader, become_leader
 from overlay_net.controller.leader_election import release_identity
 from overlay_net.controller.node_workers import NodeWorkers, make_node_workers
+from overlay_net.controller.slice_steps import delete_all_slices
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.domain.allocation.removal_plan import may_be_in_use
 from overlay_net.domain.status.drain_progress import describe_remaining, name_some
 from overlay_net.model.errors import NotFound, OverlayNetError, Unavailable
-from overlay_net.model.names import DEPLOYMENTS, NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS
+from overlay_net.model.names import (
+    DEPLOYMENTS,
+    NODE_OVERLAY_IPS,
+    OVERLAY_ADDRESSES,
+    OVERLAY_POOLS,
+    OVERLAY_ROUTE_SLICES,
+)
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.parse import find_object, parse_int
 from overlay_net.runtime.cluster_lock import find_other_release
@@ -122,11 +129,11 @@ async def scaled_down(api: KubeApi, deployment: Deployment | None) -> AsyncItera
 
 
 async def _is_empty(api: KubeApi) -> bool:
-    """Return whether no address was ever reserved, as after a failed first install: nothing else is needed then.
+    """Return whether there is nothing to release, as after a failed first install: nothing else is needed then.
 
     The settings may name a phpIPAM whose secret does not exist, and the CRDs may be missing.
     """
-    for resource in (NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS):
+    for resource in (NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS, OVERLAY_ROUTE_SLICES):
         try:
             if (await api.list(resource, metadata_only=True)).items:
                 return False
@@ -169,6 +176,7 @@ async def _drain_nodes(leader: Leader, progress: Progress, deadline: float) -> s
             describe_remaining(list(overlays.values()))
             or await _release_orphans(leader, nodes.ipam)
             or await _delete_mapped_pools(leader)
+            or await _delete_slices(leader)
         ):
             progress.update(remaining)
             await asyncio.sleep(POLL_INTERVAL)
@@ -230,4 +238,13 @@ async def _delete_mapped_pools(leader: Leader) -> str:
         await SubnetMapReconciler(leader.api, leader.caches, {}).reconcile("")
     except OverlayNetError as error:
         return f"the OverlayPools of phpIPAM.subnetMap: {error}"
+    return ""
+
+
+async def _delete_slices(leader: Leader) -> str:
+    """Delete the slices that no agent needs any more. Returns an error, or an empty string."""
+    try:
+        await delete_all_slices(leader.api)
+    except OverlayNetError as error:
+        return f"the OverlayRouteSlices: {error}"
     return ""

@@ -14,12 +14,15 @@ from lab.product import CHART, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import (
     DEPLOYMENTS,
+    FINALIZER,
     NODE_OVERLAY_IPS,
     NODES,
     OVERLAY_ADDRESSES,
     OVERLAY_POOLS,
+    OVERLAY_ROUTE_SLICES,
     SUBNET_MAP_LABEL,
 )
+from overlay_net.model.route_slice import SliceContent, slice_manifest
 from tests.component.controller_process import start_controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import (
@@ -191,6 +194,23 @@ async def test_a_drain_deletes_the_pools_of_an_earlier_subnet_map(admin: KubeApi
     output, errors = await asyncio.to_thread(process.communicate)
     assert (process.returncode, output) == (0, "drain complete\n"), errors
     assert [item["metadata"]["name"] for item in (await admin.list(OVERLAY_POOLS)).items] == ["p1"]
+
+
+@pytest.mark.usefixtures("hook")
+async def test_a_drain_deletes_the_slices_after_the_objects_of_the_nodes(admin: KubeApi, api_server: ApiServer) -> None:
+    await admin.create(OVERLAY_ROUTE_SLICES, slice_manifest(0, SliceContent("rs-0", slices=(0,))))
+    await create(admin, NODE_OVERLAY_IPS, "n1", {}, finalizers=[FINALIZER])
+    await join(admin, "n1")
+    await agent_reports(admin, "n1", configuredIpAddr="192.168.100.2/24")
+    process = drain(api_server, "60s")
+    await eventually(lambda: deleting(admin), "the object is being deleted")
+    assert [each["metadata"]["name"] for each in (await admin.list(OVERLAY_ROUTE_SLICES)).items] == ["rs-0-0"]
+    generation = (await admin.get(NODE_OVERLAY_IPS, "n1"))["metadata"]["generation"]
+    released = agent_condition("Configured", "False", "Released")
+    await agent_reports(admin, "n1", observedGeneration=generation, conditions=[released])
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, (output, errors)
+    assert (await admin.list(OVERLAY_ROUTE_SLICES)).items == ()
 
 
 @pytest.mark.usefixtures("hook")

@@ -32,6 +32,7 @@ from overlay_net.model.names import (
     NODES,
     OVERLAY_ADDRESSES,
     OVERLAY_POOLS,
+    OVERLAY_ROUTE_SLICES,
     RENUMBER_ANNOTATION,
     STATIC_ROUTES,
     Resource,
@@ -50,6 +51,8 @@ CLUSTER = "c"
 POLICY = LifecyclePolicy(release_after=timedelta(minutes=10), fence_after=timedelta(minutes=20))
 ROUTER_MAC = "02:00:00:00:01:00"
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+WATCHED = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_ROUTE_SLICES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
+"""What a controller watches, in the order of its lists."""
 MAX_ROUNDS = 12
 """Reconciliations of one node after which it must have settled."""
 
@@ -171,6 +174,7 @@ class Controller:
             NODES.plural: self.caches.nodes,
             NODE_OVERLAY_IPS.plural: self.caches.overlays,
             STATIC_ROUTES.plural: self.caches.routes,
+            OVERLAY_ROUTE_SLICES.plural: self.caches.slices,
             OVERLAY_POOLS.plural: self.caches.pools,
             OVERLAY_ADDRESSES.plural: self.caches.records,
         }
@@ -454,7 +458,7 @@ class Cluster:
     async def running(self) -> Controller:
         if self._controller is None:
             controller = Controller(self, Process())
-            for resource in (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_POOLS, OVERLAY_ADDRESSES):
+            for resource in WATCHED:
                 controller.stores[resource.plural].replace(await self.kube.list(resource))
             self._controller = controller
         self._controller.ipam_client.down = self.ipam_down

@@ -38,7 +38,7 @@ async def test_the_status_of_thousands_of_nodes_does_not_block_the_event_loop() 
         await kube.create(STATIC_ROUTES, raw_static_route(f"r{number}", f"10.{number}.0.0/16"))
     caches.routes.replace(await kube.list(STATIC_ROUTES))
     caches.protected.set_unknown("")
-    for store in (caches.pools, caches.records):
+    for store in (caches.slices, caches.pools, caches.records):
         store.replace(Listing((), "1"))
     api: Any = kube
     events: Any = None
