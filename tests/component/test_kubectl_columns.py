@@ -1,13 +1,17 @@
 """What `kubectl get` and `kubectl wait` show of the objects, through a real API server."""
 
 import asyncio
+from ipaddress import ip_network
 
 import pytest
 
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
+from overlay_net.model.desired_route import RouteSpec
+from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES, STATIC_ROUTES
+from overlay_net.model.route_slice import SliceContent, slice_manifest
+from overlay_net.model.slice_entry import SliceEntry
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, agent_condition, agent_reports, create, have_addresses, join
@@ -59,6 +63,16 @@ async def test_ready_and_reason_are_those_of_one_condition_on_every_kind(admin: 
 def address(item: dict[str, object]) -> bool:
     status = item.get("status")
     return isinstance(status, dict) and "ipAddr" in status
+
+
+async def test_slices_are_listed_with_set_routes_generation_and_selector(admin: KubeApi, api_server: ApiServer) -> None:
+    subnets = tuple(ip_network(f"10.{number}.0.0/16") for number in range(3))
+    entry = SliceEntry("r1", "u", 1, "2026-01-01T00:00:00Z", subnets, RouteSpec())
+    content = SliceContent("rs-a", "zone:dal10,pool in (a,b)", (0,), (entry,))
+    await admin.create(OVERLAY_ROUTE_SLICES, slice_manifest(0, content))
+    await expect_row(
+        api_server, "oslice", "rs-a-0", SET="rs-a", ROUTES="3", GENERATION="1", SELECTOR="zone:dal10,pool in (a,b)"
+    )
 
 
 async def test_a_rejected_route_causes_an_event_with_the_reason(admin: KubeApi, api_server: ApiServer) -> None:
