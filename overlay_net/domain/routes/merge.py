@@ -37,7 +37,7 @@ def select_entries(
     """Return the StaticRoutes of a node that has the sets ``named``.
 
     ``slices`` are all slices by set and index. ``held`` are the StaticRoutes that the node has; while a set is unknown,
-    those that no known set has stay.
+    those stay of which no known set has the same or a later version.
     """
     entries: dict[str, SliceEntry] = {}
     generations: dict[str, int] = {}
@@ -53,7 +53,8 @@ def select_entries(
             generations[found.name] = found.generation
             _add_entries(entries, found, each)
     if missing:
-        entries = {**held, **entries}
+        for entry in held.values():
+            _add_entry(entries, entry)
     return Selection(entries, generations, missing)
 
 
@@ -66,12 +67,15 @@ def find_missing(route_set: str, present: Mapping[int, RouteSlice]) -> str:
 
 def _add_entries(entries: dict[str, SliceEntry], found: RouteSlice, named: NamedSet) -> None:
     for entry in found.content.entries:
-        if not entry.applies_since(named.since):
-            continue
-        other = entries.get(entry.name)
-        # A StaticRoute that moves is in two slices for a while.
-        if other is None or other.version_key < entry.version_key:
-            entries[entry.name] = entry
+        if entry.applies_since(named.since):
+            _add_entry(entries, entry)
+
+
+def _add_entry(entries: dict[str, SliceEntry], entry: SliceEntry) -> None:
+    other = entries.get(entry.name)
+    # A StaticRoute that moves is in two slices for a while.
+    if other is None or other.version_key < entry.version_key:
+        entries[entry.name] = entry
 
 
 def merge_routes(entries: Iterable[SliceEntry], overlay_gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:

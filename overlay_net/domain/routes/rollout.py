@@ -99,9 +99,10 @@ def _has_nothing_to_lose(
     """
     if previous.generation is not None or previous.routes:
         return False
-    return _is_later(node.created, route) or (overlay is not None and _is_later(overlay.created, route))
+    return is_later(node.created, route) or (overlay is not None and is_later(overlay.created, route))
 
 
-def _is_later(created: datetime | None, route: StaticRoute) -> bool:
+def is_later(created: datetime | None, route: StaticRoute) -> bool:
+    """Return whether something was created after the StaticRoute."""
     route_created = parse_time(route.created)
     return created is not None and route_created is not None and created > route_created
