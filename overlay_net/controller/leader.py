@@ -15,6 +15,7 @@ from overlay_net.controller.leader_election import make_leadership
 from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.http import serve
+from overlay_net.runtime.loop_blocks import LoopBlocks
 from overlay_net.runtime.worker import Reconcile, run_workers
 from overlay_net.settings import ControllerSettings
 
@@ -49,6 +50,7 @@ async def become_leader(
     If ``is_complete`` at its end, this release has left the cluster, and another one may manage it at once.
     """
     metrics = ControllerMetrics()
+    metrics.watch_loop(LoopBlocks())
     caches = Caches(Selector.parse_text(settings.node_selector))
     queues = Queues()
     for name, queue in queues.by_name.items():

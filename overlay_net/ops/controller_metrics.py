@@ -7,11 +7,19 @@ from contextlib import suppress
 from prometheus_client import Gauge
 
 from overlay_net.ops.metrics import Metrics
+from overlay_net.runtime.loop_blocks import LoopBlocks
 
 
 class ControllerMetrics(Metrics):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__("controller", clock)
+        self._loop_active: Callable[[], None] = lambda: None
+        self._longest_block = self._gauge(
+            "overlay_net_event_loop_longest_block_seconds",
+            "Longest time since the start in which one step kept the event loop from everything else: by the clock "
+            "(wall), and how much of it this process was running (cpu). Seconds endanger the leases.",
+            "clock",
+        )
         self._leader = self._gauge("leader_election_master_status", "1 while this process is the leader.", "name")
         self._standby_release = self._gauge(
             "overlay_net_standby_release",
@@ -100,6 +108,20 @@ class ControllerMetrics(Metrics):
         self._protection_sources = self._gauge(
             "overlay_net_protection_source_up", "0 while a source of protected subnets cannot be read.", "source"
         )
+
+    def watch_loop(self, blocks: LoopBlocks) -> None:
+        """Measure the work that follows each answer of the API server and each start of a reconciliation."""
+        self._loop_active = blocks.active
+        self._longest_block.labels("wall").set_function(lambda: blocks.longest)
+        self._longest_block.labels("cpu").set_function(lambda: blocks.longest_cpu)
+
+    def record_contact(self) -> None:
+        super().record_contact()
+        self._loop_active()
+
+    def reconcile_started(self, name: str) -> None:
+        super().reconcile_started(name)
+        self._loop_active()
 
     def set_protection_source(self, source: str, *, up: bool) -> None:
         self._protection_sources.labels(source).set(up)
