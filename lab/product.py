@@ -37,6 +37,9 @@ SETTINGS: dict[str, Any] = {
     "leader_election": {"lease_duration": "5s", "renew_deadline": "4s", "retry_period": "400ms"},
 }
 
+PRODUCTION: dict[str, Any] = {key: SETTINGS[key] for key in ("log", "http")}
+"""The defaults of production."""
+
 
 class Product:
     def __init__(self, api_server: ApiServer, directory: Path) -> None:
@@ -60,12 +63,13 @@ class Product:
         pools: dict[str, Any],
         settings: dict[str, Any] | None = None,
         phpipam: dict[str, Any] | None = None,
+        base: dict[str, Any] = SETTINGS,
     ) -> None:
-        """`helm install` with these pools, controller settings and phpIPAM values."""
+        """`helm install` with these pools, controller settings on top of ``base``, and phpIPAM values."""
         self.values = {
             "pools": pools,
             "phpIPAM": phpipam or {},
-            "controller": {"settings": {**SETTINGS, **(settings or {})}},
+            "controller": {"settings": {**base, **(settings or {})}},
             "agent": {"settings": {"log": {"format": "text"}, "state_dir": str(self._directory / "state")}},
         }
         self._helm("install", "--create-namespace")

@@ -16,12 +16,13 @@ from lab.bench.measure import Row, Size
 from lab.bench.nodes import bench_nodes
 from lab.bench.phpipam import bench_phpipam
 from lab.bench.routes import bench_routes
+from lab.bench.scale import bench_scale
 from lab.bench.stalls import bench_stalls
 from lab.build.assets import BuildFailed, find_assets
 from lab.build.go_build import print_progress
 from lab.net.private import EXIT_USAGE, MissingRequirement, enter, is_private
 
-SIZED: dict[str, Callable[[Path, Size], list[Row]]] = {"nodes": bench_nodes}
+SIZED: dict[str, Callable[[Path, Size], list[Row]]] = {"nodes": bench_nodes, "scale": bench_scale}
 """The benchmarks that take ``--nodes`` and ``--routes``."""
 
 FIXED: dict[str, Callable[[Path], list[Row]]] = {

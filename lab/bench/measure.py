@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.cluster.api_server import ApiServer
 from lab.manifests import node_manifest
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
@@ -15,6 +18,11 @@ from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
 NODES_JOINING = 300
+
+REQUESTS = re.compile(r'^apiserver_request_total\{.*?resource="(\w+)".*?subresource="(\w*)".*?verb="(\w+)".*\} (\d+)$')
+WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
+QUIET = frozenset({"nodes", "leases"})
+"""Resources that a benchmark itself writes, or that are written in any case."""
 
 Row = tuple[str, str, str, str]
 """Benchmark, operation, measurement, its ratio to the limit."""
@@ -32,6 +40,34 @@ def cpu_seconds(pid: int) -> float:
     """CPU time of a process so far, user and system (proc(5), /proc/pid/stat)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_peak(pid: int) -> int:
+    """KiB of the peak resident memory of a process (proc_pid_status(5), VmHWM)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = [each for each in lines if each.startswith("VmHWM:")]
+    return int(line.split()[1])
+
+
+def count_requests(api_server: ApiServer) -> Counter[tuple[str, str, str]]:
+    """Requests so far by resource, subresource and verb, without watches, and without Nodes and Leases."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for line in api_server.kubectl("get", "--raw=/metrics").splitlines():
+        match = REQUESTS.match(line)
+        if match and match[1] not in QUIET and match[3] != "WATCH":
+            found[match[1], match[2], match[3]] += int(match[4])
+    return found
+
+
+def count_writes(requests: Counter[tuple[str, str, str]]) -> int:
+    return sum(count for (_, _, verb), count in requests.items() if verb in WRITES)
+
+
+def list_requests(requests: Counter[tuple[str, str, str]]) -> str:
+    lines = (
+        (count, " ".join(filter(None, (verb, resource, part)))) for (resource, part, verb), count in requests.items()
+    )
+    return "\n".join(f"{count} {what}" for count, what in sorted(lines, reverse=True) if count)
 
 
 async def seconds_for_all(one: Callable[[int], Awaitable[None]], *, parallel: int, count: int = NODES_JOINING) -> float:

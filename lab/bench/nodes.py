@@ -1,12 +1,10 @@
 """Joining nodes, relative to the API writes that they take."""
 
 import asyncio
-import re
-from collections import Counter
 from ipaddress import ip_address
 from pathlib import Path
 
-from lab.bench.measure import Row, Size, cpu_seconds, join, seconds_for_all
+from lab.bench.measure import Row, Size, count_requests, count_writes, cpu_seconds, join, list_requests, seconds_for_all
 from lab.build.assets import find_assets
 from lab.cluster.api_server import ApiServer
 from lab.manifests import node_manifest, static_route
@@ -18,11 +16,6 @@ from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, NODE_OVERLAY_IPS, 
 PARALLEL = 16
 NODES_JOINING = 1000
 ROUTES = 100
-
-REQUESTS = re.compile(r'^apiserver_request_total\{.*?resource="(\w+)".*?subresource="(\w*)".*?verb="(\w+)".*\} (\d+)$')
-WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
-QUIET = frozenset({"nodes", "leases"})
-"""Resources that the benchmark itself writes, or that are written in any case."""
 
 
 def bench_nodes(directory: Path, size: Size) -> list[Row]:
@@ -41,41 +34,23 @@ def bench_nodes(directory: Path, size: Size) -> list[Row]:
             api_server.apply(*(static_route(f"route-{number}", subnet=_subnet(number)) for number in range(routes)))
         controller = product.start_controller()
         try:
-            asked, before = _requests(api_server), (cpu_seconds(server), cpu_seconds(controller.pid))
+            asked, before = count_requests(api_server), (cpu_seconds(server), cpu_seconds(controller.pid))
             joined = asyncio.run(join(str(api_server.admin()), parallel=PARALLEL, count=nodes))
-            after, asked = (cpu_seconds(server), cpu_seconds(controller.pid)), _requests(api_server) - asked
+            after, asked = (cpu_seconds(server), cpu_seconds(controller.pid)), count_requests(api_server) - asked
         finally:
             product.close()
     of_server, of_controller = (now - then for now, then in zip(after, before, strict=True))
-    made = sum(count for (_, _, verb), count in asked.items() if verb in WRITES)
     return [
         ("nodes", f"API writes only, {PARALLEL} at a time", f"{bare:.2f} s", "1.00"),
         ("nodes", f"{nodes} nodes join, {routes} StaticRoutes", f"{joined:.2f} s", f"{joined / bare:.2f}"),
         ("nodes", "API-server CPU per node", f"{1000 * of_server / nodes:.1f} ms", f"{of_server / bare_cpu:.2f}"),
         ("nodes", "controller CPU per node", f"{1000 * of_controller / nodes:.2f} ms", f"{of_controller / bare:.2f}"),
-        ("nodes", "writes of the controller per node", f"{made / nodes:.2f}", _listed(asked)),
+        ("nodes", "writes of the controller per node", f"{count_writes(asked) / nodes:.2f}", list_requests(asked)),
     ]
 
 
 def _subnet(number: int) -> str:
     return f"172.{20 + number // 256}.{number % 256}.0/24"
-
-
-def _requests(api_server: ApiServer) -> Counter[tuple[str, str, str]]:
-    """Requests so far by resource, subresource and verb, without those that joining does not cause."""
-    found: Counter[tuple[str, str, str]] = Counter()
-    for line in api_server.kubectl("get", "--raw=/metrics").splitlines():
-        match = REQUESTS.match(line)
-        if match and match[1] not in QUIET and match[3] != "WATCH":
-            found[match[1], match[2], match[3]] += int(match[4])
-    return found
-
-
-def _listed(requests: Counter[tuple[str, str, str]]) -> str:
-    lines = (
-        (count, " ".join(filter(None, (verb, resource, part)))) for (resource, part, verb), count in requests.items()
-    )
-    return "\n".join(f"{count} {what}" for count, what in sorted(lines, reverse=True) if count)
 
 
 async def _bare_writes(kubeconfig: str, count: int) -> float:

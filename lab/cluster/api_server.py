@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import socket
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -187,6 +188,12 @@ class ApiServer:
     def get(self, *arguments: str) -> Any:
         """``kubectl get … -o json``, parsed."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def etcd_metrics(self) -> str:
+        """The metrics of etcd, as text."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._etcd_port}/metrics", timeout=30) as response:
+            text: str = response.read().decode()
+        return text
 
     def table(self, *arguments: str) -> tuple[list[str], list[list[str]]]:
         """Header and rows of `kubectl get`."""

@@ -1,0 +1,136 @@
+"""One simulated agent: the watches, the merge and the reports of the real one; every route is in place at once."""
+
+import asyncio
+from collections.abc import Callable, Set
+from datetime import UTC, datetime
+from functools import partial
+
+from lab.agents.shared import Shared
+from overlay_net.adapters.kube import KubeApi, KubeSource
+from overlay_net.agent.heartbeat import Heartbeat
+from overlay_net.agent.reporter import Reporter
+from overlay_net.agent.status_writer import StatusWriter
+from overlay_net.domain.kernel.agent_conditions import NeighbourState, ProbeResult
+from overlay_net.domain.kernel.desired import desired_state
+from overlay_net.domain.kernel.report import make_report
+from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.kernel import Desired, DesiredLink
+from overlay_net.model.kernel_actions import KernelPlan, Problem
+from overlay_net.model.names import NODE_OVERLAY_IPS
+from overlay_net.model.node_report import Report
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.runtime.reflector import Reflector
+from overlay_net.runtime.store import Store
+
+LINK = DesiredLink("tmp0", "eth0")
+RESYNC = 300.0
+
+
+class SimulatedAgent:
+    """``watching`` and ``writing`` are the clients for its watches and its writes; ``progress`` follows each step."""
+
+    def __init__(
+        self,
+        name: str,
+        watching: KubeApi,
+        writing: KubeApi,
+        shared: Shared,
+        progress: Callable[["SimulatedAgent"], None],
+        lease_namespace: str = "",
+    ) -> None:
+        self.name = name
+        self.routes: tuple[DesiredRoute, ...] = ()
+        """The routes that a kernel would have now."""
+        self._failing: Set[str] = frozenset()
+        self._shared = shared
+        self._progress = progress
+        self._store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
+        self._store.subscribe(lambda _, __, ___: self.wake())
+        self._reflector = Reflector(
+            KubeSource(watching, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), self._store
+        )
+        self._reporter = Reporter(StatusWriter(writing).write, self._written)
+        self._heartbeat = Heartbeat(
+            writing,
+            lease_namespace,
+            name,
+            partial(self._store.get, name),
+            RESYNC,
+            asyncio.get_running_loop().time,
+            self.wake,
+        )
+        self._woken = False
+
+    @property
+    def overlay(self) -> NodeOverlay | None:
+        return self._store.get(self.name)
+
+    @property
+    def report(self) -> Report | None:
+        """The last report about the present object; None while it is not written."""
+        overlay = self.overlay
+        return self._reporter.latest(overlay) if overlay is not None and self._reporter.idle else None
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reflector.run())
+            group.create_task(self._reporter.run())
+            await self._store.wait_synced()
+            self.wake()
+            group.create_task(self._heartbeat.run())
+
+    async def wait_synced(self) -> None:
+        await self._store.wait_synced()
+
+    def wake(self) -> None:
+        """Reconcile in a later turn of the event loop, once for all changes of this turn."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._reconcile)
+
+    def fail(self, static_routes: Set[str]) -> None:
+        """From now on a kernel would refuse the routes of these StaticRoutes, and no others."""
+        self._failing = static_routes
+        self.wake()
+
+    def _reconcile(self) -> None:
+        self._woken = False
+        if not self._store.synced:
+            return
+        overlay = self.overlay
+        desired = desired_state(overlay, LINK)
+        self.routes = desired.routes
+        if overlay is not None:
+            self._reporter.submit(overlay, self._report(overlay, desired))
+        self._heartbeat.reconciled()
+        self._progress(self)
+
+    def _report(self, overlay: NodeOverlay, desired: Desired) -> Report:
+        return make_report(
+            overlay,
+            desired,
+            LINK,
+            self._plan(desired.routes),
+            {},
+            desired.address,
+            datetime.now(UTC),
+            neighbours=NeighbourState(probes=ProbeResult.KNOWN if desired.routes else ProbeResult.NONE),
+            boot_id=overlay.node.boot_id,
+            lease=self._heartbeat.lease,
+        )
+
+    def _plan(self, routes: tuple[DesiredRoute, ...]) -> KernelPlan:
+        """What the last pass of a kernel would leave to do."""
+        placed = self._shared.placed(routes, LINK.name)
+        if not self._failing:
+            return KernelPlan(placed=placed)
+        refused = [route for route in routes if route.static_route in self._failing]
+        return KernelPlan(
+            problems=tuple(Problem("KernelRefused", "Network is unreachable", route) for route in refused),
+            placed=tuple(each for each in placed if each[0].static_route not in self._failing),
+        )
+
+    def _written(self) -> None:
+        self._heartbeat.reconciled()
+        self._progress(self)

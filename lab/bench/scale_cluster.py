@@ -1,0 +1,208 @@
+"""The cluster of the benchmark `scale`: API server, controller and simulated agents, and what each of them uses."""
+
+import asyncio
+import re
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.bench.measure import count_requests, count_writes, cpu_seconds, memory_peak
+from lab.bench.scale_agents import BARE, AgentsProcess
+from lab.build.assets import find_assets
+from lab.cluster.api_server import ApiServer
+from lab.manifests import large_node_manifest, static_route
+from lab.product import CONTROLLER_BIND, NAMESPACE, PRODUCTION, Product
+from overlay_net.adapters.kube import KubeApi, connect_agent
+from overlay_net.model.api import JsonObject
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, STATIC_ROUTES
+from overlay_net.model.parse import find_object
+
+PARALLEL = 64
+QUIET = 3.0
+"""Seconds without a write after which everything counts as settled."""
+
+LONGEST_BLOCK = re.compile(r'^overlay_net_event_loop_longest_block_seconds\{clock="(\w+)"\} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds so far of each process, and the time."""
+
+    server: float
+    etcd: float
+    controller: float
+    agents: float
+    at: float
+
+    def since(self, before: "Usage") -> "Usage":
+        return Usage(
+            self.server - before.server,
+            self.etcd - before.etcd,
+            self.controller - before.controller,
+            self.agents - before.agents,
+            self.at - before.at,
+        )
+
+    def net(self, idle: "Usage") -> "Usage":
+        """Without what ``idle`` would have used in the same time."""
+        share = self.at / idle.at
+        return Usage(
+            self.server - share * idle.server,
+            self.etcd - share * idle.etcd,
+            self.controller - share * idle.controller,
+            self.agents - share * idle.agents,
+            self.at,
+        )
+
+
+class Cluster:
+    def __init__(self, api_server: ApiServer, product: Product, agents: AgentsProcess) -> None:
+        self.api_server = api_server
+        self.product = product
+        self.agents = agents
+        self.nodes: list[str] = []
+
+    # --- Objects ------------------------------------------------------------------------------------------------------
+
+    def create_nodes(self, names: Sequence[str]) -> None:
+        self._for_all([large_node_manifest(name, number) for number, name in enumerate(names)], "create")
+        self.nodes += names
+
+    def create_routes(self, numbers: Sequence[int]) -> float:
+        """Create the StaticRoutes with these numbers. Returns the time before the first request."""
+        return self._for_all([static_route(f"route-{each}", subnet=_subnet(each)) for each in numbers], "create")
+
+    def delete_route(self, number: int) -> float:
+        return self._for_all([static_route(f"route-{number}")], "delete")
+
+    def _for_all(self, bodies: Sequence[JsonObject], verb: str) -> float:
+        return asyncio.run(_write_all(str(self.api_server.admin()), bodies, verb))
+
+    def wait_routes(self, count: int, names: Sequence[str] | None = None) -> tuple[float, float]:
+        """The times at which the last node had this many routes, and at which it had reported them."""
+        placed, reported = self.agents.call("wait_routes", count, self.nodes if names is None else names)
+        return placed, reported
+
+    def wait_status(self, number: int, timeout: float = 300.0) -> float:
+        """The time at which the status of a StaticRoute counts every node as ready."""
+        return asyncio.run(_wait_status(str(self.api_server.admin()), f"route-{number}", len(self.nodes), timeout))
+
+    def make_bare(self) -> None:
+        """Serve a copy of the kind NodeOverlayIp without watches."""
+        crd = self.api_server.get("crd", f"{NODE_OVERLAY_IPS.plural}.{NODE_OVERLAY_IPS.group}")
+        spec = crd["spec"] | {"group": BARE.group}
+        spec["names"] = {"kind": BARE.kind, "plural": BARE.plural, "singular": BARE.plural[:-1]}
+        metadata = {"name": f"{BARE.plural}.{BARE.group}"}
+        self.api_server.apply(
+            {"apiVersion": crd["apiVersion"], "kind": crd["kind"], "metadata": metadata, "spec": spec}
+        )
+        self.api_server.kubectl("wait", "--for=condition=Established", f"crd/{metadata['name']}")
+
+    # --- Measurements -------------------------------------------------------------------------------------------------
+
+    @property
+    def controller_pid(self) -> int:
+        assert self.product.controller is not None
+        return self.product.controller.pid
+
+    def usage(self) -> Usage:
+        pids = (self.api_server.kube_apiserver.pid, self.api_server.etcd.pid, self.controller_pid, self.agents.pid)
+        server, etcd, controller, agents = map(cpu_seconds, pids)
+        return Usage(server, etcd, controller, agents, time.monotonic())
+
+    def settle(self, timeout: float = 300.0) -> None:
+        """Wait until there was no write for QUIET seconds."""
+        deadline = time.monotonic() + timeout
+        before = self.writes()
+        while time.monotonic() < deadline:
+            time.sleep(QUIET)
+            now = self.writes()
+            if now == before:
+                return
+            before = now
+        raise SystemExit("bench: the cluster does not settle")
+
+    def writes(self) -> int:
+        """Writes of controller and agents so far, without Leases."""
+        return count_writes(count_requests(self.api_server))
+
+    def stored(self) -> int:
+        """Bytes that etcd has received so far."""
+        return int(_sum_metric(self.api_server.etcd_metrics(), "etcd_network_client_grpc_received_bytes_total"))
+
+    def controller_metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{CONTROLLER_BIND}/metrics", timeout=30) as response:
+            text: str = response.read().decode()
+        return text
+
+    def longest_block(self) -> dict[str, float]:
+        """Seconds of the longest block of the controller's loop by clock; empty for a version without the metric."""
+        found = LONGEST_BLOCK.findall(self.controller_metrics())
+        return {clock: float(seconds) for clock, seconds in found}
+
+    def queue_adds(self) -> float:
+        return _sum_metric(self.controller_metrics(), "workqueue_adds_total")
+
+    def peak_memory(self) -> int:
+        """KiB of the controller's peak resident memory."""
+        return memory_peak(self.controller_pid)
+
+    def leases_lost(self) -> int:
+        assert self.product.controller is not None
+        return self.product.controller.log.read_text().count("lost the lease")
+
+
+@contextmanager
+def running(directory: Path, nodes: Sequence[str]) -> Iterator[Cluster]:
+    """A cluster without objects, and the agents of these nodes."""
+    with ApiServer.start(directory, find_assets()) as api_server:
+        product = Product(api_server, directory)
+        product.install({"bench": {"cidr": "10.64.0.0/16", "gateway": "10.64.0.1"}}, base=PRODUCTION)
+        agents = AgentsProcess(api_server.admin(), NAMESPACE)
+        try:
+            agents.call("start", nodes)
+            product.start_controller()
+            yield Cluster(api_server, product, agents)
+        finally:
+            agents.close()
+            product.close()
+
+
+async def _write_all(kubeconfig: str, bodies: Sequence[JsonObject], verb: str) -> float:
+    limit = asyncio.Semaphore(PARALLEL)
+    async with connect_agent(kubeconfig) as connection:
+        api = KubeApi(connection)
+
+        async def one(body: JsonObject) -> None:
+            resource = NODES if body["kind"] == NODES.kind else STATIC_ROUTES
+            async with limit:
+                if verb == "create":
+                    await api.create(resource, body)
+                else:
+                    await api.delete(resource, body["metadata"]["name"])
+
+        began = time.monotonic()
+        await asyncio.gather(*map(one, bodies))
+    return began
+
+
+async def _wait_status(kubeconfig: str, route: str, nodes: int, timeout: float) -> float:
+    async with connect_agent(kubeconfig) as connection, asyncio.timeout(timeout):
+        api = KubeApi(connection)
+        while True:
+            found = await api.get(STATIC_ROUTES, route)
+            if find_object(found, "status").get("ready") == nodes:
+                return time.monotonic()
+            await asyncio.sleep(0.1)
+
+
+def _sum_metric(text: str, name: str) -> float:
+    lines = (line for line in text.splitlines() if line.startswith(name) and line[len(name)] in " {")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def _subnet(number: int) -> str:
+    return f"11.{number // 256}.{number % 256}.0/24"
