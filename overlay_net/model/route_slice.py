@@ -85,6 +85,8 @@ class RouteSlice:
     generation: int
     deleting: bool
     content: SliceContent
+    label: str = ""
+    """The set according to the label, by which agents select slices."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "RouteSlice | None" = None) -> "RouteSlice":
@@ -98,6 +100,7 @@ class RouteSlice:
             resource_version=parse_text(metadata.get("resourceVersion")),
             generation=parse_int(metadata.get("generation")),
             deleting="deletionTimestamp" in metadata,
+            label=parse_text(find_object(metadata, "labels").get(ROUTE_SET_LABEL)),
             content=SliceContent(
                 route_set=parse_text(spec.get("routeSet")),
                 selector=parse_text(spec.get("selector")),

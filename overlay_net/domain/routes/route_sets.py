@@ -35,6 +35,11 @@ def rollout_set_prefix(static_route: str) -> str:
     return f"ro-{_digest(static_route, 10)}-"
 
 
+def is_rollout_set(name: str) -> bool:
+    """Return whether this is the name of a set of one revision alone."""
+    return name.startswith("ro-")
+
+
 def describe_selector(route: StaticRoute) -> str:
     """Return the selector in the syntax of ``kubectl -l``, with the zone first; ``*`` selects every node."""
     zone = [f"zone:{route.zone}"] if route.zone else []

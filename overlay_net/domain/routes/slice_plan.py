@@ -1,0 +1,101 @@
+"""Plans the OverlayRouteSlices: which slice has which StaticRoute, and the writes to get there.
+
+What moves is written at its new place first; the old entry is removed once every node has observed that. So each write
+leaves a state in which no node lacks a route, and a controller that stops in between continues from the objects.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from overlay_net.domain.routes.desired_entries import DesiredEntries
+from overlay_net.domain.routes.entry_moves import EntryMoves
+from overlay_net.domain.routes.protected_subnets import RouteCheck
+from overlay_net.domain.routes.removal_check import RemovalCheck
+from overlay_net.domain.routes.set_life import SetLife
+from overlay_net.domain.routes.set_states import Place, RouteSets
+from overlay_net.domain.routes.set_users import SetUsers
+from overlay_net.domain.routes.slice_layout import MAX_ROUTES, Layout
+from overlay_net.domain.routes.slice_writes import SliceWrite, compare, plan_writes
+from overlay_net.model.route_slice import FIRST, RouteSlice, by_set, slice_name
+from overlay_net.model.static_route import StaticRoute
+
+AGAIN: Final = 1.0
+"""Seconds until a plan that waits for agents is made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePlan:
+    steps: tuple[tuple[SliceWrite, ...], ...]
+    """The writes of a step may be carried out at once; after a failed one, no further step."""
+    sets: RouteSets
+    """The sets that nodes may name now."""
+    again_after: timedelta | None
+    """When to plan again although nothing has changed."""
+
+
+class SlicePlanner:
+    """Keeps the layout between plans, so that slices that were edited or deleted get back what they had.
+
+    A new planner takes the layout from the slices.
+    """
+
+    def __init__(self, max_routes: int = MAX_ROUTES) -> None:
+        self._max_routes = max_routes
+        self._layout: Layout | None = None
+        self._desired = DesiredEntries()
+        self._waiting: dict[Hashable, float] = {}
+        self._life = SetLife()
+
+    def plan(
+        self,
+        static_routes: Iterable[StaticRoute],
+        check: RouteCheck,
+        present: Mapping[str, RouteSlice],
+        users: SetUsers,
+        now: datetime,
+        clock: float,
+    ) -> SlicePlan:
+        """Return the next writes; none once the slices are as they must be.
+
+        ``present`` are all slices by name, from a complete list. ``clock`` is the time of this process in seconds.
+        """
+        layout = self._layout = self._layout or Layout(present.values(), self._max_routes)
+        slices = by_set(present.values())
+        self._desired.update(static_routes, check)
+        self._life.adopt_rollouts(layout, slices, users)
+        for spot in layout:
+            compare(spot, layout.get(spot), present.get(slice_name(*spot)))
+        removals = RemovalCheck(layout, self._desired, users, clock, self._waiting)
+        moves = EntryMoves(layout, self._desired, removals, users, now)
+        moves.place()
+        moves.remove()
+        self._waiting = removals.waiting
+        self._life.update(layout, self._desired, users, clock)
+        moves.compact()
+        writes = tuple(plan_writes(layout, present, self._describe(), users))
+        deletions = tuple(self._life.plan_deletions(layout, present, users, clock))
+        steps = (
+            tuple(write for write in writes if write.index != FIRST),
+            tuple(write for write in writes if write.index == FIRST),
+            deletions,
+        )
+        return SlicePlan(
+            tuple(step for step in steps if step),
+            self._life.describe(layout, self._desired, slices, settled=not writes),
+            self._again_after(clock),
+        )
+
+    def find_place(self, static_route: str) -> Place | None:
+        """Return where the present revision of a StaticRoute is, or None if it is nowhere."""
+        found = self._desired.get(static_route)
+        return self._life.find_place(self._layout, found) if found is not None and self._layout is not None else None
+
+    def _describe(self) -> Mapping[str, str]:
+        """Return a text for each set."""
+        return {each.route_set: each.selector for each in self._desired}
+
+    def _again_after(self, clock: float) -> timedelta | None:
+        waits = [wait for wait in (AGAIN if self._waiting else None, self._life.next_change(clock)) if wait is not None]
+        return timedelta(seconds=min(waits)) if waits else None

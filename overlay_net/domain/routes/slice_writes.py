@@ -1,0 +1,107 @@
+"""Compares the content that slices must have with the slices in the cache, and plans the writes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from overlay_net.domain.routes.set_users import SetUsers
+from overlay_net.domain.routes.slice_layout import Layout, SliceLayout, Spot
+from overlay_net.model.route_slice import FIRST, RouteSlice, SliceContent, slice_name
+from overlay_net.model.slice_entry import SliceEntry, SliceWithdrawal
+
+MANY_WITHDRAWN: Final = 16
+"""With more StaticRoutes listed as withdrawn, those are dropped that every node has observed."""
+
+MOST_WITHDRAWN: Final = 256
+"""Then the oldest are dropped even if a silent agent has not observed them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceWrite:
+    """Create, update or delete one slice, on condition that it is still ``present``."""
+
+    name: str
+    index: int
+    content: SliceContent | None
+    """None: delete the slice."""
+    present: RouteSlice | None
+    """The slice that the write is based on; None: it does not exist."""
+
+
+def compare(spot: Spot, layout: SliceLayout, present: RouteSlice | None) -> None:
+    """Note which entries the slice in the cache has as they must be."""
+    if present is layout.compared:
+        return
+    layout.changed = True
+    layout.compared = present
+    layout.generations = {}
+    if present is None or present.deleting:
+        return
+    for entry in present.content.entries:
+        desired = layout.entries.get(entry.name)
+        plausible = 0 < entry.slice_generation <= present.generation
+        if desired is not None and plausible and replace(entry, slice_generation=0) == desired:
+            layout.generations[entry.name] = entry.slice_generation
+
+
+def plan_writes(
+    layout: Layout, present: Mapping[str, RouteSlice], selectors: Mapping[str, str], users: SetUsers
+) -> Iterator[SliceWrite]:
+    """Yield the writes for the slices whose content differs. ``selectors`` are texts for people, by set."""
+    for spot in layout:
+        name, found = slice_name(*spot), layout.get(spot)
+        before = present.get(name)
+        if not found.changed or (before is not None and before.deleting):
+            continue
+        content = _build(layout, spot, before, selectors.get(spot[0], ""))
+        if before is not None and (before.content, before.label) == (content, spot[0]):
+            found.changed = False
+            continue
+        _prune(found, content, spot[0], name, users)
+        content = replace(content, withdrawn=tuple(_withdrawals(found, before)))
+        yield SliceWrite(name, spot[1], content, before)
+
+
+def _build(layout: Layout, spot: Spot, present: RouteSlice | None, selector: str) -> SliceContent:
+    route_set, index = spot
+    found = layout.get(spot)
+    # What a person has changed in a text that is only for people is corrected with the next write, if it is unknown.
+    selector = selector or (present.content.selector if present is not None else "")
+    return SliceContent(
+        route_set,
+        selector,
+        layout.indices(route_set) if index == FIRST else (),
+        tuple(_entries(found, present)),
+        tuple(_withdrawals(found, present)),
+    )
+
+
+def _entries(found: SliceLayout, present: RouteSlice | None) -> Iterator[SliceEntry]:
+    following = present.generation + 1 if present is not None else 1
+    same = {entry.name: entry for entry in present.content.entries} if present is not None else {}
+    for name in sorted(found.entries):
+        generation = found.generations.get(name)
+        if generation is None:
+            yield replace(found.entries[name], slice_generation=following)
+        else:
+            yield same[name]
+
+
+def _withdrawals(found: SliceLayout, present: RouteSlice | None) -> Iterator[SliceWithdrawal]:
+    following = present.generation + 1 if present is not None else 1
+    written = {(each.static_route, each.since): each for each in present.content.withdrawn} if present else {}
+    for name, since in sorted(found.withdrawn.items()):
+        yield written.get((name, since)) or SliceWithdrawal(name, since, following)
+
+
+def _prune(found: SliceLayout, content: SliceContent, route_set: str, name: str, users: SetUsers) -> None:
+    if len(found.withdrawn) <= MANY_WITHDRAWN:
+        return
+    observed = min(
+        ((user.overlay.report.observed_slices or {}).get(name, 0) for user in users.users(route_set)), default=None
+    )
+    for each in content.withdrawn:
+        if observed is None or each.slice_generation <= observed:
+            del found.withdrawn[each.static_route]
+    for _ in range(len(found.withdrawn) - MOST_WITHDRAWN):
+        del found.withdrawn[next(iter(found.withdrawn))]
