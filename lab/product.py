@@ -42,9 +42,21 @@ PRODUCTION: dict[str, Any] = {key: SETTINGS[key] for key in ("log", "http")}
 
 
 class Product:
-    def __init__(self, api_server: ApiServer, directory: Path) -> None:
+    def __init__(
+        self,
+        api_server: ApiServer,
+        directory: Path,
+        *,
+        settings: dict[str, Any] = SETTINGS,
+        checkout: Path | None = None,
+    ) -> None:
+        """``settings`` are those of the controller; ``checkout`` is a directory with another version of the product."""
         self._api_server = api_server
         self._directory = directory
+        self._settings = settings
+        self._chart = CHART if checkout is None else checkout / "charts" / "overlay-net"
+        # Without "safe path" Python would import from the working directory first.
+        self._code = {} if checkout is None else {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
         self.controller: Process | None = None
         self.agents: dict[str, Process] = {}
         self.fence_after = str(SETTINGS["fence_after"])
@@ -63,13 +75,12 @@ class Product:
         pools: dict[str, Any],
         settings: dict[str, Any] | None = None,
         phpipam: dict[str, Any] | None = None,
-        base: dict[str, Any] = SETTINGS,
     ) -> None:
-        """`helm install` with these pools, controller settings on top of ``base``, and phpIPAM values."""
+        """`helm install` with these pools, further controller settings, and phpIPAM values."""
         self.values = {
             "pools": pools,
             "phpIPAM": phpipam or {},
-            "controller": {"settings": {**base, **(settings or {})}},
+            "controller": {"settings": {**self._settings, **(settings or {})}},
             "agent": {"settings": {"log": {"format": "text"}, "state_dir": str(self._directory / "state")}},
         }
         self._helm("install", "--create-namespace")
@@ -86,7 +97,7 @@ class Product:
         file.write_text(json.dumps(self.values))
         # Hooks run as pods, which need kubelets.
         where = (f"--namespace={NAMESPACE}", "--no-hooks", f"--values={file}")
-        self._api_server.helm(command, "overlay-net", str(CHART), *where, *options)
+        self._api_server.helm(command, "overlay-net", str(self._chart), *where, *options)
 
     def start_controller(self) -> Process:
         began = time.monotonic()
@@ -99,6 +110,7 @@ class Product:
                 "POD_NAME": "overlay-net-controller",
                 "POD_NAMESPACE": NAMESPACE,
                 **self._mounted(),
+                **self._code,
             },
         )
         if self._kubelet is None:
@@ -131,6 +143,7 @@ class Product:
                 "OVERLAY_FENCE_AFTER": self.fence_after,
                 **self._allocation(),
                 **self.agent_env,
+                **self._code,
             },
             enter=node.enter,
         )

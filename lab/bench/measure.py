@@ -29,17 +29,50 @@ Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class Options:
     """What the command line asks for; None: the default of the benchmark."""
 
     nodes: int | None = None
     routes: int | None = None
+    against: Path | None = None
+    """A directory with another version of the product."""
 
 
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process so far, user and system (proc(5), /proc/pid/stat)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds so far of each process, and the time."""
+
+    server: float
+    etcd: float
+    controller: float
+    agents: float
+    at: float
+
+    def since(self, before: "Usage") -> "Usage":
+        return Usage(
+            self.server - before.server,
+            self.etcd - before.etcd,
+            self.controller - before.controller,
+            self.agents - before.agents,
+            self.at - before.at,
+        )
+
+    def net(self, idle: "Usage") -> "Usage":
+        """Without what ``idle`` would have used in the same time."""
+        share = self.at / idle.at
+        return Usage(
+            self.server - share * idle.server,
+            self.etcd - share * idle.etcd,
+            self.controller - share * idle.controller,
+            self.agents - share * idle.agents,
+            self.at,
+        )
 
 
 def memory_peak(pid: int) -> int:
@@ -68,6 +101,12 @@ def list_requests(requests: Counter[tuple[str, str, str]]) -> str:
         (count, " ".join(filter(None, (verb, resource, part)))) for (resource, part, verb), count in requests.items()
     )
     return "\n".join(f"{count} {what}" for count, what in sorted(lines, reverse=True) if count)
+
+
+def sum_metric(text: str, name: str) -> float:
+    """The sum of all series of a metric in Prometheus text."""
+    lines = (line for line in text.splitlines() if line.startswith(name) and line[len(name)] in " {")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 async def seconds_for_all(one: Callable[[int], Awaitable[None]], *, parallel: int, count: int = NODES_JOINING) -> float:

@@ -4,7 +4,16 @@ import asyncio
 from ipaddress import ip_address
 from pathlib import Path
 
-from lab.bench.measure import Row, Size, count_requests, count_writes, cpu_seconds, join, list_requests, seconds_for_all
+from lab.bench.measure import (
+    Options,
+    Row,
+    count_requests,
+    count_writes,
+    cpu_seconds,
+    join,
+    list_requests,
+    seconds_for_all,
+)
 from lab.build.assets import find_assets
 from lab.cluster.api_server import ApiServer
 from lab.manifests import node_manifest, static_route
@@ -18,8 +27,8 @@ NODES_JOINING = 1000
 ROUTES = 100
 
 
-def bench_nodes(directory: Path, size: Size) -> list[Row]:
-    nodes, routes = size.nodes or NODES_JOINING, ROUTES if size.routes is None else size.routes
+def bench_nodes(directory: Path, options: Options) -> list[Row]:
+    nodes, routes = options.nodes or NODES_JOINING, ROUTES if options.routes is None else options.routes
     with ApiServer.start(directory, find_assets()) as api_server:
         product = Product(api_server, directory)
         product.install(

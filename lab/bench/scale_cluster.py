@@ -6,56 +6,22 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from lab.bench.measure import count_requests, count_writes, cpu_seconds, memory_peak
+from lab.bench.measure import Usage, count_requests, count_writes, cpu_seconds, memory_peak, sum_metric
 from lab.bench.scale_agents import BARE, AgentsProcess
+from lab.bench.scale_objects import route_manifest, wait_status, write_all
 from lab.build.assets import find_assets
 from lab.cluster.api_server import ApiServer
-from lab.manifests import large_node_manifest, static_route
+from lab.manifests import large_node_manifest
 from lab.product import CONTROLLER_BIND, NAMESPACE, PRODUCTION, Product
-from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, STATIC_ROUTES
-from overlay_net.model.parse import find_object
+from overlay_net.model.names import NODE_OVERLAY_IPS
 
-PARALLEL = 64
 QUIET = 3.0
 """Seconds without a write after which everything counts as settled."""
 
 LONGEST_BLOCK = re.compile(r'^overlay_net_event_loop_longest_block_seconds\{clock="(\w+)"\} (\S+)$', re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """CPU seconds so far of each process, and the time."""
-
-    server: float
-    etcd: float
-    controller: float
-    agents: float
-    at: float
-
-    def since(self, before: "Usage") -> "Usage":
-        return Usage(
-            self.server - before.server,
-            self.etcd - before.etcd,
-            self.controller - before.controller,
-            self.agents - before.agents,
-            self.at - before.at,
-        )
-
-    def net(self, idle: "Usage") -> "Usage":
-        """Without what ``idle`` would have used in the same time."""
-        share = self.at / idle.at
-        return Usage(
-            self.server - share * idle.server,
-            self.etcd - share * idle.etcd,
-            self.controller - share * idle.controller,
-            self.agents - share * idle.agents,
-            self.at,
-        )
 
 
 class Cluster:
@@ -73,13 +39,13 @@ class Cluster:
 
     def create_routes(self, numbers: Sequence[int]) -> float:
         """Create the StaticRoutes with these numbers. Returns the time before the first request."""
-        return self._for_all([static_route(f"route-{each}", subnet=_subnet(each)) for each in numbers], "create")
+        return self._for_all([route_manifest(each) for each in numbers], "create")
 
     def delete_route(self, number: int) -> float:
-        return self._for_all([static_route(f"route-{number}")], "delete")
+        return self._for_all([route_manifest(number)], "delete")
 
     def _for_all(self, bodies: Sequence[JsonObject], verb: str) -> float:
-        return asyncio.run(_write_all(str(self.api_server.admin()), bodies, verb))
+        return asyncio.run(write_all(str(self.api_server.admin()), bodies, verb))
 
     def wait_routes(self, count: int, names: Sequence[str] | None = None) -> tuple[float, float]:
         """The times at which the last node had this many routes, and at which it had reported them."""
@@ -88,7 +54,7 @@ class Cluster:
 
     def wait_status(self, number: int, timeout: float = 300.0) -> float:
         """The time at which the status of a StaticRoute counts every node as ready."""
-        return asyncio.run(_wait_status(str(self.api_server.admin()), f"route-{number}", len(self.nodes), timeout))
+        return asyncio.run(wait_status(str(self.api_server.admin()), f"route-{number}", len(self.nodes), timeout))
 
     def make_bare(self) -> None:
         """Serve a copy of the kind NodeOverlayIp without watches."""
@@ -131,7 +97,7 @@ class Cluster:
 
     def stored(self) -> int:
         """Bytes that etcd has received so far."""
-        return int(_sum_metric(self.api_server.etcd_metrics(), "etcd_network_client_grpc_received_bytes_total"))
+        return int(sum_metric(self.api_server.etcd_metrics(), "etcd_network_client_grpc_received_bytes_total"))
 
     def controller_metrics(self) -> str:
         with urllib.request.urlopen(f"http://{CONTROLLER_BIND}/metrics", timeout=30) as response:
@@ -144,7 +110,7 @@ class Cluster:
         return {clock: float(seconds) for clock, seconds in found}
 
     def queue_adds(self) -> float:
-        return _sum_metric(self.controller_metrics(), "workqueue_adds_total")
+        return sum_metric(self.controller_metrics(), "workqueue_adds_total")
 
     def peak_memory(self) -> int:
         """KiB of the controller's peak resident memory."""
@@ -159,8 +125,8 @@ class Cluster:
 def running(directory: Path, nodes: Sequence[str]) -> Iterator[Cluster]:
     """A cluster without objects, and the agents of these nodes."""
     with ApiServer.start(directory, find_assets()) as api_server:
-        product = Product(api_server, directory)
-        product.install({"bench": {"cidr": "10.64.0.0/16", "gateway": "10.64.0.1"}}, base=PRODUCTION)
+        product = Product(api_server, directory, settings=PRODUCTION)
+        product.install({"bench": {"cidr": "10.64.0.0/16", "gateway": "10.64.0.1"}})
         agents = AgentsProcess(api_server.admin(), NAMESPACE)
         try:
             agents.call("start", nodes)
@@ -169,40 +135,3 @@ def running(directory: Path, nodes: Sequence[str]) -> Iterator[Cluster]:
         finally:
             agents.close()
             product.close()
-
-
-async def _write_all(kubeconfig: str, bodies: Sequence[JsonObject], verb: str) -> float:
-    limit = asyncio.Semaphore(PARALLEL)
-    async with connect_agent(kubeconfig) as connection:
-        api = KubeApi(connection)
-
-        async def one(body: JsonObject) -> None:
-            resource = NODES if body["kind"] == NODES.kind else STATIC_ROUTES
-            async with limit:
-                if verb == "create":
-                    await api.create(resource, body)
-                else:
-                    await api.delete(resource, body["metadata"]["name"])
-
-        began = time.monotonic()
-        await asyncio.gather(*map(one, bodies))
-    return began
-
-
-async def _wait_status(kubeconfig: str, route: str, nodes: int, timeout: float) -> float:
-    async with connect_agent(kubeconfig) as connection, asyncio.timeout(timeout):
-        api = KubeApi(connection)
-        while True:
-            found = await api.get(STATIC_ROUTES, route)
-            if find_object(found, "status").get("ready") == nodes:
-                return time.monotonic()
-            await asyncio.sleep(0.1)
-
-
-def _sum_metric(text: str, name: str) -> float:
-    lines = (line for line in text.splitlines() if line.startswith(name) and line[len(name)] in " {")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-
-def _subnet(number: int) -> str:
-    return f"11.{number // 256}.{number % 256}.0/24"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from lab.build.assets import Assets
 from lab.cluster.api_server import ApiServer
@@ -21,15 +21,21 @@ from lab.scenario.reporter import Reporter
 
 
 class ProcessLab(Lab):
-    """Everything below one directory; torn down when it is closed. ``ipam`` is the source of addresses."""
+    """Everything below one directory; torn down when it is closed.
+
+    ``ipam`` is the source of addresses; ``options`` are further arguments of Product.
+    """
 
     product: Product
 
-    def __init__(self, directory: Path, assets: Assets, reporter: Reporter, ipam: Kind = "cluster") -> None:
+    def __init__(
+        self, directory: Path, assets: Assets, reporter: Reporter, ipam: Kind = "cluster", **options: Any
+    ) -> None:
         super().__init__(reporter, patience=30.0)
         self.directory = directory
         self.assets = assets
         self.ipam = ipam
+        self._options = options
         self._cleanups: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -57,7 +63,7 @@ class ProcessLab(Lab):
         began = time.monotonic()
         self.api_server = ApiServer.start(self.directory, self.assets, addresses=[vlan.CONTROL_PLANE_ADDRESS])
         self._cleanups.append(self.api_server.stop)
-        self.product = Product(self.api_server, self.directory)
+        self.product = Product(self.api_server, self.directory, **self._options)
         self._cleanups.append(self.product.close)
         self.source = self._start_source()
         self.source.install(self.product)
