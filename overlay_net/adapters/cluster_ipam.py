@@ -5,12 +5,12 @@ creates the object owns the address, however many processes try. State in memory
 correctness does not depend on it.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Container
+from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, ip_address, ip_interface
+from ipaddress import IPv4Address, ip_interface
 from typing import Protocol
 
-from overlay_net.domain.allocation.pool_addresses import capacity, count_usable, free_addresses
+from overlay_net.domain.allocation.free_addresses import FreeAddresses
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, NotFound, PoolUnusable
 from overlay_net.model.ipam import (
@@ -26,7 +26,7 @@ from overlay_net.model.ipam import (
 from overlay_net.model.lease import micro_time
 from overlay_net.model.names import NODE_LABEL, OVERLAY_ADDRESSES, TAKEN_OVER_ANNOTATION, Resource, label_value
 from overlay_net.model.net import IpAddress
-from overlay_net.model.parse import encode_time, find_object, parse_text
+from overlay_net.model.parse import encode_time
 from overlay_net.model.pool import Pool
 
 
@@ -43,6 +43,22 @@ class ObjectStore(Protocol):
     ) -> None: ...
 
 
+class KnownRecords(Protocol):
+    """The addresses in use and their records, as the watches have reported them; it may be incomplete."""
+
+    def find_records(self, node: str) -> Iterable[AddressRecord]:
+        """Return the records of all nodes that have had this name."""
+        ...
+
+    def free_in(self, pool: Pool) -> FreeAddresses:
+        """Return the free addresses of a pool. Raises ValueError if its spec is invalid."""
+        ...
+
+    def add_written(self, raw: JsonObject) -> None:
+        """Add a record that this process has written, ahead of the watch."""
+        ...
+
+
 def object_name(address: IpAddress) -> str:
     """``192.168.100.4``; an IPv6 address as its eight groups joined by ``-``, since names must not have colons."""
     return str(address) if isinstance(address, IPv4Address) else address.exploded.replace(":", "-")
@@ -51,8 +67,7 @@ def object_name(address: IpAddress) -> str:
 class ClusterIpam:
     """Reservations as OverlayAddress objects of this cluster.
 
-    ``known`` contains the addresses in use that the watches have reported, so it may be incomplete. ``find_pool``
-    returns the pool with a name, for the prefix length of its addresses.
+    ``find_pool`` returns the pool with a name, for the prefix length of its addresses.
     """
 
     name = CLUSTER_IPAM
@@ -61,7 +76,7 @@ class ClusterIpam:
         self,
         api: ObjectStore,
         cluster: str,
-        known: Collection[IpAddress],
+        known: KnownRecords,
         find_pool: Callable[[str], Pool | None],
     ) -> None:
         self._api = api
@@ -71,16 +86,23 @@ class ClusterIpam:
         # Addresses whose object another worker of this process is creating, to avoid collisions.
         self._in_flight: set[IpAddress] = set()
 
-    async def find(self, owner: Owner, known: IpAddress | None = None) -> tuple[Reservation, ...]:
-        """Return every reservation of a node with this name, including those of earlier nodes. A consistent read."""
+    async def find(
+        self, owner: Owner, known: IpAddress | None = None, *, cached: bool = False
+    ) -> tuple[Reservation, ...]:
+        """Return every reservation of a node with this name, including those of earlier nodes.
+
+        A consistent read, unless ``cached``: then without the records that other processes have just written.
+        """
+        if cached:
+            return tuple(map(self._reservation, self._known.find_records(owner.node)))
         listing = await self._api.list(OVERLAY_ADDRESSES, label_selector=f"{NODE_LABEL}={label_value(owner.node)}")
-        found = (self._reservation(item) for item in listing.items)
-        return tuple(item for item in found if item.owner.node == owner.node)
+        records = map(AddressRecord.parse, listing.items)
+        return tuple(self._reservation(each) for each in records if each.node == owner.node)
 
     async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
         """Return every record, including those of deleted pools."""
         pages = self._api.pages(OVERLAY_ADDRESSES)
-        reservations = [self._reservation(item) async for page in pages for item in page.items]
+        reservations = [self._reservation(AddressRecord.parse(item)) async for page in pages for item in page.items]
         return Inventory(tuple(reservations), frozenset(pool.name for pool in pools if pool.ipam == self.name))
 
     async def reserve(
@@ -92,8 +114,8 @@ class ClusterIpam:
         """
         if requested is not None:
             return await self._create(owner, pool, requested) or await self._adopt(owner, pool, requested)
-        refused: set[IpAddress] = set()
-        for address in free_addresses(pool, _Union(self._known, self._in_flight, refused)):
+        free, refused = self._known.free_in(pool), set[IpAddress]()
+        while (address := free.lowest(self._in_flight | refused)) is not None:
             reservation = await self._create(owner, pool, address)
             if reservation is not None:
                 return reservation
@@ -137,9 +159,9 @@ class ClusterIpam:
     async def inspect_pool(self, pool: Pool) -> PoolFacts:
         if pool.problem or pool.cidr is None or pool.gateway is None:
             raise PoolUnusable("Invalid", pool.problem)
-        total = capacity(pool)
-        used = count_usable(pool, self._known)
-        return PoolFacts(pool.cidr, pool.gateway, PoolUsage(used=used, free=total - used, total=total))
+        known = self._known.free_in(pool)
+        usage = PoolUsage(used=known.used, free=known.total - known.used, total=known.total)
+        return PoolFacts(pool.cidr, pool.gateway, usage)
 
     async def _create(self, owner: Owner, pool: Pool, address: IpAddress) -> Reservation | None:
         """Create a record. Returns the reservation, or None if the address is in use."""
@@ -150,7 +172,10 @@ class ClusterIpam:
         )
         self._in_flight.add(address)
         try:
-            return self._reservation(await self._api.create(OVERLAY_ADDRESSES, body))
+            raw = await self._api.create(OVERLAY_ADDRESSES, body)
+            # Before another worker can choose the address, which the watch may report only later.
+            self._known.add_written(raw)
+            return self._reservation(AddressRecord.parse(raw))
         except AlreadyExists:
             return None
         finally:
@@ -177,14 +202,15 @@ class ClusterIpam:
                 # The pool may have another name than when the address was reserved.
                 "spec": {"nodeUID": owner.uid, "pool": pool.name},
             }
-            return self._reservation(await self._api.merge_patch(OVERLAY_ADDRESSES, name, change))
+            raw = await self._api.merge_patch(OVERLAY_ADDRESSES, name, change)
+            self._known.add_written(raw)
+            return self._reservation(AddressRecord.parse(raw))
         except NotFound:
             raise Conflict(f"{address} has just been released") from None
 
-    def _reservation(self, raw: JsonObject) -> Reservation:
-        record = AddressRecord.parse(raw)
-        # The schema requires an address that matches the name.
-        address = ip_address(parse_text(find_object(raw, "spec").get("address")))
+    def _reservation(self, record: AddressRecord) -> Reservation:
+        address = record.address
+        assert address is not None, "the schema requires an address that matches the name"
         pool = self._find_pool(record.pool)
         prefix = pool.cidr.prefixlen if pool and pool.cidr and address in pool.cidr else address.max_prefixlen
         owner = Owner(self._cluster, record.node, record.node_uid)
@@ -196,13 +222,3 @@ class ClusterIpam:
             version=record.resource_version,
             ipam=self.name,
         )
-
-
-class _Union:
-    """Membership in any of several live sets."""
-
-    def __init__(self, *sets: Container[IpAddress]) -> None:
-        self._sets = sets
-
-    def __contains__(self, address: object) -> bool:
-        return any(address in each for each in self._sets)

@@ -120,8 +120,10 @@ class Caches:
         """Return the pool with this name, with the gateways of the others."""
         return next((pool for pool in self.pools_in_order() if pool.name == name), None)
 
-    def _pool_changed(self, _: str, __: Pool | None, ___: Pool | None) -> None:
+    def _pool_changed(self, name: str, _: Pool | None, new: Pool | None) -> None:
         self._pools_in_order = self._pool_conflicts = None
+        if new is None:
+            self.known_addresses.forget_pool(name)
 
     def find_holder(self, address: IpAddress) -> Holder | None:
         """Return the node whose NodeOverlayIp has this address as its present one, unless it is about to give it up."""

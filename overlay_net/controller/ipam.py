@@ -14,10 +14,11 @@ from overlay_net.model.pool import Pool
 
 
 class Ipam(Protocol):
-    async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
+    async def find(self, owner: Owner, known: IpAddress | None, *, cached: bool = False) -> tuple[Reservation, ...]:
         """Find every reservation with the owner tag of this cluster and node; the uid may be an earlier one.
 
         ``known`` is the address in the node's NodeOverlayIp: a record of that address is considered as well.
+        ``cached``: an IPAM that this process watches need not be asked.
         """
         ...
 

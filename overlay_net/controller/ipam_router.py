@@ -59,10 +59,10 @@ class IpamRouter:
         """Return whether the backend with this name answered the last request."""
         return backend not in self._unavailable
 
-    async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
+    async def find(self, owner: Owner, known: IpAddress | None, *, cached: bool = False) -> tuple[Reservation, ...]:
         """Query every backend, as the node may have an address from a pool of another kind."""
-        backends = self._backends.values()
-        found = await asyncio.gather(*(self._observe(each, "find", each.find(owner, known)) for each in backends))
+        calls = ((each, each.find(owner, known, cached=cached)) for each in self._backends.values())
+        found = await asyncio.gather(*(self._observe(each, "find", call) for each, call in calls))
         return tuple(reservation for each in found for reservation in each)
 
     async def reserve(

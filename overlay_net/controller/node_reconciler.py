@@ -67,7 +67,7 @@ class NodeReconciler:
     ) -> None:
         self._ipams = ipam.names
         self._cluster = cluster
-        self._steps = NodeSteps(api, ipam, cluster, events, caches.has_agent)
+        self._steps = NodeSteps(api, ipam, cluster, events, caches, checks)
         self._caches = caches
         self._policy = policy
         self._checks = checks

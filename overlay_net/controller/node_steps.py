@@ -1,12 +1,15 @@
 """Carries out the steps of a node's plan, on its object, in the IPAM and as events. Each step is idempotent."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from overlay_net.adapters.kube import KubeApi, apply_owned
+from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam
+from overlay_net.controller.ipam_checks import IpamChecks
+from overlay_net.controller.reserved_events import ReservedEvents
 from overlay_net.model.adoptable_route import encode_adoptable
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import Conflict, Exhausted, NotFound, Refused, Unavailable
@@ -16,6 +19,7 @@ from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, NODE_OV
 from overlay_net.model.node import UNKNOWN_INSTANCE, Node
 from overlay_net.model.node_actions import (
     Announce,
+    AnnounceFirst,
     ApplyAssignment,
     ApplyOverlay,
     ClusterAction,
@@ -30,7 +34,7 @@ from overlay_net.model.node_actions import (
     Reserve,
 )
 from overlay_net.model.overlay import ASSIGNMENT_FIELDS, SPEC_FIELDS
-from overlay_net.model.parse import find_object, find_objects
+from overlay_net.model.parse import find_object, find_objects, parse_text
 from overlay_net.model.route_spec import encode_route
 from overlay_net.ops.events import EventRecorder
 
@@ -55,22 +59,25 @@ def _ipam_request() -> Iterator[None]:
 
 
 class NodeSteps:
-    """``has_agent`` returns whether a Node gets an overlay address."""
+    """Responses to writes of the object go to ``caches`` ahead of the watch, so that no step is planned twice."""
 
     def __init__(
-        self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder, has_agent: Callable[[Node], bool]
+        self, api: KubeApi, ipam: Ipam, cluster: str, events: EventRecorder, caches: Caches, checks: IpamChecks
     ) -> None:
         self._api = api
         self._ipam = ipam
         self._cluster = cluster
         self._events = events
-        self._has_agent = has_agent
+        self._caches = caches
+        self._checks = checks
+        self._reserved = ReservedEvents(events, caches.pools)
 
     async def find(self, view: NodeView) -> tuple[Reservation, ...]:
         """Find every reservation of the node in the IPAM. Raises IpamFailed."""
         address = view.overlay.assignment.address if view.overlay else None
+        cached = self._checks.cache_suffices(view.name, view.overlay)
         with _ipam_request():
-            return await self._ipam.find(self._owner(view), address.ip if address else None)
+            return await self._ipam.find(self._owner(view), address.ip if address else None, cached=cached)
 
     async def apply(self, view: NodeView, action: ClusterAction) -> Reservation | None:
         """Carry out one step. Returns the new reservation of a Reserve.
@@ -104,6 +111,8 @@ class NodeSteps:
                 await self._remove_taint(view, key)
             case Announce():
                 self._announce(view, action)
+            case AnnounceFirst(pool, address):
+                self._reserved.add(pool, view.name, address)
             case FindReservations():
                 # Handled by the caller, because its answer belongs in a view: see ``find``.
                 pass
@@ -125,7 +134,7 @@ class NodeSteps:
             except Exhausted as error:
                 exhausted = error
                 continue
-            log.info(
+            log.debug(
                 "address reserved",
                 extra={"node": view.name, "address": reservation.address.ip, "pool": pool.name},
             )
@@ -139,30 +148,34 @@ class NodeSteps:
         body = NODE_OVERLAY_IPS.manifest(
             view.name, labels=action.labels, finalizers=[FINALIZER], spec=_encode_spec(action)
         )
-        await self._api.create(NODE_OVERLAY_IPS, body, field_manager=CONTROLLER_FIELD_MANAGER)
-        log.info("object created", extra={"node": view.name})
+        raw = await self._api.create(NODE_OVERLAY_IPS, body, field_manager=CONTROLLER_FIELD_MANAGER)
+        self._checks.created(view.name, parse_text(find_object(raw, "metadata").get("uid")))
+        self._caches.overlays.add_written(raw)
+        log.debug("object created", extra={"node": view.name})
 
     async def _apply_overlay(self, view: NodeView, action: ApplyOverlay) -> None:
         body = _conditional_manifest(view, labels=action.labels, finalizers=[FINALIZER], spec=_encode_spec(action))
         await self._apply(body, SPEC_FIELDS)
-        log.info("spec applied", extra={"node": view.name, "routes": len(action.routes)})
+        log.debug("spec applied", extra={"node": view.name, "routes": len(action.routes)})
 
     async def _apply_assignment(self, view: NodeView, action: ApplyAssignment) -> None:
         assignment = action.assignment
         body = _conditional_manifest(view, status=assignment.to_json())
         await self._apply(body, ASSIGNMENT_FIELDS, subresource="status")
         reason = assignment.reserved.reason if assignment.reserved else ""
-        log.info("status applied", extra={"node": view.name, "address": assignment.address, "reason": reason})
+        log.debug("status applied", extra={"node": view.name, "address": assignment.address, "reason": reason})
 
     async def _apply(self, body: JsonObject, owned: Collection[Path], subresource: str | None = None) -> None:
-        await apply_owned(
+        raw = await apply_owned(
             self._api,
             NODE_OVERLAY_IPS,
             body,
             field_manager=CONTROLLER_FIELD_MANAGER,
             owned=owned,
             subresource=subresource,
+            metadata_only=False,
         )
+        self._caches.overlays.add_written(raw)
 
     async def _delete_overlay(self, view: NodeView) -> None:
         if view.overlay is None:
@@ -197,7 +210,7 @@ class NodeSteps:
             raw = await self._api.get(NODES, view.name, metadata_only=True)
         except NotFound:
             return
-        if not self._has_agent(Node.parse(raw)):
+        if not self._caches.has_agent(Node.parse(raw)):
             return
         raise Conflict(f"Node {view.name} exists, but its watch has not reported it yet")
 

@@ -187,6 +187,14 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceFirst:
+    """Name the node with its first address in an event of the pool, together with others that join."""
+
+    pool: str
+    address: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveTaint:
     """Remove the taint with this key from the Node."""
 
@@ -205,6 +213,7 @@ ClusterAction: TypeAlias = (
     | DropFinalizer
     | RemoveTaint
     | Announce
+    | AnnounceFirst
 )
 
 

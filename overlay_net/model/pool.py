@@ -94,6 +94,15 @@ class Pool:
         """Identifies the spec: a pool that was deleted and created again has generation 1 again."""
         return self.uid, self.generation
 
+    def has_same_addresses(self, other: "Pool") -> bool:
+        """Return whether the same addresses may be handed out."""
+        return (self.cidr, self.gateway, self.other_gateways, self.exclude) == (
+            other.cidr,
+            other.gateway,
+            other.other_gateways,
+            other.exclude,
+        )
+
     @property
     def definition(self) -> tuple[object, ...]:
         """The fields that affect nodes; the usage of the pool is not one of them."""

@@ -116,7 +116,7 @@ class Reflector:
                     await asyncio.sleep(0)
                 # Free the memory while waiting for the next page.
                 del page
-        self._store.complete(names)
+        self._store.complete(names, version)
         self._received(version)
 
     def _received(self, resource_version: str) -> None:

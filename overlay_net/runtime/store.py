@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
 from overlay_net.model.parse import find_object, parse_text
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ class Store(Generic[T]):
         self._entries: dict[str, _Entry[T]] = {}
         self._discarded: builtins.set[str] = set()
         """Names of the objects whose versions must not be compared with later ones."""
+        self._version = ""
+        """The resourceVersion that the watch has reached."""
         self._subscribers: list[Callable[[str, T | None, T | None], None]] = []
         self._synced = asyncio.Event()
 
@@ -56,22 +58,38 @@ class Store(Generic[T]):
         return (entry.value for entry in tuple(self._entries.values()))
 
     def subscribe(self, subscriber: Callable[[str, T | None, T | None], None]) -> None:
-        """Call ``subscriber(name, old, new)`` after each change; None if the object did not or does not exist."""
+        """Call ``subscriber(name, old, new)`` after each change; None if the object did not or does not exist.
+
+        A version that parses to an equal value is no change, such as a heartbeat of a Node.
+        """
         self._subscribers.append(subscriber)
 
     def replace(self, listing: Listing) -> None:
         """Replace the contents by a complete list; objects that are not in it are removed."""
-        self.complete({self.set(item) for item in listing.items})
+        self.complete({self.set(item) for item in listing.items}, listing.resource_version)
 
     def apply(self, event: WatchEvent) -> None:
+        name, self._version = _name(event.object), _version(event.object)
+        present = self._entries.get(name)
+        if event.type == "BOOKMARK" or (present is not None and is_older(self._version, present.resource_version)):
+            # Older than the response to a write of this process.
+            return
         if event.type == "DELETED":
-            self._remove(_name(event.object))
-        elif event.type != "BOOKMARK":
+            self._remove(name)
+        else:
             self.set(event.object)
+
+    def add_written(self, raw: JsonObject) -> None:
+        """Add the object that the API server returned for a write of this process, ahead of the watch.
+
+        Does nothing once the watch has reached this version: the object may have changed or gone since.
+        """
+        if is_older(self._version, _version(raw)):
+            self.set(raw)
 
     def set(self, raw: JsonObject) -> str:
         """Add the object or this version of it. Returns its name."""
-        name, version = _name(raw), parse_text(find_object(raw, "metadata").get("resourceVersion"))
+        name, version = _name(raw), _version(raw)
         if name in self._discarded:
             self._discarded.discard(name)
             self._remove(name)
@@ -79,12 +97,16 @@ class Store(Generic[T]):
         if old is not None and old.resource_version == version:
             return name
         value = self._parse(raw) if old is None or self._reparse is None else self._reparse(raw, old.value)
+        if old is not None and old.value == value:
+            self._entries[name] = _Entry(version, old.value)
+            return name
         self._entries[name] = _Entry(version, value)
         self._notify(name, None if old is None else old.value, value)
         return name
 
-    def complete(self, names: Set[str]) -> None:
-        """End a list of the objects with these ``names``: all others are removed."""
+    def complete(self, names: Set[str], version: str) -> None:
+        """End a list at the resourceVersion ``version`` with these ``names``: all other objects are removed."""
+        self._version = version
         for name in [name for name in self._entries if name not in names]:
             self._remove(name)
         self._synced.set()
@@ -105,3 +127,7 @@ class Store(Generic[T]):
 
 def _name(raw: JsonObject) -> str:
     return parse_text(find_object(raw, "metadata").get("name"))
+
+
+def _version(raw: JsonObject) -> str:
+    return parse_text(find_object(raw, "metadata").get("resourceVersion"))

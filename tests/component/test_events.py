@@ -10,7 +10,7 @@ from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
+from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
 from tests.component.test_controller import add_pool, addresses, agent_reports, create, have_addresses, join
@@ -57,7 +57,8 @@ async def test_address_conflict_quarantine_and_new_address_are_announced(admin: 
     await join(admin, "n1")
     async with controller(api_server):
         uid, address = await start_node(admin)
-        await expect_event(api_server, uid, "Normal", "Reserved", f"{address} is reserved from pool p1")
+        pool = str((await admin.get(OVERLAY_POOLS, "p1"))["metadata"]["uid"])
+        await expect_event(api_server, pool, "Normal", "Reserved", f"addresses reserved for 1 node: n1 ({address})")
         found = f"{address} is in use by {MAC} and was not configured"
         await agent_reports(
             admin, "n1", conflictingIpAddr=address, conditions=[condition("False", "AddressConflict", found)]

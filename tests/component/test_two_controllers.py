@@ -102,7 +102,7 @@ async def test_a_controller_on_standby_reconciles_nothing(admin: KubeApi, api_se
     await add_pool(admin)
     start("one")
     await wait_leader(api_server, "one")
-    second = start("two")
+    second = start("two", log__level="debug")
     await wait_standby(second)
     await join(admin, *NAMES[:10])
     await have_addresses(admin, 10)

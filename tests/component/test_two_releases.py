@@ -117,7 +117,7 @@ async def test_only_the_first_release_writes_and_the_second_reports_it(
     start("one", leader_election__enabled=enabled)
     await wait_manager(api_server, FIRST_RELEASE)
     bind = f"127.0.0.1:{free_port()}"
-    second = start("two", leader_election__enabled=enabled, http__bind=bind)
+    second = start("two", leader_election__enabled=enabled, http__bind=bind, log__level="debug")
     await wait_logged(second, STANDBY)
     await join(admin, *NAMES[:10])
     await have_addresses(admin, 10)

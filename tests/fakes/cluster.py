@@ -18,10 +18,11 @@ from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import IpamBackend
 from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
+from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.node_reconciler import NodeReconciler
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.errors import AlreadyExists, NotFound, Refused, Unavailable
-from overlay_net.model.ipam import PHPIPAM, AddressRecord
+from overlay_net.model.ipam import PHPIPAM, AddressRecord, Owner, Reservation
 from overlay_net.model.names import (
     AGENT_FIELD_MANAGER,
     CONTROLLER_FIELD_MANAGER,
@@ -135,6 +136,21 @@ class OutsideIpam(ClusterIpam):
 
     name = PHPIPAM
 
+    async def find(
+        self, owner: Owner, known: IpAddress | None = None, *, cached: bool = False
+    ) -> tuple[Reservation, ...]:
+        return await super().find(owner, known)
+
+
+class Unwatched(KnownAddresses):
+    """Knows the addresses in NodeOverlayIps only."""
+
+    def __init__(self, overlays: Store[NodeOverlay]) -> None:
+        super().__init__(Store(AddressRecord.parse), overlays)
+
+    def add_written(self, _: JsonObject) -> None:
+        pass
+
 
 class Controller:
     """One process, from its start with complete lists to its end."""
@@ -151,7 +167,7 @@ class Controller:
         pools = self.caches.pools.get
         backends: list[IpamBackend] = [ClusterIpam(self.ipam_client if cluster.feed else api, CLUSTER, known, pools)]
         if not cluster.feed and cluster.phpipam_configured:
-            backends.append(OutsideIpam(self.ipam_client, CLUSTER, known, pools))
+            backends.append(OutsideIpam(self.ipam_client, CLUSTER, Unwatched(self.caches.overlays), pools))
         self.ipam = IpamRouter(backends, records=self.caches.released_records)
         self.events = EventRecorder(cluster.kube, CONTROLLER_FIELD_MANAGER, "test")
         metrics = ControllerMetrics()

@@ -80,6 +80,7 @@ class InMemoryKube:
         field_manager: str,
         namespace: str | None = None,
         subresource: str | None = None,
+        metadata_only: bool = True,
     ) -> JsonObject:
         key = (resource.plural, namespace, name)
         present = self._objects.get(key)
@@ -94,7 +95,7 @@ class InMemoryKube:
         stored = self._created(resource, key, desired) if present is None else self._changed(resource, key, desired)
         # Only the response to an apply has them here; nothing reads them elsewhere.
         stored["metadata"]["managedFields"] = managers.encode()
-        return stored
+        return {"metadata": stored["metadata"]} if metadata_only else stored
 
     async def update(
         self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None

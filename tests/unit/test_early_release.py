@@ -117,7 +117,7 @@ async def test_an_address_that_a_waiting_node_cannot_get_is_kept(zone: str) -> N
 
 
 async def test_a_node_that_waits_for_another_reason_takes_nothing() -> None:
-    cluster = await full("n1")
+    cluster = await full("n1", feed=False)
     await leave(cluster, "n1")
     cluster.ipam_down = True
     await join(cluster, "n2")

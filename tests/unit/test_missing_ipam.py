@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.cluster_ipam import ClusterIpam
+from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.pool_reconciler import PoolReconciler
 from overlay_net.domain.allocation.conflict import QUARANTINE_TIME
@@ -142,7 +143,7 @@ async def test_a_node_that_joins_gets_an_address_from_a_pool_whose_ipam_is_confi
 
 
 def router() -> IpamRouter:
-    return IpamRouter([ClusterIpam(InMemoryKube(), "c", frozenset(), dict[str, Pool]().get)])
+    return IpamRouter([ClusterIpam(InMemoryKube(), "c", Caches().known_addresses, dict[str, Pool]().get)])
 
 
 async def test_an_inventory_without_phpipam_reports_its_pools_as_unread() -> None:

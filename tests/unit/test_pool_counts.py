@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.adapters.cluster_ipam import ClusterIpam
+from overlay_net.adapters.cluster_ipam import ClusterIpam, object_name
+from overlay_net.controller.caches import Caches
 from overlay_net.domain.allocation.pool_status import MAX_COUNT, pool_status
 from overlay_net.model.errors import Exhausted
 from overlay_net.model.ipam import Owner, PoolFacts, PoolUsage
+from overlay_net.model.names import OVERLAY_ADDRESSES
 from overlay_net.model.net import IpAddress
 from overlay_net.model.pool import Pool
 from tests.fakes.kube import InMemoryKube
@@ -30,20 +32,25 @@ def test_exactly_the_free_addresses_of_an_in_cluster_pool_can_be_reserved(
     network = ip_network(cidr)
     addresses = [network[number % network.num_addresses] for number in range(32)]
     other_gateways = data.draw(st.frozensets(st.sampled_from(addresses), max_size=2))
-    known = set(data.draw(st.frozensets(st.sampled_from(addresses), max_size=4)))
+    in_use = set(data.draw(st.frozensets(st.sampled_from(addresses), max_size=4)))
     # An address of another family or pool is in use as well.
-    known |= {ip_address("10.9.9.9"), ip_address("fd00::9")}
+    in_use |= {ip_address("10.9.9.9"), ip_address("fd00::9")}
     spec = pool("p1", cidr, str(addresses[gateway]), exclude=[str(addresses[number]) for number in exclude])
     subject = replace(spec, other_gateways=tuple(other_gateways))
-    asyncio.run(check(subject, known))
+    asyncio.run(check(subject, in_use))
 
 
-async def check(subject: Pool, known: set[IpAddress]) -> None:
-    ipam = ClusterIpam(InMemoryKube(lambda: NOW), "c", known, {subject.name: subject}.get)
+async def check(subject: Pool, in_use: set[IpAddress]) -> None:
+    kube, caches = InMemoryKube(lambda: NOW), Caches()
+    ipam = ClusterIpam(kube, "c", caches.known_addresses, {subject.name: subject}.get)
+    for address in in_use:
+        spec = {"address": str(address), "pool": subject.name, "node": "other"}
+        await kube.create(OVERLAY_ADDRESSES, {"metadata": {"name": object_name(address)}, "spec": spec})
+    caches.records.replace(await kube.list(OVERLAY_ADDRESSES))
     before = (await ipam.inspect_pool(subject)).usage
     assert before.used + before.free == before.total
     for number in range(before.free):
-        known.add((await ipam.reserve(Owner("c", f"n{number}", "u"), subject)).address.ip)
+        await ipam.reserve(Owner("c", f"n{number}", "u"), subject)
     with pytest.raises(Exhausted):
         await ipam.reserve(Owner("c", "one-too-many", "u"), subject)
     assert (await ipam.inspect_pool(subject)).usage == PoolUsage(before.total, 0, before.total)

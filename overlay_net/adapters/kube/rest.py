@@ -117,14 +117,12 @@ class KubeApi:
         field_manager: str,
         namespace: str | None = None,
         subresource: str | None = None,
+        metadata_only: bool = True,
     ) -> JsonObject:
-        """Server-side apply. ``body`` has all fields of ``field_manager``; omitted ones are released.
-
-        The response is limited to metadata, because the watch delivers the object, which may have a megabyte.
-        """
+        """Server-side apply. ``body`` has all fields of ``field_manager``; omitted ones are released."""
         path = resource.path(name, namespace=namespace, subresource=subresource)
         query = {"fieldManager": field_manager, "force": "true"}
-        accept = METADATA_ONLY.format("")
+        accept = METADATA_ONLY.format("") if metadata_only else None
         return await self.transport.call(
             "PATCH", "apply", resource, path, query=query, body=body, content_type=APPLY, accept=accept
         )

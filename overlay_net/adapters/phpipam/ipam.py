@@ -67,10 +67,11 @@ class PhpIpam:
         # Nodes whose row may still appear after a lost response, with the time until which it may.
         self._pending: dict[str, float] = {}
 
-    async def find(self, owner: Owner, known: IpAddress | None) -> tuple[Reservation, ...]:
+    async def find(self, owner: Owner, known: IpAddress | None, *, cached: bool = False) -> tuple[Reservation, ...]:
         """Find rows by hostname with one call, and by ``known`` with a second one, as a hostname may have been changed.
 
-        One more call for each row checks for an older row of the same address.
+        One more call for each row checks for an older row of the same address. Rows are not watched, so ``cached`` has
+        no effect.
         """
         rows = await self._find_rows(owner, known)
         if rows and owner.node in self._pending:

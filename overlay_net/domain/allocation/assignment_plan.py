@@ -17,7 +17,15 @@ from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import Reservation
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
-from overlay_net.model.node_actions import Announce, ApplyAssignment, ClusterAction, NodePlan, NodeView, Release
+from overlay_net.model.node_actions import (
+    Announce,
+    AnnounceFirst,
+    ApplyAssignment,
+    ClusterAction,
+    NodePlan,
+    NodeView,
+    Release,
+)
 from overlay_net.model.overlay import Assignment, NodeOverlay
 
 
@@ -100,7 +108,7 @@ def _reserved(
     return reserved_condition(view, overlay, "Reserved", _reserved_message(address, pool), status=True)
 
 
-def _announce_reserved(overlay: NodeOverlay, assignment: Assignment) -> tuple[Announce, ...]:
+def _announce_reserved(overlay: NodeOverlay, assignment: Assignment) -> tuple[Announce | AnnounceFirst, ...]:
     """Return an event if the node gets another address, or for a new reason why it does not get the desired one."""
     reserved, before = assignment.reserved, overlay.assignment.reserved
     if reserved is None:
@@ -108,6 +116,8 @@ def _announce_reserved(overlay: NodeOverlay, assignment: Assignment) -> tuple[An
     refused = not reserved.status and (before is None or before.reason != reserved.reason)
     if not refused and _same_address(overlay.assignment, assignment):
         return ()
+    if reserved.status and overlay.assignment.address is None and assignment.address is not None:
+        return (AnnounceFirst(assignment.pool, assignment.address.ip),)
     return (Announce(reserved.reason, reserved.message, warning=not reserved.status),)
 
 

@@ -1,6 +1,6 @@
 """Events for changes reported by an agent: address conflicts, gateways, failing routes, a link that cannot be set up.
 
-The normal steps of a joining node cause no events.
+The normal steps of a joining node cause no events of their own: one event of the pool is for all nodes that join.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,13 @@ def report_events(before: NodeOverlay, after: NodeOverlay) -> tuple[Announce, ..
     if before.uid != after.uid or after.deleting or before.report == after.report or not after.has_own_report:
         return ()
     return (*_address_events(before, after), *_gateway_events(before, after), *_route_events(before, after))
+
+
+def reserved_event(addresses: Mapping[str, IpAddress]) -> Announce:
+    """Return the event of a pool for the first addresses of these nodes."""
+    named = _shorten([f"{node} ({address})" for node, address in addresses.items()], ", ")
+    nodes = "1 node" if len(addresses) == 1 else f"{len(addresses)} nodes"
+    return Announce("Reserved", f"addresses reserved for {nodes}: {named}", warning=False)
 
 
 def _address_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
