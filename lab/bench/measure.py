@@ -13,7 +13,6 @@ from lab.cluster.api_server import ApiServer
 from lab.manifests import node_manifest
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
-from overlay_net.model.overlay import NodeOverlay
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
@@ -124,14 +123,11 @@ async def seconds_for_all(one: Callable[[int], Awaitable[None]], *, parallel: in
 
 async def join(kubeconfig: str, *, parallel: int = 16, count: int = NODES_JOINING) -> float:
     """Seconds from the first created Node until every node has an address."""
-    overlays, waiting, complete = (
-        Store(NodeOverlay.parse),
-        {f"node-{number}" for number in range(count)},
-        asyncio.Event(),
-    )
+    addresses: Store[str] = Store(lambda raw: str(raw.get("status", {}).get("ipAddr", "")))
+    waiting, complete = {f"node-{number}" for number in range(count)}, asyncio.Event()
 
-    def changed(name: str, _: NodeOverlay | None, new: NodeOverlay | None) -> None:
-        if new is not None and new.assignment.address is not None:
+    def changed(name: str, _: str | None, new: str | None) -> None:
+        if new:
             waiting.discard(name)
         if not waiting:
             complete.set()
@@ -142,10 +138,10 @@ async def join(kubeconfig: str, *, parallel: int = 16, count: int = NODES_JOININ
         async def one(number: int) -> None:
             await api.create(NODES, node_manifest(f"node-{number}"))
 
-        overlays.subscribe(changed)
-        following = asyncio.ensure_future(Reflector(KubeSource(api, NODE_OVERLAY_IPS), overlays).run())
+        addresses.subscribe(changed)
+        following = asyncio.ensure_future(Reflector(KubeSource(api, NODE_OVERLAY_IPS), addresses).run())
         try:
-            await overlays.wait_synced()
+            await addresses.wait_synced()
             began = time.perf_counter()
             await seconds_for_all(one, parallel=parallel, count=count)
             await complete.wait()
