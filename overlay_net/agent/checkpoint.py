@@ -25,7 +25,6 @@ from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.runtime.reflector import Source
-from overlay_net.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -138,18 +137,21 @@ class NodeCheckpoint:
         if self._is_synced:
             self._loaded = None
             self._writer.forget_found()
-        if overlay is None or overlay.deleting:
+        if overlay is None or overlay.deleting or _lacks_routes(overlay):
             self._writer.store(None, (), confirmed or self._clock())
         elif confirmed is not None:
             self._writer.store(overlay, route_probes, confirmed)
         return self._writer.settled
 
-    async def keep_confirming(self, store: Store[NodeOverlay], name: str) -> None:
-        """Periodically store that the API server still has the same object, until cancelled."""
+    async def keep_confirming(self, current: Callable[[], NodeOverlay | None]) -> None:
+        """Periodically store that the API server still has the same object, until cancelled.
+
+        ``current`` returns the desired state that this object was resolved to; None: not yet.
+        """
         while True:
             await asyncio.sleep(CONFIRM_INTERVAL)
             if self._confirmed is not None:
-                self._writer.confirm(store.get(name), self._confirmed)
+                self._writer.confirm(current(), self._confirmed)
 
     def _load(self) -> Checkpoint | Unusable:
         if self._loaded is None:
@@ -177,6 +179,11 @@ class NodeCheckpoint:
                 "no answer from the API server; leaving the kernel as it is",
                 extra={"reason": found.reason, "error": found.message},
             )
+
+
+def _lacks_routes(overlay: NodeOverlay) -> bool:
+    """Return whether the kernel may have routes of this node that the object does not have: they would be deleted."""
+    return overlay.unknown_sets is not None and overlay.unknown_sets.without_routes
 
 
 class ConfirmingSource:

@@ -14,6 +14,7 @@ from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_follower import FollowRoutes, RouteFollower, follow_none
 from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.agent.route_sets import RouteSets
 from overlay_net.domain.kernel.agent_conditions import NeighbourState
 from overlay_net.domain.kernel.checkpoint import CheckpointHealth
 from overlay_net.domain.kernel.desired import LinkConfig
@@ -86,6 +87,7 @@ class NodeAgent:
         translations: Translations,
         route_probes: RouteProbes,
         checkpoint: NodeCheckpoint,
+        route_sets: RouteSets,
         repairs: Repairs,
         follow_routes: FollowRoutes = follow_none,
         metrics_problem: Callable[[], str] = lambda: "",
@@ -103,6 +105,7 @@ class NodeAgent:
         self._translations = translations
         self._route_probes = route_probes
         self._checkpoint = checkpoint
+        self._route_sets = route_sets
         self._metrics_problem = metrics_problem
         self._boot_id = boot_id
         self._heartbeat = heartbeat
@@ -124,6 +127,11 @@ class NodeAgent:
         overlay = self._store.get(name) if is_known else self._checkpoint.usable()
         if not self._checkpoint.is_read or (overlay is None and not is_known):
             return Requeue(UNKNOWN_RETRY)
+        if is_known:
+            if not self._route_sets.follow(overlay):
+                # Their slices arrive within milliseconds, and wake the agent.
+                return await self._keep_applied()
+            overlay = await self._route_sets.resolve(overlay) if overlay is not None else None
         route_probes = self._route_probes.follow(overlay)
         if not self._checkpoint.update(overlay, route_probes):
             return await self._keep_applied()
@@ -138,7 +146,7 @@ class NodeAgent:
         return Requeue(self._wait(outcome))
 
     async def _keep_applied(self) -> Requeue:
-        """Repair what was applied last, until the checkpoint of a new desired state is on disk."""
+        """Repair what was applied last, until a new desired state is known and its checkpoint is on disk."""
         if self._has_applied:
             await self._converge(self._applied)
         return Requeue(UNKNOWN_RETRY)

@@ -46,7 +46,7 @@ class Reporter:
 
         A report is written once for each version of the object: that it is not there yet proves nothing.
         """
-        is_same_object = self._last is not None and self._last[0] is overlay
+        is_same_object = self._last is not None and _is_same_version(self._last[0], overlay)
         if is_same_object and self.latest(overlay) == report:
             return
         # The object has the last report by now, even if the watch has not shown it.
@@ -97,6 +97,11 @@ class Reporter:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._object_changed.wait()
+
+
+def _is_same_version(one: NodeOverlay, other: NodeOverlay) -> bool:
+    """Return whether both are from the same version of the object, if with other routes of its route sets."""
+    return (one.uid, one.resource_version) == (other.uid, other.resource_version)
 
 
 def _fields(overlay: NodeOverlay, delay: float) -> dict[str, str]:

@@ -25,14 +25,16 @@ from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.reporter import Reporter
 from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.agent.route_sets import RouteSets
 from overlay_net.agent.shadow_watch import ShadowWatch
+from overlay_net.agent.slice_follower import SliceFollower
 from overlay_net.agent.standby import Standby
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.agent.translation_watch import TranslationWatch
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.model.kernel import OwnershipMark
-from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS
+from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.overlay_json import decode_overlays
 from overlay_net.ops.agent_metrics import AgentMetrics
@@ -48,6 +50,9 @@ log = logging.getLogger(__name__)
 
 API_TIMEOUT: Final = 5.0
 """Seconds without an answer after which the API server counts as unreachable and the checkpoint is used."""
+
+SLICE_PAGE: Final = 20
+"""Number of OverlayRouteSlices in a page of a list: about half a megabyte, which need not be in memory all at once."""
 
 
 async def run(settings: AgentSettings) -> None:
@@ -98,6 +103,8 @@ async def run(settings: AgentSettings) -> None:
 
             reporter = Reporter(StatusWriter(api).write, reported)
             source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
+            slices = SliceFollower(partial(slice_source, api), wake)
+            route_sets = RouteSets(slices, checkpoint.last_applied)
             agent = NodeAgent(
                 kernel,
                 store,
@@ -118,6 +125,7 @@ async def run(settings: AgentSettings) -> None:
                 translations=translations,
                 route_probes=route_probes,
                 checkpoint=checkpoint,
+                route_sets=route_sets,
                 repairs=repairs,
                 follow_routes=monitor.follow,
                 metrics_problem=lambda: server.problem,
@@ -131,6 +139,7 @@ async def run(settings: AgentSettings) -> None:
                 await standby.wait()
                 server.retry()
                 group.create_task(Reflector(ConfirmingSource(source, checkpoint), store).run())
+                group.create_task(slices.run())
                 group.create_task(monitor.run())
                 group.create_task(NeighbourMonitor(prober.probe_now).run())
                 group.create_task(shadows.run())
@@ -147,8 +156,12 @@ async def run(settings: AgentSettings) -> None:
                 log.info("synced", extra={"node": name})
                 # The watch sends no event for an object that does not exist.
                 wake()
-                group.create_task(checkpoint.keep_confirming(store, name))
+                group.create_task(checkpoint.keep_confirming(lambda: route_sets.resolved(store.get(name))))
                 group.create_task(heartbeat.run())
+
+
+def slice_source(api: KubeApi, selector: str | None) -> KubeSource:
+    return KubeSource(api, OVERLAY_ROUTE_SLICES, label_selector=selector, page=SLICE_PAGE)
 
 
 def checkpoint_writer(settings: AgentSettings, changed: Callable[[], None]) -> CheckpointWriter | NoCheckpointWriter:

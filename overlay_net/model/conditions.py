@@ -29,6 +29,7 @@ GATEWAY_REACHABLE: Final = "GatewayReachable"
 METRICS_SERVED: Final = "MetricsServed"
 CHECKPOINT_STORED: Final = "CheckpointStored"
 PRIVATE_ADDRESS_REACHABLE: Final = "PrivateAddressReachable"
+ROUTE_SETS_KNOWN: Final = "RouteSetsKnown"
 
 CONTROLLER_CONDITIONS: Final = frozenset({RESERVED, ROUTES_WITHDRAWN, ROUTES_ACCEPTED, UP_TO_DATE})
 """Conditions of a NodeOverlayIp that only the controller writes."""

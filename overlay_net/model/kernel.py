@@ -170,3 +170,5 @@ class Desired:
     """Routes of an earlier operator that are managed as if they had our mark."""
     gateway: IpAddress | None = None
     """The overlay gateway; None: unknown."""
+    keeps_routes: bool = False
+    """No route of ours is deleted, because it is not known which ones are desired besides ``routes``."""

@@ -12,6 +12,7 @@ from overlay_net.model.conditions import (
     GATEWAY_REACHABLE,
     METRICS_SERVED,
     PRIVATE_ADDRESS_REACHABLE,
+    ROUTE_SETS_KNOWN,
     Condition,
     is_of_controller,
 )
@@ -40,6 +41,7 @@ _OPTIONAL_CONDITIONS: Final = (
     METRICS_SERVED,
     CHECKPOINT_STORED,
     PRIVATE_ADDRESS_REACHABLE,
+    ROUTE_SETS_KNOWN,
 )
 
 GATEWAY_DOWN: Final = "GatewayDown"

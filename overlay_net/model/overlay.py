@@ -170,6 +170,18 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownSets:
+    """Why an agent does not know all route sets of its node, or does not notice their changes."""
+
+    reason: str
+    message: str
+    since_start: bool = False
+    """Whether the agent has not known them since it started: the kernel may have routes that must not be deleted."""
+    without_routes: bool = False
+    """Whether it does not know either which routes the node had earlier."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeOverlay:
     name: str
     uid: str
@@ -207,6 +219,8 @@ class NodeOverlay:
     """Whether ``spec.routes`` exists, if only as an empty list: an earlier version always wrote it."""
     slices: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Generations, by name, of the OverlayRouteSlices that ``routes`` are merged from. Only an agent sets it."""
+    unknown_sets: UnknownSets | None = None
+    """Only an agent sets it."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "NodeOverlay | None" = None) -> "NodeOverlay":

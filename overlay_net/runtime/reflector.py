@@ -10,15 +10,14 @@ back and are assigned again. So the reflector lists again if it sees that, after
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Set
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Protocol
 
-from overlay_net.model.api import Listing, WatchEvent, is_older
+from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
 from overlay_net.model.errors import Expired, OverlayNetError, Unavailable
 from overlay_net.model.parse import find_object, parse_text
 from overlay_net.runtime.backoff import Backoff
-from overlay_net.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +51,28 @@ class Source(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """What a reflector fills, such as a Store."""
+
+    def set(self, raw: JsonObject) -> str:
+        """Add an object of a list. Returns its name."""
+        ...
+
+    def complete(self, names: Set[str], version: str) -> None:
+        """End a list, at the resourceVersion ``version``, of the objects with these ``names``."""
+        ...
+
+    def apply(self, event: WatchEvent) -> None: ...
+    def discard_versions(self) -> None:
+        """Note that resource versions and generations repeat."""
+        ...
+
+
 class Reflector:
     """``relist`` is the interval in seconds between two lists in addition to those that are needed."""
 
     def __init__(
-        self, source: Source, store: Store[Any], backoff: Backoff | None = None, relist: float = RELIST_INTERVAL
+        self, source: Source, store: Cache, backoff: Backoff | None = None, relist: float = RELIST_INTERVAL
     ) -> None:
         self._source = source
         self._store = store

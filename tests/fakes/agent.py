@@ -16,6 +16,7 @@ from overlay_net.agent.reconciler import NodeAgent, Shadows, Translations
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_follower import FollowRoutes, follow_none
 from overlay_net.agent.route_probes import RouteProbes
+from overlay_net.agent.route_sets import RouteSets, Slices
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.domain.kernel.own_frames import MacConflict, OwnFrames
@@ -27,6 +28,7 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.store import Store
 from tests.fakes.messages import check_conditions
+from tests.fakes.route_slices import FakeSlices
 
 
 class NoNeighbours:
@@ -117,12 +119,14 @@ def make_agent(
     shadows: Shadows | None = None,
     translations: Translations | None = None,
     checkpoint: NodeCheckpoint | None = None,
+    slices: Slices | None = None,
     heartbeat: Heartbeat | None = None,
     boot_id: str = "boot-1",
     follow_routes: FollowRoutes = follow_none,
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
     clock = asyncio.get_running_loop().time
+    checkpoint = checkpoint or NodeCheckpoint(NoCheckpointWriter(), "n1", timedelta(), current_moment)
     return NodeAgent(
         kernel,
         store,
@@ -136,7 +140,8 @@ def make_agent(
         shadows=shadows or NoShadows(),
         translations=translations or NoTranslations(),
         route_probes=RouteProbes(lambda: None, lambda: None),
-        checkpoint=checkpoint or NodeCheckpoint(NoCheckpointWriter(), "n1", timedelta(), current_moment),
+        checkpoint=checkpoint,
+        route_sets=RouteSets(slices or FakeSlices(), checkpoint.last_applied),
         repairs=Repairs(lambda seconds: None, clock),
         follow_routes=follow_routes,
         boot_id=boot_id,

@@ -50,7 +50,7 @@ class InMemoryKube:
         found = [
             {"metadata": copy.deepcopy(each["metadata"])} if metadata_only else copy.deepcopy(each)
             for key, each in self._objects.items()
-            if key[0] == resource.plural and namespace in (None, key[1]) and _matches(each, label_selector)
+            if key[0] == resource.plural and namespace in (None, key[1]) and matches(each, label_selector)
         ]
         return Listing(tuple(found), str(self._version))
 
@@ -215,7 +215,7 @@ def _spec(raw: JsonObject) -> JsonObject:
     return {key: value for key, value in raw.items() if key not in ("metadata", "status")}
 
 
-def _matches(raw: JsonObject, label_selector: str | None) -> bool:
+def matches(raw: JsonObject, label_selector: str | None) -> bool:
     """``a=b``, ``a in (b, c)`` and several of the first kind."""
     if label_selector is None:
         return True

@@ -81,11 +81,12 @@ def test_report_is_written_once_for_each_version_of_the_object(virtual_time: Run
             agent.reporter.submit(found, about("tmp0"))
             await settle()
         assert agent.server.links == ["tmp0"], "the watch has not shown it yet"
-        shown = replace(found, report=about("tmp0"))
+        shown = replace(found, resource_version="8", report=about("tmp0"))
         agent.reporter.submit(shown, about("tmp0"))
         await settle()
         assert agent.server.links == ["tmp0"]
-        agent.reporter.submit(replace(found, report=about("edited by hand")), about("tmp0"))
+        edited = replace(found, resource_version="9", report=about("edited by hand"))
+        agent.reporter.submit(edited, about("tmp0"))
         await settle()
         assert agent.server.links == ["tmp0", "tmp0"]
         await agent.end()
@@ -115,6 +116,22 @@ def test_written_report_is_replaced_although_the_watch_has_not_shown_it(virtual_
             agent.reporter.submit(found, about(link))
             await settle()
         assert agent.server.links == ["gone", "tmp0", "gone"]
+        await agent.end()
+
+    virtual_time(main())
+
+
+def test_report_about_other_routes_of_one_version_is_written_although_the_version_has_an_equal_one(
+    virtual_time: Run,
+) -> None:
+    """The slices of the node have changed twice, and the watch has shown neither report."""
+
+    async def main() -> None:
+        agent, found = Agent(), replace(overlay(), report=about("before"))
+        for link in ("changed", "before"):
+            agent.reporter.submit(replace(found, slices={"rs-1-0": len(link)}), about(link))
+            await settle()
+        assert agent.server.links == ["changed", "before"]
         await agent.end()
 
     virtual_time(main())
@@ -164,7 +181,7 @@ def test_new_version_of_the_object_ends_the_pause(virtual_time: Run) -> None:
         agent.reporter.submit(found, about("first"))
         await settle()
         agent.server.failure = None
-        agent.reporter.submit(overlay(generation=2), about("second"))
+        agent.reporter.submit(replace(found, resource_version="8"), about("second"))
         await settle()
         assert agent.server.links == ["first", "second"]
         await agent.end()

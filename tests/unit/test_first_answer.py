@@ -108,7 +108,7 @@ async def test_an_answer_on_the_private_interface_proves_nothing_about_the_overl
     [
         assigned(PRIVATE_GATEWAY),
         assigned(OVERLAY_GATEWAY, check={"type": "none"}),
-        overlay(status={"ipAddr": str(OURS), "gateway": "192.168.100.1"}),
+        overlay(spec={"routes": []}, status={"ipAddr": str(OURS), "gateway": "192.168.100.1"}),
     ],
     ids=["no gateway on the overlay link", "gateways are not probed", "no routes"],
 )

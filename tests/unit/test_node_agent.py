@@ -36,6 +36,7 @@ from overlay_net.runtime.store import Store
 from tests.fakes.agent import NoNeighbours, make_agent
 from tests.fakes.checkpoint_files import READ_ONLY, MemoryFiles
 from tests.fakes.kernel import FakeKernel
+from tests.fakes.route_slices import FakeSlices
 from tests.unit.factories import overlay
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -99,6 +100,7 @@ class Node:
         gateways: GatewayWatch | None = None,
         shadows: Shadows | None = None,
         mode: LinkMode = "macvlan",
+        slices: FakeSlices | None = None,
     ) -> None:
         self.kernel = Kernel()
         self.disk = MemoryFiles()
@@ -121,6 +123,7 @@ class Node:
             gateways=gateways,
             shadows=shadows,
             checkpoint=self.checkpoint,
+            slices=slices,
         )
 
     def answer(self, found: NodeOverlay | None) -> None:

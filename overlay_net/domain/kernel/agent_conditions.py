@@ -15,6 +15,7 @@ from overlay_net.model.conditions import (
     METRICS_SERVED,
     READY,
     RELEASED,
+    ROUTE_SETS_KNOWN,
     SHADOWED,
     Condition,
 )
@@ -22,7 +23,7 @@ from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import DeleteRoute, KernelPlan, Problem
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.node_report import GATEWAY_DOWN, LINK_DOWN, RouteFailure, SilentGateway
-from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.overlay import NodeOverlay, UnknownSets
 from overlay_net.model.route_probe import RouteProbe
 
 NAMED_GATEWAYS = 5
@@ -155,12 +156,12 @@ def _names(gateways: frozenset[IpAddress]) -> str:
     return " or ".join(str(each) for each in names[:NAMED_GATEWAYS]) + more
 
 
-def _find_link_problem(neighbours: NeighbourState) -> Condition | None:
-    """Return Ready if the overlay link cannot carry traffic, or not reliably."""
+def _find_obstacle(neighbours: NeighbourState, unknown_sets: UnknownSets | None) -> Condition | None:
+    """Return Ready if the overlay link cannot carry traffic, or not reliably, or not all routes are known."""
     if neighbours.link_down:
         return Condition(READY, False, LINK_DOWN, neighbours.link_down)
     if neighbours.mac_conflict is None:
-        return None
+        return _describe_unknown(READY, unknown_sets)
     link, address = neighbours.mac_conflict.link, neighbours.mac_conflict.address
     message = (
         f"another host, which uses {address}, has the MAC address {link.mac} of {link.name} as well; if it is a "
@@ -179,6 +180,7 @@ def ready_condition(
     route_probes: tuple[RouteProbe, ...],
     plan: KernelPlan,
     neighbours: NeighbourState = NO_NEIGHBOURS,
+    unknown_sets: UnknownSets | None = None,
 ) -> Condition:
     """Return Ready, which is true if the address is in use, all routes are in place and all changes are proven.
 
@@ -190,9 +192,9 @@ def ready_condition(
     if not _is_in_use(desired, configured, unusable, routes_only=routes_only):
         message = unusable.message if unusable is not None else "the overlay address is not in use"
         return Condition(READY, False, "NotConfigured", message)
-    link_problem = _find_link_problem(neighbours)
-    if link_problem is not None:
-        return link_problem
+    obstacle = _find_obstacle(neighbours, unknown_sets)
+    if obstacle is not None:
+        return obstacle
     needed = len(desired.routes) - len(plan.not_needed)
     if failures:
         first = failures[0]
@@ -229,6 +231,16 @@ def checkpoint_condition(checkpoint: CheckpointHealth) -> tuple[Condition, ...]:
         return ()
     effect = "the data plane is not affected, but a reboot while the API server is unreachable would be"
     return (Condition(CHECKPOINT_STORED, False, problem.reason, f"{problem.message}; {effect}"),)
+
+
+def route_sets_condition(unknown_sets: UnknownSets | None) -> tuple[Condition, ...]:
+    """RouteSetsKnown, which exists only while the routes of the node are not all known."""
+    condition = _describe_unknown(ROUTE_SETS_KNOWN, unknown_sets)
+    return () if condition is None else (condition,)
+
+
+def _describe_unknown(type_: str, unknown_sets: UnknownSets | None) -> Condition | None:
+    return None if unknown_sets is None else Condition(type_, False, unknown_sets.reason, unknown_sets.message)
 
 
 def metrics_condition(problem: str) -> tuple[Condition, ...]:

@@ -78,7 +78,12 @@ def desired_state(
     """
     if overlay is None or overlay.deleting:
         return Desired()
-    kept = Desired(routes=overlay.routes, interface=link.parent, adoptable=overlay.adoptable)
+    kept = Desired(
+        routes=overlay.routes,
+        interface=link.parent,
+        adoptable=overlay.adoptable,
+        keeps_routes=overlay.unknown_sets is not None and overlay.unknown_sets.since_start,
+    )
     if link.kind == "none":
         return replace(kept, fallback=fallback)
     address = overlay.assignment.address or overlay.report.configured

@@ -55,7 +55,7 @@ class KernelPlanner:
                 *_without_source((*routes.changes, *source.changes), pending),
                 *(source.add if pending is None else ()),
                 *source.drop,
-                *source.deletions,
+                *(() if desired.keeps_routes else source.deletions),
                 *routes.deletions,
                 *addresses.drop,
                 *link.sweep,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel_actions import KernelPlan
+from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import RouteGeneration, RouteProbe
 
@@ -35,7 +36,7 @@ def update_probes(
         generations=frozenset(before.generations if before is not None else ()),
         routes=group_by_static_route(before),
         known=known,
-        reported=overlay.is_current,
+        reported=overlay.is_current and _has_observed(overlay.report, overlay.slices),
     )
     desired = group_by_static_route(overlay)
     updated = (
@@ -44,6 +45,12 @@ def update_probes(
         if generation.probe is not None
     )
     return tuple(route_probe for route_probe in updated if route_probe is not None)
+
+
+def _has_observed(report: Report, slices: Mapping[str, int]) -> bool:
+    """Return whether the report is about these slices, or later versions of them."""
+    observed = report.observed_slices or {}
+    return all(observed.get(name, 0) >= generation for name, generation in slices.items())
 
 
 def group_by_static_route(overlay: NodeOverlay | None) -> Mapping[str, tuple[DesiredRoute, ...]]:
@@ -64,7 +71,7 @@ class _History:
     known: bool
     """Whether ``generations`` and ``routes`` are known."""
     reported: bool
-    """Whether the last report is about the present object."""
+    """Whether the last report is about the present object and slices."""
 
     def next_probe(self, generation: RouteGeneration, desired: tuple[DesiredRoute, ...]) -> RouteProbe | None:
         """Return the probe of a generation; None if the generation is proven."""

@@ -14,6 +14,7 @@ from overlay_net.domain.kernel.agent_conditions import (
     gateway_condition,
     metrics_condition,
     ready_condition,
+    route_sets_condition,
 )
 from overlay_net.domain.kernel.checkpoint import HEALTHY, CheckpointHealth
 from overlay_net.domain.kernel.connected_route import (
@@ -107,12 +108,14 @@ def make_report(
     problem = next((problem for problem in plan.problems if problem.route is None), None)
     unusable = next((problem for problem in plan.problems if problem.reason in ADDRESS_UNUSABLE), None)
     needed = len(desired.routes) - len(plan.not_needed)
+    unknown_sets = None if overlay.deleting else overlay.unknown_sets
     conditions = (
         configured_condition(
             overlay, desired, link, configured, problem, errors.get(None), neighbours, checkpoint, held
         ),
         gateway_condition(neighbours, find_condition(before, GATEWAY_REACHABLE)),
-        ready_condition(desired, link, configured, unusable, failures, route_probes, plan, neighbours),
+        ready_condition(desired, link, configured, unusable, failures, route_probes, plan, neighbours, unknown_sets),
+        *route_sets_condition(unknown_sets),
         *checkpoint_condition(checkpoint),
         *metrics_condition(metrics_problem),
         *warnings,
@@ -136,6 +139,8 @@ def make_report(
         conflict_mac=neighbours.conflict_mac if in_conflict else "",
         route_probes=route_probes,
         conditions=tuple(transition(before, condition, now) for condition in conditions),
+        # A schema without routeSets does not have this field either.
+        observed_slices=overlay.slices if overlay.route_sets is not None else None,
     )
 
 

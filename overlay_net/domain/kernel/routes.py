@@ -80,7 +80,7 @@ def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> R
     desired, observed = inputs.desired, inputs.observed
     reserved_tables = source_tables(desired)
     next_hops = NextHops(desired, observed, mark, inputs.link)
-    comparison = _Comparison(observed, mark, reserved_tables)
+    comparison = _Comparison(observed, mark, reserved_tables, keeps=desired.keeps_routes)
     for adopted in find_adopted(desired.adoptable, observed.routes, inputs.link):
         comparison.adopt(adopted)
     for route in groups.duplicates:
@@ -107,12 +107,16 @@ def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> R
 class _Comparison:
     """Compares groups of desired routes with the observed ones, and collects what differs."""
 
-    def __init__(self, observed: Observed, mark: OwnershipMark, reserved_tables: Collection[int]) -> None:
+    def __init__(
+        self, observed: Observed, mark: OwnershipMark, reserved_tables: Collection[int], *, keeps: bool
+    ) -> None:
+        """``keeps``: as ``Desired.keeps_routes``."""
         self.changes: list[AddRoute | ReplaceRoute] = []
         self.problems: list[Problem] = []
         self.placed: list[tuple[DesiredRoute, str]] = []
         self.not_needed: list[tuple[DesiredRoute, str]] = []
         self._observed = observed
+        self._keeps = keeps
         found = find_managed(observed.routes, mark, reserved_tables)
         self._managed = found.usable
         """Managed routes without a matching desired route so far."""
@@ -129,9 +133,10 @@ class _Comparison:
 
     def plan(self, link_faults: tuple[LinkFault, ...]) -> RoutePlan:
         obsolete = (*self._managed.values(), *(each.route for each in self._blocked.values()))
+        deletions = (*self._deletions, *map(DeleteRoute, obsolete))
         return RoutePlan(
             changes=tuple(self.changes),
-            deletions=(*self._deletions, *map(DeleteRoute, obsolete)),
+            deletions=() if self._keeps else deletions,
             problems=tuple(self.problems),
             placed=tuple(self.placed),
             not_needed=tuple(self.not_needed),

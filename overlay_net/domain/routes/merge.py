@@ -4,7 +4,7 @@ A set is known only if all its slices are: the first one lists them. While a set
 removed. If several StaticRoutes have the same subnet, metric and table, the oldest one wins.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -78,21 +78,25 @@ def _add_entry(entries: dict[str, SliceEntry], entry: SliceEntry) -> None:
         entries[entry.name] = entry
 
 
-def merge_routes(entries: Iterable[SliceEntry], overlay_gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:
-    """Return the routes of a node with this overlay gateway, sorted, with one for each key.
-
-    A route that specifies no gateway uses ``overlay_gateway``. If the node has none, or one of the other IP family, it
-    has no gateways, and the agent reports it as pending.
-    """
-    chosen: dict[RouteKey, DesiredRoute] = {}
-    for entry in sorted(entries, key=lambda each: each.age_key):
-        for route in entry_routes(entry, overlay_gateway):
-            chosen.setdefault(route.key, route)
-    return tuple(sorted(chosen.values(), key=lambda route: (route.version, route.key)))
-
-
 def entry_routes(entry: SliceEntry, overlay_gateway: IpAddress | None) -> Iterable[DesiredRoute]:
     """Return the routes of one StaticRoute, before conflicts are resolved."""
     versions = {subnet.version for subnet in entry.subnets}
     specs = {version: entry.spec.with_default_gateway(version, overlay_gateway) for version in versions}
     return (DesiredRoute.to(subnet, specs[subnet.version], entry.name) for subnet in entry.subnets)
+
+
+def merge_routes(
+    entries: Iterable[SliceEntry],
+    overlay_gateway: IpAddress | None,
+    find_routes: Callable[[SliceEntry, IpAddress | None], Iterable[DesiredRoute]] = entry_routes,
+) -> tuple[DesiredRoute, ...]:
+    """Return the routes of a node with this overlay gateway, sorted, with one for each key.
+
+    A route that specifies no gateway uses ``overlay_gateway``. If the node has none, or one of the other IP family, it
+    has no gateways, and the agent reports it as pending. ``find_routes`` may return routes of an earlier call.
+    """
+    chosen: dict[RouteKey, DesiredRoute] = {}
+    for entry in sorted(entries, key=lambda each: each.age_key):
+        for route in find_routes(entry, overlay_gateway):
+            chosen.setdefault(route.key, route)
+    return tuple(sorted(chosen.values(), key=lambda route: (route.version, route.key)))
