@@ -3,7 +3,7 @@
 Nothing is delivered by itself: a test decides who receives what, and when.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,10 +16,11 @@ from overlay_net.domain.routes.slice_plan import SlicePlan, SlicePlanner
 from overlay_net.domain.routes.slice_writes import SliceWrite
 from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.names import ROUTE_SET_LABEL
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
-from overlay_net.model.route_slice import RouteSlice, by_set, slice_manifest, slice_name
+from overlay_net.model.route_slice import RouteSlice, SliceContent, by_set, slice_manifest, slice_name
 from overlay_net.model.slice_entry import SliceEntry
 from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, overlay, static_route
@@ -64,6 +65,7 @@ class Agent:
     """How much of the history it has received."""
     listed: bool = False
     merged: Selection = field(default_factory=lambda: Selection({}, {}))
+    on_merge: Callable[["Agent"], None] = lambda _: None
     reconciled: int = 0
     """The generation of the NodeOverlayIp that ``merged`` is from."""
 
@@ -103,6 +105,7 @@ class Agent:
             return
         self.merged = select_entries(self.overlay.route_sets, by_set(self.view.values()), self.merged.entries)
         self.reconciled = self.overlay.generation
+        self.on_merge(self)
 
     @property
     def routes(self) -> Mapping[RouteKey, DesiredRoute]:
@@ -170,6 +173,17 @@ class Cluster:
     def label(self, name: str, created: str = JOINED, **labels: str) -> None:
         made = node(name, uid=name, **labels)
         self.nodes[name] = replace(made, created=datetime.fromisoformat(created))
+
+    def damage(self, name: str, content: SliceContent | None, **labels: str) -> None:
+        """Edit a slice, or delete it."""
+        if content is None:
+            self.api.delete(name)
+            return
+        raw = slice_manifest(0, content)
+        raw["metadata"]["name"] = name
+        if labels:
+            raw["metadata"]["labels"] = {ROUTE_SET_LABEL: labels["label"]}
+        self.api.write(name, raw)
 
     # --- The controller -----------------------------------------------------------------------------------------------
 
@@ -264,15 +278,19 @@ class Cluster:
         for _ in range(rounds):
             for name in self.nodes:
                 self.admit(name)
-            self.synchronize()
-            self.plan()
-            self.synchronize()
-            self.plan(0)
-            for name, agent in self.agents.items():
-                self.reconcile(name)
-                self.deliver(name)
-                agent.list_slices()
-                self.report(name)
+            for name in self.agents:
+                self.complete(name)
+
+    def complete(self, name: str) -> None:
+        """Bring a node to what the StaticRoutes are now."""
+        self.synchronize()
+        self.plan()
+        self.synchronize()
+        self.plan(0)
+        self.reconcile(name)
+        self.deliver(name)
+        self.agents[name].list_slices()
+        self.report(name)
 
     def entries(self, name: str) -> Mapping[str, SliceEntry]:
         """The StaticRoutes that the agent of a node uses."""

@@ -86,7 +86,7 @@ def test_a_node_without_sets_waits_until_the_cache_has_every_set_that_fits_it() 
 
 def test_a_set_that_does_not_fit_any_more_is_dropped_once_the_slices_have_all_routes() -> None:
     name = shared_set_name(IN_DAL12)
-    result = plan(naming(name), RouteSets(shared(IN_DAL12), settled=False))
+    result = plan(naming(name), RouteSets(shared(EVERYWHERE, IN_DAL12), settled=False))
     assert [each.name for each in result.named or ()] == [name]
     assert not result.complete
     assert found(naming(name), RouteSets(shared(IN_DAL12), settled=True)) == []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from overlay_net.domain.routes.protected_subnets import RouteCheck
 from overlay_net.domain.routes.route_sets import describe_selector, route_set_name
 from overlay_net.domain.routes.slice_layout import Spot
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.slice_entry import SliceEntry
 from overlay_net.model.static_route import StaticRoute
@@ -40,6 +41,10 @@ class DesiredEntry:
         )
         return cls(route, route_set_name(route), entry, find_keys(entry), _describe(route))
 
+    def is_revision(self, entry: SliceEntry) -> bool:
+        """Return whether the entry is of the present revision, although it may have other subnets for now."""
+        return (entry.uid, entry.generation) == self.route.revision
+
     def is_for(self, route: StaticRoute) -> bool:
         """Return whether nothing has changed that decides about entry and set. Labels have no generation."""
         before = self.route
@@ -51,7 +56,23 @@ def _describe(route: StaticRoute) -> str:
 
 
 def find_keys(entry: SliceEntry) -> frozenset[RouteKey]:
-    return frozenset(encode_route_key(subnet, entry.spec.metric, entry.spec.table) for subnet in entry.subnets)
+    return frozenset(find_key(entry, subnet) for subnet in entry.subnets)
+
+
+def find_key(entry: SliceEntry, subnet: IpNetwork) -> RouteKey:
+    return encode_route_key(subnet, entry.spec.metric, entry.spec.table)
+
+
+def find_lost(before: SliceEntry, after: SliceEntry) -> frozenset[RouteKey]:
+    """Return the keys that only ``before`` has."""
+    if before.subnets == after.subnets and has_same_table(before, after):
+        return frozenset()
+    return find_keys(before) - find_keys(after)
+
+
+def has_same_table(before: SliceEntry, after: SliceEntry) -> bool:
+    """Return whether equal subnets have equal keys."""
+    return (before.spec.metric, before.spec.table) == (after.spec.metric, after.spec.table)
 
 
 class DesiredEntries:

@@ -1,19 +1,24 @@
 """Places the entries of StaticRoutes in the slices of their sets, and removes those that have moved or are gone."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
-from overlay_net.domain.routes.desired_entries import DesiredEntries, DesiredEntry, find_keys
+from overlay_net.domain.routes.desired_entries import (
+    DesiredEntries,
+    DesiredEntry,
+    find_key,
+    find_keys,
+    find_lost,
+    has_same_table,
+)
+from overlay_net.domain.routes.refused_entries import RefusedEntries
 from overlay_net.domain.routes.removal_check import RemovalCheck
 from overlay_net.domain.routes.route_sets import is_rollout_set
 from overlay_net.domain.routes.set_users import SetUsers
 from overlay_net.domain.routes.slice_layout import Layout, Spot
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.slice_entry import SliceEntry
-
-NO_KEYS: Final[frozenset[RouteKey]] = frozenset()
 
 
 class EntryMoves:
@@ -25,7 +30,7 @@ class EntryMoves:
         self._layout = layout
         self._desired = desired
         self._removals = removals
-        self._users = users
+        self._refused = RefusedEntries(layout, removals, users, now)
         self._now = now
 
     def place(self) -> None:
@@ -34,9 +39,12 @@ class EntryMoves:
         losing = []
         for each in self._desired:
             if each.refused:
-                self._close(each)
-            elif not self._keep(each):
-                losing.append(each)
+                self._refused.close(each)
+            elif not self._is_placed(each):
+                if self._find_lost(each):
+                    losing.append(each)
+                else:
+                    self._put(each, each.entry)
         # What they lose may be what another StaticRoute has got now.
         for each in losing:
             self._edit(each)
@@ -48,87 +56,64 @@ class EntryMoves:
                 continue
             for spot in tuple(spots):
                 keys = find_keys(self._layout.entry(spot, name))
-                if self._removals.may_lose(spot, name, keys):
+                if not self._removals.find_needed(spot, name, keys):
                     self._layout.remove(spot, name, self._now)
 
     # --- Places -------------------------------------------------------------------------------------------------------
 
-    def _keep(self, each: DesiredEntry) -> bool:
-        """Place an accepted StaticRoute, unless that is an edit by which keys are lost."""
-        home = [spot for spot in self._layout.spots.get(each.route.name, ()) if spot[0] == each.route_set]
-        each.spot = self._layout.find_newest(each.route.name, home)
-        if each.spot is None:
-            each.spot = self._find_room(each)
-            self._layout.put(each.spot, each.entry)
-            return True
-        present = self._layout.entry(each.spot, each.route.name)
-        if present is each.entry:
-            return True
-        if _lost(present, each.entry) and not is_rollout_set(each.route_set):
-            return False
-        self._put(each, each.spot, present)
-        return True
-
-    def _edit(self, each: DesiredEntry) -> None:
-        """Replace an entry by one that lacks some of its keys; elsewhere if a node may need them meanwhile."""
-        spot = each.spot
-        if spot is None:
-            return
-        present = self._layout.entry(spot, each.route.name)
-        if self._removals.may_lose(spot, each.route.name, _lost(present, each.entry)):
-            self._put(each, spot, present)
-        else:
-            self._move(each)
-
-    def _put(self, each: DesiredEntry, spot: Spot, present: SliceEntry) -> None:
-        found = self._layout.get(spot)
-        size = found.size - len(present.subnets) + len(each.entry.subnets)
-        if size <= self._layout.max_routes or len(found.entries) == 1:
-            self._layout.put(spot, each.entry)
-        else:
-            self._move(each)
-
-    def _move(self, each: DesiredEntry) -> None:
-        each.spot = self._find_room(each, self._layout.spots[each.route.name])
-        self._layout.put(each.spot, each.entry)
-
-    def _find_room(self, each: DesiredEntry, without: Collection[Spot] = ()) -> Spot:
-        found = self._layout.find_room(each.route_set, len(each.entry.subnets), without)
-        return found or self._layout.add_slice(each.route_set)
-
-    # --- Refused StaticRoutes -----------------------------------------------------------------------------------------
-
-    def _close(self, each: DesiredEntry) -> None:
-        """Keep a refused StaticRoute where it is, with the subnets that it had there, for the nodes that have it."""
+    def _is_placed(self, each: DesiredEntry) -> bool:
+        """Find the spot of an accepted StaticRoute in its set. Returns whether it has the present revision."""
         name = each.route.name
         spots = self._layout.spots.get(name, ())
-        each.spot = self._layout.find_newest(name, spots)
-        for spot in tuple(spots):
-            present = self._layout.entry(spot, name)
-            since = present.closed_since or self._closing_time()
-            closed = present if present.closed_since is not None else replace(present, closed_since=since)
-            self._layout.put(spot, closed)
-            revision = (present.uid, present.generation)
-            if spot == each.spot and not is_rollout_set(spot[0]) and revision != each.route.revision:
-                self._narrow(each, spot, present, since)
+        each.spot = self._layout.find_newest(name, [spot for spot in spots if spot[0] == each.route_set])
+        if each.spot is None or self._layout.entry(each.spot, name) != each.entry:
+            return False
+        self._layout.put(each.spot, each.entry)
+        return True
 
-    def _narrow(self, each: DesiredEntry, spot: Spot, present: SliceEntry, since: datetime) -> None:
-        """Apply a later revision of a refused StaticRoute to the subnets that it has and still specifies."""
-        had = frozenset(present.subnets)
-        subnets = tuple(subnet for subnet in each.entry.subnets if subnet in had)
-        narrowed = replace(each.entry, subnets=subnets, closed_since=since)
-        if not self._removals.may_lose(spot, each.route.name, _lost(present, narrowed)):
+    def _find_lost(self, each: DesiredEntry) -> Mapping[Spot, Collection[RouteKey]]:
+        """Return the keys that nodes lose by the present revision, by the spot of an earlier one."""
+        name = each.route.name
+        spots: Collection[Spot] = self._layout.spots.get(name, ())
+        if each.spot is not None and each.is_revision(self._layout.entry(each.spot, name)):
+            spots = (each.spot,)
+        found = {spot: find_lost(self._layout.entry(spot, name), each.entry) for spot in spots}
+        return {spot: keys for spot, keys in found.items() if keys}
+
+    def _edit(self, each: DesiredEntry) -> None:
+        """Write a revision that lacks some keys, but keep those that nodes must get from another StaticRoute first.
+
+        A node uses the latest revision alone. If that cannot have these keys, it waits.
+        """
+        name = each.route.name
+        needed: set[RouteKey] = set()
+        for spot, keys in self._find_lost(each).items():
+            needed |= self._removals.find_needed(spot, name, keys)
+        if not needed:
+            self._put(each, each.entry)
             return
-        if subnets:
-            self._layout.put(spot, narrowed)
+        extra = {}
+        if each.spot is not None and not is_rollout_set(each.route_set):
+            present = self._layout.entry(each.spot, name)
+            if has_same_table(present, each.entry):
+                extra = {key: subnet for subnet in present.subnets if (key := find_key(present, subnet)) in needed}
+        if extra.keys() == needed:
+            self._put(each, replace(each.entry, subnets=(*each.entry.subnets, *extra.values())))
         else:
-            self._layout.remove(spot, each.route.name, self._now)
-            each.spot = None
+            each.spot = self._layout.find_newest(name, self._layout.spots[name])
 
-    def _closing_time(self) -> datetime:
-        """Return a time that is not before that of any node with the set, whatever clock it was written by."""
-        latest = self._users.latest_since
-        return self._now if latest is None else max(self._now, latest)
+    def _put(self, each: DesiredEntry, entry: SliceEntry) -> None:
+        """Write the entry to its spot in the set, or to another one if it does not fit."""
+        others = self._layout.spots.get(entry.name, ())
+        if each.spot is not None:
+            found = self._layout.get(each.spot)
+            size = found.size - len(found.entries[entry.name].subnets) + len(entry.subnets)
+            if size <= self._layout.max_routes or len(found.entries) == 1:
+                self._layout.put(each.spot, entry)
+                return
+        room = self._layout.find_room(each.route_set, len(entry.subnets), others)
+        each.spot = room or self._layout.add_slice(each.route_set)
+        self._layout.put(each.spot, entry)
 
     # --- Removals -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +134,7 @@ class EntryMoves:
             # Nodes that get the set during the rollout have the present revision.
             present = self._layout.entry(spot, each.route.name)
             if present.closed_since is None:
-                self._layout.put(spot, replace(present, closed_since=self._closing_time()))
+                self._layout.put(spot, replace(present, closed_since=self._refused.closing_time))
 
     # --- Compaction ---------------------------------------------------------------------------------------------------
 
@@ -167,12 +152,15 @@ class EntryMoves:
                 self._clear(route_set, last)
 
     def _has_moves(self, route_set: str) -> bool:
-        names = (name for found in self._layout.sets[route_set].values() for name in found.entries)
-        return any(len(self._layout.spots[name]) > 1 or self._is_fixed(name) for name in names)
+        return any(
+            len(self._layout.spots[name]) > 1 or self._is_fixed(entry)
+            for found in self._layout.sets[route_set].values()
+            for name, entry in found.entries.items()
+        )
 
-    def _is_fixed(self, name: str) -> bool:
-        each = self._desired.get(name)
-        return each is None or each.refused
+    def _is_fixed(self, entry: SliceEntry) -> bool:
+        each = self._desired.get(entry.name)
+        return each is None or each.entry is not entry
 
     def _clear(self, route_set: str, last: int) -> None:
         """Copy the entries of a slice to others."""
@@ -184,13 +172,3 @@ class EntryMoves:
             if spot is not None:
                 self._layout.put(spot, each.entry)
                 each.spot = spot
-
-
-def _lost(before: SliceEntry, after: SliceEntry) -> frozenset[RouteKey]:
-    if before.subnets == after.subnets and _same_keys(before, after):
-        return NO_KEYS
-    return find_keys(before) - find_keys(after)
-
-
-def _same_keys(before: SliceEntry, after: SliceEntry) -> bool:
-    return (before.spec.metric, before.spec.table) == (after.spec.metric, after.spec.table)

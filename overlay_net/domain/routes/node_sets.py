@@ -2,8 +2,8 @@
 
 A node names every shared set whose selector fits it, and of a StaticRoute with a rollout the set of its revision once
 it is the node's turn. Until then, and until the agent has observed the new place, it keeps the set of the earlier
-revision, so no route is removed before its replacement is in use. For the same reason no set is dropped while the
-slices lack something that the StaticRoutes say.
+revision, so no route is removed before its replacement is in use. For the same reason nothing changes while the slices
+lack something that the StaticRoutes say; nor is it known then which StaticRoutes are closed for a node with a new set.
 """
 
 from collections import defaultdict
@@ -56,13 +56,14 @@ def find_route_sets(
     for name, staged in sets.staged.items():
         turns.add(staged, own.get(name, ()))
     waits = not sets.settled or any(sets.shared[name].open and not sets.shared[name].known for name in fitting)
-    if (overlay is None or overlay.route_sets is None) and (waits or turns.must_keep_routes):
-        # An object that names only some of the sets of its node would lose the other routes.
-        return NodeSets(None, complete=not waits)
-    dropped = present.keys() - turns.names
-    names = turns.names | dropped if waits else turns.names
-    named = (present.get(name) or NamedSet(name, _since(name, sets, now)) for name in sorted(names))
-    return NodeSets(tuple(named), complete=not (waits and dropped))
+    if overlay is None or overlay.route_sets is None:
+        if waits or turns.must_keep_routes:
+            # An object that names only some of the sets of its node would lose the other routes.
+            return NodeSets(None, complete=not waits)
+    elif waits:
+        return NodeSets(overlay.route_sets, complete=turns.names == present.keys())
+    named = (present.get(name) or NamedSet(name, _since(name, sets, now)) for name in sorted(turns.names))
+    return NodeSets(tuple(named))
 
 
 def has_observed(overlay: NodeOverlay, place: Place) -> bool:

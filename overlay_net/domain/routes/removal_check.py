@@ -1,7 +1,7 @@
 """Decides when an entry may be removed from a slice: not before every node has observed what replaces it.
 
-That is the same StaticRoute at its new place, and any other StaticRoute with one of the keys: a person may move a
-subnet from one StaticRoute to another. A StaticRoute without replacement is removed at once.
+That is the same StaticRoute at its new place, and any other StaticRoute with one of the keys: a subnet may have been
+moved from one StaticRoute to another. What is not replaced is removed at once.
 """
 
 from collections.abc import Collection, Hashable
@@ -38,26 +38,24 @@ class RemovalCheck:
 
     def may_leave(self, spot: Spot, each: DesiredEntry) -> bool:
         """Return whether the old entry of a StaticRoute that has another place now may be removed from ``spot``."""
-        is_held_back = each.route.rollout is not None and not self._covers(each, spot)
-        if is_held_back:
-            self._elapsed((spot, each.route.name))
+        name = each.route.name
+        if not self._covers(each, spot) and (each.route.rollout is not None or not self._is_overdue((spot, name))):
             return False
-        entry = self._layout.entry(spot, each.route.name)
-        return self._may(spot, each.route.name, find_keys(entry), each)
+        return not self.find_needed(spot, name, find_keys(self._layout.entry(spot, name)))
 
-    def may_lose(self, spot: Spot, static_route: str, keys: Collection[RouteKey]) -> bool:
-        """Return whether these keys of a StaticRoute may be removed from ``spot``."""
-        return self._may(spot, static_route, keys, None)
+    def find_needed(self, spot: Spot, static_route: str, keys: Collection[RouteKey]) -> frozenset[RouteKey]:
+        """Return those of the keys that must stay in ``spot``, because nodes are about to get them from another one."""
+        needed = frozenset(
+            key
+            for each in self._desired.find_suppliers(keys, without=static_route)
+            if not self._covers(each, spot)
+            for key in each.keys.intersection(keys)
+        )
+        return frozenset() if needed and self._is_overdue((spot, static_route)) else needed
 
-    def _may(self, spot: Spot, static_route: str, keys: Collection[RouteKey], itself: DesiredEntry | None) -> bool:
-        others = self._desired.find_suppliers(keys, without=static_route)
-        if (itself is None or self._covers(itself, spot)) and all(self._covers(each, spot) for each in others):
-            return True
-        return self._elapsed((spot, static_route)) >= LONGEST_WAIT
-
-    def _elapsed(self, wait: Hashable) -> float:
+    def _is_overdue(self, wait: Hashable) -> bool:
         self.waiting[wait] = self._before.get(wait, self._clock)
-        return self._clock - self.waiting[wait]
+        return self._clock - self.waiting[wait] >= LONGEST_WAIT
 
     def _covers(self, each: DesiredEntry, lost: Spot) -> bool:
         """Return whether every node with the set of ``lost`` that needs this StaticRoute has it from its place."""
@@ -65,7 +63,8 @@ class RemovalCheck:
         if each.spot is None:
             return False
         found = self._layout.find(each.spot)
-        if found is None or found.entries.get(name) is not each.entry:
+        entry = found.entries.get(name) if found is not None else None
+        if found is None or entry is None or not each.is_revision(entry):
             return False
         if each.spot == lost:
             # One write adds and removes.

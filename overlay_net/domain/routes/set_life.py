@@ -143,6 +143,9 @@ class SetLife:
         found = layout.find(each.spot) if each.spot is not None else None
         if each.spot is None or found is None:
             return None
+        entry = found.entries.get(each.route.name)
+        if entry is None or not (each.refused or each.is_revision(entry)):
+            return None
         return Place(each.spot[0], slice_name(*each.spot), found.generations.get(each.route.name, 0))
 
 
