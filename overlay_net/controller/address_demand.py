@@ -51,8 +51,8 @@ class AddressDemand:
                 subnets = self._waiting[name] = subnets_for(node, self._pools)
             yield subnets
 
-    def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
-        if (name in self._waiting or name in self._gone) and old != new:
+    def _node_changed(self, name: str, _: Node | None, __: Node | None) -> None:
+        if name in self._waiting or name in self._gone:
             self._early = None
             if name in self._waiting:
                 self._waiting[name] = None

@@ -90,11 +90,9 @@ class EventRoutes:
         caches.protected.subscribe(self._protection_changed)
         caches.protected.subscribe_networks(self._networks_changed)
 
-    def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
-        # Heartbeats change a node all the time; compare only the fields that a plan reads.
-        if old != new:
-            self._queues.nodes.add(name)
-            self._queues.status.add_after(ROUTES, self._batch)
+    def _node_changed(self, name: str, _: Node | None, __: Node | None) -> None:
+        self._queues.nodes.add(name)
+        self._queues.status.add_after(ROUTES, self._batch)
 
     def _protection_changed(self, static_routes: Iterable[str]) -> None:
         """Wake the nodes that these StaticRoutes select."""

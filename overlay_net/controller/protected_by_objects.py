@@ -68,7 +68,6 @@ class ProtectedByObjects:
             subscriber(static_routes)
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
-        # Heartbeats change a Node all the time.
         if (old.protected if old else ()) != (new.protected if new else ()):
             self.protect(f"node {name}", _by_node(new) if new else ())
             self._replace_networks(f"node {name}", _node_networks(new) if new else ())
