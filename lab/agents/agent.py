@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from lab.agents.route_sets import SharedRouteSets
 from lab.agents.shared import Shared
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.agent.heartbeat import Heartbeat
+from overlay_net.agent.reconciler import UNKNOWN_RETRY
 from overlay_net.agent.reporter import Reporter
+from overlay_net.agent.run import slice_source
+from overlay_net.agent.slice_follower import SliceFollower
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.domain.kernel.agent_conditions import NeighbourState, ProbeResult
 from overlay_net.domain.kernel.desired import desired_state
@@ -26,14 +32,22 @@ LINK = DesiredLink("tmp0", "eth0")
 RESYNC = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Clients of the same API server, which differ in how they decode."""
+
+    overlays: KubeApi
+    slices: KubeApi
+    writing: KubeApi
+
+
 class SimulatedAgent:
-    """``watching`` and ``writing`` are the clients for its watches and its writes; ``progress`` follows each step."""
+    """``clients`` are those of all agents; ``progress`` follows each step."""
 
     def __init__(
         self,
         name: str,
-        watching: KubeApi,
-        writing: KubeApi,
+        clients: Clients,
         shared: Shared,
         progress: Callable[["SimulatedAgent"], None],
         lease_namespace: str = "",
@@ -47,11 +61,13 @@ class SimulatedAgent:
         self._store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
         self._store.subscribe(lambda _, __, ___: self.wake())
         self._reflector = Reflector(
-            KubeSource(watching, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), self._store
+            KubeSource(clients.overlays, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), self._store
         )
-        self._reporter = Reporter(StatusWriter(writing).write, self._written)
+        self._reporter = Reporter(StatusWriter(clients.writing).write, self._written)
+        self._slices = SliceFollower(partial(slice_source, clients.slices), self.wake, shared.parse_slice)
+        self._route_sets = SharedRouteSets(self._slices, shared.resolved)
         self._heartbeat = Heartbeat(
-            writing,
+            clients.writing,
             lease_namespace,
             name,
             partial(self._store.get, name),
@@ -59,7 +75,7 @@ class SimulatedAgent:
             asyncio.get_running_loop().time,
             self.wake,
         )
-        self._woken = False
+        self._changed = asyncio.Event()
 
     @property
     def overlay(self) -> NodeOverlay | None:
@@ -76,39 +92,53 @@ class SimulatedAgent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reflector.run())
             group.create_task(self._reporter.run())
+            group.create_task(self._slices.run())
             await self._store.wait_synced()
             self.wake()
+            group.create_task(self._work())
             group.create_task(self._heartbeat.run())
 
     async def wait_synced(self) -> None:
         await self._store.wait_synced()
 
     def wake(self) -> None:
-        """Reconcile in a later turn of the event loop, once for all changes of this turn."""
-        if not self._woken:
-            self._woken = True
-            asyncio.get_running_loop().call_soon(self._reconcile)
+        """Reconcile soon, once for all changes until then."""
+        self._changed.set()
 
     def fail(self, static_routes: Set[str]) -> None:
         """From now on a kernel would refuse the routes of these StaticRoutes, and no others."""
         self._failing = static_routes
         self.wake()
 
-    def _reconcile(self) -> None:
-        self._woken = False
-        if not self._store.synced:
-            return
+    async def _work(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if not await self._reconcile():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(UNKNOWN_RETRY):
+                        await self._changed.wait()
+                self._changed.set()
+
+    async def _reconcile(self) -> bool:
+        """Returns False while the slices of a new route set are awaited."""
         overlay = self.overlay
+        if not self._route_sets.follow(overlay):
+            return False
+        if overlay is not None:
+            overlay = await self._route_sets.resolve(overlay)
         desired = desired_state(overlay, LINK)
         self.routes = desired.routes
         if overlay is not None:
             self._reporter.submit(overlay, self._report(overlay, desired))
         self._heartbeat.reconciled()
         self._progress(self)
+        return True
 
     def _report(self, overlay: NodeOverlay, desired: Desired) -> Report:
         return make_report(
-            overlay,
+            # The object may not have the last report yet.
+            replace(overlay, report=self._reporter.latest(overlay)),
             desired,
             LINK,
             self._plan(desired.routes),

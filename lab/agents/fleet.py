@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from lab.agents.agent import SimulatedAgent
+from lab.agents.agent import Clients, SimulatedAgent
 from lab.agents.shared import Shared
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.adapters.kube.connection import Connection
@@ -26,8 +26,11 @@ class Fleet:
         """Each agent has watches of its own on ``watching``; all of them write through the few of ``writing``."""
         self.agents: dict[str, SimulatedAgent] = {}
         self._shared = Shared()
-        self._watching = KubeApi(watching, decode=self._shared.decode_overlay)
-        self._writing = KubeApi(writing, timeout=PATIENCE)
+        self._clients = Clients(
+            overlays=KubeApi(watching, decode=self._shared.decode_overlay),
+            slices=KubeApi(watching, decode=self._shared.decode_slices),
+            writing=KubeApi(writing, timeout=PATIENCE),
+        )
         self._lease_namespace = lease_namespace
         self._tasks: set[asyncio.Task[None]] = set()
         self._awaited: list[_Awaited] = []
@@ -39,7 +42,7 @@ class Fleet:
         async def start(name: str) -> None:
             async with limit:
                 agent = self.agents[name] = SimulatedAgent(
-                    name, self._watching, self._writing, self._shared, self._progress, self._lease_namespace
+                    name, self._clients, self._shared, self._progress, self._lease_namespace
                 )
                 self._tasks.add(asyncio.create_task(agent.run()))
                 await agent.wait_synced()

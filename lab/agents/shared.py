@@ -5,7 +5,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
+from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute
+from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.route_slice import RouteSlice
 from overlay_net.model.route_spec import RouteParser
 
 T = TypeVar("T")
@@ -20,13 +24,18 @@ class Memo(Generic[T]):
         self._kept = kept
         self._known: OrderedDict[Hashable, T] = OrderedDict()
 
+    def find(self, key: Hashable) -> T | None:
+        return self._known.get(key)
+
+    def keep(self, key: Hashable, result: T) -> T:
+        self._known[key] = result
+        if len(self._known) > self._kept:
+            self._known.popitem(last=False)
+        return result
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = make()
-            if len(self._known) > self._kept:
-                self._known.popitem(last=False)
-        return found
+        found = self.find(key)
+        return self.keep(key, make()) if found is None else found
 
 
 class Shared:
@@ -34,7 +43,26 @@ class Shared:
 
     def __init__(self) -> None:
         self._routes: Memo[tuple[DesiredRoute, ...]] = Memo(16)
+        self._slice_texts: Memo[Any] = Memo()
+        self._slices: Memo[RouteSlice] = Memo()
+        self._latest_slices: dict[str, RouteSlice] = {}
+        self.resolved: Memo[NodeOverlay] = Memo()
         self._placed: Memo[tuple[object, tuple[tuple[DesiredRoute, str], ...]]] = Memo()
+
+    def decode_slices(self, text: str) -> Any:
+        """Decode JSON: the API server sends the same bytes to all agents."""
+        return self._slice_texts.get(text, lambda: json.loads(text))
+
+    def parse_slice(self, raw: JsonObject, before: RouteSlice | None) -> RouteSlice:
+        """``before`` is not used: entries are shared with the last version that any agent has parsed."""
+        metadata = find_object(raw, "metadata")
+        name = parse_text(metadata.get("name"))
+
+        def parse() -> RouteSlice:
+            parsed = self._latest_slices[name] = RouteSlice.parse(raw, self._latest_slices.get(name))
+            return parsed
+
+        return self._slices.get((name, metadata.get("uid"), metadata.get("resourceVersion")), parse)
 
     def decode_overlay(self, text: str) -> Any:
         """Decode JSON as ``decode_overlays`` does: nodes of one pool and zone have the same routes."""

@@ -45,12 +45,20 @@ def bench_scale(directory: Path, options: Options) -> list[Row]:
     joining = [f"joining-{number}" for number in range(JOINING)]
     began = time.monotonic()
 
+    rows: list[Row] = []
+
     def progress(text: str) -> None:
         print(f"scale: {time.monotonic() - began:6.1f} s  {text}", flush=True)
 
+    def add(*found: Row) -> None:
+        """Show rows at once as well: a large cluster takes many minutes."""
+        rows.extend(found)
+        for _, *cells in found:
+            progress("  ".join(filter(None, cells)))
+
     with running(directory, [*names, *joining]) as cluster:
         progress(f"{nodes} agents are running")
-        rows = [_populate(cluster, names)]
+        add(_populate(cluster, names))
         cluster.make_bare()
         present = 0
         costs = {}
@@ -62,11 +70,11 @@ def bench_scale(directory: Path, options: Options) -> list[Row]:
             present = count
             changes, bare = _measure(cluster, count)
             costs[count] = median(change.used.server for change in changes) / nodes
-            rows += _rows(cluster, count, changes, bare, costs)
-        for part in (reports, join, idle, restart):
+            add(*_rows(cluster, count, changes, bare, costs))
+        for part in (reports, idle, join, restart):
             progress(part.__name__)
-            rows += part(cluster, present, joining)
-        rows.append(row("the lease was lost", f"{cluster.leases_lost()} times", "goal 0"))
+            add(*part(cluster, present, joining))
+        add(row("the lease was lost", f"{cluster.leases_lost()} times", "goal 0"))
         progress("complete")
     return rows
 

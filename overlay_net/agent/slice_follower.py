@@ -22,16 +22,21 @@ LIST_TIMEOUT: Final = 2.0
 SliceSource: TypeAlias = Callable[[str | None], Source]
 """Returns the source of the slices with a label selector; None: of all."""
 
+ParseSlice: TypeAlias = Callable[[JsonObject, RouteSlice | None], RouteSlice]
+
 _Observer: TypeAlias = Callable[[OverlayNetError | None], None]
 
 
 class SliceFollower:
-    """``changed`` is called when anything that ``known`` returns may have changed. Errors remove no slice."""
+    """``changed`` is called when anything that ``known`` returns may have changed. Errors remove no slice.
 
-    def __init__(self, source: SliceSource, changed: Callable[[], None]) -> None:
+    ``parse`` parses a slice and may reuse parts of an earlier version.
+    """
+
+    def __init__(self, source: SliceSource, changed: Callable[[], None], parse: ParseSlice = RouteSlice.parse) -> None:
         self._source = source
         self._changed = changed
-        self._cache = _SliceCache(self._cache_changed)
+        self._cache = _SliceCache(self._cache_changed, parse)
         self._names: frozenset[str] = frozenset()
         self._reselected = asyncio.Event()
         self._list_problem = ""
@@ -118,18 +123,19 @@ class _SliceCache:
     its slices.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], parse: ParseSlice) -> None:
         self.slices: Mapping[str, RouteSlice] = {}
         self.listed: frozenset[str] = frozenset()
         """The sets of the last complete list."""
         self.names: frozenset[str] = frozenset()
         """The sets of the next list, and of changes."""
         self._changed = changed
+        self._parse = parse
         self._listing: dict[str, RouteSlice] = {}
 
     def set(self, raw: JsonObject) -> str:
         """Add a slice to the present list. Returns its name."""
-        found = RouteSlice.parse(raw, self.slices.get(_name(raw)))
+        found = self._parse(raw, self.slices.get(_name(raw)))
         if found.route_set in self.names:
             self._listing[found.name] = found
         return found.name
@@ -147,7 +153,7 @@ class _SliceCache:
         name = _name(event.object)
         before = self.slices.get(name)
         others = {key: found for key, found in self.slices.items() if key != name}
-        found = RouteSlice.parse(event.object, before)
+        found = self._parse(event.object, before)
         is_kept = event.type != "DELETED" and found.route_set in self.names
         if is_kept or before is not None:
             self.slices = {**others, name: found} if is_kept else others
