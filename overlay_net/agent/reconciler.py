@@ -198,6 +198,7 @@ class NodeAgent:
         self._metrics.set_conflict(conflict)
         self._metrics.mac_conflict.set(neighbours.mac_conflict is not None)
         self._metrics.checkpoint_stored.set(self._checkpoint.problem is None)
+        self._metrics.routes_unknown.set(overlay is not None and overlay.unknown_sets is not None)
         self._metrics.set_gateways(
             {str(address): up for address, up in self._gateways.states.items()},
             {str(address): count for address, count in self._gateways.dead_routes.items()},

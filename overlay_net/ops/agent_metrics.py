@@ -42,6 +42,10 @@ class AgentMetrics(Metrics):
             "overlay_net_checkpoint_stored",
             "0 while the checkpoint of this node cannot be read or written, or its disk does not answer.",
         )
+        self.routes_unknown = self._gauge(
+            "overlay_net_routes_unknown",
+            "1 while a slice of a route set of this node is missing or cannot be read, so that no route is removed.",
+        )
         self.converge_seconds = self._histogram(
             "overlay_net_converge_seconds",
             "Time until the kernel has the desired state, after a wake-up that changed it.",

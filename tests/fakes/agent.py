@@ -123,6 +123,7 @@ def make_agent(
     heartbeat: Heartbeat | None = None,
     boot_id: str = "boot-1",
     follow_routes: FollowRoutes = follow_none,
+    metrics: AgentMetrics | None = None,
 ) -> NodeAgent:
     """An agent that appends its reports to ``reports`` and resyncs every 60 s. Needs a running event loop."""
     clock = asyncio.get_running_loop().time
@@ -133,7 +134,7 @@ def make_agent(
         RecordedReports(reports),
         config,
         mark,
-        AgentMetrics(),
+        metrics or AgentMetrics(),
         lambda: 60.0,
         guard=guard or AddressGuard(NoNeighbours(), mark, clock),
         gateways=gateways or GatewayWatch(NoProber()),

@@ -31,6 +31,7 @@ from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import Assignment, NodeOverlay
 from overlay_net.model.route import NextHop, Route
+from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.runtime.offload import THRESHOLD
 from overlay_net.runtime.store import Store
 from tests.fakes.agent import NoNeighbours, make_agent
@@ -109,6 +110,7 @@ class Node:
         self.store: Store[NodeOverlay] = Store(lambda raw: raw["object"])
         self.reports: list[Report] = []
         self.neighbours = NoNeighbours()
+        self.metrics = AgentMetrics()
         self.woken = asyncio.Event()
         self.writer = CheckpointWriter(self.disk, NOW, self.woken.set)
         self.task = asyncio.create_task(self.writer.run())
@@ -124,6 +126,7 @@ class Node:
             shadows=shadows,
             checkpoint=self.checkpoint,
             slices=slices,
+            metrics=self.metrics,
         )
 
     def answer(self, found: NodeOverlay | None) -> None:

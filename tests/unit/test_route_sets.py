@@ -109,6 +109,7 @@ async def test_a_deleted_slice_removes_nothing_and_is_named_until_it_is_back(abs
     changes = len(node.kernel.changes)
     node.slices.remove("rs-1", absent)
     await node.reconcile()
+    assert node.metrics.registry.get_sample_value("overlay_net_routes_unknown") == 1
     assert (node.routes, len(node.kernel.changes)) == ({A, B}, changes)
     for type_ in ("RouteSetsKnown", "Ready"):
         found = node.condition(type_)
@@ -119,6 +120,7 @@ async def test_a_deleted_slice_removes_nothing_and_is_named_until_it_is_back(abs
     node.slices.put(slices[absent])
     await node.reconcile()
     assert (node.routes, len(node.kernel.changes), node.condition()) == ({A, B}, changes, None)
+    assert node.metrics.registry.get_sample_value("overlay_net_routes_unknown") == 0
 
 
 async def test_what_is_removed_from_a_known_set_stays_while_another_one_is_unknown() -> None:
