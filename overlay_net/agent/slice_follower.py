@@ -17,7 +17,7 @@ MAX_SELECTED: Final = 100
 """Number of sets above which all slices are read, as a selector of more names would be too long for a URL."""
 
 LIST_TIMEOUT: Final = 2.0
-"""Seconds that the first list of a route set is waited for."""
+"""Seconds that the list of other route sets is waited for."""
 
 SliceSource: TypeAlias = Callable[[str | None], Source]
 """Returns the source of the slices with a label selector; None: of all."""
@@ -47,8 +47,12 @@ class SliceFollower:
 
     @property
     def is_awaited(self) -> bool:
-        """Return whether sets were selected that have not been read yet, and may be soon."""
-        return not self._is_listed and asyncio.get_running_loop().time() < self._give_up_at
+        """Return whether other sets were selected, and their list may be complete soon.
+
+        Also if fewer sets were selected: what one of them lacks may have come into another one of which only an earlier
+        version was read.
+        """
+        return self._cache.listed != self._names and asyncio.get_running_loop().time() < self._give_up_at
 
     @property
     def _is_listed(self) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from overlay_net.domain.routes.merge import Selection, merge_routes, select_entries
+from overlay_net.domain.routes.merge import merge_routes
+from overlay_net.domain.routes.node_routes import KnownSlices, NodeStaticRoutes, find_static_routes, keep_earlier
 from overlay_net.domain.routes.node_sets import find_fitting, find_route_sets
 from overlay_net.domain.routes.set_states import RouteSets
 from overlay_net.domain.routes.set_users import SetUser, SetUserIndex
@@ -64,7 +65,7 @@ class Agent:
     position: int = 0
     """How much of the history it has received."""
     listed: bool = False
-    merged: Selection = field(default_factory=lambda: Selection({}, {}))
+    merged: NodeStaticRoutes = field(default_factory=lambda: NodeStaticRoutes((), {}, is_complete=True))
     on_merge: Callable[["Agent"], None] = lambda _: None
     reconciled: int = 0
     """The generation of the NodeOverlayIp that ``merged`` is from."""
@@ -103,13 +104,22 @@ class Agent:
     def merge(self) -> None:
         if self.overlay is None or self.overlay.route_sets is None or not self.listed:
             return
-        self.merged = select_entries(self.overlay.route_sets, by_set(self.view.values()), self.merged.entries)
+        known = KnownSlices(by_set(self.view.values()), self._names())
+        found = find_static_routes(self.overlay, known)
+        if not found.is_complete:
+            found = keep_earlier(found, self.merged, since_start=False)
+        self.merged = found
         self.reconciled = self.overlay.generation
         self.on_merge(self)
 
     @property
+    def entries(self) -> Mapping[str, SliceEntry]:
+        """The StaticRoutes that it uses."""
+        return {each.name: each for each in self.merged.entries}
+
+    @property
     def routes(self) -> Mapping[RouteKey, DesiredRoute]:
-        return {route.key: route for route in merge_routes(self.merged.entries.values(), None)}
+        return {route.key: route for route in merge_routes(self.merged.entries, None)}
 
     def _names(self) -> frozenset[str]:
         sets = self.overlay.route_sets if self.overlay is not None else None
@@ -294,4 +304,4 @@ class Cluster:
 
     def entries(self, name: str) -> Mapping[str, SliceEntry]:
         """The StaticRoutes that the agent of a node uses."""
-        return self.agents[name].merged.entries
+        return self.agents[name].entries

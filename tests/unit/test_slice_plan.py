@@ -278,6 +278,19 @@ def test_a_refused_staticroute_stays_on_nodes_that_have_it_and_is_not_added_to_o
     assert len(made.entries("n3")["r0"].subnets) == 2
 
 
+def test_a_refused_staticroute_stays_on_the_nodes_that_it_still_selects_and_leaves_if_it_selects_none_of_them() -> None:
+    made = started(1)
+    made.refuse("r0")
+    made.label("n1", pool="a")
+    pool = {"nodeSelector": {"matchLabels": {"pool": "a"}}}
+    made.edit("r0", "10.0.0.0/24", **pool)
+    made.settle(2)
+    assert "r0" in made.entries("n1")
+    made.label("n1", pool="b")
+    made.settle(2)
+    assert not made.entries("n1")
+
+
 def test_a_refused_staticroute_that_was_nowhere_gets_no_entry() -> None:
     made = started(1)
     made.refused.add("new")

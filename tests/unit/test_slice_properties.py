@@ -115,7 +115,7 @@ class Observer:
         since, stays = self.since.get(agent.node, {}), self.stays.setdefault(agent.node, set())
         missing = stays - agent.routes.keys()
         assert not missing, f"{agent.node} lacks {missing}"
-        for entry in agent.merged.entries.values():
+        for entry in agent.merged.entries:
             revised = self.revised.get((entry.uid, entry.generation), 0)
             stays |= {key for key in find_keys(entry) if since.get(key, revised + 1) <= revised}
 
@@ -130,7 +130,7 @@ class Observer:
         route = self.made.static_routes[name]
         specified = {each.key for each in route.routes(None)}
         for node, agent in self.made.agents.items():
-            entry = agent.merged.entries.get(name)
+            entry = agent.entries.get(name)
             if entry is not None:
                 self.kept[node, name] = find_keys(entry) & specified
 

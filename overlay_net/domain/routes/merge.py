@@ -6,15 +6,12 @@ removed. If several StaticRoutes have the same subnet, metric and table, the old
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_slice import FIRST, NamedSet, RouteSlice, slice_name
 from overlay_net.model.slice_entry import SliceEntry
-
-NOTHING_HELD: Mapping[str, SliceEntry] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +26,8 @@ class Selection:
     """By unknown set, the first slice of it that is missing."""
 
 
-def select_entries(
-    named: Iterable[NamedSet],
-    slices: Mapping[str, Mapping[int, RouteSlice]],
-    held: Mapping[str, SliceEntry] = NOTHING_HELD,
-) -> Selection:
-    """Return the StaticRoutes of a node that has the sets ``named``.
-
-    ``slices`` are all slices by set and index. ``held`` are the StaticRoutes that the node has; while a set is unknown,
-    those stay of which no known set has the same or a later version.
-    """
+def select_entries(named: Iterable[NamedSet], slices: Mapping[str, Mapping[int, RouteSlice]]) -> Selection:
+    """Return the StaticRoutes of a node that has the sets ``named``; ``slices`` are all slices by set and index."""
     entries: dict[str, SliceEntry] = {}
     generations: dict[str, int] = {}
     missing: dict[str, str] = {}
@@ -52,9 +41,6 @@ def select_entries(
             found = present[index]
             generations[found.name] = found.generation
             _add_entries(entries, found, each)
-    if missing:
-        for entry in held.values():
-            _add_entry(entries, entry)
     return Selection(entries, generations, missing)
 
 

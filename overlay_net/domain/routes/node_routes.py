@@ -15,6 +15,9 @@ SLICE_MISSING: Final = "SliceMissing"
 SLICES_UNREADABLE: Final = "SlicesUnreadable"
 ROUTE_SETS_MISSING: Final = "RouteSetsMissing"
 
+NO_VERSION: Final = ("", -1, False)
+"""Less than any ``SliceEntry.version_key``."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownSlices:
@@ -54,18 +57,21 @@ def find_static_routes(overlay: NodeOverlay, known: KnownSlices) -> NodeStaticRo
 
 
 def keep_earlier(found: NodeStaticRoutes, before: NodeStaticRoutes | None, *, since_start: bool) -> NodeStaticRoutes:
-    """Return what a node has while a set of it is unknown: the StaticRoutes that no known set has stay.
+    """Return what a node has while a set of it is unknown: StaticRoutes stay of which no known set has this version.
 
     ``before`` is what it had earlier, or None if that is unknown. ``since_start``: as in UnknownSets.
     """
     unknown = replace(found.unknown, since_start=since_start, without_routes=before is None) if found.unknown else None
     if before is None:
         return replace(found, slices={}, unknown=unknown)
-    names = {each.name for each in found.entries}
-    kept = tuple(each for each in before.entries if each.name not in names)
+    versions = {each.name: each.version_key for each in found.entries}
     # A StaticRoute that was removed from a known set is kept as well, because the unknown one may have it now.
+    kept = tuple(each for each in before.entries if versions.get(each.name, NO_VERSION) < each.version_key)
+    # A known set may still have an earlier version of one that is moving.
+    superseded = {each.name for each in kept}
+    entries = (*(each for each in found.entries if each.name not in superseded), *kept)
     slices = before.slices if kept else found.slices
-    return replace(found, entries=(*found.entries, *kept), slices=slices, unknown=unknown)
+    return replace(found, entries=entries, slices=slices, unknown=unknown)
 
 
 def _find_problem(overlay: NodeOverlay, missing: Mapping[str, str], known: KnownSlices) -> UnknownSets | None:
