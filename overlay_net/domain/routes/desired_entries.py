@@ -29,17 +29,18 @@ class DesiredEntry:
 
     @classmethod
     def parse(cls, route: StaticRoute) -> "DesiredEntry":
+        # A subnet may be listed twice, such as 10.1.0.0/16 and 10.1.0.0/255.255.0.0. Networks are slow to hash.
+        subnets = {encode_route_key(each, route.spec.metric, route.spec.table): each for each in route.subnets}
         entry = SliceEntry(
             name=route.name,
             uid=route.uid,
             generation=route.generation,
             created=route.created,
-            # A subnet may be listed twice, such as 10.1.0.0/16 and 10.1.0.0/255.255.0.0.
-            subnets=tuple(dict.fromkeys(route.subnets)),
+            subnets=tuple(subnets.values()),
             spec=route.spec,
             probe=route.probe,
         )
-        return cls(route, route_set_name(route), entry, find_keys(entry), _describe(route))
+        return cls(route, route_set_name(route), entry, frozenset(subnets), _describe(route))
 
     def is_revision(self, entry: SliceEntry) -> bool:
         """Return whether the entry is of the present revision, although it may have other subnets for now."""

@@ -64,6 +64,9 @@ class EntryMoves:
     def _is_placed(self, each: DesiredEntry) -> bool:
         """Find the spot of an accepted StaticRoute in its set. Returns whether it has the present revision."""
         name = each.route.name
+        found = self._layout.find(each.spot) if each.spot is not None else None
+        if found is not None and found.entries.get(name) is each.entry:
+            return True
         spots = self._layout.spots.get(name, ())
         each.spot = self._layout.find_newest(name, [spot for spot in spots if spot[0] == each.route_set])
         if each.spot is None or self._layout.entry(each.spot, name) != each.entry:
