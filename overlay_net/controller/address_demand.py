@@ -1,6 +1,6 @@
 """The nodes that wait for an address of a full pool, and the deleted nodes that still have one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from overlay_net.domain.allocation.early_release import GoneNode, Subnets, find_early_releases, subnets_for
 from overlay_net.model.net import IpAddress
@@ -20,6 +20,7 @@ class AddressDemand:
         self._pools_in_order = pools_in_order
         self._waiting: dict[str, Subnets | None] = {}
         """The waiting nodes with the subnets that serve them; None: not computed yet."""
+        self._unreserved: set[str] = set()
         self._gone: dict[str, GoneNode] = {}
         self._fenced: dict[str, IpAddress] = {}
         self._pools: Sequence[Pool] = ()
@@ -27,6 +28,11 @@ class AddressDemand:
         self._early: frozenset[str] | None = None
         nodes.subscribe(self._node_changed)
         overlays.subscribe(self._overlay_changed)
+
+    @property
+    def unreserved(self) -> Collection[str]:
+        """The nodes without a reservation, for whatever reason: an address that becomes free may be for them."""
+        return self._unreserved
 
     @property
     def early_releases(self) -> frozenset[str]:
@@ -58,6 +64,9 @@ class AddressDemand:
                 self._waiting[name] = None
 
     def _overlay_changed(self, name: str, _: NodeOverlay | None, new: NodeOverlay | None) -> None:
+        reserved = new.assignment.reserved if new is not None else None
+        waits = reserved is not None and not reserved.status
+        (self._unreserved.add if waits else self._unreserved.discard)(name)
         before = self._entry(name)
         subnets = self._waiting.pop(name, None)
         self._gone.pop(name, None)

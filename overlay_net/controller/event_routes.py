@@ -82,6 +82,8 @@ class EventRoutes:
         self._conflicts = caches.pool_conflicts
         self._concerned: dict[Concerned, None] = {}
         """The changes that ``wake_nodes`` has not processed yet."""
+        self._address_free = False
+        """Whether an address has become free since the last call of ``wake_nodes``."""
         caches.nodes.subscribe(self._node_changed)
         caches.overlays.subscribe(self._overlay_changed)
         caches.routes.subscribe(self._route_changed)
@@ -113,7 +115,7 @@ class EventRoutes:
             # It may wait for the address of a node that is gone; so may thousands of others.
             self._queues.wake.add_after(WAKE, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
-            self._wake_where(_waits_for_address)
+            self._wake_unreserved()
         addresses = {each.assignment.address for each in (old, new) if each is not None}
         if len(addresses) > 1 or None in (old, new):
             self._wake_pools_with_gateway({each.ip for each in addresses if each is not None})
@@ -143,7 +145,7 @@ class EventRoutes:
             self._wake_where(_is_present)
             self._wake_pools_in_conflict()
         elif new.has_room and not old.has_room:
-            self._wake_where(_waits_for_address)
+            self._wake_unreserved()
 
     def _wake_pools_in_conflict(self) -> None:
         """Wake the pools that contradict other ones than before."""
@@ -170,7 +172,7 @@ class EventRoutes:
                 self._wake_pools_with_record(record)
                 self._queues.nodes.add(record.node)
         if new is None:
-            self._wake_where(_waits_for_address)
+            self._wake_unreserved()
 
     def _wake_selected(self, *routes: StaticRoute | None) -> None:
         self._wake_where(partial(_is_selected, tuple(route for route in routes if route is not None)))
@@ -179,10 +181,19 @@ class EventRoutes:
         self._concerned[concerned] = None
         self._queues.wake.add(WAKE)
 
+    def _wake_unreserved(self) -> None:
+        """Wake the nodes without a reservation: an address is free, or a pool has room again."""
+        self._address_free = True
+        self._queues.wake.add(WAKE)
+
     async def wake_nodes(self, _: str) -> None:
         """Wake the nodes that the changes since the last call concern, and those whose address others wait for."""
         for gone in self._caches.demand.early_releases:
             self._queues.nodes.add(gone)
+        if self._address_free:
+            self._address_free = False
+            async for name in in_turns(tuple(self._caches.demand.unreserved)):
+                self._queues.nodes.add(name)
         concerned, self._concerned = tuple(self._concerned), {}
         if not concerned:
             return
@@ -203,12 +214,3 @@ def _has_adoptable(_: Node | None, overlay: NodeOverlay | None) -> bool:
 
 def _is_selected(routes: Iterable[StaticRoute], node: Node | None, _: NodeOverlay | None) -> bool:
     return node is not None and any(route.selects(node) for route in routes)
-
-
-def _waits_for_address(_: Node | None, overlay: NodeOverlay | None) -> bool:
-    """Return whether the node has no reservation, so it may get an address that has become free.
-
-    That is after a record or the object of a node was deleted, or after a pool has room again.
-    """
-    reserved = overlay.assignment.reserved if overlay is not None else None
-    return reserved is not None and not reserved.status
