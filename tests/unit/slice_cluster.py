@@ -180,6 +180,10 @@ class Cluster:
         self.overlays[name] = overlay(name, created=created)
         self.agents[name] = Agent(name, self.api)
 
+    def write_routes(self, name: str, *routes: DesiredRoute) -> None:
+        """Write the object of a node as an earlier version did."""
+        self._update(replace(self.overlays[name], routes=routes, has_routes=True))
+
     def label(self, name: str, created: str = JOINED, **labels: str) -> None:
         made = node(name, uid=name, **labels)
         self.nodes[name] = replace(made, created=datetime.fromisoformat(created))

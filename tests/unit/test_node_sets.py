@@ -69,7 +69,7 @@ def test_a_node_names_the_sets_that_fit_its_zone_and_labels() -> None:
 
 def test_a_set_that_a_node_has_keeps_its_time_and_a_new_one_is_later_than_what_is_refused_in_it() -> None:
     name = shared_set_name(EVERYWHERE)
-    sets = RouteSets(shared(EVERYWHERE, closed=NOW), settled=True)
+    sets = RouteSets(shared(EVERYWHERE, closed={"r1": NOW}), settled=True)
     (kept,) = plan(naming(name), sets).named or ()
     assert kept.since == datetime(2025, 1, 1, tzinfo=UTC)
     (begun,) = plan(naming(), sets).named or ()
@@ -175,3 +175,7 @@ def test_a_node_in_the_middle_of_a_rollout_at_an_upgrade_keeps_its_routes_until_
     assert plan(written_before(1), rollout_sets(new)) == NodeSets(None)
     assert found(written_before(1), rollout_sets(new), new) == [rollout_set_name(new)]
     assert found(written_before(2), rollout_sets(new)) == [rollout_set_name(new)]
+
+
+def test_a_node_in_a_refused_rollout_at_an_upgrade_keeps_its_routes() -> None:
+    assert plan(written_before(2), rollout_sets(with_rollout(2), refused=True, place=None)) == NodeSets(None)

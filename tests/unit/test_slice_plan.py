@@ -8,6 +8,7 @@ from overlay_net.domain.routes.set_life import GRACE, IDLE_TIME
 from overlay_net.domain.routes.slice_layout import MAX_ROUTES
 from overlay_net.domain.routes.slice_writes import MANY_WITHDRAWN
 from overlay_net.model.slice_entry import SliceEntry
+from tests.unit.factories import desired_route
 from tests.unit.slice_cluster import Cluster
 
 
@@ -297,6 +298,28 @@ def test_a_refused_staticroute_that_was_nowhere_gets_no_entry() -> None:
     made.create("new", "10.200.0.0/24")
     made.settle(1)
     assert not made.writes
+
+
+def test_at_an_upgrade_refused_staticroutes_stay_on_the_nodes_that_have_them_and_are_not_added_to_others() -> None:
+    made = Cluster()
+    for number in range(3):
+        made.create(f"r{number}", f"10.0.{number}.0/24", "10.9.0.0/24")
+        made.refuse(f"r{number}", number > 0)
+    has = {"n0": "", "n1": "r1", "n2": "r1 r2", "n3": "r1 r2", "n4": ""}
+    for name, static_routes in has.items():
+        made.join(name)
+        made.write_routes(
+            name, *(desired_route(f"10.0.{each[1]}.0/24", static_route=each) for each in static_routes.split())
+        )
+    made.settle(3)
+    for name, static_routes in has.items():
+        found = {each: [str(subnet) for subnet in entry.subnets] for each, entry in made.entries(name).items()}
+        assert found.pop("r0") == ["10.0.0.0/24", "10.9.0.0/24"]
+        assert found == {each: [f"10.0.{each[1]}.0/24"] for each in static_routes.split()}, "no subnet is added"
+    made.join("n5")
+    made.settle(2)
+    assert made.entries("n5").keys() == {"r0"}
+    assert not made.plan().steps
 
 
 def test_a_node_that_is_held_back_by_a_rollout_keeps_the_earlier_revision_and_a_new_node_gets_the_present_one() -> None:

@@ -36,6 +36,7 @@ class EntryMoves:
     def place(self) -> None:
         """Write each StaticRoute where it belongs."""
         self._remove_gone()
+        self._refused.adopt(each for each in self._desired if each.refused)
         losing = []
         for each in self._desired:
             if each.refused:

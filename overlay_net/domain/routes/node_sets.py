@@ -62,7 +62,7 @@ def find_route_sets(
             return NodeSets(None, complete=not waits)
     elif waits:
         return NodeSets(overlay.route_sets, complete=turns.names == present.keys())
-    named = (present.get(name) or NamedSet(name, _since(name, sets, now)) for name in sorted(turns.names))
+    named = (present.get(name) or NamedSet(name, _since(name, sets, overlay, now)) for name in sorted(turns.names))
     return NodeSets(tuple(named))
 
 
@@ -88,10 +88,22 @@ def _is_unknown(found: SharedSet | None) -> bool:
     return found is not None and found.route is None
 
 
-def _since(name: str, sets: RouteSets, now: datetime) -> datetime:
-    """Return ``since`` for a node that begins to name the set: StaticRoutes that are refused do not apply to it."""
+def _since(name: str, sets: RouteSets, overlay: NodeOverlay | None, now: datetime) -> datetime:
+    """Return ``since`` for a node that begins to name the set.
+
+    StaticRoutes that are refused do not apply to it, except those that it has in ``spec.routes`` of an earlier version.
+    """
     found = sets.shared.get(name)
-    return now if found is None or found.closed is None else max(now, found.closed + timedelta(seconds=1))
+    if found is None or not found.closed:
+        return now
+    has: Collection[str] = ()
+    if overlay is not None and overlay.route_sets is None:
+        has = {route.static_route for route in overlay.routes}
+    excluded = [closed for static_route, closed in found.closed.items() if static_route not in has]
+    included = [closed for static_route, closed in found.closed.items() if static_route in has]
+    # What the node lacks may be what would cut it off, so that decides if the times do not allow both.
+    earliest = min(included, default=now)
+    return max(earliest, max(excluded) + timedelta(seconds=1)) if excluded else earliest
 
 
 class _Turns:
@@ -120,6 +132,7 @@ class _Turns:
         place = staged.place
         if staged.refused or place is None or place.route_set not in self._present:
             self.names.update(own)
+            self.must_keep_routes |= staged.refused and self._find_before(staged.route.name) is not None
             if staged.route.rollout is not None and staged.known and not staged.refused and place is not None:
                 self._begin(staged, place, own)
             return

@@ -1,7 +1,8 @@
 """Closes the entries of refused StaticRoutes: the nodes that have the routes keep them, others do not get them."""
 
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from overlay_net.domain.routes.desired_entries import DesiredEntry, find_keys, find_lost
 from overlay_net.domain.routes.removal_check import RemovalCheck
@@ -19,6 +20,28 @@ class RefusedEntries:
         self._removals = removals
         self._users = users
         self._now = now
+
+    def adopt(self, refused: Iterable[DesiredEntry]) -> None:
+        """Add the refused StaticRoutes that are in no slice, but in objects that an earlier version wrote.
+
+        Each number of nodes gets another time, the lowest one the earliest: a node that has only some of these
+        StaticRoutes usually has those that most nodes have. ``find_route_sets`` chooses ``since`` accordingly.
+        """
+        candidates = {
+            each.route.name: each
+            for each in refused
+            if each.route.name not in self._layout.spots and each.route.rollout is None
+        }
+        found = self._users.find_earlier(candidates.keys())
+        counts = sorted({each.nodes for each in found.values()})
+        start = self.closing_time
+        for name, earlier in found.items():
+            each = candidates[name]
+            subnets = tuple(subnet for subnet in each.entry.subnets if subnet in earlier.subnets)
+            if subnets:
+                since = start + timedelta(seconds=counts.index(earlier.nodes))
+                spot = self._layout.find_room(each.route_set, len(subnets)) or self._layout.add_slice(each.route_set)
+                self._layout.put(spot, replace(each.entry, subnets=subnets, closed_since=since))
 
     def close(self, each: DesiredEntry) -> None:
         """Keep a refused StaticRoute where it is, with the subnets that it had there, for the nodes that have it."""

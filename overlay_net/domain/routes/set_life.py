@@ -116,8 +116,12 @@ class SetLife:
         )
 
     def _describe_shared(self, layout: Layout, name: str, known: bool) -> SharedSet:
-        entries = (entry for found in layout.sets[name].values() for entry in found.entries.values())
-        closed = max((entry.closed_since for entry in entries if entry.closed_since is not None), default=None)
+        closed = {
+            entry.name: entry.closed_since
+            for found in layout.sets[name].values()
+            for entry in found.entries.values()
+            if entry.closed_since is not None
+        }
         return SharedSet(self._routes.get(name), name in self._homes, known, closed)
 
     def _find_staged(

@@ -29,8 +29,8 @@ class SharedSet:
     """Whether nodes begin to name the set. Otherwise no StaticRoute has the selector any more."""
     known: bool
     """Whether the cache has all slices of the set."""
-    closed: datetime | None = field(default=None, compare=False)
-    """The latest ``closedSince`` in the set: a node that begins to name it must do so later."""
+    closed: Mapping[str, datetime] = field(default_factory=dict, compare=False)
+    """``closedSince`` of the refused StaticRoutes in the set: a node that begins to name it must do so later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Which nodes have each route set, and what their agents have observed of its slices."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from overlay_net.model.net import IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_slice import NamedSet
@@ -36,6 +37,16 @@ class SetUser:
         return self.overlay.is_current and (observed is None or observed.get(slice_name, 0) >= generation)
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierRoutes:
+    """What the objects that an earlier version wrote have of one StaticRoute."""
+
+    nodes: int
+    """How many objects have routes of it."""
+    subnets: frozenset[IpNetwork]
+    """The subnets that all of these have."""
+
+
 class SetUsers(Protocol):
     """What a plan of slices needs to know about nodes."""
 
@@ -52,6 +63,10 @@ class SetUsers(Protocol):
         """Return the nodes that have the set, without those whose Node or NodeOverlayIp is gone or being deleted."""
         ...
 
+    def find_earlier(self, static_routes: Collection[str]) -> Mapping[str, EarlierRoutes]:
+        """Return which of the StaticRoutes are in ``spec.routes`` of nodes that have no route sets yet."""
+        ...
+
 
 class SetUserIndex:
     """The nodes of each set, updated with each NodeOverlayIp. ``find_user`` returns None for a node that is gone."""
@@ -60,27 +75,32 @@ class SetUserIndex:
         self._find_user = find_user
         self._nodes: dict[str, dict[str, None]] = {}
         self._sets: dict[str, tuple[NamedSet, ...]] = {}
+        self._earlier: dict[str, NodeOverlay] = {}
+        """The objects that an earlier version wrote."""
         self.latest_since: datetime | None = None
 
     def update(self, node: str, overlay: NodeOverlay | None) -> None:
         """Replace what is known about the NodeOverlayIp of ``node``; None: it does not exist any more."""
-        before = self._sets.get(node, ())
-        after = (overlay.route_sets if overlay is not None else None) or ()
-        if before == after:
-            return
-        for each in before:
-            self._nodes[each.name].pop(node, None)
+        if overlay is not None and overlay.route_sets is None and overlay.routes:
+            self._earlier[node] = overlay
+        else:
+            self._earlier.pop(node, None)
+        before, after = self._sets.get(node, ()), (overlay.route_sets if overlay is not None else None) or ()
+        if before != after:
+            self._sets[node] = after
+            self._replace(node, before, after)
+        if overlay is None:
+            self._sets.pop(node, None)
+
+    def _replace(self, node: str, before: Iterable[NamedSet], after: Iterable[NamedSet]) -> None:
         for each in after:
             self._nodes.setdefault(each.name, {})[node] = None
             if each.since is not None and (self.latest_since is None or each.since > self.latest_since):
                 self.latest_since = each.since
-        for each in before:
-            if not self._nodes[each.name]:
-                del self._nodes[each.name]
-        if after:
-            self._sets[node] = after
-        else:
-            self._sets.pop(node, None)
+        for name in {each.name for each in before} - {each.name for each in after}:
+            del self._nodes[name][node]
+            if not self._nodes[name]:
+                del self._nodes[name]
 
     def count(self, route_set: str) -> int:
         return len(self._nodes.get(route_set, ()))
@@ -90,3 +110,22 @@ class SetUserIndex:
             user = self._find_user(name)
             if user is not None:
                 yield user
+
+    def find_earlier(self, static_routes: Collection[str]) -> Mapping[str, EarlierRoutes]:
+        found: dict[str, EarlierRoutes] = {}
+        for overlay in tuple(self._earlier.values()) if static_routes else ():
+            for name, subnets in _find_subnets(overlay, static_routes).items():
+                before = found.get(name)
+                found[name] = EarlierRoutes(
+                    before.nodes + 1 if before is not None else 1,
+                    before.subnets & subnets if before is not None else frozenset(subnets),
+                )
+        return found
+
+
+def _find_subnets(overlay: NodeOverlay, static_routes: Collection[str]) -> Mapping[str, set[IpNetwork]]:
+    found: dict[str, set[IpNetwork]] = {}
+    for route in overlay.routes:
+        if route.static_route in static_routes:
+            found.setdefault(route.static_route, set()).add(route.subnet)
+    return found
