@@ -1,22 +1,22 @@
 """The controller's view of the cluster: one store for each watched kind."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.controller.address_demand import AddressDemand
 from overlay_net.controller.conflict_counts import ConflictCounts
 from overlay_net.controller.known_addresses import KnownAddresses
+from overlay_net.controller.node_routes import NodeRouteSets, SliceReports
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
 from overlay_net.controller.released_records import ReleasedRecords
 from overlay_net.controller.slice_index import SliceIndex
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.allocation.pool_conflicts import find_pool_conflicts, with_other_gateways
-from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import Protection
-from overlay_net.domain.routes.rollout import find_held_back
+from overlay_net.domain.routes.set_users import SetUser, SetUserIndex
 from overlay_net.domain.routes.takeover import find_adoptable
 from overlay_net.model.conditions import Condition
 from overlay_net.model.ipam import AddressRecord
@@ -43,9 +43,9 @@ from overlay_net.runtime.store import Store
 
 
 class Caches:
-    """``agent_selector`` selects the Nodes on which an agent runs."""
+    """``agent_selector`` selects the Nodes on which an agent runs. ``clock`` is that of this process, in seconds."""
 
-    def __init__(self, agent_selector: Selector = EVERY_NODE) -> None:
+    def __init__(self, agent_selector: Selector = EVERY_NODE, clock: Callable[[], float] = time.monotonic) -> None:
         self._agent_selector = agent_selector
         self.nodes: Store[Node] = Store(Node.parse)
         self.overlays: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
@@ -59,6 +59,13 @@ class Caches:
         self.pools.subscribe(self._pool_changed)
         self.protected = ProtectedByObjects(self.nodes, self.overlays, self.pools, self.routes)
         self.slice_index = SliceIndex(self.slices)
+        self.slice_reports = SliceReports(self.slices, self.slice_index, clock)
+        self.route_sets = NodeRouteSets(self.nodes)
+        self.set_users = SetUserIndex(self._find_user)
+        self.overlays.subscribe(lambda name, _, new: self.set_users.update(name, new))
+        self._earlier: dict[str, StaticRoute] = {}
+        """The StaticRoutes whose routes an earlier operator has set on some nodes."""
+        self.routes.subscribe(self._route_changed)
         self.known_addresses = KnownAddresses(self.records, self.overlays)
         self.demand = AddressDemand(self.nodes, self.overlays, self.pools_in_order)
         self._conflicts = ConflictCounts(self.overlays)
@@ -151,13 +158,23 @@ class Caches:
         """Return how many addresses of all nodes were given up in a row because of the host with this MAC."""
         return self._conflicts.count(mac)
 
-    def compile_routes_for(self, node: Node, overlay: NodeOverlay | None, gateway: IpAddress | None) -> NodeRoutes:
-        """Compile the routes of a node with this NodeOverlayIp and overlay gateway."""
-        held_back = find_held_back(self.routes.values(), node, overlay, self.admitted)
-        present = NodeRoutes(overlay.routes, overlay.generations) if overlay is not None else NodeRoutes()
-        compiled = compile_routes(self.routes.values(), node, gateway, self.protection, held_back, present)
-        adoptable = find_adoptable(self.routes.values(), node, overlay, compiled.routes)
-        return replace(compiled, adoptable=adoptable) if adoptable else compiled
+    def find_routes_for(self, node: Node, overlay: NodeOverlay | None, now: datetime) -> NodeRoutes:
+        """Look up the routes of a node with this NodeOverlayIp."""
+        found = self.route_sets.find(node, overlay, self.admitted, now)
+        adoptable = find_adoptable(self._earlier.values(), node, overlay, self.slice_reports.find_observed_subnets)
+        return NodeRoutes(found.named, found.complete, adoptable)
+
+    def _find_user(self, name: str) -> SetUser | None:
+        """Return a node with its NodeOverlayIp, unless one of them is gone or being deleted."""
+        node, overlay = self.nodes.get(name), self.overlays.get(name)
+        if node is None or overlay is None or overlay.deleting or not self.has_agent(node):
+            return None
+        return SetUser(node, overlay, silent=name in self.silent_agents)
+
+    def _route_changed(self, name: str, _: StaticRoute | None, new: StaticRoute | None) -> None:
+        self._earlier.pop(name, None)
+        if new is not None and new.earlier:
+            self._earlier[name] = new
 
     @property
     def protection(self) -> Protection:

@@ -7,11 +7,15 @@ from typing import TypeAlias
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import ROUTES
+from overlay_net.domain.allocation.withdrawn_routes import CONFIRMATION_TIMEOUT
+from overlay_net.domain.routes.changed_sets import ChangedSets, find_changed
+from overlay_net.domain.routes.set_states import RouteSets
 from overlay_net.model.ipam import AddressRecord
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
+from overlay_net.model.route_slice import RouteSlice
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.runtime.turns import in_turns
 from overlay_net.runtime.workqueue import WorkQueue
@@ -19,8 +23,14 @@ from overlay_net.runtime.workqueue import WorkQueue
 SUBNET_MAP = "subnetMap"
 """The only key of the subnet map's queue: all its pools are reconciled together."""
 
+SLICES = "slices"
+"""The only key of the queue of slices: all of them are planned together."""
+
 WAKE = "wake"
-"""The only key of the queue that wakes nodes: one pass over all nodes covers every change so far."""
+"""Key of the queue that wakes nodes: one pass over all nodes covers every change so far."""
+
+REMOVALS = "removals"
+"""Key of the same queue: wakes the nodes whose agents have not confirmed removals from slices."""
 
 Concerned: TypeAlias = Callable[[Node | None, NodeOverlay | None], bool]
 """Whether a change concerns a node, given its objects."""
@@ -33,6 +43,7 @@ class Queues:
     addresses: WorkQueue = field(default_factory=WorkQueue)
     """Node names, for steps that need an IPAM."""
     pools: WorkQueue = field(default_factory=WorkQueue)
+    slices: WorkQueue = field(default_factory=WorkQueue)
     status: WorkQueue = field(default_factory=WorkQueue)
     subnet_map: WorkQueue = field(default_factory=WorkQueue)
     wake: WorkQueue = field(default_factory=WorkQueue)
@@ -44,6 +55,7 @@ class Queues:
             "node": self.nodes,
             "address": self.addresses,
             "pool": self.pools,
+            "slice": self.slices,
             "status": self.status,
             "subnet-map": self.subnet_map,
             "wake": self.wake,
@@ -65,6 +77,7 @@ def enqueue_all(caches: Caches, queues: Queues) -> None:
         queues.nodes.add(name)
     for name in caches.pools.names():
         queues.pools.add(name)
+    queues.slices.add(SLICES)
     queues.status.add(ROUTES)
 
 
@@ -87,6 +100,8 @@ class EventRoutes:
         caches.nodes.subscribe(self._node_changed)
         caches.overlays.subscribe(self._overlay_changed)
         caches.routes.subscribe(self._route_changed)
+        caches.slices.subscribe(self._slice_changed)
+        caches.route_sets.subscribe(self._sets_changed)
         caches.pools.subscribe(self._pool_changed)
         caches.records.subscribe(self._record_changed)
         caches.protected.subscribe(self._protection_changed)
@@ -96,9 +111,8 @@ class EventRoutes:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
 
-    def _protection_changed(self, static_routes: Iterable[str]) -> None:
-        """Wake the nodes that these StaticRoutes select."""
-        self._wake_selected(*map(self._caches.routes.get, static_routes))
+    def _protection_changed(self, _: Iterable[str]) -> None:
+        self._queues.slices.add(SLICES)
         self._queues.status.add_after(ROUTES, self._batch)
 
     def _networks_changed(self, subnets: Collection[IpNetwork]) -> None:
@@ -122,19 +136,26 @@ class EventRoutes:
 
     def _route_changed(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._queues.status.add_after(ROUTES, self._batch)
-        if old is not None and new is not None:
-            self._wake_for_takeover(old, new)
-        if old is not None and new is not None and (old.revision, old.zone) == (new.revision, new.zone):
-            return
-        self._wake_selected(old, new)
+        is_same = old is not None and new is not None and (old.revision, old.zone) == (new.revision, new.zone)
+        if not is_same:
+            self._queues.slices.add(SLICES)
+        before, after = (each.earlier if each is not None else {} for each in (old, new))
+        if before != after or (before and not is_same):
+            # Some nodes may take over the routes of the earlier operator now, or it is still running.
+            self._wake_where(partial(_takes_over, frozenset(before.keys() | after.keys())))
 
-    def _wake_for_takeover(self, old: StaticRoute, new: StaticRoute) -> None:
-        if old.earlier == new.earlier:
-            return
-        self._wake_where(_has_adoptable)
-        for name in new.earlier.keys() - old.earlier.keys():
-            # The earlier operator is still running.
-            self._queues.nodes.add(name)
+    def _slice_changed(self, _: str, old: RouteSlice | None, new: RouteSlice | None) -> None:
+        self._queues.slices.add(SLICES)
+        self._queues.status.add_after(ROUTES, self._batch)
+        before = old.content.withdrawn if old is not None else ()
+        if new is not None and not set(new.content.withdrawn).issubset(before):
+            self._queues.wake.add_after(REMOVALS, CONFIRMATION_TIMEOUT.total_seconds())
+
+    def _sets_changed(self, before: RouteSets, after: RouteSets) -> None:
+        """Wake the nodes that name a set that is different now, or that one of the changed sets may fit."""
+        changed = find_changed(before, after)
+        if changed.routes or changed.names:
+            self._wake_where(partial(_has_changed_set, changed))
 
     def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
         if old is None or new is None or old.revision != new.revision:
@@ -174,9 +195,6 @@ class EventRoutes:
         if new is None:
             self._wake_unreserved()
 
-    def _wake_selected(self, *routes: StaticRoute | None) -> None:
-        self._wake_where(partial(_is_selected, tuple(route for route in routes if route is not None)))
-
     def _wake_where(self, concerned: Concerned) -> None:
         self._concerned[concerned] = None
         self._queues.wake.add(WAKE)
@@ -186,8 +204,10 @@ class EventRoutes:
         self._address_free = True
         self._queues.wake.add(WAKE)
 
-    async def wake_nodes(self, _: str) -> None:
+    async def wake_nodes(self, key: str) -> None:
         """Wake the nodes that the changes since the last call concern, and those whose address others wait for."""
+        if key == REMOVALS:
+            self._concerned[self._has_removals] = None
         for gone in self._caches.demand.early_releases:
             self._queues.nodes.add(gone)
         if self._address_free:
@@ -203,14 +223,20 @@ class EventRoutes:
             if any(each(node, overlay) for each in concerned):
                 self._queues.nodes.add(name)
 
+    def _has_removals(self, _: Node | None, overlay: NodeOverlay | None) -> bool:
+        reports = self._caches.slice_reports
+        return overlay is not None and bool(reports.find_removals(overlay, overlay.route_sets or ()))
+
 
 def _is_present(node: Node | None, _: NodeOverlay | None) -> bool:
     return node is not None
 
 
-def _has_adoptable(_: Node | None, overlay: NodeOverlay | None) -> bool:
-    return overlay is not None and bool(overlay.adoptable)
+def _takes_over(names: Collection[str], node: Node | None, overlay: NodeOverlay | None) -> bool:
+    return (node is not None and node.name in names) or (overlay is not None and bool(overlay.adoptable))
 
 
-def _is_selected(routes: Iterable[StaticRoute], node: Node | None, _: NodeOverlay | None) -> bool:
-    return node is not None and any(route.selects(node) for route in routes)
+def _has_changed_set(changed: ChangedSets, node: Node | None, overlay: NodeOverlay | None) -> bool:
+    if overlay is not None and any(each.name in changed.names for each in overlay.route_sets or ()):
+        return True
+    return node is not None and any(route.selects(node) for route in changed.routes)

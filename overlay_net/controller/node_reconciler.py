@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
@@ -165,27 +165,30 @@ class NodeReconciler:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
         if node is not None and not self._caches.has_agent(node):
             node = None
+        reports, now = self._caches.slice_reports, self._now()
         return NodeView(
             name=name,
             node=node,
             overlay=overlay,
-            compile_routes=partial(self._compile_routes, node, overlay),
+            find_routes=cache(partial(self._find_routes, node, overlay, now)),
+            has_observed_slices=lambda: overlay is not None and reports.has_observed(overlay),
+            find_removals=lambda sets: reports.find_removals(overlay, sets) if overlay is not None else (),
+            find_static_routes=reports.find_static_routes,
             find_holder=self._caches.find_holder,
             address_needed=node is None and name in self._caches.demand.early_releases,
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
             agent_silent_for=self._caches.silent_agents.get(name),
             conflicts_with=self._caches.count_conflicts_with,
             pools=self._caches.pools_in_order(),
-            now=self._now(),
+            now=now,
             cluster=self._cluster,
             ipams=self._ipams,
             check_ipam=self._checks.needed(name),
             elapsed=partial(self._times.elapsed, name),
         )
 
-    def _compile_routes(self, node: Node | None, overlay: NodeOverlay | None) -> NodeRoutes:
-        gateway = overlay.assignment.gateway if overlay and self._policy.overlay_addresses else None
-        return self._caches.compile_routes_for(node, overlay, gateway) if node else NodeRoutes()
+    def _find_routes(self, node: Node | None, overlay: NodeOverlay | None, now: datetime) -> NodeRoutes:
+        return self._caches.find_routes_for(node, overlay, now) if node is not None else NodeRoutes()
 
 
 def _requeue(plan: NodePlan) -> Requeue | None:

@@ -26,6 +26,7 @@ from overlay_net.model.node_actions import (
     ConfirmNodeGone,
     DeleteOverlay,
     DropFinalizer,
+    EarlierRoutes,
     FindReservations,
     NodeView,
     Quarantine,
@@ -156,7 +157,7 @@ class NodeSteps:
     async def _apply_overlay(self, view: NodeView, action: ApplyOverlay) -> None:
         body = _conditional_manifest(view, labels=action.labels, finalizers=[FINALIZER], spec=_encode_spec(action))
         await self._apply(body, SPEC_FIELDS)
-        log.debug("spec applied", extra={"node": view.name, "routes": len(action.routes)})
+        log.debug("spec applied", extra={"node": view.name, "route_sets": len(action.route_sets or ())})
 
     async def _apply_assignment(self, view: NodeView, action: ApplyAssignment) -> None:
         assignment = action.assignment
@@ -237,21 +238,29 @@ class NodeSteps:
 
 
 def _encode_spec(action: ApplyOverlay) -> JsonObject:
-    spec: JsonObject = {"routes": [encode_route(route) for route in action.routes]}
+    spec: JsonObject = {} if action.earlier is None else _encode_earlier(action.earlier)
+    if action.route_sets is not None:
+        spec["routeSets"] = [each.to_json() for each in action.route_sets]
     if action.routes_only:
         spec["routesOnly"] = True
-    if action.generations:
-        spec["generations"] = [each.to_json() for each in action.generations]
     if action.node != UNKNOWN_INSTANCE:
         spec["node"] = action.node.to_json()
     if action.cluster:
         spec["clusterID"] = action.cluster
     if action.withdrawn:
         spec["withdrawn"] = [each.to_json() for each in action.withdrawn]
-    if action.omitted:
-        spec["omitted"] = list(action.omitted)
     if action.adoptable:
         spec["adoptable"] = encode_adoptable(action.adoptable)
+    return spec
+
+
+def _encode_earlier(earlier: EarlierRoutes) -> JsonObject:
+    """Return what an earlier version wrote, exactly as it did: an apply removes what it omits."""
+    spec: JsonObject = {"routes": [encode_route(route) for route in earlier.routes]}
+    if earlier.generations:
+        spec["generations"] = [each.to_json() for each in earlier.generations]
+    if earlier.omitted:
+        spec["omitted"] = list(earlier.omitted)
     return spec
 
 

@@ -1,4 +1,4 @@
-"""Wires the reconcilers of nodes and of StaticRoute status for a leader or a drain."""
+"""Wires the reconcilers of nodes, slices and StaticRoute status for a leader or a drain."""
 
 import asyncio
 import socket
@@ -11,6 +11,7 @@ from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.leader import Leader
 from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.controller.slice_reconciler import SliceReconciler
 from overlay_net.controller.status_reconciler import StatusReconciler
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER
 from overlay_net.model.node_actions import LifecyclePolicy
@@ -25,7 +26,9 @@ class NodeWorkers:
     ipam: IpamRouter
     events: EventRecorder
     checks: IpamChecks
+    draining: bool
     node: NodeReconciler
+    slices: SliceReconciler
     status: StatusReconciler
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
@@ -35,7 +38,10 @@ class NodeWorkers:
         routes = EventRoutes(leader.caches, queues, leader.settings.status_batch.total_seconds())
         enqueue_all(leader.caches, queues)
         workers = leader.settings.workers
+        # While draining, slices stay as they are until no NodeOverlayIp is left.
+        slices = [] if self.draining else [leader.start(group, "slice", self.slices.reconcile, 1)]
         return [
+            *slices,
             group.create_task(self.events.run()),
             leader.start(group, "node", self.node.reconcile, workers),
             leader.start(group, "address", self.node.reconcile_address, workers),
@@ -53,4 +59,5 @@ async def make_node_workers(leader: Leader, policy: LifecyclePolicy) -> NodeWork
     checks = IpamChecks(caches, queues.addresses.add)
     node = NodeReconciler(api, ipam, caches, cluster, policy, events, checks)
     status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
-    return NodeWorkers(leader, cluster, ipam, events, checks, node, status)
+    slices = SliceReconciler(api, caches)
+    return NodeWorkers(leader, cluster, ipam, events, checks, policy.draining, node, slices, status)

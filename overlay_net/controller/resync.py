@@ -5,7 +5,7 @@ import random
 from datetime import timedelta
 
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.event_routes import SUBNET_MAP, Queues
+from overlay_net.controller.event_routes import SLICES, SUBNET_MAP, Queues
 from overlay_net.controller.status_reconciler import ROUTES
 from overlay_net.runtime.turns import in_turns
 
@@ -23,6 +23,7 @@ async def resync(caches: Caches, queues: Queues, interval: timedelta) -> None:
             queues.nodes.add_after(name, random.uniform(0, spread))
         async for name in in_turns(caches.pools.names()):
             queues.pools.add_after(name, random.uniform(0, spread))
+        queues.slices.add_after(SLICES, spread)
         queues.status.add_after(ROUTES, spread)
         queues.subnet_map.add_after(SUBNET_MAP, spread)
         await asyncio.sleep(spread)

@@ -59,6 +59,7 @@ async def _lead(leader: Leader) -> None:
     # No node is reconciled before it is known what is protected.
     await protected.read()
     await caches.protected.check_all()
+    await nodes.slices.prepare()
     log.info("controller started", extra={"cluster": nodes.cluster})
     async with asyncio.TaskGroup() as group:
         group.create_task(protected.follow())

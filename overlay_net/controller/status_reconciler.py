@@ -26,6 +26,7 @@ from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_probe import Revision
+from overlay_net.model.route_slice import RouteSlice
 from overlay_net.model.static_route import ROUTE_STATUS_FIELDS, StaticRoute
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
@@ -68,6 +69,7 @@ class StatusReconciler:
         observed = _Observed(
             tuple(caches.agent_nodes()),
             tuple(caches.overlays.values()),
+            {name: dict(found) for name, found in caches.slice_index.by_set.items()},
             routes,
             Decided({route.name: caches.protection.refusal(route) async for route in in_turns(routes)}),
             caches.admitted,
@@ -123,6 +125,7 @@ class _Observed:
 
     nodes: Sequence[Node]
     overlays: Sequence[NodeOverlay]
+    slices: Mapping[str, Mapping[int, RouteSlice]]
     routes: Sequence[StaticRoute]
     protection: RouteCheck
     admitted: Mapping[Revision, frozenset[str]]
@@ -150,7 +153,9 @@ class _Batch:
 def _compute(observed: _Observed) -> _Batch:
     overlays = {overlay.name: overlay for overlay in observed.overlays}
     tables = [
-        NodeTable.index(node, overlay) for node in observed.nodes if (overlay := overlays.get(node.name)) is not None
+        NodeTable.index(node, overlay, observed.slices)
+        for node in observed.nodes
+        if (overlay := overlays.get(node.name)) is not None
     ]
     changed, conditions = [], []
     for route, status in _statuses(observed, overlays, tables):

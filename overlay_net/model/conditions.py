@@ -46,9 +46,6 @@ MAC_CONFLICT: Final = "MACConflict"
 RELEASED: Final = "Released"
 """Reason of ``Configured=False`` by which an agent reports that it has removed link, address and routes."""
 
-TOO_MANY_ROUTES: Final = "TooManyRoutes"
-"""Reason for a node whose object has no room for the current routes of a StaticRoute."""
-
 SHADOWED: Final = "Shadowed"
 """Reason for a route in the kernel whose traffic takes a route of another process."""
 

@@ -3,7 +3,7 @@
 Each action is idempotent.
 """
 
-from collections.abc import Callable, Container, Hashable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -16,6 +16,7 @@ from overlay_net.model.node import UNKNOWN_INSTANCE, Node, NodeInstance
 from overlay_net.model.overlay import Assignment, NodeOverlay, Withdrawal
 from overlay_net.model.pool import Pool
 from overlay_net.model.route_probe import RouteGeneration
+from overlay_net.model.route_slice import NamedSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,39 @@ class LifecyclePolicy:
 
 @dataclass(frozen=True, slots=True)
 class NodeRoutes:
-    """``routes``, ``generations``, ``omitted`` and ``adoptable`` of the spec of one node."""
+    """What the spec of one node has about routes, without what an earlier version wrote."""
 
-    routes: tuple[DesiredRoute, ...] = ()
-    generations: tuple[RouteGeneration, ...] = ()
-    """The generations of StaticRoutes with a probe or a staged rollout that ``routes`` are from."""
-    omitted: tuple[str, ...] = ()
-    """StaticRoutes whose current routes do not fit into the object; it has their previous ones, if any."""
+    sets: tuple[NamedSet, ...] | None = None
+    """None: unknown, so the node keeps what it has."""
+    complete: bool = True
+    """Otherwise the sets are looked up again soon: slices are about to be written."""
     adoptable: tuple[AdoptableRoute, ...] = ()
     """Routes of an earlier operator that the agent takes over."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRoutes:
+    """``routes``, ``generations`` and ``omitted`` of a spec, which only earlier versions wrote.
+
+    They stay unchanged until an agent of this version has the routes from slices.
+    """
+
+    routes: tuple[DesiredRoute, ...]
+    generations: tuple[RouteGeneration, ...] = ()
+    omitted: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, overlay: NodeOverlay) -> "EarlierRoutes | None":
+        return cls(overlay.routes, overlay.generations, overlay.omitted) if overlay.has_routes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A StaticRoute that was removed from a slice, and that the agent of a node still may have routes of."""
+
+    static_route: str
+    waited: timedelta
+    """For how long the controller's process has known of the removal."""
 
 
 FactKind: TypeAlias = Literal["NodeGone", "Conflict", "Withdrawn"]
@@ -70,11 +95,8 @@ class NodeView:
     name: str
     node: Node | None
     overlay: NodeOverlay | None
-    compile_routes: Callable[[], NodeRoutes]
-    """Compiles the routes of this node with its present overlay gateway, or without one if it has routes only.
-
-    A pure function of the StaticRoutes. It is expensive, so only a plan that sets the object's spec calls it.
-    """
+    find_routes: Callable[[], NodeRoutes]
+    """Looks up the route sets of this node."""
     pools: tuple[Pool, ...]
     """Every pool, in order of preference."""
     now: datetime
@@ -101,6 +123,12 @@ class NodeView:
     """Addresses in the NodeOverlayIps of other nodes, with or without a record in the IPAM."""
     agent_silent_for: timedelta | None = None
     """For at least how long the agent has not renewed its Lease, if that is too long."""
+    has_observed_slices: Callable[[], bool] = lambda: True
+    """Returns whether the agent has reported every slice of the node's route sets as it is now."""
+    find_removals: Callable[[Iterable[NamedSet]], Sequence[Removal]] = lambda _: ()
+    """Finds the removals from slices of these sets that the agent has not confirmed."""
+    find_static_routes: Callable[[Iterable[NamedSet]], Set[str]] = lambda _: frozenset()
+    """Returns the StaticRoutes in these sets; called only if the node loses a set."""
     conflicts_with: Callable[[str], int] = lambda _: 0
     """How many addresses of all nodes were given up in a row because of the host with this MAC."""
     elapsed: Callable[[FactKind, Hashable], timedelta] = _first_observed_now
@@ -145,14 +173,14 @@ class ApplyOverlay:
     """Create the node's object, or update its labels, finalizer and spec."""
 
     labels: Mapping[str, str]
-    routes: tuple[DesiredRoute, ...]
+    route_sets: tuple[NamedSet, ...] | None = None
+    """None: unknown, so the field is not written."""
     routes_only: bool = False
-    generations: tuple[RouteGeneration, ...] = ()
     withdrawn: tuple[Withdrawal, ...] = ()
-    omitted: tuple[str, ...] = ()
     node: NodeInstance = UNKNOWN_INSTANCE
     cluster: str = ""
     adoptable: tuple[AdoptableRoute, ...] = ()
+    earlier: EarlierRoutes | None = None
 
 
 @dataclass(frozen=True, slots=True)

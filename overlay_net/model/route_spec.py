@@ -110,29 +110,6 @@ def encode_spec(spec: RouteSpec) -> JsonObject:
     return raw
 
 
-def max_encoded_size(route: DesiredRoute) -> int:
-    """Return the maximum size, in bytes, of the compact JSON of this route, or of one to another subnet."""
-    spec = route.spec
-    size = 31 + len(route.static_route) + (18 if route.version == 4 else 43) + (14 if spec.gateways else 0)
-    size += sum(15 + len(str(gateway.address)) + (35 if _is_special(gateway) else 0) for gateway in spec.gateways)
-    for value, default, field in (
-        (spec.metric, 0, 21),
-        (spec.table, MAIN_TABLE, 20),
-        (spec.kind, "unicast", 22),
-        (spec.mtu, 0, 12),
-        (spec.advmss, 0, 15),
-        (spec.on_link, False, 16),
-        (spec.on_all_down, "keep", 27),
-        (spec.check, DEFAULT_CHECK, 140),
-    ):
-        size += field if value != default else 0
-    return size
-
-
-def _is_special(gateway: Gateway) -> bool:
-    return gateway.weight != 1 or gateway.priority != 0
-
-
 def _encode_gateway(gateway: Gateway) -> JsonObject:
     raw: JsonObject = {"address": str(gateway.address)}
     if gateway.weight != 1:

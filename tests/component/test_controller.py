@@ -20,6 +20,7 @@ from overlay_net.model.names import (
 )
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes, observed_slices
 
 
 async def create(api: KubeApi, resource: Resource, name: str, spec: JsonObject, **metadata: Any) -> JsonObject:
@@ -73,7 +74,9 @@ async def consistent(api: KubeApi) -> None:
 
 
 async def agent_reports(api: KubeApi, name: str, **status: Any) -> None:
-    """Write what the agent of a node would write."""
+    """Write what the agent of a node would write, with the slices that it reads if the report is about a spec."""
+    if "observedGeneration" in status:
+        status = {"observedSlices": await observed_slices(api, name), **status}
     body = NODE_OVERLAY_IPS.manifest(name, status=status)
     await api.apply(NODE_OVERLAY_IPS, name, body, field_manager=AGENT_FIELD_MANAGER, subresource="status")
 
@@ -298,11 +301,10 @@ async def test_routes_reach_the_nodes_objects_and_reports_reach_the_status_of_th
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "192.168.0.0/24"})
 
         async def compiled() -> bool:
-            items = (await admin.list(NODE_OVERLAY_IPS)).items
             requested = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}
-            return all(item["spec"].get("routes") == [requested] for item in items)
+            return all([await node_routes(admin, name) == [requested] for name in ("n1", "n2")])
 
-        await eventually(compiled, "each node's object has the route")
+        await eventually(compiled, "each node has the route")
         for name, failures in (("n1", []), ("n2", [{"subnet": "192.168.0.0/24", "state": "X", "message": "why"}])):
             generation = (await admin.get(NODE_OVERLAY_IPS, name))["metadata"]["generation"]
             await agent_reports(

@@ -13,6 +13,7 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes
 from tests.component.test_controller import add_pool, addresses, agent_reports, create, have_addresses, join
 
 MAC = "52:54:00:00:00:09"
@@ -114,7 +115,7 @@ async def test_gateway_and_route_changes_are_announced_and_repeated_events_are_c
         uid, _ = await start_node(admin)
 
         async def routed() -> bool:
-            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+            return bool(await node_routes(admin, "n1"))
 
         await eventually(routed, "the node has its route")
         down = [{"address": "192.168.100.1", "message": "no answer to ARP on tmp0"}]

@@ -14,6 +14,7 @@ from overlay_net.model.route_slice import SliceContent, slice_manifest
 from overlay_net.model.slice_entry import SliceEntry
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes
 from tests.component.test_controller import add_pool, agent_condition, agent_reports, create, have_addresses, join
 from tests.component.test_events import expect_event
 
@@ -102,7 +103,7 @@ async def test_kubectl_waits_until_a_route_is_in_place(admin: KubeApi, api_serve
         waiting = asyncio.create_task(asyncio.to_thread(api_server.kubectl, *wait, "--timeout=60s"))
 
         async def routed() -> bool:
-            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+            return bool(await node_routes(admin, "n1"))
 
         await eventually(routed, "the node has its route")
         answers = agent_condition("GatewayReachable", "True", "Reachable")

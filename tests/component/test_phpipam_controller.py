@@ -12,6 +12,7 @@ from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
 from tests.component.eventually import eventually
 from tests.component.phpipam_lab import PASSWORD, USER, Lab, assert_consistent, statuses
+from tests.component.slices import node_routes
 from tests.component.test_controller import (
     NAMES,
     addresses,
@@ -107,7 +108,7 @@ async def test_nodes_keep_addresses_during_an_outage_and_pending_work_completes_
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
 
         async def compiled() -> bool:
-            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+            return bool(await node_routes(admin, "n1"))
 
         await eventually(compiled, "routes of nodes with an address are still compiled")
         await admin.delete(NODES, "n1")
@@ -142,7 +143,7 @@ async def test_hanging_phpipam_does_not_delay_routes(admin: KubeApi, lab: Lab) -
         await create(admin, STATIC_ROUTES, "r1", {"subnet": "10.1.0.0/16"})
 
         async def compiled() -> bool:
-            return bool((await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"].get("routes"))
+            return bool(await node_routes(admin, "n1"))
 
         await eventually(compiled, "the route is compiled while every call to phpIPAM hangs", seconds=15)
 

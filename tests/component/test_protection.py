@@ -26,9 +26,10 @@ from overlay_net.model.names import (
 )
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes
 from tests.component.test_controller import add_pool, create, have_addresses, join
 from tests.component.test_events import expect_event
-from tests.component.test_routing import condition, node_routes
+from tests.component.test_routing import condition
 
 
 async def claim(api: KubeApi, name: str, address: str) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from lab.cluster.api_server import ApiServer
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
+from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES, STATIC_ROUTES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes
 from tests.component.test_controller import add_pool, agent_reports, create, have_addresses, join
-from tests.component.test_routing import condition, node_routes
+from tests.component.test_routing import condition
 
 NODES = ["n1", "n2", "n3", "n4"]
 SUBNET = "10.5.0.0/16"
@@ -63,7 +64,6 @@ async def test_a_change_is_rolled_out_node_by_node_and_stops_on_failure(admin: K
     async with controller(api_server):
         await start(admin)
         await expect_gateways(admin, "1", "1", "1", "1")
-        assert "generations" not in (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]
         await in_place(admin, *NODES)
         await expect_programmed(admin, "Programmed")
         await admin.merge_patch(
@@ -116,15 +116,11 @@ async def test_a_rollback_is_reported_on_the_route_and_stops_its_rollout(admin: 
         probe = {"tcp": "10.5.0.9:443"}
         await start(admin, probe=probe)
         await expect_gateways(admin, "1", "1", "1", "1")
-        (generation,) = (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]["generations"]
-        route = await admin.get(STATIC_ROUTES, "r1")
-        assert generation == {
-            "staticRoute": "r1",
-            "uid": route["metadata"]["uid"],
-            "generation": 1,
-            "probe": {**probe, "timeout": "5000ms"},
-        }
-        entry = {"staticRoute": "r1", "uid": generation["uid"], "generation": 1}
+        (shared,) = (await admin.list(OVERLAY_ROUTE_SLICES)).items
+        (listed,) = shared["spec"]["staticRoutes"]
+        uid = (await admin.get(STATIC_ROUTES, "r1"))["metadata"]["uid"]
+        assert (listed["uid"], listed["generation"], listed["probe"]) == (uid, 1, {**probe, "timeout": "5000ms"})
+        entry = {"staticRoute": "r1", "uid": uid, "generation": 1}
         probing = {**entry, "state": "Probing", "message": "is asked", "routes": []}
         await in_place(admin, "n1", "n2")
         await report(admin, "n3", probes=[probing])
@@ -167,13 +163,9 @@ async def test_a_deleted_route_is_reported_until_the_agent_has_confirmed_its_rem
         api_server.kubectl("delete", "staticroute", "r1", "--timeout=10s")
         await expect_gateways(admin, "", "", "", "")
         await in_place(admin, "n1", "n2", "n3")
-        (withdrawn,) = (await admin.get(NODE_OVERLAY_IPS, "n4"))["spec"]["withdrawn"]
+        (shared,) = (await admin.list(OVERLAY_ROUTE_SLICES)).items
+        (withdrawn,) = shared["spec"]["withdrawn"]
         assert withdrawn["staticRoute"] == "r1"
-        # As if the deletion had been a while ago.
-        earlier = {"staticRoute": "r1", "since": "2026-01-01T00:00:00Z"}
-        for name in ("n3", "n4"):
-            await admin.merge_patch(NODE_OVERLAY_IPS, name, {"spec": {"withdrawn": [earlier]}})
-        await in_place(admin, "n3")
 
         async def withdrawal(name: str) -> dict[str, Any]:
             found = (await admin.get(NODE_OVERLAY_IPS, name))["status"]["conditions"]
@@ -196,7 +188,7 @@ async def test_a_deleted_route_is_reported_until_the_agent_has_confirmed_its_rem
         async def only_there() -> bool:
             return not await withdrawal("n3")
 
-        await eventually(only_there, "an agent that has confirmed is not reported")
+        await eventually(only_there, "agents that have confirmed are not reported")
         await in_place(admin, "n4")
 
         async def confirmed() -> bool:

@@ -8,6 +8,7 @@ from overlay_net.model.errors import NotFound
 from overlay_net.model.names import FINALIZER, NODE_OVERLAY_IPS, NODES, REGION_LABELS, STATIC_ROUTES, ZONE_LABELS
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes
 from tests.component.test_controller import (
     add_pool,
     addresses,
@@ -60,7 +61,7 @@ async def test_nodes_need_no_pool_and_reserve_nothing(admin: KubeApi, api_server
         await join(admin, "n1")
         await has_reason(admin, "n1", "RoutesOnly")
         generation = await wait_routes_only(admin, "n1")
-        routes = {each["subnet"]: each.get("gateways", []) for each in (await overlay(admin, "n1"))["spec"]["routes"]}
+        routes = {each["subnet"]: each.get("gateways", []) for each in await node_routes(admin, "n1")}
         assert routes["10.5.0.0/16"] == []
         assert [each["address"] for each in routes["10.6.0.0/16"]] == ["10.176.162.190"]
         report = {"interface": "eth0", "fallbackGateway": "10.176.162.129", "routesDesired": 2, "routesReady": 2}

@@ -1,15 +1,13 @@
 """StaticRoutes through the controller: the routes of nodes, rejected subnets, and conditions."""
 
-from typing import Any
-
 from lab.cluster.api_server import ApiServer
 from lab.manifests import node_manifest
 from overlay_net.adapters.kube import KubeApi
-from overlay_net.model.errors import NotFound
 from overlay_net.model.ipam import QUARANTINE
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_ADDRESSES, STATIC_ROUTES
+from overlay_net.model.names import NODES, OVERLAY_ADDRESSES, STATIC_ROUTES
 from tests.component.controller_process import controller
 from tests.component.eventually import eventually
+from tests.component.slices import node_routes
 from tests.component.test_controller import (
     add_pool,
     addresses,
@@ -29,14 +27,6 @@ async def condition(api: KubeApi, name: str, kind: str) -> tuple[str, str, str]:
         if each["type"] == kind:
             return each["status"], each["reason"], each["message"]
     return "", "", ""
-
-
-async def node_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
-    try:
-        found: list[dict[str, Any]] = (await api.get(NODE_OVERLAY_IPS, node))["spec"].get("routes", [])
-    except NotFound:
-        return []
-    return found
 
 
 async def test_protected_subnets_are_rejected_until_no_node_uses_them(admin: KubeApi, api_server: ApiServer) -> None:
@@ -101,7 +91,7 @@ async def test_all_fields_of_a_route_are_copied_to_the_node(admin: KubeApi, api_
         async def routed() -> bool:
             return len(await node_routes(admin, "n1")) == 2
 
-        await eventually(routed, "the NodeOverlayIp has both routes")
+        await eventually(routed, "the node has both routes")
     first, second = await node_routes(admin, "n1")
     assert first == {"subnet": "10.5.0.0/16", "staticRoute": "r1", **spec, "healthCheck": check}
     assert second == {"subnet": "10.6.0.0/16", "staticRoute": "r2", "type": "blackhole"}

@@ -77,10 +77,10 @@ async def test_an_object_that_is_not_cached_yet_keeps_its_routes(
 ) -> None:
     await join(admin, "n1")
     caches.nodes.replace(Listing((await admin.get(NODES, "n1"),), "2"))
-    routes = [{"subnet": "10.1.0.0/16", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}]
-    await create(admin, NODE_OVERLAY_IPS, "n1", {"routes": routes})
+    named = [{"name": "rs-0123456789ab", "since": "2026-01-01T00:00:00Z"}]
+    await create(admin, NODE_OVERLAY_IPS, "n1", {"routeSets": named})
     assert await reconciler().reconcile("n1") is not None, "it is requeued"
-    assert (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]["routes"] == routes
+    assert (await admin.get(NODE_OVERLAY_IPS, "n1"))["spec"]["routeSets"] == named
 
 
 async def test_new_nodes_do_not_get_addresses_that_the_earlier_operator_assigned(

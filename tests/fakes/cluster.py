@@ -15,11 +15,15 @@ from typing import Any
 from overlay_net.adapters.cluster_ipam import ClusterIpam, object_name
 from overlay_net.controller.audit import Auditor
 from overlay_net.controller.caches import Caches
+from overlay_net.controller.event_routes import SLICES
 from overlay_net.controller.ipam import IpamBackend
 from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.controller.slice_reconciler import SliceReconciler
+from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
+from overlay_net.domain.routes.merge import Selection, merge_routes, select_entries
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.errors import AlreadyExists, NotFound, Refused, Unavailable
 from overlay_net.model.ipam import PHPIPAM, AddressRecord, Owner, Reservation
@@ -41,6 +45,8 @@ from overlay_net.model.names import (
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_slice import RouteSlice, by_set
+from overlay_net.model.route_spec import encode_route
 from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
@@ -124,6 +130,9 @@ class Client:
     async def apply(self, *arguments: Any, **more: Any) -> Any:
         return await self._write(self.kube.apply(*arguments, **more))
 
+    async def update(self, *arguments: Any, **more: Any) -> Any:
+        return await self._write(self.kube.update(*arguments, **more))
+
     async def merge_patch(self, *arguments: Any, **more: Any) -> Any:
         return await self._write(self.kube.merge_patch(*arguments, **more))
 
@@ -156,8 +165,11 @@ class Controller:
     """One process, from its start with complete lists to its end."""
 
     def __init__(self, cluster: "Cluster", process: Process) -> None:
+        def clock() -> float:
+            return (cluster.now - EPOCH).total_seconds()
+
         self.process = process
-        self.caches = Caches(Selector.parse_text(DEFAULT_NODE_SELECTOR))
+        self.caches = Caches(Selector.parse_text(DEFAULT_NODE_SELECTOR), clock)
         self.caches.protected.set_unknown("")
         self.requested: set[str] = set()
         """Nodes for which the IPAM is to be asked."""
@@ -176,13 +188,11 @@ class Controller:
         def now() -> datetime:
             return cluster.now + self.clock_error
 
-        def clock() -> float:
-            return (cluster.now - EPOCH).total_seconds()
-
         checks = IpamChecks(self.caches, self.requested.add)
         self.node = NodeReconciler(
             api, self.ipam, self.caches, CLUSTER, cluster.policy, self.events, checks, now, clock
         )
+        self.slices = SliceReconciler(api, self.caches, now, clock, seconds_per_node=0)
         self.auditor = Auditor(
             api, self.ipam, self.caches, timedelta(minutes=5), checks.request, self.events, metrics, clock
         )
@@ -209,6 +219,7 @@ class Controller:
         for _ in range(MAX_ROUNDS):
             before = cluster.changes
             try:
+                await self.slices.reconcile(SLICES)
                 for name in cluster.names:
                     await self.node.reconcile(name)
                 for name in sorted(self.requested):
@@ -252,6 +263,8 @@ class Cluster:
         """The Lease that the agent reports to renew."""
         self.identifies = True
         """The agent's report names the object, the Node and the boot that it is about; earlier versions' did not."""
+        self.reads_slices = True
+        """Agents are of this version; those of earlier ones had their routes in the NodeOverlayIps."""
         self.ipam_down = False
         self.phpipam_configured = True
         self.watches_lag = False
@@ -432,10 +445,27 @@ class Cluster:
         if raw is None:
             self.kernels.pop(name, None)
             return
-        status = self._configure(NodeOverlay.parse(raw))
+        overlay = NodeOverlay.parse(raw)
+        status = self._configure(overlay)
+        if self.reads_slices and overlay.route_sets is not None:
+            status["observedSlices"] = dict((await self._select(overlay)).slices)
         await self.kube.apply(
             NODE_OVERLAY_IPS, name, {"status": status}, field_manager=AGENT_FIELD_MANAGER, subresource="status"
         )
+
+    async def _select(self, overlay: NodeOverlay) -> Selection:
+        slices = by_set(RouteSlice.parse(raw) for raw in (await self.kube.list(OVERLAY_ROUTE_SLICES)).items)
+        return select_entries(overlay.route_sets or (), slices)
+
+    async def routes(self, name: str = NAME) -> list[JsonObject]:
+        """The routes that the agent of the node merges from its sets."""
+        overlay = NodeOverlay.parse(await self.present_overlay(name))
+        entries = (await self._select(overlay)).entries.values()
+        return [encode_route(each) for each in merge_routes(entries, overlay.assignment.gateway)]
+
+    async def slices(self, name: str = NAME) -> dict[str, int]:
+        """The generations, by name, of the slices that the agent of the node reads."""
+        return dict((await self._select(NodeOverlay.parse(await self.present_overlay(name)))).slices)
 
     def _identify(self, overlay: NodeOverlay) -> JsonObject:
         """What the report is about."""
@@ -506,6 +536,16 @@ class Cluster:
             for each in (events, paused):
                 each.cancel()
             await asyncio.wait({events, paused})
+
+    async def update_status(self, writes: int | None = None) -> None:
+        """The controller updates the status of StaticRoutes, and admits the next nodes of rollouts."""
+        controller = await self.running()
+        api: Any = Client(self.kube, Process(writes))
+        reconciler = StatusReconciler(api, controller.caches, ControllerMetrics(), controller.events, lambda _: None)
+        try:
+            await reconciler.reconcile(ROUTES)
+        except Killed:
+            self._controller = None
 
     async def settle(self) -> None:
         """Controller and agent run in turn until each has seen what the other did."""

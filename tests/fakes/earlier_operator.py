@@ -3,19 +3,24 @@
 from typing import Any, Generic, TypeVar
 
 from overlay_net.agent.apply import NodeKernel
-from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import ByName
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.kernel import OwnershipMark
-from overlay_net.model.names import AGENT_FIELD_MANAGER, FINALIZER, NODE_OVERLAY_IPS, STATIC_ROUTES
+from overlay_net.model.names import (
+    AGENT_FIELD_MANAGER,
+    FINALIZER,
+    NODE_OVERLAY_IPS,
+    OVERLAY_ROUTE_SLICES,
+    STATIC_ROUTES,
+)
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.runtime.store import Store
 from tests.fakes.agent import make_agent
-from tests.fakes.cluster import NAME, Client, Cluster, Killed, Process
+from tests.fakes.cluster import NAME, Cluster
+from tests.fakes.route_slices import FakeSlices
 from tests.unit.factories import raw_node, raw_pool
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -40,6 +45,7 @@ class Installation(Generic[K]):
         self.protected: tuple[ProtectedSubnet, ...] = ()
         self.config = CONFIG
         self._store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
+        self._slices = FakeSlices()
         self._agent: Any = None
 
     @classmethod
@@ -79,13 +85,7 @@ class Installation(Generic[K]):
 
     async def _update_status(self, writes: int | None) -> None:
         await self._protect()
-        controller = await self.cluster.running()
-        api: Any = Client(self.cluster.kube, Process(writes))
-        reconciler = StatusReconciler(api, controller.caches, ControllerMetrics(), controller.events, lambda _: None)
-        try:
-            await reconciler.reconcile(ROUTES)
-        except Killed:
-            self.cluster.replace_controller(self.cluster.controller_clock_error)
+        await self.cluster.update_status(writes)
 
     async def _reconcile_kernel(self) -> None:
         raw = await self.cluster.overlay()
@@ -93,7 +93,8 @@ class Installation(Generic[K]):
             return
         self._store.replace(Listing((raw,), raw["metadata"]["resourceVersion"]))
         if self._agent is None:
-            self._agent = make_agent(self.kernel, self._store, self.reports, self.config, MARK)
+            self._agent = make_agent(self.kernel, self._store, self.reports, self.config, MARK, slices=self._slices)
+        self._slices.replace(*(await self.cluster.kube.list(OVERLAY_ROUTE_SLICES)).items)
         before = len(self.reports)
         await self._agent.reconcile(NAME)
         for report in self.reports[before:]:

@@ -46,6 +46,12 @@ class FakeSlices:
             self._slices[name] = RouteSlice.parse(raw, self._slices.get(name))
         self.version += 1
 
+    def replace(self, *slices: JsonObject) -> None:
+        """These slices, instead of those there are."""
+        names = {raw["metadata"]["name"] for raw in slices}
+        self._slices = {name: found for name, found in self._slices.items() if name in names}
+        self.put(*slices)
+
     def remove(self, route_set: str, index: int) -> None:
         del self._slices[slice_name(route_set, index)]
         self.version += 1

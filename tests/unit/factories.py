@@ -1,8 +1,12 @@
 """Objects for tests, as the API has them, parsed as the product parses them."""
 
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from overlay_net.domain.routes.desired_entries import DesiredEntries
+from overlay_net.domain.routes.merge import merge_routes
+from overlay_net.domain.routes.protected_subnets import NOTHING
 from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
 from overlay_net.model.node import Node
@@ -98,3 +102,10 @@ def desired_route(subnet: str, *gateways: str, static_route: str = "r", **spec: 
     """``spec`` are fields of RouteSpec."""
     hops = tuple(Gateway(ip_address(each)) for each in gateways)
     return DesiredRoute.to(ip_network(subnet), RouteSpec(hops, **spec), static_route)
+
+
+def merged(routes: Iterable[StaticRoute], gateway: str | None = "192.168.100.1") -> tuple[DesiredRoute, ...]:
+    """The routes of a node that has the sets of all these StaticRoutes, and this overlay gateway."""
+    entries = DesiredEntries()
+    entries.update(routes, NOTHING)
+    return merge_routes((each.entry for each in entries), ip_address(gateway) if gateway else None)

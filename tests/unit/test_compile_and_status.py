@@ -1,82 +1,16 @@
-"""Compiling StaticRoutes into routes of nodes, conflicts between them, and the status that results."""
+"""The status of StaticRoutes that results from the reports of nodes, and conflicts between StaticRoutes."""
 
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any
 
-from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.node_status import MAX_NODES
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.status import route_status
 from overlay_net.model.route_spec import encode_route
 from overlay_net.model.static_route import StaticRoute
-from tests.unit.factories import node, overlay, static_route
+from tests.unit.factories import merged, node, overlay, static_route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-GATEWAY = ip_address("192.168.100.1")
-
-
-def compiled(*routes: StaticRoute, **options: Any) -> list[tuple[str, list[str], str]]:
-    found = compile_routes(routes, node(**options), GATEWAY).routes
-    return [
-        (str(each.subnet), [str(gateway.address) for gateway in each.spec.gateways], each.static_route)
-        for each in found
-    ]
-
-
-def test_a_route_without_gateway_uses_the_overlay_gateway() -> None:
-    assert compiled(static_route()) == [("192.168.0.0/24", ["192.168.100.1"], "r1")]
-    assert compiled(static_route(gateway="10.0.0.9")) == [("192.168.0.0/24", ["10.0.0.9"], "r1")]
-    several = [{"address": "10.0.0.9"}, {"address": "10.0.0.8"}]
-    assert compiled(static_route(gateways=several)) == [("192.168.0.0/24", ["10.0.0.9", "10.0.0.8"], "r1")]
-    assert compile_routes([static_route()], node(), None).routes[0].spec.gateways == ()
-
-
-def test_zone_labels_and_selectors_select_nodes() -> None:
-    for label in ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"):
-        assert compiled(static_route(labels={label: "dal10"}))
-        assert not compiled(static_route(labels={label: "wdc04"}))
-    for expression, matches in (
-        ({"key": "tier", "operator": "In", "values": ["a", "b"]}, True),
-        ({"key": "tier", "operator": "NotIn", "values": ["a"]}, False),
-        ({"key": "other", "operator": "NotIn", "values": ["a"]}, True),
-        ({"key": "tier", "operator": "Exists"}, True),
-        ({"key": "tier", "operator": "DoesNotExist"}, False),
-    ):
-        route = static_route(nodeSelector={"matchExpressions": [expression]})
-        assert bool(compiled(route, tier="a")) is matches, expression
-
-
-def test_the_older_of_two_objects_with_the_same_subnet_wins_in_any_order() -> None:
-    old = static_route("z-old", gateway="10.0.0.1", created="2025-01-01T00:00:00Z")
-    new = static_route("a-new", gateway="10.0.0.2")
-    for pair in ((old, new), (new, old)):
-        assert compiled(*pair) == [("192.168.0.0/24", ["10.0.0.1"], "z-old")]
-    other_metric = static_route("a-new", gateway="10.0.0.2", metric=50)
-    assert len(compiled(old, other_metric)) == 2, "another metric makes another route"
-
-
-def test_invalid_and_deleted_objects_have_no_routes_and_do_not_affect_others() -> None:
-    broken = [
-        static_route("b1", "10.1.2.3/24"),
-        static_route("b2", "nonsense"),
-        static_route("b3", gateway="fe80::1"),
-        static_route("b4", gateway="nonsense"),
-        static_route("b5", deleting=True),
-    ]
-    assert [each.problem != "" for each in broken] == [True, True, True, True, False]
-    assert compiled(*broken, static_route("fine", "10.5.0.0/16")) == [("10.5.0.0/16", ["192.168.100.1"], "fine")]
-
-
-def test_ipv6_routes_without_metric_and_with_the_kernels_default_are_the_same_route() -> None:
-    older = static_route("older", "2001:db8::/32", gateway="fd00::1")
-    younger = static_route("younger", "2001:db8::/32", gateway="fd00::2", metric=1024, created="2026-01-02T00:00:00Z")
-    assert compiled(younger, older) == [("2001:db8::/32", ["fd00::1"], "older")]
-    status = route_status(younger, [table("n1", older, younger)], NOW)
-    assert condition(status, "Accepted") == ("False", "Conflict")
-
-
-# --- Status ----------------------------------------------------------------------------------------------------------
 
 
 def table(
@@ -90,7 +24,7 @@ def table(
     **reported: Any,
 ) -> NodeTable:
     """``reported`` are more fields of the status."""
-    entries = [encode_route(each) for each in compile_routes(routes, node(name), GATEWAY).routes]
+    entries = [encode_route(each) for each in merged(routes)]
     status = {
         "ipAddr": "192.168.100.4/24",
         "gateway": "192.168.100.1",
@@ -206,3 +140,10 @@ def test_an_unlisted_node_counts_as_ready_only_if_the_list_ends_with_ready_nodes
         status = {"observedGeneration": 1, "nodeStatus": listed}
         found = route_status(static_route(status=status), [table("n1", route, observed=1, generation=2)], NOW)
         assert [each["state"] for each in found["nodeStatus"]] == [then]
+
+
+def test_ipv6_routes_without_metric_and_with_the_kernels_default_are_the_same_route() -> None:
+    older = static_route("older", "2001:db8::/32", gateway="fd00::1")
+    younger = static_route("younger", "2001:db8::/32", gateway="fd00::2", metric=1024, created="2026-01-02T00:00:00Z")
+    status = route_status(younger, [table("n1", older, younger)], NOW)
+    assert condition(status, "Accepted") == ("False", "Conflict")

@@ -1,4 +1,4 @@
-"""Which nodes a change wakes: all of them, or those that wait for an address."""
+"""Which nodes a change wakes: all of them, those that a route set fits, or those that wait for an address."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +7,12 @@ import pytest
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.domain.routes.set_states import RouteSets, SharedSet, StagedRoute
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.runtime.workqueue import WorkQueue
 from tests.fakes.turns import Turns
 from tests.fakes.woken import wake_all, woken_nodes
-from tests.unit.factories import raw_node, raw_pool, raw_static_route
+from tests.unit.factories import raw_node, raw_pool, raw_static_route, static_route
 
 ALL = {"served", "waiting"}
 
@@ -88,12 +89,97 @@ def recreated(raw: JsonObject, **spec: Any) -> JsonObject:
     return raw | {"metadata": metadata, "spec": raw["spec"] | spec}
 
 
-async def test_a_static_route_recreated_between_two_lists_wakes_its_nodes(woken: Woken) -> None:
+def fires_slices(woken: Woken) -> bool:
+    return len(woken.queues.slices) == 1
+
+
+async def take_slices(woken: Woken) -> None:
+    while len(woken.queues.slices):
+        woken.queues.slices.done(await woken.queues.slices.get())
+
+
+async def test_a_static_route_wakes_no_node_and_the_slices_are_planned_at_once(woken: Woken) -> None:
     route = raw_static_route()
-    woken.caches.routes.replace(Listing((route,), "1"))
-    await woken.nodes()
-    woken.caches.routes.replace(Listing((recreated(route, subnet="10.7.0.0/16"),), "9"))
+    edited = raw_static_route(generation=2, gateway="192.168.100.9")
+    edited["metadata"]["resourceVersion"] = "2"
+    for changed in (route, edited, recreated(route, subnet="10.7.0.0/16")):
+        woken.caches.routes.apply(WatchEvent("MODIFIED", changed))
+        assert fires_slices(woken)
+        await take_slices(woken)
+    woken.caches.routes.apply(WatchEvent("DELETED", route))
+    assert fires_slices(woken)
+    assert await woken.nodes() == set()
+
+
+async def test_the_status_of_a_static_route_wakes_nothing(woken: Woken) -> None:
+    woken.caches.routes.replace(Listing((raw_static_route(),), "1"))
+    await take_slices(woken)
+    shown = raw_static_route(status={"desired": 7})
+    shown["metadata"]["resourceVersion"] = "2"
+    woken.caches.routes.apply(WatchEvent("MODIFIED", shown))
+    assert not fires_slices(woken)
+    assert await woken.nodes() == set()
+
+
+IN_ZONE = static_route("r1", labels={"topology.kubernetes.io/zone": "dal10"})
+ELSEWHERE = static_route("r2", labels={"topology.kubernetes.io/zone": "wdc04"})
+
+
+async def test_a_selector_that_appears_or_goes_wakes_the_nodes_that_it_fits(woken: Woken) -> None:
+    one = RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=False)})
+    woken.caches.route_sets.replace(one)
     assert await woken.nodes() == ALL
+    both = RouteSets({**one.shared, "rs-2": SharedSet(ELSEWHERE, open=True, known=True)})
+    woken.caches.route_sets.replace(both)
+    assert await woken.nodes() == set(), "no node is in that zone"
+    woken.caches.route_sets.replace(RouteSets({**both.shared, "rs-1": SharedSet(IN_ZONE, open=True, known=True)}))
+    assert await woken.nodes() == ALL, "now the nodes can name the set"
+    woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=True)}))
+    assert await woken.nodes() == set()
+    woken.caches.route_sets.replace(RouteSets())
+    assert await woken.nodes() == ALL
+
+
+async def test_a_revision_with_a_rollout_wakes_the_nodes_that_have_an_earlier_one(woken: Woken) -> None:
+    staged = StagedRoute(ELSEWHERE, ELSEWHERE.revision, refused=False, place=None, known=False)
+    named = raw_overlay("served", reserved=True) | {"spec": {"routeSets": [{"name": "ro-1"}]}}
+    named["metadata"]["resourceVersion"] = "2"
+    woken.caches.overlays.apply(WatchEvent("MODIFIED", named))
+    await woken.nodes()
+    woken.caches.route_sets.replace(RouteSets(staged={"r2": staged}, owners={"ro-1": "r2"}))
+    assert await woken.nodes() == {"served"}, "it is selected no more"
+
+
+async def test_a_set_that_is_as_before_wakes_no_node(woken: Woken) -> None:
+    for route in (IN_ZONE, static_route("r3", labels={"topology.kubernetes.io/zone": "dal10"})):
+        woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(route, open=True, known=True)}))
+        await woken.nodes()
+    woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=True)}, settled=True))
+    assert await woken.nodes() == set()
+
+
+def raw_slice(version: int, *withdrawn: str) -> JsonObject:
+    gone = [{"staticRoute": name, "sliceGeneration": version} for name in withdrawn]
+    metadata = {"name": "rs-1-0", "resourceVersion": str(version), "generation": version}
+    return {"metadata": metadata, "spec": {"routeSet": "rs-1", "slices": [0], "withdrawn": gone}}
+
+
+def reporting(name: str, generation: int) -> JsonObject:
+    raw = raw_overlay(name, reserved=True)
+    raw["metadata"]["resourceVersion"] = "5"
+    raw["status"]["observedSlices"] = {"rs-1-0": generation}
+    return raw | {"spec": {"routeSets": [{"name": "rs-1"}]}}
+
+
+async def test_only_agents_that_have_not_confirmed_a_removal_are_looked_at_again(woken: Woken) -> None:
+    for name, generation in (("served", 2), ("waiting", 1)):
+        woken.caches.overlays.apply(WatchEvent("MODIFIED", reporting(name, generation)))
+    woken.caches.slices.apply(WatchEvent("ADDED", raw_slice(1)))
+    assert await woken.nodes() == ALL, "of the reports"
+    woken.caches.slices.apply(WatchEvent("MODIFIED", raw_slice(2, "gone")))
+    assert await woken.nodes() == set(), "agents get time to confirm"
+    woken.queues.wake.wake_delayed()
+    assert await woken.nodes() == {"waiting"}
 
 
 async def test_a_pool_recreated_between_two_lists_wakes_nodes_and_its_reconciler(woken: Woken) -> None:
@@ -118,26 +204,20 @@ class CountingQueue(WorkQueue):
         super().add(key)
 
 
-def route_added(caches: Caches) -> None:
-    for number in range(10):
-        caches.routes.apply(WatchEvent("ADDED", raw_static_route(f"r{number}", f"10.{number}.0.0/16")))
+def selectors_appeared(caches: Caches) -> None:
+    shared = {f"rs-{number}": SharedSet(static_route(f"r{number}"), open=True, known=True) for number in range(10)}
+    caches.route_sets.replace(RouteSets(shared))
 
 
 def gateway_changed(caches: Caches) -> None:
     caches.pools.apply(WatchEvent("MODIFIED", with_status(raw_pool(gateway="192.168.100.254"), 2, free=0)))
 
 
-def node_in_a_routed_subnet(caches: Caches) -> None:
-    caches.routes.apply(WatchEvent("ADDED", raw_static_route("r", "10.1.0.0/16")))
-    joined = raw_node("joined") | {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.2.3"}]}}
-    caches.nodes.apply(WatchEvent("ADDED", joined))
-
-
 def address_freed(caches: Caches) -> None:
     caches.records.apply(WatchEvent("DELETED", raw_record("192.168.100.9", "gone")))
 
 
-@pytest.mark.parametrize("change", [route_added, gateway_changed, node_in_a_routed_subnet, address_freed])
+@pytest.mark.parametrize("change", [selectors_appeared, gateway_changed, address_freed])
 async def test_a_change_that_concerns_all_nodes_gives_the_event_loop_a_turn_after_each(
     change: Callable[[Caches], None],
 ) -> None:
@@ -162,6 +242,7 @@ async def test_changes_at_the_same_time_are_compared_with_the_nodes_together() -
     queues = Queues(nodes=CountingQueue(turns))
     caches.nodes.replace(Listing(tuple(raw_node(f"n{number}") for number in range(100)), "1"))
     routes = EventRoutes(caches, queues, batch=3600)
-    route_added(caches)
+    for known in (False, True):
+        caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=known)}))
     await wake_all(routes, queues)
     assert turns.total == 100

@@ -39,14 +39,14 @@ def test_the_product_keeps_every_contract(checkout: Path) -> None:
     ("module", "line", "contract"),
     [
         ("domain/kernel/plan.py", "from overlay_net.settings import AgentSettings", "Imports point one way"),
-        ("domain/routes/compile.py", "from overlay_net.settings import load", "Imports point one way"),
+        ("domain/routes/merge.py", "from overlay_net.settings import load", "Imports point one way"),
         ("ops/logs.py", "from overlay_net.settings import load", "Imports point one way"),
-        ("model/node.py", "from overlay_net.domain.routes import compile", "Imports point one way"),
+        ("model/node.py", "from overlay_net.domain.routes import merge", "Imports point one way"),
         ("runtime/store.py", "from overlay_net.domain.kernel import plan", "Imports point one way"),
         ("controller/caches.py", "from overlay_net.agent import reconciler", "Imports point one way"),
         (
             "domain/allocation/node_plan.py",
-            "from overlay_net.domain.routes.compile import compile_routes",
+            "from overlay_net.domain.routes.merge import merge_routes",
             "Each package of domain decides on its own",
         ),
         (

@@ -255,8 +255,7 @@ class NodeLife(RuleBasedStateMachine):
     async def check_routes(self) -> None:
         """One route for each subnet that StaticRoutes name."""
         static_routes = (await self.cluster.kube.list(STATIC_ROUTES)).items
-        overlay = await self.cluster.present_overlay()
-        assert len(overlay["spec"].get("routes", [])) == len({raw["spec"]["subnet"] for raw in static_routes})
+        assert len(await self.cluster.routes()) == len({raw["spec"]["subnet"] for raw in static_routes})
 
     async def check_nothing_changes(self) -> None:
         cluster = self.cluster

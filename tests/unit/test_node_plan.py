@@ -14,14 +14,12 @@ from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.names import FINALIZER, NODE_OVERLAY_IPS, NODES
 from overlay_net.model.node_actions import (
     ApplyAssignment,
-    ApplyOverlay,
-    FindReservations,
     NodeRoutes,
     NodeView,
     Reserve,
 )
 from tests.fakes.cluster import NAME, POLICY, ROUTER_MAC, Cluster
-from tests.unit.factories import desired_route, node, overlay, pool, raw_node, raw_pool
+from tests.unit.factories import node, overlay, pool, raw_node, raw_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST, SECOND = ip_address("192.168.100.2"), ip_address("192.168.100.3")
@@ -182,37 +180,6 @@ def test_only_the_earlier_operators_record_without_an_owner_tag_is_taken_over() 
     pinned = overlay(NAME, spec={"ipAddr": "192.168.100.45"}, status={"ipAddr": f"{FIRST}/24"})
     requested = ip_address("192.168.100.45")
     assert plan_node(replace(asked, overlay=pinned), POLICY).actions == (Reserve((pool(),), requested),)
-
-
-def fail_to_compile() -> NodeRoutes:
-    raise AssertionError("the routes were compiled")
-
-
-def test_routes_are_compiled_only_by_the_plan_that_decides_the_spec() -> None:
-    joining = replace(refused_view(), overlay=overlay(NAME), compile_routes=fail_to_compile, reservations=None)
-    assert plan_node(joining, POLICY).actions == (FindReservations(),)
-    assert plan_node(replace(joining, reservations=()), POLICY).actions == (Reserve((pool(),)),)
-    assert plan_node(replace(joining, overlay=None), POLICY).actions, "the object is created without routes"
-    reserved = {"type": "Reserved", "status": "True", "reason": "Reserved"}
-    settled = overlay(
-        NAME,
-        status={
-            "ipAddr": f"{FIRST}/24",
-            "gateway": "192.168.100.1",
-            "pool": "p1",
-            "nodeUID": "uid-1",
-            "conditions": [reserved],
-        },
-    )
-    calls: list[NodeRoutes] = []
-
-    def compile_routes() -> NodeRoutes:
-        calls.append(NodeRoutes((desired_route("10.1.0.0/16"),)))
-        return calls[-1]
-
-    (applied,) = plan_node(replace(joining, overlay=settled, compile_routes=compile_routes), POLICY).actions
-    assert isinstance(applied, ApplyOverlay)
-    assert [applied.routes] == [each.routes for each in calls], "compiled once"
 
 
 async def test_an_address_in_use_is_kept_although_the_pool_now_excludes_it() -> None:

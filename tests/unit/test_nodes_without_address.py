@@ -58,7 +58,7 @@ async def test_a_node_gets_its_routes_and_reserves_nothing(pools: list[JsonObjec
     cluster = await settle(await routes_only(*pools))
     found = await cluster.present_overlay()
     assert found["spec"]["routesOnly"] is True
-    assert [route["subnet"] for route in found["spec"]["routes"]] == ["192.168.0.0/24"]
+    assert [route["subnet"] for route in await cluster.routes()] == ["192.168.0.0/24"]
     assert "ipAddr" not in found["status"]
     message = "overlay addresses are disabled; this node has routes only"
     assert await reserved(cluster) == ("False", "RoutesOnly", message)
@@ -81,13 +81,15 @@ async def test_a_node_keeps_its_startup_taint_until_its_agent_reports_the_routes
     async def taints() -> list[str]:
         return [each["key"] for each in (await cluster.kube.get(NODES, NAME))["spec"]["taints"]]
 
-    await cluster.reconcile(1)
+    await cluster.reconcile()
     ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "0 routes are in place"}
-    generation = (await cluster.present_overlay())["metadata"]["generation"]
-    await cluster.set_status({"conditions": [ready], "observedGeneration": generation})
+    found = await cluster.present_overlay()
+    report = {"conditions": [ready], "observedGeneration": found["metadata"]["generation"], "observedSlices": {}}
+    await cluster.set_status(report)
     await cluster.reconcile()
     assert await taints() == ["not-ready"]
-    await cluster.set_status({"observedGeneration": (await cluster.present_overlay())["metadata"]["generation"]})
+    await cluster.run_agent()
+    await cluster.set_status({"conditions": [ready]})
     await cluster.reconcile()
     assert await taints() == []
 

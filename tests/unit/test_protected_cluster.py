@@ -12,7 +12,7 @@ from overlay_net.controller.event_routes import Queues
 from overlay_net.controller.leader import Leader
 from overlay_net.controller.protected_sources import make_protected_subnets
 from overlay_net.controller.protected_subnets import ProtectedSubnets
-from overlay_net.domain.routes.compile import refusal
+from overlay_net.domain.routes.protected_subnets import refusal
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import Expired, NotFound, Refused, Unavailable
 from overlay_net.model.names import Resource

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay_net.controller.caches import Caches
-from overlay_net.domain.routes.compile import compile_routes
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
 from overlay_net.domain.routes.special_purpose import special_purpose
 from overlay_net.model.api import Listing
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.static_route import StaticRoute
 from tests.fakes.turns import Turns
-from tests.unit.factories import node, raw_static_route, static_route
+from tests.unit.factories import raw_static_route, static_route
 
 SERVICES = ProtectedSubnet(ip_network("10.96.0.0/16"), "services")
 PROTECTION = Protection(
@@ -185,19 +184,12 @@ def test_a_static_route_that_was_edited_or_deleted_is_not_decided_by_its_earlier
 # --- Nodes -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_route_is_not_compiled_and_leaves_other_routes_in_place() -> None:
-    routes = [static_route("bad", "10.176.0.0/16"), static_route("good", "10.5.0.0/16")]
-    found = compile_routes(routes, node(), None, PROTECTION).routes
-    assert [each.static_route for each in found] == ["good"]
-
-
-def test_no_route_is_added_while_not_all_protected_subnets_are_known() -> None:
+def test_no_route_is_accepted_while_not_all_protected_subnets_are_known() -> None:
     protection = Protection(unknown="services: 403 Forbidden")
     route = static_route("r1", "10.5.0.0/16")
     assert protection.refusal(route) == ("ProtectedSubnetsUnknown", "services: 403 Forbidden")
-    assert not compile_routes([route], node(), None, protection).routes
     assert protection.set_unknown("") == {"r1"}
-    assert compile_routes([route], node(), None, protection).routes
+    assert protection.refusal(route) is None
 
 
 class CountingProtection(Protection):
@@ -243,5 +235,6 @@ async def test_a_new_leader_gives_the_event_loop_a_turn_after_each_static_route(
     async with protection.turns.counted():
         await caches.protected.check_all()
     assert (protection.compared, protection.turns.longest) == (50, 1)
-    caches.compile_routes_for(node(), None, None)
-    assert protection.compared == 50
+    for route in caches.routes.values():
+        assert protection.refusal(route) is None
+    assert protection.compared == 50, "the plan of the slices compares none again"

@@ -319,6 +319,9 @@ async def test_more_routes_than_an_object_holds_are_taken_over_one_part_after_th
     monkeypatch.setattr(takeover, "MAX_ADOPTABLE", 2)
     installation = await start(*earlier_static_routes())
     await installation.run("nodes")
+    await installation.run("agent")
+    assert await installation.adoptable() == [], "the agent has not reported that it knows the routes"
+    await installation.run("nodes")
     await installation.run("status")
     assert [len(group["subnets"]) for group in await installation.adoptable()] == [2]
     assert await installation.entries("r2") == [entry()]

@@ -5,10 +5,11 @@ The plan depends only on the view, so it can be made again at any time; it is em
 """
 
 from dataclasses import replace
+from datetime import timedelta
 
 from overlay_net.domain.allocation.address_plan import plan_address
 from overlay_net.domain.allocation.agent_silence import with_ready_unknown
-from overlay_net.domain.allocation.omitted_routes import plan_omitted_condition
+from overlay_net.domain.allocation.omitted_routes import plan_accepted_condition
 from overlay_net.domain.allocation.removal_plan import may_be_in_use, plan_absence, plan_delete, plan_deletion
 from overlay_net.domain.allocation.routes_only import plan_routes_only
 from overlay_net.domain.allocation.withdrawn_routes import find_withdrawals, plan_withdrawn_condition
@@ -17,14 +18,17 @@ from overlay_net.model.node import UNKNOWN_INSTANCE, Node
 from overlay_net.model.node_actions import (
     ApplyAssignment,
     ApplyOverlay,
+    EarlierRoutes,
     FindReservations,
     LifecyclePolicy,
     NodePlan,
-    NodeRoutes,
     NodeView,
     RemoveTaint,
 )
 from overlay_net.model.overlay import NodeOverlay
+
+NEXT_LOOKUP = timedelta(seconds=1)
+"""Interval for looking up the sets of a node again while it waits for slices to be written."""
 
 
 def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
@@ -34,8 +38,20 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
         return with_ready_unknown(view, overlay, _plan_present(view, overlay, policy))
     if node is None or policy.draining:
         return NodePlan()
-    # Without routes, as their gateway is unknown until the address is assigned.
-    return NodePlan((ApplyOverlay(overlay_labels(node), (), node=node.instance, cluster=view.cluster),))
+    return NodePlan((_plan_object(view, node, routes_only=not policy.overlay_addresses),))
+
+
+def _plan_object(view: NodeView, node: Node, *, routes_only: bool) -> ApplyOverlay:
+    """Plan the creation of the object of a node."""
+    routes = view.find_routes()
+    return ApplyOverlay(
+        overlay_labels(node),
+        routes.sets,
+        routes_only,
+        node=node.instance,
+        cluster=view.cluster,
+        adoptable=routes.adoptable,
+    )
 
 
 def _plan_present(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy) -> NodePlan:
@@ -51,10 +67,11 @@ def _plan_present(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy)
         plan = _plan_with_address(view, overlay, node)
     else:
         plan = _plan_without_address(view, overlay, node)
-    plan = _with_node_present(overlay, plan)
+    plan = _with_next_lookup(view, _with_node_present(overlay, plan))
     # A report is valid only for its generation of the spec, not if this or a later plan is about to change the spec.
     applies = overlay.node != node.instance or any(isinstance(action, ApplyOverlay) for action in plan.actions)
-    if policy.startup_taint in node.taints and overlay.is_ready and not applies:
+    ready = overlay.is_ready and not applies
+    if policy.startup_taint in node.taints and ready and view.has_observed_slices():
         return replace(plan, actions=(*plan.actions, RemoveTaint(policy.startup_taint)))
     return plan
 
@@ -64,8 +81,9 @@ def _plan_deleting(view: NodeView, overlay: NodeOverlay, policy: LifecyclePolicy
     if node is None or overlay.node in (UNKNOWN_INSTANCE, node.instance) or not may_be_in_use(overlay):
         return plan_deletion(view, overlay, policy)
     # The agent that runs now must answer: that of an earlier boot, or on an earlier Node of this name, cannot any more.
-    present = (overlay.routes, overlay.routes_only, overlay.generations, overlay.withdrawn, overlay.omitted)
-    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance, overlay.cluster, overlay.adoptable),))
+    present = (overlay.route_sets, overlay.routes_only, overlay.withdrawn)
+    routes = (overlay.adoptable, EarlierRoutes.of(overlay))
+    return NodePlan((ApplyOverlay(overlay_labels(node), *present, node.instance, overlay.cluster, *routes),))
 
 
 def overlay_labels(node: Node) -> dict[str, str]:
@@ -75,9 +93,8 @@ def overlay_labels(node: Node) -> dict[str, str]:
 
 def _plan_with_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     plan = plan_address(view, overlay, node)
-    only_asks = plan.actions == (FindReservations(),)
-    if plan.actions and not (only_asks and overlay.assignment.address is not None):
-        # The gateway of the routes is not known yet, or this plan is about to change it.
+    if plan.actions not in ((), (FindReservations(),)):
+        # One write of the object at a time: the next plan has the other.
         return plan
     # Routes never wait for an IPAM: its answer is handled by the next plan.
     spec = _plan_spec(view, overlay, node, routes_only=False)
@@ -95,27 +112,25 @@ def _plan_without_address(view: NodeView, overlay: NodeOverlay, node: Node) -> N
 
 
 def _plan_spec(view: NodeView, overlay: NodeOverlay, node: Node, *, routes_only: bool) -> tuple[ApplyOverlay, ...]:
-    """Plan the write of the object's spec unless it is as desired. Routes are compiled only here."""
-    compiled, labels = view.compile_routes(), overlay_labels(node)
-    desired = (compiled, routes_only, node.instance, view.cluster)
-    routes = NodeRoutes(overlay.routes, overlay.generations, overlay.omitted, overlay.adoptable)
-    present = (routes, overlay.routes_only, overlay.node, overlay.cluster)
+    """Plan the write of the object's spec unless it is as desired."""
+    found, labels = view.find_routes(), overlay_labels(node)
+    sets = overlay.route_sets if found.sets is None else found.sets
+    earlier = EarlierRoutes.of(overlay)
+    if earlier is not None and view.has_observed_slices():
+        earlier = None
+    desired = (sets, found.adoptable, earlier is not None, routes_only, node.instance, view.cluster)
+    present = (
+        overlay.route_sets,
+        overlay.adoptable,
+        overlay.has_routes,
+        overlay.routes_only,
+        overlay.node,
+        overlay.cluster,
+    )
     if present == desired and overlay.has_finalizer and labels == overlay.own_labels:
         return ()
-    withdrawn = find_withdrawals(overlay, compiled.routes, view.now)
-    return (
-        ApplyOverlay(
-            labels,
-            compiled.routes,
-            routes_only,
-            compiled.generations,
-            withdrawn,
-            compiled.omitted,
-            node.instance,
-            view.cluster,
-            compiled.adoptable,
-        ),
-    )
+    withdrawn = find_withdrawals(view, overlay, sets or ())
+    return (ApplyOverlay(labels, sets, routes_only, withdrawn, node.instance, view.cluster, found.adoptable, earlier),)
 
 
 def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
@@ -127,9 +142,16 @@ def _with_node_present(overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
     return replace(plan, actions=(*plan.actions, ApplyAssignment(replace(assignment, node_gone_since=None))))
 
 
+def _with_next_lookup(view: NodeView, plan: NodePlan) -> NodePlan:
+    if view.find_routes().complete:
+        return plan
+    waits = [wait for wait in (plan.requeue_after, NEXT_LOOKUP) if wait is not None]
+    return replace(plan, requeue_after=min(waits))
+
+
 def _with_route_conditions(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> NodePlan:
     # One write at a time: the next plan adds the other condition.
-    conditions = plan_omitted_condition(view, overlay)
+    conditions = plan_accepted_condition(overlay)
     if not conditions.actions:
         conditions = plan_withdrawn_condition(view, overlay)
     waits = [wait for wait in (plan.requeue_after, conditions.requeue_after) if wait is not None]

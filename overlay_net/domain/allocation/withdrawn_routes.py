@@ -1,19 +1,20 @@
 """Tracks the StaticRoutes whose routes a node must remove, and decides when to report them.
 
-The deletion of a StaticRoute does not wait for agents. Instead, ``spec.withdrawn`` of the NodeOverlayIps names the
-StaticRoutes whose routes the last changes removed. It is written together with the routes, is relevant until the agent
-has observed that generation of the spec, and is removed by the next change after that. An agent that comes back removes
-the routes by itself; a node that is gone is fenced together with its object.
+The deletion of a StaticRoute does not wait for agents. Instead, the slice that it is removed from names it until every
+node has observed that, and ``spec.withdrawn`` of a NodeOverlayIp names the StaticRoutes whose routes the node lost with
+a route set. The latter is written together with the sets, is relevant until the agent has observed that generation of
+the spec, and is removed by the next change after that. An agent that comes back removes the routes by itself; a node
+that is gone is fenced together with its object.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from overlay_net.model.conditions import ROUTES_WITHDRAWN, Condition, transition
-from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan, NodeView
 from overlay_net.model.overlay import NodeOverlay, Withdrawal
+from overlay_net.model.route_slice import NamedSet
 
 CONFIRMATION_TIMEOUT = timedelta(seconds=15)
 """A healthy agent confirms within a second or two; nothing is reported or written before this timeout."""
@@ -22,26 +23,35 @@ MAX_NAMES = 10
 """Maximum number of StaticRoutes that a message names."""
 
 
-def find_withdrawals(overlay: NodeOverlay, routes: Iterable[DesiredRoute], now: datetime) -> tuple[Withdrawal, ...]:
-    """Return the ``spec.withdrawn`` to write together with ``routes``."""
+def find_withdrawals(view: NodeView, overlay: NodeOverlay, sets: Sequence[NamedSet]) -> tuple[Withdrawal, ...]:
+    """Return the ``spec.withdrawn`` to write together with these sets."""
     since = {} if overlay.is_current else {each.static_route: each.since for each in overlay.withdrawn}
-    names = ({route.static_route for route in overlay.routes} | since.keys()) - {route.static_route for route in routes}
-    return tuple(Withdrawal(name, since.get(name) or now) for name in sorted(names) if name)
+    kept = {each.name for each in sets}
+    dropped = [each for each in overlay.route_sets or () if each.name not in kept]
+    if not dropped and not since:
+        return ()
+    unconfirmed = {each.static_route for each in view.find_removals(dropped)}
+    lost = (view.find_static_routes(dropped) | unconfirmed | since.keys()) - view.find_static_routes(sets)
+    return tuple(Withdrawal(name, since.get(name) or view.now) for name in sorted(lost) if name)
 
 
 def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     """Plan the condition RoutesWithdrawn=False and an event while the agent does not confirm; else an empty plan."""
-    pending = () if overlay.is_current else overlay.withdrawn
+    withdrawn = () if overlay.is_current else overlay.withdrawn
+    removals = view.find_removals(overlay.route_sets or ())
     before = overlay.assignment.withdrawn
-    if not pending:
+    if not withdrawn and not removals:
         return (
             NodePlan() if before is None else NodePlan((ApplyAssignment(replace(overlay.assignment, withdrawn=None)),))
         )
-    began = min((each.since for each in pending if each.since), default=None)
-    waited = view.elapsed("Withdrawn", (overlay.uid, began))
+    waited = max((each.waited for each in removals), default=timedelta())
+    if withdrawn:
+        began = min((each.since for each in withdrawn if each.since), default=None)
+        waited = max(waited, view.elapsed("Withdrawn", (overlay.uid, began)))
     if waited < CONFIRMATION_TIMEOUT:
         return NodePlan((), CONFIRMATION_TIMEOUT - waited)
-    desired = Condition(ROUTES_WITHDRAWN, False, "WaitingForAgent", _message(overlay.name, pending))
+    names = {each.static_route for each in withdrawn} | {each.static_route for each in removals}
+    desired = Condition(ROUTES_WITHDRAWN, False, "WaitingForAgent", _message(overlay.name, names))
     condition = transition((before,) if before else (), desired, view.now)
     if condition == before:
         return NodePlan()
@@ -49,8 +59,9 @@ def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
     return NodePlan((apply, Announce("RoutesNotConfirmedGone", condition.message, warning=True)))
 
 
-def _message(node: str, pending: tuple[Withdrawal, ...]) -> str:
-    names = ", ".join(each.static_route for each in pending[:MAX_NAMES])
+def _message(node: str, static_routes: Iterable[str]) -> str:
+    pending = sorted(static_routes)
+    names = ", ".join(pending[:MAX_NAMES])
     more = f" and {len(pending) - MAX_NAMES} more" if len(pending) > MAX_NAMES else ""
     return (
         f"node {node} may still have routes of {names}{more} that it must not have any more: its agent has not "

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
-from overlay_net.domain.routes.protected_subnets import RouteCheck
+from overlay_net.domain.routes.protected_subnets import RouteCheck, refusal
 from overlay_net.domain.routes.rollout import NodeProgress
 from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import TOO_MANY_ROUTES
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.node_report import RouteFailure
@@ -104,12 +102,7 @@ def find_last_entries(route: StaticRoute) -> Mapping[str, JsonObject] | None:
 def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeStatus:
     """Return the status of ``route`` on one node; ``last`` is the result of ``find_last_entries``."""
     hostname, gateway, device = table.node.name, _gateway(route, table), _device(route, table)
-    outcome = (
-        _omitted_outcome(route, table)
-        or _generation_outcome(route, table)
-        or _entries_outcome(route, table)
-        or _report_outcome(route, table)
-    )
+    outcome = _generation_outcome(route, table) or _entries_outcome(route, table) or _report_outcome(route, table)
     if outcome is None and last is not None and table.has_report:
         outcome = _last_outcome(last, hostname, gateway, device)
     return NodeStatus(hostname, gateway, device, outcome or Outcome(PENDING, "the agent has not reported yet"))
@@ -129,13 +122,6 @@ def _device(route: StaticRoute, table: NodeTable) -> str:
     address = table.overlay.assignment.address
     direct = bool(route.spec.gateways) and (address is None or route.spec.gateways[0].address not in address.network)
     return report.interface if direct else report.link
-
-
-def _omitted_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
-    if route.name not in table.overlay.omitted:
-        return None
-    message = "no room for its current routes in the NodeOverlayIp; use fewer or larger subnets, or select fewer nodes"
-    return Outcome(FAILED, message, TOO_MANY_ROUTES)
 
 
 def _generation_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:

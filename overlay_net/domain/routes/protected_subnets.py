@@ -129,3 +129,10 @@ class Protection:
 
 
 NOTHING = Protection()
+
+
+def refusal(route: StaticRoute, protection: RouteCheck) -> tuple[str, str] | None:
+    """Return reason and message if ``route`` must not be added to any node, else None."""
+    if route.problem:
+        return "Invalid", route.problem
+    return protection.refusal(route)

@@ -6,7 +6,6 @@ from datetime import datetime
 from itertools import chain, islice
 from types import MappingProxyType
 
-from overlay_net.domain.routes.compile import refusal
 from overlay_net.domain.routes.node_status import (
     DONE,
     FAILED,
@@ -21,7 +20,7 @@ from overlay_net.domain.routes.node_status import (
     node_status,
 )
 from overlay_net.domain.routes.node_table import NodeTable, select_tables
-from overlay_net.domain.routes.protected_subnets import NOTHING, RouteCheck
+from overlay_net.domain.routes.protected_subnets import NOTHING, RouteCheck, refusal
 from overlay_net.domain.routes.readiness import gateway_condition, inspect_gateways, ready_condition
 from overlay_net.model.adoptable_route import EarlierEntry
 from overlay_net.model.api import JsonObject

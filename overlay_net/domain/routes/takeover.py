@@ -5,16 +5,15 @@ is in one of them at any time, so a controller that stops in between loses nothi
 ``spec.adoptable`` of the node has it; there it stays until the agent has reported that generation with the route in
 place; then the route in the kernel has our ownership mark.
 
-An agent deletes an adoptable route that is not desired. Therefore a route is handed over only together with the desired
-route to its subnet, or once its StaticRoute no longer applies to the node. While a StaticRoute is rejected, held back
-or without room, the routes of the earlier operator stay as they are.
+An agent deletes an adoptable route that is not desired. Therefore a route is handed over only after the agent has read
+the desired route to its subnet, or once its StaticRoute no longer applies to the node. While a StaticRoute is rejected
+or held back, the routes of the earlier operator stay as they are.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
 from overlay_net.model.adoptable_route import AdoptableRoute, EarlierEntry, adoptable_order
-from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
@@ -28,14 +27,20 @@ DECIDED: Final = frozenset({"ForeignRoute", "Shadowed", "GatewaysDown"})
 
 
 def find_adoptable(
-    static_routes: Iterable[StaticRoute], node: Node, overlay: NodeOverlay | None, desired: Iterable[DesiredRoute]
+    static_routes: Iterable[StaticRoute],
+    node: Node,
+    overlay: NodeOverlay | None,
+    find_desired: Callable[[NodeOverlay], Container[IpNetwork]],
 ) -> tuple[AdoptableRoute, ...]:
-    """Return ``spec.adoptable`` of the node. ``desired`` are the routes that are written together with it."""
+    """Return ``spec.adoptable`` of the node.
+
+    ``find_desired`` returns the subnets of the desired routes that the agent has read.
+    """
     present = overlay.adoptable if overlay is not None else ()
     proven = [(route, route.earlier[node.name]) for route in static_routes if node.name in route.earlier]
     if not proven and not present:
         return ()
-    desired_subnets = {route.subnet for route in desired}
+    desired_subnets = find_desired(overlay) if overlay is not None and proven else ()
     named = {
         adoptable
         for route, entry in proven
