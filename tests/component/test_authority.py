@@ -61,7 +61,7 @@ NEEDED: dict[str, set[Grant]] = {
     | grants("", "nodes", "get", "list", "watch")
     | grants(IKS, "nodeoverlayips", "get", "list", "watch", "create", "patch", "delete")
     | grants(IKS, "nodeoverlayips/status", "patch")
-    | grants(IKS, "overlayrouteslices", "get", "list", "watch", "create", "update", "patch", "delete")
+    | grants(IKS, "overlayrouteslices", "get", "list", "watch", "create", "update", "delete")
     | grants(IKS, "staticroutes", "get", "list", "watch", "patch")
     | grants(IKS, "staticroutes/status", "patch")
     | grants(IKS, "overlaypools", "get", "list", "watch")
