@@ -7,6 +7,7 @@ for as long as the disk does not answer.
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -45,13 +46,12 @@ class CheckpointFile:
 
     def write(self, state: bytes, confirmed: Moment) -> None:
         """Replace the checkpoint."""
-        # After a crash between the writes, the confirmation is of another state and therefore invalid.
-        self._write(self.state, state)
-        self.confirm(checkpoint_digest(state), confirmed)
+        # After a crash between the two, the confirmation is of another state and therefore invalid.
+        self._replace({self.state: state, self.stamp: encode_confirmation(checkpoint_digest(state), confirmed)})
 
     def confirm(self, digest: str, confirmed: Moment) -> None:
         """Replace the confirmation by one of the state with this digest."""
-        self._write(self.stamp, encode_confirmation(digest, confirmed))
+        self._replace({self.stamp: encode_confirmation(digest, confirmed)})
 
     def delete(self) -> list[Path]:
         """Delete the checkpoint. Returns the files that existed."""
@@ -63,18 +63,13 @@ class CheckpointFile:
             self._sync_directory()
         return [file for file in existing if file in files]
 
-    def _write(self, file: Path, content: bytes) -> None:
-        """Replace a file atomically and durably (rename(2), fsync(2): the directory needs one of its own)."""
+    def _replace(self, files: Mapping[Path, bytes]) -> None:
+        """Replace each file atomically, all durably (rename(2), fsync(2): the directory needs one of its own)."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _temporary(file)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        for file, content in files.items():
+            _write_temporary(_temporary(file), content)
+        for file in files:
+            _temporary(file).replace(file)
         self._sync_directory()
 
     def _sync_directory(self) -> None:
@@ -88,6 +83,16 @@ class CheckpointFile:
 def _temporary(file: Path) -> Path:
     """The temporary file that is renamed to ``file`` once it is complete."""
     return file.with_name(f".{file.name}.new")
+
+
+def _write_temporary(file: Path, content: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        file.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(file, flags, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _read(file: Path) -> bytes | None:

@@ -46,7 +46,16 @@ class Writer(Protocol):
     @property
     def outdated_since(self) -> Moment | None: ...
     def forget_found(self) -> None: ...
-    def store(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], confirmed: Moment) -> None: ...
+    async def wait_settled(self) -> None: ...
+    def differs_in_routes(self, overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> bool: ...
+    def store(
+        self,
+        overlay: NodeOverlay | None,
+        route_probes: tuple[RouteProbe, ...],
+        confirmed: Moment,
+        *,
+        awaited: bool = True,
+    ) -> None: ...
     def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None: ...
 
 
@@ -126,11 +135,27 @@ class NodeCheckpoint:
         found = self._load()
         return found.overlay if isinstance(found, Checkpoint) else None
 
-    def update(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> bool:
+    def may_follow(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...]) -> bool:
+        """Return whether the desired state may be applied before it is stored.
+
+        A change of routes alone may: after a crash in between, it is as if the change had arrived later.
+        """
+        if overlay is None or overlay.deleting or _lacks_routes(overlay):
+            return False
+        return self._writer.differs_in_routes(overlay, route_probes)
+
+    async def wait_settled(self) -> None:
+        """Wait until the desired state of the last ``update`` is stored, or could not be stored in time."""
+        await self._writer.wait_settled()
+
+    def update(
+        self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], *, awaited: bool = True
+    ) -> bool:
         """Store the desired state, and return whether it may be applied: it is on disk, or the disk takes too long.
 
-        The kernel is changed and a report is written only then: an address that the controller releases must not be
-        restored from the checkpoint (``is_outdated``), and after a crash a change must be known to be unproven.
+        The kernel is changed only then, unless it ``may_follow``, and a report is always written only then: an address
+        that the controller releases must not be restored from the checkpoint (``is_outdated``), and after a crash a
+        change must be known to be unproven. ``awaited``: the agent is to be woken when it is stored.
         """
         # An object from the API server has its confirmation; one from the checkpoint keeps its earlier one.
         confirmed = self._confirmed or (self._loaded.confirmed if isinstance(self._loaded, Checkpoint) else None)
@@ -138,9 +163,9 @@ class NodeCheckpoint:
             self._loaded = None
             self._writer.forget_found()
         if overlay is None or overlay.deleting or _lacks_routes(overlay):
-            self._writer.store(None, (), confirmed or self._clock())
+            self._writer.store(None, (), confirmed or self._clock(), awaited=awaited)
         elif confirmed is not None:
-            self._writer.store(overlay, route_probes, confirmed)
+            self._writer.store(overlay, route_probes, confirmed, awaited=awaited)
         return self._writer.settled
 
     async def keep_confirming(self, current: Callable[[], NodeOverlay | None]) -> None:

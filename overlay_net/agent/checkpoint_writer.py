@@ -17,6 +17,7 @@ from overlay_net.domain.kernel.checkpoint import (
     Unusable,
     checkpoint_digest,
     encode_checkpoint,
+    is_same_but_routes,
     is_same_checkpoint,
 )
 from overlay_net.model.overlay import NodeOverlay
@@ -53,6 +54,8 @@ class _Target:
     overlay: NodeOverlay | None
     route_probes: tuple[RouteProbe, ...]
     confirmed: Moment
+    awaited: bool
+    """Whether the desired state is applied only when it is stored."""
     stored: bool = False
     attempted: bool = False
     """Whether it is stored or could not be stored."""
@@ -69,6 +72,8 @@ class CheckpointWriter:
         self._error = ""
         """Why the last call failed."""
         self._target: _Target | None = None
+        self._stored: _Target | None = None
+        """What is on disk; None: nothing, or something else."""
         self._digest: str | None = None
         """Digest of the state on disk; empty: there is none; None: unknown."""
         self._writing: _Target | None = None
@@ -80,6 +85,8 @@ class CheckpointWriter:
         self._confirmed: Moment | None = None
         """A confirmation of the target that is to be stored."""
         self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        """Set when ``settled`` may have become true."""
         self._wait_end: asyncio.TimerHandle | None = None
         self._waited = False
         """Whether the target has been waited for long enough."""
@@ -98,6 +105,21 @@ class CheckpointWriter:
     def settled(self) -> bool:
         """Return whether what was asked for is stored, could not be stored, or has been waited for long enough."""
         return self._target is None or self._target.attempted or self._waited or self._calls.stalled
+
+    async def wait_settled(self) -> None:
+        while not self.settled:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def differs_in_routes(self, overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> bool:
+        """Return whether the files differ from this state in routes at most, now and later, and none is unproven."""
+        return not route_probes and all(
+            each is not None
+            and each.overlay is not None
+            and not each.route_probes
+            and is_same_but_routes(overlay, each.overlay)
+            for each in (self._target, self._stored)
+        )
 
     @property
     def problem(self) -> CheckpointProblem | None:
@@ -119,8 +141,18 @@ class CheckpointWriter:
         """Free the memory of the files of an earlier run."""
         self._found = CheckpointContent(None, None)
 
-    def store(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], confirmed: Moment) -> None:
-        """Store a desired state, or delete the checkpoint if there is none. Does nothing if it is the last one."""
+    def store(
+        self,
+        overlay: NodeOverlay | None,
+        route_probes: tuple[RouteProbe, ...],
+        confirmed: Moment,
+        *,
+        awaited: bool = True,
+    ) -> None:
+        """Store a desired state, or delete the checkpoint if there is none. Does nothing if it is the last one.
+
+        Unless it is ``awaited``, ``changed`` is not called when it is stored.
+        """
         last = self._target
         if last is not None and _is_same(last, overlay, route_probes):
             last.overlay = overlay
@@ -128,7 +160,7 @@ class CheckpointWriter:
         # Not restarted by further changes: a disk that is slow, but answers, must not delay all of them.
         if self.settled:
             self._start_wait()
-        self._target = _Target(overlay, route_probes, confirmed)
+        self._target = _Target(overlay, route_probes, confirmed, awaited)
         self._wake.set()
 
     def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:
@@ -206,11 +238,13 @@ class CheckpointWriter:
     def _conclude(self, target: _Target, error: str) -> None:
         is_first = not target.attempted
         target.stored, target.attempted = not error, True
+        self._stored = None if error else target
         if error:
             asyncio.get_running_loop().call_later(RETRY_AFTER, self._wake.set)
         if target is self._target:
             self._end_wait()
-        if not self._set_error(error) and is_first:
+        self._settled.set()
+        if not self._set_error(error) and is_first and target.awaited:
             self._changed()
 
     def _set_error(self, error: str) -> bool:
@@ -229,6 +263,7 @@ class CheckpointWriter:
             log.warning("the disk of the checkpoint does not answer", extra=directory)
         else:
             log.info("the disk of the checkpoint answers again", extra=directory)
+        self._settled.set()
         self._changed()
 
     def _start_wait(self) -> None:
@@ -237,6 +272,7 @@ class CheckpointWriter:
 
     def _wait_long_enough(self) -> None:
         self._waited = True
+        self._settled.set()
         self._changed()
 
     def _end_wait(self) -> None:
@@ -254,7 +290,20 @@ class NoCheckpointWriter:
     def forget_found(self) -> None:
         return
 
-    def store(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], confirmed: Moment) -> None:
+    async def wait_settled(self) -> None:
+        return
+
+    def differs_in_routes(self, overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]) -> bool:
+        return False
+
+    def store(
+        self,
+        overlay: NodeOverlay | None,
+        route_probes: tuple[RouteProbe, ...],
+        confirmed: Moment,
+        *,
+        awaited: bool = True,
+    ) -> None:
         return
 
     def confirm(self, overlay: NodeOverlay | None, confirmed: Moment) -> None:

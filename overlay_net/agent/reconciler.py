@@ -133,9 +133,14 @@ class NodeAgent:
                 return await self._keep_applied()
             overlay = await self._route_sets.resolve(overlay) if overlay is not None else None
         route_probes = self._route_probes.follow(overlay)
-        if not self._checkpoint.update(overlay, route_probes):
+        may_follow = self._checkpoint.may_follow(overlay, route_probes)
+        if not may_follow and not self._checkpoint.update(overlay, route_probes):
             return await self._keep_applied()
-        outcome = await self._converge(None if overlay is None else self._route_probes.in_force(overlay))
+        try:
+            outcome = await self._converge(None if overlay is None else self._route_probes.in_force(overlay))
+        finally:
+            if may_follow:
+                self._checkpoint.update(overlay, route_probes, awaited=False)
         self._route_probes.settle(outcome.last.plan, outcome.last.source)
         if not self._shadows.known:
             # The check takes milliseconds, and wakes the agent.

@@ -17,12 +17,23 @@ WriteStatus: TypeAlias = Callable[[NodeOverlay, Report], Awaitable[None]]
 """Raises OverlayNetError."""
 
 
-class Reporter:
-    """``written`` is called when the object has the latest report."""
+async def _no_wait() -> None:
+    return
 
-    def __init__(self, write: WriteStatus, written: Callable[[], None], backoff: Backoff | None = None) -> None:
+
+class Reporter:
+    """``written`` is called when the object has the latest report; ``may_write`` waits until it may be written."""
+
+    def __init__(
+        self,
+        write: WriteStatus,
+        written: Callable[[], None],
+        backoff: Backoff | None = None,
+        may_write: Callable[[], Awaitable[None]] = _no_wait,
+    ) -> None:
         self._write = write
         self._written = written
+        self._may_write = may_write
         self._backoff = backoff or Backoff()
         self._failures = 0
         self._last: tuple[NodeOverlay, Report] | None = None
@@ -40,6 +51,10 @@ class Reporter:
     def latest(self, overlay: NodeOverlay) -> Report:
         """Return the last report about this object, which the object may not have yet."""
         return self._last[1] if self._last is not None and self._last[0].uid == overlay.uid else overlay.report
+
+    def is_shown(self, old: NodeOverlay | None, new: NodeOverlay | None) -> bool:
+        """Return whether the object has changed only in that it has the last report now."""
+        return old is not None and new is not None and old.differs_in_report(new) and new.report == self.latest(new)
 
     def submit(self, overlay: NodeOverlay, report: Report) -> None:
         """Write ``report`` unless the object has it; it replaces one that is not written yet.
@@ -60,11 +75,7 @@ class Reporter:
     async def run(self) -> None:
         """Write reports until cancelled. A write that fails is tried again with the latest report."""
         while True:
-            self._added.clear()
-            queued = self._queued
-            if queued is None:
-                await self._added.wait()
-                continue
+            queued = await self._next()
             self._object_changed.clear()
             delay = await self._attempt(*queued)
             if delay is not None:
@@ -72,6 +83,16 @@ class Reporter:
             elif self._queued is queued:
                 self._queued = None
                 self._written()
+
+    async def _next(self) -> tuple[NodeOverlay, Report]:
+        """Wait for a report that may be written, and return it."""
+        while True:
+            self._added.clear()
+            if self._queued is not None:
+                await self._may_write()
+            if (queued := self._queued) is not None:
+                return queued
+            await self._added.wait()
 
     async def _attempt(self, overlay: NodeOverlay, report: Report) -> float | None:
         """Write a report. Returns the seconds until the next attempt, or None if it is written."""

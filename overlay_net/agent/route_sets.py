@@ -65,8 +65,11 @@ class RouteSets:
         return last[2]
 
     def resolved(self, overlay: NodeOverlay | None) -> NodeOverlay | None:
-        """Return the result for this object, if it is the one that was resolved last."""
-        return self._resolved[2] if self._resolved is not None and self._resolved[0] is overlay else None
+        """Return the last result, if that is about this object but for its report."""
+        if overlay is None or self._resolved is None:
+            return None
+        last, _, result = self._resolved
+        return result if last is overlay or last.differs_in_report(overlay) else None
 
     async def _resolve(self, overlay: NodeOverlay) -> NodeOverlay:
         if overlay.deleting:

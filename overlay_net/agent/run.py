@@ -63,7 +63,6 @@ async def run(settings: AgentSettings) -> None:
     store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
     metrics.watch_queue("agent", queue)
-    store.subscribe(lambda key, _, __: queue.add(key))
     wake = partial(queue.add, name)
     clock = asyncio.get_running_loop().time
     repairs = Repairs(partial(queue.add_after, name), clock)
@@ -101,7 +100,8 @@ async def run(settings: AgentSettings) -> None:
                 metrics.record_sync()
                 heartbeat.reconciled()
 
-            reporter = Reporter(StatusWriter(api).write, reported)
+            reporter = Reporter(StatusWriter(api).write, reported, may_write=checkpoint.wait_settled)
+            store.subscribe(lambda _, old, new: None if reporter.is_shown(old, new) else wake())
             source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
             slices = SliceFollower(partial(slice_source, api), wake)
             route_sets = RouteSets(slices, checkpoint.last_applied)

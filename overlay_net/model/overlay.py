@@ -1,7 +1,7 @@
 """NodeOverlayIp: the desired state of one node, and the state reported by its agent."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -264,6 +264,11 @@ class NodeOverlay:
     @property
     def deleting(self) -> bool:
         return self.deleted_at is not None
+
+    def differs_in_report(self, other: "NodeOverlay") -> bool:
+        """Return whether ``other`` is the same but for the report, which must have the same configured address."""
+        is_same_address = self.report.configured == other.report.configured
+        return is_same_address and other == replace(self, resource_version=other.resource_version, report=other.report)
 
     @property
     def has_finalizer(self) -> bool:

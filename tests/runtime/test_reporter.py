@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_interface
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from overlay_net.model.errors import ApiError, Conflict, Unavailable
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from tests.runtime.conftest import Run
-from tests.unit.factories import overlay
+from tests.unit.factories import desired_route, overlay
 
 
 class Server:
@@ -132,6 +133,29 @@ def test_report_about_other_routes_of_one_version_is_written_although_the_versio
             agent.reporter.submit(replace(found, slices={"rs-1-0": len(link)}), about(link))
             await settle()
         assert agent.server.links == ["changed", "before"]
+        await agent.end()
+
+    virtual_time(main())
+
+
+def test_an_object_that_only_has_the_last_report_now_is_no_change(virtual_time: Run) -> None:
+    async def main() -> None:
+        agent, found = Agent(), overlay()
+        agent.reporter.submit(found, about("tmp0"))
+        shown = replace(found, resource_version="8", report=about("tmp0"))
+        assert agent.reporter.is_shown(found, shown)
+        other_address = replace(shown, report=replace(about("tmp0"), configured=ip_interface("192.168.100.9/24")))
+        for changed in (
+            replace(shown, generation=2),
+            replace(shown, routes=(desired_route("10.1.0.0/16"),)),
+            replace(shown, report=about("edited by hand")),
+            other_address,
+        ):
+            assert not agent.reporter.is_shown(found, changed)
+        assert not agent.reporter.is_shown(None, shown)
+        assert not agent.reporter.is_shown(found, None)
+        agent.reporter.submit(found, other_address.report)
+        assert not agent.reporter.is_shown(found, other_address), "the checkpoint may need the address"
         await agent.end()
 
     virtual_time(main())

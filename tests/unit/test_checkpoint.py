@@ -460,7 +460,14 @@ class Stored(NoCheckpointWriter):
     def __init__(self) -> None:
         self.stored: list[tuple[NodeOverlay | None, Moment]] = []
 
-    def store(self, overlay: NodeOverlay | None, route_probes: tuple[RouteProbe, ...], confirmed: Moment) -> None:
+    def store(
+        self,
+        overlay: NodeOverlay | None,
+        route_probes: tuple[RouteProbe, ...],
+        confirmed: Moment,
+        *,
+        awaited: bool = True,
+    ) -> None:
         self.stored.append((overlay, confirmed))
 
 

@@ -141,11 +141,18 @@ class Node:
         """Reconcile, and again whenever the agent is woken, until nothing is waited for."""
         self.woken.clear()
         after = await self.reconcile_once()
-        while self.woken.is_set() or not (self.writer.is_read and self.writer.settled):
-            await asyncio.wait_for(self.woken.wait(), 20)
+        while await self._is_woken():
             self.woken.clear()
             after = await self.reconcile_once()
         return after
+
+    async def _is_woken(self) -> bool:
+        """Wait until nothing is left to read or to write; return whether the agent was woken."""
+        async with asyncio.timeout(20):
+            if not self.writer.is_read:
+                await self.woken.wait()
+            await self.writer.wait_settled()
+        return self.woken.is_set()
 
     async def reconcile_once(self) -> float | None:
         return (await self.agent.reconcile("n1")).after

@@ -15,6 +15,7 @@ from overlay_net.agent.reporter import Reporter
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_probe import RouteGeneration
 from overlay_net.runtime.offload import THRESHOLD, offload
 from tests.fakes.checkpoint_files import READ_ONLY
 from tests.unit.factories import overlay
@@ -29,6 +30,12 @@ def with_routes(*subnets: str, address: str = str(OURS)) -> NodeOverlay:
     gateways = [{"address": "192.168.100.1"}]
     routes = [{"subnet": subnet, "staticRoute": "r1", "gateways": gateways} for subnet in subnets]
     return overlay(spec={"routes": routes}, status={"ipAddr": address, "gateway": "192.168.100.1"})
+
+
+def probed(subnet: str) -> NodeOverlay:
+    generation = {"staticRoute": "r1", "uid": "uid-r1", "generation": 2, "probe": {"icmp": "10.2.0.9"}}
+    found = with_routes(subnet)
+    return replace(found, generations=(RouteGeneration.parse(generation),))
 
 
 def subnets(node: Node) -> set[str]:
@@ -162,7 +169,7 @@ async def test_stalled_disk_delays_no_repair_of_what_was_applied(node: Node, hap
             later = replace(node.checkpoint.now(), uptime=99_999.0)
             node.writer.confirm(current, later)
         case "another state":
-            node.answer(with_routes("10.2.0.0/16"))
+            node.answer(with_routes("10.2.0.0/16", address=OTHER))
         case "deletion":
             node.answer(None)
     await asyncio.wait_for(node.reconcile_once(), 20)
@@ -170,9 +177,12 @@ async def test_stalled_disk_delays_no_repair_of_what_was_applied(node: Node, hap
     assert await drift_is_repaired(node)
 
 
-async def test_new_desired_state_is_applied_and_reported_only_once_its_checkpoint_is_on_disk(node: Node) -> None:
+@pytest.mark.parametrize("change", [with_routes("10.2.0.0/16", address=OTHER), probed("10.2.0.0/16")])
+async def test_new_address_or_probed_change_is_applied_and_reported_only_once_its_checkpoint_is_on_disk(
+    node: Node, change: NodeOverlay
+) -> None:
     node.disk.hang()
-    node.answer(with_routes("10.2.0.0/16"))
+    node.answer(change)
     reports = len(node.reports)
     for _ in range(3):
         await asyncio.wait_for(node.reconcile_once(), 20)
@@ -183,6 +193,33 @@ async def test_new_desired_state_is_applied_and_reported_only_once_its_checkpoin
     assert node.disk.checkpoint is not None
     assert [str(route.subnet) for route in node.disk.checkpoint.overlay.routes] == ["10.2.0.0/16"]
     assert find_condition(node.reports[-1].conditions, "CheckpointStored") is None
+
+
+async def test_change_of_routes_alone_waits_for_no_disk_but_its_report_does(node: Node) -> None:
+    written: list[int] = []
+
+    async def write(_: NodeOverlay, report: Report) -> None:
+        written.append(report.routes_desired)
+
+    reporter = Reporter(write, lambda: None, may_write=node.checkpoint.wait_settled)
+    node.agent._reports = reporter
+    task = asyncio.create_task(reporter.run())
+    node.disk.hang()
+    for change in (("10.2.0.0/16",), ("10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16")):
+        node.answer(with_routes(*change))
+        node.woken.clear()
+        await asyncio.wait_for(node.reconcile_once(), 20)
+        assert subnets(node) == set(change)
+    assert written == []
+    node.disk.answer()
+    async with asyncio.timeout(20):
+        while not reporter.idle:
+            await asyncio.sleep(0)
+    assert written == [3]
+    assert node.disk.checkpoint is not None
+    assert len(node.disk.checkpoint.overlay.routes) == 3
+    assert not node.woken.is_set(), "nothing is left to do"
+    task.cancel()
 
 
 @pytest.mark.usefixtures("soon")

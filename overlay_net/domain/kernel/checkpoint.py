@@ -112,12 +112,15 @@ def encode_checkpoint(overlay: NodeOverlay, route_probes: tuple[RouteProbe, ...]
     return _seal(b"".join((before, _NO_ROUTES[:-1], routes, _NO_ROUTES[-1:], after)))
 
 
-def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay | None) -> bool:
+def is_same_checkpoint(one: NodeOverlay, other: NodeOverlay) -> bool:
     """Return whether both certainly have the same checkpoint, without comparing thousands of routes."""
+    return one.routes is other.routes and is_same_but_routes(one, other)
+
+
+def is_same_but_routes(one: NodeOverlay, other: NodeOverlay) -> bool:
+    """Return whether the checkpoints of both certainly differ in routes at most."""
     return (
-        other is not None
-        and one.routes is other.routes
-        and one.routes_only == other.routes_only
+        one.routes_only == other.routes_only
         and one.generations == other.generations
         and (one.name, one.uid, one.cluster) == (other.name, other.uid, other.cluster)
         and (one.assignment.address, one.assignment.gateway) == (other.assignment.address, other.assignment.gateway)
