@@ -109,6 +109,8 @@ class EventRoutes:
 
     def _node_changed(self, name: str, _: Node | None, __: Node | None) -> None:
         self._queues.nodes.add(name)
+        if self._caches.demand.undecided:
+            self._queues.wake.add_after(WAKE, self._batch)
         self._queues.status.add_after(ROUTES, self._batch)
 
     def _protection_changed(self, _: Iterable[str]) -> None:
@@ -125,8 +127,8 @@ class EventRoutes:
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)
         self._queues.status.add_after(ROUTES, self._batch)
-        if new is not None and new.assignment.address is None:
-            # It may wait for the address of a node that is gone; so may thousands of others.
+        if self._caches.demand.undecided:
+            # Thousands of nodes may wait, and as many be gone.
             self._queues.wake.add_after(WAKE, self._batch)
         if new is None and old is not None and old.assignment.address is not None:
             self._wake_unreserved()
@@ -208,7 +210,7 @@ class EventRoutes:
         """Wake the nodes that the changes since the last call concern, and those whose address others wait for."""
         if key == REMOVALS:
             self._concerned[self._has_removals] = None
-        for gone in self._caches.demand.early_releases:
+        for gone in self._caches.demand.decide():
             self._queues.nodes.add(gone)
         if self._address_free:
             self._address_free = False

@@ -175,7 +175,7 @@ class NodeReconciler:
             find_removals=lambda sets: reports.find_removals(overlay, sets) if overlay is not None else (),
             find_static_routes=reports.find_static_routes,
             find_holder=self._caches.find_holder,
-            address_needed=node is None and name in self._caches.demand.early_releases,
+            address_needed=node is None and self._caches.demand.is_needed(name),
             used_elsewhere=UsedElsewhere(self._caches.known_addresses, name),
             agent_silent_for=self._caches.silent_agents.get(name),
             conflicts_with=self._caches.count_conflicts_with,

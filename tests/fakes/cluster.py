@@ -218,6 +218,7 @@ class Controller:
         """Reconcile until nothing is left to do; False where the IPAM did not answer."""
         for _ in range(MAX_ROUNDS):
             before = cluster.changes
+            self.caches.demand.decide()
             try:
                 await self.slices.reconcile(SLICES)
                 for name in cluster.names:

@@ -171,8 +171,24 @@ async def test_the_reports_of_many_waiting_nodes_lead_to_one_decision(monkeypatc
     assert len(decisions[0]) == len(names)
     for name in sorted(decisions[0]):
         caches.overlays.set(raw_gone(int(name.removeprefix("gone-")), deleting=True))
-        assert name not in caches.demand.early_releases
+        assert not caches.demand.is_needed(name)
+        assert not caches.demand.undecided
     assert len(decisions) == 1, "what was decided is carried out"
     caches.overlays.set(raw_waiting("n1"))
     caches.nodes.set(raw_node("n1"))
-    assert len(caches.demand.early_releases) == 1
+    assert len(caches.demand.decide()) == 1
+
+
+def test_a_decision_holds_while_more_nodes_wait_and_is_withdrawn_once_fewer_do() -> None:
+    caches = Caches()
+    caches.pools.replace(Listing((raw_pool("p1", "10.1.0.0/24", "10.1.0.1"),), "1"))
+    caches.nodes.replace(Listing(tuple(map(raw_node, ("n1", "n2"))), "1"))
+    caches.overlays.replace(Listing((*map(raw_gone, range(2, 5)), raw_waiting("n1")), "1"))
+    assert caches.demand.decide() == {"gone-2"}
+    caches.overlays.set(raw_waiting("n2"))
+    assert caches.demand.is_needed("gone-2")
+    assert caches.demand.undecided
+    assert caches.demand.decide() == {"gone-2", "gone-3"}
+    caches.overlays.set(raw_waiting("n1", 2) | {"status": {"ipAddr": "10.1.0.9/24"}})
+    assert not any(caches.demand.is_needed(f"gone-{number}") for number in range(2, 5))
+    assert caches.demand.decide() == {"gone-2"}
