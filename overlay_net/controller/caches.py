@@ -71,10 +71,10 @@ class Caches:
         self._conflicts = ConflictCounts(self.overlays)
         self.silent_agents: dict[str, timedelta] = {}
         """For at least how long the agents that count as silent are silent, by node. Only AgentLeases sets it."""
-        self.admitted: Mapping[Revision, frozenset[str]] = {}
+        self.admitted: dict[Revision, frozenset[str]] = {}
         """Nodes that may get a revision of a StaticRoute with a staged rollout.
 
-        Only the StatusReconciler sets it, since two nodes that are reconciled concurrently must not both be the next
+        Only the RolloutReconciler sets it, since two nodes that are reconciled concurrently must not both be the next
         one. It need not survive a restart: it is computed again from the objects.
         """
 

@@ -45,6 +45,8 @@ class Queues:
     pools: WorkQueue = field(default_factory=WorkQueue)
     slices: WorkQueue = field(default_factory=WorkQueue)
     status: WorkQueue = field(default_factory=WorkQueue)
+    rollouts: WorkQueue = field(default_factory=WorkQueue)
+    """Names of StaticRoutes with a staged rollout."""
     subnet_map: WorkQueue = field(default_factory=WorkQueue)
     wake: WorkQueue = field(default_factory=WorkQueue)
 
@@ -57,6 +59,7 @@ class Queues:
             "pool": self.pools,
             "slice": self.slices,
             "status": self.status,
+            "rollout": self.rollouts,
             "subnet-map": self.subnet_map,
             "wake": self.wake,
         }
@@ -82,7 +85,9 @@ def enqueue_all(caches: Caches, queues: Queues) -> None:
 
 
 class EventRoutes:
-    """``batch`` is the time in seconds for which changes are collected before a status update.
+    """``batch`` is the time in seconds for which changes are collected before pools are updated.
+
+    ``StatusFeed`` follows what concerns the status of StaticRoutes.
 
     A change that may concern all nodes is only noted by its event, as thousands of nodes would block the event loop;
     ``wake_nodes`` goes through them.
@@ -111,11 +116,9 @@ class EventRoutes:
         self._queues.nodes.add(name)
         if self._caches.demand.undecided:
             self._queues.wake.add_after(WAKE, self._batch)
-        self._queues.status.add_after(ROUTES, self._batch)
 
     def _protection_changed(self, _: Iterable[str]) -> None:
         self._queues.slices.add(SLICES)
-        self._queues.status.add_after(ROUTES, self._batch)
 
     def _networks_changed(self, subnets: Collection[IpNetwork]) -> None:
         """Wake the pools that overlap one of these subnets of nodes, pods or services."""
@@ -126,7 +129,6 @@ class EventRoutes:
 
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         self._queues.nodes.add(name)
-        self._queues.status.add_after(ROUTES, self._batch)
         if self._caches.demand.undecided:
             # Thousands of nodes may wait, and as many be gone.
             self._queues.wake.add_after(WAKE, self._batch)
@@ -137,7 +139,6 @@ class EventRoutes:
             self._wake_pools_with_gateway({each.ip for each in addresses if each is not None})
 
     def _route_changed(self, _: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
-        self._queues.status.add_after(ROUTES, self._batch)
         is_same = old is not None and new is not None and (old.revision, old.zone) == (new.revision, new.zone)
         if not is_same:
             self._queues.slices.add(SLICES)
@@ -148,7 +149,6 @@ class EventRoutes:
 
     def _slice_changed(self, _: str, old: RouteSlice | None, new: RouteSlice | None) -> None:
         self._queues.slices.add(SLICES)
-        self._queues.status.add_after(ROUTES, self._batch)
         before = old.content.withdrawn if old is not None else ()
         if new is not None and not set(new.content.withdrawn).issubset(before):
             self._queues.wake.add_after(REMOVALS, CONFIRMATION_TIMEOUT.total_seconds())

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from dataclasses import dataclass
+from functools import partial
 
 from overlay_net.controller.cluster_id import fetch_cluster_uid
 from overlay_net.controller.event_routes import EventRoutes, enqueue_all
@@ -11,8 +12,10 @@ from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.leader import Leader
 from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.controller.rollout_reconciler import RolloutReconciler
 from overlay_net.controller.slice_reconciler import SliceReconciler
-from overlay_net.controller.status_reconciler import StatusReconciler
+from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
+from overlay_net.controller.write_pace import WritePace
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.ops.events import EventRecorder
@@ -30,6 +33,7 @@ class NodeWorkers:
     node: NodeReconciler
     slices: SliceReconciler
     status: StatusReconciler
+    rollouts: RolloutReconciler
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Enqueue every node and start the workers in ``group``."""
@@ -46,6 +50,7 @@ class NodeWorkers:
             leader.start(group, "node", self.node.reconcile, workers),
             leader.start(group, "address", self.node.reconcile_address, workers),
             leader.start(group, "status", self.status.reconcile, 1),
+            leader.start(group, "rollout", self.rollouts.reconcile, 1),
             leader.start(group, "wake", routes.wake_nodes, 1),
         ]
 
@@ -58,6 +63,17 @@ async def make_node_workers(leader: Leader, policy: LifecyclePolicy) -> NodeWork
     events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, socket.gethostname())
     checks = IpamChecks(caches, queues.addresses.add)
     node = NodeReconciler(api, ipam, caches, cluster, policy, events, checks)
-    status = StatusReconciler(api, caches, leader.metrics, events, queues.nodes.add)
+    status = StatusReconciler(
+        api,
+        caches,
+        leader.metrics,
+        events,
+        partial(queues.status.add_after, ROUTES),
+        queues.rollouts.add,
+        WritePace(),
+        limit=settings.node_status_limit,
+        max_delay=settings.status_batch.total_seconds(),
+    )
+    rollouts = RolloutReconciler(caches, status.feed, queues.nodes.add)
     slices = SliceReconciler(api, caches)
-    return NodeWorkers(leader, cluster, ipam, events, checks, policy.draining, node, slices, status)
+    return NodeWorkers(leader, cluster, ipam, events, checks, policy.draining, node, slices, status, rollouts)

@@ -2,16 +2,16 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import timedelta
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import SLICES, SUBNET_MAP, Queues
-from overlay_net.controller.status_reconciler import ROUTES
 from overlay_net.runtime.turns import in_turns
 
 
-async def resync(caches: Caches, queues: Queues, interval: timedelta) -> None:
-    """Enqueue every key once per interval, until cancelled.
+async def resync(caches: Caches, queues: Queues, interval: timedelta, compare_statuses: Callable[[], None]) -> None:
+    """Enqueue every key once per interval, until cancelled. ``compare_statuses`` does so for StaticRoutes.
 
     The keys are spread over the last tenth of the interval, as reconciling thousands of nodes takes seconds.
     """
@@ -24,6 +24,6 @@ async def resync(caches: Caches, queues: Queues, interval: timedelta) -> None:
         async for name in in_turns(caches.pools.names()):
             queues.pools.add_after(name, random.uniform(0, spread))
         queues.slices.add_after(SLICES, spread)
-        queues.status.add_after(ROUTES, spread)
+        compare_statuses()
         queues.subnet_map.add_after(SUBNET_MAP, spread)
         await asyncio.sleep(spread)

@@ -72,4 +72,4 @@ async def _lead(leader: Leader) -> None:
         leader.start(group, "pool", pools.reconcile, POOL_WORKERS)
         group.create_task(auditor.run(settings.audit_interval))
         group.create_task(leases.run())
-        group.create_task(resync(caches, queues, settings.resync_interval))
+        group.create_task(resync(caches, queues, settings.resync_interval, nodes.status.feed.mark_all))

@@ -1,47 +1,51 @@
-"""Reconciles the status of StaticRoutes, aggregated in batches from the reports of all nodes.
+"""Reconciles the status of StaticRoutes: those that a change concerns, in batches, as often as writes are cheap.
 
-A status is written only if it has changed. The same pass over all nodes admits the next nodes of staged rollouts.
+A status is written only if it has changed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any, Final
 
-from overlay_net.adapters.kube import KubeApi, apply_owned
+from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
-from overlay_net.domain.routes.node_status import rollout_progress
-from overlay_net.domain.routes.node_table import NodeTable
-from overlay_net.domain.routes.protected_subnets import Decided, RouteCheck
-from overlay_net.domain.routes.rollout import admit
-from overlay_net.domain.routes.status import route_status
-from overlay_net.domain.routes.takeover import find_unhanded
-from overlay_net.domain.status.cluster_counts import ClusterCounts, count_cluster
-from overlay_net.domain.status.reservation_counts import count_failed_reservations, count_outdated_nodes
-from overlay_net.domain.status.static_route_counts import PROGRESSING, count_static_routes
-from overlay_net.model.api import JsonObject
-from overlay_net.model.conditions import READY, Condition, find_condition, parse_conditions
+from overlay_net.controller.route_status_writer import RouteStatusWriter
+from overlay_net.controller.status_feed import StatusFeed
+from overlay_net.controller.takeover_proofs import TakeoverProofs
+from overlay_net.controller.write_pace import WritePace
+from overlay_net.domain.routes.protected_subnets import refusal
+from overlay_net.domain.routes.status import DEFAULT_LIMIT, route_status
 from overlay_net.model.errors import NotFound, OverlayNetError
-from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, FINALIZER, STATIC_ROUTES
-from overlay_net.model.node import Node
-from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.route_probe import Revision
-from overlay_net.model.route_slice import RouteSlice
-from overlay_net.model.static_route import ROUTE_STATUS_FIELDS, StaticRoute
+from overlay_net.model.names import FINALIZER
+from overlay_net.model.static_route import digest_status
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
-from overlay_net.runtime.offload import offload
 from overlay_net.runtime.turns import in_turns
 from overlay_net.runtime.worker import Requeue
 
-ROUTES = "routes"
-"""The only key of this reconciler: one batch covers every StaticRoute."""
+ROUTES: Final = "routes"
+"""The only key of this reconciler: it covers every StaticRoute."""
 
-PARALLEL_WRITES = 8
+BATCH: Final = 64
+"""Maximum number of StaticRoutes in one batch, so that one with a failure does not wait for thousands of others."""
+
+PARALLEL_WRITES: Final = 8
+
+MAX_FAILURE_DELAY: Final = 5.0
+"""Maximum number of seconds for which a failure, or its end, is collected."""
+
+METRICS_DELAY: Final = 1.0
+"""Number of seconds after which a change is in the metrics that concerns no StaticRoute."""
 
 
 class StatusReconciler:
-    """``wake`` is called with the name of each node that a rollout admits."""
+    """``schedule`` is called with the number of seconds after which ``reconcile`` is due.
+
+    ``staged_changed`` is called with each StaticRoute with a staged rollout that a change concerns. ``limit`` is the
+    maximum number of nodes in a status. ``max_delay`` is how long a failure waits at most, in seconds.
+    """
 
     def __init__(
         self,
@@ -49,171 +53,110 @@ class StatusReconciler:
         caches: Caches,
         metrics: ControllerMetrics,
         events: EventRecorder,
-        wake: Callable[[str], None],
+        schedule: Callable[[float], None],
+        staged_changed: Callable[[str], None],
+        pace: WritePace,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        max_delay: float = MAX_FAILURE_DELAY,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api = api
         self._caches = caches
         self._metrics = metrics
-        self._events = events
-        self._wake = wake
+        self._schedule = schedule
+        self._staged_changed = staged_changed
+        self._pace = pace
+        self._limit = limit
+        self._max_delay = min(max_delay, MAX_FAILURE_DELAY)
+        self._clock = clock
+        self._urgent_since: float | None = None
+        self._writer = RouteStatusWriter(api, events)
+        self._proofs = TakeoverProofs(caches)
+        self.feed = StatusFeed(caches, self._changed, self._writer.is_written)
+
+    def _changed(self) -> None:
+        """Note a change; it may concern no StaticRoute."""
+        index = self.feed.index
+        for name in index.changes.take_latest() & index.lookup.staged:
+            self._staged_changed(name)
+        if index.changes.are_urgent and self._urgent_since is None:
+            self._urgent_since = self._clock()
+        self._schedule(self._delay() if index.changes else METRICS_DELAY)
+
+    def _delay(self) -> float:
+        """Return the number of seconds until the next batch is due."""
+        delay = self._pace.delay()
+        if self._urgent_since is None:
+            return delay
+        return min(delay, max(0.0, self._urgent_since + self._max_delay - self._clock()))
 
     async def reconcile(self, _: str) -> Requeue | None:
-        """Update the status of every StaticRoute. Raises the first error after all of them were processed."""
+        """Update the next StaticRoutes whose status may be different. Raises the first error after all of them."""
         if not self._caches.synced:
             return Requeue(1)
-        await self._update_all()
-        return None
+        await self.feed.fill()
+        self._set_metrics()
+        changes = self.feed.index.changes
+        if changes and not self._delay():
+            names = changes.take(BATCH, only_urgent=self._pace.delay() > 0)
+            if not changes.are_urgent:
+                self._urgent_since = None
+            await self._update_all(names)
+        return Requeue(self._delay()) if changes else None
 
-    async def _update_all(self) -> None:
-        caches, routes = self._caches, tuple(self._caches.routes.values())
-        observed = _Observed(
-            tuple(caches.agent_nodes()),
-            tuple(caches.overlays.values()),
-            {name: dict(found) for name, found in caches.slice_index.by_set.items()},
-            routes,
-            Decided({route.name: caches.protection.refusal(route) async for route in in_turns(routes)}),
-            caches.admitted,
-            datetime.now(UTC),
-        )
-        # With thousands of nodes this takes seconds.
-        batch = await offload(len(observed.nodes) * (1 + len(observed.routes)), _compute, observed)
-        self._set_metrics(batch)
-        caches.admitted = batch.admitted
-        for name in batch.newly_admitted(observed.admitted):
-            self._wake(name)
-        await _run_all(self._update(route, status) for route, status in batch.changed)
+    async def _update_all(self, names: Iterable[str]) -> None:
+        steps = {}
+        async for name in in_turns(names):
+            step = self._find_step(name)
+            if step is not None:
+                steps[name] = step
+        began = self._clock()
+        errors = await _run_all(list(steps.values()))
+        self._pace.record(self._clock() - began)
+        failed = {name: error for name, error in zip(steps, errors, strict=True) if error is not None}
+        for name in failed:
+            self._writer.forget(name)
+        self.feed.index.changes.mark(failed)
+        for error in failed.values():
+            raise error
 
-    def _set_metrics(self, batch: "_Batch") -> None:
-        counts = batch.counts
-        since = counts.waiting_since.timestamp() if counts.waiting_since is not None else 0.0
-        self._metrics.set_cluster(counts.nodes, counts.routes, counts.address_conflicts, since)
-        self._metrics.silent_agents.set(counts.silent_agents)
-        self._metrics.set_static_routes(batch.static_routes)
-        self._metrics.set_failed_reservations(batch.failed_reservations)
-        self._metrics.set_outdated_nodes(batch.outdated_nodes)
-
-    async def _update(self, route: StaticRoute, status: JsonObject) -> None:
+    def _find_step(self, name: str) -> Coroutine[Any, Any, None] | None:
+        """Return what is to be written to a StaticRoute, or None."""
+        route = self._caches.routes.get(name)
+        if route is None:
+            self._writer.forget(name)
+            return None
         if route.deleting:
-            if FINALIZER in route.finalizers:
-                # Set by the earlier operator. Nodes remove the route once their NodeOverlayIp lacks it.
-                others = [finalizer for finalizer in route.finalizers if finalizer != FINALIZER]
-                change = {"metadata": {"resourceVersion": route.resource_version, "finalizers": others}}
-                await self._api.merge_patch(STATIC_ROUTES, route.name, change)
-            return
-        body = STATIC_ROUTES.manifest(route.name, uid=route.uid, status=status)
-        await apply_owned(
-            self._api,
-            STATIC_ROUTES,
-            body,
-            field_manager=CONTROLLER_FIELD_MANAGER,
-            owned=ROUTE_STATUS_FIELDS,
-            subresource="status",
+            # It stays while nodes lack the proof that their routes may be removed from the kernel.
+            releases = FINALIZER in route.finalizers and not self._proofs.is_needed(route)
+            return self._writer.release(route) if releases else None
+        present = self._writer.present(route)
+        status = route_status(
+            self.feed.index,
+            route,
+            datetime.now(UTC),
+            refusal(route, self._caches.protection),
+            self._proofs.unhanded(route),
+            present=present.conditions,
+            limit=self._limit,
         )
-        self._announce(route, find_condition(parse_conditions(status), READY))
+        return None if digest_status(status) == present.digest else self._writer.write(route, status)
 
-    def _announce(self, route: StaticRoute, ready: Condition | None) -> None:
-        before = find_condition(route.conditions, READY)
-        if ready is None or ready.status is not False or ready.reason in PROGRESSING:
-            return
-        if before is None or _identity(before) != _identity(ready):
-            self._events.emit(STATIC_ROUTES, route.name, route.uid, ready.reason, ready.message, warning=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """A snapshot of the caches, so that another thread can read it."""
-
-    nodes: Sequence[Node]
-    overlays: Sequence[NodeOverlay]
-    slices: Mapping[str, Mapping[int, RouteSlice]]
-    routes: Sequence[StaticRoute]
-    protection: RouteCheck
-    admitted: Mapping[Revision, frozenset[str]]
-    now: datetime
+    def _set_metrics(self) -> None:
+        nodes = self.feed.nodes
+        since = nodes.waiting_since.timestamp() if nodes.waiting_since is not None else 0.0
+        self._metrics.set_cluster(nodes.nodes, nodes.routes, nodes.address_conflicts, since)
+        self._metrics.silent_agents.set(nodes.silent_agents)
+        self._metrics.set_static_routes(self.feed.static_routes.by_state)
+        self._metrics.set_failed_reservations(nodes.failed_reservations)
+        self._metrics.set_outdated_nodes(nodes.outdated_nodes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    counts: ClusterCounts
-    admitted: Mapping[Revision, frozenset[str]]
-    """Nodes that may get a revision of a StaticRoute with a staged rollout."""
-    changed: Sequence[tuple[StaticRoute, JsonObject]]
-    """The StaticRoutes with another status than before, and those that are being deleted."""
-    static_routes: Mapping[str, int]
-    """Number of StaticRoutes by state."""
-    failed_reservations: Mapping[str, int]
-    """Number of nodes by reason."""
-    outdated_nodes: Mapping[str, int]
-    """Number of nodes by reason."""
-
-    def newly_admitted(self, before: Mapping[Revision, frozenset[str]]) -> set[str]:
-        return {name for key, names in self.admitted.items() for name in names - before.get(key, frozenset())}
-
-
-def _compute(observed: _Observed) -> _Batch:
-    overlays = {overlay.name: overlay for overlay in observed.overlays}
-    tables = [
-        NodeTable.index(node, overlay, observed.slices)
-        for node in observed.nodes
-        if (overlay := overlays.get(node.name)) is not None
-    ]
-    changed, conditions = [], []
-    for route, status in _statuses(observed, overlays, tables):
-        if not route.deleting:
-            conditions.append(parse_conditions(status))
-        if route.deleting or status != route.status:
-            changed.append((route, status))
-    return _Batch(
-        count_cluster(observed.nodes, observed.overlays),
-        _admit(observed, tables),
-        changed,
-        count_static_routes(conditions),
-        count_failed_reservations(observed.overlays),
-        count_outdated_nodes(observed.overlays),
-    )
-
-
-def _statuses(
-    observed: _Observed, overlays: Mapping[str, NodeOverlay], tables: Sequence[NodeTable]
-) -> Iterator[tuple[StaticRoute, JsonObject]]:
-    """Yield the status of each StaticRoute.
-
-    Those that are being deleted come later while nodes lack the proof that their routes may be removed from the kernel.
-    """
-    adoptable = {overlay.name: frozenset(overlay.adoptable) for overlay in overlays.values() if overlay.adoptable}
-    for route in observed.routes:
-        unhanded = find_unhanded(route, (node.name for node in observed.nodes), adoptable)
-        if not (route.deleting and _has_object(unhanded, overlays)):
-            yield route, route_status(route, tables, observed.now, observed.protection, unhanded)
-
-
-def _has_object(nodes: Iterable[str], overlays: Mapping[str, NodeOverlay]) -> bool:
-    """Return whether one of the nodes has an object that is not being deleted."""
-    found = (overlays.get(name) for name in nodes)
-    return any(overlay is not None and not overlay.deleting for overlay in found)
-
-
-def _admit(observed: _Observed, tables: Sequence[NodeTable]) -> Mapping[Revision, frozenset[str]]:
-    """Admit the next nodes of each staged rollout."""
-    admitted = {}
-    for route in observed.routes:
-        if route.rollout is None or route.deleting:
-            continue
-        progress = rollout_progress(route, tables, observed.protection)
-        limit = route.rollout.limit(len(progress))
-        admitted[route.revision] = admit(progress, observed.admitted.get(route.revision, ()), limit)
-    return admitted
-
-
-def _identity(condition: Condition) -> tuple[str, int]:
-    return condition.reason, condition.observed_generation
-
-
-async def _run_all(steps: Iterable[Awaitable[None]]) -> None:
-    """Run every step, PARALLEL_WRITES at a time; a failed step does not stop the others."""
+async def _run_all(steps: Sequence[Coroutine[Any, Any, None]]) -> list[OverlayNetError | None]:
+    """Run every step, PARALLEL_WRITES at a time; a failed step does not stop the others. Returns their errors."""
     slots = asyncio.Semaphore(PARALLEL_WRITES)
 
-    async def guarded(step: Awaitable[None]) -> OverlayNetError | None:
+    async def guarded(step: Coroutine[Any, Any, None]) -> OverlayNetError | None:
         async with slots:
             try:
                 await step
@@ -223,7 +166,4 @@ async def _run_all(steps: Iterable[Awaitable[None]]) -> None:
                 return error
         return None
 
-    errors = await asyncio.gather(*(guarded(step) for step in steps))
-    for error in errors:
-        if error is not None:
-            raise error
+    return await asyncio.gather(*(guarded(step) for step in steps))

@@ -1,7 +1,9 @@
 """StaticRoute: subnets, their gateways, and the nodes that need these routes. Created by users."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from overlay_net.model.adoptable_route import EarlierEntry
@@ -75,7 +77,8 @@ class StaticRoute:
     """None: all nodes are updated at once."""
     problem: str
     """Why the StaticRoute is invalid and applies to no node; empty: valid."""
-    status: Mapping[str, object]
+    status_digest: str
+    """Equal for equal statuses; the status itself has hundreds of nodes."""
     earlier: Mapping[str, EarlierEntry]
     """The nodes that have the route according to the earlier operator; empty once all of it is handed over."""
     conditions: tuple[Condition, ...]
@@ -104,10 +107,21 @@ class StaticRoute:
             probe=Probe.parse(find_object(spec, "probe")),
             rollout=Rollout.parse(find_object(spec, "rollout")),
             problem=_problem(subnets, gateways) or _probe_problem(spec),
-            status=status,
+            status_digest=digest_status(status),
             earlier=EarlierEntry.parse_all(status),
             conditions=parse_conditions(status),
         )
+
+    def differs_in_status_only(self, other: "StaticRoute") -> bool:
+        """Return whether both are versions of one object that differ in their status at most.
+
+        What the status has about the earlier operator must be the same.
+        """
+
+        def parts(route: StaticRoute) -> tuple[object, ...]:
+            return route.uid, route.generation, route.zone, route.deleting, route.finalizers, route.earlier
+
+        return parts(self) == parts(other)
 
     @property
     def revision(self) -> Revision:
@@ -131,6 +145,12 @@ class StaticRoute:
 
     def selects(self, node: Node) -> bool:
         return (not self.zone or self.zone == node.zone) and self.selector.matches(node.labels)
+
+
+def digest_status(status: JsonObject) -> str:
+    """Return a short text that is equal for equal statuses."""
+    text = json.dumps(status, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:32]
 
 
 def _probe_problem(spec: JsonObject) -> str:

@@ -46,7 +46,9 @@ class ControllerMetrics(Metrics):
             "Time since which the longest waiting Node has no address; 0: no Node is waiting.",
         )
         self._routes = self._gauge(
-            "overlay_net_cluster_routes", "Routes of all nodes by state: desired, programmed, failed.", "state"
+            "overlay_net_cluster_routes",
+            "Routes of all nodes, as their agents report them, by state: desired, programmed, failed.",
+            "state",
         )
         self._failed_reservations = self._gauge(
             "overlay_net_failed_reservations",

@@ -48,7 +48,9 @@ class ControllerSettings(ModeSettings):
     workers: int = Field(default=16, ge=1, le=256, description="number of nodes that are reconciled concurrently")
     status_batch: Interval = Field(
         timedelta(seconds=1),
-        description="how long to collect reports before the status of StaticRoutes and OverlayPools is updated",
+        description="how long changes are collected at most before the status of OverlayPools, and of StaticRoutes "
+        "with a failure or its end, is updated; other StaticRoutes follow once status writes take at most a tenth of "
+        "the time",
     )
     node_status_limit: int = Field(
         default=250,

@@ -21,6 +21,7 @@ from overlay_net.controller.ipam_checks import IpamChecks
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.known_addresses import KnownAddresses
 from overlay_net.controller.node_reconciler import NodeReconciler
+from overlay_net.controller.rollout_reconciler import RolloutReconciler
 from overlay_net.controller.slice_reconciler import SliceReconciler
 from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
 from overlay_net.domain.routes.merge import Selection, merge_routes, select_entries
@@ -52,6 +53,7 @@ from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.events import EventRecorder
 from overlay_net.runtime.store import Store
 from tests.fakes.kube import InMemoryKube
+from tests.fakes.unpaced import Unpaced
 
 NAME = "n1"
 CLUSTER = "c"
@@ -183,6 +185,14 @@ class Controller:
         self.ipam = IpamRouter(backends, records=self.caches.released_records)
         self.events = EventRecorder(cluster.kube, CONTROLLER_FIELD_MANAGER, "test")
         metrics = ControllerMetrics()
+        self.status_client = Client(cluster.kube, Process())
+        status_api: Any = self.status_client
+        self._staged: set[str] = set()
+        """StaticRoutes with a staged rollout that a change concerns."""
+        self.status = StatusReconciler(
+            status_api, self.caches, metrics, self.events, lambda _: None, self._staged.add, Unpaced()
+        )
+        self.rollouts = RolloutReconciler(self.caches, self.status.feed, lambda _: None)
         self.clock_error = cluster.controller_clock_error
 
         def now() -> datetime:
@@ -213,6 +223,13 @@ class Controller:
             if store is not None:
                 store.apply(event)
         self.undelivered.clear()
+
+    async def update_status(self) -> None:
+        """Update the status of the StaticRoutes that changes concern, and admit the next nodes of rollouts."""
+        while await self.status.reconcile(ROUTES) is not None:
+            pass
+        while self._staged:
+            await self.rollouts.reconcile(self._staged.pop())
 
     async def run(self, cluster: "Cluster") -> bool:
         """Reconcile until nothing is left to do; False where the IPAM did not answer."""
@@ -541,10 +558,9 @@ class Cluster:
     async def update_status(self, writes: int | None = None) -> None:
         """The controller updates the status of StaticRoutes, and admits the next nodes of rollouts."""
         controller = await self.running()
-        api: Any = Client(self.kube, Process(writes))
-        reconciler = StatusReconciler(api, controller.caches, ControllerMetrics(), controller.events, lambda _: None)
+        controller.status_client.process = Process(writes)
         try:
-            await reconciler.reconcile(ROUTES)
+            await controller.update_status()
         except Killed:
             self._controller = None
 

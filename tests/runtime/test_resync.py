@@ -7,6 +7,7 @@ from datetime import timedelta
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.event_routes import Queues
 from overlay_net.controller.resync import resync
+from overlay_net.controller.status_reconciler import ROUTES
 from overlay_net.model.api import Listing
 from overlay_net.runtime.workqueue import WorkQueue
 from tests.runtime.conftest import Run
@@ -33,7 +34,9 @@ def test_everything_is_reconciled_once_per_interval_and_not_at_the_same_time(vir
         caches.overlays.replace(Listing(({"metadata": {"name": "gone", "uid": "u"}},), "1"))
         caches.pools.replace(Listing((raw_pool("p1"), raw_pool("p2", "10.9.0.0/24", "10.9.0.1")), "1"))
         tasks = [asyncio.create_task(collect(name, queue, found)) for name, queue in queues.by_name.items()]
-        tasks.append(asyncio.create_task(resync(caches, queues, timedelta(hours=10))))
+        tasks.append(
+            asyncio.create_task(resync(caches, queues, timedelta(hours=10), lambda: queues.status.add(ROUTES)))
+        )
         await asyncio.sleep(30 * HOUR + 1)
         for task in tasks:
             task.cancel()

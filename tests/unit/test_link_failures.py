@@ -25,7 +25,6 @@ from overlay_net.domain.kernel.link_health import LinkHealth
 from overlay_net.domain.kernel.link_lookup import find_fault
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.report import make_report
-from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.events import report_events
 from overlay_net.model.conditions import find_condition, parse_conditions
 from overlay_net.model.desired_route import DesiredRoute, Gateway, HealthCheck, RouteSpec
@@ -35,8 +34,8 @@ from overlay_net.model.node_report import Report, SilentGateway
 from overlay_net.model.route import RTPROT_KERNEL, NextHop, Route
 from tests.fakes.agent import NoProber
 from tests.fakes.kernel import FakeKernel
+from tests.fakes.static_route_status import find_status, table
 from tests.unit.factories import overlay, static_route
-from tests.unit.test_compile_and_status import table
 from tests.unit.test_kernel_plan import converge
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -325,7 +324,7 @@ def test_a_static_route_names_the_nodes_without_a_link_to_a_gateway(check: dict[
 
     def status(*addresses: str) -> tuple[Any, Any]:
         gateways = [{"address": each, "reason": "LinkDown", "message": "eth1 is down"} for each in addresses]
-        found = parse_conditions(route_status(route, [table("n1", route, gateways=gateways)], NOW))
+        found = parse_conditions(find_status(route, [table("n1", route, gateways=gateways)]))
         return find_condition(found, "GatewayReachable"), find_condition(found, "Ready")
 
     reachable, ready = status(STORAGE_GATEWAY)

@@ -16,13 +16,12 @@ from overlay_net.domain.kernel.checkpoint import (
 )
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state, link_config_for
 from overlay_net.domain.kernel.parent_interface import interface_selector
-from overlay_net.domain.routes.node_table import NodeTable
-from overlay_net.domain.routes.status import route_status
 from overlay_net.model.api import JsonObject
 from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.names import NODES
 from overlay_net.model.overlay import NodeOverlay
 from tests.fakes.cluster import NAME, Cluster
+from tests.fakes.static_route_status import ReportingNode, find_status
 from tests.unit.factories import node, overlay, raw_node, raw_pool, raw_static_route, static_route
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -188,6 +187,5 @@ def test_the_status_of_a_route_names_the_gateway_and_interface_that_the_agent_fo
     report = {"interface": "eth0", "fallbackGateway": "10.176.162.129", "observedGeneration": 2, "routesDesired": 1}
     mine = routes_only_overlay(**report)
     assert mine.report.fallback == IPv4Address("10.176.162.129")
-    table = NodeTable.index(node(NAME), mine)
-    status = route_status(static_route(), [table], datetime(2026, 1, 1, tzinfo=UTC))
+    status = find_status(static_route(), [ReportingNode(node(NAME), mine)])
     assert status["nodeStatus"] == [{"hostname": NAME, "gateway": "10.176.162.129", "device": "eth0", "state": "Ready"}]

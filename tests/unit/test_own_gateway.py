@@ -11,11 +11,8 @@ from overlay_net.domain.kernel.gateway_selection import count_dead_routes, own_a
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.domain.kernel.probe_rollback import applied_routes
 from overlay_net.domain.kernel.report import make_report
-from overlay_net.domain.routes.node_status import rollout_progress
-from overlay_net.domain.routes.protected_subnets import NOTHING
-from overlay_net.domain.routes.rollout import NodeProgress
-from overlay_net.domain.routes.status import route_status
-from overlay_net.domain.status.cluster_counts import count_cluster
+from overlay_net.domain.routes.rollout import admit
+from overlay_net.domain.status.cluster_counts import ClusterCounts
 from overlay_net.domain.status.events import report_events
 from overlay_net.model.conditions import find_condition, parse_conditions
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
@@ -23,8 +20,8 @@ from overlay_net.model.kernel import Address, Desired, DesiredLink, Link, Observ
 from overlay_net.model.node_report import Report
 from overlay_net.model.route import NextHop, Route
 from tests.fakes.kernel import FakeKernel
+from tests.fakes.static_route_status import find_status, make_index, make_slices, table
 from tests.unit.factories import desired_route, node, overlay, static_route
-from tests.unit.test_compile_and_status import table
 from tests.unit.test_kernel_plan import converge
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -149,7 +146,7 @@ NAMED = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "state": "GatewayIsThi
 def test_a_static_route_does_not_count_the_node_that_is_its_gateway() -> None:
     route = static_route(gateway="192.168.100.4")
     tables = [table("n1", route, routes=[NAMED], **GATEWAY), table("n2", route), table("n3", route)]
-    status = route_status(route, tables, NOW)
+    status = find_status(route, tables)
     assert (status["desired"], status["ready"], status["failed"]) == (2, 2, 0)
     entry = next(each for each in status["nodeStatus"] if each["hostname"] == "n1")
     assert (entry["state"], entry["message"]) == ("NotNeeded", "it is this node")
@@ -157,16 +154,17 @@ def test_a_static_route_does_not_count_the_node_that_is_its_gateway() -> None:
     assert (found["Ready"].status, found["Programmed"].status) == (True, True)
     assert "not needed on n1" in found["Programmed"].message
     failing = table("n2", route, failures=[NAMED | {"state": "ForeignRoute"}])
-    status = route_status(route, [tables[0], failing], NOW)
+    status = find_status(route, [tables[0], failing])
     assert (status["desired"], status["ready"], status["failed"]) == (1, 0, 1)
     assert [each["hostname"] for each in status["nodeStatus"]] == ["n2", "n1"], "failing nodes are first"
 
 
 def test_the_node_that_is_the_gateway_does_not_hold_up_a_rollout() -> None:
     route = static_route(gateway="192.168.100.4", rollout={"maxUnavailable": 1})
-    generations = [{"staticRoute": "r1", "uid": route.uid, "generation": 1, "revision": route.revision}]
-    own = table("n1", route, routes=[NAMED], spec={"generations": generations}, **GATEWAY)
-    assert rollout_progress(route, [own], NOTHING) == (NodeProgress("n1", updated=True, in_place=True, failing=False),)
+    own, waiting = table("n1", route, routes=[NAMED], **GATEWAY), table("n2")
+    index = make_index([own, waiting], [route], make_slices([route]))
+    assert route.rollout is not None
+    assert admit(index, route, route.rollout, ()) == {"n1", "n2"}
 
 
 @pytest.mark.parametrize("silent", [["192.168.100.9"], []])
@@ -174,7 +172,7 @@ def test_a_node_that_is_one_of_two_gateways_is_cut_off_if_the_other_one_is_down(
     route = static_route(gateways=[{"address": "192.168.100.4"}, {"address": "192.168.100.9"}])
     entries = [{"address": each, "message": "no answer"} for each in silent]
     own = table("n1", route, gateways=entries, **GATEWAY)
-    ready = find_condition(parse_conditions(route_status(route, [own], NOW)), "Ready")
+    ready = find_condition(parse_conditions(find_status(route, [own])), "Ready")
     assert ready is not None
     assert ready.status is not bool(silent)
 
@@ -182,5 +180,6 @@ def test_a_node_that_is_one_of_two_gateways_is_cut_off_if_the_other_one_is_down(
 def test_the_counts_of_the_cluster_do_not_miss_a_route_that_is_not_needed() -> None:
     routes = [{"subnet": "10.1.0.0/16", "staticRoute": "r1", "gateways": [{"address": "192.168.100.4"}]}]
     status = GATEWAY | {"observedGeneration": 1, "routesDesired": 0, "routesReady": 0, "routes": [NAMED]}
-    counts = count_cluster([node("n1")], [overlay("n1", spec={"routes": routes}, status=status)])
+    counts = ClusterCounts()
+    counts.update("n1", node("n1"), overlay("n1", spec={"routes": routes}, status=status))
     assert (counts.routes["desired"], counts.routes["programmed"], counts.routes["failed"]) == (0, 0, 0)

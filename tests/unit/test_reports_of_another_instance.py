@@ -4,20 +4,23 @@ Server-side apply does not compare the uid of a status write (tests/contract/tes
 the next object of the same name; and a Node that returns within ``release_after`` finds the report of its earlier life.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from overlay_net.domain.routes.node_status import node_status, rollout_progress
-from overlay_net.domain.routes.node_table import NodeTable
-from overlay_net.domain.routes.protected_subnets import NOTHING
-from overlay_net.domain.status.cluster_counts import count_cluster
+from overlay_net.domain.routes.rollout import admit
+from overlay_net.domain.routes.route_sets import route_set_name
+from overlay_net.domain.status.cluster_counts import ClusterCounts
 from overlay_net.model.api import JsonObject
+from overlay_net.model.conditions import Condition, find_condition, parse_conditions
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_slice import slice_name
 from tests.fakes.cluster import NAME, POLICY, Cluster
+from tests.fakes.static_route_status import GENERATION, NOW, ReportingNode, find_status, make_index, make_slices, table
 from tests.unit.factories import overlay, raw_node, raw_pool, static_route
 
 TAINT = "overlay-net.example.com/not-ready"
@@ -177,14 +180,19 @@ async def test_an_object_of_an_earlier_controller_names_its_node_before_the_tain
 
 # --- Status and rollout ----------------------------------------------------------------------------------------------
 
-ROUTES = [{"subnet": "192.168.0.0/24", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}]
+ROUTE = static_route(gateway="192.168.100.1", rollout={"maxUnavailable": 1})
 
 
-def reported(uid: str = "overlay-n1", node: str = "uid-1", boot: str = "boot-1", **status: Any) -> NodeOverlay:
-    about = {"observedUID": uid, "observedNode": {"uid": node, "bootID": boot}, "observedGeneration": 9}
+def reported(uid: str = "overlay-n1", **status: Any) -> NodeOverlay:
+    about = {"observedUID": uid, "observedNode": {"uid": "uid-1", "bootID": "boot-1"}, "observedGeneration": 9}
     report: JsonObject = {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1", "conditions": [READY]}
-    spec = {"node": {"uid": "uid-1", "bootID": "boot-1"}, "routes": ROUTES}
+    report["observedSlices"] = {slice_name(route_set_name(ROUTE), 0): GENERATION}
+    spec = {"node": {"uid": "uid-1", "bootID": "boot-1"}, "routeSets": [{"name": route_set_name(ROUTE)}]}
     return overlay(spec=spec, status=about | report | status)
+
+
+def reported_by(uid: str = "uid-1", boot: str = "boot-1") -> NodeOverlay:
+    return reported(observedNode={"uid": uid, "bootID": boot})
 
 
 def node(uid: str = "uid-1", boot: str = "boot-1") -> Node:
@@ -193,52 +201,48 @@ def node(uid: str = "uid-1", boot: str = "boot-1") -> Node:
 
 OTHERS = [
     pytest.param(node(), reported(uid="overlay-before"), id="another object"),
-    pytest.param(node(), reported(node="uid-0"), id="another Node"),
-    pytest.param(node(), reported(boot="boot-0"), id="another boot"),
+    pytest.param(node(), reported_by("uid-0"), id="another Node"),
+    pytest.param(node(), reported_by(boot="boot-0"), id="another boot"),
     pytest.param(node(uid="uid-2"), reported(), id="a Node that the object does not name yet"),
     pytest.param(node(boot="boot-2"), reported(), id="a boot that the object does not name yet"),
 ]
-ROUTE = static_route(gateway="192.168.100.1", rollout={"maxUnavailable": 1})
-PROGRAMMED = {"observedGeneration": 1, "nodeStatus": [{"hostname": "n1", "gateway": "192.168.100.1", "state": "Ready"}]}
 
 
 @pytest.mark.parametrize(("present", "found"), OTHERS)
-def test_a_node_with_a_report_of_another_instance_is_neither_ready_nor_updated(
+def test_a_node_with_a_report_of_another_instance_is_not_ready_and_keeps_a_rollout_waiting(
     present: Node, found: NodeOverlay
 ) -> None:
-    route = static_route(gateway="192.168.100.1", status=PROGRAMMED)
-    table = NodeTable.index(present, found)
-    last = {"n1": PROGRAMMED["nodeStatus"][0]}  # type: ignore[index]
-    assert node_status(route, table, last).outcome.state == "Pending"
-    assert [each.in_place for each in rollout_progress(ROUTE, [table], NOTHING)] == [False]
-    assert count_cluster([present], [found]).nodes["ready"] == 0
+    other = ReportingNode(present, found, (ROUTE,))
+    status = find_status(ROUTE, [other])
+    assert [each["state"] for each in status["nodeStatus"]] == ["Pending"]
+    index = make_index([other, table("n2")], [ROUTE], make_slices([ROUTE]))
+    assert ROUTE.rollout is not None
+    assert admit(index, ROUTE, ROUTE.rollout, ()) == {"n1"}
+    counts = ClusterCounts()
+    counts.update("n1", present, found)
+    assert counts.nodes["ready"] == 0
 
 
-@pytest.mark.parametrize(
-    ("present", "found"),
-    [
-        (node(), reported()),
-        (node(boot=""), reported()),
-        (node(), overlay(spec={"routes": ROUTES}, status={"observedGeneration": 1, "conditions": [READY]})),
-    ],
-    ids=["the same", "a kubelet that reports no boot", "an earlier agent and controller"],
-)
-def test_a_node_with_its_own_report_is_ready(present: Node, found: NodeOverlay) -> None:
-    table = NodeTable.index(present, found)
-    assert node_status(static_route(gateway="192.168.100.1"), table, None).outcome.state == "Ready"
+@pytest.mark.parametrize("present", [node(), node(boot="")], ids=["the same", "a kubelet that reports no boot"])
+def test_a_node_with_its_own_report_is_ready(present: Node) -> None:
+    status = find_status(ROUTE, [ReportingNode(present, reported(), (ROUTE,))])
+    assert [each["state"] for each in status["nodeStatus"]] == ["Ready"]
 
 
 @pytest.mark.parametrize(("present", "found"), OTHERS[:3])
 def test_failures_of_another_instance_are_not_shown(present: Node, found: NodeOverlay) -> None:
     failure = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "state": "KernelRefused", "message": "no"}
-    about = {
+    about: dict[str, Any] = {
         "observedUID": found.report.observed_uid,
         "observedNode": found.report.observed_node.to_json(),
         "observedGeneration": 9,
     }
     silent = [{"address": "192.168.100.1", "message": "no answer"}]
-    status = about | {"routes": [failure], "routesFailed": 1, "gateways": silent}
-    other = overlay(spec={"node": {"uid": "uid-1", "bootID": "boot-1"}, "routes": ROUTES}, status=status)
-    table = NodeTable.index(present, other)
-    assert node_status(static_route(gateway="192.168.100.1"), table, None).outcome.state == "Pending"
-    assert (table.failures, table.overlay.report.silent_gateways) == ({}, ())
+    other = reported(**about | {"routes": [failure], "routesFailed": 1, "gateways": silent})
+    status = find_status(ROUTE, [ReportingNode(present, other, (ROUTE,))])
+    assert [each["state"] for each in status["nodeStatus"]] == ["Pending"]
+    assert find_condition(parse_conditions(status), "GatewayReachable") == replace(
+        Condition("GatewayReachable", None, "NotProbed", "no node has probed a gateway of this route"),
+        observed_generation=1,
+        last_transition_time=NOW,
+    )

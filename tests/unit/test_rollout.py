@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from overlay_net.domain.routes.rollout import NodeProgress, admit
+from overlay_net.domain.routes.rollout import choose
 from overlay_net.model.api import JsonObject
 from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES, STATIC_ROUTES
 from overlay_net.model.static_route import Rollout
@@ -244,26 +244,25 @@ def test_percentages_are_rounded_up_as_in_a_daemonset() -> None:
     assert Rollout.parse({}) is None
 
 
-node_progress = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=12).map(
-    lambda rows: [
-        NodeProgress(f"n{number}", updated, updated and in_place, failing and not updated)
-        for number, (updated, in_place, failing) in enumerate(rows)
-    ]
-)
-
-
-@given(node_progress, st.sets(st.integers(0, 15)), st.integers(1, 5))
+@given(st.lists(st.booleans(), max_size=12), st.integers(0, 5), st.sets(st.integers(0, 15)), st.integers(1, 5))
 def test_admission_is_never_revoked_and_respects_the_limit(
-    progress: list[NodeProgress], numbers: set[int], limit: int
+    failing: list[bool], unavailable: int, numbers: set[int], limit: int
 ) -> None:
-    before = {f"n{number}" for number in numbers}
-    result = admit(progress, before, limit)
-    updated = {each.node for each in progress if each.updated}
-    assert result >= updated | (before & {each.node for each in progress})
-    newly_admitted = result - updated - before
-    unavailable = sum(each.node in result and not each.in_place for each in progress)
-    assert not newly_admitted or unavailable <= limit
-    assert admit(progress, result, limit) == result, "the result is stable"
+    kept_back = [f"n{number:02}" for number in range(len(failing))]
+    before = {f"n{number:02}" for number in numbers}
+
+    def fails(name: str) -> bool:
+        return failing[int(name[1:])]
+
+    result = choose(kept_back, unavailable, limit, before, fails)
+    assert result >= before.intersection(kept_back)
+    newly_admitted = sorted(result - before)
+    assert not newly_admitted or unavailable + len(result) <= limit
+    waiting = [name for name in kept_back if name not in before]
+    first = sorted(waiting, key=lambda name: not fails(name))
+    assert newly_admitted == sorted(first[: len(newly_admitted)]), "failing nodes first, then the others by name"
+    assert len(newly_admitted) == len(waiting) or unavailable + len(result) >= limit, "as many as possible"
+    assert choose(kept_back, unavailable, limit, result, fails) == result, "the result is stable"
 
 
 moves = st.lists(

@@ -12,10 +12,8 @@ import pytest
 from overlay_net.agent.paced import CHECK_INTERVAL, REST
 from overlay_net.agent.shadow_watch import STEP, ShadowWatch
 from overlay_net.domain.kernel.shadowed_routes import find_shadowed, lookup_targets
-from overlay_net.domain.routes.node_table import NodeTable
-from overlay_net.domain.routes.status import route_status
 from overlay_net.domain.status.events import report_events
-from overlay_net.domain.status.static_route_counts import count_static_routes
+from overlay_net.domain.status.static_route_counts import find_state
 from overlay_net.model.conditions import find_condition, parse_conditions
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
@@ -25,8 +23,9 @@ from overlay_net.model.node_report import Report
 from overlay_net.model.route import NextHop, Route
 from overlay_net.model.route_lookup import RouteLookup
 from tests.fakes.agent import NoShadows
+from tests.fakes.static_route_status import find_status, table
 from tests.fakes.virtual_time import VirtualTimeLoop
-from tests.unit.factories import desired_route, node, overlay, static_route
+from tests.unit.factories import desired_route, overlay, static_route
 from tests.unit.test_node_agent import Node, assigned, ready
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -329,19 +328,15 @@ def reported(*failures: Mapping[str, object]) -> Report:
 def test_static_route_is_not_ready_on_nodes_where_another_route_wins() -> None:
     message = "in the kernel but not used: 192.168.0.0/25 on eth1 (protocol 4, metric 0) takes precedence"
     failure = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "state": "Shadowed", "message": message}
-    spec = {"routes": [{"subnet": "192.168.0.0/24", "staticRoute": "r1", "gateways": [{"address": "192.168.100.1"}]}]}
-    tables = []
-    for name, failures in (("n1", ()), ("n2", (failure,))):
-        found = overlay(name, spec=spec, status={"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1"})
-        tables.append(NodeTable.index(node(name), replace(found, report=reported(*failures))))
-    status = route_status(static_route(), tables, NOW)
+    route = static_route()
+    status = find_status(route, [table("n1", route), table("n2", route, failures=[failure])])
     assert (status["desired"], status["ready"], status["failed"]) == (2, 1, 1)
     conditions = parse_conditions(status)
     programmed = find_condition(conditions, "Programmed")
     assert programmed is not None
     assert (programmed.status, programmed.reason) == (False, "Failing")
     assert programmed.message == f"in place on 1 of 2 nodes; n2: 192.168.0.0/24: {message}"
-    assert count_static_routes([conditions])["failing"] == 1
+    assert find_state(conditions) == "failing"
 
 
 def test_an_event_names_the_winner() -> None:

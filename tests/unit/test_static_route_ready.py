@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
-from overlay_net.domain.routes.status import route_status
-from overlay_net.domain.status.static_route_counts import count_static_routes
+from overlay_net.domain.status.static_route_counts import STATES, StaticRouteCounts
 from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, Condition, find_condition, parse_conditions
 from overlay_net.model.parse import parse_network
 from overlay_net.model.static_route import StaticRoute
+from tests.fakes.static_route_status import NOW, find_status, table
 from tests.unit.factories import static_route
-from tests.unit.test_compile_and_status import NOW, table
 
 OVERLAY_GATEWAY = "192.168.100.1"
 STANDBY = [{"address": OVERLAY_GATEWAY}, {"address": "192.168.100.254", "priority": 1}]
@@ -55,7 +54,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("route", "reason"), REFUSED)
 def test_a_refused_route_is_not_ready_for_the_reason_of_the_refusal(route: StaticRoute, reason: str) -> None:
-    status = route_status(route, [table("n1", conditions=reached())], NOW, protection("192.168.0.0/25"))
+    status = find_status(route, [table("n1", conditions=reached())], NOW, protection("192.168.0.0/25"))
     found = conditions(status)
     assert ready(status) == (False, reason)
     assert found[READY].message == found["Accepted"].message != ""
@@ -66,14 +65,14 @@ def test_a_refused_route_is_not_ready_for_the_reason_of_the_refusal(route: Stati
 def test_a_route_in_conflict_is_not_ready_because_of_the_conflict() -> None:
     old = static_route("old", gateway="10.0.0.1", created="2025-01-01T00:00:00Z")
     new = static_route("new", gateway="10.0.0.2")
-    status = route_status(new, [table("n1", old, new, conditions=reached())], NOW)
+    status = find_status(new, [table("n1", old, new, conditions=reached())])
     assert ready(status) == (False, "Conflict")
     assert reachable(status) == (None, "NotProbed")
 
 
 def test_a_route_in_place_with_reachable_gateways_is_ready() -> None:
     route = static_route()
-    status = route_status(route, [table("n1", route, conditions=reached())], NOW)
+    status = find_status(route, [table("n1", route, conditions=reached())])
     assert (ready(status), reachable(status)) == ((True, "Ready"), (True, "Reachable"))
 
 
@@ -82,10 +81,10 @@ def test_a_route_that_is_not_in_place_is_not_ready_for_the_reason_of_programmed(
     failing = table("n1", route, failures=[NOT_ON_LINK], conditions=reached())
     for tables, reason in (
         ([failing], "Failing"),
-        ([table("n1", route, generation=2)], "Pending"),
+        ([table("n1", route, behind=True)], "Pending"),
         ([], "NoNodes"),
     ):
-        status = route_status(route, tables, NOW)
+        status = find_status(route, tables)
         assert ready(status) == (False, reason)
         assert reachable(status) == (None, "NotProbed"), reason
         assert conditions(status)[READY].message == conditions(status)["Programmed"].message
@@ -108,7 +107,7 @@ def test_a_route_is_ready_while_each_node_has_a_gateway_that_answers(
         table("n1", route, conditions=reached()),
         table("n2", route, conditions=reached(str(not down)), gateways=silent(*down)),
     ]
-    status = route_status(route, tables, NOW)
+    status = find_status(route, tables)
     assert (ready(status), reachable(status)) == (expected, gateways)
     if expected[1] == "GatewayDown":
         assert "n2" in conditions(status)[READY].message
@@ -120,7 +119,7 @@ def test_gateways_that_are_down_on_different_nodes_leave_a_gateway_on_each() -> 
         table(f"n{number}", route, conditions=reached("False"), gateways=silent(address))
         for number, address in enumerate((OVERLAY_GATEWAY, "192.168.100.254"))
     ]
-    assert ready(route_status(route, tables, NOW)) == (True, "Ready")
+    assert ready(find_status(route, tables)) == (True, "Ready")
 
 
 def test_a_gateway_that_was_never_probed_is_neither_reachable_nor_unreachable() -> None:
@@ -130,14 +129,14 @@ def test_a_gateway_that_was_never_probed_is_neither_reachable_nor_unreachable() 
         (static_route(), False),
     ):
         present = [table("n1", route, conditions=reached() if tables else reached("Unknown"))]
-        status = route_status(route, present, NOW)
+        status = find_status(route, present)
         assert (ready(status), reachable(status)) == ((True, "Ready"), (None, "NotProbed"))
 
 
 def test_the_gateway_of_the_node_itself_is_not_probed() -> None:
     route = static_route()
     bare = table("n1", route, conditions=reached(), spec={"routesOnly": True}, fallbackGateway="10.176.162.129")
-    assert reachable(route_status(route, [bare], NOW)) == (None, "NotProbed")
+    assert reachable(find_status(route, [bare])) == (None, "NotProbed")
 
 
 def test_the_subnet_column_has_the_first_subnet_and_the_number_of_others() -> None:
@@ -152,18 +151,7 @@ def test_the_subnet_column_has_the_first_subnet_and_the_number_of_others() -> No
         (several("nonsense", "10.1.0.0/16"), "nonsense + 1 more"),
         (several(), ""),
     ):
-        assert route_status(route, [], NOW).get("subnet", "") == shown
-
-
-STATES = {
-    "ready": (True, "Ready"),
-    "refused": (False, "Protected"),
-    "conflict": (False, "Conflict"),
-    "rolled_back": (False, "RolledBack"),
-    "rollout_stopped": (False, "RolloutStopped"),
-    "failing": (False, "Failing"),
-    "pending": (False, "RollingOut"),
-}
+        assert find_status(route, []).get("subnet", "") == shown
 
 
 def with_conditions(accepted: bool, reason: str, *, is_ready: bool = False) -> tuple[Condition, ...]:
@@ -192,9 +180,12 @@ def with_conditions(accepted: bool, reason: str, *, is_ready: bool = False) -> t
     ],
 )
 def test_each_static_route_is_counted_in_one_state(found: tuple[Condition, ...], state: str) -> None:
-    counts = count_static_routes([found])
-    assert {each for each, count in counts.items() if count} == {state}
-    assert set(counts) == set(STATES), "a state without StaticRoutes is 0, not absent"
+    counts = StaticRouteCounts()
+    counts.update("r1", found)
+    assert {each for each, count in counts.by_state.items() if count} == {state}
+    assert set(counts.by_state) == set(STATES), "a state without StaticRoutes is 0, not absent"
+    counts.update("r1", None)
+    assert not any(counts.by_state.values())
 
 
 def test_an_unknown_condition_is_read_and_written_as_it_is() -> None:

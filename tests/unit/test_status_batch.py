@@ -1,55 +1,212 @@
-"""The status of thousands of nodes is computed without blocking the event loop."""
+"""The status of StaticRoutes in a large cluster: what is computed and written, when, and without blocking."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.status_reconciler import ROUTES, StatusReconciler
-from overlay_net.model.api import JsonObject, Listing
-from overlay_net.model.names import STATIC_ROUTES
-from overlay_net.model.node import Node
-from overlay_net.model.static_route import StaticRoute
+from overlay_net.controller.status_reconciler import BATCH, ROUTES, StatusReconciler
+from overlay_net.controller.write_pace import WritePace
+from overlay_net.domain.routes.node_states import NodeStates
+from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, STATIC_ROUTES
+from overlay_net.model.route_slice import RouteSlice, slice_manifest
 from overlay_net.ops.controller_metrics import ControllerMetrics
-from overlay_net.runtime.store import Store
+from overlay_net.ops.events import EventRecorder
 from tests.fakes.kube import InMemoryKube
+from tests.fakes.static_route_status import GENERATION, make_slices
 from tests.fakes.turns import Turns
 from tests.unit.factories import raw_node, raw_static_route
 
-NODES = 3000
-ROUTES_PER_CLUSTER = 5
-TURNS = Turns()
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-class CountedRoute(StaticRoute):
-    """Counts the nodes that it is compared with."""
+class SlowKube(InMemoryKube):
+    """Each write takes ``seconds`` of the clock."""
 
-    def selects(self, node: Node) -> bool:
-        TURNS.step()
-        return super().selects(node)
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.seconds = 0.0
+        self.written: list[str] = []
 
-
-async def test_the_status_of_thousands_of_nodes_does_not_block_the_event_loop() -> None:
-    kube, caches = InMemoryKube(), Caches()
-    caches.routes = cast("Store[StaticRoute]", Store(CountedRoute.parse))
-    names = [f"n{number}" for number in range(NODES)]
-    caches.nodes.replace(Listing(tuple(map(raw_node, names)), "1"))
-    caches.overlays.replace(Listing(tuple(raw_overlay(name) for name in names), "1"))
-    for number in range(ROUTES_PER_CLUSTER):
-        await kube.create(STATIC_ROUTES, raw_static_route(f"r{number}", f"10.{number}.0.0/16"))
-    caches.routes.replace(await kube.list(STATIC_ROUTES))
-    caches.protected.set_unknown("")
-    for store in (caches.slices, caches.pools, caches.records):
-        store.replace(Listing((), "1"))
-    api: Any = kube
-    events: Any = None
-    reconciler = StatusReconciler(api, caches, ControllerMetrics(), events, lambda name: None)
-    async with TURNS.counted():
-        await asyncio.wait_for(reconciler.reconcile(ROUTES), 60)
-    assert TURNS.total >= NODES * ROUTES_PER_CLUSTER
-    assert TURNS.longest == 0, "it was all done in another thread"
-    found = (await kube.list(STATIC_ROUTES)).items
-    assert [raw["status"]["desired"] for raw in found] == [NODES] * ROUTES_PER_CLUSTER
+    async def apply(self, resource: Any, name: str, *arguments: Any, **more: Any) -> JsonObject:
+        self.clock.now += self.seconds
+        self.written.append(name)
+        return await super().apply(resource, name, *arguments, **more)
 
 
-def raw_overlay(name: str) -> JsonObject:
-    return {"metadata": {"name": name, "uid": name, "resourceVersion": "1", "generation": 1}}
+class Large:
+    """Nodes that have ``routes`` StaticRoutes in place, and a controller whose watch reports every write."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.kube = SlowKube(self.clock)
+        self.caches = Caches()
+        self.due: list[float] = []
+        self.reports = 0
+        api: Any = self.kube
+        events = EventRecorder(api, CONTROLLER_FIELD_MANAGER, "test")
+        self.reconciler = StatusReconciler(
+            api,
+            self.caches,
+            ControllerMetrics(),
+            events,
+            self.due.append,
+            lambda _: None,
+            WritePace(self.clock),
+            clock=self.clock,
+        )
+
+    async def start(self, nodes: int, routes: int) -> None:
+        self.caches.protected.set_unknown("")
+        for number in range(routes):
+            await self.kube.create(
+                STATIC_ROUTES, raw_static_route(f"r{number:04}", f"10.{number % 250}.{number // 250}.0/24")
+            )
+        self.caches.routes.replace(await self.kube.list(STATIC_ROUTES))
+        slices = make_slices(self.caches.routes.values())
+        self.caches.slices.replace(Listing(tuple(map(raw_slice, slices)), "1"))
+        names = [f"n{number}" for number in range(nodes)]
+        self.caches.nodes.replace(Listing(tuple(map(raw_node, names)), "1"))
+        self.caches.overlays.replace(Listing(tuple(raw_overlay(name, slices) for name in names), "1"))
+        for store in (self.caches.pools, self.caches.records):
+            store.replace(Listing((), "1"))
+        self.kube.subscribers.append(lambda _, event: self.caches.routes.apply(event))
+
+    async def settle(self) -> None:
+        while (again := await self.reconciler.reconcile(ROUTES)) is not None:
+            self.clock.now += again.after or 0.0
+        self.kube.written.clear()
+        self.clock.now += 3600
+
+    def report(self, name: str, failures: int = 0) -> None:
+        slices = make_slices(self.caches.routes.values())
+        listed = [
+            {"subnet": f"10.{number}.0.0/24", "staticRoute": f"r{number:04}", "state": "KernelRefused", "message": "no"}
+            for number in range(failures)
+        ]
+        raw = raw_overlay(name, slices)
+        self.reports += 1
+        raw["metadata"]["resourceVersion"] = f"report-{self.reports}"
+        raw["status"] |= {"routes": listed, "routesFailed": failures}
+        self.caches.overlays.apply(WatchEvent("MODIFIED", raw))
+
+    async def ready(self) -> list[int]:
+        return [raw["status"]["ready"] for raw in (await self.kube.list(STATIC_ROUTES)).items]
+
+
+def raw_slice(each: RouteSlice) -> JsonObject:
+    raw = slice_manifest(each.index, each.content, uid=each.uid)
+    raw["metadata"] |= {"generation": each.generation, "resourceVersion": each.resource_version}
+    return raw
+
+
+def raw_overlay(name: str, slices: list[RouteSlice]) -> JsonObject:
+    return {
+        "metadata": {"name": name, "uid": name, "resourceVersion": "1", "generation": 1},
+        "spec": {"routeSets": [{"name": each.route_set} for each in slices]},
+        "status": {"observedGeneration": 1, "observedSlices": {each.name: GENERATION for each in slices}},
+    }
+
+
+async def test_each_node_and_each_static_route_gets_a_turn_of_its_own(monkeypatch: Any) -> None:
+    turns = Turns()
+
+    class Counted(NodeStates):
+        def __init__(self, *arguments: Any) -> None:
+            turns.step()
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("overlay_net.domain.routes.status.NodeStates", Counted)
+    large = Large()
+    await large.start(nodes=1000, routes=200)
+    async with turns.counted():
+        await asyncio.wait_for(large.settle(), 60)
+    assert (turns.total, turns.longest) == (200, 1)
+    assert await large.ready() == [1000] * 200
+
+
+async def test_a_report_concerns_the_static_routes_that_it_names() -> None:
+    large = Large()
+    await large.start(nodes=3, routes=10)
+    await large.settle()
+    large.report("n1")
+    assert await large.reconciler.reconcile(ROUTES) is None
+    assert large.kube.written == []
+    large.report("n1", failures=2)
+    await large.reconciler.reconcile(ROUTES)
+    assert sorted(large.kube.written) == ["r0000", "r0001"]
+    assert await large.ready() == [2, 2, *[3] * 8]
+
+
+async def test_the_first_change_is_written_at_once_and_writes_take_a_tenth_of_the_time() -> None:
+    large = Large()
+    await large.start(nodes=2, routes=300)
+    await large.settle()
+    large.kube.seconds = 0.1
+    began = large.clock.now
+    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
+    large.report("n2")
+    assert large.due[-1] == 0
+    again = await large.reconciler.reconcile(ROUTES)
+    assert len(large.kube.written) == BATCH
+    while again is not None:
+        large.clock.now += again.after or 0.0
+        again = await large.reconciler.reconcile(ROUTES)
+    assert len(large.kube.written) == 300
+    # The last batch is paid for later.
+    assert large.clock.now - began >= (300 - BATCH) * 0.1 * 10
+    assert await large.ready() == [3] * 300
+
+
+async def test_a_failure_and_its_end_do_not_wait_for_other_statuses() -> None:
+    large = Large()
+    await large.start(nodes=2, routes=300)
+    await large.settle()
+    large.kube.seconds = 1.0
+    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
+    large.report("n2")
+    await large.reconciler.reconcile(ROUTES)
+    for failures in (1, 0):
+        large.kube.written.clear()
+        large.report("n1", failures)
+        assert 0 < large.due[-1] <= 5
+        large.clock.now += large.due[-1]
+        again = await large.reconciler.reconcile(ROUTES)
+        assert large.kube.written == ["r0000"]
+        assert again is not None
+        assert again.after is not None
+        assert again.after > 60, "the others still wait"
+
+
+async def test_a_status_is_not_written_twice_if_the_watch_lags() -> None:
+    large = Large()
+    await large.start(nodes=2, routes=1)
+    await large.settle()
+    events: list[WatchEvent] = []
+    large.kube.subscribers[:] = [lambda _, event: events.append(event)]
+    large.report("n1", failures=1)
+    await large.reconciler.reconcile(ROUTES)
+    large.clock.now += 3600
+    large.reconciler.feed.mark_all()
+    await large.reconciler.reconcile(ROUTES)
+    assert large.kube.written == ["r0000"]
+    for event in events:
+        large.caches.routes.apply(event)
+    await large.reconciler.reconcile(ROUTES)
+    assert large.kube.written == ["r0000"]
+
+
+async def test_a_status_that_another_client_has_changed_is_restored() -> None:
+    large = Large()
+    await large.start(nodes=2, routes=2)
+    await large.settle()
+    await large.kube.merge_patch(STATIC_ROUTES, "r0001", {"status": {"ready": 7}}, subresource="status")
+    await large.settle()
+    assert await large.ready() == [2, 2]

@@ -1,54 +1,35 @@
-"""Computes the status of one StaticRoute on one node from the NodeOverlayIp and the report in it.
+"""Computes the status of one StaticRoute on one node from the slices, the NodeOverlayIp and the report in it.
 
-A report lists only the routes that are not in place; all others that the agent has observed are. Until the agent has
-observed the latest spec, an unchanged route keeps its last status. Otherwise each edit of one StaticRoute would make
-the status of all others flap. A report about another instance of the node does not count at all.
+A StaticRoute is in place on a node that has observed the slice since the entry of the StaticRoute got its present
+form, unless the report lists a failure. What the agent has not observed of other StaticRoutes does not matter. A report
+about another instance of the node does not count at all.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from overlay_net.domain.routes.node_table import NodeTable, select_tables
-from overlay_net.domain.routes.protected_subnets import RouteCheck, refusal
-from overlay_net.domain.routes.rollout import NodeProgress
+from overlay_net.domain.routes.desired_entries import find_keys
+from overlay_net.domain.routes.earlier_agent import earlier_outcome, has_entries
+from overlay_net.domain.routes.node_table import NodeTable
+from overlay_net.domain.routes.occurrences import Occurrence, Occurrences, route_keys
+from overlay_net.domain.routes.outcome import (
+    FAILED,
+    IN_PLACE,
+    NOT_NEEDED,
+    NOT_REPORTED,
+    PENDING,
+    UNLISTED,
+    Outcome,
+    rolling_out,
+)
+from overlay_net.domain.routes.route_conflicts import RouteConflicts, applies
+from overlay_net.domain.routes.route_sets import rollout_set_prefix, route_set_name
 from overlay_net.model.api import JsonObject
-from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpNetwork
-from overlay_net.model.node_report import RouteFailure
-from overlay_net.model.parse import find_objects, parse_int, parse_text
-from overlay_net.model.route_key import encode_route_key
-from overlay_net.model.route_probe import RouteGeneration
+from overlay_net.model.route_key import RouteKey
 from overlay_net.model.static_route import StaticRoute
 
-MAX_NODES = 1000
-"""Maximum number of nodeStatus entries, failing nodes first. The counts cover all nodes."""
-
-READY, PENDING, FAILED = "Ready", "Pending", "Failed"
-NOT_NEEDED = "NotNeeded"
-"""The only gateway of the route is the node itself."""
-DONE = frozenset({READY, NOT_NEEDED})
-
-ROLLING_OUT = "RollingOut"
-"""Reason for a node that keeps its previous generation for now."""
-
-
-class Conflict(NamedTuple):
-    static_route: str
-    """Name of the older StaticRoute with the same route."""
-    subnet: IpNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    state: str
-    message: str = ""
-    reason: str = ""
-    """Reason of the condition ``Programmed`` if a probe or a rollout is why this node is not ready."""
-    conflict: Conflict | None = None
-
-
-IN_PLACE = Outcome(READY)
+NOT_NAMED = Outcome(PENDING, "not in the NodeOverlayIp yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,144 +49,120 @@ class NodeStatus:
         return raw
 
 
-def rollout_progress(
-    route: StaticRoute, tables: Iterable[NodeTable], protection: RouteCheck
-) -> tuple[NodeProgress, ...]:
-    """Return the progress of each selected node; empty if ``route`` is rejected."""
-    if refusal(route, protection) is not None:
-        return ()
-    last = find_last_entries(route)
-    return tuple(_progress(route, table, last) for table in select_tables(route, tables))
+class NodeRoute:
+    """One StaticRoute, and what decides about it on each node."""
 
+    def __init__(self, route: StaticRoute, occurrences: Occurrences, refused: tuple[str, str] | None) -> None:
+        self.route = route
+        self.refused = refused
+        self.home = route_set_name(route)
+        self.keys: Mapping[RouteKey, IpNetwork] = dict(zip(route_keys(route), route.subnets, strict=True))
+        self.all_occurrences = tuple(occurrences.of_route(route.name))
+        self.occurrences = tuple(each for each in self.all_occurrences if _revision(each) == route.revision)
+        self._complete = {each.slice for each in self.occurrences if find_keys(each.entry) >= self.keys.keys()}
+        """The slices that have all routes of the present revision; it may get some of them later."""
+        self.conflicts = RouteConflicts(route, self.keys, occurrences)
+        self._rollout_prefix = rollout_set_prefix(route.name)
 
-def _progress(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeProgress:
-    present = table.generations.get(route.name)
-    updated = present is not None and present.revision == route.revision
-    in_place = updated and node_status(route, table, last).outcome.state in DONE
-    failing = route.name in table.route_probes or any(
-        failure.static_route == route.name for failure in table.overlay.report.failures
-    )
-    return NodeProgress(table.node.name, updated, in_place, failing and not updated)
+    @property
+    def only_occurrence(self) -> Occurrence | None:
+        """The occurrence that decides about every node in the same way; None: each node must be examined."""
+        if self.refused is not None or self.conflicts or len(self.occurrences) != 1:
+            return None
+        (occurrence,) = self.occurrences
+        is_simple = occurrence.route_set == self.home and occurrence.slice in self._complete
+        return occurrence if is_simple and occurrence.entry.closed_since is None else None
 
+    def needed_on(self, table: NodeTable) -> bool:
+        """Return whether a selected node must have the route, or keeps it although it is refused."""
+        if self.refused is None:
+            return True
+        if table.earlier is not None:
+            return has_entries(self.route, table.earlier)
+        return any(applies(occurrence, table) for occurrence in self.all_occurrences)
 
-def find_last_entries(route: StaticRoute) -> Mapping[str, JsonObject] | None:
-    """Return the present nodeStatus entries by node; None if they are of an earlier generation.
+    def status(self, table: NodeTable) -> NodeStatus:
+        return NodeStatus(table.node.name, self._gateway(table), self._device(table), self.outcome(table))
 
-    Those of the earlier operator have no state.
-    """
-    if parse_int(route.status.get("observedGeneration")) != route.generation:
+    def outcome(self, table: NodeTable) -> Outcome:
+        if table.earlier is not None:
+            return earlier_outcome(self.route, table, table.earlier)
+        named = [occurrence for occurrence in self.occurrences if occurrence.route_set in table.sets]
+        observed = any(table.observed.get(each.slice, -1) >= each.entry.slice_generation for each in named)
+        return (
+            self._rollout_outcome(table, is_updated=bool(named))
+            or self._probe_outcome(table)
+            or self._routes_outcome(table, has_observed=observed)
+            or self._pending_outcome(table, named)
+            or (self._report_outcome(table) if observed else _not_observed(table))
+        )
+
+    def _rollout_outcome(self, table: NodeTable, *, is_updated: bool) -> Outcome | None:
+        if self.route.rollout is None or is_updated or self.home in table.sets:
+            return None
+        prefix = self._rollout_prefix
+        earlier = sorted((name.rpartition("-")[2] for name in table.sets if name.startswith(prefix)), key=_number)
+        return rolling_out(f"generation {earlier[-1]}" if earlier else "its previous routes")
+
+    def _probe_outcome(self, table: NodeTable) -> Outcome | None:
+        found = table.route_probes.get(self.route.name)
+        if found is None or (found.uid, found.generation) != self.route.revision:
+            return None
+        return Outcome(PENDING if found.state == "Probing" else FAILED, found.message, found.state)
+
+    def _routes_outcome(self, table: NodeTable, *, has_observed: bool) -> Outcome | None:
+        """Return the first conflict or failure, in the order of the subnets, else None."""
+        conflicts = self.conflicts.on_node(table)
+        failures = table.failures if has_observed else {}
+        if not conflicts and not failures:
+            return None
+        for key, subnet in self.keys.items():
+            if key in conflicts:
+                return conflicts[key]
+            if key in failures:
+                failure = failures[key]
+                return Outcome(PENDING if failure.reason == "Pending" else FAILED, f"{subnet}: {failure.message}")
         return None
-    entries = find_objects(route.status, "nodeStatus")
-    return {parse_text(raw.get("hostname")): raw for raw in entries if "state" in raw}
+
+    def _pending_outcome(self, table: NodeTable, named: list[Occurrence]) -> Outcome | None:
+        """The outcome if the slices do not have the routes for this node, else None."""
+        if not self.occurrences:
+            return Outcome(PENDING, "not in a route slice yet")
+        if not named:
+            return NOT_NAMED
+        has_all = any(each.slice in self._complete and applies(each, table) for each in named)
+        return None if has_all else NOT_NAMED
+
+    def _report_outcome(self, table: NodeTable) -> Outcome:
+        not_needed = table.not_needed.get(self.route.name)
+        if not_needed is not None:
+            return Outcome(NOT_NEEDED, not_needed.message)
+        return UNLISTED if table.has_unlisted_failures else IN_PLACE
+
+    def _gateway(self, table: NodeTable) -> str:
+        spec = self.route.spec
+        if not spec.gateways and spec.kind == "unicast":
+            return str(table.default_gateway or "")
+        return ", ".join(str(gateway.address) for gateway in spec.gateways)
+
+    def _device(self, table: NodeTable) -> str:
+        """Return the overlay link if the gateway is in the overlay subnet, else its parent interface."""
+        report, gateways = table.overlay.report, self.route.spec.gateways
+        if table.overlay.routes_only:
+            return report.interface
+        address = table.overlay.assignment.address
+        direct = bool(gateways) and (address is None or gateways[0].address not in address.network)
+        return report.interface if direct else report.link
 
 
-def node_status(route: StaticRoute, table: NodeTable, last: Mapping[str, JsonObject] | None) -> NodeStatus:
-    """Return the status of ``route`` on one node; ``last`` is the result of ``find_last_entries``."""
-    hostname, gateway, device = table.node.name, _gateway(route, table), _device(route, table)
-    outcome = _generation_outcome(route, table) or _entries_outcome(route, table) or _report_outcome(route, table)
-    if outcome is None and last is not None and table.has_report:
-        outcome = _last_outcome(last, hostname, gateway, device)
-    return NodeStatus(hostname, gateway, device, outcome or Outcome(PENDING, "the agent has not reported yet"))
+def _revision(occurrence: Occurrence) -> tuple[str, int]:
+    return occurrence.entry.uid, occurrence.entry.generation
 
 
-def _gateway(route: StaticRoute, table: NodeTable) -> str:
-    if not route.spec.gateways and route.spec.kind == "unicast":
-        return str(table.default_gateway or "")
-    return ", ".join(str(gateway.address) for gateway in route.spec.gateways)
+def _number(digits: str) -> tuple[int, str]:
+    """Return the sort key of numbers as text."""
+    return len(digits), digits
 
 
-def _device(route: StaticRoute, table: NodeTable) -> str:
-    """Return the overlay link if the gateway is in the overlay subnet, else its parent interface."""
-    report = table.overlay.report
-    if table.overlay.routes_only:
-        return report.interface
-    address = table.overlay.assignment.address
-    direct = bool(route.spec.gateways) and (address is None or route.spec.gateways[0].address not in address.network)
-    return report.interface if direct else report.link
-
-
-def _generation_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
-    """The outcome if the node lacks the current generation or its route probe has not succeeded, else None."""
-    present = table.generations.get(route.name)
-    if present is None or present.revision != route.revision:
-        return _outdated(route, table, present)
-    route_probe = table.route_probes.get(route.name)
-    if route_probe is None or not route_probe.matches(present):
-        return None
-    return Outcome(PENDING if route_probe.state == "Probing" else FAILED, route_probe.message, route_probe.state)
-
-
-def _outdated(route: StaticRoute, table: NodeTable, present: RouteGeneration | None) -> Outcome | None:
-    if route.rollout is not None:
-        has = f"generation {present.generation}" if present is not None else "its previous routes"
-        return Outcome(PENDING, f"still has {has}; waiting for its turn in the rollout", ROLLING_OUT)
-    if present is not None or (route.probe is not None and has_entries(route, table)):
-        return Outcome(PENDING, "the NodeOverlayIp still has an earlier generation")
-    return None
-
-
-def has_entries(route: StaticRoute, table: NodeTable) -> bool:
-    """Return whether the NodeOverlayIp has a route of this StaticRoute."""
-    entries = (
-        table.routes.get(encode_route_key(subnet, route.spec.metric, route.spec.table)) for subnet in route.subnets
-    )
-    return any(entry is not None and entry.static_route == route.name for entry in entries)
-
-
-def _entries_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
-    """The first conflict or failure of an entry, else Pending if one is missing, else None."""
-    missing = False
-    for subnet in route.subnets:
-        key = encode_route_key(subnet, route.spec.metric, route.spec.table)
-        entry = table.routes.get(key)
-        if entry is None:
-            missing = True
-            continue
-        problem = _conflict(route, subnet, entry, table) or _failure(subnet, table.failures.get(key), table)
-        if problem is not None:
-            return problem
-    return Outcome(PENDING, "not in the NodeOverlayIp yet") if missing else None
-
-
-def _conflict(route: StaticRoute, subnet: IpNetwork, entry: DesiredRoute, table: NodeTable) -> Outcome | None:
-    """The conflict if the entry belongs to an older StaticRoute and differs from this one's, else None."""
-    if entry.static_route == route.name:
-        return None
-    gateway = None if table.overlay.routes_only else table.overlay.assignment.gateway
-    if route.spec_for(entry.version, gateway) == entry.spec:
-        return None
-    message = f"{subnet} is already routed by the older StaticRoute {entry.static_route}"
-    return Outcome(FAILED, message, conflict=Conflict(entry.static_route, subnet))
-
-
-def _failure(subnet: IpNetwork, failure: RouteFailure | None, table: NodeTable) -> Outcome | None:
-    if failure is None or not table.is_current:
-        return None
-    return Outcome(PENDING if failure.reason == "Pending" else FAILED, f"{subnet}: {failure.message}")
-
-
-def _report_outcome(route: StaticRoute, table: NodeTable) -> Outcome | None:
-    """The outcome from the report; None while the agent has not observed the latest spec."""
-    if not table.is_current:
-        return None
-    not_needed = table.not_needed.get(route.name)
-    if not_needed is not None:
-        return Outcome(NOT_NEEDED, not_needed.message)
-    if table.has_unlisted_failures:
-        return Outcome(PENDING, "more routes fail on this node than its report lists")
-    return IN_PLACE
-
-
-def _last_outcome(last: Mapping[str, JsonObject], hostname: str, gateway: str, device: str) -> Outcome | None:
-    """The last outcome on this node, if the route still has the same gateway and device."""
-    entry = last.get(hostname)
-    if entry is None:
-        # Failing nodes are listed first: if the list is full and ends with ready nodes, those left out were ready.
-        return IN_PLACE if len(last) >= MAX_NODES and _ends_ready(last) else None
-    if (parse_text(entry.get("gateway")), parse_text(entry.get("device"))) != (gateway, device):
-        return None
-    return Outcome(parse_text(entry.get("state")), parse_text(entry.get("message")))
-
-
-def _ends_ready(last: Mapping[str, JsonObject]) -> bool:
-    return parse_text(list(last.values())[-1].get("state")) == READY
+def _not_observed(table: NodeTable) -> Outcome:
+    return Outcome(PENDING, table.unknown_sets) if table.unknown_sets else NOT_REPORTED

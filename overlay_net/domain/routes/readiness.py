@@ -1,12 +1,12 @@
 """The conditions GatewayReachable and Ready of a StaticRoute, from the reports of all nodes about its gateways."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from overlay_net.domain.routes import node_status
-from overlay_net.domain.routes.node_status import NodeStatus
+from overlay_net.domain.routes.node_states import NodeStates
 from overlay_net.domain.routes.node_table import NodeTable
-from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, Condition, find_condition
+from overlay_net.domain.routes.status_index import StatusIndex
+from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, Condition
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_report import GATEWAY_DOWN, LINK_DOWN
 from overlay_net.model.static_route import StaticRoute
@@ -26,41 +26,47 @@ class Gateways:
     """The nodes on which no gateway can be used."""
 
 
-def inspect_gateways(route: StaticRoute, nodes: Iterable[tuple[NodeTable, NodeStatus]]) -> Gateways:
+def inspect_gateways(index: StatusIndex, route: StaticRoute, states: NodeStates) -> Gateways:
     silent: dict[IpAddress, list[str]] = {}
     no_link: dict[IpAddress, list[str]] = {}
     cut_off = []
-    probed = False
-    # Once for all nodes.
-    specified = frozenset(gateway.address for gateway in route.spec.gateways)
-    for table, status in nodes:
-        used = _used_gateways(route, specified, table)
-        is_probed = bool(used) and _is_probed(route, table)
-        down = _find_down(table, used, is_probed)
+    for table in _tables_with_silent(index, route, states):
+        used = _used_gateways(route, table)
+        down = _find_down(table, used, is_probed=_is_probed(route, table))
         for address, reason in down.items():
             found = silent if reason == GATEWAY_DOWN else no_link
             found.setdefault(address, []).append(table.node.name)
         if used and down.keys() == used:
             cut_off.append(table.node.name)
-        probed = probed or bool(down) or (is_probed and _has_result(table, status))
+    probed = bool(silent or no_link) or _has_result(index, route, states)
     return Gateways(probed, silent, no_link, cut_off)
 
 
-def _find_down(table: NodeTable, used: Collection[IpAddress], is_probed: bool) -> dict[IpAddress, str]:
+def _tables_with_silent(index: StatusIndex, route: StaticRoute, states: NodeStates) -> Iterator[NodeTable]:
+    """Yield the nodes, in order, that cannot use a gateway of the StaticRoute."""
+    reported, names = index.reported, set[str]()
+    for gateway in route.spec.gateways:
+        names |= reported.silent[gateway.address]
+    if not route.spec.gateways:
+        names |= reported.default_silent
+    return (index.tables[name] for name in sorted(names) if states.has(name))
+
+
+def _find_down(table: NodeTable, used: Collection[IpAddress], *, is_probed: bool) -> dict[IpAddress, str]:
     """Return the gateways of ``used`` that the node cannot use, with the reason."""
     return {
-        each.address: each.reason
-        for each in table.overlay.report.silent_gateways
-        if each.address in used and (is_probed or each.reason != GATEWAY_DOWN)
+        address: reason
+        for address, reason in table.silent.items()
+        if address in used and (is_probed or reason != GATEWAY_DOWN)
     }
 
 
-def _used_gateways(route: StaticRoute, specified: frozenset[IpAddress], table: NodeTable) -> frozenset[IpAddress]:
+def _used_gateways(route: StaticRoute, table: NodeTable) -> frozenset[IpAddress]:
     """Return the gateways of this route on the node, without those that are the node itself."""
     if route.spec.kind != "unicast":
         return frozenset()
-    if specified:
-        return specified - table.own_addresses
+    if route.spec.gateways:
+        return frozenset(gateway.address for gateway in route.spec.gateways) - table.own_addresses
     default = table.default_gateway
     return frozenset() if default is None else frozenset({default})
 
@@ -70,10 +76,12 @@ def _is_probed(route: StaticRoute, table: NodeTable) -> bool:
     return route.spec.check.kind != "none" and bool(route.spec.gateways or not table.overlay.routes_only)
 
 
-def _has_result(table: NodeTable, status: NodeStatus) -> bool:
-    """Return whether the agent has probed the gateways: it probes those of routes that it could install."""
-    reachable = find_condition(table.overlay.report.conditions, GATEWAY_REACHABLE)
-    return status.outcome.state == node_status.READY and reachable is not None and reachable.status is not None
+def _has_result(index: StatusIndex, route: StaticRoute, states: NodeStates) -> bool:
+    """Return whether any agent has probed a gateway: it probes those of routes that it could install."""
+    if route.spec.check.kind == "none" or not index.reported.probed:
+        return False
+    tables = (index.tables[name] for name in states.names_in_place() if name in index.reported.probed)
+    return any(_is_probed(route, table) and _used_gateways(route, table) for table in tables)
 
 
 def gateway_condition(gateways: Gateways) -> Condition:

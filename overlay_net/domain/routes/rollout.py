@@ -5,38 +5,51 @@ reported the generation in place, for any reason, counts as unavailable, so a ge
 Removals (deleting a StaticRoute, or no longer selecting a node) are not staged, because they cannot fail on the node.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
+from overlay_net.domain.routes.node_states import NodeStates
+from overlay_net.domain.routes.status_index import StatusIndex
 from overlay_net.model.parse import parse_time
-from overlay_net.model.static_route import StaticRoute
+from overlay_net.model.static_route import Rollout, StaticRoute
 
 
-@dataclass(frozen=True, slots=True)
-class NodeProgress:
-    """The progress of one node with the current generation of one StaticRoute."""
-
-    node: str
-    updated: bool
-    """The node's NodeOverlayIp has this generation."""
-    in_place: bool
-    """The agent has reported this generation in place."""
-    failing: bool = False
-    """Not updated yet, and the previous routes are not in place either, so an update cannot make it worse."""
-
-
-def admit(progress: Collection[NodeProgress], admitted: Collection[str], limit: int) -> frozenset[str]:
+def admit(index: StatusIndex, route: StaticRoute, rollout: Rollout, admitted: Collection[str]) -> frozenset[str]:
     """Return the nodes that may have the generation now, including ``admitted`` ones that are still selected.
 
-    At most ``limit`` of them are unavailable. Failing nodes are updated first, then the others by name.
+    ``route`` is not refused.
     """
-    updating = {each.node for each in progress if each.updated or each.node in admitted}
-    unavailable = sum(each.node in updating and not each.in_place for each in progress)
-    waiting = sorted(
-        (each for each in progress if each.node not in updating), key=lambda each: (not each.failing, each.node)
+    states = NodeStates(index, route, None)
+    kept_back = list(states.names_kept_back())
+    chosen = choose(
+        kept_back,
+        states.total - len(kept_back) - states.ready - states.not_needed,
+        rollout.limit(states.total),
+        admitted,
+        lambda name: index.tables[name].fails(route.name),
     )
-    return frozenset(updating | {each.node for each in waiting[: max(0, limit - unavailable)]})
+    return chosen.union(states.nodes).difference(set(kept_back) - chosen)
+
+
+def choose(
+    kept_back: Iterable[str],
+    unavailable: int,
+    limit: int,
+    admitted: Collection[str],
+    fails: Callable[[str], bool],
+) -> frozenset[str]:
+    """Return which nodes of ``kept_back``, which are in order, may be updated now, including ``admitted`` ones.
+
+    ``unavailable`` is the number of updated nodes on which the generation is not in place. At most ``limit`` are
+    unavailable. Nodes for which ``fails`` are updated first, as an update cannot make it worse there.
+    """
+    before = [name for name in kept_back if name in admitted]
+    room = limit - unavailable - len(before)
+    if room <= 0:
+        return frozenset(before)
+    waiting = [name for name in kept_back if name not in admitted]
+    failing = [name for name in waiting if fails(name)]
+    return frozenset(before).union([*failing, *(name for name in waiting if not fails(name))][:room])
 
 
 def is_later(created: datetime | None, route: StaticRoute) -> bool:
