@@ -61,6 +61,7 @@ class Caches:
         self.slice_index = SliceIndex(self.slices)
         self.slice_reports = SliceReports(self.slices, self.slice_index, clock)
         self.route_sets = NodeRouteSets(self.nodes)
+        self.protected.subscribe(lambda _: self.route_sets.unsettle())
         self.set_users = SetUserIndex(self._find_user)
         self.overlays.subscribe(lambda name, _, new: self.set_users.update(name, new))
         self._earlier: dict[str, StaticRoute] = {}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from overlay_net.controller.slice_index import SliceIndex
@@ -26,6 +27,8 @@ class NodeRouteSets:
         self._fitting: dict[str, frozenset[str]] = {}
         """The shared sets that fit a node."""
         self._subscribers: list[Callable[[RouteSets, RouteSets], None]] = []
+        self.decisions = 0
+        """How often the decision changed which StaticRoutes are refused."""
         nodes.subscribe(self._node_changed)
 
     @property
@@ -37,8 +40,18 @@ class NodeRouteSets:
         """Call ``subscriber(old, new)`` after each change that may concern nodes."""
         self._subscribers.append(subscriber)
 
-    def replace(self, sets: RouteSets) -> None:
-        """Replace the sets that exist. Only the SliceReconciler does so."""
+    def unsettle(self) -> None:
+        """Note that other StaticRoutes are refused. Until the slices say so, no node begins to name a set.
+
+        Its Node may be the very reason, and the route would cut it off.
+        """
+        self.decisions += 1
+        self._sets = replace(self._sets, settled=False)
+
+    def replace(self, sets: RouteSets, decisions: int | None = None) -> None:
+        """Replace the sets that exist, which were planned after so many ``decisions``. Only SliceReconciler does so."""
+        if decisions not in (None, self.decisions):
+            sets = replace(sets, settled=False)
         before, self._sets = self._sets, sets
         if _selectors(sets) != _selectors(before):
             self._fitting.clear()

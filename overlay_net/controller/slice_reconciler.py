@@ -16,6 +16,7 @@ from overlay_net.controller.slice_steps import write_slice
 from overlay_net.domain.routes.protected_subnets import Decided
 from overlay_net.domain.routes.slice_plan import SlicePlan, SlicePlanner
 from overlay_net.model.errors import AlreadyExists, Conflict, OverlayNetError
+from overlay_net.model.names import OVERLAY_ROUTE_SLICES
 from overlay_net.runtime.offload import offload
 from overlay_net.runtime.worker import Requeue
 
@@ -49,8 +50,14 @@ class SliceReconciler:
         self._planner = SlicePlanner()
 
     async def prepare(self) -> None:
-        """Publish which sets nodes may name, before the first node is reconciled. The queue retries what fails."""
+        """Publish which sets nodes may name, before the first node is reconciled. The queue retries what fails.
+
+        The watch may not have the last writes of the previous leader yet, and the first plan takes the layout from the
+        slices.
+        """
         try:
+            for raw in (await self._api.list(OVERLAY_ROUTE_SLICES)).items:
+                self._caches.slices.add_written(raw)
             await self.reconcile("")
         except OverlayNetError as error:
             log.warning("cannot write the route slices yet", extra={"error": str(error)})
@@ -61,8 +68,9 @@ class SliceReconciler:
             return Requeue(1)
         wrote = False
         for _pass in range(MAX_PASSES):
+            decisions = self._caches.route_sets.decisions
             plan = await self._plan()
-            self._caches.route_sets.replace(plan.sets)
+            self._caches.route_sets.replace(plan.sets, decisions)
             if not plan.steps:
                 break
             try:

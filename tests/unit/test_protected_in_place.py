@@ -1,17 +1,23 @@
 """A subnet that becomes protected while it is routed: nodes that have the route keep it, no other node gets it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.controller.event_routes import SLICES, EventRoutes, Queues
+from overlay_net.controller.slice_reconciler import SliceReconciler
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.conditions import find_condition, parse_conditions
 from overlay_net.model.names import STATIC_ROUTES
+from overlay_net.model.node_actions import NodeRoutes
 from tests.fakes.cluster import Cluster
+from tests.fakes.kube import InMemoryKube
 from tests.fakes.woken import woken_nodes
-from tests.unit.factories import raw_node, raw_pool, raw_static_route
+from tests.unit.factories import overlay, raw_node, raw_pool, raw_static_route
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def claiming(name: str, address: str, **fields: Any) -> JsonObject:
@@ -193,3 +199,29 @@ async def test_a_restarted_controller_leaves_the_route_where_it_is(nodes: Nodes)
     await nodes.settle()
     assert (await nodes.cluster.present_overlay("n1"))["spec"]["routeSets"] == before
     assert await nodes.subnets("n1") == ["10.55.0.0/24"]
+
+
+async def test_a_node_that_is_the_reason_for_the_refusal_names_no_set_before_its_slices_exclude_it() -> None:
+    caches = Caches()
+    caches.protected.set_unknown("")
+    for store in caches.stores:
+        store.replace(Listing((), "0"))
+    for name, subnet in (("r1", "10.55.0.0/24"), ("r2", "10.56.0.0/24")):
+        caches.routes.apply(WatchEvent("ADDED", raw_static_route(name, subnet)))
+    api: Any = InMemoryKube(lambda: NOW)
+    slices = SliceReconciler(api, caches, now=lambda: NOW, seconds_per_node=0)
+    await slices.reconcile(SLICES)
+
+    def plan(name: str) -> NodeRoutes:
+        node = caches.nodes.get(name)
+        assert node is not None
+        return caches.find_routes_for(node, overlay(name), NOW)
+
+    caches.nodes.apply(WatchEvent("ADDED", raw_node("n1")))
+    assert plan("n1").complete
+    caches.nodes.apply(WatchEvent("ADDED", claiming("x", "10.55.0.7")))
+    assert (plan("x").sets, plan("x").complete) == (None, False)
+    await slices.reconcile(SLICES)
+    (named,) = plan("x").sets or ()
+    (found,) = caches.slices.values()
+    assert [each.name for each in found.content.entries if each.applies_since(named.since)] == ["r2"]
