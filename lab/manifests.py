@@ -16,6 +16,12 @@ def node_manifest(name: str, zone: str = ZONE) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
 
 
+def registered_node_manifest(name: str, number: int) -> dict[str, Any]:
+    """A Node as a kubelet registers it, with its address."""
+    address = f"10.{176 + number // 65536}.{number // 256 % 256}.{number % 256}"
+    return node_manifest(name) | {"status": {"addresses": [{"type": "InternalIP", "address": address}]}}
+
+
 def large_node_manifest(name: str, number: int) -> dict[str, Any]:
     """A Node of 20 kB like those of a cloud: with addresses, conditions and the 50 images that a kubelet lists."""
     node = node_manifest(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.cluster.api_server import ApiServer
-from lab.manifests import node_manifest
+from lab.manifests import registered_node_manifest
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 from overlay_net.runtime.reflector import Reflector
@@ -136,7 +136,7 @@ async def join(kubeconfig: str, *, parallel: int = 16, count: int = NODES_JOININ
         api = KubeApi(connection)
 
         async def one(number: int) -> None:
-            await api.create(NODES, node_manifest(f"node-{number}"))
+            await api.create(NODES, registered_node_manifest(f"node-{number}", number))
 
         addresses.subscribe(changed)
         following = asyncio.ensure_future(Reflector(KubeSource(api, NODE_OVERLAY_IPS), addresses).run())

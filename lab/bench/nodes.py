@@ -20,7 +20,7 @@ from lab.bench.measure import (
 )
 from lab.build.assets import find_assets
 from lab.cluster.api_server import ApiServer
-from lab.manifests import ZONE, node_manifest, static_route
+from lab.manifests import ZONE, registered_node_manifest, static_route
 from lab.product import Product
 from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.conditions import RESERVED, Condition
@@ -109,7 +109,7 @@ async def _bare_writes(api_server: ApiServer, count: int) -> _Cost:
 
 async def _write_node(api: KubeApi, number: int) -> None:
     name, address = f"bare-{number}", str(ip_address("10.99.0.0") + number + 2)
-    node = await api.create(NODES, node_manifest(name))
+    node = await api.create(NODES, registered_node_manifest(name, number))
     uid = node["metadata"]["uid"]
     labels = {NODE_LABEL: name, ZONE_LABEL: ZONE, REGION_LABEL: "us-south"}
     sets = [{"name": f"rs-{number:012x}", "since": "2026-01-01T00:00:00Z"}]

@@ -9,7 +9,7 @@ from overlay_net.controller.slice_index import SliceIndex
 from overlay_net.domain.routes.merge import find_missing, select_entries
 from overlay_net.domain.routes.node_sets import NodeSets, find_fitting, find_route_sets
 from overlay_net.domain.routes.set_states import RouteSets
-from overlay_net.model.net import IpNetwork
+from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import Removal
 from overlay_net.model.overlay import NodeOverlay
@@ -122,6 +122,13 @@ class SliceReports:
             if entry.applies_since(named.since) and observed.get(found.name, -1) >= entry.slice_generation
             for subnet in entry.subnets
         }
+
+    def find_gateways(self, overlay: NodeOverlay) -> Set[IpAddress]:
+        """Return the gateways of the routes that the node has."""
+        entries = select_entries(overlay.route_sets or (), self._index.by_set).entries.values()
+        specs = [*(entry.spec for entry in entries), *(route.spec for route in overlay.routes)]
+        default = {overlay.assignment.gateway} if overlay.assignment.gateway is not None else set()
+        return default | {gateway.address for spec in specs for gateway in spec.gateways}
 
     def find_static_routes(self, sets: Iterable[NamedSet]) -> Set[str]:
         """Return the StaticRoutes in these sets."""

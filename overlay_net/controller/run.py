@@ -67,7 +67,7 @@ async def _lead(leader: Leader) -> None:
             subnet_map = SubnetMapReconciler(api, caches, phpipam.subnet_map)
             queues.subnet_map.add(SUBNET_MAP)
             leader.start(group, "subnet-map", subnet_map.reconcile, 1)
-        ReportEvents(caches.overlays, nodes.events)
+        ReportEvents(caches.overlays, caches.slice_reports.find_gateways, nodes.events)
         nodes.start(group)
         leader.start(group, "pool", pools.reconcile, POOL_WORKERS)
         group.create_task(auditor.run(settings.audit_interval))

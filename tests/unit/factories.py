@@ -9,6 +9,7 @@ from overlay_net.domain.routes.merge import merge_routes
 from overlay_net.domain.routes.protected_subnets import NOTHING
 from overlay_net.model.api import JsonObject
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.pool import Pool
@@ -109,3 +110,8 @@ def merged(routes: Iterable[StaticRoute], gateway: str | None = "192.168.100.1")
     entries = DesiredEntries()
     entries.update(routes, NOTHING)
     return merge_routes((each.entry for each in entries), ip_address(gateway) if gateway else None)
+
+
+def own_gateways(found: NodeOverlay) -> set[IpAddress]:
+    """The gateways of the routes in the object."""
+    return {gateway.address for route in found.routes for gateway in route.spec.gateways}

@@ -127,16 +127,16 @@ ELSEWHERE = static_route("r2", labels={"topology.kubernetes.io/zone": "wdc04"})
 
 async def test_a_selector_that_appears_or_goes_wakes_the_nodes_that_it_fits(woken: Woken) -> None:
     one = RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=False)})
-    woken.caches.route_sets.replace(one)
+    woken.caches.route_sets.replace(one, 0)
     assert await woken.nodes() == ALL
     both = RouteSets({**one.shared, "rs-2": SharedSet(ELSEWHERE, open=True, known=True)})
-    woken.caches.route_sets.replace(both)
+    woken.caches.route_sets.replace(both, 0)
     assert await woken.nodes() == set(), "no node is in that zone"
-    woken.caches.route_sets.replace(RouteSets({**both.shared, "rs-1": SharedSet(IN_ZONE, open=True, known=True)}))
+    woken.caches.route_sets.replace(RouteSets({**both.shared, "rs-1": SharedSet(IN_ZONE, open=True, known=True)}), 0)
     assert await woken.nodes() == ALL, "now the nodes can name the set"
-    woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=True)}))
+    woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=True)}), 0)
     assert await woken.nodes() == set()
-    woken.caches.route_sets.replace(RouteSets())
+    woken.caches.route_sets.replace(RouteSets(), 0)
     assert await woken.nodes() == ALL
 
 
@@ -146,15 +146,15 @@ async def test_a_revision_with_a_rollout_wakes_the_nodes_that_have_an_earlier_on
     named["metadata"]["resourceVersion"] = "2"
     woken.caches.overlays.apply(WatchEvent("MODIFIED", named))
     await woken.nodes()
-    woken.caches.route_sets.replace(RouteSets(staged={"r2": staged}, owners={"ro-1": "r2"}))
+    woken.caches.route_sets.replace(RouteSets(staged={"r2": staged}, owners={"ro-1": "r2"}), 0)
     assert await woken.nodes() == {"served"}, "it is selected no more"
 
 
 async def test_a_set_that_is_as_before_wakes_no_node(woken: Woken) -> None:
     for route in (IN_ZONE, static_route("r3", labels={"topology.kubernetes.io/zone": "dal10"})):
-        woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(route, open=True, known=True)}))
+        woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(route, open=True, known=True)}), 0)
         await woken.nodes()
-    woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=True)}, settled=True))
+    woken.caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=True)}, settled=True), 0)
     assert await woken.nodes() == set()
 
 
@@ -206,7 +206,7 @@ class CountingQueue(WorkQueue):
 
 def selectors_appeared(caches: Caches) -> None:
     shared = {f"rs-{number}": SharedSet(static_route(f"r{number}"), open=True, known=True) for number in range(10)}
-    caches.route_sets.replace(RouteSets(shared))
+    caches.route_sets.replace(RouteSets(shared), 0)
 
 
 def gateway_changed(caches: Caches) -> None:
@@ -243,6 +243,6 @@ async def test_changes_at_the_same_time_are_compared_with_the_nodes_together() -
     caches.nodes.replace(Listing(tuple(raw_node(f"n{number}") for number in range(100)), "1"))
     routes = EventRoutes(caches, queues, batch=3600)
     for known in (False, True):
-        caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=known)}))
+        caches.route_sets.replace(RouteSets({"rs-1": SharedSet(IN_ZONE, open=True, known=known)}), 0)
     await wake_all(routes, queues)
     assert turns.total == 100

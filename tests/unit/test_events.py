@@ -7,7 +7,7 @@ import pytest
 
 from overlay_net.domain.status.events import report_events
 from overlay_net.model.overlay import NodeOverlay
-from tests.unit.factories import overlay
+from tests.unit.factories import overlay, own_gateways
 
 ROUTES = {"routes": [{"subnet": "192.168.0.0/24", "gateways": [{"address": "10.1.0.1"}, {"address": "10.1.0.2"}]}]}
 
@@ -22,7 +22,7 @@ def reported_conditions(configured: tuple[str, str, str]) -> list[dict[str, str]
 
 
 def announced(before: NodeOverlay, after: NodeOverlay) -> list[tuple[str, str, str]]:
-    events = report_events(before, after)
+    events = report_events(before, after, own_gateways)
     return [("Warning" if each.warning else "Normal", each.reason, each.message) for each in events]
 
 

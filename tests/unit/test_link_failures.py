@@ -35,7 +35,7 @@ from overlay_net.model.route import RTPROT_KERNEL, NextHop, Route
 from tests.fakes.agent import NoProber
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.static_route_status import find_status, table
-from tests.unit.factories import overlay, static_route
+from tests.unit.factories import overlay, own_gateways, static_route
 from tests.unit.test_kernel_plan import converge
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -422,7 +422,7 @@ def test_events_name_the_reason_why_a_gateway_cannot_be_used() -> None:
     fine = overlay(spec=spec, status={})
     entry = {"address": STORAGE_GATEWAY, "reason": "LinkDown", "message": "eth1 is down"}
     failed = overlay(spec=spec, status={"gateways": [entry]})
-    (event,) = report_events(fine, failed)
+    (event,) = report_events(fine, failed, own_gateways)
     assert (event.reason, event.message, event.warning) == ("LinkDown", "10.20.0.1: eth1 is down", True)
-    (event,) = report_events(failed, fine)
+    (event,) = report_events(failed, fine, own_gateways)
     assert (event.reason, event.message) == ("GatewayUp", "the link to 10.20.0.1 can carry traffic again")

@@ -6,10 +6,12 @@ from typing import Any
 
 from overlay_net.domain.allocation.node_plan import NEXT_LOOKUP, plan_node
 from overlay_net.domain.allocation.omitted_routes import plan_accepted_condition
+from overlay_net.model.node import Node
 from overlay_net.model.node_actions import (
     ApplyAssignment,
     ApplyOverlay,
     EarlierRoutes,
+    FindReservations,
     NodePlan,
     NodeRoutes,
     NodeView,
@@ -17,7 +19,7 @@ from overlay_net.model.node_actions import (
 )
 from overlay_net.model.route_slice import NamedSet
 from tests.fakes.cluster import POLICY
-from tests.unit.factories import node, overlay, pool
+from tests.unit.factories import node, overlay, pool, raw_node
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETS = (NamedSet("rs-1", NOW),)
@@ -37,14 +39,29 @@ def planned(spec: dict[str, Any], routes: NodeRoutes, **facts: Any) -> NodePlan:
     return plan_node(settled_view(spec, routes, **facts), POLICY)
 
 
+REGISTERED = Node.parse(raw_node() | {"status": {"addresses": [{"type": "InternalIP", "address": "10.176.162.151"}]}})
+
+
 def test_the_object_of_a_node_is_created_with_its_route_sets() -> None:
-    joining = settled_view({}, NodeRoutes(SETS), overlay=None)
+    joining = settled_view({}, NodeRoutes(SETS), overlay=None, node=REGISTERED)
     (created,) = plan_node(joining, POLICY).actions
     assert isinstance(created, ApplyOverlay)
     assert (created.route_sets, created.routes_only) == (SETS, False)
     (created,) = plan_node(joining, replace(POLICY, overlay_addresses=False)).actions
     assert isinstance(created, ApplyOverlay)
     assert created.routes_only
+
+
+def test_a_node_without_known_addresses_gets_its_sets_later() -> None:
+    """They may be in a routed subnet, and what a node has is not taken from it."""
+    joining = settled_view({}, NodeRoutes(SETS), overlay=None)
+    (created,) = plan_node(joining, POLICY).actions
+    assert isinstance(created, ApplyOverlay)
+    assert created.route_sets is None
+    waiting = replace(joining, overlay=overlay(spec={"node": NODE_INSTANCE}))
+    assert plan_node(waiting, POLICY).actions == (FindReservations(),), "first its overlay address"
+    known = replace(waiting, node=REGISTERED)
+    assert [type(each) for each in plan_node(known, POLICY).actions] == [ApplyOverlay, FindReservations]
 
 
 def test_the_spec_is_written_only_if_its_sets_change() -> None:

@@ -21,7 +21,7 @@ from overlay_net.model.node_report import Report
 from overlay_net.model.route import NextHop, Route
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.static_route_status import find_status, make_index, make_slices, table
-from tests.unit.factories import desired_route, node, overlay, static_route
+from tests.unit.factories import desired_route, node, overlay, own_gateways, static_route
 from tests.unit.test_kernel_plan import converge
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -88,7 +88,7 @@ def test_a_node_does_not_get_a_route_whose_only_gateway_is_the_node_itself(desir
     assert ready is not None
     assert (ready.status, ready.message) == (True, "address and 1 routes are in place")
     assert Report.parse(report.to_json(), report.conditions) == report
-    assert not report_events(overlay(status={}), overlay(status=report.to_json()))
+    assert not report_events(overlay(status={}), overlay(status=report.to_json()), own_gateways)
 
 
 @pytest.mark.parametrize(

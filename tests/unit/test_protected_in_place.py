@@ -98,6 +98,17 @@ async def test_a_node_that_joins_withdraws_no_route(nodes: Nodes, raw: JsonObjec
     assert [each["hostname"] for each in (await nodes.status())["nodeStatus"]] == ["n1", "n2"]
 
 
+async def test_a_node_that_claims_the_subnet_names_no_set_before_the_slices_are_planned(nodes: Nodes) -> None:
+    await nodes.cluster.join(claiming("x", "10.55.0.7"))
+    controller = await nodes.cluster.running()
+    for _ in range(2):
+        await controller.node.reconcile("x")
+    assert "routeSets" not in (await nodes.cluster.present_overlay("x"))["spec"]
+    await nodes.settle()
+    assert await nodes.subnets("x") == []
+    assert await nodes.subnets("n1") == ["10.55.0.0/24"]
+
+
 async def test_another_node_gets_the_route_once_the_subnet_is_not_protected_any_more(nodes: Nodes) -> None:
     await nodes.cluster.join(claiming("x", "10.55.0.7"))
     await nodes.cluster.reconcile()

@@ -25,7 +25,7 @@ from overlay_net.model.route_lookup import RouteLookup
 from tests.fakes.agent import NoShadows
 from tests.fakes.static_route_status import find_status, table
 from tests.fakes.virtual_time import VirtualTimeLoop
-from tests.unit.factories import desired_route, overlay, static_route
+from tests.unit.factories import desired_route, overlay, own_gateways, static_route
 from tests.unit.test_node_agent import Node, assigned, ready
 
 MARK = OwnershipMark(117, "overlay-net")
@@ -342,7 +342,7 @@ def test_static_route_is_not_ready_on_nodes_where_another_route_wins() -> None:
 def test_an_event_names_the_winner() -> None:
     failure = {"subnet": "192.168.0.0/24", "staticRoute": "r1", "state": "Shadowed", "message": "eth1 takes precedence"}
     before = replace(overlay("n1"), report=reported())
-    (event,) = report_events(before, replace(before, report=reported(failure)))
+    (event,) = report_events(before, replace(before, report=reported(failure)), own_gateways)
     assert (event.reason, event.message) == ("RoutesFailing", "192.168.0.0/24: eth1 takes precedence")
 
 

@@ -42,11 +42,15 @@ def plan_node(view: NodeView, policy: LifecyclePolicy) -> NodePlan:
 
 
 def _plan_object(view: NodeView, node: Node, *, routes_only: bool) -> ApplyOverlay:
-    """Plan the creation of the object of a node."""
+    """Plan the creation of the object of a node.
+
+    The addresses of a Node that registers without any are reported a moment later, and may be in a routed subnet, so
+    its sets come with a later plan.
+    """
     routes = view.find_routes()
     return ApplyOverlay(
         overlay_labels(node),
-        routes.sets,
+        routes.sets if node.addresses or not routes.sets else None,
         routes_only,
         node=node.instance,
         cluster=view.cluster,
@@ -93,7 +97,8 @@ def overlay_labels(node: Node) -> dict[str, str]:
 
 def _plan_with_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     plan = plan_address(view, overlay, node)
-    if plan.actions not in ((), (FindReservations(),)):
+    only_asks = plan.actions == (FindReservations(),) and (node.addresses or overlay.assignment.address is not None)
+    if plan.actions and not only_asks:
         # One write of the object at a time: the next plan has the other.
         return plan
     # Routes never wait for an IPAM: its answer is handled by the next plan.

@@ -3,7 +3,8 @@
 The normal steps of a joining node cause no events of their own: one event of the pool is for all nodes that join.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from typing import TypeAlias
 
 from overlay_net.model.conditions import ADDRESS_CLAIMED, CONFIGURED, MAC_CONFLICT, READY, Condition, find_condition
 from overlay_net.model.net import IpAddress
@@ -19,11 +20,19 @@ NAMED = 3
 """Maximum number of gateways or routes that an event names."""
 
 
-def report_events(before: NodeOverlay, after: NodeOverlay) -> tuple[Announce, ...]:
+FindGateways: TypeAlias = Callable[[NodeOverlay], Set[IpAddress]]
+"""Returns the gateways of the routes of a node."""
+
+
+def report_events(before: NodeOverlay, after: NodeOverlay, find_gateways: FindGateways) -> tuple[Announce, ...]:
     """Return the events for a change of a NodeOverlayIp; none if it was replaced or is being deleted."""
     if before.uid != after.uid or after.deleting or before.report == after.report or not after.has_own_report:
         return ()
-    return (*_address_events(before, after), *_gateway_events(before, after), *_route_events(before, after))
+    return (
+        *_address_events(before, after),
+        *_gateway_events(before, after, find_gateways),
+        *_route_events(before, after),
+    )
 
 
 def reserved_event(addresses: Mapping[str, IpAddress]) -> Announce:
@@ -55,7 +64,7 @@ def _address_problem(overlay: NodeOverlay) -> Condition | None:
     return configured if not configured.status or configured.reason == ADDRESS_CLAIMED else None
 
 
-def _gateway_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
+def _gateway_events(before: NodeOverlay, after: NodeOverlay, find_gateways: FindGateways) -> Iterator[Announce]:
     was = {each.address: each.reason for each in before.report.silent_gateways}
     down: dict[str, list[str]] = {}
     for each in after.report.silent_gateways:
@@ -66,8 +75,8 @@ def _gateway_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announc
     recovered = was.keys() - {each.address for each in after.report.silent_gateways}
     if recovered:
         # A gateway that no route uses is no longer probed, so it has not recovered.
-        used = {gateway.address for route in after.routes for gateway in route.spec.gateways}
-        yield from _recovery_events({address: was[address] for address in recovered & used})
+        used = recovered & find_gateways(after)
+        yield from _recovery_events({address: was[address] for address in used})
 
 
 def _recovery_events(reasons: Mapping[IpAddress, str]) -> Iterator[Announce]:
