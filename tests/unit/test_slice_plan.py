@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from overlay_net.domain.routes.removal_check import LONGEST_WAIT
 from overlay_net.domain.routes.set_life import GRACE, IDLE_TIME
 from overlay_net.domain.routes.slice_layout import MAX_ROUTES
+from overlay_net.domain.routes.slice_plan import AGAIN_IN_ROLLOUT
 from overlay_net.domain.routes.slice_writes import MANY_WITHDRAWN
 from overlay_net.model.slice_entry import SliceEntry
 from tests.unit.factories import desired_route
@@ -333,6 +335,7 @@ def test_a_node_that_is_held_back_by_a_rollout_keeps_the_earlier_revision_and_a_
     made.clock += 2 * LONGEST_WAIT
     for name in ("n1", "n2", "n3"):
         made.complete(name)
+    assert made.plan().again_after == timedelta(seconds=AGAIN_IN_ROLLOUT)
     assert [len(made.entries(name)["r0"].subnets) for name in ("n1", "n2", "n3")] == [2, 1, 2]
     made.restart()
     made.settle(3)

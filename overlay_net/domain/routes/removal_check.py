@@ -39,8 +39,11 @@ class RemovalCheck:
     def may_leave(self, spot: Spot, each: DesiredEntry) -> bool:
         """Return whether the old entry of a StaticRoute that has another place now may be removed from ``spot``."""
         name = each.route.name
-        if not self._covers(each, spot) and (each.route.rollout is not None or not self._is_overdue((spot, name))):
-            return False
+        if not self._covers(each, spot):
+            is_overdue = self._is_overdue((spot, name))
+            # A rollout holds nodes back for as long as it takes.
+            if each.route.rollout is not None or not is_overdue:
+                return False
         return not self.find_needed(spot, name, find_keys(self._layout.entry(spot, name)))
 
     def find_needed(self, spot: Spot, static_route: str, keys: Collection[RouteKey]) -> frozenset[RouteKey]:

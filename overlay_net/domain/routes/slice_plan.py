@@ -12,7 +12,7 @@ from typing import Final
 from overlay_net.domain.routes.desired_entries import DesiredEntries
 from overlay_net.domain.routes.entry_moves import EntryMoves
 from overlay_net.domain.routes.protected_subnets import RouteCheck
-from overlay_net.domain.routes.removal_check import RemovalCheck
+from overlay_net.domain.routes.removal_check import LONGEST_WAIT, RemovalCheck
 from overlay_net.domain.routes.set_life import SetLife
 from overlay_net.domain.routes.set_states import Place, RouteSets
 from overlay_net.domain.routes.set_users import SetUsers
@@ -23,6 +23,9 @@ from overlay_net.model.static_route import StaticRoute
 
 AGAIN: Final = 1.0
 """Seconds until a plan that waits for agents is made again."""
+
+AGAIN_IN_ROLLOUT: Final = 10.0
+"""The same if it has waited so long that it waits for a rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +100,7 @@ class SlicePlanner:
         return {each.route_set: each.selector for each in self._desired}
 
     def _again_after(self, clock: float) -> timedelta | None:
-        waits = [wait for wait in (AGAIN if self._waiting else None, self._life.next_change(clock)) if wait is not None]
-        return timedelta(seconds=min(waits)) if waits else None
+        waits = [AGAIN if clock - since < LONGEST_WAIT else AGAIN_IN_ROLLOUT for since in self._waiting.values()]
+        change = self._life.next_change(clock)
+        ends = [*waits, change] if change is not None else waits
+        return timedelta(seconds=min(ends)) if ends else None
