@@ -224,6 +224,7 @@ def test_an_empty_set_is_kept_for_some_minutes_and_deleted_once_no_node_names_it
     made.clock += 2 * GRACE
     made.plan()
     assert name in made.api.slices, "nodes still name it"
+    assert made.plan().again_after is not None
     made.settle(1)
     made.plan()
     made.clock += GRACE - 1
@@ -350,6 +351,8 @@ def test_each_revision_of_a_rollout_is_a_set_that_is_deleted_once_no_node_names_
     made.settle(2)
     for number in range(3):
         made.edit("r", f"10.0.{number}.0/24", rollout={"maxUnavailable": 1})
+        made.plan()
+        assert made.plan().again_after is not None, "nodes still name the set of the earlier revision"
         made.settle(2)
     made.plan()
     assert len(made.api.slices) == 4

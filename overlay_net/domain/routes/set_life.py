@@ -19,6 +19,9 @@ IDLE_TIME: Final = 300.0
 GRACE: Final = 60.0
 """Seconds for which no node may name a set before its slices are deleted."""
 
+NAMED_AGAIN: Final = 10.0
+"""Seconds until it is checked again whether nodes still name a set that is not needed any more."""
+
 
 class SetLife:
     """``clock`` is the time of this process in seconds."""
@@ -32,6 +35,8 @@ class SetLife:
         """Since when shared sets are empty."""
         self._unnamed: dict[str, float] = {}
         """Since when no node names the sets that are not needed any more."""
+        self._has_named = False
+        """Nodes still name a set that is not needed any more."""
 
     def adopt_rollouts(self, layout: Layout, slices: Mapping[str, Mapping[int, RouteSlice]], users: SetUsers) -> None:
         """Keep the sets of rollouts that nodes have, even if they named them only after they were given up."""
@@ -44,6 +49,7 @@ class SetLife:
         self._homes = frozenset(each.route_set for each in desired if not each.refused)
         self._routes |= {each.route_set: each.route for each in desired if each.route.rollout is None}
         before, self._idle = self._idle, {}
+        self._has_named = False
         for route_set in tuple(layout.sets):
             if not self._is_needed(layout, route_set, users, before, clock):
                 layout.drop_set(route_set)
@@ -55,7 +61,9 @@ class SetLife:
         if route_set in self._homes:
             return True
         if is_rollout_set(route_set):
-            return users.count(route_set) > 0
+            is_named = users.count(route_set) > 0
+            self._has_named |= is_named
+            return is_named
         if any(found.entries for found in layout.sets[route_set].values()):
             return True
         self._idle[route_set] = since = before.get(route_set, clock)
@@ -78,6 +86,7 @@ class SetLife:
                 continue
             if each.route_set not in layout.sets:
                 if users.count(each.route_set):
+                    self._has_named = True
                     continue
                 self._unnamed[each.route_set] = before.get(each.route_set, clock)
                 if clock - self._unnamed[each.route_set] < GRACE:
@@ -86,9 +95,11 @@ class SetLife:
 
     def next_change(self, clock: float) -> float | None:
         """Return the seconds until a set may be given up or deleted."""
-        ends = [since + IDLE_TIME for since in self._idle.values()] + [
-            since + GRACE for since in self._unnamed.values()
-        ]
+        ends = [since + IDLE_TIME for since in self._idle.values()]
+        ends += [since + GRACE for since in self._unnamed.values()]
+        if self._has_named:
+            # No event of a NodeOverlayIp starts a plan.
+            ends.append(clock + NAMED_AGAIN)
         return max(0.0, min(ends) - clock) if ends else None
 
     # --- What nodes may name ------------------------------------------------------------------------------------------
