@@ -28,7 +28,7 @@ def pool(**spec: Any) -> dict[str, Any]:
 
 ACCEPTED = [
     # Objects of the earlier operator.
-    manifest("noip", {}, "10.176.162.151", labels={"node": "10.176.162.151", "region": "us-south", "zone": "dal10"}),
+    manifest("noip", {}, "10.176.162.199", labels={"node": "10.176.162.199", "region": "us-south", "zone": "dal10"}),
     manifest("noip"),
     manifest("sroute", {"subnet": "192.168.0.0/24"}, labels={"failure-domain.beta.kubernetes.io/zone": "dal10"}),
     manifest("sroute", {"subnet": "192.168.0.0/24", "gateway": "192.168.100.254"}),
