@@ -118,7 +118,9 @@ class RouteSlice:
     def index(self) -> int:
         """The index in the set, from the name; -1 for a slice that is not named after its set."""
         digits = self.name.removeprefix(f"{self.route_set}-")
-        return int(digits) if digits.isascii() and digits.isdigit() else -1
+        index = int(digits) if digits.isascii() and digits.isdigit() else -1
+        # Another name, such as with a leading zero, would be a second slice of this index.
+        return index if slice_name(self.route_set, index) == self.name else -1
 
 
 def _parse_entries(spec: JsonObject, known: Mapping[str, SliceEntry]) -> tuple[SliceEntry, ...]:

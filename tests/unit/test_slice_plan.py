@@ -193,6 +193,19 @@ def test_a_slice_that_is_edited_or_deleted_by_hand_is_restored() -> None:
     assert not made.plan().steps
 
 
+def test_a_slice_that_is_not_named_after_its_set_is_ignored_and_deleted() -> None:
+    made = started(1)
+    (present,) = made.api.slices.values()
+    for name in (f"{present.route_set}-00", f"{present.route_set}-x", "other"):
+        made.damage(name, replace(present.content, entries=()))
+        assert made.api.slices[name].index == -1
+        for each in made.agents.values():
+            each.list_slices()
+        assert len(made.entries("n1")) == 1
+        made.settle(1)
+        assert made.api.slices.keys() == {present.name}
+
+
 def test_entries_that_were_restored_are_not_taken_for_those_that_agents_have_observed() -> None:
     made = started(2)
     (name,) = made.api.slices
