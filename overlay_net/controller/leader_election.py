@@ -179,5 +179,8 @@ async def _keep(elector: Elector) -> NoReturn:
         await elector.hold()
     except LeadershipLost as error:
         log.error("lost the lease; exiting", extra={"error": str(error)})
+        # A thread writes the line. Meanwhile the event loop has no turn, so nothing else is written.
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         # Exit at once: no task or thread may delay it, and nothing needs to be cleaned up.
         os._exit(EXIT_LOST)
