@@ -45,6 +45,7 @@ def run_controller(arguments: argparse.Namespace) -> int:
 
     from overlay_net.controller.run import run
 
+    tune_gc()
     run_until_signal(run(settings), uvloop.new_event_loop)
     return 0
 

@@ -59,7 +59,7 @@ class SimulatedAgent:
         self._shared = shared
         self._progress = progress
         self._store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
-        self._store.subscribe(lambda _, __, ___: self.wake())
+        self._store.subscribe(self._object_changed)
         self._reflector = Reflector(
             KubeSource(clients.overlays, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), self._store
         )
@@ -100,6 +100,12 @@ class SimulatedAgent:
 
     async def wait_synced(self) -> None:
         await self._store.wait_synced()
+
+    def _object_changed(self, _: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
+        if self._reporter.is_shown(old, new):
+            self._progress(self)
+        else:
+            self.wake()
 
     def wake(self) -> None:
         """Reconcile soon, once for all changes until then."""

@@ -68,6 +68,8 @@ class Fleet:
             await awaited.complete.wait()
         finally:
             self._awaited.remove(awaited)
+        if awaited.error is not None:
+            raise awaited.error
         return awaited.at
 
     def _progress(self, agent: SimulatedAgent) -> None:
@@ -85,10 +87,19 @@ class _Awaited:
         self._condition = condition
         self._missing = set(names)
         self.complete = asyncio.Event()
+        self.error: Exception | None = None
         self.at = time.monotonic()
 
     def check(self, agent: SimulatedAgent) -> None:
-        if agent.name in self._missing and self._condition(agent):
+        if agent.name not in self._missing:
+            return
+        try:
+            holds = self._condition(agent)
+        except Exception as error:  # Of the caller, not of the agent.
+            self.error = error
+            self.complete.set()
+            return
+        if holds:
             self._missing.discard(agent.name)
             self.at = time.monotonic()
             if not self._missing:

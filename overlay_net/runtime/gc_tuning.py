@@ -17,6 +17,14 @@ def tune_gc() -> None:
     gc.set_threshold(10_000, 3, 3_000)
 
 
+def exclude_existing() -> None:
+    """Exclude all objects that exist now from collections, such as caches after their first list.
+
+    They are freed as before when nothing refers to them. A collection of 100,000 objects takes 0.1 s.
+    """
+    gc.freeze()
+
+
 @contextlib.contextmanager
 def paused_gc() -> Iterator[None]:
     """Pause collections during a step that creates many thousands of values without cycles.

@@ -25,7 +25,11 @@ async def have(fleet: Fleet, expected: dict[str, set[tuple[str, str, str]]]) -> 
     """Wait until the agents of each zone have these routes: subnet, StaticRoute and gateway."""
 
     def has_them(agent: SimulatedAgent) -> bool:
-        routes = {(str(each.subnet), each.static_route, str(each.spec.gateways[0].address)) for each in agent.routes}
+        routes = {
+            (str(each.subnet), each.static_route, str(gateway.address))
+            for each in agent.routes
+            for gateway in each.spec.gateways
+        }
         report = agent.report
         in_place = report is not None and report.routes_ready == len(agent.routes)
         return in_place and routes == expected[ZONES[agent.name]]
