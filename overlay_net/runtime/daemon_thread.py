@@ -1,8 +1,8 @@
 """Calls that may never return, such as those to a disk that has failed, in threads that nothing waits for."""
 
+import _thread
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -32,7 +32,8 @@ async def in_daemon_thread(step: Callable[P, T], *args: P.args, **kwargs: P.kwar
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(lambda: None if done.done() else set_outcome(outcome))
 
-    threading.Thread(target=call, daemon=True).start()
+    # Thread.start blocks the event loop until the thread runs, which takes milliseconds on a busy node.
+    _thread.start_new_thread(call, ())
     return await done
 
 
