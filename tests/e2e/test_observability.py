@@ -51,9 +51,12 @@ def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
         "overlay_net_converge_seconds_count",
     ):
         assert line in agent
+    named = {f"{name} ({address})" for name, address in lab.addresses().items()}
+    wait_until(
+        lambda: all(each in lab.api_server.kubectl("get", "events", "-n", "default") for each in named),
+        "an event of the pool names the nodes and their addresses",
+    )
     events = lab.api_server.kubectl("get", "events", "-n", "default")
-    for address in lab.addresses().values():
-        assert f"{address} is reserved from pool onprem" in events
     # The API server has events of its own, such as ClusterIPNotAllocated of the Service kubernetes.
     ours = [line for line in events.splitlines() if "service/kubernetes" not in line]
     assert "Warning" not in "\n".join(ours), "no warning in a healthy cluster"
