@@ -14,8 +14,8 @@ SHARE: Final = 0.1
 COLLECT: Final = 0.05
 """Minimum number of seconds between two batches."""
 
-IDLE: Final = 1.0
-"""Number of seconds without writes that count, so that a few batches in a row need not wait."""
+IDLE: Final = 10.0
+"""Number of seconds without writes that count, so that the first batches after a quiet time need not wait."""
 
 
 class WritePace:

@@ -5,7 +5,7 @@ from typing import Any
 
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import BATCH, ROUTES, StatusReconciler
-from overlay_net.controller.write_pace import WritePace
+from overlay_net.controller.write_pace import IDLE, WritePace
 from overlay_net.domain.routes.node_states import NodeStates
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, STATIC_ROUTES
@@ -160,8 +160,8 @@ async def test_the_first_change_is_written_at_once_and_writes_take_a_tenth_of_th
         large.clock.now += again.after or 0.0
         again = await large.reconciler.reconcile(ROUTES)
     assert len(large.kube.written) == 300
-    # The last batch is paid for later.
-    assert large.clock.now - began >= (300 - BATCH) * 0.1 * 10
+    # The last batch is paid for later, the first seconds were before.
+    assert large.clock.now - began >= (300 - BATCH) * 0.1 * 10 - IDLE
     assert await large.ready() == [3] * 300
 
 
@@ -182,7 +182,7 @@ async def test_a_failure_and_its_end_do_not_wait_for_other_statuses() -> None:
         assert large.kube.written == ["r0000"]
         assert again is not None
         assert again.after is not None
-        assert again.after > 60, "the others still wait"
+        assert again.after > 50, "the others still wait"
 
 
 async def test_a_status_is_not_written_twice_if_the_watch_lags() -> None:
