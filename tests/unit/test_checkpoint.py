@@ -386,6 +386,8 @@ async def test_stalled_confirmation_delays_no_later_state() -> None:
     stalling = Stalling()
     latest = usual()
     await stalling.store(latest, at(0))
+    # On a busy machine it may take longer than the writer waits.
+    await stalling.until(lambda: stalling.writer.outdated_since is None)
     stalling.disk.hang()
     stalling.writer.confirm(latest, at(CONFIRM_INTERVAL))
     await stalling.until(lambda: stalling.writer.problem is not None)
