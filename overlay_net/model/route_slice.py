@@ -61,6 +61,8 @@ class SliceContent:
     """In the first slice: the indices of all slices of the set."""
     entries: tuple[SliceEntry, ...] = ()
     withdrawn: tuple[SliceWithdrawal, ...] = ()
+    generation: int = 0
+    """Greater after each write, also after the slice was deleted and created again."""
 
     @property
     def routes(self) -> int:
@@ -69,6 +71,7 @@ class SliceContent:
 
     def to_json(self) -> JsonObject:
         raw: JsonObject = {"routeSet": self.route_set, "selector": self.selector, "routes": self.routes}
+        raw["generation"] = self.generation
         if self.slices:
             raw["slices"] = list(self.slices)
         raw["staticRoutes"] = [entry.to_json() for entry in self.entries]
@@ -82,7 +85,6 @@ class RouteSlice:
     name: str
     uid: str
     resource_version: str
-    generation: int
     deleting: bool
     content: SliceContent
     label: str = ""
@@ -98,7 +100,6 @@ class RouteSlice:
             name=parse_text(metadata.get("name")),
             uid=parse_text(metadata.get("uid")),
             resource_version=parse_text(metadata.get("resourceVersion")),
-            generation=parse_int(metadata.get("generation")),
             deleting="deletionTimestamp" in metadata,
             label=parse_text(find_object(metadata, "labels").get(ROUTE_SET_LABEL)),
             content=SliceContent(
@@ -107,12 +108,17 @@ class RouteSlice:
                 slices=tuple(map(parse_int, indices)) if isinstance(indices, list) else (),
                 entries=_parse_entries(spec, known),
                 withdrawn=tuple(SliceWithdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
+                generation=parse_int(spec.get("generation")),
             ),
         )
 
     @property
     def route_set(self) -> str:
         return self.content.route_set
+
+    @property
+    def generation(self) -> int:
+        return self.content.generation
 
     @property
     def index(self) -> int:

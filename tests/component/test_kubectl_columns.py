@@ -69,10 +69,16 @@ def address(item: dict[str, object]) -> bool:
 async def test_slices_are_listed_with_set_routes_generation_and_selector(admin: KubeApi, api_server: ApiServer) -> None:
     subnets = tuple(ip_network(f"10.{number}.0.0/16") for number in range(3))
     entry = SliceEntry("r1", "u", 1, "2026-01-01T00:00:00Z", subnets, RouteSpec())
-    content = SliceContent("rs-a", "zone:dal10,pool in (a,b)", (0,), (entry,))
+    content = SliceContent("rs-a", "zone:dal10,pool in (a,b)", (0,), (entry,), generation=1764201600)
     await admin.create(OVERLAY_ROUTE_SLICES, slice_manifest(0, content))
     await expect_row(
-        api_server, "oslice", "rs-a-0", SET="rs-a", ROUTES="3", GENERATION="1", SELECTOR="zone:dal10,pool in (a,b)"
+        api_server,
+        "oslice",
+        "rs-a-0",
+        SET="rs-a",
+        ROUTES="3",
+        GENERATION="1764201600",
+        SELECTOR="zone:dal10,pool in (a,b)",
     )
 
 

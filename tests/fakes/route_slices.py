@@ -21,8 +21,9 @@ def raw_slice(
     route_set: str, index: int, *entries: JsonObject, generation: int = 1, slices: Collection[int] = (0,)
 ) -> JsonObject:
     spec: JsonObject = {"routeSet": route_set, "selector": "*", "staticRoutes": list(entries)}
+    spec["generation"] = generation
     name = slice_name(route_set, index)
-    metadata = {"name": name, "uid": f"uid-{name}", "generation": generation, "labels": {ROUTE_SET_LABEL: route_set}}
+    metadata = {"name": name, "uid": f"uid-{name}", "labels": {ROUTE_SET_LABEL: route_set}}
     metadata["resourceVersion"] = str(generation)
     return {"metadata": metadata, "spec": spec | ({"slices": list(slices)} if index == 0 else {})}
 

@@ -47,9 +47,11 @@ def entry(route: StaticRoute, **changes: Any) -> SliceEntry:
 def route_slice(
     route_set: str, *entries: SliceEntry, index: int = 0, generation: int = GENERATION, slices: Sequence[int] = (0,)
 ) -> RouteSlice:
-    content = SliceContent(route_set, slices=tuple(slices) if index == 0 else (), entries=entries)
+    content = SliceContent(
+        route_set, slices=tuple(slices) if index == 0 else (), entries=entries, generation=generation
+    )
     name = slice_name(route_set, index)
-    return RouteSlice(name, f"uid-{name}", str(generation), generation, deleting=False, content=content)
+    return RouteSlice(name, f"uid-{name}", str(generation), deleting=False, content=content)
 
 
 def make_slices(routes: Iterable[StaticRoute]) -> list[RouteSlice]:

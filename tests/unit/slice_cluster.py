@@ -44,9 +44,8 @@ class Api:
         content = RouteSlice.parse(raw)
         if present is not None and (present.content, present.label) == (content.content, content.label):
             return
-        generation = present.generation + 1 if present is not None else 1
         uid = present.uid if present is not None else f"uid-{serial}"
-        raw["metadata"] |= {"uid": uid, "resourceVersion": serial, "generation": generation}
+        raw["metadata"] |= {"uid": uid, "resourceVersion": serial}
         self.slices[name] = RouteSlice.parse(raw)
         self.history.append((name, self.slices[name], False))
 

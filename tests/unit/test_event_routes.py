@@ -160,8 +160,9 @@ async def test_a_set_that_is_as_before_wakes_no_node(woken: Woken) -> None:
 
 def raw_slice(version: int, *withdrawn: str) -> JsonObject:
     gone = [{"staticRoute": name, "sliceGeneration": version} for name in withdrawn]
-    metadata = {"name": "rs-1-0", "resourceVersion": str(version), "generation": version}
-    return {"metadata": metadata, "spec": {"routeSet": "rs-1", "slices": [0], "withdrawn": gone}}
+    metadata = {"name": "rs-1-0", "resourceVersion": str(version)}
+    spec = {"routeSet": "rs-1", "generation": version, "slices": [0], "withdrawn": gone}
+    return {"metadata": metadata, "spec": spec}
 
 
 def reporting(name: str, generation: int) -> JsonObject:

@@ -103,7 +103,7 @@ class Large:
 
 def raw_slice(each: RouteSlice) -> JsonObject:
     raw = slice_manifest(each.index, each.content, uid=each.uid)
-    raw["metadata"] |= {"generation": each.generation, "resourceVersion": each.resource_version}
+    raw["metadata"]["resourceVersion"] = each.resource_version
     return raw
 
 

@@ -120,8 +120,8 @@ def slice_without(static_route: str, generation: int, *present: str) -> Any:
     entries = [{"name": name, "subnets": ["10.1.0.0/16"]} for name in present]
     gone = [{"staticRoute": static_route, "since": EARLIER, "sliceGeneration": generation}]
     spec = {"routeSet": "rs-1", "slices": [0], "staticRoutes": entries, "withdrawn": gone}
-    metadata = {"name": "rs-1-0", "resourceVersion": str(generation), "generation": generation}
-    return {"metadata": metadata, "spec": spec}
+    metadata = {"name": "rs-1-0", "resourceVersion": str(generation)}
+    return {"metadata": metadata, "spec": spec | {"generation": generation}}
 
 
 def with_slice(observed: dict[str, int] | None, **spec: Any) -> NodeOverlay:

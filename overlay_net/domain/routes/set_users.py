@@ -26,8 +26,8 @@ class SetUser:
     def has_observed(self, route_set: str, slice_name: str, generation: int) -> bool:
         """Return whether the agent uses this generation of a slice or a later one, or need not be waited for.
 
-        A generation counts only in a report about the present spec with the set: a slice that was deleted and created
-        again begins at 1. The agent of an earlier version does not read slices.
+        A generation counts only in a report about the present spec with the set. The agent of an earlier version does
+        not read slices.
         """
         if not self.has_set(route_set):
             return False

@@ -30,6 +30,8 @@ class SliceLayout:
     """Number of routes."""
     generations: dict[str, int] = field(default_factory=dict)
     """The ``slice_generation`` of the entries that the slice in the cache has in this form."""
+    latest: int = 0
+    """The latest generation that the slice has had, also before it was deleted or restored from a backup."""
     changed: bool = True
     """The content may differ from the slice in the cache."""
     compared: RouteSlice | None = None

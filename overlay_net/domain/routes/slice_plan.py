@@ -77,7 +77,7 @@ class SlicePlanner:
         self._waiting = removals.waiting
         self._life.update(layout, self._desired, users, clock)
         moves.compact()
-        writes = tuple(plan_writes(layout, present, self._describe(), users))
+        writes = tuple(plan_writes(layout, present, self._describe(), users, now))
         deletions = tuple(self._life.plan_deletions(layout, present, users, clock))
         steps = (
             tuple(write for write in writes if write.index != FIRST),

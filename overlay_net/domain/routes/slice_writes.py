@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from overlay_net.domain.routes.set_users import SetUsers
@@ -37,6 +38,7 @@ def compare(spot: Spot, layout: SliceLayout, present: RouteSlice | None) -> None
     layout.generations = {}
     if present is None or present.deleting:
         return
+    layout.latest = max(layout.latest, present.generation)
     for entry in present.content.entries:
         desired = layout.entries.get(entry.name)
         plausible = 0 < entry.slice_generation <= present.generation
@@ -45,7 +47,7 @@ def compare(spot: Spot, layout: SliceLayout, present: RouteSlice | None) -> None
 
 
 def plan_writes(
-    layout: Layout, present: Mapping[str, RouteSlice], selectors: Mapping[str, str], users: SetUsers
+    layout: Layout, present: Mapping[str, RouteSlice], selectors: Mapping[str, str], users: SetUsers, now: datetime
 ) -> Iterator[SliceWrite]:
     """Yield the writes for the slices whose content differs. ``selectors`` are texts for people, by set."""
     for spot in layout:
@@ -53,16 +55,21 @@ def plan_writes(
         before = present.get(name)
         if not found.changed or (before is not None and before.deleting):
             continue
-        content = _build(layout, spot, before, selectors.get(spot[0], ""))
+        # An agent may report what it has read of a slice of this name that was deleted, so no generation is used twice.
+        latest = max(found.latest, before.generation if before is not None else 0)
+        following = max(latest + 1, int(now.timestamp()))
+        content = _build(layout, spot, before, following, selectors.get(spot[0], ""))
         if before is not None and (before.content, before.label) == (content, spot[0]):
             found.changed = False
             continue
         _prune(found, content, spot[0], name, users)
-        content = replace(content, withdrawn=tuple(_withdrawals(found, before)))
+        withdrawn = tuple(_withdrawals(found, before, following))
+        content = replace(content, withdrawn=withdrawn, generation=following)
         yield SliceWrite(name, spot[1], content, before)
 
 
-def _build(layout: Layout, spot: Spot, present: RouteSlice | None, selector: str) -> SliceContent:
+def _build(layout: Layout, spot: Spot, present: RouteSlice | None, following: int, selector: str) -> SliceContent:
+    """Return the content, of the present generation; what differs in it is of the ``following`` one."""
     route_set, index = spot
     found = layout.get(spot)
     # What a person has changed in a text that is only for people is corrected with the next write, if it is unknown.
@@ -71,13 +78,13 @@ def _build(layout: Layout, spot: Spot, present: RouteSlice | None, selector: str
         route_set,
         selector,
         layout.indices(route_set) if index == FIRST else (),
-        tuple(_entries(found, present)),
-        tuple(_withdrawals(found, present)),
+        tuple(_entries(found, present, following)),
+        tuple(_withdrawals(found, present, following)),
+        present.generation if present is not None else 0,
     )
 
 
-def _entries(found: SliceLayout, present: RouteSlice | None) -> Iterator[SliceEntry]:
-    following = present.generation + 1 if present is not None else 1
+def _entries(found: SliceLayout, present: RouteSlice | None, following: int) -> Iterator[SliceEntry]:
     same = {entry.name: entry for entry in present.content.entries} if present is not None else {}
     for name in sorted(found.entries):
         generation = found.generations.get(name)
@@ -87,8 +94,7 @@ def _entries(found: SliceLayout, present: RouteSlice | None) -> Iterator[SliceEn
             yield same[name]
 
 
-def _withdrawals(found: SliceLayout, present: RouteSlice | None) -> Iterator[SliceWithdrawal]:
-    following = present.generation + 1 if present is not None else 1
+def _withdrawals(found: SliceLayout, present: RouteSlice | None, following: int) -> Iterator[SliceWithdrawal]:
     written = {(each.static_route, each.since): each for each in present.content.withdrawn} if present else {}
     for name, since in sorted(found.withdrawn.items()):
         yield written.get((name, since)) or SliceWithdrawal(name, since, following)
