@@ -56,7 +56,7 @@ class SliceContent:
 
     route_set: str
     selector: str = ""
-    """Which nodes have the set, for people."""
+    """Which nodes have the set, or whose rollout it is for; for people."""
     slices: tuple[int, ...] = ()
     """In the first slice: the indices of all slices of the set."""
     entries: tuple[SliceEntry, ...] = ()

@@ -22,7 +22,7 @@ class DesiredEntry:
     """Without ``slice_generation``."""
     keys: frozenset[RouteKey]
     selector: str
-    """Which nodes have the set, for people."""
+    """Which nodes have the set, or whose rollout it is for; for people."""
     refused: bool = False
     spot: Spot | None = None
     """The slice with the present revision, or if it is refused, with the latest one; None: none."""
@@ -53,7 +53,7 @@ class DesiredEntry:
 
 
 def _describe(route: StaticRoute) -> str:
-    return describe_selector(route) if route.rollout is None else route.name
+    return describe_selector(route) if route.rollout is None else f"staticroute/{route.name}"
 
 
 def find_keys(entry: SliceEntry) -> frozenset[RouteKey]:
