@@ -201,7 +201,7 @@ class NodeOverlay:
     assignment: Assignment
     report: Report
     generations: tuple[RouteGeneration, ...] = ()
-    """The generations of StaticRoutes with a probe or a staged rollout."""
+    """The generations of StaticRoutes with a probe; those with a rollout as well in objects of an earlier version."""
     withdrawn: tuple[Withdrawal, ...] = ()
     """StaticRoutes whose removal the agent had not confirmed at the last change of the routes."""
     omitted: tuple[str, ...] = ()
@@ -264,6 +264,9 @@ class NodeOverlay:
     @property
     def deleting(self) -> bool:
         return self.deleted_at is not None
+
+    def names_set(self, route_set: str) -> bool:
+        return any(each.name == route_set for each in self.route_sets or ())
 
     def differs_in_report(self, other: "NodeOverlay") -> bool:
         """Return whether ``other`` is the same but for the report, which must have the same configured address."""

@@ -67,9 +67,9 @@ def parse_seconds(value: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RouteGeneration:
-    """One entry of NodeOverlayIp.spec.generations: the generation of a StaticRoute that the node's routes are from.
+    """The generation of a StaticRoute with a probe that the node's routes are from.
 
-    Only for StaticRoutes with a probe or a staged rollout.
+    Also an entry of NodeOverlayIp.spec.generations, which an earlier version wrote for staged rollouts, too.
     """
 
     static_route: str

@@ -1,7 +1,7 @@
 """StaticRoute: subnets, their gateways, and the nodes that need these routes. Created by users."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from overlay_net.model.adoptable_route import EarlierEntry
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import Condition, parse_conditions
-from overlay_net.model.desired_route import DesiredRoute, RouteSpec
+from overlay_net.model.desired_route import RouteSpec
 from overlay_net.model.managed_fields import Path
 from overlay_net.model.names import ZONE_LABELS
 from overlay_net.model.net import IpAddress, IpNetwork
@@ -131,13 +131,6 @@ class StaticRoute:
     def age_key(self) -> tuple[str, str]:
         """Sort key, oldest object first; the name breaks ties, as creation times have whole seconds."""
         return (self.created, self.name)
-
-    def routes(self, overlay_gateway: IpAddress | None) -> Iterator[DesiredRoute]:
-        """Return the routes of a node with this overlay gateway."""
-        specs = {
-            version: self.spec_for(version, overlay_gateway) for version in {each.version for each in self.subnets}
-        }
-        return (DesiredRoute.to(subnet, specs[subnet.version], self.name) for subnet in self.subnets)
 
     def spec_for(self, version: int, overlay_gateway: IpAddress | None) -> RouteSpec:
         """Return ``spec`` for subnets of an IP version (4 or 6), with the overlay gateway if ``spec`` has none."""

@@ -52,6 +52,11 @@ def pool(name: str = "p1", *subnet: str, **spec: Any) -> Pool:
     return Pool.parse(raw_pool(name, *subnet, **spec))
 
 
+def specified_routes(route: StaticRoute, overlay_gateway: IpAddress | None) -> list[DesiredRoute]:
+    """The routes of a StaticRoute alone on a node with this overlay gateway."""
+    return [DesiredRoute.to(each, route.spec_for(each.version, overlay_gateway), route.name) for each in route.subnets]
+
+
 def raw_static_route(
     name: str = "r1",
     subnet: str = "192.168.0.0/24",

@@ -146,7 +146,7 @@ async def test_a_revision_with_a_rollout_wakes_the_nodes_that_have_an_earlier_on
     named["metadata"]["resourceVersion"] = "2"
     woken.caches.overlays.apply(WatchEvent("MODIFIED", named))
     await woken.nodes()
-    woken.caches.route_sets.replace(RouteSets(staged={"r2": staged}, owners={"ro-1": "r2"}), 0)
+    woken.caches.route_sets.replace(RouteSets(staged={"r2": staged}, rollouts={"ro-1": "r2"}), 0)
     assert await woken.nodes() == {"served"}, "it is selected no more"
 
 

@@ -37,8 +37,8 @@ def with_rollout(generation: int, **options: Any) -> StaticRoute:
 
 def rollout_sets(*routes: StaticRoute, **facts: Any) -> RouteSets:
     """The staged sets of the last of ``routes``; the others are its earlier revisions."""
-    owners = {rollout_set_name(each): each.name for each in routes if each.rollout}
-    return RouteSets(staged=staged(routes[-1], **facts), owners=owners, settled=True)
+    rollouts = {rollout_set_name(each): each.name for each in routes if each.rollout}
+    return RouteSets(staged=staged(routes[-1], **facts), rollouts=rollouts, settled=True)
 
 
 def naming(*names: str, observed: dict[str, int] | None = None, since: str = BEFORE, **options: Any) -> NodeOverlay:
@@ -146,9 +146,9 @@ def test_a_node_is_held_back_while_a_shared_set_has_the_earlier_revision_for_it(
     old, new = EVERYWHERE, with_rollout(2)
     name = shared_set_name(old)
     staged_now = rollout_sets(new, previous=frozenset({name}))
-    fits = RouteSets(shared(old, open=False), staged_now.staged, staged_now.owners, settled=True)
+    fits = RouteSets(shared(old, open=False), staged_now.staged, staged_now.rollouts, settled=True)
     assert found(naming(name, created=AFTER), fits) == [name]
-    gone = RouteSets({}, staged_now.staged, staged_now.owners, settled=True)
+    gone = RouteSets({}, staged_now.staged, staged_now.rollouts, settled=True)
     assert found(naming(name), gone) == [rollout_set_name(new)], "it cannot keep the earlier revision"
 
 

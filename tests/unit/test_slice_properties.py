@@ -17,6 +17,7 @@ from overlay_net.model.node import Node
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.static_route import StaticRoute
 from tests.examples import examples
+from tests.unit.factories import specified_routes
 from tests.unit.slice_cluster import JOINED, Agent, Cluster
 
 ZONE = "topology.kubernetes.io/zone"
@@ -66,7 +67,7 @@ def find_rule(node: Node, static_routes: list[StaticRoute]) -> Mapping[RouteKey,
     chosen: dict[RouteKey, DesiredRoute] = {}
     for route in sorted(static_routes, key=lambda each: each.age_key):
         if not route.problem and route.selects(node):
-            for each in route.routes(None):
+            for each in specified_routes(route, None):
                 chosen.setdefault(each.key, each)
     return chosen
 
@@ -105,7 +106,7 @@ class Observer:
                 # It stays where it was, unless it had a rollout.
                 del self.kept[node, name]
             else:
-                self.kept[node, name] = keys & {each.key for each in route.routes(None)}
+                self.kept[node, name] = keys & {each.key for each in specified_routes(route, None)}
         self.changes += 1
         for route in self.made.static_routes.values():
             self.revised.setdefault(route.revision, self.changes)
@@ -131,7 +132,7 @@ class Observer:
 
     def _note_kept(self, name: str) -> None:
         route = self.made.static_routes[name]
-        specified = {each.key for each in route.routes(None)}
+        specified = {each.key for each in specified_routes(route, None)}
         for node, agent in self.made.agents.items():
             entry = agent.entries.get(name)
             if entry is not None:

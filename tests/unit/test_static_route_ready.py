@@ -171,7 +171,6 @@ def with_conditions(accepted: bool, reason: str, *, is_ready: bool = False) -> t
         (with_conditions(True, "RolloutStopped"), "rollout_stopped"),
         (with_conditions(True, "Failing"), "failing"),
         (with_conditions(True, "GatewayDown"), "failing"),
-        (with_conditions(True, "TooManyRoutes"), "failing"),
         (with_conditions(True, "AReasonOfALaterVersion"), "failing"),
         (with_conditions(True, "Pending"), "pending"),
         (with_conditions(True, "Probing"), "pending"),

@@ -25,7 +25,7 @@ from overlay_net.model.route_spec import encode_route
 from overlay_net.model.slice_entry import SliceEntry
 from overlay_net.model.static_route import StaticRoute
 from tests.fakes.static_route_status import entry, route_slice
-from tests.unit.factories import node, overlay, static_route
+from tests.unit.factories import node, overlay, specified_routes, static_route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NODES = ("n1", "n2", "n3")
@@ -98,7 +98,7 @@ class Changes:
         if self._happens(6):
             del status["observedSlices"]
             gateway = ip_address(GATEWAYS[0])
-            routes = [each for found in self.routes.values() for each in found.routes(gateway)]
+            routes = [each for found in self.routes.values() for each in specified_routes(found, gateway)]
             spec["routes"] = [encode_route(each) for each in routes if self.random.random() < 0.8]
         return overlay(name, spec=spec, status=status, deleting=self._happens(12))
 

@@ -25,8 +25,8 @@ def find_changed(before: RouteSets, after: RouteSets) -> ChangedSets:
     # All StaticRoutes of a shared set select the same nodes.
     routes = {name: each.route for name, pair in shared.items() for each in pair if each is not None and each.route}
     moved = (each.route for pair in staged.values() for each in pair if each is not None)
-    owners = {**before.owners, **after.owners}
-    names = shared.keys() | {name for name, owner in owners.items() if owner in staged}
+    rollouts = {**before.rollouts, **after.rollouts}
+    names = shared.keys() | {name for name, static_route in rollouts.items() if static_route in staged}
     return ChangedSets((*routes.values(), *moved), frozenset(names))
 
 

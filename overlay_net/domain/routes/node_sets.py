@@ -52,7 +52,7 @@ def find_route_sets(
     turns = _Turns(node, overlay, admitted, _find_shared(present, fitting, sets))
     own: defaultdict[str, set[str]] = defaultdict(set)
     for each in present:
-        own[sets.owners.get(each, "")].add(each)
+        own[sets.rollouts.get(each, "")].add(each)
     for name, staged in sets.staged.items():
         turns.add(staged, own.get(name, ()))
     waits = not sets.settled or any(sets.shared[name].open and not sets.shared[name].known for name in fitting)
@@ -71,11 +71,7 @@ def has_observed(overlay: NodeOverlay, place: Place) -> bool:
     observed = overlay.report.observed_slices
     if observed is None or not place.slice_generation or not overlay.is_current:
         return False
-    return names_set(overlay, place.route_set) and observed.get(place.slice, 0) >= place.slice_generation
-
-
-def names_set(overlay: NodeOverlay, route_set: str) -> bool:
-    return any(each.name == route_set for each in overlay.route_sets or ())
+    return overlay.names_set(place.route_set) and observed.get(place.slice, 0) >= place.slice_generation
 
 
 def _find_shared(present: Collection[str], fitting: Collection[str], sets: RouteSets) -> set[str]:

@@ -8,7 +8,6 @@ from overlay_net.model.net import IpNetwork
 READY, PENDING, FAILED = "Ready", "Pending", "Failed"
 NOT_NEEDED = "NotNeeded"
 """The only gateway of the route is the node itself."""
-DONE = frozenset({READY, NOT_NEEDED})
 
 ROLLING_OUT = "RollingOut"
 """Reason for a node that keeps its previous generation for now."""

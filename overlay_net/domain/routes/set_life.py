@@ -143,7 +143,7 @@ class SetLife:
             sets = {route_set for route_set, _ in layout.spots.get(name, ())}
             if route.rollout is None and not any(map(is_rollout_set, sets)):
                 continue
-            place = self.find_place(layout, each)
+            place = _find_place(layout, each)
             previous = frozenset(found for found in sets if _is_shared(found) and found != each.route_set)
             yield (
                 name,
@@ -152,16 +152,16 @@ class SetLife:
                 ),
             )
 
-    @staticmethod
-    def find_place(layout: Layout, each: DesiredEntry) -> Place | None:
-        """Return where the present revision of a StaticRoute is, or if it is refused, the latest one."""
-        found = layout.find(each.spot) if each.spot is not None else None
-        if each.spot is None or found is None:
-            return None
-        entry = found.entries.get(each.route.name)
-        if entry is None or not (each.refused or each.is_revision(entry)):
-            return None
-        return Place(each.spot[0], slice_name(*each.spot), found.generations.get(each.route.name, 0))
+
+def _find_place(layout: Layout, each: DesiredEntry) -> Place | None:
+    """Return where the present revision of a StaticRoute is, or if it is refused, the latest one."""
+    found = layout.find(each.spot) if each.spot is not None else None
+    if each.spot is None or found is None:
+        return None
+    entry = found.entries.get(each.route.name)
+    if entry is None or not (each.refused or each.is_revision(entry)):
+        return None
+    return Place(each.spot[0], slice_name(*each.spot), found.generations.get(each.route.name, 0))
 
 
 def _is_shared(route_set: str) -> bool:

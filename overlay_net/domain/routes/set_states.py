@@ -56,7 +56,7 @@ class RouteSets:
     """By name."""
     staged: Mapping[str, StagedRoute] = field(default_factory=dict)
     """By name of the StaticRoute."""
-    owners: Mapping[str, str] = field(default_factory=dict, compare=False)
+    rollouts: Mapping[str, str] = field(default_factory=dict, compare=False)
     """The StaticRoute of each set of a rollout."""
     settled: bool = field(default=False, compare=False)
     """Whether the cached slices have everything that the StaticRoutes say."""

@@ -20,16 +20,13 @@ class SetUser:
     silent: bool
     """Its agent has not renewed its Lease for too long."""
 
-    def has_set(self, route_set: str) -> bool:
-        return any(each.name == route_set for each in self.overlay.route_sets or ())
-
     def has_observed(self, route_set: str, slice_name: str, generation: int) -> bool:
         """Return whether the agent uses this generation of a slice or a later one, or need not be waited for.
 
         A generation counts only in a report about the present spec with the set. The agent of an earlier version does
         not read slices.
         """
-        if not self.has_set(route_set):
+        if not self.overlay.names_set(route_set):
             return False
         if self.silent:
             return True

@@ -14,7 +14,7 @@ from overlay_net.domain.routes.entry_moves import EntryMoves
 from overlay_net.domain.routes.protected_subnets import RouteCheck
 from overlay_net.domain.routes.removal_check import LONGEST_WAIT, RemovalCheck
 from overlay_net.domain.routes.set_life import SetLife
-from overlay_net.domain.routes.set_states import Place, RouteSets
+from overlay_net.domain.routes.set_states import RouteSets
 from overlay_net.domain.routes.set_users import SetUsers
 from overlay_net.domain.routes.slice_layout import MAX_ROUTES, Layout
 from overlay_net.domain.routes.slice_writes import SliceWrite, compare, plan_writes
@@ -69,7 +69,7 @@ class SlicePlanner:
         self._desired.update(static_routes, check)
         self._life.adopt_rollouts(layout, slices, users)
         for spot in layout:
-            compare(spot, layout.get(spot), present.get(slice_name(*spot)))
+            compare(layout.get(spot), present.get(slice_name(*spot)))
         removals = RemovalCheck(layout, self._desired, users, clock, self._waiting)
         moves = EntryMoves(layout, self._desired, removals, users, now)
         moves.place()
@@ -89,11 +89,6 @@ class SlicePlanner:
             self._life.describe(layout, self._desired, slices, settled=not writes),
             self._again_after(clock),
         )
-
-    def find_place(self, static_route: str) -> Place | None:
-        """Return where the present revision of a StaticRoute is, or None if it is nowhere."""
-        found = self._desired.get(static_route)
-        return self._life.find_place(self._layout, found) if found is not None and self._layout is not None else None
 
     def _describe(self) -> Mapping[str, str]:
         """Return a text for each set."""

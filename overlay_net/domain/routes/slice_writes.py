@@ -29,7 +29,7 @@ class SliceWrite:
     """The slice that the write is based on; None: it does not exist."""
 
 
-def compare(spot: Spot, layout: SliceLayout, present: RouteSlice | None) -> None:
+def compare(layout: SliceLayout, present: RouteSlice | None) -> None:
     """Note which entries the slice in the cache has as they must be."""
     if present is layout.compared:
         return

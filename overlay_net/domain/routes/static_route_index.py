@@ -61,8 +61,8 @@ class StaticRouteIndex:
         lacks_gateway = after is not None and not after.spec.gateways
         (self.without_gateway.add if lacks_gateway else self.without_gateway.discard)(name)
 
-    def find_owners(self, route_set: str) -> Set[str]:
-        """Return the StaticRoute that has the set alone, also if the set is one of an earlier revision."""
+    def find_rollouts(self, route_set: str) -> Set[str]:
+        """Return the StaticRoute with a rollout that the set is of, also if it is one of an earlier revision."""
         return self._by_prefix[f"{route_set.rpartition('-')[0].rpartition('-')[0]}-"]
 
 

@@ -172,7 +172,7 @@ class StatusIndex:
 
     def _concerned_by_set(self, route_set: str) -> Iterator[str]:
         """Yield the StaticRoutes that are concerned if a node gets or loses a set."""
-        yield from self.lookup.by_set[route_set] | self.lookup.find_owners(route_set)
+        yield from self.lookup.by_set[route_set] | self.lookup.find_rollouts(route_set)
         for name in self._generations.get(route_set, ()):
             for occurrence in self.occurrences.of_slice(name):
                 yield from self._concerned_by_entry(occurrence.entry)
