@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from lab.agents.route_sets import SharedRouteSets
+from lab.agents.route_sets import SharedRouteResolver
 from lab.agents.shared import Shared
 from overlay_net.adapters.kube import KubeApi, KubeSource
 from overlay_net.agent.heartbeat import Heartbeat
@@ -65,7 +65,7 @@ class SimulatedAgent:
         )
         self._reporter = Reporter(StatusWriter(clients.writing).write, self._written)
         self._slices = SliceFollower(partial(slice_source, clients.slices), self.wake, shared.parse_slice)
-        self._route_sets = SharedRouteSets(self._slices, shared.resolved)
+        self._route_sets = SharedRouteResolver(self._slices, shared.resolved)
         self._heartbeat = Heartbeat(
             clients.writing,
             lease_namespace,

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 from lab.agents.shared import Memo
-from overlay_net.agent.route_sets import RouteSets
+from overlay_net.agent.route_sets import RouteResolver
 from overlay_net.agent.slice_follower import SliceFollower
 from overlay_net.model.overlay import NodeOverlay
 
 Key = tuple[object, ...]
 
 
-class SharedRouteSets:
-    """RouteSets of one agent; ``resolved`` has what other agents have merged from the same slices."""
+class SharedRouteResolver:
+    """The RouteResolver of one agent; ``resolved`` has what other agents have merged from the same slices."""
 
     def __init__(self, slices: SliceFollower, resolved: Memo[NodeOverlay]) -> None:
         self._slices = slices
@@ -42,8 +42,8 @@ class SharedRouteSets:
         self._own = self._make()
         return replace(overlay, routes=known.routes, generations=known.generations, slices=known.slices)
 
-    def _make(self) -> RouteSets:
-        return RouteSets(self._slices, lambda: self._last[2] if self._last is not None else None)
+    def _make(self) -> RouteResolver:
+        return RouteResolver(self._slices, lambda: self._last[2] if self._last is not None else None)
 
     def _key(self, overlay: NodeOverlay) -> Key | None:
         """Everything that the routes depend on; None if they may depend on what this agent had before."""

@@ -14,7 +14,7 @@ from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_follower import FollowRoutes, RouteFollower, follow_none
 from overlay_net.agent.route_probes import RouteProbes
-from overlay_net.agent.route_sets import RouteSets
+from overlay_net.agent.route_sets import RouteResolver
 from overlay_net.domain.kernel.agent_conditions import NeighbourState
 from overlay_net.domain.kernel.checkpoint import CheckpointHealth
 from overlay_net.domain.kernel.desired import LinkConfig
@@ -87,7 +87,7 @@ class NodeAgent:
         translations: Translations,
         route_probes: RouteProbes,
         checkpoint: NodeCheckpoint,
-        route_sets: RouteSets,
+        route_sets: RouteResolver,
         repairs: Repairs,
         follow_routes: FollowRoutes = follow_none,
         metrics_problem: Callable[[], str] = lambda: "",

@@ -31,7 +31,7 @@ class Slices(Protocol):
     def select(self, names: Collection[str]) -> None: ...
 
 
-class RouteSets:
+class RouteResolver:
     """``last_applied`` returns the object that an earlier run applied last, or None if unknown.
 
     It is called only if this run has not known all sets of the node yet.

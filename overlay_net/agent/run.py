@@ -25,7 +25,7 @@ from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.reporter import Reporter
 from overlay_net.agent.route_probes import RouteProbes
-from overlay_net.agent.route_sets import RouteSets
+from overlay_net.agent.route_sets import RouteResolver
 from overlay_net.agent.shadow_watch import ShadowWatch
 from overlay_net.agent.slice_follower import SliceFollower
 from overlay_net.agent.standby import Standby
@@ -104,7 +104,7 @@ async def run(settings: AgentSettings) -> None:
             store.subscribe(lambda _, old, new: None if reporter.is_shown(old, new) else wake())
             source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
             slices = SliceFollower(partial(slice_source, api), wake)
-            route_sets = RouteSets(slices, checkpoint.last_applied)
+            route_sets = RouteResolver(slices, checkpoint.last_applied)
             agent = NodeAgent(
                 kernel,
                 store,

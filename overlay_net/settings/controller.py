@@ -48,9 +48,8 @@ class ControllerSettings(ModeSettings):
     workers: int = Field(default=16, ge=1, le=256, description="number of nodes that are reconciled concurrently")
     status_batch: Interval = Field(
         timedelta(seconds=1),
-        description="how long changes are collected at most before the status of OverlayPools, and of StaticRoutes "
-        "with a failure or its end, is updated; other StaticRoutes follow once status writes take at most a tenth of "
-        "the time",
+        description="maximum delay of the status of OverlayPools, and of a StaticRoute that begins or ceases to fail; "
+        "other StaticRoutes wait longer if status writes would take more than a tenth of the time",
     )
     node_status_limit: int = Field(
         default=250,

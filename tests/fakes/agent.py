@@ -16,7 +16,7 @@ from overlay_net.agent.reconciler import NodeAgent, Shadows, Translations
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.route_follower import FollowRoutes, follow_none
 from overlay_net.agent.route_probes import RouteProbes
-from overlay_net.agent.route_sets import RouteSets, Slices
+from overlay_net.agent.route_sets import RouteResolver, Slices
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.domain.kernel.own_frames import MacConflict, OwnFrames
@@ -142,7 +142,7 @@ def make_agent(
         translations=translations or NoTranslations(),
         route_probes=RouteProbes(lambda: None, lambda: None),
         checkpoint=checkpoint,
-        route_sets=RouteSets(slices or FakeSlices(), checkpoint.last_applied),
+        route_sets=RouteResolver(slices or FakeSlices(), checkpoint.last_applied),
         repairs=Repairs(lambda seconds: None, clock),
         follow_routes=follow_routes,
         boot_id=boot_id,

@@ -35,8 +35,8 @@ def route_status(
 ) -> JsonObject:
     """Return the whole status of ``route``, which equals its present status if nothing has changed.
 
-    ``refused`` is the result of ``protected_subnets.refusal``. ``unhanded`` are entries of the earlier operator that stay, by
-    node (see ``takeover``). ``present`` are the conditions that the StaticRoute has.
+    ``refused`` is the result of ``protected_subnets.refusal``. ``unhanded`` are entries of the earlier operator that
+    stay, by node (see ``takeover``). ``present`` are the conditions that the StaticRoute has.
     """
     states = NodeStates(index, route, refused)
     gateways = inspect_gateways(index, route, states)
