@@ -66,6 +66,7 @@ def bench_scale(directory: Path, options: Options) -> list[Row]:
             progress(f"{count} StaticRoutes")
             cluster.create_routes(range(present, count))
             cluster.wait_routes(count)
+            cluster.wait_all_counted()
             cluster.settle()
             present = count
             changes, bare = _measure(cluster, count)

@@ -26,7 +26,7 @@ TCP_BYTES = struct.Struct("@120xQQ")
 """tcpi_bytes_acked and tcpi_bytes_received of struct tcp_info (linux/tcp.h)."""
 BARE = Resource("bench.iks.ibm.com", "v1alpha1", "bareoverlays", "BareOverlay")
 """A copy of NodeOverlayIp without watches."""
-PATIENCE = 600.0
+PATIENCE = 1800.0
 
 
 class AgentsProcess:

@@ -14,10 +14,12 @@ from lab.bench.scale_objects import route_manifest, wait_status, write_all
 from lab.build.assets import find_assets
 from lab.cluster.api_server import ApiServer
 from lab.manifests import large_node_manifest
+from lab.processes import wait_until
 from lab.product import CONTROLLER_BIND, NAMESPACE, PRODUCTION, Product
 from overlay_net.model.api import JsonObject
 from overlay_net.model.names import NODE_OVERLAY_IPS
 
+PATIENCE = 1800.0
 QUIET = 3.0
 """Seconds without a write after which everything counts as settled."""
 
@@ -30,6 +32,7 @@ class Cluster:
         self.product = product
         self.agents = agents
         self.nodes: list[str] = []
+        self.routes = 0
 
     # --- Objects ------------------------------------------------------------------------------------------------------
 
@@ -39,9 +42,11 @@ class Cluster:
 
     def create_routes(self, numbers: Sequence[int]) -> float:
         """Create the StaticRoutes with these numbers. Returns the time before the first request."""
+        self.routes += len(numbers)
         return self._for_all([route_manifest(each) for each in numbers], "create")
 
     def delete_route(self, number: int) -> float:
+        self.routes -= 1
         return self._for_all([route_manifest(number)], "delete")
 
     def _for_all(self, bodies: Sequence[JsonObject], verb: str) -> float:
@@ -52,7 +57,21 @@ class Cluster:
         placed, reported = self.agents.call("wait_routes", count, self.nodes if names is None else names)
         return placed, reported
 
-    def wait_status(self, number: int, timeout: float = 300.0) -> float:
+    def wait_all_counted(self) -> None:
+        """Wait until the status of every StaticRoute counts every node as ready.
+
+        Statuses are written only as often as the API server has time for them.
+        """
+
+        def counted() -> bool:
+            # As a table, which the server makes: the objects list hundreds of nodes each.
+            header, rows = self.api_server.table("staticroutes")
+            column = header.index("IN-PLACE")
+            return [row[column] for row in rows] == [str(len(self.nodes))] * self.routes
+
+        wait_until(counted, "every status is complete", timeout=PATIENCE, every=5.0)
+
+    def wait_status(self, number: int, timeout: float = PATIENCE) -> float:
         """The time at which the status of a StaticRoute counts every node as ready."""
         return asyncio.run(wait_status(str(self.api_server.admin()), f"route-{number}", len(self.nodes), timeout))
 
