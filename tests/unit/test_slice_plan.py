@@ -120,6 +120,7 @@ def test_an_agent_that_does_not_report_is_waited_for_a_minute() -> None:
     made = started(1)
     made.edit("r0", "10.0.0.0/24", nodeSelector={"matchExpressions": [{"key": "pool", "operator": "DoesNotExist"}]})
     made.complete("n1")
+    made.reconcile("n2")
     made.clock += LONGEST_WAIT - 1
     assert made.plan().again_after is not None
     assert find_slices(made) == [{"r0": 1}, {"r0": 1}]
@@ -204,6 +205,28 @@ def test_a_slice_that_is_not_named_after_its_set_is_ignored_and_deleted() -> Non
         assert len(made.entries("n1")) == 1
         made.settle(1)
         assert made.api.slices.keys() == {present.name}
+
+
+def test_an_entry_stays_until_its_new_place_is_written_and_every_node_names_it_however_long_it_takes() -> None:
+    made = started(2)
+    (old,) = made.api.slices
+    made.edit("r0", "10.0.0.0/24", nodeSelector={"matchExpressions": [{"key": "pool", "operator": "DoesNotExist"}]})
+    for _ in range(2):
+        # The API server refuses the new slice, or the controller is slow.
+        made.plan(writes=0)
+        made.clock += LONGEST_WAIT
+    made.plan()
+    made.synchronize()
+    assert {each.name for each in made.api.slices[old].content.entries} == {"r0", "r1"}
+    made.plan(writes=0)
+    made.reconcile("n1")
+    for _ in range(2):
+        made.clock += LONGEST_WAIT
+        made.plan()
+    assert {each.name for each in made.api.slices[old].content.entries} == {"r0", "r1"}, "n2 has not the new set yet"
+    made.reconcile("n2")
+    made.plan()
+    assert {each.name for each in made.api.slices[old].content.entries} == {"r1"}
 
 
 def test_entries_that_were_restored_are_not_taken_for_those_that_agents_have_observed() -> None:

@@ -40,7 +40,7 @@ class RemovalCheck:
         """Return whether the old entry of a StaticRoute that has another place now may be removed from ``spot``."""
         name = each.route.name
         if not self._covers(each, spot):
-            is_overdue = self._is_overdue((spot, name))
+            is_overdue = self._is_overdue((spot, name)) and self._is_reachable(each, spot)
             # A rollout holds nodes back for as long as it takes.
             if each.route.rollout is not None or not is_overdue:
                 return False
@@ -48,17 +48,36 @@ class RemovalCheck:
 
     def find_needed(self, spot: Spot, static_route: str, keys: Collection[RouteKey]) -> frozenset[RouteKey]:
         """Return those of the keys that must stay in ``spot``, because nodes are about to get them from another one."""
-        needed = frozenset(
-            key
-            for each in self._desired.find_suppliers(keys, without=static_route)
-            if not self._covers(each, spot)
-            for key in each.keys.intersection(keys)
-        )
-        return frozenset() if needed and self._is_overdue((spot, static_route)) else needed
+        suppliers = self._desired.find_suppliers(keys, without=static_route)
+        awaited = [each for each in suppliers if not self._covers(each, spot)]
+        if awaited and self._is_overdue((spot, static_route)):
+            awaited = [each for each in awaited if not self._is_reachable(each, spot)]
+        return frozenset(key for each in awaited for key in each.keys.intersection(keys))
 
     def _is_overdue(self, wait: Hashable) -> bool:
         self.waiting[wait] = self._before.get(wait, self._clock)
         return self._clock - self.waiting[wait] >= LONGEST_WAIT
+
+    def _is_reachable(self, each: DesiredEntry, lost: Spot) -> bool:
+        """Return whether agents alone are waited for: the place is written, and every node that needs it names its set.
+
+        Without a place, two StaticRoutes may be waiting for each other. A rollout decides itself which nodes name it.
+        """
+        found = self._layout.find(each.spot) if each.spot is not None else None
+        entry = found.entries.get(each.route.name) if found is not None else None
+        if each.spot is None or found is None or entry is None or not each.is_revision(entry):
+            return True
+        if each.route.name not in found.generations:
+            return False
+        route_set = each.spot[0]
+        return (
+            route_set == lost[0]
+            or each.route.rollout is not None
+            or all(
+                user.overlay.names_set(route_set) or not each.route.selects(user.node)
+                for user in self._users.users(lost[0])
+            )
+        )
 
     def _covers(self, each: DesiredEntry, lost: Spot) -> bool:
         """Return whether every node with the set of ``lost`` that needs this StaticRoute has it from its place."""
