@@ -15,7 +15,7 @@ from overlay_net.controller.leader_election import make_leadership
 from overlay_net.model.selectors import Selector
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.http import serve
-from overlay_net.runtime.gc_tuning import exclude_existing
+from overlay_net.runtime.gc_tuning import ReplacedValues, exclude_existing
 from overlay_net.runtime.loop_blocks import LoopBlocks
 from overlay_net.runtime.worker import Reconcile, run_workers
 from overlay_net.settings import ControllerSettings
@@ -81,6 +81,9 @@ async def become_leader(
             metrics.synced.set(1)
             # The Kubernetes client as well, which is imported when it connects.
             exclude_existing()
+            replaced = ReplacedValues()
+            for store in caches.stores:
+                store.subscribe(replaced.changed)
             log.info("caches synced", extra={"nodes": len(caches.nodes), "addresses": len(caches.records)})
             async with leadership.hold(is_complete):
                 yield Leader(settings, api, connection.server, phpipam, caches, queues, metrics)

@@ -3,6 +3,10 @@
 import contextlib
 import gc
 from collections.abc import Iterator
+from typing import Final
+
+REPLACED: Final = 250
+"""Number of replaced values, of about 60 objects each, that are collected together: 3 ms."""
 
 
 def tune_gc() -> None:
@@ -23,6 +27,26 @@ def exclude_existing() -> None:
     They are freed as before when nothing refers to them. A collection of 100,000 objects takes 0.1 s.
     """
     gc.freeze()
+
+
+class ReplacedValues:
+    """Collects young objects each time so many values of caches were replaced.
+
+    Python counts the objects that were created less those that were freed. So it does not notice new values that take
+    the place of old ones, and traverses all of them at once at last: after reports of 5,000 nodes, this takes 0.1 s.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def changed(self, _: str, old: object, new: object) -> None:
+        """A subscriber of a store."""
+        if old is None or new is None:
+            return
+        self._count += 1
+        if self._count >= REPLACED:
+            self._count = 0
+            gc.collect(1)
 
 
 @contextlib.contextmanager
