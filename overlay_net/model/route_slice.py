@@ -4,9 +4,11 @@ A route set is one or more slices, in the way of EndpointSlices, so a change of 
 whatever the number of nodes. A NodeOverlayIp names the sets that its node has.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from overlay_net.model.api import JsonObject
@@ -77,7 +79,7 @@ class SliceContent:
         raw["staticRoutes"] = [entry.to_json() for entry in self.entries]
         if self.withdrawn:
             raw["withdrawn"] = [each.to_json() for each in self.withdrawn]
-        return raw
+        return raw | {"checksum": slice_checksum(raw)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class RouteSlice:
     content: SliceContent
     label: str = ""
     """The set according to the label, by which agents select slices."""
+    intact: bool = True
+    """Whether what agents use is as the controller wrote it; otherwise it counts as missing until that restores it."""
 
     @classmethod
     def parse(cls, raw: JsonObject, before: "RouteSlice | None" = None) -> "RouteSlice":
@@ -102,6 +106,7 @@ class RouteSlice:
             resource_version=parse_text(metadata.get("resourceVersion")),
             deleting="deletionTimestamp" in metadata,
             label=parse_text(find_object(metadata, "labels").get(ROUTE_SET_LABEL)),
+            intact=spec.get("checksum") == slice_checksum(spec),
             content=SliceContent(
                 route_set=parse_text(spec.get("routeSet")),
                 selector=parse_text(spec.get("selector")),
@@ -135,6 +140,12 @@ def _parse_entries(spec: JsonObject, known: Mapping[str, SliceEntry]) -> tuple[S
     return tuple(known[entry.name] if known.get(entry.name) == entry else entry for entry in parsed)
 
 
+def slice_checksum(spec: JsonObject) -> str:
+    """Return the checksum of what agents use, as JSON, so that fields of a later version count as well."""
+    used = [spec.get(field) for field in ("routeSet", "generation", "slices", "staticRoutes")]
+    return sha256(json.dumps(used, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
 def slice_name(route_set: str, index: int) -> str:
     return f"{route_set}-{index}"
 
@@ -152,10 +163,10 @@ def slice_manifest(
     )
 
 
-def by_set(slices: Iterable[RouteSlice]) -> dict[str, dict[int, RouteSlice]]:
-    """Return the slices by set and index."""
+def by_set(slices: Iterable[RouteSlice], *, intact: bool = True) -> dict[str, dict[int, RouteSlice]]:
+    """Return the slices by set and index; ``intact``: without those that another client has edited."""
     found: dict[str, dict[int, RouteSlice]] = {}
     for each in slices:
-        if not each.deleting and each.index >= FIRST:
+        if not each.deleting and each.index >= FIRST and (each.intact or not intact):
             found.setdefault(each.route_set, {})[each.index] = each
     return found

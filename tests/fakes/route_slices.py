@@ -6,7 +6,7 @@ from typing import Any
 from overlay_net.domain.routes.node_routes import KnownSlices
 from overlay_net.model.api import JsonObject
 from overlay_net.model.names import ROUTE_SET_LABEL
-from overlay_net.model.route_slice import RouteSlice, by_set, slice_name
+from overlay_net.model.route_slice import RouteSlice, by_set, slice_checksum, slice_name
 
 GATEWAY = "192.168.100.1"
 
@@ -25,7 +25,9 @@ def raw_slice(
     name = slice_name(route_set, index)
     metadata = {"name": name, "uid": f"uid-{name}", "labels": {ROUTE_SET_LABEL: route_set}}
     metadata["resourceVersion"] = str(generation)
-    return {"metadata": metadata, "spec": spec | ({"slices": list(slices)} if index == 0 else {})}
+    if index == 0:
+        spec["slices"] = list(slices)
+    return {"metadata": metadata, "spec": spec | {"checksum": slice_checksum(spec)}}
 
 
 class FakeSlices:

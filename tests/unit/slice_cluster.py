@@ -188,12 +188,15 @@ class Cluster:
         self.nodes[name] = replace(made, created=datetime.fromisoformat(created))
 
     def damage(self, name: str, content: SliceContent | None, **labels: str) -> None:
-        """Edit a slice, or delete it."""
+        """Edit a slice as with ``kubectl edit``, or delete it."""
         if content is None:
             self.api.delete(name)
             return
         raw = slice_manifest(0, content)
         raw["metadata"]["name"] = name
+        present = self.api.slices.get(name)
+        if present is not None:
+            raw["spec"]["checksum"] = slice_manifest(0, present.content)["spec"]["checksum"]
         if labels:
             raw["metadata"]["labels"] = {ROUTE_SET_LABEL: labels["label"]}
         self.api.write(name, raw)

@@ -292,7 +292,7 @@ async def test_unchanged_routes_are_the_same_values() -> None:
     found = naming("rs-1", version="8")
     before = await route_sets.resolve(found)
     assert await route_sets.resolve(found) is before
-    node.slices.put(first | {"spec": first["spec"] | {"generation": 2}})
+    node.slices.put(raw_slice("rs-1", 0, entry("r1", A), entry("r2", B), generation=2))
     same = await route_sets.resolve(found)
     assert same.routes is before.routes
     assert same.slices == {"rs-1-0": 2}

@@ -185,6 +185,8 @@ def test_a_slice_that_is_edited_or_deleted_by_hand_is_restored() -> None:
             replace(present.content, selector="x"),
         ):
             made.damage(name, damaged)
+            made.agents["n1"].list_slices()
+            assert len(made.entries("n1")) == 300, "no agent follows what a person has done"
             made.settle(1)
             assert [entries.keys() for entries in find_entries(made)] == before
             assert len(made.entries("n1")) == 300

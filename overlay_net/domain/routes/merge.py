@@ -1,7 +1,8 @@
 """Merges the slices of the route sets that a node has into its routes. Controller and agent use the same rule.
 
-A set is known only if all its slices are: the first one lists them. While a set of the node is unknown, nothing is
-removed. If several StaticRoutes have the same subnet, metric and table, the oldest one wins.
+A set is known only if all its slices are there as the controller wrote them; the first one lists them. While a set of
+the node is unknown, nothing is removed. If several StaticRoutes have the same subnet, metric and table, the oldest one
+wins.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -88,7 +88,9 @@ def _find_problem(overlay: NodeOverlay, missing: Mapping[str, str], known: Known
         why = known.problem or "no answer yet"
         return UnknownSets(SLICES_UNREADABLE, f"cannot read {what}: {why}; the routes of the node stay as they are")
     for name, absent in missing.items():
-        message = f"OverlayRouteSlice {absent} of route set {name} does not exist; its routes stay as they are"
+        message = (
+            f"OverlayRouteSlice {absent} of route set {name} does not exist or was edited; its routes stay as they are"
+        )
         return UnknownSets(SLICE_MISSING, message)
     return None
 

@@ -45,7 +45,7 @@ class Layout:
         self.max_routes = max_routes
         self.sets: dict[str, dict[int, SliceLayout]] = {}
         self.spots: dict[str, set[Spot]] = {}
-        for route_set, indices in by_set(slices).items():
+        for route_set, indices in by_set(slices, intact=False).items():
             self.adopt(route_set, indices.items())
 
     def adopt(self, route_set: str, slices: Iterable[tuple[int, RouteSlice]]) -> None:

@@ -59,7 +59,7 @@ def plan_writes(
         latest = max(found.latest, before.generation if before is not None else 0)
         following = max(latest + 1, int(now.timestamp()))
         content = _build(layout, spot, before, following, selectors.get(spot[0], ""))
-        if before is not None and (before.content, before.label) == (content, spot[0]):
+        if before is not None and before.intact and (before.content, before.label) == (content, spot[0]):
             found.changed = False
             continue
         _prune(found, content, spot[0], name, users)
