@@ -74,9 +74,12 @@ class StatusFeed:
         self.index.update_node(name, node, overlay)
         self.nodes.update(name, node, overlay)
 
-    def _route_changed(self, name: str, _: StaticRoute | None, new: StaticRoute | None) -> None:
+    def _route_changed(self, name: str, old: StaticRoute | None, new: StaticRoute | None) -> None:
         self._update_route(name)
-        if new is not None and not self._expected(new):
+        if new is not None and (old is None or old.revision != new.revision):
+            # People wait for the status of what they have just created or edited.
+            self.index.changes.mark([name], urgent=True)
+        elif new is not None and not self._expected(new):
             self.index.changes.mark([name])
         self._changed()
 

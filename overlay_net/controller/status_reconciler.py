@@ -34,7 +34,7 @@ BATCH: Final = 64
 PARALLEL_WRITES: Final = 8
 
 MAX_FAILURE_DELAY: Final = 5.0
-"""Maximum number of seconds for which a failure, or its end, is collected."""
+"""Maximum number of seconds for which a failure, its end, or a new or edited StaticRoute waits."""
 
 METRICS_DELAY: Final = 1.0
 """Number of seconds after which a change is in the metrics that concerns no StaticRoute."""
@@ -44,7 +44,7 @@ class StatusReconciler:
     """``schedule`` is called with the number of seconds after which ``reconcile`` is due.
 
     ``staged_changed`` is called with each StaticRoute with a staged rollout that a change concerns. ``limit`` is the
-    maximum number of nodes in a status. ``max_delay`` is how long a failure waits at most, in seconds.
+    maximum number of nodes in a status. ``max_delay`` is how long what is urgent waits at most, in seconds.
     """
 
     def __init__(

@@ -185,6 +185,28 @@ async def test_a_failure_and_its_end_do_not_wait_for_other_statuses() -> None:
         assert again.after > 50, "the others still wait"
 
 
+async def test_a_new_or_edited_static_route_does_not_wait_for_other_statuses() -> None:
+    large = Large()
+    await large.start(nodes=2, routes=300)
+    await large.settle()
+    large.kube.seconds = 1.0
+    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
+    large.report("n2")
+    await large.reconciler.reconcile(ROUTES)
+    for change in (
+        large.kube.create(STATIC_ROUTES, raw_static_route("new", "10.9.9.0/24")),
+        large.kube.merge_patch(STATIC_ROUTES, "r0299", {"metadata": {"generation": 2}, "spec": {"metric": 7}}),
+    ):
+        large.kube.written.clear()
+        name = (await change)["metadata"]["name"]
+        assert 0 < large.due[-1] <= 5
+        large.clock.now += large.due[-1]
+        await large.reconciler.reconcile(ROUTES)
+        assert large.kube.written == [name]
+        found = await large.kube.get(STATIC_ROUTES, name)
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+
+
 async def test_a_status_is_not_written_twice_if_the_watch_lags() -> None:
     large = Large()
     await large.start(nodes=2, routes=1)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Set
 
 
 class StatusChanges:
-    """In the order in which they were marked; those with a failure, or without one any more, come first."""
+    """In the order in which they were marked; new and edited ones, and those whose failures change, come first."""
 
     def __init__(self) -> None:
         self._urgent: dict[str, None] = {}
@@ -16,7 +16,7 @@ class StatusChanges:
 
     @property
     def are_urgent(self) -> bool:
-        """Whether any of them has a failure now, or none any more."""
+        """Whether any of them is new or edited, has a failure now, or none any more."""
         return bool(self._urgent)
 
     def mark(self, names: Iterable[str], *, urgent: bool = False) -> None:
