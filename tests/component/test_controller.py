@@ -1,6 +1,7 @@
 """The controller against a real API server, with its own service account: assertions on the final state."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from lab.cluster.api_server import ApiServer
@@ -93,7 +94,9 @@ async def all_agents_use_their_address(api: KubeApi) -> None:
         status, metadata = item.get("status", {}), item["metadata"]
         if "deletionTimestamp" not in metadata and status.get("ipAddr") != status.get("configuredIpAddr"):
             report = {"configuredIpAddr": status["ipAddr"], "observedGeneration": metadata["generation"]}
-            await agent_reports(api, metadata["name"], **report)
+            with contextlib.suppress(NotFound):
+                # An agent has nothing to report once its object is gone.
+                await agent_reports(api, metadata["name"], **report)
 
 
 NAMES = [f"node-{number:03}" for number in range(100)]
