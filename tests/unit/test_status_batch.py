@@ -115,6 +115,18 @@ def raw_overlay(name: str, slices: list[RouteSlice]) -> JsonObject:
     }
 
 
+async def with_many_statuses_to_write() -> Large:
+    """A node has joined, and most of 300 statuses wait because each write takes a second."""
+    large = Large()
+    await large.start(nodes=2, routes=300)
+    await large.settle()
+    large.kube.seconds = 1.0
+    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
+    large.report("n2")
+    await large.reconciler.reconcile(ROUTES)
+    return large
+
+
 async def test_each_node_and_each_static_route_gets_a_turn_of_its_own(monkeypatch: Any) -> None:
     turns = Turns()
 
@@ -166,13 +178,7 @@ async def test_the_first_change_is_written_at_once_and_writes_take_a_tenth_of_th
 
 
 async def test_a_failure_and_its_end_do_not_wait_for_other_statuses() -> None:
-    large = Large()
-    await large.start(nodes=2, routes=300)
-    await large.settle()
-    large.kube.seconds = 1.0
-    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
-    large.report("n2")
-    await large.reconciler.reconcile(ROUTES)
+    large = await with_many_statuses_to_write()
     for failures in (1, 0):
         large.kube.written.clear()
         large.report("n1", failures)
@@ -186,13 +192,7 @@ async def test_a_failure_and_its_end_do_not_wait_for_other_statuses() -> None:
 
 
 async def test_a_new_or_edited_static_route_does_not_wait_for_other_statuses() -> None:
-    large = Large()
-    await large.start(nodes=2, routes=300)
-    await large.settle()
-    large.kube.seconds = 1.0
-    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
-    large.report("n2")
-    await large.reconciler.reconcile(ROUTES)
+    large = await with_many_statuses_to_write()
     for change in (
         large.kube.create(STATIC_ROUTES, raw_static_route("new", "10.9.9.0/24")),
         large.kube.merge_patch(STATIC_ROUTES, "r0299", {"metadata": {"generation": 2}, "spec": {"metric": 7}}),
