@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from overlay_net.model.route_slice import FIRST, RouteSlice
+from overlay_net.model.route_slice import RouteSlice
 from overlay_net.runtime.store import Store
 
 
@@ -21,7 +21,7 @@ class SliceIndex:
     def _slice_changed(self, _: str, old: RouteSlice | None, new: RouteSlice | None) -> None:
         if old is not None:
             self._remove(old)
-        if new is not None and not new.deleting and new.index >= FIRST:
+        if new is not None and new.is_member:
             self._by_set.setdefault(new.route_set, {})[new.index] = new
 
     def _remove(self, each: RouteSlice) -> None:

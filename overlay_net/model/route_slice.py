@@ -126,6 +126,11 @@ class RouteSlice:
         return self.content.generation
 
     @property
+    def is_member(self) -> bool:
+        """Return whether the slice is part of its set: one that is being deleted, or has another name, is not."""
+        return not self.deleting and self.index >= FIRST
+
+    @property
     def index(self) -> int:
         """The index in the set, from the name; -1 for a slice that is not named after its set."""
         digits = self.name.removeprefix(f"{self.route_set}-")
@@ -167,6 +172,6 @@ def by_set(slices: Iterable[RouteSlice], *, intact: bool = True) -> dict[str, di
     """Return the slices by set and index; ``intact``: without those that another client has edited."""
     found: dict[str, dict[int, RouteSlice]] = {}
     for each in slices:
-        if not each.deleting and each.index >= FIRST and (each.intact or not intact):
+        if each.is_member and (each.intact or not intact):
             found.setdefault(each.route_set, {})[each.index] = each
     return found
