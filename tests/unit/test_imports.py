@@ -71,6 +71,7 @@ def test_the_product_keeps_every_contract(checkout: Path) -> None:
             "Netlink goes from calls over messages to bytes",
         ),
         ("domain/kernel/plan.py", "import pydantic", "Decisions are pure"),
+        ("agent/apply.py", "import pyroute2", "Only the netlink adapter uses pyroute2"),
         ("model/pool.py", "import asyncio", "Decisions are pure"),
     ],
 )
