@@ -26,7 +26,7 @@ from lab.product import PRODUCTION
 from lab.scenario.process_lab import ProcessLab
 from lab.scenario.reporter import SilentReporter
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
-from overlay_net.adapters.netlink.codec import HEADER
+from overlay_net.adapters.netlink.bulk.codec import HEADER
 from overlay_net.model.names import STATIC_ROUTES
 from overlay_net.model.parse import find_object
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from overlay_net.adapters.netlink.bulk.socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES, NetlinkSocket
 from overlay_net.adapters.netlink.executor import Executor
-from overlay_net.adapters.netlink.socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES, NetlinkSocket
 from overlay_net.model.errors import KernelError
 
 MULTI, INTERRUPTED, CAPPED, TLVS = 0x2, 0x10, 0x100, 0x200

@@ -9,8 +9,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink.routes import join_siblings
-from overlay_net.adapters.netlink.socket import open_netlink_socket
+from overlay_net.adapters.netlink.bulk.routes import join_siblings
+from overlay_net.adapters.netlink.bulk.socket import open_netlink_socket
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute
 from overlay_net.model.route import NextHop, Route

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.netlink.codec import HEADER
+from overlay_net.adapters.netlink.bulk.codec import HEADER
+from overlay_net.adapters.netlink.bulk.route_encoder import RouteEncoder
 from overlay_net.adapters.netlink.monitor import Monitor
-from overlay_net.adapters.netlink.route_encoder import RouteEncoder
 from overlay_net.agent.repairs import SETTLE, Repairs
 from overlay_net.domain.kernel.awaited_routes import find_awaited_routes
 from overlay_net.domain.kernel.desired import LinkConfig

@@ -66,9 +66,9 @@ def test_the_product_keeps_every_contract(checkout: Path) -> None:
             "The controller's wiring is on top of its reconcilers",
         ),
         (
-            "adapters/netlink/codec.py",
-            "from overlay_net.adapters.netlink.routes import Routes",
-            "Netlink goes from calls over messages to bytes",
+            "adapters/netlink/bulk/codec.py",
+            "from overlay_net.adapters.netlink.bulk.routes import Routes",
+            "What is packed by hand goes from calls over messages to bytes",
         ),
         ("domain/kernel/plan.py", "import pydantic", "Decisions are pure"),
         ("agent/apply.py", "import pyroute2", "Only the netlink adapter uses pyroute2"),

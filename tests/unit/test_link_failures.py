@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.adapters.netlink.codec import attribute, attribute_text, attribute_u32
+from overlay_net.adapters.netlink.bulk.codec import attribute, attribute_text, attribute_u32
 from overlay_net.adapters.netlink.link_messages import (
     IFINFOMSG,
     IFLA_IFNAME,

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from overlay_net.adapters.netlink.codec import attribute
+from overlay_net.adapters.netlink.bulk.codec import attribute
 from overlay_net.adapters.netlink.conntrack import IPS_SRC_NAT, parse_translation
 from overlay_net.domain.kernel.stale_translations import find_candidates, find_stale
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Observed

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from overlay_net.adapters.netlink.codec import attribute, attributes, messages
+from overlay_net.adapters.netlink.bulk.codec import attribute, attributes, messages
+from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.executor import Executor
-from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.model.errors import KernelError
 from overlay_net.model.translation import Translation
 

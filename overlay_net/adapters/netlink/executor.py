@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
-from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
+from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.model.errors import KernelError
 
 P = ParamSpec("P")

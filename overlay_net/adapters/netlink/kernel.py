@@ -16,21 +16,20 @@ from types import TracebackType
 
 from overlay_net.adapters.netlink import link_messages as links
 from overlay_net.adapters.netlink import rule_messages as rules
-from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from overlay_net.adapters.netlink.bulk.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from overlay_net.adapters.netlink.bulk.route_encoder import encode_local_route
+from overlay_net.adapters.netlink.bulk.route_lookups import look_up_routes
+from overlay_net.adapters.netlink.bulk.route_messages import RTM_NEWROUTE
+from overlay_net.adapters.netlink.bulk.routes import Routes
+from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND, NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.describe import describe
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.requests import (
-    NOT_FOUND,
     Interfaces,
     change,
     list_rules,
     require_link,
 )
-from overlay_net.adapters.netlink.route_encoder import encode_local_route
-from overlay_net.adapters.netlink.route_lookups import look_up_routes
-from overlay_net.adapters.netlink.route_messages import RTM_NEWROUTE
-from overlay_net.adapters.netlink.routes import Routes
-from overlay_net.adapters.netlink.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.sysctl import Sysctls
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark

@@ -4,7 +4,7 @@ import socket
 import struct
 from ipaddress import IPv4Interface, IPv6Interface
 
-from overlay_net.adapters.netlink.codec import (
+from overlay_net.adapters.netlink.bulk.codec import (
     I32,
     U32,
     attribute,

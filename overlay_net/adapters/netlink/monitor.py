@@ -8,10 +8,10 @@ from collections.abc import Callable, Set
 from enum import IntEnum
 from typing import Final
 
-from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, align, messages
+from overlay_net.adapters.netlink.bulk.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, align, messages
+from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder, parse_destination
+from overlay_net.adapters.netlink.bulk.route_messages import RTM_DELROUTE, RTM_NEWROUTE, RTMSG_PROTOCOL
 from overlay_net.adapters.netlink.notifications import Notifications
-from overlay_net.adapters.netlink.route_decoder import RouteDecoder, parse_destination
-from overlay_net.adapters.netlink.route_messages import RTM_DELROUTE, RTM_NEWROUTE, RTMSG_PROTOCOL
 from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL

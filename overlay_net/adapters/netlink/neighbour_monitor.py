@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from overlay_net.adapters.netlink.codec import attributes, messages
+from overlay_net.adapters.netlink.bulk.codec import attributes, messages
 from overlay_net.adapters.netlink.notifications import Notifications
 from overlay_net.model.net import IpAddress
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from overlay_net.adapters.netlink.socket import set_receive_buffer
+from overlay_net.adapters.netlink.bulk.socket import set_receive_buffer
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,14 @@ from typing import Generic, TypeVar
 
 from overlay_net.adapters.netlink import link_messages as links
 from overlay_net.adapters.netlink import rule_messages as rules
-from overlay_net.adapters.netlink.codec import messages
-from overlay_net.adapters.netlink.socket import NetlinkSocket
+from overlay_net.adapters.netlink.bulk.codec import messages
+from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link
 from overlay_net.model.policy_rule import PolicyRule
 
 T = TypeVar("T")
 
-NOT_FOUND = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
-"""Errors for the deletion of an object that does not exist."""
 NO_POLICY_ROUTING = frozenset({errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
 """Errors of a kernel that was built without policy routing."""
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from ipaddress import IPv4Network, IPv6Network
 
-from overlay_net.adapters.netlink.codec import attribute, attribute_u32, attributes, parse_u32
+from overlay_net.adapters.netlink.bulk.codec import attribute, attribute_u32, attributes, parse_u32
 from overlay_net.model.policy_rule import PolicyRule
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
-from overlay_net.adapters.netlink.codec import (
+from overlay_net.adapters.netlink.bulk.codec import (
     HEADER,
     I32,
     NLM_F_ACK,
@@ -44,6 +44,9 @@ SO_RCVBUFFORCE = 33
 # linux/socket.h, linux/netlink.h
 SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+
+NOT_FOUND = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
+"""Errors for the deletion of an object that does not exist."""
 
 DUMP_SEQUENCE = 1
 """Constant, so that two dumps of the same kernel state are equal byte for byte."""

@@ -11,8 +11,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
-from overlay_net.adapters.netlink.codec import U32, align, attributes, parse_u32
-from overlay_net.adapters.netlink.route_messages import (
+from overlay_net.adapters.netlink.bulk.codec import U32, align, attributes, parse_u32
+from overlay_net.adapters.netlink.bulk.route_messages import (
     ADDRESS_SIZES,
     DST_HEADERS,
     KINDS,

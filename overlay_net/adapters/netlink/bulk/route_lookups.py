@@ -3,9 +3,9 @@
 import socket
 from collections.abc import Sequence
 
-from overlay_net.adapters.netlink.codec import attribute
-from overlay_net.adapters.netlink.route_decoder import RouteDecoder
-from overlay_net.adapters.netlink.route_messages import (
+from overlay_net.adapters.netlink.bulk.codec import attribute
+from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder
+from overlay_net.adapters.netlink.bulk.route_messages import (
     RTA_DST,
     RTA_SRC,
     RTM_F_FIB_MATCH,
@@ -13,7 +13,7 @@ from overlay_net.adapters.netlink.route_messages import (
     RTM_GETROUTE,
     RTMSG,
 )
-from overlay_net.adapters.netlink.socket import NetlinkSocket
+from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
 

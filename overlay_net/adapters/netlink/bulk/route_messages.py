@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Final
 
-from overlay_net.adapters.netlink.codec import ATTRIBUTE
+from overlay_net.adapters.netlink.bulk.codec import ATTRIBUTE
 from overlay_net.model.route import Route, RouteKind
 from overlay_net.model.route_key import decode_version
 

@@ -9,12 +9,10 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
-from overlay_net.adapters.netlink.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
-from overlay_net.adapters.netlink.describe import describe
-from overlay_net.adapters.netlink.requests import NOT_FOUND
-from overlay_net.adapters.netlink.route_decoder import RouteDecoder
-from overlay_net.adapters.netlink.route_encoder import RouteEncoder
-from overlay_net.adapters.netlink.route_messages import (
+from overlay_net.adapters.netlink.bulk.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
+from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder
+from overlay_net.adapters.netlink.bulk.route_encoder import RouteEncoder
+from overlay_net.adapters.netlink.bulk.route_messages import (
     RTM_DELROUTE,
     RTM_GETROUTE,
     RTM_NEWROUTE,
@@ -23,7 +21,8 @@ from overlay_net.adapters.netlink.route_messages import (
     RTN_LOCAL,
     dump_routes,
 )
-from overlay_net.adapters.netlink.socket import NetlinkSocket, Request
+from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND, NetlinkSocket, Request
+from overlay_net.adapters.netlink.describe import describe
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
 from overlay_net.model.net import IpAddress

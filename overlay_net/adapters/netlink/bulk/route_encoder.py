@@ -3,8 +3,8 @@
 import socket
 import struct
 
-from overlay_net.adapters.netlink.codec import attribute, attribute_u32
-from overlay_net.adapters.netlink.route_messages import (
+from overlay_net.adapters.netlink.bulk.codec import attribute, attribute_u32
+from overlay_net.adapters.netlink.bulk.route_messages import (
     ADDRESS_SIZES,
     DST_HEADERS,
     KINDS,
