@@ -1,14 +1,19 @@
 """Kernel changes that wake the monitor, and those that do not."""
 
 import asyncio
+import socket
 import struct
+from collections.abc import Set
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
 from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import converge, desired, route
+from tests.dataplane.neighbours import until
 from tests.fakes.netns import ip
 
 
@@ -21,6 +26,13 @@ async def woken_by(wakes: list[float], *changes: str) -> int:
         while len(wakes) == before:
             await asyncio.sleep(0.005)
     return len(wakes) - before
+
+
+def can_bind(netlink_socket: socket.socket, port: int) -> bool:
+    with suppress(OSError):
+        netlink_socket.bind((port, 0))
+    bound: int = netlink_socket.getsockname()[0]
+    return bound == port
 
 
 async def test_changes_that_concern_us_wake_the_monitor_and_foreign_routes_do_not(kernel: Kernel) -> None:
@@ -74,6 +86,38 @@ async def test_changes_through_our_own_socket_do_not_wake_the_monitor(eth0: None
             await converge(kernel, state)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_only_changes_through_our_open_sockets_are_ignored(eth0: None) -> None:
+    wakes: list[float] = []
+    monitor = Monitor(117, lambda: wakes.append(0))
+    ports: dict[str, Set[int]] = {}
+
+    def opened(kernel: str, its_ports: Set[int]) -> None:
+        ports[kernel] = its_ports
+        monitor.ignore(frozenset().union(*ports.values()))
+
+    async with Kernel(MARK, opened=partial(opened, "second")) as second:
+        async with Kernel(MARK, opened=partial(opened, "first")) as first:
+            await converge(first, desired())
+            while "tentative" in ip("-6", "address"):
+                await asyncio.sleep(0.05)
+            task = asyncio.create_task(monitor.run())
+            await woken_by(wakes)
+            await converge(second, desired(route("192.168.0.0/24")))
+            await converge(first, desired(route("192.168.1.0/24")))
+            (port,) = ports["first"]
+        foreign = "route add 172.31.0.0/24 via 10.176.162.129 proto 117"
+        assert await woken_by(wakes, foreign) == 1, "the changes through both sockets did not wake it"
+        reused = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        async with Kernel(MARK, connect=lambda: reused) as other:
+            # The first kernel closes its socket in a thread.
+            await until(lambda: can_bind(reused, port), "the port is free")
+            before = len(wakes)
+            await converge(other, desired())
+            await until(lambda: len(wakes) > before, "a change through the port of a closed socket wakes the monitor")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def test_only_messages_that_may_concern_us_count() -> None:

@@ -8,7 +8,7 @@ that is cancelled or fails discards the socket, so that the next one does not re
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -25,14 +25,14 @@ SILENCE = 30.0
 class Executor:
     """Opens its socket on the first exchange, and again after a failed one.
 
-    ``opened`` is called with the port of each new socket, which identifies it in notifications, and with 0 before the
-    socket is closed, because another process may get the port afterwards.
+    ``opened`` is called with the ports of the open sockets, which identify them in notifications: after a socket was
+    opened and before it is closed, because another process may get the port afterwards.
     """
 
     def __init__(
         self,
         connect: Callable[[], socket.socket] = open_netlink_socket,
-        opened: Callable[[int], None] = lambda _: None,
+        opened: Callable[[Set[int]], None] = lambda _: None,
         silence: float = SILENCE,
     ) -> None:
         self._connect = connect
@@ -47,7 +47,7 @@ class Executor:
         """Discard the socket; the next exchange opens another one."""
         if self._socket is not None:
             discarded, self._socket = self._socket, None
-            self._opened(0)
+            self._opened(frozenset())
             discarded.abort()
             # Close it in the thread, which could otherwise use the descriptor after it was assigned to another file.
             self._thread.submit(discarded.close)
@@ -59,7 +59,7 @@ class Executor:
             try:
                 if self._socket is None:
                     self._socket = NetlinkSocket(self._connect())
-                    self._opened(self._socket.port)
+                    self._opened({self._socket.port})
                 result = await self._in_thread(self._socket, lambda kernel: exchange(kernel, *args, **more))
                 complete = True
                 return result

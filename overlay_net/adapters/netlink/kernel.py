@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +62,7 @@ MARKED_RULES_SINCE = (4, 17)
 class Kernel:
     """The kernel of this network namespace; an async context manager.
 
-    ``opened`` is called with the port of each new netlink socket, and with 0 when it is closed.
+    ``opened`` is called with the ports of the open netlink sockets that change the kernel, whenever they change.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Kernel:
         mark: OwnershipMark,
         proc_sys_net: Path = Path("/proc/sys/net"),
         connect: Callable[[], socket.socket] = open_netlink_socket,
-        opened: Callable[[int], None] = lambda _: None,
+        opened: Callable[[Set[int]], None] = lambda _: None,
     ) -> None:
         self._mark = mark
         self._sysctls = Sysctls(proc_sys_net)

@@ -59,12 +59,12 @@ class Monitor:
         """Listen until cancelled. A broken socket is replaced, which wakes the agent."""
         await self._notifications.run()
 
-    def ignore(self, port: int) -> None:
-        """Ignore changes made through the netlink socket with this port; 0 ignores none.
+    def ignore(self, ports: Set[int]) -> None:
+        """Ignore changes made through the netlink sockets with these ports, and no longer those of earlier ones.
 
         The agent observes the kernel after its own changes anyway.
         """
-        self._notifications.ignore(port)
+        self._notifications.ignore(ports)
 
     def watch_routing(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` for every datagram: it must be cheap, because other daemons change routes by the thousand.

@@ -7,7 +7,8 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Set
 from typing import Final
 
 from overlay_net.adapters.netlink.bulk.socket import set_receive_buffer
@@ -43,14 +44,14 @@ class Notifications:
         self._receive_buffer = receive_buffer
         self._received = received
         self._missed = missed
-        self._ignored_port = 0
+        self._ignored_ports: Set[int] = frozenset()
         self._socket: socket.socket | None = None
 
-    def ignore(self, port: int) -> None:
-        """Ignore notifications of changes made through the netlink socket with this port; 0 ignores none."""
-        self._ignored_port = port
+    def ignore(self, ports: Set[int]) -> None:
+        """Ignore notifications of changes made through the netlink sockets with these ports."""
+        self._ignored_ports = ports
         if self._socket is not None:
-            _filter_out(self._socket, port)
+            _filter_out(self._socket, ports)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -69,7 +70,7 @@ class Notifications:
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
         with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as connection:
             set_receive_buffer(connection, self._receive_buffer)
-            _filter_out(connection, self._ignored_port)
+            _filter_out(connection, self._ignored_ports)
             connection.bind((0, self._groups))
             self._socket = connection
             # This socket got no notifications of changes before the bind.
@@ -100,15 +101,29 @@ class Notifications:
             await asyncio.sleep(0)
 
 
-def _filter_out(connection: socket.socket, port: int) -> None:
-    """Attach a filter that drops notifications of changes made through this port before they wake the process.
+def _filter_out(connection: socket.socket, ports: Set[int]) -> None:
+    """Attach a filter that drops notifications of changes made through these ports before they wake the process.
 
     The header contains the port of the socket that requested the change (nlmsg_pid), or 0 for the kernel's own changes.
     """
-    (as_loaded,) = struct.unpack(">I", struct.pack("=I", port))
-    drop = ((BPF_LD_W_ABS, 0, 0, NLMSG_PORT), (BPF_JEQ, 0, 1, as_loaded), (BPF_RET, 0, 0, 0))
-    program = (*(drop if port else ()), (BPF_RET, 0, 0, WHOLE_PACKET))
+    program = bpf_program(ports)
     # An array of struct sock_filter; the kernel copies it during the call (struct sock_fprog has its address).
     instructions = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
     address, _ = instructions.buffer_info()
     connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))
+
+
+def bpf_program(ports: Set[int]) -> list[tuple[int, int, int, int]]:
+    """Return instructions (code, to skip if true, to skip if false, constant) that accept all but these ports.
+
+    Port 0, which a socket has until it is bound, is that of the kernel, whose changes are always accepted.
+    """
+    # The kernel loads a word as big-endian.
+    words = [int.from_bytes(port.to_bytes(4, sys.byteorder)) for port in sorted(ports - {0})]
+    to_drop = range(len(words), 0, -1)
+    return [
+        (BPF_LD_W_ABS, 0, 0, NLMSG_PORT),
+        *((BPF_JEQ, skipped, 0, word) for skipped, word in zip(to_drop, words, strict=True)),
+        (BPF_RET, 0, 0, WHOLE_PACKET),
+        (BPF_RET, 0, 0, 0),
+    ]
