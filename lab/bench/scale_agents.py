@@ -68,19 +68,16 @@ def _main(pipe: Connection, kubeconfig: str, lease_namespace: str) -> None:
 
 
 async def _serve(pipe: Connection, kubeconfig: str, lease_namespace: str) -> None:
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_reader(pipe.fileno(), asked.set)
     async with open_fleet(kubeconfig, lease_namespace) as fleet, connect_agent(kubeconfig) as connection:
         agents = Agents(fleet, KubeApi(connection, timeout=PATIENCE))
         while True:
-            await asked.wait()
-            method, arguments = pipe.recv()
-            asked.clear()
+            # In a thread: the names of thousands of nodes are more than a pipe has room for.
+            method, arguments = await asyncio.to_thread(pipe.recv)
             try:
                 answer = await getattr(agents, method)(*arguments)
             except Exception as error:  # Reported by the parent.
                 answer = RuntimeError(f"{method}: {error!r}")
-            pipe.send(answer)
+            await asyncio.to_thread(pipe.send, answer)
 
 
 class Agents:
