@@ -8,7 +8,6 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -20,8 +19,8 @@ RETRY: Final = 0.1
 BACKLOG: Final = 4096
 """Each process that finds the lock taken leaves a connection, which stays in the queue after the process has ended."""
 
-_UCRED: Final = struct.Struct("=iII")
-"""struct ucred: process, user and group."""
+UCRED_SIZE: Final = 12
+"""struct ucred: process, user and group, of four bytes each (unix(7))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ class NamespaceLock:
                 asking.connect(self._name)
             except OSError:
                 return Holder(0, None)
-            pid, uid, _ = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED_SIZE)
+            pid, uid, _ = memoryview(credentials).cast("I")
             return Holder(pid, uid)
 
 

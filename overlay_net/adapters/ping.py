@@ -9,7 +9,6 @@ the target is unknown.
 import errno
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
@@ -22,7 +21,8 @@ SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 # (protocol, echo request, echo reply), by IP version.
 _ECHO: Final = {4: (socket.IPPROTO_ICMP, 8, 0), 6: (socket.IPPROTO_ICMPV6, 128, 129)}
-_HEADER = struct.Struct("!BBHHH")
+HEADER_SIZE: Final = 8
+"""Type, code, checksum, identifier, sequence number."""
 NO_ANSWER: Final = {errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTDOWN}
 """Neighbour resolution failed, or the target refused the connection."""
 
@@ -86,10 +86,10 @@ def _means_no_answer(error: OSError) -> bool:
 
 
 def echo_request(kind: int, cookie: bytes) -> bytes:
-    identifier = int.from_bytes(cookie[:2])
-    packet = _HEADER.pack(kind, 0, 0, identifier, 1) + cookie
+    type_and_code, identifier, sequence = bytes((kind, 0)), cookie[:2], bytes((0, 1))
     # The kernel computes the checksum itself, except on a raw IPv4 socket.
-    return _HEADER.pack(kind, 0, checksum(packet), identifier, 1) + cookie
+    total = checksum(type_and_code + identifier + sequence + cookie)
+    return type_and_code + total.to_bytes(2) + identifier + sequence + cookie
 
 
 def is_reply(packet: bytes, kind: int, cookie: bytes, version: int) -> bool:
@@ -97,12 +97,12 @@ def is_reply(packet: bytes, kind: int, cookie: bytes, version: int) -> bool:
     # A raw IPv4 socket includes the IP header, which begins with 0x4N; ICMP types 64 to 79 are not echo types.
     if version == 4 and packet[:1] and packet[0] >> 4 == 4:
         packet = packet[(packet[0] & 0xF) * 4 :]
-    return packet[:2] == bytes((kind, 0)) and packet[_HEADER.size :] == cookie
+    return packet[:2] == bytes((kind, 0)) and packet[HEADER_SIZE:] == cookie
 
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = sum(int.from_bytes(data[offset : offset + 2]) for offset in range(0, len(data), 2))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

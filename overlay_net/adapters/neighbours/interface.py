@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import socket
-import struct
+import sys
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -33,15 +33,14 @@ IFREQ_SIZE = 40
 
 def is_running(name: str) -> bool:
     """Return whether the link is up and has a carrier. Raises KernelError if the link does not exist."""
-    flags: int = struct.unpack_from("=H", _ioctl(name, SIOCGIFFLAGS), IFNAMSIZ)[0]
+    flags = _short(_ioctl(name, SIOCGIFFLAGS))
     return bool(flags & IFF_UP and flags & IFF_RUNNING)
 
 
 def hardware_address(name: str) -> Mac:
     """Return the MAC of a link. Raises KernelError, also if the link is not Ethernet."""
     answer = _ioctl(name, SIOCGIFHWADDR)
-    kind: int = struct.unpack_from("=H", answer, IFNAMSIZ)[0]
-    if kind != ARPHRD_ETHER:
+    if _short(answer) != ARPHRD_ETHER:
         raise KernelError(f"{name} is not an Ethernet link", code=errno.EPROTONOSUPPORT)
     return parse_mac(answer[IFNAMSIZ + 2 : IFNAMSIZ + 8])
 
@@ -95,3 +94,8 @@ def _ioctl(name: str, request: int) -> bytes:
             return fcntl.ioctl(udp_socket, request, name.encode()[: IFNAMSIZ - 1].ljust(IFREQ_SIZE, b"\0"))
         except OSError as error:
             raise kernel_error(f"link {name}", error) from None
+
+
+def _short(answer: bytes) -> int:
+    """Return the number that follows the name in struct ifreq."""
+    return int.from_bytes(answer[IFNAMSIZ : IFNAMSIZ + 2], sys.byteorder)
