@@ -141,4 +141,14 @@ def test_only_messages_that_may_concern_us_count() -> None:
     new_rule, delete_rule = 32, 33
     assert not monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 0))
     assert monitor.concerns(rule_message(new_rule, 186) + rule_message(delete_rule, 117))
-    assert monitor.concerns(bytes(16)), "a message that cannot be parsed may concern us"
+
+
+def test_messages_that_cannot_be_parsed_may_concern_us() -> None:
+    monitor = Monitor(117, lambda: None)
+    foreign = struct.pack("=IHHII", 28, 24, 0, 0, 0) + bytes([2, 24, 0, 0, 254, 186, 0, 1]) + bytes(4)
+    assert not monitor.concerns(foreign)
+    assert monitor.concerns(foreign[:-1])
+    assert monitor.concerns(foreign + foreign[:10])
+    assert monitor.concerns(bytes(16))
+    rule_without_body = struct.pack("=IHHII", 16, 32, 0, 0, 0)
+    assert monitor.concerns(rule_without_body)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from overlay_net.adapters.netlink import NeighbourMonitor
-from overlay_net.adapters.netlink.neighbour_monitor import lost_neighbours
+from overlay_net.adapters.netlink.neighbour_monitor import parse_neighbours
+from overlay_net.adapters.netlink.notification_filter import LOST_NEIGHBOURS, attach
 from overlay_net.agent.gateway_probe import gateway_probe
 from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.neighbours import Neighbours
@@ -93,11 +94,26 @@ def test_only_failed_and_deleted_ip_neighbours_are_reported() -> None:
         return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
     new, deleted, reachable, failed, bridge = 28, 29, 0x02, 0x20, 7
-    data = (
-        message(new, socket.AF_INET, reachable, "10.0.0.1")
-        + message(new, socket.AF_INET, failed, "10.0.0.2")
-        + message(deleted, socket.AF_INET6, reachable, "fd00::3")
-        + message(new, bridge, failed, "10.0.0.4")
-    )
-    assert [str(each) for each in lost_neighbours(data)] == ["10.0.0.2", "fd00::3"]
-    assert not list(lost_neighbours(data[:10]))
+    passing = [
+        message(new, socket.AF_INET, failed, "10.0.0.2"),
+        message(deleted, socket.AF_INET6, reachable, "fd00::3"),
+    ]
+    sent = [
+        message(new, socket.AF_INET, reachable, "10.0.0.1"),
+        passing[0],
+        message(new, bridge, failed, "10.0.0.4"),
+        message(deleted, bridge, reachable, "10.0.0.5"),
+        passing[1],
+    ]
+    # The kernel filters any socket.
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    with sender, receiver:
+        attach(receiver, LOST_NEIGHBOURS)
+        for each in sent:
+            sender.send(each)
+        received = [receiver.recv(1024) for _ in passing]
+        with pytest.raises(BlockingIOError):
+            receiver.recv(1024)
+    assert [str(each) for each in parse_neighbours(b"".join(received))] == ["10.0.0.2", "fd00::3"]
+    cut = struct.pack("=I", 34) + passing[0][4:34]
+    assert not list(parse_neighbours(cut))

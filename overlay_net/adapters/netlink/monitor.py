@@ -6,25 +6,44 @@ Any change, also of foreign routes and rules, may change which routes the kernel
 
 from collections.abc import Callable, Set
 from enum import IntEnum
+from functools import partial
 from typing import Final
 
-from overlay_net.adapters.netlink.bulk.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, align, messages
+from overlay_net.adapters.netlink.bulk.codec import HEADER, align, messages
 from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder, parse_destination
-from overlay_net.adapters.netlink.bulk.route_messages import RTM_DELROUTE, RTM_NEWROUTE, RTMSG_PROTOCOL
-from overlay_net.adapters.netlink.notifications import Notifications
-from overlay_net.adapters.netlink.rule_messages import RTM_DELRULE, RTM_NEWRULE, parse_rule
+from overlay_net.adapters.netlink.bulk.route_messages import RTMSG_PROTOCOL
+from overlay_net.adapters.netlink.notification_filter import except_from
+from overlay_net.adapters.netlink.notifications import Group, Notifications, open_notification_socket
+from overlay_net.adapters.netlink.pyroute2_parts import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NetlinkDecodeError,
+    fibmsg,
+    rtnl,
+)
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL
 from overlay_net.model.route_key import decode_destination
 
-# linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE; RTNLGRP_IPV4_RULE (8) and
-# _IPV6_RULE (19); RTNLGRP_IPV4_NETCONF (24) and _IPV6_NETCONF (25), which notify of forwarding and rp_filter, the only
-# ones of our sysctls that have a notification; RTNLGRP_NEXTHOP (32), because the kernel deletes the routes of a nexthop
-# object without a notification of each.
 GROUPS: Final = (
-    0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << (8 - 1) | 1 << (19 - 1) | 1 << (24 - 1) | 1 << (25 - 1) | 1 << (32 - 1)
+    Group.LINKS,
+    Group.IPV4_ADDRESSES,
+    Group.IPV6_ADDRESSES,
+    Group.IPV4_ROUTES,
+    Group.IPV6_ROUTES,
+    Group.IPV4_RULES,
+    Group.IPV6_RULES,
+    # Forwarding and rp_filter, the only ones of our sysctls that have a notification.
+    Group.IPV4_NETCONF,
+    Group.IPV6_NETCONF,
+    # The kernel deletes the routes of a nexthop object without a notification of each.
+    Group.NEXTHOPS,
 )
+RTM_NEWROUTE: Final = rtnl.RTM_NEWROUTE
+RTM_DELROUTE: Final = rtnl.RTM_DELROUTE
 RTM_NEWNEXTHOP, RTM_DELNEXTHOP = 104, 105
+"""linux/rtnetlink.h; pyroute2 does not name them."""
 RECEIVE_BUFFER = 8 * 2**20
 
 
@@ -53,7 +72,8 @@ class Monitor:
         self._awaited: AwaitedRoutes | None = None
         self._waits = False
         self._destinations: Set[int] = frozenset()
-        self._notifications = Notifications(GROUPS, RECEIVE_BUFFER, self._received, wake)
+        connect = partial(open_notification_socket, GROUPS, RECEIVE_BUFFER)
+        self._notifications = Notifications(connect, self._received, wake)
 
     async def run(self) -> None:
         """Listen until cancelled. A broken socket is replaced, which wakes the agent."""
@@ -64,7 +84,7 @@ class Monitor:
 
         The agent observes the kernel after its own changes anyway.
         """
-        self._notifications.ignore(ports)
+        self._notifications.accept(except_from(ports))
 
     def watch_routing(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` for every datagram: it must be cheap, because other daemons change routes by the thousand.
@@ -102,7 +122,7 @@ class Monitor:
         """
         parsed, found = 0, Concern.NONE
         for kind, flags, _, start, end in messages(data):
-            concern = self._concern(kind, flags, data[start:end])
+            concern = self._concern(kind, flags, data[start - HEADER.size : end])
             if concern is Concern.OURS:
                 return concern
             if concern is Concern.FOREIGN_ROUTE:
@@ -110,17 +130,26 @@ class Monitor:
             parsed = align(end)
         return found if parsed >= len(data) else Concern.OURS
 
-    def _concern(self, kind: int, flags: int, body: bytes) -> Concern:
+    def _concern(self, kind: int, flags: int, message: bytes) -> Concern:
         # First, as there are ten thousand a second.
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
-            return self._route_concern(kind, flags, body)
-        if kind in (RTM_NEWRULE, RTM_DELRULE):
-            rule = parse_rule(body)
-            return Concern.OURS if rule is not None and rule.protocol == self._protocol else Concern.NONE
+            return self._route_concern(kind, flags, message[HEADER.size :])
+        if kind in (rtnl.RTM_NEWRULE, rtnl.RTM_DELRULE):
+            return self._rule_concern(message)
         if kind in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
             waits = kind == RTM_DELNEXTHOP and self._waits
             return Concern.FOREIGN_ROUTE if waits else Concern.NONE
         return Concern.OURS
+
+    def _rule_concern(self, message: bytes) -> Concern:
+        rule = fibmsg(message)
+        if len(message) < HEADER.size + rule.get_size():
+            return Concern.OURS
+        try:
+            rule.decode()
+        except NetlinkDecodeError:
+            return Concern.OURS
+        return Concern.OURS if rule.get_attr("FRA_PROTOCOL") == self._protocol else Concern.NONE
 
     def _route_concern(self, kind: int, flags: int, body: bytes) -> Concern:
         protocol = body[RTMSG_PROTOCOL] if len(body) > RTMSG_PROTOCOL else None

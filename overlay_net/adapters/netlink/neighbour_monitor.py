@@ -4,23 +4,18 @@ It uses a separate socket, so that a burst of them does not displace the notific
 harmless.
 """
 
-import socket
-import struct
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address
+from functools import partial
+from ipaddress import ip_address
 from typing import Final
 
-from overlay_net.adapters.netlink.bulk.codec import attributes, messages
-from overlay_net.adapters.netlink.notifications import Notifications
+from overlay_net.adapters.netlink.notification_filter import LOST_NEIGHBOURS
+from overlay_net.adapters.netlink.notifications import Group, Notifications, open_notification_socket
+from overlay_net.adapters.netlink.pyroute2_parts import MarshalRtnl
 from overlay_net.model.net import IpAddress
 
-RTMGRP_NEIGH: Final = 0x4
-RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
-NDMSG = struct.Struct("=BxxxiHBB")
-"""family, link, state, flags, type (linux/neighbour.h)."""
-NDA_DST = 1
-NUD_FAILED = 0x20
-RECEIVE_BUFFER = 2**20
+RECEIVE_BUFFER: Final = 2**20
+_MARSHAL: Final = MarshalRtnl()
 
 
 class NeighbourMonitor:
@@ -31,25 +26,19 @@ class NeighbourMonitor:
 
     async def run(self) -> None:
         """Listen until cancelled."""
+        connect = partial(open_notification_socket, [Group.NEIGHBOURS], RECEIVE_BUFFER)
+        await Notifications(connect, self._received, lambda: None, LOST_NEIGHBOURS).run()
 
-        def received(data: bytes) -> bool:
-            for address in lost_neighbours(data):
-                self._lost(address)
-            return False
-
-        await Notifications(RTMGRP_NEIGH, RECEIVE_BUFFER, received, lambda: None).run()
+    def _received(self, data: bytes) -> bool:
+        for address in parse_neighbours(data):
+            self._lost(address)
+        return False
 
 
-def lost_neighbours(data: bytes) -> Iterator[IpAddress]:
-    for kind, _, _, start, end in messages(data):
-        if kind not in (RTM_NEWNEIGH, RTM_DELNEIGH):
-            continue
-        family, _, state, _, _ = NDMSG.unpack_from(data, start)
-        if kind == RTM_NEWNEIGH and not state & NUD_FAILED:
-            continue
-        address = dict(attributes(data, start + NDMSG.size, end)).get(NDA_DST, b"")
-        # Forwarding entries of a bridge have another family.
-        if family == socket.AF_INET and len(address) == 4:
-            yield IPv4Address(address)
-        elif family == socket.AF_INET6 and len(address) == 16:
-            yield IPv6Address(address)
+def parse_neighbours(data: bytes) -> Iterator[IpAddress]:
+    """Yield the address in each message of a datagram."""
+    for message in _MARSHAL.parse(data):
+        address = message.get_attr("NDA_DST")
+        # An attribute that pyroute2 cannot parse has its bytes as the value.
+        if isinstance(address, str):
+            yield ip_address(address)

@@ -1,17 +1,20 @@
-"""Receives the notifications of the kernel (rtnetlink multicast)."""
+"""Receives the notifications of the kernel (rtnetlink multicast) through pyroute2's socket, as bytes.
 
-import array
+They are not parsed here: most of them are routes of other processes, which pyroute2 would take ten times as long for.
+"""
+
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
-import struct
-import sys
-from collections.abc import Callable, Set
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from enum import IntEnum
+from typing import TypeAlias
 
 from overlay_net.adapters.netlink.bulk.socket import set_receive_buffer
+from overlay_net.adapters.netlink.notification_filter import EVERYTHING, Program, attach
+from overlay_net.adapters.netlink.pyroute2_parts import IPRSocket, rtnl
 
 log = logging.getLogger(__name__)
 
@@ -21,43 +24,60 @@ DATAGRAM = 64 * 1024
 PAUSE = 1.0
 """Seconds before a broken socket is replaced."""
 
-SO_ATTACH_FILTER: Final = 26
-# linux/bpf_common.h: load a word (as big-endian), jump if equal, return.
-BPF_LD_W_ABS, BPF_JEQ, BPF_RET = 0x20, 0x15, 0x06
-NLMSG_PORT: Final = 12
-"""Offset of the port in struct nlmsghdr."""
-WHOLE_PACKET: Final = 0xFFFFFFFF
-
-OnDatagram = Callable[[bytes], bool]
+OnDatagram: TypeAlias = Callable[[bytes], bool]
 """Returns whether the kernel will be observed because of the datagram: then pending datagrams can be discarded."""
+
+
+Connect: TypeAlias = Callable[[Program], AbstractContextManager[socket.socket]]
+"""Opens a socket with a filter. Raises OSError."""
+
+
+class Group(IntEnum):
+    """Which notifications (RTNLGRP_* in linux/rtnetlink.h)."""
+
+    LINKS = rtnl.RTNLGRP_LINK
+    NEIGHBOURS = rtnl.RTNLGRP_NEIGH
+    IPV4_ADDRESSES = rtnl.RTNLGRP_IPV4_IFADDR
+    IPV6_ADDRESSES = rtnl.RTNLGRP_IPV6_IFADDR
+    IPV4_ROUTES = rtnl.RTNLGRP_IPV4_ROUTE
+    IPV6_ROUTES = rtnl.RTNLGRP_IPV6_ROUTE
+    IPV4_RULES = rtnl.RTNLGRP_IPV4_RULE
+    IPV6_RULES = rtnl.RTNLGRP_IPV6_RULE
+    IPV4_NETCONF = rtnl.RTNLGRP_IPV4_NETCONF
+    IPV6_NETCONF = rtnl.RTNLGRP_IPV6_NETCONF
+    NEXTHOPS = 32
+    """RTNLGRP_NEXTHOP, which pyroute2 does not name."""
 
 
 class Notifications:
     """Passes each datagram to ``received``; a broken socket is replaced.
 
-    ``groups`` is a bit mask of RTMGRP_*. ``missed`` is called when notifications may have been missed: at startup,
-    after an interruption, when the kernel dropped messages (ENOBUFS), and when pending ones were discarded.
+    ``missed`` is called when notifications may have been missed: at startup, after an interruption, when the kernel
+    dropped messages (ENOBUFS), and when pending ones were discarded.
     """
 
-    def __init__(self, groups: int, receive_buffer: int, received: OnDatagram, missed: Callable[[], None]) -> None:
-        self._groups = groups
-        self._receive_buffer = receive_buffer
+    def __init__(
+        self, connect: Connect, received: OnDatagram, missed: Callable[[], None], accepted: Program = EVERYTHING
+    ) -> None:
+        self._connect = connect
         self._received = received
         self._missed = missed
-        self._ignored_ports: Set[int] = frozenset()
+        self._accepted = accepted
         self._socket: socket.socket | None = None
 
-    def ignore(self, ports: Set[int]) -> None:
-        """Ignore notifications of changes made through the netlink sockets with these ports."""
-        self._ignored_ports = ports
+    def accept(self, program: Program) -> None:
+        """Receive only notifications that the filter accepts, from now on."""
+        self._accepted = program
         if self._socket is not None:
-            _filter_out(self._socket, ports)
+            attach(self._socket, program)
 
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:
             try:
-                await self._listen()
+                with self._connect(self._accepted) as connection:
+                    self._socket = connection
+                    await self._listen(connection)
             except OSError as error:
                 log.warning("kernel notifications interrupted", extra={"error": str(error)})
             finally:
@@ -65,65 +85,58 @@ class Notifications:
             self._missed()
             await asyncio.sleep(PAUSE)
 
-    async def _listen(self) -> None:
+    async def _listen(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-        with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as connection:
-            set_receive_buffer(connection, self._receive_buffer)
-            _filter_out(connection, self._ignored_ports)
-            connection.bind((0, self._groups))
-            self._socket = connection
-            # This socket got no notifications of changes before the bind.
-            self._missed()
-            while True:
-                try:
-                    if self._received(await loop.sock_recv(connection, DATAGRAM)):
-                        await self._discard_pending(connection)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                    # The kernel dropped messages; the socket remains usable.
-                    self._missed()
+        # This socket got no notifications of changes before it was bound.
+        self._missed()
+        while True:
+            try:
+                first = await loop.sock_recv(connection, DATAGRAM)
+                if self._received(first) or any(map(self._received, _pending(connection))):
+                    await self._discard_pending(connection)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # The kernel dropped messages; the socket remains usable.
+                self._missed()
+            # Receiving does not wait while there are datagrams.
+            await asyncio.sleep(0)
 
     async def _discard_pending(self, connection: socket.socket) -> None:
         """Discard pending datagrams: a thousand changed routes cause a thousand of them."""
-        while True:
-            discarded = 0
-            with contextlib.suppress(BlockingIOError):
-                while discarded < DATAGRAMS_AT_ONCE:
-                    connection.recv(DATAGRAM)
-                    discarded += 1
+        discarded = DATAGRAMS_AT_ONCE
+        while discarded == DATAGRAMS_AT_ONCE:
+            discarded = sum(1 for _ in _pending(connection))
             if discarded:
                 # An observation that has started since may not include these changes.
                 self._missed()
-            if discarded < DATAGRAMS_AT_ONCE:
-                return
             await asyncio.sleep(0)
 
 
-def _filter_out(connection: socket.socket, ports: Set[int]) -> None:
-    """Attach a filter that drops notifications of changes made through these ports before they wake the process.
+@contextmanager
+def open_notification_socket(
+    groups: Iterable[Group], receive_buffer: int, accepted: Program
+) -> Iterator[socket.socket]:
+    """Open a socket for the notifications that ``accepted`` does not drop, in the network namespace of this thread.
 
-    The header contains the port of the socket that requested the change (nlmsg_pid), or 0 for the kernel's own changes.
+    Raises OSError.
     """
-    program = bpf_program(ports)
-    # An array of struct sock_filter; the kernel copies it during the call (struct sock_fprog has its address).
-    instructions = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
-    address, _ = instructions.buffer_info()
-    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), address))
+    with IPRSocket() as opened:
+        connection: socket.socket = opened.socket
+        connection.setblocking(False)
+        set_receive_buffer(connection, receive_buffer)
+        # Before it is bound, so that it never receives what is to be dropped.
+        attach(connection, accepted)
+        try:
+            opened.bind(groups=sum(1 << group - 1 for group in groups))
+        except KeyError:
+            # After 180 ports, for any reason (AsyncNetlinkSocket._sync_bind).
+            raise OSError(errno.EADDRINUSE, "no netlink port can be bound") from None
+        yield connection
 
 
-def bpf_program(ports: Set[int]) -> list[tuple[int, int, int, int]]:
-    """Return instructions (code, to skip if true, to skip if false, constant) that accept all but these ports.
-
-    Port 0, which a socket has until it is bound, is that of the kernel, whose changes are always accepted.
-    """
-    # The kernel loads a word as big-endian.
-    words = [int.from_bytes(port.to_bytes(4, sys.byteorder)) for port in sorted(ports - {0})]
-    to_drop = range(len(words), 0, -1)
-    return [
-        (BPF_LD_W_ABS, 0, 0, NLMSG_PORT),
-        *((BPF_JEQ, skipped, 0, word) for skipped, word in zip(to_drop, words, strict=True)),
-        (BPF_RET, 0, 0, WHOLE_PACKET),
-        (BPF_RET, 0, 0, 0),
-    ]
+def _pending(connection: socket.socket) -> Iterator[bytes]:
+    """Receive pending datagrams, up to the number after which other tasks must run."""
+    with suppress(BlockingIOError):
+        for _ in range(DATAGRAMS_AT_ONCE):
+            yield connection.recv(DATAGRAM)

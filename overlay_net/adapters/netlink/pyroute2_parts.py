@@ -35,8 +35,31 @@ def _defer_package() -> None:
 _defer_package()
 
 # After the package is deferred.
+from pyroute2.ext.bpf import BPF  # noqa: E402
+from pyroute2.ext.bpf import compile as compile_filter  # noqa: E402
 from pyroute2.iproute.linux import AsyncIPRoute  # noqa: E402
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError  # noqa: E402
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, rtnl  # noqa: E402
+from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkDumpInterrupted, NetlinkError  # noqa: E402
 from pyroute2.netlink.nlsocket import NetlinkRequest  # noqa: E402
+from pyroute2.netlink.rtnl.fibmsg import fibmsg  # noqa: E402
+from pyroute2.netlink.rtnl.iprsocket import IPRSocket  # noqa: E402
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl  # noqa: E402
+from pyroute2.netlink.rtnl.ndmsg import NUD_FAILED  # noqa: E402
 
-__all__ = ["AsyncIPRoute", "NetlinkDumpInterrupted", "NetlinkError", "NetlinkRequest"]
+__all__ = [
+    "BPF",
+    "NLM_F_CREATE",
+    "NLM_F_EXCL",
+    "NLM_F_REPLACE",
+    "NUD_FAILED",
+    "AsyncIPRoute",
+    "IPRSocket",
+    "MarshalRtnl",
+    "NetlinkDecodeError",
+    "NetlinkDumpInterrupted",
+    "NetlinkError",
+    "NetlinkRequest",
+    "compile_filter",
+    "fibmsg",
+    "rtnl",
+]
