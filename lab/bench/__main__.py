@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.bench.agent import bench_agent
+from lab.bench.crowded import bench_crowded
 from lab.bench.dataplane import bench_drift, bench_failover
 from lab.bench.latency import bench_latency
 from lab.bench.link_failure import bench_link_failure
@@ -27,6 +28,7 @@ WITH_OPTIONS: dict[str, Callable[[Path, Options], list[Row]]] = {
     "nodes": bench_nodes,
     "scale": bench_scale,
     "latency": bench_latency,
+    "crowded": bench_crowded,
 }
 
 FIXED: dict[str, Callable[[Path], list[Row]]] = {

@@ -5,15 +5,13 @@ import time
 from pathlib import Path
 
 from lab.bench.dataplane import running
-from lab.bench.measure import Row
-from lab.processes import Process, run, wait_until
+from lab.bench.measure import Row, format_mib, settled_memory
+from lab.processes import run, wait_until
 from lab.scenario.process_lab import ProcessLab
 
 ROUTES = 10_000
 SUBNETS = 500
 """The maximum number of subnets of a StaticRoute."""
-STEADY = 6
-"""Consecutive samples, half a second apart, in which memory must not grow."""
 IMPORTS = 5
 """Number of starts; the fastest counts, as other load only adds to it."""
 
@@ -23,23 +21,23 @@ def bench_agent(directory: Path) -> list[Row]:
     bare = min(_import_seconds("pass") for _ in range(IMPORTS))
     with running(directory) as lab:
         agent = lab.product.agents[lab.first_node.name]
-        idle = _settled(agent)
+        idle = settled_memory(agent.pid)
         _create_routes(lab)
-        many = _settled(agent)
+        many = settled_memory(agent.pid)
         # At each upgrade the agent starts with all routes in place.
         began = time.perf_counter()
         agent.restart()
         lab.product.wait_agent(lab.first_node)
         ready = time.perf_counter() - began
-        again = _settled(agent)
+        again = settled_memory(agent.pid)
     return [
         ("agent", "python, nothing imported", f"{1000 * bare:.0f} ms", "1.00"),
         ("agent", "python, the agent imported", f"{1000 * started:.0f} ms", f"{started / bare:.1f}"),
         ("agent", f"restart until ready with {ROUTES:,} routes", f"{ready:.1f} s", ""),
-        ("agent", "resident memory, idle", _mib(idle), "at most 64 MiB, goal 45"),
-        ("agent", f"  with {ROUTES:,} routes added", _mib(many), ""),
-        ("agent", "  growth", _mib(many - idle), "goal 16 MiB"),
-        ("agent", f"  started with {ROUTES:,} routes", _mib(again), ""),
+        ("agent", "resident memory, idle", format_mib(idle), "at most 64 MiB, goal 45"),
+        ("agent", f"  with {ROUTES:,} routes added", format_mib(many), ""),
+        ("agent", "  growth", format_mib(many - idle), "goal 16 MiB"),
+        ("agent", f"  started with {ROUTES:,} routes", format_mib(again), ""),
     ]
 
 
@@ -63,24 +61,3 @@ def _create_routes(lab: ProcessLab) -> None:
     there = lab.first_node.ip("route", "show", "proto", "117").splitlines()
     if len(there) != ROUTES:
         raise SystemExit(f"bench: {len(there)} routes are in the kernel, not {ROUTES}")
-
-
-def _settled(agent: Process) -> int:
-    """KiB of resident memory once it stops growing."""
-    before, steady = _resident(agent.pid), 0
-    while steady < STEADY:
-        time.sleep(0.5)
-        now = _resident(agent.pid)
-        steady = steady + 1 if now <= before else 0
-        before = max(before, now)
-    return _resident(agent.pid)
-
-
-def _resident(pid: int) -> int:
-    """VmRSS in KiB (proc_pid_status(5))."""
-    (line,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmRSS:")]
-    return int(line.split()[1])
-
-
-def _mib(kibibytes: int) -> str:
-    return f"{kibibytes / 1024:.1f} MiB"

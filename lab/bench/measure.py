@@ -17,6 +17,8 @@ from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
 NODES_JOINING = 300
+STEADY = 6
+"""Consecutive samples, half a second apart, in which memory must not grow."""
 
 REQUESTS = re.compile(r'^apiserver_request_total\{.*?resource="(\w+)".*?subresource="(\w*)".*?verb="(\w+)".*\} (\d+)$')
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
@@ -75,10 +77,30 @@ class Usage:
 
 
 def memory_peak(pid: int) -> int:
-    """KiB of the peak resident memory of a process (proc_pid_status(5), VmHWM)."""
+    """KiB of the peak resident memory of a process."""
+    return _status(pid, "VmHWM")
+
+
+def settled_memory(pid: int) -> int:
+    """KiB of the resident memory of a process once it stops growing."""
+    before, steady = _status(pid, "VmRSS"), 0
+    while steady < STEADY:
+        time.sleep(0.5)
+        now = _status(pid, "VmRSS")
+        steady = steady + 1 if now <= before else 0
+        before = max(before, now)
+    return _status(pid, "VmRSS")
+
+
+def _status(pid: int, field: str) -> int:
+    """A number of proc_pid_status(5)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = [each for each in lines if each.startswith("VmHWM:")]
+    (line,) = [each for each in lines if each.startswith(f"{field}:")]
     return int(line.split()[1])
+
+
+def format_mib(kibibytes: int) -> str:
+    return f"{kibibytes / 1024:.1f} MiB"
 
 
 def count_requests(api_server: ApiServer) -> Counter[tuple[str, str, str]]:
