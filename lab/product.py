@@ -1,7 +1,7 @@
 """The product without kubelets: the chart is installed, and its two modes run as processes.
 
 Each process gets what its pod would get: the settings from its ConfigMap, the token of its service account, and, for
-an agent, the name and the network of its node and the settings of its memory allocator. Instead of a mounted Secret
+an agent, the name and the network of its node and the settings that save memory. Instead of a mounted Secret
 with phpIPAM's credentials the controller gets a directory with the same files.
 """
 
@@ -141,7 +141,7 @@ class Product:
                 "OVERLAY_NODE_NAME": node.name,
                 "OVERLAY_NODE_IP": node.name,
                 "OVERLAY_FENCE_AFTER": self.fence_after,
-                **self._allocation(),
+                **self._memory(),
                 **self.agent_env,
                 **self._code,
             },
@@ -183,11 +183,12 @@ class Product:
         for process in (*self.agents.values(), *((self.controller,) if self.controller else ())):
             process.terminate()
 
-    def _allocation(self) -> dict[str, str]:
-        """The settings of the memory allocator in the agent's pod."""
+    def _memory(self) -> dict[str, str]:
+        """The settings of the agent's pod that save memory."""
         daemon_set = self._api_server.get("daemonset", "overlay-net-agent", f"--namespace={NAMESPACE}")
         (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
-        return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith("MALLOC_")}
+        names = ("MALLOC_", "SSL_CERT_FILE")
+        return {each["name"]: each["value"] for each in container["env"] if each["name"].startswith(names)}
 
     def _command(self, mode: str) -> list[str]:
         settings = self._directory / f"{mode}.yaml"

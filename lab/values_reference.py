@@ -13,7 +13,9 @@ import yaml
 from pydantic import BaseModel
 
 from lab.product import CHART
-from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings
+from overlay_net.settings.agent import AgentSettings
+from overlay_net.settings.controller import ControllerSettings
+from overlay_net.settings.sections import PhpIpamSettings
 
 README = CHART / "README.md"
 BEGIN = "<!-- The table below is made from values.yaml: python -m lab.values_reference -->"

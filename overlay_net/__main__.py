@@ -7,14 +7,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from overlay_net.cli.arguments import parse_arguments
 from overlay_net.model.errors import ApiError, ConfigurationError
 from overlay_net.ops.logs import configure
+from overlay_net.runtime.child_process import ChildFailed, ChildProcess
 from overlay_net.runtime.gc_tuning import tune_gc
-from overlay_net.settings import AgentSettings, ControllerSettings, load
+from overlay_net.settings.agent_config import AgentConfig
+
+if TYPE_CHECKING:
+    from overlay_net.settings.controller import ControllerSettings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -30,12 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         print(f"overlay-net {arguments.mode}: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except ChildFailed as error:
+        print(f"overlay-net {arguments.mode}: the process that reads the settings {error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 # Each command imports only what it needs: the agent must remain small, and the controller loads a Kubernetes client.
 
 
 def run_controller(arguments: argparse.Namespace) -> int:
+    from overlay_net.settings.controller import ControllerSettings
+    from overlay_net.settings.loading import load
+
     settings = load(ControllerSettings, arguments.config)
     configure(settings.log.level, settings.log.format)
     if arguments.drain:
@@ -50,7 +61,7 @@ def run_controller(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _drain(settings: ControllerSettings, arguments: argparse.Namespace) -> int:
+def _drain(settings: "ControllerSettings", arguments: argparse.Namespace) -> int:
     from overlay_net.controller.drain import Deployment, drain
 
     deployment = None
@@ -72,23 +83,33 @@ def _drain(settings: ControllerSettings, arguments: argparse.Namespace) -> int:
 
 
 def run_agent(arguments: argparse.Namespace) -> int:
-    settings = load(AgentSettings, arguments.config)
-    configure(settings.log.level, settings.log.format)
+    # In a child process: pydantic would take a third of the memory of an agent that is idle.
+    loading = ChildProcess(partial(_load_agent_config, arguments.config))
     if arguments.teardown:
-        return _teardown(settings)
+        return _teardown(loading.result())
 
     from overlay_net.agent.run import run
 
+    config = loading.result()
+    configure(config.log_level, config.log_format)
     tune_gc()
     # Without uvloop, which has no advantage for an idle agent and does not support netlink sockets.
-    run_until_signal(run(settings), None)
+    run_until_signal(run(config), None)
     return 0
 
 
-def _teardown(settings: AgentSettings) -> int:
+def _load_agent_config(file: Path | None) -> AgentConfig:
+    from overlay_net.settings.agent import AgentSettings
+    from overlay_net.settings.loading import load
+
+    return load(AgentSettings, file).config
+
+
+def _teardown(config: AgentConfig) -> int:
     from overlay_net.agent.teardown import teardown
 
-    failures = asyncio.run(teardown(settings, print))
+    configure(config.log_level, config.log_format)
+    failures = asyncio.run(teardown(config, print))
     for failure in failures:
         print(f"overlay-net agent --teardown: {failure}", file=sys.stderr)
     return EXIT_FAILED if failures else 0

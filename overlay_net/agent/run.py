@@ -32,9 +32,7 @@ from overlay_net.agent.standby import Standby
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.agent.translation_watch import TranslationWatch
-from overlay_net.domain.kernel.desired import LinkConfig
-from overlay_net.model.kernel import OwnershipMark
-from overlay_net.model.names import LINK_ALIAS, NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES
+from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.overlay_json import decode_overlays
 from overlay_net.ops.agent_metrics import AgentMetrics
@@ -44,7 +42,7 @@ from overlay_net.runtime.store import Store
 from overlay_net.runtime.watchdog import watch_event_loop
 from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
-from overlay_net.settings import AgentSettings
+from overlay_net.settings.agent_config import AgentConfig
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +53,9 @@ SLICE_PAGE: Final = 20
 """Number of OverlayRouteSlices in a page of a list: about half a megabyte, which need not be in memory all at once."""
 
 
-async def run(settings: AgentSettings) -> None:
+async def run(config: AgentConfig) -> None:
     """Run until cancelled, and leave the kernel unchanged on exit. Raises ConfigurationError."""
-    name = settings.node_name
-    mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
+    name = config.node_name
     metrics = AgentMetrics()
     store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
     queue = WorkQueue()
@@ -66,32 +63,32 @@ async def run(settings: AgentSettings) -> None:
     wake = partial(queue.add, name)
     clock = asyncio.get_running_loop().time
     repairs = Repairs(partial(queue.add_after, name), clock)
-    monitor = Monitor(settings.route_protocol, repairs.schedule, repairs.schedule_for_foreign_route)
-    writer = checkpoint_writer(settings, wake)
-    checkpoint = NodeCheckpoint(writer, name, settings.checkpoint_max_age, current_moment, unreachable=wake)
+    monitor = Monitor(config.mark.protocol, repairs.schedule, repairs.schedule_for_foreign_route)
+    writer = checkpoint_writer(config, wake)
+    checkpoint = NodeCheckpoint(writer, name, config.checkpoint_max_age, current_moment, unreachable=wake)
     lock = NamespaceLock()
     standby = Standby(lock, clock)
     unready = partial(missing, store, name, metrics, standby)
-    server = PatientServer(settings.http.bind, metrics.registry, unready, wake)
+    server = PatientServer(config.bind, metrics.registry, unready, wake)
     with closing(lock), closing(Neighbours(wake)) as neighbours:
         async with (
             GatewayProber(gateway_probe(neighbours.resolve), wake) as prober,
             RouteProbes(wake, checkpoint.last_applied) as route_probes,
-            connect_agent(settings.kubeconfig) as connection,
-            Kernel(mark, settings.proc_sys_net, opened=monitor.ignore) as kernel,
-            Conntrack(settings.proc_sys_net) as conntrack,
+            connect_agent(config.kubeconfig) as connection,
+            Kernel(config.mark, config.proc_sys_net, opened=monitor.ignore) as kernel,
+            Conntrack(config.proc_sys_net) as conntrack,
         ):
             api = KubeApi(connection, observer=metrics, decode=decode_overlays)
-            shadows = ShadowWatch(kernel, mark, wake, clock)
+            shadows = ShadowWatch(kernel, config.mark, wake, clock)
             monitor.watch_routing(shadows.kernel_changed)
             translations = TranslationWatch(conntrack, kernel)
             heartbeat = Heartbeat(
                 api,
-                settings.lease_namespace,
+                config.lease_namespace,
                 name,
                 partial(store.get, name),
                 # The upper end of the jitter.
-                settings.resync_interval.total_seconds() * 1.1,
+                config.resync_interval.total_seconds() * 1.1,
                 clock,
                 wake,
             )
@@ -109,16 +106,16 @@ async def run(settings: AgentSettings) -> None:
                 kernel,
                 store,
                 reporter,
-                link_config(settings),
-                mark,
+                config.link,
+                config.mark,
                 metrics,
-                resync=partial(jittered, settings.resync_interval),
+                resync=partial(jittered, config.resync_interval),
                 guard=AddressGuard(
                     neighbours,
-                    mark,
+                    config.mark,
                     clock,
-                    detect=settings.duplicate_detection,
-                    announce_every=settings.announce_interval.total_seconds(),
+                    detect=config.duplicate_detection,
+                    announce_every=config.announce_interval.total_seconds(),
                 ),
                 gateways=GatewayWatch(prober),
                 shadows=shadows,
@@ -129,7 +126,7 @@ async def run(settings: AgentSettings) -> None:
                 repairs=repairs,
                 follow_routes=monitor.follow,
                 metrics_problem=lambda: server.problem,
-                boot_id=read_boot_id(settings.boot_id_file),
+                boot_id=read_boot_id(config.boot_id_file),
                 heartbeat=heartbeat,
             )
             log.info("agent started", extra={"node": name, "server": connection.server})
@@ -164,23 +161,10 @@ def slice_source(api: KubeApi, selector: str | None) -> KubeSource:
     return KubeSource(api, OVERLAY_ROUTE_SLICES, label_selector=selector, page=SLICE_PAGE)
 
 
-def checkpoint_writer(settings: AgentSettings, changed: Callable[[], None]) -> CheckpointWriter | NoCheckpointWriter:
-    if settings.state_dir is None:
+def checkpoint_writer(config: AgentConfig, changed: Callable[[], None]) -> CheckpointWriter | NoCheckpointWriter:
+    if config.state_dir is None:
         return NoCheckpointWriter()
-    return CheckpointWriter(CheckpointFile(settings.state_dir, settings.node_name), current_moment(), changed)
-
-
-def link_config(settings: AgentSettings) -> LinkConfig:
-    return LinkConfig(
-        parent=settings.interface_selector,
-        name=settings.link,
-        mode=settings.link_mode,
-        macvlan_mode=settings.macvlan_mode,
-        fallback=settings.fallback_subnet,
-        source=settings.source,
-        private=settings.private_source,
-        node_ip=settings.node_ip,
-    )
+    return CheckpointWriter(CheckpointFile(config.state_dir, config.node_name), current_moment(), changed)
 
 
 def missing(store: Store[NodeOverlay], name: str, metrics: AgentMetrics, standby: Standby) -> str:

@@ -12,13 +12,12 @@ from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelAction
-from overlay_net.model.names import LINK_ALIAS
-from overlay_net.settings import AgentSettings
+from overlay_net.settings.agent_config import AgentConfig
 
 MAX_PASSES: Final = 4
 
 
-async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> list[str]:
+async def teardown(config: AgentConfig, report: Callable[[str], None]) -> list[str]:
     """Remove the checkpoint and our routes, policy rules, addresses and links. Returns the failures.
 
     ``report`` is called with one line for each removal. Nothing is removed while an agent runs on this node, which
@@ -30,13 +29,13 @@ async def teardown(settings: AgentSettings, report: Callable[[str], None]) -> li
         if holder is not None and holder.is_trusted:
             process = f" (process {holder.pid})" if holder.pid else ""
             return [f"an agent is running on this node{process} and would restore everything; stop it first"]
-        return await _teardown(settings, report)
+        return await _teardown(config, report)
 
 
-async def _teardown(settings: AgentSettings, report: Callable[[str], None]) -> list[str]:
-    failures = _delete_checkpoint(settings.state_dir, settings.node_name, report) if settings.state_dir else []
-    mark = OwnershipMark(settings.route_protocol, LINK_ALIAS)
-    async with Kernel(mark, settings.proc_sys_net) as kernel:
+async def _teardown(config: AgentConfig, report: Callable[[str], None]) -> list[str]:
+    failures = _delete_checkpoint(config.state_dir, config.node_name, report) if config.state_dir else []
+    mark = config.mark
+    async with Kernel(mark, config.proc_sys_net) as kernel:
         try:
             failures += await _remove_all(kernel, mark, report)
         except KernelError as error:

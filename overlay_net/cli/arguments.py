@@ -3,19 +3,26 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from overlay_net import __version__
 from overlay_net.model.names import DEFAULT_NODE_SELECTOR
 from overlay_net.model.selectors import Selector
-from overlay_net.settings import (
-    CONFIG_VARIABLE,
-    ENV_PREFIX,
-    AgentSettings,
-    ControllerSettings,
-    describe,
-    parse_duration,
-)
+from overlay_net.settings.durations import parse_duration
+from overlay_net.settings.names import CONFIG_VARIABLE, ENV_PREFIX
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parses a command; its help lists the settings of the mode, which are imported only then."""
+
+    def __init__(self, *, settings: Literal["controller", "agent"] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = settings
+
+    def format_help(self) -> str:
+        if self._settings is not None:
+            self.epilog = _describe(self._settings)
+        return super().format_help()
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -37,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Overlay addresses and static routes for Kubernetes nodes, from IPAM to kernel, without NAT.",
     )
     parser.add_argument("--version", action="version", version=f"overlay-net {__version__}")
-    modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE", parser_class=CommandParser)
     _add_controller(modes)
     _add_agent(modes)
     _add_status(modes)
@@ -47,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_controller(modes: Any) -> None:
     text = "assign overlay addresses and routes to nodes; one of several replicas is elected leader"
-    controller = _add_mode(modes, "controller", text, ControllerSettings)
+    controller = _add_mode(modes, "controller", text)
     controller.add_argument(
         "--drain",
         action="store_true",
@@ -74,7 +81,7 @@ def _add_controller(modes: Any) -> None:
 
 def _add_agent(modes: Any) -> None:
     text = "reconcile this node's kernel with its NodeOverlayIp; one agent per node"
-    agent = _add_mode(modes, "agent", text, AgentSettings)
+    agent = _add_mode(modes, "agent", text)
     agent.add_argument(
         "--teardown",
         action="store_true",
@@ -143,13 +150,17 @@ def _add_crds(modes: Any) -> None:
     )
 
 
-def _add_mode(
-    modes: Any, name: str, text: str, settings: type[ControllerSettings] | type[AgentSettings]
-) -> argparse.ArgumentParser:
+def _describe(mode: Literal["controller", "agent"]) -> str:
+    from overlay_net.settings.agent import AgentSettings
+    from overlay_net.settings.controller import ControllerSettings
+    from overlay_net.settings.loading import describe
+
+    return describe(AgentSettings if mode == "agent" else ControllerSettings)
+
+
+def _add_mode(modes: Any, name: Literal["controller", "agent"], text: str) -> argparse.ArgumentParser:
     """Add a command with settings, which its help lists."""
-    command = _add_command(
-        modes, name, text, epilog=describe(settings), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = _add_command(modes, name, text, settings=name, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument(
         "--config",
         type=Path,

@@ -33,7 +33,7 @@ from overlay_net.model.names import (
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.parse import find_object, parse_int
 from overlay_net.runtime.cluster_lock import find_other_release
-from overlay_net.settings import ControllerSettings
+from overlay_net.settings.controller import ControllerSettings
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from overlay_net.controller.event_routes import Queues
 from overlay_net.controller.ipam import IpamBackend
 from overlay_net.model.errors import CredentialsRefused
 from overlay_net.ops.controller_metrics import ControllerMetrics
-from overlay_net.settings import PhpIpamSettings
+from overlay_net.settings.sections import PhpIpamSettings
 
 
 def make_backends(

@@ -18,7 +18,7 @@ from overlay_net.ops.http import serve
 from overlay_net.runtime.gc_tuning import ReplacedValues, exclude_existing
 from overlay_net.runtime.loop_blocks import LoopBlocks
 from overlay_net.runtime.worker import Reconcile, run_workers
-from overlay_net.settings import ControllerSettings
+from overlay_net.settings.controller import ControllerSettings
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from overlay_net.model.lease import LeaseTimes
 from overlay_net.runtime import cluster_lock
 from overlay_net.runtime.leader import Elector, LeadershipLost, boot_time
 from overlay_net.runtime.lease_lock import LeaseApi
-from overlay_net.settings import LeaderElectionSettings
+from overlay_net.settings.sections import LeaderElectionSettings
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from overlay_net.controller.report_events import ReportEvents
 from overlay_net.controller.resync import resync
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.model.node_actions import LifecyclePolicy
-from overlay_net.settings import ControllerSettings
+from overlay_net.settings.controller import ControllerSettings
 
 log = logging.getLogger(__name__)
 

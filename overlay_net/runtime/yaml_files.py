@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from overlay_net.model.errors import ConfigurationError
 
 
@@ -13,6 +11,9 @@ def read_mapping(path: Path, what: str) -> dict[str, Any] | None:
 
     Raises ConfigurationError with one line that begins with ``what``, such as ``kubeconfig``, and the path.
     """
+    # An agent in a pod reads no YAML.
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

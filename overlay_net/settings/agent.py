@@ -7,9 +7,12 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 
 from overlay_net.domain.kernel.checkpoint import MARGIN
-from overlay_net.domain.kernel.parent_interface import InterfaceSelector, interface_selector
-from overlay_net.model.kernel import LinkMode, MacvlanMode
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import interface_selector
+from overlay_net.model.kernel import LinkMode, MacvlanMode, OwnershipMark
+from overlay_net.model.names import LINK_ALIAS
 from overlay_net.model.policy_rule import PrivateTable, SourceTable
+from overlay_net.settings.agent_config import AgentConfig
 from overlay_net.settings.base import ModeSettings
 from overlay_net.settings.sections import AgentHttp
 from overlay_net.settings.values import Duration, Interval, LinkName, Network, OptionalAddress, OptionalDirectory
@@ -151,8 +154,37 @@ class AgentSettings(ModeSettings):
         return value
 
     @property
-    def interface_selector(self) -> InterfaceSelector:
-        return interface_selector(self.interface, self.node_ip)
+    def config(self) -> AgentConfig:
+        return AgentConfig(
+            node_name=self.node_name,
+            mark=OwnershipMark(self.route_protocol, LINK_ALIAS),
+            link=self.link_config,
+            kubeconfig=self.kubeconfig,
+            bind=self.http.bind,
+            log_level=self.log.level,
+            log_format=self.log.format,
+            duplicate_detection=self.duplicate_detection,
+            announce_interval=self.announce_interval,
+            resync_interval=self.resync_interval,
+            proc_sys_net=self.proc_sys_net,
+            boot_id_file=self.boot_id_file,
+            state_dir=self.state_dir,
+            checkpoint_max_age=self.checkpoint_max_age,
+            lease_namespace=self.lease_namespace,
+        )
+
+    @property
+    def link_config(self) -> LinkConfig:
+        return LinkConfig(
+            parent=interface_selector(self.interface, self.node_ip),
+            name=self.link,
+            mode=self.link_mode,
+            macvlan_mode=self.macvlan_mode,
+            fallback=self.fallback_subnet,
+            source=self.source,
+            private=self.private_source,
+            node_ip=self.node_ip,
+        )
 
     @property
     def source(self) -> SourceTable | None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from overlay_net.settings.names import ENV_PREFIX
 from overlay_net.settings.sections import LogSettings
-
-ENV_PREFIX = "OVERLAY_"
 
 
 class ModeSettings(BaseSettings):

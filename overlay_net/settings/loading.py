@@ -16,10 +16,10 @@ from pydantic_core import ErrorDetails
 
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.runtime.yaml_files import read_mapping
-from overlay_net.settings.base import ENV_PREFIX, ModeSettings
+from overlay_net.settings.base import ModeSettings
+from overlay_net.settings.names import CONFIG_VARIABLE, ENV_PREFIX
 from overlay_net.settings.sections import Section
 
-CONFIG_VARIABLE = "OVERLAY_CONFIG"
 SECRETS = ("username", "password", "code")
 
 _LEGACY_NAMES = {

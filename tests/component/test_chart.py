@@ -10,7 +10,9 @@ import yaml
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from lab.product import CHART, NAMESPACE
-from overlay_net.settings import AgentSettings, ControllerSettings, load
+from overlay_net.settings.agent import AgentSettings
+from overlay_net.settings.controller import ControllerSettings
+from overlay_net.settings.loading import load
 
 PHPIPAM = {"url": "https://ipam.example.com", "appID": "overlay", "subnetMap": {"dal10": [7, 12345678]}}
 USER = {"username": "overlay-net", "password": "secret"}

@@ -10,7 +10,9 @@ import yaml
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
 from lab.product import CHART
-from overlay_net.settings import AgentSettings, ControllerSettings, load
+from overlay_net.settings.agent import AgentSettings
+from overlay_net.settings.controller import ControllerSettings
+from overlay_net.settings.loading import load
 from tests.component.test_chart import PHPIPAM, rendered, settings_file
 
 POOL = {"cidr": "192.168.100.0/24", "gateway": "192.168.100.1"}

@@ -10,7 +10,7 @@ from overlay_net.adapters.phpipam import row_table
 from overlay_net.controller.ipam_router import IpamRouter
 from overlay_net.controller.pool_reconciler import PoolReconciler
 from overlay_net.ops.controller_metrics import ControllerMetrics
-from overlay_net.settings import PhpIpamSettings
+from overlay_net.settings.sections import PhpIpamSettings
 from tests.component.phpipam_support import Bench, bench, owner
 from tests.fakes.cluster import Cluster
 from tests.unit.factories import raw_phpipam_pool, raw_pool

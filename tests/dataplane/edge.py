@@ -9,11 +9,10 @@ import pytest
 
 from lab.net.namespaces import Namespace
 from lab.net.traffic import PORT, serve
-from overlay_net.agent.run import link_config
 from overlay_net.domain.kernel.desired import LinkConfig, stable_mac
 from overlay_net.model.api import JsonObject
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.settings import AgentSettings
+from overlay_net.settings.agent import AgentSettings
 from tests.fakes.netns import ip, netns, try_ip
 
 __all__ = ["netns"]
@@ -73,7 +72,7 @@ def require(kind: str) -> None:
 def make_config(mode: str = "macvlan", parent: str = "eth0", macvlan_mode: str = "bridge") -> LinkConfig:
     """The LinkConfig of these settings."""
     environment = {"node_name": "n1", "node_ip": NODE_IP, "interface": parent, "link_mode": mode}
-    return link_config(AgentSettings.model_validate(environment | {"macvlan_mode": macvlan_mode}))
+    return AgentSettings.model_validate(environment | {"macvlan_mode": macvlan_mode}).link_config
 
 
 def node_overlay_ip(address: str | None = str(OVERLAY), *routes: JsonObject) -> JsonObject:

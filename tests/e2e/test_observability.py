@@ -2,6 +2,7 @@
 
 import sys
 import urllib.request
+from pathlib import Path
 
 from lab.net import vlan
 from lab.processes import wait_until
@@ -51,6 +52,9 @@ def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
         "overlay_net_converge_seconds_count",
     ):
         assert line in agent
+    for process in lab.product.agents.values():
+        loaded = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "aiohttp" in loaded and "pydantic" not in loaded, "an agent does not keep what validated its settings"
     named = {f"{name} ({address})" for name, address in lab.addresses().items()}
     wait_until(
         lambda: all(each in lab.api_server.kubectl("get", "events", "-n", "default") for each in named),

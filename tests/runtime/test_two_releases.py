@@ -13,7 +13,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import NotLeader, Unavailable
 from overlay_net.model.names import Resource
 from overlay_net.runtime.cluster_lock import RETRY_PERIOD
-from overlay_net.settings import LeaderElectionSettings
+from overlay_net.settings.sections import LeaderElectionSettings
 from tests.fakes.leases import Leases
 from tests.runtime.conftest import Run
 

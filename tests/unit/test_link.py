@@ -39,7 +39,8 @@ from overlay_net.model.kernel_actions import (
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route import NextHop, Route
-from overlay_net.settings import AgentSettings, load
+from overlay_net.settings.agent import AgentSettings
+from overlay_net.settings.loading import load
 from tests.examples import examples
 from tests.fakes.kernel import FakeKernel
 from tests.unit.factories import overlay

@@ -18,7 +18,7 @@ from overlay_net.model.errors import Expired, NotFound, Refused, Unavailable
 from overlay_net.model.names import Resource
 from overlay_net.model.static_route import StaticRoute
 from overlay_net.ops.controller_metrics import ControllerMetrics
-from overlay_net.settings import ControllerSettings
+from overlay_net.settings.controller import ControllerSettings
 from tests.unit.factories import raw_pool, raw_static_route
 
 NODE = {

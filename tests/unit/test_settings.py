@@ -9,8 +9,11 @@ import pytest
 
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.model.policy_rule import PrivateTable, SourceTable
-from overlay_net.settings import AgentSettings, ControllerSettings, PhpIpamSettings, describe, load
-from overlay_net.settings.values import parse_duration
+from overlay_net.settings.agent import AgentSettings
+from overlay_net.settings.controller import ControllerSettings
+from overlay_net.settings.durations import parse_duration
+from overlay_net.settings.loading import describe, load
+from overlay_net.settings.sections import PhpIpamSettings
 
 
 def write_config(tmp_path: Path, text: str) -> Path:
