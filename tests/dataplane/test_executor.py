@@ -1,84 +1,34 @@
-"""Netlink exchanges with a scripted kernel that is slow, silent or changing."""
+"""Packed netlink exchanges with a scripted kernel that is slow, silent or changing."""
 
 import asyncio
 import errno
 import os
-import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from overlay_net.adapters.netlink.bulk.socket import BATCH, DUMP_SEQUENCE, DUMP_TRIES, NetlinkSocket
+from overlay_net.adapters.netlink.bulk.socket import BATCH, DUMP_TRIES, NetlinkSocket
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.model.errors import KernelError
+from tests.fakes.netlink_script import (
+    DUMP_SEQUENCE,
+    GET_ROUTE,
+    INTERRUPTED,
+    MULTI,
+    NEW_ROUTE,
+    Script,
+    done,
+    message,
+    refusal,
+    script,
+)
 
-MULTI, INTERRUPTED, CAPPED, TLVS = 0x2, 0x10, 0x100, 0x200
-ERROR, DONE, NEW_ROUTE, GET_ROUTE = 2, 3, 24, 26
-
-
-def message(kind: int, body: bytes, *, flags: int = MULTI, sequence: int = DUMP_SEQUENCE) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body
-
-
-def done(code: int = 0, flags: int = MULTI) -> bytes:
-    return message(DONE, struct.pack("=i", -code), flags=flags)
-
-
-def refusal(code: int, sequence: int, text: bytes = b"") -> bytes:
-    """NLMSG_ERROR as with NETLINK_CAP_ACK and NETLINK_EXT_ACK; a code of 0 acknowledges."""
-    attribute = struct.pack("=HH", 5 + len(text), 1) + text + b"\0" if text else b""
-    body = struct.pack("=iIHHII", -code, 100, NEW_ROUTE, 0, sequence, 0) + attribute + bytes(-len(attribute) & 3)
-    return message(ERROR, body, flags=CAPPED | (TLVS if text else 0), sequence=sequence)
+__all__ = ["script"]
 
 
-class Script:
-    """The kernel's end of the sockets of one executor; each request is answered by the next line of the script."""
-
-    def __init__(self, *lines: list[bytes] | Callable[[bytes], list[bytes]]) -> None:
-        self.lines = list(lines)
-        self.requests: list[bytes] = []
-        self.opened = 0
-        self._ends: list[socket.socket] = []
-
-    def connect(self) -> socket.socket:
-        our_end, kernel_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        our_end.setblocking(False)
-        kernel_end.setblocking(False)
-        self._ends.append(kernel_end)
-        self.opened += 1
-        asyncio.get_running_loop().add_reader(kernel_end, self._answer, kernel_end)
-        return our_end
-
-    def _answer(self, end: socket.socket) -> None:
-        request = end.recv(2**20)
-        if not request:
-            asyncio.get_running_loop().remove_reader(end)
-            return
-        self.requests.append(request)
-        line = self.lines.pop(0)
-        for datagram in line if isinstance(line, list) else line(request):
-            end.send(datagram)
-
-    def send(self, datagram: bytes) -> None:
-        self._ends[-1].send(datagram)
-
-    def close(self) -> None:
-        for end in self._ends:
-            end.close()
-
-
-@pytest.fixture
-def script() -> Iterator[Callable[..., Script]]:
-    made: list[Script] = []
-
-    def make(*lines: list[bytes] | Callable[[bytes], list[bytes]]) -> Script:
-        made.append(Script(*lines))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+def connected(kernel: Script, silence: float = 30.0) -> Executor[NetlinkSocket]:
+    return Executor(lambda: NetlinkSocket(kernel.connect()), silence=silence)
 
 
 FIRST, SECOND = message(NEW_ROUTE, b"once"), message(NEW_ROUTE, b"more")
@@ -94,7 +44,7 @@ FIRST, SECOND = message(NEW_ROUTE, b"once"), message(NEW_ROUTE, b"more")
 )
 async def test_interrupted_dump_is_repeated(script: Callable[..., Script], interrupted: list[bytes]) -> None:
     kernel = script(interrupted, [FIRST, SECOND + done()])
-    executor = Executor(kernel.connect)
+    executor = connected(kernel)
     assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == [FIRST, SECOND + done()]
     assert len(kernel.requests) == 2
     assert kernel.opened == 1, "the interrupted dump was complete, so the socket is kept"
@@ -103,7 +53,7 @@ async def test_interrupted_dump_is_repeated(script: Callable[..., Script], inter
 
 async def test_dump_that_is_interrupted_every_time_fails(script: Callable[..., Script]) -> None:
     kernel = script(*[[FIRST, done(flags=MULTI | INTERRUPTED)]] * DUMP_TRIES, [FIRST, done()])
-    executor = Executor(kernel.connect)
+    executor = connected(kernel)
     with pytest.raises(KernelError, match="changed during every dump") as raised:
         await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert raised.value.code == errno.EINTR
@@ -113,7 +63,7 @@ async def test_dump_that_is_interrupted_every_time_fails(script: Callable[..., S
 
 async def test_dump_with_known_datagrams_is_read_to_its_end(script: Callable[..., Script]) -> None:
     kernel = script([FIRST, done()], [FIRST, SECOND, done()])
-    executor = Executor(kernel.connect)
+    executor = connected(kernel)
     known = await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12), known=known[:-1]) == [FIRST, SECOND, done()]
     executor.close()
@@ -129,7 +79,7 @@ async def test_dump_with_known_datagrams_is_read_to_its_end(script: Callable[...
 )
 async def test_refused_dump_raises_its_message(script: Callable[..., Script], answer: list[bytes], text: str) -> None:
     kernel = script(answer, [done()])
-    executor = Executor(kernel.connect)
+    executor = connected(kernel)
     with pytest.raises(KernelError) as raised:
         await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert (str(raised.value), raised.value.code) == (text, errno.EMSGSIZE)
@@ -156,7 +106,7 @@ async def test_refusals_are_returned_by_position_without_those_of_other_requests
         late = refusal(errno.EPERM, one - 1, b"of an earlier request")
         return [late, refusal(errno.EEXIST, one) + refusal(errno.EINVAL, two, b"No"), refusal(0, three)]
 
-    executor = Executor(script(answer).connect)
+    executor = connected(script(answer))
     refused = await executor.run(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))] * 3)
     assert {position: (each.code, each.text) for position, each in refused.items()} == {
         0: (errno.EEXIST, os.strerror(errno.EEXIST)),
@@ -167,7 +117,7 @@ async def test_refusals_are_returned_by_position_without_those_of_other_requests
 
 async def test_silent_kernel_times_out_and_the_next_exchange_uses_a_new_socket(script: Callable[..., Script]) -> None:
     kernel = script([FIRST], [FIRST, done()], [])
-    executor = Executor(kernel.connect, silence=0.1)
+    executor = connected(kernel, silence=0.1)
     with pytest.raises(KernelError, match="does not answer") as raised:
         await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12))
     assert raised.value.code == errno.ETIMEDOUT
@@ -180,7 +130,7 @@ async def test_silent_kernel_times_out_and_the_next_exchange_uses_a_new_socket(s
 
 async def test_cancelled_exchange_does_not_affect_the_next_one(script: Callable[..., Script]) -> None:
     kernel = script([FIRST], [FIRST, done()])
-    executor = Executor(kernel.connect)
+    executor = connected(kernel)
     task = asyncio.create_task(executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)))
     while not kernel.requests:
         await asyncio.sleep(0)
@@ -202,7 +152,7 @@ async def test_slow_kernel_does_not_time_out_while_datagrams_arrive(script: Call
         return parts[:1]
 
     kernel = script(answer_slowly)
-    executor = Executor(kernel.connect, silence=0.5)
+    executor = connected(kernel, silence=0.5)
     assert await executor.run(NetlinkSocket.dump, GET_ROUTE, bytes(12)) == parts, "1.2 s, with gaps below 0.5 s"
     assert kernel.opened == 1
     executor.close()
@@ -213,7 +163,7 @@ async def test_cancelled_request_sends_no_further_batches(script: Callable[..., 
         return [refusal(0, sequences(request)[-1][0])]
 
     kernel = script(acknowledge, [], [FIRST, done()])
-    executor = Executor(kernel.connect)
+    executor = connected(kernel)
     task = asyncio.create_task(executor.run(NetlinkSocket.request, [(NEW_ROUTE, 0, bytes(12))] * (3 * BATCH)))
     while len(kernel.requests) < 2:
         await asyncio.sleep(0)

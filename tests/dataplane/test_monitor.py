@@ -7,10 +7,11 @@ from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
-from overlay_net.adapters.netlink import Kernel, Monitor, rule_messages
-from overlay_net.model.policy_rule import PolicyRule, SourceRouting, SourceTable
+from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.adapters.netlink.sockets import KernelSockets
+from overlay_net.model.policy_rule import SourceRouting, SourceTable
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import converge, desired, route
 from tests.dataplane.neighbours import until
@@ -107,11 +108,11 @@ async def test_only_changes_through_our_open_sockets_are_ignored(eth0: None) -> 
             before = len(wakes)
             await converge(second, desired(route("192.168.0.0/24")))
             await converge(first, desired(route("192.168.1.0/24")))
-            (port,) = ports["first"]
+            port, _ = ports["first"]
         await woken_by(wakes, "route add 172.31.0.0/24 via 10.176.162.129 proto 117")
         assert len(wakes) - before == 1, "the changes through both sockets did not wake it"
         reused = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        async with Kernel(MARK, connect=lambda: reused) as other:
+        async with Kernel(MARK, connect=lambda: KernelSockets(lambda: reused)) as other:
             # The first kernel closes its socket in a thread.
             await until(lambda: can_bind(reused, port), "the port is free")
             before = len(wakes)
@@ -136,7 +137,8 @@ def test_only_messages_that_may_concern_us_count() -> None:
     assert monitor.concerns(message(new_link, 0))
 
     def rule_message(kind: int, protocol: int) -> bytes:
-        body = rule_messages.encode_rule(PolicyRule(4, 11700, ip_network("192.168.100.4/32"), 117, protocol))
+        fra_protocol = 21
+        body = bytes([socket.AF_INET]) + bytes(11) + struct.pack("=HHBxxx", 5, fra_protocol, protocol)
         return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
     new_rule, delete_rule = 32, 33

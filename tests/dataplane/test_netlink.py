@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from overlay_net.adapters.netlink import Kernel, requests
+from overlay_net.adapters.netlink import Kernel
+from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired
@@ -21,6 +22,7 @@ from overlay_net.model.kernel_actions import (
     DeleteRoute,
     KernelAction,
     SetLinkUp,
+    SetMtu,
     SetSysctl,
 )
 from overlay_net.model.route import NextHop, Route
@@ -184,6 +186,7 @@ async def test_creation_that_fails_halfway_leaves_only_what_is_removed(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent may end before each of the three requests; each has to leave a link that the next run recognises."""
+    apply = IpRoute.change
     for allowed in (1, 2):
         remaining = allowed
 
@@ -192,12 +195,11 @@ async def test_creation_that_fails_halfway_leaves_only_what_is_removed(
             if remaining == 0:
                 raise KernelError("interrupted")
             remaining -= 1
-            requests.change(*arguments, **more)
+            apply(*arguments, **more)
 
-        monkeypatch.setattr("overlay_net.adapters.netlink.kernel.change", change)
-        with pytest.raises(KernelError, match="interrupted"):
+        with monkeypatch.context() as patched, pytest.raises(KernelError, match="interrupted"):
+            patched.setattr(IpRoute, "change", change)
             await kernel.apply(AddLink("tmp0", "eth0"))
-        monkeypatch.setattr("overlay_net.adapters.netlink.kernel.change", requests.change)
         assert len(shown("link")) == 4
         await converge(kernel, desired())
         assert {each["ifname"] for each in shown("link")} == {"lo", "eth0", "peer0", "tmp0"}
@@ -242,6 +244,9 @@ async def test_refusals_carry_errno_and_the_kernels_message(kernel: Kernel) -> N
         await kernel.apply(SetSysctl("eth9", "rp_filter", "2"))
     with pytest.raises(KernelError, match="bring up link eth9"):
         await kernel.apply(SetLinkUp("eth9"))
+    with pytest.raises(KernelError, match=r"set mtu 42 on eth0: .*less than.*minimum") as mtu:
+        await kernel.apply(SetMtu("eth0", 42))
+    assert mtu.value.code == errno.EINVAL
     await kernel.apply(DeleteLink(4711, "eth9"))
     await kernel.apply(DeleteRoute(bad))
 

@@ -11,8 +11,10 @@ import pytest
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.adapters.netlink.bulk.routes import join_siblings
 from overlay_net.adapters.netlink.bulk.socket import open_netlink_socket
+from overlay_net.adapters.netlink.iproute import open_route_socket
+from overlay_net.adapters.netlink.sockets import KernelSockets
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel_actions import AddRoute, DeleteRoute
+from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, SetMtu
 from overlay_net.model.route import NextHop, Route
 from tests.dataplane.conftest import MARK
 from tests.dataplane.routes import index, numbered, shown
@@ -21,20 +23,25 @@ from tests.dataplane.routes import index, numbered, shown
 class OverflowingSocket(socket.socket):
     """A real netlink socket whose receive buffer overflows once."""
 
-    overflows = 1
+    overflows = 0
 
     def recvmsg(self, *arguments: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        self._overflow()
+        return super().recvmsg(*arguments)
+
+    def recvfrom(self, *arguments: int) -> tuple[bytes, object]:
+        self._overflow()
+        return super().recvfrom(*arguments)
+
+    def _overflow(self) -> None:
         if OverflowingSocket.overflows:
             OverflowingSocket.overflows -= 1
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
-        return super().recvmsg(*arguments)
 
 
 async def test_lost_answers_are_an_error_and_the_next_observation_shows_the_result(eth0: None) -> None:
-    OverflowingSocket.overflows = 0
-
-    def connect() -> socket.socket:
-        return OverflowingSocket(fileno=open_netlink_socket().detach())
+    def connect() -> KernelSockets:
+        return KernelSockets(lambda: OverflowingSocket(fileno=open_netlink_socket().detach()))
 
     link = index("eth0")
     async with Kernel(MARK, connect=connect) as kernel:
@@ -51,6 +58,22 @@ async def test_lost_answers_are_an_error_and_the_next_observation_shows_the_resu
         assert {action.route for action in actions} == shown()
 
 
+async def test_lost_answer_to_a_change_of_a_link_is_an_error_and_the_change_can_be_repeated(eth0: None) -> None:
+    def connect() -> KernelSockets:
+        return KernelSockets(connect_route=lambda: OverflowingSocket(fileno=open_route_socket().detach()))
+
+    async with Kernel(MARK, connect=connect) as kernel:
+        for lost in (1, 0):
+            OverflowingSocket.overflows = lost
+            result = await asyncio.gather(kernel.apply(SetMtu("eth0", 1400)), return_exceptions=True)
+            assert [getattr(error, "code", None) for error in result] == [errno.ENOBUFS if lost else None]
+        OverflowingSocket.overflows = 1
+        with pytest.raises(KernelError, match="read links, addresses, routes and rules: ") as raised:
+            await kernel.observe()
+        assert raised.value.code == errno.ENOBUFS
+        assert [link.mtu for link in (await kernel.observe()).links if link.name == "eth0"] == [1400]
+
+
 async def test_batches_fit_into_a_small_receive_buffer(eth0: None) -> None:
     """SO_RCVBUFFORCE is not allowed in a user namespace, and net.core.rmem_max may be low."""
 
@@ -59,7 +82,7 @@ async def test_batches_fit_into_a_small_receive_buffer(eth0: None) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         return connection
 
-    async with Kernel(MARK, connect=connect) as kernel:
+    async with Kernel(MARK, connect=lambda: KernelSockets(connect)) as kernel:
         bad = [AddRoute(numbered(number, "10.99.0.1", index("eth0"))) for number in range(500)]
         assert len(await kernel.apply_routes(bad)) == 500
 

@@ -12,7 +12,8 @@ from lab.net.namespaces import Namespace
 from overlay_net.adapters.netlink import Kernel
 from overlay_net.domain.kernel.desired import LinkConfig, desired_link, desired_state
 from overlay_net.domain.kernel.plan import plan_kernel
-from overlay_net.model.kernel_actions import AddLink, KernelPlan
+from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel_actions import AddLink, KernelPlan, SetMtu
 from overlay_net.model.overlay import NodeOverlay
 from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import NODE_IP, OVERLAY, USUAL, Edge, edge, make_config, netns, observed_source
@@ -137,6 +138,8 @@ async def test_alternative_name_that_is_ours_is_reported(edge: Edge, kernel: Ker
         pytest.skip(f"the kernel has no alternative names of links: {refused.strip()}")
     plan = await converge(kernel, USUAL, make_config())
     assert "LinkNameTaken" in {problem.reason for problem in plan.problems}
+    with pytest.raises(KernelError, match="no link tmp0"):
+        await kernel.apply(SetMtu("tmp0", 1400))
 
 
 async def test_port_of_a_bridge_is_refused_and_the_message_names_the_bridge(edge: Edge, kernel: Kernel) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay_net.adapters.netlink.bulk.codec import attribute, attribute_text, attribute_u32
-from overlay_net.adapters.netlink.link_messages import (
+from overlay_net.adapters.netlink.bulk.codec import attribute, attribute_u32
+from overlay_net.adapters.netlink.interfaces import (
     IFINFOMSG,
     IFLA_IFNAME,
     IFLA_LINK,
@@ -97,7 +97,7 @@ UP, LOWER_UP = 0x1, 0x10000
 def test_flags_and_state_of_a_link_show_whether_it_can_carry_traffic(
     flags: int, state: int, up: bool, obstacle: str
 ) -> None:
-    body = IFINFOMSG.pack(0, 0, 2, flags, 0) + attribute_text(IFLA_IFNAME, "eth0") + attribute_u32(IFLA_LINK, 5)
+    body = IFINFOMSG.pack(0, 0, 2, flags, 0) + attribute(IFLA_IFNAME, b"eth0\0") + attribute_u32(IFLA_LINK, 5)
     body += attribute(IFLA_OPERSTATE, bytes([state]))
     found = parse_link(body)
     assert (found.up, found.obstacle, found.parent) == (up, obstacle, 5)

@@ -38,10 +38,20 @@ _defer_package()
 from pyroute2.ext.bpf import BPF  # noqa: E402
 from pyroute2.ext.bpf import compile as compile_filter  # noqa: E402
 from pyroute2.iproute.linux import AsyncIPRoute  # noqa: E402
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, rtnl  # noqa: E402
-from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkDumpInterrupted, NetlinkError  # noqa: E402
+from pyroute2.netlink import (  # noqa: E402
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_MULTI,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    rtnl,
+)
+from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkError  # noqa: E402
 from pyroute2.netlink.nlsocket import NetlinkRequest  # noqa: E402
 from pyroute2.netlink.rtnl.fibmsg import fibmsg  # noqa: E402
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: E402
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: E402
 from pyroute2.netlink.rtnl.iprsocket import IPRSocket  # noqa: E402
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl  # noqa: E402
 from pyroute2.netlink.rtnl.ndmsg import NUD_FAILED  # noqa: E402
@@ -49,17 +59,21 @@ from pyroute2.netlink.rtnl.ndmsg import NUD_FAILED  # noqa: E402
 __all__ = [
     "BPF",
     "NLM_F_CREATE",
+    "NLM_F_DUMP",
     "NLM_F_EXCL",
+    "NLM_F_MULTI",
     "NLM_F_REPLACE",
+    "NLM_F_REQUEST",
     "NUD_FAILED",
     "AsyncIPRoute",
     "IPRSocket",
     "MarshalRtnl",
     "NetlinkDecodeError",
-    "NetlinkDumpInterrupted",
     "NetlinkError",
     "NetlinkRequest",
     "compile_filter",
     "fibmsg",
+    "ifaddrmsg",
+    "ifinfmsg",
     "rtnl",
 ]

@@ -4,7 +4,8 @@ All numbers are in the machine's byte order; messages and attributes are padded 
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar, Protocol
 
 HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port."""
@@ -29,6 +30,17 @@ _NLA_TYPE_MASK = 0x3FFF
 """Excludes NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
 
+class FixedPart(Protocol):
+    """A message class of pyroute2."""
+
+    fields: ClassVar[Iterable[tuple[str, str]]]
+    """Name and struct format of each field in front of the attributes."""
+
+
+def fixed_part(message: type[FixedPart]) -> struct.Struct:
+    return struct.Struct("=" + "".join(code for _, code in message.fields))
+
+
 def align(length: int) -> int:
     """NLMSG_ALIGN and NLA_ALIGN."""
     return (length + 3) & ~3
@@ -40,11 +52,6 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 def attribute_u32(kind: int, value: int) -> bytes:
     return _ATTRIBUTE_U32.pack(_ATTRIBUTE_U32.size, kind, value)
-
-
-def attribute_text(kind: int, text: str) -> bytes:
-    """A string with its terminating zero (NLA_NUL_STRING)."""
-    return attribute(kind, text.encode() + b"\0")
 
 
 def attributes(data: bytes, offset: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:

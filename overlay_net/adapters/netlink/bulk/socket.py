@@ -10,7 +10,7 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -72,12 +72,17 @@ def set_receive_buffer(connection: socket.socket, size: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
-def open_netlink_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
-    """Open a socket in the network namespace of the calling thread."""
-    connection = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+def open_netlink_socket(
+    protocol: int = socket.NETLINK_ROUTE, kind: int = socket.SOCK_RAW, *, capped: bool = True
+) -> socket.socket:
+    """Open a socket in the network namespace of the calling thread.
+
+    ``capped``: refusals do not contain a copy of the request.
+    """
+    connection = socket.socket(socket.AF_NETLINK, kind | socket.SOCK_NONBLOCK, protocol)
     try:
         set_receive_buffer(connection, RECEIVE_BUFFER)
-        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+        for option in (*([NETLINK_CAP_ACK] if capped else []), NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
             # Kernels before 4.20 lack some options: refusals then have only an errno, and the decoder filters dumps.
             with contextlib.suppress(OSError):
                 connection.setsockopt(SOL_NETLINK, option, 1)
@@ -101,8 +106,8 @@ class NetlinkSocket:
         for each in (connection.fileno(), self._aborted):
             self._poll.register(each, select.POLLIN)
         name = connection.getsockname()
-        self.port: int = name[0] if isinstance(name, tuple) else 0
-        """The netlink port; 0 for any other kind of socket."""
+        self.ports: Set[int] = frozenset(name[:1]) if isinstance(name, tuple) else frozenset()
+        """The netlink port; none for any other kind of socket."""
         self.datagrams = 0
         """Datagrams sent and received so far, to measure progress."""
 

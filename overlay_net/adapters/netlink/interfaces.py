@@ -1,42 +1,30 @@
-"""Link and address messages (linux/if_link.h, linux/if_addr.h): encodes and parses the values of model.kernel."""
+"""Reads links and addresses (linux/if_link.h, linux/if_addr.h) as values of model.kernel."""
 
 import socket
-import struct
 from ipaddress import IPv4Interface, IPv6Interface
 
-from overlay_net.adapters.netlink.bulk.codec import (
-    I32,
-    U32,
-    attribute,
-    attribute_text,
-    attribute_u32,
-    attributes,
-    parse_text,
-    parse_u32,
+from overlay_net.adapters.netlink.bulk.codec import I32, U32, attributes, fixed_part, parse_text, parse_u32
+from overlay_net.adapters.netlink.iproute import IpRoute, Message
+from overlay_net.adapters.netlink.parsed_dump import ParsedDump
+from overlay_net.adapters.netlink.pyroute2_parts import (
+    ifaddrmsg,
+    ifinfmsg,
+    rtnl,
 )
 from overlay_net.model.kernel import Address, Link
-from overlay_net.model.net import IpInterface
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-
-IFINFOMSG = struct.Struct("=BxHiII")
-"""family, device type, index, flags, mask of the flags to change."""
-IFADDRMSG = struct.Struct("=BBBBI")
-"""family, prefix length, flags, scope, link."""
+IFINFOMSG = fixed_part(ifinfmsg)
+IFADDRMSG = fixed_part(ifaddrmsg)
 
 IFF_UP, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x80, 0x10000
 IF_OPER_DORMANT = 5
 RT_SCOPE_LINK = 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
 IFLA_AF_SPEC, IFLA_CARRIER_CHANGES, IFLA_INET6_CACHEINFO, IFLA_OPERSTATE = 26, 35, 5, 16
-IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 27, 29, 37, 52, 53
-IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_VRF_TABLE = 1, 2, 1, 1, 1
+IFLA_GROUP, IFLA_LINK_NETNSID, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 27, 37, 52, 53
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_MACVLAN_MODE, IFLA_VRF_TABLE = 1, 2, 1, 1
 ARPHRD_ETHER = 1
-MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
-MACVLAN_MODE_NAMES = {number: name for name, number in MACVLAN_MODES.items()}
-IPVLAN_MODE_L2 = 0
-"""In this mode the link answers ARP, unlike in L3, the default (networking/ipvlan.rst)."""
+MACVLAN_MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 RTEXT_FILTER_SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO = 1, 2, 6, 8, 9, 11
 IFLA_CACHEINFO_CHANGED, IFA_CACHEINFO_CREATED = 4, 8
@@ -46,14 +34,27 @@ CONNECTED_METRICS = {4: 0, 6: 256}
 """The metric of a connected route by IP version if its address has none (IP6_RT_PRIO_ADDRCONF)."""
 
 
-def dump_links() -> bytes:
-    """The body of RTM_GETLINK for all links, without their counters."""
-    return encode_link(0) + attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+class Interfaces:
+    """Reads all links and addresses repeatedly, of which a node with many pods has hundreds."""
+
+    def __init__(self) -> None:
+        self._links = ParsedDump(rtnl.RTM_NEWLINK, parse_link)
+        self._addresses = ParsedDump(rtnl.RTM_NEWADDR, parse_address)
+
+    def read_links(self, route: IpRoute) -> tuple[Link, ...]:
+        """Raises KernelError and OSError."""
+        return self._links.read(route, _all_links, rtnl.RTM_GETLINK)
+
+    def read_addresses(self, route: IpRoute) -> tuple[Address, ...]:
+        """Raises KernelError and OSError."""
+        return self._addresses.read(route, ifaddrmsg, rtnl.RTM_GETADDR)
 
 
-def dump_addresses() -> bytes:
-    """The body of RTM_GETADDR for all addresses."""
-    return IFADDRMSG.pack(0, 0, 0, 0, 0)
+def _all_links() -> Message:
+    """All links, without their counters."""
+    message: Message = ifinfmsg()
+    message["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+    return message
 
 
 def parse_link(body: bytes) -> Link:
@@ -118,7 +119,7 @@ def _obstacle(flags: int, state: int) -> str:
 
 
 def _macvlan_mode(data: bytes) -> str:
-    return MACVLAN_MODE_NAMES.get(parse_u32(dict(attributes(data)), IFLA_MACVLAN_MODE, 0), "")
+    return MACVLAN_MODES.get(parse_u32(dict(attributes(data)), IFLA_MACVLAN_MODE, 0), "")
 
 
 def parse_address(body: bytes) -> Address | None:
@@ -147,66 +148,3 @@ def parse_address(body: bytes) -> Address | None:
         deprecated=interface.version == 6 and bool(flags & IFA_F_DEPRECATED),
         metric=0 if metric == CONNECTED_METRICS[interface.version] else metric,
     )
-
-
-def add_link(name: str, parent: int, kind: str, mode: str, mac: str, group: int) -> bytes:
-    """The body of RTM_NEWLINK that creates a macvlan or an ipvlan on the parent link."""
-    if kind == "macvlan":
-        data = attribute_u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])
-    else:
-        data = attribute(IFLA_IPVLAN_MODE, struct.pack("=H", IPVLAN_MODE_L2))
-    own_mac = attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac and kind == "macvlan" else b""
-    name_and_parent = attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_LINK, parent)
-    return encode_link(0) + name_and_parent + attribute_u32(IFLA_GROUP, group) + own_mac + _link_info(kind, data)
-
-
-def set_macvlan_mode(index: int, mode: str) -> bytes:
-    """The body of RTM_NEWLINK that changes the mode of a macvlan."""
-    return encode_link(index) + _link_info("macvlan", attribute_u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode]))
-
-
-def set_mtu(index: int, mtu: int) -> bytes:
-    """The body of RTM_NEWLINK that changes a link's MTU."""
-    return encode_link(index) + attribute_u32(IFLA_MTU, mtu)
-
-
-def set_group(index: int, group: int) -> bytes:
-    """The body of RTM_NEWLINK that changes a link's group."""
-    return encode_link(index) + attribute_u32(IFLA_GROUP, group)
-
-
-def _link_info(kind: str, data: bytes) -> bytes:
-    return attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()) + attribute(IFLA_INFO_DATA, data))
-
-
-def set_alias(index: int, alias: str) -> bytes:
-    """The body of RTM_NEWLINK that sets the alias of a link."""
-    return encode_link(index) + attribute(IFLA_IFALIAS, alias.encode())
-
-
-def rename(index: int, name: str) -> bytes:
-    """The body of RTM_NEWLINK that sets the name of a link, and puts it into the default group."""
-    return encode_link(index) + attribute_text(IFLA_IFNAME, name) + attribute_u32(IFLA_GROUP, 0)
-
-
-def set_up(index: int) -> bytes:
-    """The body of RTM_NEWLINK that brings a link up."""
-    return IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP)
-
-
-def encode_link(index: int) -> bytes:
-    """The body of RTM_DELLINK, and the start of the body of RTM_NEWLINK."""
-    return IFINFOMSG.pack(0, 0, index, 0, 0)
-
-
-def encode_address(interface: IpInterface, link: int, protocol: int | None = None, metric: int = 0) -> bytes:
-    """The body of RTM_NEWADDR and RTM_DELADDR; ``metric`` is that of the connected route, 0 for the default."""
-    family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
-    head = IFADDRMSG.pack(family, interface.network.prefixlen, 0, 0, link)
-    mark = attribute(IFA_PROTO, bytes([protocol])) if protocol is not None else b""
-    # An IPv6 address without the attribute would keep the metric that it has (inet6_addr_modify).
-    metric = metric or CONNECTED_METRICS[interface.version]
-    if protocol is not None and metric:
-        mark += attribute_u32(IFA_RT_PRIORITY, metric)
-    own = interface.ip.packed
-    return head + attribute(IFA_LOCAL, own) + attribute(IFA_ADDRESS, own) + mark
