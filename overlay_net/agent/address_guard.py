@@ -130,7 +130,7 @@ class AddressGuard:
         """Return if the address may be configured. Raises AddressInUse, or KernelError if that is unknown."""
         address = action.interface.ip
         self._neighbours.recognise(find_own_frames(observed, action.link, self._mark, address))
-        present = [each for each in observed.addresses if each.interface.ip == address]
+        present = observed.address_index.at(address)
         if any(each.dad_failed for each in present):
             # The kernel's own duplicate address detection failed.
             self._reject(action, await self._find_mac(action.link, address))

@@ -38,7 +38,7 @@ class Pass:
     def source(self) -> IpAddress | None:
         """The overlay address, once the kernel has it."""
         address = self.desired.address
-        if address is None or all(each.interface != address for each in self.observed.addresses):
+        if address is None or all(each.interface != address for each in self.observed.address_index.at(address.ip)):
             return None
         return address.ip
 

@@ -70,7 +70,7 @@ async def _remove(kernel: Kernel, action: KernelAction, report: Callable[[str], 
 
 def _links_with_marked_addresses(observed: Observed, mark: OwnershipMark) -> frozenset[str]:
     names = {link.index: link.name for link in observed.links}
-    marked = (each.link for each in observed.addresses if each.protocol == mark.protocol)
+    marked = (each.link for each in observed.address_index.marked(mark.protocol))
     return frozenset(names[link] for link in marked if link in names)
 
 

@@ -4,15 +4,19 @@ Routes are in ``model.route`` and ``model.desired_route``, policy rules in ``mod
 plan in ``model.kernel_actions``.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Literal, TypeAlias, TypeVar
 
 from overlay_net.model.adoptable_route import AdoptableRoute
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.net import IpAddress, IpInterface, IpNetwork
 from overlay_net.model.policy_rule import PolicyRule, PrivateTable, SourceRouting
 from overlay_net.model.route import Route
+
+K = TypeVar("K", bound=Hashable)
 
 LinkMode: TypeAlias = Literal["macvlan", "ipvlan", "address", "none"]
 """A managed link on top of the private interface; ``address``: no link, the address is set on the private interface;
@@ -103,6 +107,60 @@ class Address:
         return not (self.tentative or self.dad_failed)
 
 
+class Addresses(tuple[Address, ...]):
+    """All addresses of a node, thousands if it uses IPVS: what a lookup needs is computed once, and shared by plans."""
+
+    def at(self, ip: IpAddress) -> tuple[Address, ...]:
+        return self._by_ip.get(ip, ())
+
+    def on(self, link: int) -> tuple[Address, ...]:
+        """Return the addresses of the link with this index, in the kernel's order."""
+        return self._by_link.get(link, ())
+
+    def marked(self, protocol: int) -> tuple[Address, ...]:
+        """Return the addresses with this protocol number."""
+        return self._by_protocol.get(protocol, ())
+
+    def in_subnet(self, subnet: IpNetwork) -> tuple[Address, ...]:
+        """Return the addresses with exactly this subnet."""
+        alone = subnet.prefixlen == subnet.max_prefixlen
+        candidates = self.at(subnet.network_address) if alone else self.with_neighbours
+        return tuple(each for each in candidates if each.interface.network == subnet)
+
+    @cached_property
+    def ips(self) -> frozenset[IpAddress]:
+        return frozenset(self._by_ip)
+
+    @cached_property
+    def ips_of_node(self) -> frozenset[IpAddress]:
+        """Without those that failed duplicate address detection, which belong to another host."""
+        return frozenset(ip for ip, found in self._by_ip.items() if not all(each.dad_failed for each in found))
+
+    @cached_property
+    def with_neighbours(self) -> tuple[Address, ...]:
+        """The addresses in whose subnets there may be other hosts."""
+        return tuple(each for each in self if each.interface.network.prefixlen < each.interface.max_prefixlen)
+
+    @cached_property
+    def _by_ip(self) -> dict[IpAddress, tuple[Address, ...]]:
+        return _grouped(self, lambda each: each.interface.ip)
+
+    @cached_property
+    def _by_link(self) -> dict[int, tuple[Address, ...]]:
+        return _grouped(self, lambda each: each.link)
+
+    @cached_property
+    def _by_protocol(self) -> dict[int | None, tuple[Address, ...]]:
+        return _grouped(self, lambda each: each.protocol)
+
+
+def _grouped(addresses: Addresses, key: Callable[[Address], K]) -> dict[K, tuple[Address, ...]]:
+    found: defaultdict[K, list[Address]] = defaultdict(list)
+    for each in addresses:
+        found[key(each)].append(each)
+    return {value: tuple(group) for value, group in found.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """The kernel state of this network namespace, read in one pass."""
@@ -119,6 +177,10 @@ class Observed:
     """All policy rules, foreign ones included, in the order in which the kernel evaluates them."""
     keeps_rule_protocol: bool = True
     """Whether this kernel stores FRA_PROTOCOL (Linux 4.17)."""
+
+    @property
+    def address_index(self) -> Addresses:
+        return self.addresses if isinstance(self.addresses, Addresses) else Addresses(self.addresses)
 
     def find_link(self, name: str) -> Link | None:
         """Find a link by its name; alternative names do not count."""

@@ -18,7 +18,7 @@ def test_only_what_changed_since_the_last_dump_is_parsed() -> None:
         parsed.append(body)
         return None if body == b"none" else [body]
 
-    dump = ParsedDump(NEW_LINK, parse)
+    dump = ParsedDump(NEW_LINK, parse, tuple[list[bytes], ...])
     eth0, tmp0, down, none = (message(body) for body in (b"eth0", b"tmp0", b"down", b"none"))
     end = message(b"done", DONE)
     first = dump.parse([eth0 + tmp0, none + end])

@@ -11,7 +11,7 @@ from overlay_net.adapters.netlink.pyroute2_parts import (
     ifinfmsg,
     rtnl,
 )
-from overlay_net.model.kernel import Address, Link
+from overlay_net.model.kernel import Address, Addresses, Link
 
 IFINFOMSG = fixed_part(ifinfmsg)
 IFADDRMSG = fixed_part(ifaddrmsg)
@@ -38,14 +38,14 @@ class Interfaces:
     """Reads all links and addresses repeatedly, of which a node with many pods has hundreds."""
 
     def __init__(self) -> None:
-        self._links = ParsedDump(rtnl.RTM_NEWLINK, parse_link)
-        self._addresses = ParsedDump(rtnl.RTM_NEWADDR, parse_address)
+        self._links = ParsedDump(rtnl.RTM_NEWLINK, parse_link, tuple[Link, ...])
+        self._addresses = ParsedDump(rtnl.RTM_NEWADDR, parse_address, Addresses)
 
     def read_links(self, route: IpRoute) -> tuple[Link, ...]:
         """Raises KernelError and OSError."""
         return self._links.read(route, _all_links, rtnl.RTM_GETLINK)
 
-    def read_addresses(self, route: IpRoute) -> tuple[Address, ...]:
+    def read_addresses(self, route: IpRoute) -> Addresses:
         """Raises KernelError and OSError."""
         return self._addresses.read(route, ifaddrmsg, rtnl.RTM_GETADDR)
 

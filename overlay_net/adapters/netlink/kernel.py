@@ -21,7 +21,7 @@ from overlay_net.adapters.netlink.policy_rules import PolicyRules
 from overlay_net.adapters.netlink.sockets import KernelSockets
 from overlay_net.adapters.netlink.sysctl import Sysctls
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
+from overlay_net.model.kernel import Address, Addresses, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelAction, RouteAction, SetSysctl
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
@@ -58,6 +58,8 @@ class Kernel:
         self._lookup_executor = Executor(lambda: NetlinkSocket(open_netlink_socket()))
         """Its own socket and thread: a repair does not wait for thousands of lookups."""
         self._interfaces = Interfaces()
+        self._without_local_route = Addresses(), frozenset[Address](), Addresses()
+        """Observed addresses, those of them that lack a local route, and the result that says so."""
         self._rules = PolicyRules()
         self._routes = Routes()
 
@@ -97,14 +99,16 @@ class Kernel:
             keeps_rule_protocol=self._keeps_rule_protocol,
         )
 
-    def _with_local_routes(self, addresses: tuple[Address, ...], links: Iterable[Link]) -> tuple[Address, ...]:
-        managed = {link.index for link in links if link.alias == self._mark.alias}
-        protocol = self._mark.protocol
-        may_be_ours = [each for each in addresses if each.protocol == protocol or each.link in managed]
-        missing = {each for each in may_be_ours if not self._routes.has_local(each.interface.ip)}
+    def _with_local_routes(self, addresses: Addresses, links: Iterable[Link]) -> Addresses:
+        managed = (each for link in links if link.alias == self._mark.alias for each in addresses.on(link.index))
+        may_be_ours = (*addresses.marked(self._mark.protocol), *managed)
+        missing = frozenset(each for each in may_be_ours if not self._routes.has_local(each.interface.ip))
         if not missing:
             return addresses
-        return tuple(replace(each, has_local_route=False) if each in missing else each for each in addresses)
+        if self._without_local_route[0] is not addresses or self._without_local_route[1] != missing:
+            found = (replace(each, has_local_route=False) if each in missing else each for each in addresses)
+            self._without_local_route = addresses, missing, Addresses(found)
+        return self._without_local_route[2]
 
     async def observe_routing(self) -> Observed:
         """Read links, rules and routes only. Raises KernelError."""

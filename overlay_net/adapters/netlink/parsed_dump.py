@@ -1,39 +1,41 @@
 """Parses dumps, at little cost if nothing has changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from overlay_net.adapters.netlink.bulk.codec import messages
 from overlay_net.adapters.netlink.iproute import IpRoute, Message
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
-class ParsedDump(Generic[T]):
+class ParsedDump(Generic[T, V]):
     """Reads dumps of one kind repeatedly.
 
     Only parsed bytes are cached, never the kernel's state. What is unchanged since the last dump is the same object,
     and is not parsed again; if nothing has changed, that is the whole result.
     """
 
-    def __init__(self, kind: int, parse: Callable[[bytes], T | None]) -> None:
+    def __init__(self, kind: int, parse: Callable[[bytes], T | None], collect: Callable[[Iterable[T]], V]) -> None:
         """``kind`` is the type of the messages of the answer; those for which ``parse`` returns None are left out."""
         self._kind = kind
         self._parse = parse
         self._datagrams: list[bytes] = []
         self._known: dict[bytes, T | None] = {}
-        self._parsed: tuple[T, ...] = ()
+        self._collect = collect
+        self._parsed = collect(())
 
-    def read(self, route: IpRoute, message: Callable[[], Message], request: int) -> tuple[T, ...]:
+    def read(self, route: IpRoute, message: Callable[[], Message], request: int) -> V:
         """Request a dump and parse it. Raises KernelError and OSError."""
         return self.parse(route.dump(message, request, known=frozenset(self._datagrams[:-1])))
 
-    def parse(self, datagrams: list[bytes]) -> tuple[T, ...]:
+    def parse(self, datagrams: list[bytes]) -> V:
         if datagrams != self._datagrams:
             known, bodies = self._known, self._bodies(datagrams)
             self._known = {body: known[body] if body in known else self._parse(body) for body in bodies}
             values = (self._known[body] for body in bodies)
-            self._parsed = tuple(value for value in values if value is not None)
+            self._parsed = self._collect(value for value in values if value is not None)
             self._datagrams = datagrams
         return self._parsed
 

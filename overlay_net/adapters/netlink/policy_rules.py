@@ -30,7 +30,7 @@ class PolicyRules:
     """Reads the policy rules of all families repeatedly."""
 
     def __init__(self) -> None:
-        self._rules = ParsedDump(rtnl.RTM_NEWRULE, parse_rule)
+        self._rules = ParsedDump(rtnl.RTM_NEWRULE, parse_rule, tuple[PolicyRule, ...])
 
     def read(self, route: IpRoute) -> tuple[PolicyRule, ...]:
         """Return the rules; none on a kernel without policy routing. Raises KernelError and OSError."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from overlay_net.domain.kernel.address_order import plan_order
 from overlay_net.domain.kernel.connected_route import connected_metric
 from overlay_net.domain.kernel.link import LinkPlan
-from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_link
+from overlay_net.domain.kernel.ownership import find_own_candidates, owns_address_anywhere, owns_link
 from overlay_net.domain.kernel.present_address import find_present, find_primary
 from overlay_net.model.kernel import Address, Desired, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddLocalRoute, DeleteAddress, Problem
@@ -89,7 +89,8 @@ def _obsolete(
 ) -> Iterator[Address]:
     """Return the managed addresses other than the desired one on ``carrier``."""
     links = {link.index: link for link in observed.links}
-    for address in observed.addresses:
+    on_carrier = observed.address_index.on(carrier.index) if carrier is not None else ()
+    for address in dict.fromkeys((*find_own_candidates(observed, mark), *on_carrier)):
         link = links.get(address.link)
         if link is None or (owns_link(link, mark) and link != carrier):
             # This plan deletes the link together with its addresses.
@@ -120,5 +121,5 @@ def _foreign_secondary(address: Address, observed: Observed, mark: OwnershipMark
     if find_primary(address, observed) != address:
         return None
     network = address.interface.network
-    subnet = (each for each in observed.addresses if each.link == address.link and each.interface.network == network)
+    subnet = (each for each in observed.address_index.on(address.link) if each.interface.network == network)
     return next((each.interface for each in subnet if not owns_address_anywhere(each, observed, mark)), None)

@@ -39,11 +39,8 @@ def _find_node_address_behind(present: Address, desired: Desired, observed: Obse
     return next(
         (
             each
-            for each in observed.addresses
-            if each.interface.ip == desired.node_ip
-            and each.link == present.link
-            and each != present
-            and find_primary(each, observed) == present
+            for each in observed.address_index.on(present.link)
+            if each.interface.ip == desired.node_ip and each != present and find_primary(each, observed) == present
         ),
         None,
     )

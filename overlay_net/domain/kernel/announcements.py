@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from overlay_net.domain.kernel.ownership import owns_address_anywhere, owns_link
+from overlay_net.domain.kernel.ownership import find_own_candidates, owns_address_anywhere, owns_link
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
 
@@ -48,11 +48,9 @@ def find_announcements(observed: Observed, mark: OwnershipMark) -> frozenset[Ann
 def addresses_in_use(observed: Observed, mark: OwnershipMark) -> Iterator[tuple[Link, Address]]:
     """Yield our addresses that the kernel answers for, each with its link."""
     links = {link.index: link for link in observed.links}
-    for address in observed.addresses:
+    for address in find_own_candidates(observed, mark):
         link = links.get(address.link)
-        # Decided at once for the hundreds of addresses of pods.
-        may_be_ours = link is not None and (owns_link(link, mark) or address.protocol == mark.protocol)
-        if link is not None and may_be_ours and address.in_use and owns_address_anywhere(address, observed, mark):
+        if link is not None and address.in_use and owns_address_anywhere(address, observed, mark):
             yield link, address
 
 

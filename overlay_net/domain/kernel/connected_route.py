@@ -174,10 +174,8 @@ def _find_node_address(desired: Desired, observed: Observed, mark: OwnershipMark
     names = {each.index: each.name for each in observed.links}
     found = [
         each
-        for each in observed.addresses
-        if each.interface.network == desired.address.network
-        and names.get(each.link) != own
-        and not owns_address_anywhere(each, observed, mark)
+        for each in observed.address_index.in_subnet(desired.address.network)
+        if names.get(each.link) != own and not owns_address_anywhere(each, observed, mark)
     ]
     parent = [each for each in found if names.get(each.link) == desired.link.parent]
     return next(iter([*parent, *found]), None)

@@ -121,7 +121,10 @@ def _find_sources(observed: Observed, off_link: str) -> _Sources:
     the overlay link."""
     links = {link.index: link for link in observed.links}
     up = {link.index: link.name for link in observed.links if link.up}
-    found = [each for each in observed.addresses if each.link in up and each.in_use]
+    index = observed.address_index
+    without_gateway = (each for link in up if up[link] == off_link for each in index.on(link))
+    candidates = dict.fromkeys((*index.with_neighbours, *without_gateway))
+    found = [each for each in candidates if each.link in up and each.in_use]
     faulty = {index for index in {each.link for each in found} if find_fault(links[index], links)}
     found.sort(key=lambda each: (-each.interface.network.prefixlen, each.link in faulty, up[each.link] != off_link))
     return [(each.interface, up[each.link]) for each in found]

@@ -25,8 +25,8 @@ def own_addresses(address: IpInterface | None, observed: Observed) -> frozenset[
 
     An address that failed duplicate address detection belongs to another host.
     """
-    present = {each.interface.ip for each in observed.addresses if not each.dad_failed}
-    return frozenset(present if address is None else present | {address.ip})
+    present = observed.address_index.ips_of_node
+    return present if address is None or address.ip in present else present | {address.ip}
 
 
 def active_gateways(

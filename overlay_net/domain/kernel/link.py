@@ -144,5 +144,5 @@ def _repair(
 
 def _has_address(link: Link, desired: Desired, observed: Observed) -> bool:
     """Return whether a link without our mark has the address of this node, so the earlier operator created it."""
-    address = desired.address.ip if desired.address else None
-    return any(each.link == link.index and each.interface.ip == address for each in observed.addresses)
+    address = desired.address
+    return address is not None and any(each.link == link.index for each in observed.address_index.at(address.ip))

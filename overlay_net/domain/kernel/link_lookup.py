@@ -77,7 +77,9 @@ class LinkLookup:
         self._repairs_overlay = desired.link is not None and desired.link.kind != "address"
         self._off_link = overlay or observed.find_link(desired.interface)
         subnets: set[tuple[IpNetwork, int]] = {
-            (each.interface.network, each.link) for each in observed.addresses if each.link in self._links
+            (each.interface.network, each.link)
+            for each in observed.address_index.with_neighbours
+            if each.link in self._links
         }
         if overlay is not None and desired.address is not None:
             subnets.add((desired.address.network, overlay.index))

@@ -44,10 +44,10 @@ class OwnFrames:
 
 def find_own_frames(observed: Observed, link: str, mark: OwnershipMark, assigned: IpAddress | None) -> OwnFrames:
     """``link`` is the name of the overlay link, ``assigned`` the overlay address."""
-    addresses = {each.interface.ip for each in observed.addresses}
+    addresses = observed.address_index.ips
     return OwnFrames(
         frozenset(each.mac for each in observed.links if each.mac),
-        frozenset(addresses if assigned is None else addresses | {assigned}),
+        addresses if assigned is None or assigned in addresses else addresses | {assigned},
         _find_macvlan(observed, link, mark),
     )
 

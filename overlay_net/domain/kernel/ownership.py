@@ -17,6 +17,13 @@ def owns_policy_rule(rule: PolicyRule, mark: OwnershipMark) -> bool:
     return rule.protocol == mark.protocol
 
 
+def find_own_candidates(observed: Observed, mark: OwnershipMark) -> tuple[Address, ...]:
+    """Return the addresses that may be ours: with our protocol number, or on a managed link."""
+    index = observed.address_index
+    managed = (each for link in observed.links if owns_link(link, mark) for each in index.on(link.index))
+    return tuple(dict.fromkeys((*index.marked(mark.protocol), *managed)))
+
+
 def owns_address(address: Address, observed: Observed, mark: OwnershipMark) -> bool:
     """Return whether this is an address on a managed link with our protocol number.
 

@@ -87,7 +87,7 @@ def choose_parent(
             current = {link.name: link for link in _current(links, observed, mark, overlay_link)}
             return found if found in current else _find_down(current.values()) or found
         case ByAddress(address):
-            with_address = {each.link for each in observed.addresses if each.interface.ip == address}
+            with_address = {each.link for each in observed.address_index.at(address)}
             return next((link.name for link in links if link.index in with_address), None)
 
 
@@ -121,7 +121,7 @@ def _current(candidates: Iterable[Link], observed: Observed, mark: OwnershipMark
 def _link_with_mark(observed: Observed, mark: OwnershipMark) -> int | None:
     """Return the index of a foreign link with an address with our mark (link_mode ``address``)."""
     managed = {link.index for link in observed.links if owns_link(link, mark)}
-    marked = (each for each in observed.addresses if each.protocol == mark.protocol and each.link not in managed)
+    marked = (each for each in observed.address_index.marked(mark.protocol) if each.link not in managed)
     return next((address.link for address in marked), None)
 
 

@@ -78,7 +78,7 @@ def _pending_source(desired: Desired, observed: Observed) -> IpAddress | None:
     address = desired.address
     if address is None or address.version == 4:
         return None
-    in_use = any(each.interface.ip == address.ip and each.in_use for each in observed.addresses)
+    in_use = any(each.in_use for each in observed.address_index.at(address.ip))
     return None if in_use else address.ip
 
 

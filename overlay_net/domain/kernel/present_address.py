@@ -9,7 +9,7 @@ def find_present(interface: IpInterface, observed: Observed, mark: OwnershipMark
     """Find the managed address on its link."""
     if link is None:
         return None
-    on_link = (each for each in observed.addresses if each.link == link.index and each.interface == interface)
+    on_link = (each for each in observed.address_index.on(link.index) if each.interface == interface)
     return next((each for each in on_link if owns_address_anywhere(each, observed, mark)), None)
 
 
@@ -21,11 +21,8 @@ def find_primary(address: Address, observed: Observed) -> Address:
     """
     if address.interface.version == 6:
         return address
-    return next(
-        each
-        for each in observed.addresses
-        if each.link == address.link and each.interface.network == address.interface.network
-    )
+    on_link = observed.address_index.on(address.link)
+    return next(each for each in on_link if each.interface.network == address.interface.network)
 
 
 def find_preferred(address: Address, observed: Observed, mark: OwnershipMark) -> Address | None:
@@ -35,12 +32,11 @@ def find_preferred(address: Address, observed: Observed, mark: OwnershipMark) ->
     (ipv6_dev_get_saddr).
     """
     network = address.interface.network
-    for each in observed.addresses:
+    for each in observed.address_index.on(address.link):
         if each == address:
             return None
         if (
-            each.link == address.link
-            and each.interface.version == network.version
+            each.interface.version == network.version
             and each.interface.network.prefixlen < network.max_prefixlen
             and each.interface.network.overlaps(network)
             and not (each.link_local or each.deprecated or each.dad_failed)

@@ -41,9 +41,8 @@ def private_parts(
 
 def private_addresses(observed: Observed, mark: OwnershipMark, parent: Link) -> Iterator[IpAddress]:
     """Yield the addresses of the parent interface that other networks can reach."""
-    for address in observed.addresses:
-        own = address.link == parent.index and address.in_use and not address.link_local
-        if own and not owns_address_anywhere(address, observed, mark):
+    for address in observed.address_index.on(parent.index):
+        if address.in_use and not address.link_local and not owns_address_anywhere(address, observed, mark):
             yield address.interface.ip
 
 

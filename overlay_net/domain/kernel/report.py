@@ -22,7 +22,7 @@ from overlay_net.domain.kernel.connected_route import (
     CONNECTED_ROUTE_SHADOWED,
     NODE_SUBNET,
 )
-from overlay_net.domain.kernel.ownership import owns_address_anywhere
+from overlay_net.domain.kernel.ownership import find_own_candidates, owns_address_anywhere
 from overlay_net.model.conditions import GATEWAY_REACHABLE, READY, SHADOWED, Condition, find_condition, transition
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
@@ -61,12 +61,11 @@ def configured_address(
     failed the kernel's duplicate address detection is not in use, so it does not count.
     """
     known_interfaces = (overlay.assignment.address, overlay.report.configured) if overlay else ()
-    known = {interface.ip for interface in (desired.address, *known_interfaces) if interface is not None}
-    present = [
-        address.interface
-        for address in observed.addresses
-        if not address.dad_failed and (owns_address_anywhere(address, observed, mark) or address.interface.ip in known)
-    ]
+    known = dict.fromkeys(each.ip for each in (desired.address, *known_interfaces) if each is not None)
+    ours = (each for each in find_own_candidates(observed, mark) if owns_address_anywhere(each, observed, mark))
+    at_known = (each for ip in known for each in observed.address_index.at(ip))
+    found = dict.fromkeys((*ours, *at_known))
+    present = [address.interface for address in found if not address.dad_failed]
     previous = [interface for interface in present if desired.address is None or interface.ip != desired.address.ip]
     if previous:
         return previous[0]

@@ -26,14 +26,18 @@ def find_candidates(
 
     There are none before the overlay address is in use. Without the address, the kernel drops its translations itself.
     """
-    own = {each.interface.ip for each in observed.addresses if each.in_use}
-    if desired.address is None or desired.address.ip not in own:
+    index = observed.address_index
+
+    def in_use(ip: IpAddress) -> bool:
+        return any(each.in_use for each in index.at(ip))
+
+    if desired.address is None or not in_use(desired.address.ip):
         return ()
     version = desired.address.version
     return tuple(
         each
         for each in translations
-        if each.protocol not in CONNECTIONS and each.source in own and each.source.version == version
+        if each.protocol not in CONNECTIONS and each.source.version == version and in_use(each.source)
     )
 
 
