@@ -59,7 +59,7 @@ class Kernel:
         """Its own socket and thread: a repair does not wait for thousands of lookups."""
         self._interfaces = Interfaces()
         self._without_local_route = Addresses(), frozenset[Address](), Addresses()
-        """Observed addresses, those of them that lack a local route, and the result that says so."""
+        """Observed addresses, those of them without a local route, and the addresses with that information."""
         self._rules = PolicyRules()
         self._routes = Routes()
 
