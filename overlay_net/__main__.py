@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overlay_net.cli.arguments import parse_arguments
-from overlay_net.model.errors import ApiError, ConfigurationError
+from overlay_net.model.errors import ConfigurationError
 from overlay_net.ops.logs import configure
 from overlay_net.runtime.child_process import ChildFailed, ChildProcess
 from overlay_net.runtime.gc_tuning import tune_gc
@@ -23,20 +22,25 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXTRA = ("click", "rich")
+"""The packages of the extra ``cli``, which no process needs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 on success, EXIT_FAILED, or EXIT_USAGE for invalid arguments and settings."""
-    arguments = parse_arguments(argv)
+    arguments = sys.argv[1:] if argv is None else argv
     # Until a command configures logs, those of libraries would appear beside its own messages.
     logging.getLogger().addHandler(logging.NullHandler())
+    if not arguments or arguments[0] not in PROCESSES:
+        return run_for_people(arguments)
+    parsed = parse_arguments(arguments)
     try:
-        return COMMANDS[arguments.mode](arguments)
+        return PROCESSES[parsed.mode](parsed)
     except ConfigurationError as error:
-        print(f"overlay-net {arguments.mode}: {error}", file=sys.stderr)
+        print(f"overlay-net {parsed.mode}: {error}", file=sys.stderr)
         return EXIT_USAGE
     except ChildFailed as error:
-        print(f"overlay-net {arguments.mode}: the process that reads the settings {error}", file=sys.stderr)
+        print(f"overlay-net {parsed.mode}: the process that reads the settings {error}", file=sys.stderr)
         return EXIT_FAILED
 
 
@@ -134,26 +138,19 @@ def run_until_signal(
         runner.run(supervised())
 
 
-def show_status(arguments: argparse.Namespace) -> int:
-    from overlay_net.cli.status import status
-
-    kubeconfig = arguments.kubeconfig or _default_kubeconfig()
+def run_for_people(arguments: Sequence[str]) -> int:
+    """Run a command of the extra ``cli``; without it, the help of all others is shown."""
     try:
-        healthy = asyncio.run(
-            status(kubeconfig, arguments.wait, arguments.timeout, arguments.connect, arguments.node_selector, print)
-        )
-    except ApiError as error:
-        print(f"overlay-net status: cannot read the cluster's state: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    return 0 if healthy else EXIT_FAILED
-
-
-def _default_kubeconfig() -> Path | None:
-    """Return the file that kubectl would use; None within a pod."""
-    if named := os.environ.get("KUBECONFIG"):
-        return Path(named)
-    default = Path.home() / ".kube" / "config"
-    return default if default.exists() else None
+        from overlay_net.cli.app import PLUGIN, PROGRAM, run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in EXTRA:
+            raise
+        if not arguments or arguments[0].startswith("-"):
+            parse_arguments(arguments)
+        command = f"overlay-net {' '.join(arguments[:1])}"
+        print(f"{command}: no module {error.name}; install it: pip install 'overlay-net[cli]'", file=sys.stderr)
+        return EXIT_USAGE
+    return run(arguments, PLUGIN if Path(sys.argv[0]).name.startswith("kubectl-") else PROGRAM)
 
 
 def update_crds(arguments: argparse.Namespace) -> int:
@@ -166,10 +163,9 @@ def update_crds(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if problem else 0
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+PROCESSES: dict[str, Callable[[argparse.Namespace], int]] = {
     "controller": run_controller,
     "agent": run_agent,
-    "status": show_status,
     "crds": update_crds,
 }
 

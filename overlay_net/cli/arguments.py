@@ -1,15 +1,20 @@
-"""The command line: commands, options, and the help text of each."""
+"""The command line of processes and jobs: commands, options, and the help text of each.
+
+Those of commands for people are in `app`, which needs the extra ``cli``. Nothing here does.
+"""
 
 import argparse
-from collections.abc import Sequence
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from overlay_net import __version__
-from overlay_net.model.names import DEFAULT_NODE_SELECTOR
-from overlay_net.model.selectors import Selector
-from overlay_net.settings.durations import parse_duration
+from overlay_net.cli.values import parse_deployment, parse_seconds
 from overlay_net.settings.names import CONFIG_VARIABLE, ENV_PREFIX
+
+T = TypeVar("T")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -21,8 +26,19 @@ class CommandParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         if self._settings is not None:
-            self.epilog = _describe(self._settings)
+            # The formatter that keeps the lines of the settings wraps no description; argparse uses this width.
+            width = shutil.get_terminal_size().columns - 2
+            self.description = textwrap.fill(self.description or "", width)
+            self.epilog = _describe(self._settings, width)
         return super().format_help()
+
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "controller": "assign overlay addresses and routes to nodes; one of several replicas is elected leader",
+    "agent": "reconcile this node's kernel with its NodeOverlayIp; one agent per node",
+    "crds": "create or update the CustomResourceDefinitions of this version, and exit",
+}
+"""The description of each command."""
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,14 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE", parser_class=CommandParser)
     _add_controller(modes)
     _add_agent(modes)
-    _add_status(modes)
     _add_crds(modes)
     return parser
 
 
 def _add_controller(modes: Any) -> None:
-    text = "assign overlay addresses and routes to nodes; one of several replicas is elected leader"
-    controller = _add_mode(modes, "controller", text)
+    controller = _add_mode(modes, "controller")
     controller.add_argument(
         "--drain",
         action="store_true",
@@ -63,7 +77,7 @@ def _add_controller(modes: Any) -> None:
     )
     controller.add_argument(
         "--scale-down",
-        type=_parse_deployment,
+        type=_checked(parse_deployment),
         metavar="NAMESPACE/NAME",
         help="with --drain: the Deployment of the running controllers, scaled to zero first",
     )
@@ -75,13 +89,12 @@ def _add_controller(modes: Any) -> None:
         help="with --scale-down: replicas to restore if the drain does not complete; default: the present number",
     )
     controller.add_argument(
-        "--timeout", type=_parse_seconds, default=240.0, metavar="TIME", help="with --drain; default: 4m"
+        "--timeout", type=_checked(parse_seconds), default=240.0, metavar="TIME", help="with --drain; default: 4m"
     )
 
 
 def _add_agent(modes: Any) -> None:
-    text = "reconcile this node's kernel with its NodeOverlayIp; one agent per node"
-    agent = _add_mode(modes, "agent", text)
+    agent = _add_mode(modes, "agent")
     agent.add_argument(
         "--teardown",
         action="store_true",
@@ -90,47 +103,8 @@ def _add_agent(modes: Any) -> None:
     )
 
 
-def _add_status(modes: Any) -> None:
-    status = _add_command(modes, "status", "summarise health on one screen; exit 1 if anything is not ready")
-    status.add_argument(
-        "--kubeconfig", type=Path, metavar="FILE", help="default: as kubectl, else the pod's service account"
-    )
-    status.add_argument(
-        "--wait",
-        type=_parse_seconds,
-        default=0.0,
-        metavar="TIME",
-        help="wait up to TIME until everything is ready, e.g. 60s",
-    )
-    status.add_argument(
-        "--timeout",
-        type=_parse_seconds,
-        default=30.0,
-        metavar="TIME",
-        help="how long to wait for an answer from the API server; default: 30s",
-    )
-    status.add_argument(
-        "--connect",
-        type=_parse_target,
-        action="append",
-        default=[],
-        metavar="HOST:PORT",
-        help="also test whether this on-premises TCP server is reachable from here, and show the source address; "
-        "repeatable",
-    )
-    status.add_argument(
-        "-l",
-        "--node-selector",
-        type=_parse_selector,
-        default=DEFAULT_NODE_SELECTOR,
-        metavar="SELECTOR",
-        help="label selector, as in kubectl, of the Nodes on which an agent runs, if agent.nodeSelector or "
-        "agent.excludeNodes of the chart are set; default: no Windows and no virtual Nodes",
-    )
-
-
 def _add_crds(modes: Any) -> None:
-    crds = _add_command(modes, "crds", "create or update the CustomResourceDefinitions of this version, and exit")
+    crds = _add_command(modes, "crds")
     crds.add_argument(
         "--directory", type=Path, required=True, metavar="DIR", help="directory with one definition per file"
     )
@@ -146,21 +120,21 @@ def _add_crds(modes: Any) -> None:
     )
     crds.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
     crds.add_argument(
-        "--timeout", type=_parse_seconds, default=60.0, metavar="TIME", help="how long to retry; default: 60s"
+        "--timeout", type=_checked(parse_seconds), default=60.0, metavar="TIME", help="how long to retry; default: 60s"
     )
 
 
-def _describe(mode: Literal["controller", "agent"]) -> str:
+def _describe(mode: Literal["controller", "agent"], width: int) -> str:
     from overlay_net.settings.agent import AgentSettings
     from overlay_net.settings.controller import ControllerSettings
     from overlay_net.settings.loading import describe
 
-    return describe(AgentSettings if mode == "agent" else ControllerSettings)
+    return describe(AgentSettings if mode == "agent" else ControllerSettings, width)
 
 
-def _add_mode(modes: Any, name: Literal["controller", "agent"], text: str) -> argparse.ArgumentParser:
+def _add_mode(modes: Any, name: Literal["controller", "agent"]) -> argparse.ArgumentParser:
     """Add a command with settings, which its help lists."""
-    command = _add_command(modes, name, text, settings=name, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = _add_command(modes, name, settings=name, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument(
         "--config",
         type=Path,
@@ -170,43 +144,22 @@ def _add_mode(modes: Any, name: Literal["controller", "agent"], text: str) -> ar
     return command
 
 
-def _add_command(modes: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
-    """Add a command; ``text`` is shown in the list of commands and, as a sentence, in the help of the command."""
+def _add_command(modes: Any, name: str, **options: Any) -> argparse.ArgumentParser:
+    """Add a command; its text is shown in the list of commands and, as a sentence, in the help of the command."""
+    text = COMMANDS[name]
     command: argparse.ArgumentParser = modes.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".", **options
     )
     return command
 
 
-def _parse_deployment(text: str) -> tuple[str, str]:
-    namespace, slash, name = text.partition("/")
-    if not slash or not namespace or not name or "/" in name:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: a namespace and a name are required, such as overlay-net/overlay-net-controller"
-        )
-    return namespace, name
+def _checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return ``parse`` with errors that argparse shows as they are."""
 
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _parse_target(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: a host and a port are required, such as 192.168.0.10:443 or [fd00::1]:443"
-        )
-    return host.strip("[]"), int(port)
-
-
-def _parse_selector(text: str) -> Selector:
-    try:
-        return Selector.parse_text(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        value = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-    assert isinstance(value, (int, float))
-    return float(value)
+    return checked

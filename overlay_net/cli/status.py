@@ -1,158 +1,106 @@
-"""`overlay-net status`: prints a one-screen summary of what is ready and what is not."""
+"""`overlay-net status`: what is wrong, grouped by cause, with the next command to type; then the counts."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from overlay_net.adapters.kube import KubeApi, connect_controller
-from overlay_net.domain.allocation.agent_nodes import has_agent
-from overlay_net.domain.status.overview import Overview, overview
+import click
+from rich.text import Text
+
+from overlay_net.adapters.kube import KubeApi
+from overlay_net.cli.cluster import limit
+from overlay_net.cli.health import Health, read_cluster, wait_healthy
+from overlay_net.cli.options import SECONDS, Value, answer, cluster_options, output_option, watch_option
+from overlay_net.cli.output import columns, shorten
+from overlay_net.cli.values import parse_selector, parse_target
+from overlay_net.domain.status.overview import Cause, Overview
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import OverlayNetError, Unavailable
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES, Resource
-from overlay_net.model.node import Node
-from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.pool import Pool
-from overlay_net.model.selectors import Selector
-from overlay_net.model.static_route import StaticRoute
+from overlay_net.model.names import DEFAULT_NODE_SELECTOR
 
-T = TypeVar("T")
+MESSAGES = 5
+"""Maximum number of different messages of one cause that are shown."""
 
-INTERVAL = 1.0
-NAMED = 3
-"""Maximum number of objects with the same problem that a line names, if it does not name all."""
-CONNECT_TIMEOUT = 5.0
 
-Target = tuple[str, int]
-"""Host and port of a TCP server."""
+@click.command()
+@click.option("--wait", type=SECONDS, default="0s", help="Wait up to TIME until everything is ready, e.g. 60s.")
+@click.option(
+    "--connect",
+    "targets",
+    type=Value("HOST:PORT", parse_target),
+    multiple=True,
+    help="Also test whether this on-premises TCP server is reachable from here, and show the source address; "
+    "repeatable.",
+)
+@click.option(
+    "-l",
+    "--node-selector",
+    type=Value("SELECTOR", parse_selector),
+    default=DEFAULT_NODE_SELECTOR,
+    help="Label selector, as in kubectl, of the Nodes on which an agent runs, if agent.nodeSelector or "
+    "agent.excludeNodes of the chart are set; default: no Windows and no virtual Nodes.",
+)
+@cluster_options
+@output_option
+@watch_option
+def status(**options: Any) -> int:
+    """Summarise health on one screen: what is wrong first, grouped by cause.
+
+    The exit code is 1 if anything is not ready.
+    """
+
+    async def read(api: KubeApi) -> "Summary":
+        async def read_once() -> Overview:
+            async with limit(options["timeout"]):
+                return await read_cluster(api, options["node_selector"])
+
+        return Summary(await wait_healthy(read_once, options["targets"], options["wait"]))
+
+    return answer(read, options, limited=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Connectivity:
-    connected: bool
-    line: str
-    """The source address, or the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    cluster: Overview
-    targets: tuple[Connectivity, ...]
+class Summary:
+    health: Health
 
     @property
-    def healthy(self) -> bool:
-        return not self.cluster.findings and all(target.connected for target in self.targets)
+    def exit_code(self) -> int:
+        return 0 if self.health.healthy else 1
 
-    def lines(self) -> Iterator[str]:
-        yield from self.cluster.counts
-        yield ""
-        if self.healthy:
-            yield "healthy"
-        findings = [(each.kind, _shorten(each.names), each.message) for each in self.cluster.findings]
-        width = max((len(names) for _, names, _ in findings), default=0)
-        yield from (f"{kind:<5} {names:<{width}}  {message}" for kind, names, message in findings)
-        yield from (target.line for target in self.targets)
+    def to_json(self) -> JsonObject:
+        cluster = self.health.cluster
+        return {
+            "healthy": self.health.healthy,
+            "causes": [_cause_json(cause) for cause in cluster.causes],
+            "counts": list(cluster.counts),
+            "targets": [{"connected": each.connected, "message": each.line} for each in self.health.targets],
+        }
 
-
-def _shorten(names: Sequence[str]) -> str:
-    if len(names) <= NAMED + 1:
-        return ", ".join(names)
-    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
-
-
-async def status(
-    kubeconfig: Path | None,
-    wait: float,
-    timeout: float,
-    targets: Sequence[Target],
-    agents: Selector,
-    write: Callable[[str], None],
-) -> bool:
-    """Write the summary. Returns whether everything is ready and each target accepts a connection from this host.
-
-    Waits up to ``wait`` seconds for that; the API server must answer within ``timeout`` seconds. ``agents`` selects the
-    Nodes on which an agent runs. Raises ConfigurationError, and OverlayNetError if the cluster cannot be read.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        async with _limit(timeout):
-            # A credential plugin may hang as well.
-            connection = await stack.enter_async_context(connect_controller(kubeconfig))
-        # The limit of all requests together ends first, and is the one to report.
-        api = KubeApi(connection, timeout=2 * timeout)
-
-        async def read() -> Overview:
-            async with _limit(timeout):
-                return await read_cluster(api, agents)
-
-        health = await _wait_healthy(read, targets, wait)
-    for line in health.lines():
-        write(line)
-    return health.healthy
+    def lines(self, width: int | None) -> Iterator[Text]:
+        for cause in self.health.cluster.causes:
+            yield from columns(None, _rows(cause), width)
+            yield Text(f"      next: {cause.next_command}", "bold")
+            yield Text()
+        yield from map(Text, self.health.cluster.counts)
+        for target in self.health.targets:
+            yield Text(target.line, "" if target.connected else "red")
+        if self.health.healthy:
+            yield Text()
+            yield Text("healthy", "green")
 
 
-async def _wait_healthy(read: Callable[[], Awaitable[Overview]], targets: Sequence[Target], wait: float) -> Health:
-    """Return the first healthy result, or the last one within ``wait`` seconds."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait
-    while True:
-        expired = loop.time() >= deadline
-        try:
-            health = Health(await read(), tuple([await connect(*target) for target in targets]))
-        except OverlayNetError:
-            if expired:
-                raise
-        else:
-            if expired or health.healthy:
-                return health
-        await asyncio.sleep(min(INTERVAL, max(0.0, deadline - loop.time())))
+def _rows(cause: Cause) -> Iterator[tuple[str, str, str]]:
+    for number, finding in enumerate(cause.findings[:MESSAGES]):
+        yield (cause.kind if number == 0 else "").ljust(4), shorten(finding.names), finding.message
+    rest = cause.findings[MESSAGES:]
+    if rest:
+        names = sum(len(each.names) for each in rest)
+        yield "", f"{names} more", f"{cause.reason} with other messages"
 
 
-@contextlib.asynccontextmanager
-async def _limit(seconds: float) -> AsyncIterator[None]:
-    """Raises Unavailable after ``seconds``."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise Unavailable(f"no complete answer within {seconds:g} s") from None
-
-
-async def read_cluster(api: KubeApi, agents: Selector) -> Overview:
-    nodes, overlays, routes, pools = await asyncio.gather(
-        _read(api, NODES, Node.parse, metadata_only=True),
-        _read(api, NODE_OVERLAY_IPS, NodeOverlay.parse),
-        _read(api, STATIC_ROUTES, StaticRoute.parse),
-        _read(api, OVERLAY_POOLS, Pool.parse),
-    )
-    objects = {overlay.name: overlay for overlay in overlays}
-    names = (node.name for node in nodes if has_agent(node, objects.get(node.name), agents))
-    return overview(names, overlays, routes, pools)
-
-
-async def _read(
-    api: KubeApi, resource: Resource, parse: Callable[[JsonObject], T], *, metadata_only: bool = False
-) -> list[T]:
-    """Return all objects of a kind, parsed page by page."""
-    pages = api.pages(resource, metadata_only=metadata_only)
-    return [parse(item) async for page in pages for item in page.items]
-
-
-async def connect(host: str, port: int) -> Connectivity:
-    """Open and close a TCP connection."""
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, writer = await asyncio.open_connection(host, port)
-    except TimeoutError:
-        return Connectivity(False, f"no connection to {host}:{port}: no answer within {CONNECT_TIMEOUT:g} s")
-    except (OSError, UnicodeError) as error:
-        # UnicodeError: a label of the host name is empty or too long.
-        reason = error.strerror if isinstance(error, OSError) else None
-        return Connectivity(False, f"no connection to {host}:{port}: {reason or error}")
-    source = writer.get_extra_info("sockname")[0]
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return Connectivity(True, f"connected to {host}:{port} from {source}")
+def _cause_json(cause: Cause) -> JsonObject:
+    return {
+        "kind": cause.kind,
+        "reason": cause.reason,
+        "findings": [{"names": list(each.names), "message": each.message} for each in cause.findings],
+        "next": cause.next_command,
+    }

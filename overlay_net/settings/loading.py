@@ -5,6 +5,7 @@ Unknown names, missing files and invalid values raise ConfigurationError: no set
 
 import os
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -123,13 +124,22 @@ def _may_hold_secret(problem: ErrorDetails) -> bool:
     return section or where in SECRETS or (where == "url" and "@" in str(value))
 
 
-def describe(settings: type[ModeSettings]) -> str:
-    """Return the help text for the settings of a mode: name, description and default of each."""
-    fields = dict(_flatten(settings))
-    width = max(map(len, fields))
-    lines = (f"  {name:<{width}}  {field.description} ({_default(field)})" for name, field in fields.items())
-    head = f"settings (in the config file, or as {ENV_PREFIX}NAME; nested ones as {ENV_PREFIX}SECTION__NAME):"
-    return "\n".join((head, *lines))
+def describe(settings: type[ModeSettings], width: int | None = None) -> str:
+    """Return the help text for the settings of a mode: name, default and description of each.
+
+    Lines are at most ``width`` columns wide, if words allow that; None: descriptions are not wrapped.
+    """
+
+    def wrap(text: str, indent: str = "") -> list[str]:
+        if width is None:
+            return [indent + text]
+        words = textwrap.TextWrapper(width, indent, indent, break_long_words=False, break_on_hyphens=False)
+        return words.wrap(text)
+
+    lines = wrap(f"settings (in the config file, or as {ENV_PREFIX}NAME; nested ones as {ENV_PREFIX}SECTION__NAME):")
+    for name, field in _flatten(settings):
+        lines += [f"  {name}", *wrap(f"{field.description} ({_default(field)})", " " * 6)]
+    return "\n".join(lines)
 
 
 def _flatten(settings: type[ModeSettings]) -> Iterator[tuple[str, FieldInfo]]:

@@ -79,6 +79,8 @@ def test_the_product_keeps_every_contract(checkout: Path) -> None:
         ),
         ("adapters/netlink/kernel.py", "import pyroute2", "pyroute2 is imported in one place"),
         ("model/pool.py", "import asyncio", "Decisions are pure"),
+        ("agent/run.py", "import rich", "Only the commands for people need the extra"),
+        ("cli/crds.py", "from overlay_net.cli.status import status", "Only the commands for people need the extra"),
     ],
 )
 def test_an_import_against_the_rules_breaks_its_contract(checkout: Path, module: str, line: str, contract: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.domain.status.overview import Finding, overview
+from overlay_net.domain.status.overview import Finding, Overview, overview
 from overlay_net.model.overlay import NodeOverlay
 from tests.unit.factories import overlay, pool, static_route
 
@@ -32,6 +32,10 @@ FULL_TEXT = "no address: Exhausted: no free address in p1"
 TAKEN_TEXT = "RecordTaken: 192.168.100.4 is recorded for 'printer' in the IPAM"
 SILENT_TEXT = "GatewayDown: 192.168.100.1: no answer to ARP on tmp0"
 NO_REPORT = "no report from its agent; is it running?"
+
+
+def texts(found: Overview) -> list[tuple[str, ...]]:
+    return [(each.kind, *each.names, each.message) for each in found.findings]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_each_condition_of_a_node_that_is_false_is_reported_whether_the_node_is_
 ) -> None:
     status = {"ipAddr": address, "observedGeneration": generation, "conditions": conditions}
     found = overview(["n1"], [overlay(status=status)], [], [])
-    assert found.findings == tuple(Finding("node", ("n1",), message) for message in messages)
+    assert texts(found) == [("node", "n1", message) for message in messages]
     assert found.counts[0] == f"nodes   {0 if messages else 1} of 1 ready"
 
 
@@ -94,10 +98,7 @@ def test_nodes_with_the_same_problem_are_reported_together() -> None:
         reporting("n4", *READY, SILENT),
     ]
     found = overview([each.name for each in nodes], nodes, [], [])
-    assert found.findings == (
-        Finding("node", ("n1", "n2", "n4"), SILENT_TEXT),
-        Finding("node", ("n2",), TAKEN_TEXT),
-    )
+    assert texts(found) == [("node", "n1", "n2", "n4", SILENT_TEXT), ("node", "n2", TAKEN_TEXT)]
     assert found.counts[0] == "nodes   1 of 4 ready"
 
 
@@ -115,7 +116,7 @@ def test_a_routes_only_node_is_not_reported_as_lacking_an_address(
     conditions = [condition("Reserved", False, "RoutesOnly", "switched off"), *conditions]
     routes_only = overlay(spec={"routesOnly": True}, status={"observedGeneration": 1, "conditions": conditions})
     found = overview(["n1"], [routes_only], [], [])
-    assert found.findings == ((Finding("node", ("n1",), message),) if message else ())
+    assert texts(found) == ([("node", "n1", message)] if message else [])
 
 
 def test_nodes_without_object_and_objects_without_node_are_reported() -> None:
@@ -160,7 +161,7 @@ def test_pools_are_listed_first_and_routes_last() -> None:
         type(full).parse({"metadata": {"name": "p2"}, "status": {"conditions": [unread]}}),
     ]
     found = overview([], [], routes, pools)
-    assert [(each.kind, *each.names, each.message) for each in found.findings] == [
+    assert texts(found) == [
         ("pool", "p1", "Exhausted: all are in use"),
         ("pool", "p2", "Pending: not reconciled yet"),
         ("route", "a", "Failing: 1 of 3 nodes fail"),
@@ -173,3 +174,27 @@ def test_pools_are_listed_first_and_routes_last() -> None:
         "routes  1 of 6 in place",
         "pools   0 of 2 usable, 250 addresses used, 0 free",
     )
+
+
+def test_what_has_one_cause_is_together_and_the_cause_of_most_nodes_first() -> None:
+    def finding(kind: str, reason: str, *names: str, message: str = "") -> Finding:
+        return Finding(kind, names, message or f"{reason} of {names[0]}", reason)
+
+    found = Overview(
+        (),
+        (
+            finding("node", "AddressConflict", "n1"),
+            finding("node", "RoutesFailing", "n2"),
+            finding("node", "RoutesFailing", "n3", "n1"),
+            finding("node", "", "n4", message="no report"),
+            finding("route", "Failing", "r1"),
+            finding("pool", "Exhausted", "p1"),
+        ),
+    )
+    assert [(each.kind, each.reason, each.names, each.next_command) for each in found.causes] == [
+        ("pool", "Exhausted", ("p1",), "kubectl describe overlaypool p1"),
+        ("node", "RoutesFailing", ("n2", "n3", "n1"), "overlay-net routes n2"),
+        ("node", "AddressConflict", ("n1",), "overlay-net doctor n1"),
+        ("node", "", ("n4",), "overlay-net doctor n4"),
+        ("route", "Failing", ("r1",), "kubectl describe staticroute r1"),
+    ]

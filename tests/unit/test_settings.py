@@ -159,7 +159,7 @@ def test_the_help_lists_every_setting() -> None:
         (["agent"], "node_name: missing; set it in the config file or as OVERLAY_NODE_NAME"),
         (["controller", "--config=/nowhere/c.yaml"], "config file /nowhere/c.yaml: No such file"),
         (["controller"], "set kubeconfig"),
-        (["controler"], "invalid choice"),
+        (["controler"], "No such command 'controler'"),
     ],
 )
 def test_invalid_arguments_and_settings_exit_with_2_and_without_traceback(arguments: list[str], part: str) -> None:

@@ -20,21 +20,28 @@ from overlay_net.runtime.tls_files import TlsFiles
 
 
 @asynccontextmanager
-async def connect_controller(kubeconfig: Path | str | None) -> AsyncIterator[Connection]:
-    """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError."""
+async def connect_controller(kubeconfig: Path | str | None, context: str = "") -> AsyncIterator[Connection]:
+    """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError.
+
+    ``context`` is one of the kubeconfig; empty: its current one.
+    """
     from kubernetes_asyncio import client, config
 
     configuration = client.Configuration()
 
     async def load() -> None:
         if kubeconfig is not None:
-            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+            await config.load_kube_config(
+                config_file=str(kubeconfig), context=context or None, client_configuration=configuration
+            )
         else:
             config.load_incluster_config(client_configuration=configuration)
 
+    if context and kubeconfig is None:
+        raise ConfigurationError(f"context {context!r}: there is no kubeconfig to find it in; set kubeconfig")
     if kubeconfig is not None:
         # The library raises arbitrary errors for a malformed file.
-        read_kubeconfig(_existing(kubeconfig))
+        read_kubeconfig(_existing(kubeconfig), context)
 
     async def reload() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Reads kubeconfig files: finds cluster and user of the current context, and names what is malformed in one line."""
+"""Reads kubeconfig files: finds cluster and user of a context, and names what is malformed in one line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ _SECTIONS = {"contexts": "context", "clusters": "cluster", "users": "user"}
 
 @dataclass(frozen=True, slots=True)
 class Kubeconfig:
-    """The entries of the current context; ``server`` is a URL without a trailing slash."""
+    """The entries of one context; ``server`` is a URL without a trailing slash."""
 
     server: str
     cluster: JsonObject
     user: JsonObject
 
 
-def read_kubeconfig(paths: Sequence[Path]) -> Kubeconfig:
+def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Kubeconfig:
     """Read one or several files; as in kubectl, the first of several entries with one name counts.
 
-    Raises ConfigurationError.
+    ``context``: the name of one; empty: the current one. Raises ConfigurationError.
     """
     where = f"kubeconfig {':'.join(map(str, paths))}"
     entries: dict[str, dict[str, JsonObject]] = {section: {} for section in _SECTIONS}
-    current = ""
+    current = context
     for path in paths:
         content = read_mapping(path, "kubeconfig")
         if content is None:
@@ -40,10 +40,10 @@ def read_kubeconfig(paths: Sequence[Path]) -> Kubeconfig:
                 entries[section].setdefault(name, entry)
     if not current:
         raise ConfigurationError(f"{where}: current-context is not set")
-    context = _find(entries, "contexts", current, where)
-    name = parse_text(context.get("cluster"))
+    chosen = _find(entries, "contexts", current, where)
+    name = parse_text(chosen.get("cluster"))
     cluster = _find(entries, "clusters", name, where)
-    user = _find(entries, "users", parse_text(context.get("user")), where)
+    user = _find(entries, "users", parse_text(chosen.get("user")), where)
     return Kubeconfig(_parse_server(cluster, f"{where}: server of cluster {name!r}"), cluster, user)
 
 

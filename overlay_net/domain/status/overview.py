@@ -6,6 +6,7 @@ Every condition that is False is a problem, unless it only repeats another one o
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from overlay_net.model.conditions import (
     ACCEPTED,
@@ -21,12 +22,26 @@ from overlay_net.model.parse import parse_int
 from overlay_net.model.pool import Pool
 from overlay_net.model.static_route import StaticRoute
 
+KINDS = ("pool", "node", "route")
+"""In the order in which problems of one kind cause those of the next."""
+
 NOT_RECONCILED = "not reconciled yet; is the controller running?"
 
 CONSEQUENCES = frozenset({"NotConfigured", "NotAccepted"})
 """Reasons of conditions that another condition of the same object explains."""
 
+ROUTE_REASONS = frozenset({"RoutesFailing", "RoutesLeft", "Probing", "RolledBack", "ProbeFailed", "WaitingForAgent"})
+"""Reasons of conditions of a node that its list of routes explains."""
+
 NO_PREFIXES: Mapping[str, str] = MappingProxyType({})
+
+
+class Problem(NamedTuple):
+    """What is wrong with one object."""
+
+    message: str
+    reason: str = ""
+    """Reason of the condition that reports it; empty: no condition does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,41 @@ class Finding:
     """``pool``, ``node`` or ``route``."""
     names: tuple[str, ...]
     message: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The findings of one kind with the same reason."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.findings[0].kind
+
+    @property
+    def reason(self) -> str:
+        return self.findings[0].reason
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All objects with this cause, each once."""
+        return tuple(dict.fromkeys(name for each in self.findings for name in each.names))
+
+    @property
+    def next_command(self) -> str:
+        """What to type next, about the first object; ``overlay-net`` stands for the name of the program."""
+        first = self.names[0]
+        match self.kind:
+            case "node" if self.reason in ROUTE_REASONS:
+                return f"overlay-net routes {first}"
+            case "node":
+                return f"overlay-net doctor {first}"
+            case "pool":
+                return f"kubectl describe overlaypool {first}"
+            case _:
+                return f"kubectl describe staticroute {first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +95,15 @@ class Overview:
     """The numbers of all and of ready objects, one line for each kind."""
     findings: tuple[Finding, ...]
 
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """The findings by kind and reason, the cause of the most objects first; those of pools come before nodes."""
+        groups: dict[tuple[str, str], list[Finding]] = {}
+        for each in self.findings:
+            groups.setdefault((each.kind, each.reason or each.message), []).append(each)
+        causes = [Cause(tuple(group)) for group in groups.values()]
+        return tuple(sorted(causes, key=lambda cause: (KINDS.index(cause.kind), -len(cause.names))))
+
 
 def overview(
     nodes: Iterable[str], overlays: Iterable[NodeOverlay], routes: Iterable[StaticRoute], pools: Iterable[Pool]
@@ -52,7 +111,7 @@ def overview(
     """``nodes`` are the names of the Nodes. Pools come first, because their problems cause problems on nodes."""
     names, objects, static_routes, sources = set(nodes), list(overlays), list(routes), list(pools)
     at_pools = {pool.name: _pool_problems(pool) for pool in sources}
-    at_nodes = {name: ["no NodeOverlayIp yet; is the controller running?"] for name in sorted(names)}
+    at_nodes = {name: [Problem("no NodeOverlayIp yet; is the controller running?")] for name in sorted(names)}
     at_nodes |= {overlay.name: _node_problems(overlay, present=overlay.name in names) for overlay in objects}
     at_routes = {route.name: _route_problems(route) for route in static_routes}
     used, free = (sum(parse_int(pool.status.get(key)) for pool in sources) for key in ("used", "free"))
@@ -66,42 +125,43 @@ def overview(
     )
 
 
-def _count_healthy(problems: Mapping[str, Sequence[str]]) -> int:
+def _count_healthy(problems: Mapping[str, Sequence[Problem]]) -> int:
     return sum(not each for each in problems.values())
 
 
-def _group(kind: str, problems: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def _group(kind: str, problems: Mapping[str, Sequence[Problem]]) -> Iterator[Finding]:
     """Yield each problem once, with all objects that have it."""
-    names: dict[str, list[str]] = {}
-    for name, messages in problems.items():
-        for message in dict.fromkeys(messages):
-            names.setdefault(message, []).append(name)
-    return (Finding(kind, tuple(each), message) for message, each in names.items())
+    names: dict[Problem, list[str]] = {}
+    for name, found in problems.items():
+        for problem in dict.fromkeys(found):
+            names.setdefault(problem, []).append(name)
+    return (Finding(kind, tuple(each), problem.message, problem.reason) for problem, each in names.items())
 
 
-def _pool_problems(pool: Pool) -> list[str]:
+def _pool_problems(pool: Pool) -> list[Problem]:
     if find_condition(pool.conditions, READY) is None:
-        return [NOT_RECONCILED]
+        return [Problem(NOT_RECONCILED)]
     return _describe_problems(pool.conditions)
 
 
-def _node_problems(overlay: NodeOverlay, *, present: bool) -> list[str]:
+def _node_problems(overlay: NodeOverlay, *, present: bool) -> list[Problem]:
     reserved = overlay.assignment.reserved
     if overlay.deleting:
-        return [f"is being deleted; {reserved.message if reserved else NOT_RECONCILED}"]
+        return [Problem(f"is being deleted; {reserved.message if reserved else NOT_RECONCILED}")]
     if not present:
-        return ["the Node is deleted, or no agent runs on it; its address is released after release_after"]
+        return [Problem("the Node is deleted, or no agent runs on it; its address is released after release_after")]
     lacks = "" if overlay.assignment.address else "no address: "
     problems = _describe_problems(_node_conditions(overlay), {RESERVED: lacks})
     if overlay.assignment.ready is not None:
         # Its message is why the report does not count.
         return problems
     if find_condition(overlay.report.conditions, READY) is None:
-        return [*problems, "no report from its agent; is it running?"]
+        return [*problems, Problem("no report from its agent; is it running?")]
     if not overlay.has_own_report:
-        problems.append("its agent has not reported since the Node, or this object, was created or the node booted")
+        message = "its agent has not reported since the Node, or this object, was created or the node booted"
+        problems.append(Problem(message))
     elif not overlay.is_current:
-        problems.append("its agent has not observed the latest change")
+        problems.append(Problem("its agent has not observed the latest change"))
     return problems
 
 
@@ -114,22 +174,25 @@ def _node_conditions(overlay: NodeOverlay) -> Iterator[Condition]:
             yield condition
 
 
-def _route_problems(route: StaticRoute) -> list[str]:
+def _route_problems(route: StaticRoute) -> list[Problem]:
     if route.deleting:
-        return ["is being deleted"]
+        return [Problem("is being deleted")]
     if find_condition(route.conditions, ACCEPTED) is None:
-        return [NOT_RECONCILED]
+        return [Problem(NOT_RECONCILED)]
     return _describe_problems(route.conditions)
 
 
-def _describe_problems(conditions: Iterable[Condition], prefixes: Mapping[str, str] = NO_PREFIXES) -> list[str]:
+def _describe_problems(conditions: Iterable[Condition], prefixes: Mapping[str, str] = NO_PREFIXES) -> list[Problem]:
     """Describe each condition that reports a problem, without those that are only consequences of another one.
 
     ``prefixes`` has the beginning of the description by the type of the condition.
     """
     problems = [condition for condition in conditions if _is_problem(condition)]
     causes = [condition for condition in problems if condition.reason not in CONSEQUENCES]
-    return [prefixes.get(condition.type, "") + _describe(condition) for condition in causes or problems]
+    return [
+        Problem(prefixes.get(condition.type, "") + _describe(condition), condition.reason)
+        for condition in causes or problems
+    ]
 
 
 def _is_problem(condition: Condition) -> bool:

@@ -1,0 +1,72 @@
+"""The commands for people, with the list of all commands. Errors are one line; exit codes are 1, or 2 for usage."""
+
+import platform
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import get_completion_class
+
+from overlay_net import __version__
+from overlay_net.cli.arguments import COMMANDS
+from overlay_net.cli.status import status
+from overlay_net.model.errors import ApiError, ConfigurationError, OverlayNetError
+
+PROGRAM = "overlay-net"
+PLUGIN = "kubectl overlay-net"
+COMPLETE_VARIABLE = "_OVERLAY_NET_COMPLETE"
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", message=f"{PROGRAM} %(version)s")
+def app() -> None:
+    """Overlay addresses and static routes for Kubernetes nodes, from IPAM to kernel, without NAT."""
+
+
+@app.command()
+def version() -> None:
+    """Show the version of this program."""
+    click.echo(f"{PROGRAM} {__version__} (Python {platform.python_version()})")
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a completion script: source <(overlay-net completion bash)."""
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(app, {}, PROGRAM, COMPLETE_VARIABLE).source())
+
+
+for _command in (status,):
+    app.add_command(_command)
+for _name, _text in COMMANDS.items():
+    # For help and completion; `overlay_net.__main__` runs them without this module.
+    app.add_command(click.Command(_name, help=_text[0].upper() + _text[1:] + ".", add_help_option=False))
+
+
+def run(arguments: Sequence[str], program: str) -> int:
+    """Run a command for people; ``program`` is the name that it was called by. Returns its exit code."""
+    name = next((each for each in arguments if not each.startswith("-")), "")
+    prefix = f"{PROGRAM} {name}".rstrip()
+    try:
+        code = app.main(list(arguments), program, standalone_mode=False, complete_var=COMPLETE_VARIABLE)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_USAGE
+    except click.ClickException as error:
+        return _fail(prefix, " ".join(error.format_message().split()), EXIT_USAGE)
+    except ConfigurationError as error:
+        return _fail(prefix, str(error), EXIT_USAGE)
+    except ApiError as error:
+        return _fail(prefix, f"cannot read the cluster's state: {error}")
+    except OverlayNetError as error:
+        return _fail(prefix, str(error))
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _fail(prefix: str, message: str, code: int = EXIT_FAILED) -> int:
+    click.echo(f"{prefix}: {message}", err=True)
+    return code
