@@ -18,10 +18,10 @@ The options are written by `python -m lab.cli_reference` from `overlay_net/cli`;
     pip install "overlay-net[cli]"        # also as: kubectl overlay-net COMMAND
     kubectl exec --namespace overlay-net deploy/overlay-net-controller -- overlay-net status
 
-The first way uses your kubeconfig and your permissions; `kubectl` finds the program as its plug-in. The second one needs
-nothing on your machine, but has only the permissions of the controller. Results are written to standard output; an error
-is one line on standard error. The exit code is 0; 1 if something is wrong, or the cluster cannot be read; 2 for invalid
-arguments; 130 after Ctrl-C. `source <(overlay-net completion bash)` completes commands and options.
+The first way uses your kubeconfig and your permissions; `kubectl` finds the program as its plug-in. The second one
+needs nothing on your machine, but has only the permissions of the controller. Results are written to standard output;
+an error is one line on standard error. The exit code is 0; 1 if something is wrong or the cluster cannot be read; 2 for
+invalid arguments; 130 after Ctrl-C. `source <(overlay-net completion bash)` completes commands and options.
 
 `controller`, `agent` and `crds` are run by the chart; their `--help` lists settings and options
 ([operations.md](operations.md#settings)).
