@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from overlay_net.adapters.kube import KubeApi, apply_owned
 from overlay_net.controller.caches import Caches
 from overlay_net.controller.ipam import Ipam, describe_failure
-from overlay_net.controller.protected_by_objects import describe_node_address
 from overlay_net.domain.allocation.pool_conflicts import gateway_in_use, overlaps_cluster
 from overlay_net.domain.allocation.pool_status import (
     pool_status,
@@ -15,6 +14,7 @@ from overlay_net.domain.allocation.pool_status import (
     with_consistency,
 )
 from overlay_net.domain.allocation.shared_cluster_id import shared_id_condition
+from overlay_net.domain.routes.protecting_objects import describe_node_address
 from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import CONSISTENT, READY, Condition, find_condition, parse_conditions
 from overlay_net.model.errors import NotFound, PoolUnusable, Refused, Unavailable

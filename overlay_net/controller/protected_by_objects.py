@@ -1,11 +1,16 @@
 """Keeps the protected subnets up to date with the watched Nodes, NodeOverlayIps and OverlayPools."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import ip_network
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from overlay_net.domain.routes.cluster_networks import ClusterNetworks
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet, Protection
+from overlay_net.domain.routes.protecting_objects import (
+    node_networks,
+    protected_by_node,
+    protected_by_overlay,
+    protected_by_pool,
+)
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
@@ -69,55 +74,22 @@ class ProtectedByObjects:
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
         if (old.protected if old else ()) != (new.protected if new else ()):
-            self.protect(f"node {name}", _by_node(new) if new else ())
-            self._replace_networks(f"node {name}", _node_networks(new) if new else ())
+            self.protect(f"node {name}", protected_by_node(new) if new else ())
+            self._replace_networks(f"node {name}", node_networks(new) if new else ())
 
     def _overlay_changed(self, name: str, old: NodeOverlay | None, new: NodeOverlay | None) -> None:
         if _addresses(old) != _addresses(new):
-            self.protect(f"overlay {name}", _by_overlay(new) if new else ())
+            self.protect(f"overlay {name}", protected_by_overlay(new) if new else ())
 
     def _pool_changed(self, name: str, old: Pool | None, new: Pool | None) -> None:
-        self.protect(f"pool {name}", _by_pool(new) if new else ())
+        self.protect(f"pool {name}", protected_by_pool(new) if new else ())
 
     def _route_changed(self, name: str, _: StaticRoute | None, new: StaticRoute | None) -> None:
         if new is None:
             self.protection.forget(name)
 
 
-def _by_node(node: Node) -> Iterator[ProtectedSubnet]:
-    for subnet, use in node.protected:
-        yield ProtectedSubnet(subnet, f"{use} of node {node.name}")
-
-
-def _node_networks(node: Node) -> Iterator[ProtectedSubnet]:
-    for address in node.addresses:
-        yield ProtectedSubnet(ip_network(address), describe_node_address(node.name))
-    for subnet in node.pod_subnets:
-        yield ProtectedSubnet(subnet, f"pod subnet of node {node.name}")
-
-
-def describe_node_address(name: str) -> str:
-    return f"address of node {name}"
-
-
 def _addresses(overlay: NodeOverlay | None) -> tuple[object, ...]:
     if overlay is None:
         return ()
     return overlay.assignment.address, overlay.assignment.gateway, overlay.gateway_override
-
-
-def _by_overlay(overlay: NodeOverlay) -> Iterator[ProtectedSubnet]:
-    assignment = overlay.assignment
-    if assignment.address is not None:
-        yield ProtectedSubnet(ip_network(assignment.address.ip), f"overlay address of node {overlay.name}")
-    for gateway in (assignment.gateway, overlay.gateway_override):
-        if gateway is not None:
-            # Without the name of the node: thousands of nodes have the same one.
-            yield ProtectedSubnet(ip_network(gateway), "overlay gateway")
-
-
-def _by_pool(pool: Pool) -> Iterator[ProtectedSubnet]:
-    if pool.cidr is not None:
-        yield ProtectedSubnet(pool.cidr, f"OverlayPool {pool.name}")
-    if pool.gateway is not None:
-        yield ProtectedSubnet(ip_network(pool.gateway), f"gateway of OverlayPool {pool.name}")

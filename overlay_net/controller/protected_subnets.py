@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
+from overlay_net.adapters.kube.cluster_networks import Read
 from overlay_net.controller.protected_by_objects import ProtectedByObjects
-from overlay_net.domain.routes.protected_subnets import ProtectedSubnet
 from overlay_net.model.errors import Expired, OverlayNetError, Unavailable
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.runtime.backoff import Backoff
@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 REFRESH = timedelta(minutes=5)
 REFRESH_UNKNOWN = timedelta(seconds=10)
 """How often to read while a source has never been read."""
-
-Read = Callable[[], Awaitable[Iterable[ProtectedSubnet]]]
 
 
 class ProtectedSubnets:

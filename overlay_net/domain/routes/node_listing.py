@@ -18,6 +18,7 @@ from overlay_net.domain.routes.outcome import (
     NOT_REPORTED,
     PENDING,
     UNLISTED,
+    Outcome,
     conflict_outcome,
 )
 from overlay_net.model.conditions import ACCEPTED, find_condition
@@ -127,21 +128,22 @@ class _Lister:
                 yield from self._absent(static_route)
 
     def _desired(self, route: DesiredRoute) -> ListedRoute:
-        state, message = self._find_state(route)
-        return ListedRoute(route.subnet, self._shown(route), route.static_route, state, message)
+        outcome = self._find_outcome(route)
+        return ListedRoute(route.subnet, self._shown(route), route.static_route, outcome.state, outcome.message)
 
-    def _find_state(self, route: DesiredRoute) -> tuple[str, str]:
+    def _find_outcome(self, route: DesiredRoute) -> Outcome:
         table, name = self._table, route.static_route
         failure, not_needed = table.failures.get(route.key), table.not_needed.get(name)
         if failure is not None:
-            return (PENDING if failure.reason == PENDING else FAILED), f"{failure.reason}: {failure.message}"
+            state = PENDING if failure.reason == PENDING else FAILED
+            return Outcome(state, f"{failure.reason}: {failure.message}")
         if not_needed is not None:
-            return NOT_NEEDED, not_needed.message
+            return Outcome(NOT_NEEDED, not_needed.message)
         if not self._is_observed(name):
-            return PENDING, table.unknown_sets or NOT_REPORTED.message
+            return Outcome(PENDING, table.unknown_sets) if table.unknown_sets else NOT_REPORTED
         if table.has_unlisted_failures:
-            return UNLISTED.state, UNLISTED.message
-        return IN_PLACE, "; ".join((*self._describe_gateways(route.spec), *self._describe_revision(name)))
+            return UNLISTED
+        return Outcome(IN_PLACE, "; ".join((*self._describe_gateways(route.spec), *self._describe_revision(name))))
 
     def _is_observed(self, static_route: str) -> bool:
         """Return whether the report is about the entry that the route is from."""
@@ -180,14 +182,15 @@ class _Lister:
 
     def _absent(self, route: StaticRoute) -> Iterator[ListedRoute]:
         """Yield the routes of a StaticRoute that selects the node, which has none of them."""
-        accepted = find_condition(route.conditions, ACCEPTED)
-        if route.problem:
-            state, message = REFUSED, f"Invalid: {route.problem}"
-        elif accepted is not None and accepted.status is False and accepted.reason != CONFLICT:
-            state, message = REFUSED, f"{accepted.reason}: {accepted.message}"
-        else:
-            outcome = NodeRoute(route, self._occurrences, None).outcome(self._table)
-            state, message = PENDING, outcome.message
+        outcome = self._find_absence(route)
         for subnet in route.subnets or (None,):
             spec = route.spec if subnet is None else route.spec_for(subnet.version, self._table.default_gateway)
-            yield ListedRoute(subnet, spec, route.name, state, message)
+            yield ListedRoute(subnet, spec, route.name, outcome.state, outcome.message)
+
+    def _find_absence(self, route: StaticRoute) -> Outcome:
+        if route.problem:
+            return Outcome(REFUSED, f"Invalid: {route.problem}")
+        accepted = find_condition(route.conditions, ACCEPTED)
+        if accepted is not None and accepted.status is False and accepted.reason != CONFLICT:
+            return Outcome(REFUSED, f"{accepted.reason}: {accepted.message}")
+        return NodeRoute(route, self._occurrences, None).outcome(self._table)

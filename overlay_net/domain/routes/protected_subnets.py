@@ -1,12 +1,13 @@
 """Protected subnets: a StaticRoute that overlaps one would cut off nodes, pods or the control plane."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
 from overlay_net.domain.routes.subnet_index import SubnetIndex
 from overlay_net.model.net import IpNetwork
+from overlay_net.model.parse import parse_network
 from overlay_net.model.static_route import StaticRoute
 
 PROTECTED = "Protected"
@@ -129,6 +130,14 @@ class Protection:
 
 
 NOTHING = Protection()
+
+
+def find_configured(setting: str, texts: Iterable[str]) -> Iterator[ProtectedSubnet]:
+    """Yield the subnets of a setting; its validation refuses what is none."""
+    for text in texts:
+        subnet = parse_network(text)
+        if subnet is not None:
+            yield ProtectedSubnet(subnet, f"in {setting}")
 
 
 def refusal(route: StaticRoute, protection: RouteCheck) -> tuple[str, str] | None:
