@@ -64,12 +64,12 @@ async def test_the_routes_of_a_node_are_listed_with_states_and_refusals(admin: K
 
 def test_a_context_is_selected_and_a_missing_one_is_named(api_server: ApiServer, tmp_path: Path) -> None:
     content = yaml.safe_load(api_server.admin().read_text())
-    content["contexts"].append({"name": "broken", "context": {"cluster": "lab", "user": "nobody"}})
+    content["contexts"].append({"name": "broken", "context": {"cluster": "lab", "user": "unknown"}})
     content["current-context"] = "broken"
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(yaml.safe_dump(content))
     assert overlay_net(kubeconfig, "status", "--context=lab", "-o", "yaml").stdout.startswith("---\nhealthy: ")
-    assert "'nobody' in users" in overlay_net(kubeconfig, "status").stderr
+    assert "'unknown' in users" in overlay_net(kubeconfig, "status").stderr
     assert "no 'other' in contexts" in overlay_net(kubeconfig, "status", "--context=other").stderr
 
 

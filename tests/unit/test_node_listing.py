@@ -13,7 +13,7 @@ from overlay_net.model.static_route import StaticRoute
 from tests.unit.factories import node, overlay, static_route
 
 
-def slices_of(routes: Iterable[StaticRoute], generation: int = 1) -> list[RouteSlice]:
+def make_slices(routes: Iterable[StaticRoute], generation: int = 1) -> list[RouteSlice]:
     """One slice for each set, with the routes of this generation of it."""
     by_set: dict[str, list[StaticRoute]] = {}
     for route in routes:
@@ -50,7 +50,7 @@ def test_each_route_has_its_state_and_a_lost_one_the_winner() -> None:
         static_route("same", "10.1.0.0/16", created="2026-01-01T00:00:04Z"),
         static_route("standby", "10.3.0.0/16", gateway="192.168.100.7", created="2026-01-01T00:00:05Z"),
     ]
-    slices = slices_of(routes)
+    slices = make_slices(routes)
     failure = {"subnet": "10.2.0.0/16", "staticRoute": "failing", "state": "ForeignRoute", "message": "there is one"}
     silent = {"address": "192.168.100.7", "reason": "GatewayDown", "message": "no answer"}
     has = reporting(slices, routes=[failure], routesFailed=1, gateways=[silent])
@@ -90,7 +90,7 @@ def test_a_static_route_without_routes_on_the_node_has_the_reason() -> None:
 
 def test_a_route_is_pending_until_the_agent_has_observed_it() -> None:
     routes = [static_route("a", "10.1.0.0/16")]
-    slices = slices_of(routes, generation=2)
+    slices = make_slices(routes, generation=2)
     listing = list_routes(node(), reporting(slices, observed=1), slices, routes)
     assert listed(listing) == [("10.1.0.0/16", "a", "Pending", "the agent has not reported yet")]
 
@@ -98,14 +98,14 @@ def test_a_route_is_pending_until_the_agent_has_observed_it() -> None:
 def test_a_route_of_an_earlier_generation_names_the_present_one() -> None:
     before = static_route("a", "10.1.0.0/16", generation=1, rollout={"maxUnavailable": 1})
     after = static_route("a", "10.9.0.0/16", generation=2, rollout={"maxUnavailable": 1})
-    slices = slices_of([before])
+    slices = make_slices([before])
     listing = list_routes(node(), reporting(slices), slices, [after])
     message = "generation 1; generation 2 has not reached this node yet"
     assert listed(listing) == [("10.1.0.0/16", "a", "InPlace", message)]
 
 
 def test_a_missing_slice_is_noted() -> None:
-    slices = slices_of([static_route("a", "10.1.0.0/16")])
+    slices = make_slices([static_route("a", "10.1.0.0/16")])
     (name,) = (each.name for each in slices)
     listing = list_routes(node(), reporting(slices), [], [])
     assert listing.routes == ()
