@@ -38,7 +38,7 @@ async def test_largest_slice_is_stored_with_all_fields(admin: KubeApi) -> None:
         route_set="r" * 63,
         selector="s" * 1024,
         slices=tuple(range(1000)),
-        entries=(*(entry(number, 1, spec) for number in range(127)), entry(127, 500, blackhole)),
+        entries=(*(entry(number, 1, spec) for number in range(63)), entry(63, 500, blackhole)),
         withdrawn=tuple(SliceWithdrawal(f"{number:04}".ljust(253, "x"), NOW, 2**40) for number in range(1000)),
         generation=2**40,
     )

@@ -128,7 +128,7 @@ class Agent:
 class Cluster:
     """``max_routes`` is the size of a slice."""
 
-    def __init__(self, max_routes: int = 128) -> None:
+    def __init__(self, max_routes: int = 64) -> None:
         self.api = Api()
         self.static_routes: dict[str, StaticRoute] = {}
         self.refused: set[str] = set()

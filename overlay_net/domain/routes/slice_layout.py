@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from overlay_net.model.route_slice import FIRST, RouteSlice, by_set
 from overlay_net.model.slice_entry import SliceEntry
 
-MAX_ROUTES: Final = 128
+MAX_ROUTES: Final = 64
 """Maximum number of routes in a slice, unless one StaticRoute alone has more."""
 
 Spot: TypeAlias = tuple[str, int]
