@@ -81,6 +81,8 @@ class StatusReconciler:
             self._staged_changed(name)
         if index.changes.are_urgent and self._urgent_since is None:
             self._urgent_since = self._clock()
+        if index.changes:
+            self._pace.collect()
         self._schedule(self._delay() if index.changes else METRICS_DELAY)
 
     def _delay(self) -> float:

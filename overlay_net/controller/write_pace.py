@@ -1,7 +1,7 @@
 """When the next status writes are due: the time that writes take is at most a tenth of the time that passes.
 
-The first change is written at once. Each further batch collects changes for a moment, and longer if the API server is
-slow or has many statuses to store.
+Each batch collects changes for a moment, and longer if the API server is slow or has many statuses to store. A new
+StaticRoute is thus on its way to the nodes before its status is written, and the first reports are in it.
 """
 
 import time
@@ -12,7 +12,7 @@ SHARE: Final = 0.1
 """The part of the time that writes may take."""
 
 COLLECT: Final = 0.05
-"""Minimum number of seconds between two batches."""
+"""Minimum number of seconds from the first change, or from the batch before, until a batch is written."""
 
 IDLE: Final = 10.0
 """Number of seconds without writes that count, so that the first batches after a quiet time need not wait."""
@@ -23,15 +23,23 @@ class WritePace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._ended = clock() - COLLECT
+        self._is_collecting = False
+        self._collecting_since = clock() - COLLECT
+        """When the first change since the last batch was made; without one, when that batch ended."""
         self._paid = clock() - IDLE
         """From when on the writes so far take no more than their share."""
 
+    def collect(self) -> None:
+        """Record that something has changed."""
+        if not self._is_collecting:
+            self._is_collecting, self._collecting_since = True, self._clock()
+
     def record(self, seconds: float) -> None:
         """Record that writes have just ended, which took ``seconds``."""
-        self._ended = self._clock()
-        self._paid = max(self._paid, self._ended - IDLE) + seconds / SHARE
+        now = self._clock()
+        self._is_collecting, self._collecting_since = False, now
+        self._paid = max(self._paid, now - IDLE) + seconds / SHARE
 
     def delay(self) -> float:
         """Return the number of seconds until the next batch is due."""
-        return max(0.0, max(self._paid, self._ended + COLLECT) - self._clock())
+        return max(0.0, max(self._paid, self._collecting_since + COLLECT) - self._clock())
