@@ -26,7 +26,7 @@ async def write_slice(api: KubeApi, write: SliceWrite) -> JsonObject | None:
         written = await api.create(OVERLAY_ROUTE_SLICES, body, field_manager=CONTROLLER_FIELD_MANAGER)
     else:
         body = slice_manifest(write.index, write.content, uid=present.uid, resource_version=present.resource_version)
-        written = await api.update(OVERLAY_ROUTE_SLICES, write.name, body)
+        written = await api.update(OVERLAY_ROUTE_SLICES, write.name, body, field_manager=CONTROLLER_FIELD_MANAGER)
     log.info("slice written", extra={"slice": write.name, "static_routes": len(write.content.entries)})
     return written
 

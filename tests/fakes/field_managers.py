@@ -1,7 +1,8 @@
 """Server-side apply (KEP-555): who manages which field of one object, and what an apply leaves of it.
 
 A field is a path into the object. An element of a keyed list is a field of its own by the value of its key, an element
-of a set by itself; any other list is one field as a whole (x-kubernetes-list-type of the definitions).
+of a set by itself; any other list is one field as a whole, and so are atomic maps (x-kubernetes-list-type and
+x-kubernetes-map-type of the definitions).
 """
 
 import copy
@@ -14,12 +15,13 @@ from overlay_net.model.api import JsonObject
 Path = tuple[str, ...]
 
 LIST_KEYS: dict[Path, str] = {("status", "conditions"): "type"}
+ATOMIC_MAPS: frozenset[Path] = frozenset({("spec", "node"), ("status", "observedNode"), ("status", "observedSlices")})
 SETS: frozenset[Path] = frozenset({("metadata", "finalizers")})
 
 
 def fields(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Each field below ``value`` and its value; an empty map is a field, too."""
-    if isinstance(value, dict) and (value or not path):
+    if isinstance(value, dict) and path not in ATOMIC_MAPS and (value or not path):
         for key, item in value.items():
             yield from fields(item, (*path, key))
     elif isinstance(value, list) and path in SETS:

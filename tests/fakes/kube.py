@@ -98,7 +98,13 @@ class InMemoryKube:
         return {"metadata": stored["metadata"]} if metadata_only else stored
 
     async def update(
-        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
+        self,
+        resource: Resource,
+        name: str,
+        body: JsonObject,
+        *,
+        namespace: str | None = None,
+        field_manager: str | None = None,
     ) -> JsonObject:
         key = (resource.plural, namespace, name)
         present = self._objects.get(key)
@@ -106,7 +112,7 @@ class InMemoryKube:
         # Also where there is none: the uid in the body is then a precondition that does not hold.
         if present is None or body["metadata"].get("resourceVersion") != present["metadata"]["resourceVersion"]:
             raise Conflict(f"{what}: 409 Conflict")
-        self._managers[key].updated("update", present, body)
+        self._managers[key].updated(field_manager or "update", present, body)
         return self._changed(resource, key, copy.deepcopy(body))
 
     async def merge_patch(

@@ -128,10 +128,18 @@ class KubeApi:
         )
 
     async def update(
-        self, resource: Resource, name: str, body: JsonObject, *, namespace: str | None = None
+        self,
+        resource: Resource,
+        name: str,
+        body: JsonObject,
+        *,
+        namespace: str | None = None,
+        field_manager: str | None = None,
     ) -> JsonObject:
         """Replace the whole object. Raises Conflict if ``metadata.resourceVersion`` is outdated."""
-        return await self.transport.call("PUT", "update", resource, resource.path(name, namespace=namespace), body=body)
+        path = resource.path(name, namespace=namespace)
+        query = {"fieldManager": field_manager} if field_manager is not None else None
+        return await self.transport.call("PUT", "update", resource, path, query=query, body=body)
 
     async def merge_patch(
         self,

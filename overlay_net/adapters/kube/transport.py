@@ -72,7 +72,7 @@ class Transport:
             path,
             params=query or {},
             headers=headers,
-            data=None if body is None else json.dumps(body).encode(),
+            data=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
             timeout=self._timeout,
         ) as response:
             content = await response.read()

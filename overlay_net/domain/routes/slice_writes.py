@@ -10,11 +10,8 @@ from overlay_net.domain.routes.slice_layout import Layout, SliceLayout, Spot
 from overlay_net.model.route_slice import FIRST, RouteSlice, SliceContent, slice_name
 from overlay_net.model.slice_entry import SliceEntry, SliceWithdrawal
 
-MANY_WITHDRAWN: Final = 16
-"""With more StaticRoutes listed as withdrawn, those are dropped that every node has observed."""
-
 MOST_WITHDRAWN: Final = 256
-"""Then the oldest are dropped even if a silent agent has not observed them."""
+"""Of more StaticRoutes listed as withdrawn, the oldest are dropped even if a silent agent has not observed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,8 @@ def _withdrawals(found: SliceLayout, present: RouteSlice | None, following: int)
 
 
 def _prune(found: SliceLayout, content: SliceContent, route_set: str, name: str, users: SetUsers) -> None:
-    if len(found.withdrawn) <= MANY_WITHDRAWN:
+    """Drop what every node has observed: all nodes read the slice again for each change of it."""
+    if not content.withdrawn:
         return
     observed = min(
         ((user.overlay.report.observed_slices or {}).get(name, 0) for user in users.users(route_set)), default=None
