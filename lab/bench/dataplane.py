@@ -22,6 +22,8 @@ from lab.scenario.reporter import SilentReporter
 RATE = 100
 API_OUTAGE = 60.0
 FAULTS = 204
+FAULT_TIMEOUT = 5.0
+"""Seconds for a fault and its repair, on average."""
 ROUTES = 1000
 SECOND, SECOND_ADDRESS = "gateway-2", "192.168.100.253"
 
@@ -150,7 +152,7 @@ def inject_faults(lab: ProcessLab, subnets: Sequence[str], faults: int, *options
     words = [word for subnet in subnets for word in ("--subnet", subnet)]
     gateways = ("--gateway", vlan.OVERLAY_GATEWAY, "--other-gateway", vlan.OTHER_OVERLAY_GATEWAY)
     program = (sys.executable, "-m", "lab.bench.drift", "--address", address, *gateways, f"--faults={faults}")
-    output = node.run(*program, *options, *words)
+    output = node.run(*program, *options, *words, timeout=faults * FAULT_TIMEOUT)
     measured: dict[str, list[float]] = {}
     for line in output.splitlines():
         one = json.loads(line)

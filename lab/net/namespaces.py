@@ -55,10 +55,15 @@ class Namespace:
         return ["nsenter", f"--target={self.pid}", *self.KINDS, "--", "env", f"--chdir={Path.cwd()}"]
 
     def run(
-        self, *command: str, stdin: str | None = None, env: Mapping[str, str] | None = None, check: bool = True
+        self,
+        *command: str,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float = 120.0,
     ) -> str:
         """The stdout of a command in this namespace; raises CommandFailed."""
-        return run([*self.enter, *command], stdin=stdin, env=env, check=check)
+        return run([*self.enter, *command], stdin=stdin, env=env, check=check, timeout=timeout)
 
     def popen(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a command in this namespace, with pipes; lab.processes.Process has a log file instead."""
