@@ -58,11 +58,13 @@ async def test_changes_that_concern_us_wake_the_monitor_and_foreign_routes_do_no
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_changes_through_our_own_socket_do_not_wake_the_monitor(eth0: None) -> None:
+async def test_changes_through_our_own_sockets_do_not_wake_the_monitor(eth0: None) -> None:
     wakes: list[float] = []
     monitor = Monitor(117, lambda: wakes.append(0))
     async with Kernel(MARK, opened=monitor.ignore) as kernel:
         state = desired(route("192.168.0.0/24"), *(route(f"172.16.{number}.0/24") for number in range(50)))
+        # Routes and policy rules are changed through different sockets.
+        state = replace(state, source=SourceRouting(SourceTable(117, 11700, 8), ip_address("192.168.100.1")))
         await converge(kernel, state)
         while "tentative" in ip("-6", "address"):
             await asyncio.sleep(0.05)
@@ -80,7 +82,7 @@ async def test_changes_through_our_own_socket_do_not_wake_the_monitor(eth0: None
             await asyncio.sleep(0)
             cancelled.cancel()
             await asyncio.gather(cancelled, return_exceptions=True)
-            # The cancellation replaced the socket: the new one is ignored, too.
+            # The cancellation replaced the sockets: the new ones are ignored, too.
             await converge(kernel, state)
             await woken_by(wakes, "route delete 192.168.0.0/24")
             assert len(wakes) - before == 2
