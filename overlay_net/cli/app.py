@@ -8,6 +8,7 @@ from click.shell_completion import get_completion_class
 
 from overlay_net import __version__
 from overlay_net.cli.arguments import COMMANDS
+from overlay_net.cli.plan import plan
 from overlay_net.cli.routes import routes
 from overlay_net.cli.status import status
 from overlay_net.model.errors import ApiError, ConfigurationError, OverlayNetError
@@ -39,7 +40,7 @@ def completion(shell: str) -> None:
     click.echo(found(app, {}, PROGRAM, COMPLETE_VARIABLE).source())
 
 
-for _command in (status, routes):
+for _command in (status, routes, plan):
     app.add_command(_command)
 for _name, _text in COMMANDS.items():
     # For help and completion; `overlay_net.__main__` runs them without this module.

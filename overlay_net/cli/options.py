@@ -65,6 +65,16 @@ def cluster_options(function: Function) -> Function:
     return function
 
 
+def namespace_option(function: Function) -> Function:
+    return click.option(
+        "-n",
+        "--namespace",
+        default="",
+        metavar="NAME",
+        help="Namespace of the release; default: that of the release that manages the cluster.",
+    )(function)
+
+
 def output_option(function: Function) -> Function:
     return click.option(
         "-o", "--output", type=click.Choice(["json", "yaml"]), help="Format of the answer; default: text."

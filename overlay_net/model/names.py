@@ -104,6 +104,7 @@ CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap", namespaced=Tr
 CALICO_POOLS: Final = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool")
 CALICO_V3_POOLS: Final = Resource("projectcalico.org", "v3", "ippools", "IPPool")
 CILIUM_NODES: Final = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")
+DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet", namespaced=True)
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment", namespaced=True)
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"

@@ -30,6 +30,7 @@ class KubeApi:
         decode: Callable[[str], Any] = json.loads,
         fence: Callable[[], float] | None = None,
     ) -> None:
+        self.connection = connection
         self.transport = Transport(connection, timeout=timeout, observer=observer, decode=decode, fence=fence)
 
     async def get(
@@ -98,15 +99,23 @@ class KubeApi:
         return {parse_text(find_object(item, "metadata").get("name")) async for page in pages for item in page.items}
 
     async def create(
-        self, resource: Resource, body: JsonObject, *, namespace: str | None = None, field_manager: str | None = None
+        self,
+        resource: Resource,
+        body: JsonObject,
+        *,
+        namespace: str | None = None,
+        field_manager: str | None = None,
+        dry_run: bool = False,
     ) -> JsonObject:
         """Create an object. Raises AlreadyExists if the name is in use.
+
+        ``dry_run``: the API server only validates the object, and returns what it would store.
 
         For server-side apply the creator is another manager than one of that name that applies: see apply_owned.
         """
         path = resource.path(namespace=namespace)
-        query = {"fieldManager": field_manager} if field_manager is not None else None
-        return await self.transport.call("POST", "create", resource, path, query=query, body=body)
+        query = {"fieldManager": field_manager} if field_manager is not None else {}
+        return await self.transport.call("POST", "create", resource, path, query=query | _dry_run(dry_run), body=body)
 
     async def apply(
         self,
@@ -135,11 +144,15 @@ class KubeApi:
         *,
         namespace: str | None = None,
         field_manager: str | None = None,
+        dry_run: bool = False,
     ) -> JsonObject:
-        """Replace the whole object. Raises Conflict if ``metadata.resourceVersion`` is outdated."""
+        """Replace the whole object; ``dry_run`` as for ``create``.
+
+        Raises Conflict if ``metadata.resourceVersion`` is outdated.
+        """
         path = resource.path(name, namespace=namespace)
-        query = {"fieldManager": field_manager} if field_manager is not None else None
-        return await self.transport.call("PUT", "update", resource, path, query=query, body=body)
+        query = {"fieldManager": field_manager} if field_manager is not None else {}
+        return await self.transport.call("PUT", "update", resource, path, query=query | _dry_run(dry_run), body=body)
 
     async def merge_patch(
         self,
@@ -165,6 +178,10 @@ class KubeApi:
             "preconditions": {key: value for key, value in preconditions.items() if value is not None},
         }
         await self.transport.call("DELETE", "delete", resource, resource.path(name), body=body)
+
+
+def _dry_run(enabled: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if enabled else {}
 
 
 def selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
