@@ -31,10 +31,10 @@ class Release:
     @property
     def lease(self) -> str:
         """The name of the Lease of the controllers, which the chart gives the name of the Deployment."""
-        return name_of(self.controller) if self.controller is not None else ""
+        return find_name(self.controller) if self.controller is not None else ""
 
 
-def name_of(item: Mapping[str, Any]) -> str:
+def find_name(item: Mapping[str, Any]) -> str:
     return parse_text(find_object(item, "metadata").get("name"))
 
 
