@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 
 from overlay_net.controller.caches import Caches
+from overlay_net.domain.routes.status_changes import Priority
 from overlay_net.domain.routes.status_index import StatusIndex
 from overlay_net.domain.status.cluster_counts import ClusterCounts
 from overlay_net.domain.status.static_route_counts import StaticRouteCounts
@@ -78,7 +79,7 @@ class StatusFeed:
         self._update_route(name)
         if new is not None and (old is None or old.revision != new.revision):
             # People wait for the status of what they have just created or edited.
-            self.index.changes.mark([name], urgent=True)
+            self.index.changes.mark([name], Priority.URGENT)
         elif new is not None and not self._expected(new):
             self.index.changes.mark([name])
         self._changed()

@@ -14,9 +14,10 @@ from overlay_net.controller.caches import Caches
 from overlay_net.controller.route_status_writer import RouteStatusWriter
 from overlay_net.controller.status_feed import StatusFeed
 from overlay_net.controller.takeover_proofs import TakeoverProofs
-from overlay_net.controller.write_pace import WritePace
+from overlay_net.controller.write_pace import Settling, WritePace
 from overlay_net.domain.routes.protected_subnets import refusal
 from overlay_net.domain.routes.status import DEFAULT_LIMIT, route_status
+from overlay_net.domain.routes.status_changes import Priority, StatusChanges
 from overlay_net.model.errors import NotFound, OverlayNetError
 from overlay_net.model.names import FINALIZER
 from overlay_net.model.static_route import digest_status
@@ -36,6 +37,9 @@ PARALLEL_WRITES: Final = 8
 MAX_FAILURE_DELAY: Final = 5.0
 """Maximum number of seconds for which a failure, its end, or a new or edited StaticRoute waits."""
 
+MAX_GRADUAL_DELAY: Final = 10.0
+"""Maximum number of seconds for which a status waits until no more nodes join or leave."""
+
 METRICS_DELAY: Final = 1.0
 """Number of seconds after which a change is in the metrics that concerns no StaticRoute."""
 
@@ -44,7 +48,8 @@ class StatusReconciler:
     """``schedule`` is called with the number of seconds after which ``reconcile`` is due.
 
     ``staged_changed`` is called with each StaticRoute with a staged rollout that a change concerns. ``limit`` is the
-    maximum number of nodes in a status. ``max_delay`` is how long what is urgent waits at most, in seconds.
+    maximum number of nodes in a status. ``max_delay`` is how long what is urgent waits at most, in seconds, and for how
+    long no node must have joined or left before it is counted.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class StatusReconciler:
         self._max_delay = min(max_delay, MAX_FAILURE_DELAY)
         self._clock = clock
         self._urgent_since: float | None = None
+        self._joining = Settling(self._max_delay, MAX_GRADUAL_DELAY, clock)
         self._writer = RouteStatusWriter(api, events)
         self._proofs = TakeoverProofs(caches)
         self.feed = StatusFeed(caches, self._changed, self._writer.is_written)
@@ -79,18 +85,20 @@ class StatusReconciler:
         index = self.feed.index
         for name in index.changes.take_latest() & index.lookup.staged:
             self._staged_changed(name)
-        if index.changes.are_urgent and self._urgent_since is None:
+        if index.changes.has(Priority.URGENT) and self._urgent_since is None:
             self._urgent_since = self._clock()
-        if index.changes:
+        if index.changes.take_gradual():
+            self._joining.record()
+        if index.changes.has(Priority.URGENT) or index.changes.has(Priority.USUAL):
             self._pace.collect()
         self._schedule(self._delay() if index.changes else METRICS_DELAY)
 
     def _delay(self) -> float:
         """Return the number of seconds until the next batch is due."""
-        delay = self._pace.delay()
-        if self._urgent_since is None:
-            return delay
-        return min(delay, max(0.0, self._urgent_since + self._max_delay - self._clock()))
+        changes, pace = self.feed.index.changes, self._pace.delay()
+        if self._urgent_since is not None:
+            return min(pace, max(0.0, self._urgent_since + self._max_delay - self._clock()))
+        return pace if changes.has(Priority.USUAL) else max(pace, self._joining.delay())
 
     async def reconcile(self, _: str) -> Requeue | None:
         """Update the next StaticRoutes whose status may be different. Raises the first error after all of them."""
@@ -100,11 +108,20 @@ class StatusReconciler:
         self._set_metrics()
         changes = self.feed.index.changes
         if changes and not self._delay():
-            names = changes.take(BATCH, only_urgent=self._pace.delay() > 0)
-            if not changes.are_urgent:
-                self._urgent_since = None
-            await self._update_all(names)
+            await self._update_all(self._take(changes))
         return Requeue(self._delay()) if changes else None
+
+    def _take(self, changes: StatusChanges) -> Sequence[str]:
+        """Return the StaticRoutes of the next batch, which is due."""
+        if not self._joining.delay():
+            changes.end_wait()
+        if not changes.has(Priority.GRADUAL):
+            self._joining.end()
+        due = [Priority.URGENT] if self._pace.delay() else [Priority.URGENT, Priority.USUAL]
+        names = changes.take(BATCH, due)
+        if not changes.has(Priority.URGENT):
+            self._urgent_since = None
+        return names
 
     async def _update_all(self, names: Iterable[str]) -> None:
         steps = {}

@@ -43,3 +43,30 @@ class WritePace:
     def delay(self) -> float:
         """Return the number of seconds until the next batch is due."""
         return max(0.0, max(self._paid, self._collecting_since + COLLECT) - self._clock())
+
+
+class Settling:
+    """When a series of changes is over: ``quiet`` seconds after the last one, or ``limit`` after the first."""
+
+    def __init__(self, quiet: float, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet = quiet
+        self._limit = limit
+        self._clock = clock
+        self._first: float | None = None
+        self._last = 0.0
+
+    def record(self) -> None:
+        """Record that there has just been a change."""
+        self._last = self._clock()
+        if self._first is None:
+            self._first = self._last
+
+    def delay(self) -> float:
+        """Return the number of seconds until they count as over."""
+        if self._first is None:
+            return 0.0
+        return max(0.0, min(self._last + self._quiet, self._first + self._limit) - self._clock())
+
+    def end(self) -> None:
+        """The next change is a first one."""
+        self._first = None

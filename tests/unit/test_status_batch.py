@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.status_reconciler import BATCH, ROUTES, StatusReconciler
+from overlay_net.controller.status_reconciler import BATCH, MAX_FAILURE_DELAY, ROUTES, StatusReconciler
 from overlay_net.controller.write_pace import IDLE, WritePace
 from overlay_net.domain.routes.node_states import NodeStates
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
@@ -45,7 +45,7 @@ class SlowKube(InMemoryKube):
 class Large:
     """Nodes that have ``routes`` StaticRoutes in place, and a controller whose watch reports every write."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_delay: float = MAX_FAILURE_DELAY) -> None:
         self.clock = Clock()
         self.kube = SlowKube(self.clock)
         self.caches = Caches()
@@ -61,6 +61,7 @@ class Large:
             self.due.append,
             lambda _: None,
             WritePace(self.clock),
+            max_delay=max_delay,
             clock=self.clock,
         )
 
@@ -91,7 +92,11 @@ class Large:
         self.kube.written.clear()
         self.clock.now += 3600
 
-    def report(self, name: str, failures: int = 0) -> None:
+    def join(self, name: str) -> None:
+        self.caches.nodes.apply(WatchEvent("ADDED", raw_node(name)))
+        self.report(name)
+
+    def report(self, name: str, failures: int = 0, *, has_slices: bool = True) -> None:
         slices = make_slices(self.caches.routes.values())
         listed = [
             {"subnet": f"10.{number}.0.0/24", "staticRoute": f"r{number:04}", "state": "KernelRefused", "message": "no"}
@@ -101,6 +106,8 @@ class Large:
         self.reports += 1
         raw["metadata"]["resourceVersion"] = f"report-{self.reports}"
         raw["status"] |= {"routes": listed, "routesFailed": failures}
+        if not has_slices:
+            raw["status"]["observedSlices"] = {}
         self.caches.overlays.apply(WatchEvent("MODIFIED", raw))
 
     async def ready(self) -> list[int]:
@@ -127,8 +134,7 @@ async def with_many_statuses_to_write() -> Large:
     await large.start(nodes=2, routes=300)
     await large.settle()
     large.kube.seconds = 1.0
-    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
-    large.report("n2")
+    large.join("n2")
     await large.write_next()
     return large
 
@@ -166,11 +172,12 @@ async def test_a_report_concerns_the_static_routes_that_it_names() -> None:
 async def test_the_first_changes_are_written_together_and_writes_take_a_tenth_of_the_time() -> None:
     large = Large()
     await large.start(nodes=2, routes=300)
+    large.report("n1", has_slices=False)
     await large.settle()
+    assert await large.ready() == [1] * 300
     large.kube.seconds = 0.1
     began = large.clock.now
-    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
-    large.report("n2")
+    large.report("n1")
     await large.reconciler.reconcile(ROUTES)
     assert large.kube.written == [], "what follows in a moment joins this batch"
     again = await large.write_next()
@@ -181,7 +188,54 @@ async def test_the_first_changes_are_written_together_and_writes_take_a_tenth_of
     assert len(large.kube.written) == 300
     # The last batch is paid for later, the first seconds were before.
     assert large.clock.now - began >= (300 - BATCH) * 0.1 * 10 - IDLE
-    assert await large.ready() == [3] * 300
+    assert await large.ready() == [2] * 300
+
+
+async def test_nodes_that_join_are_counted_once_no_more_of_them_follow() -> None:
+    large = Large(max_delay=1)
+    await large.start(nodes=2, routes=3)
+    await large.settle()
+    for number in range(2, 7):
+        large.join(f"n{number}")
+        large.clock.now += 0.9
+        again = await large.reconciler.reconcile(ROUTES)
+        assert large.kube.written == []
+        assert again is not None
+        assert again.after is not None
+        assert 0 < again.after <= 1
+    large.clock.now += 0.1
+    assert await large.reconciler.reconcile(ROUTES) is None
+    assert await large.ready() == [7] * 3
+    assert len(large.kube.written) == 3
+
+
+async def test_nodes_that_join_all_the_time_are_counted_after_ten_seconds() -> None:
+    large = Large(max_delay=1)
+    await large.start(nodes=2, routes=1)
+    await large.settle()
+    began, number = large.clock.now, 2
+    for writes in (1, 2):
+        while len(large.kube.written) < writes:
+            large.join(f"n{number}")
+            number += 1
+            large.clock.now += 0.5
+            await large.reconciler.reconcile(ROUTES)
+        assert writes * 10 <= large.clock.now - began <= writes * 11
+        assert await large.ready() == [number]
+
+
+async def test_what_fails_on_a_node_that_joins_does_not_wait_for_more_nodes() -> None:
+    large = Large()
+    await large.start(nodes=2, routes=3)
+    await large.settle()
+    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
+    large.report("n2", failures=1)
+    await large.write_next()
+    assert large.kube.written == ["r0000"]
+    large.kube.written.clear()
+    large.caches.nodes.apply(WatchEvent("DELETED", raw_node("n2")))
+    await large.write_next()
+    assert large.kube.written == ["r0000"]
 
 
 async def test_a_failure_and_its_end_do_not_wait_for_other_statuses() -> None:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.slice_progress import NOT_OBSERVED
+from overlay_net.domain.routes.status_changes import Priority
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -23,9 +24,16 @@ class NodeChange:
         return _shared_part(self._before) != _shared_part(self._after) or self._is_of_earlier_agent()
 
     @property
-    def concerns_all_urgently(self) -> bool:
-        """Whether every StaticRoute of the node has a failure now, or none any more."""
-        return self._before.has_unlisted_failures != self._after.has_unlisted_failures
+    def common_priority(self) -> Priority:
+        """The priority of every StaticRoute of the node if all are concerned."""
+        # Any of them may be one that begins or ceases to fail.
+        fails = self._before.has_unlisted_failures != self._after.has_unlisted_failures
+        return Priority.URGENT if fails else Priority.GRADUAL
+
+    @property
+    def slice_priority(self) -> Priority:
+        """The priority of the StaticRoutes in ``slices``."""
+        return Priority.USUAL if self._before.has_report == self._after.has_report else Priority.GRADUAL
 
     def _is_of_earlier_agent(self) -> bool:
         """Return whether the agent is of an earlier version: its report is about all routes."""

@@ -4,7 +4,8 @@ Fed with Nodes, NodeOverlayIps, StaticRoutes and slices in any order. A change o
 and a status is computed from the exceptions of its StaticRoute, not from all nodes (see ``node_states``).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 
 from overlay_net.domain.routes.desired_entries import find_keys
 from overlay_net.domain.routes.members import Members
@@ -14,9 +15,11 @@ from overlay_net.domain.routes.occurrences import Occurrences
 from overlay_net.domain.routes.reported import Reported
 from overlay_net.domain.routes.route_sets import route_set_name, shared_set_name
 from overlay_net.domain.routes.static_route_index import StaticRouteIndex
-from overlay_net.domain.routes.status_changes import StatusChanges
+from overlay_net.domain.routes.status_changes import Priority, StatusChanges
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_slice import FIRST, RouteSlice
 from overlay_net.model.slice_entry import SliceEntry
 from overlay_net.model.static_route import StaticRoute
@@ -140,35 +143,49 @@ class StatusIndex:
                 members.replace(name, before, after)
             else:
                 members.replace(name, before, None)
-                self.changes.mark(members.routes)
+                self._mark_member(members, before)
         for members in now:
             if members not in was:
                 members.replace(name, None, after)
-                self.changes.mark(members.routes)
+                self._mark_member(members, after)
+
+    def _mark_member(self, members: Members, table: NodeTable | None) -> None:
+        """Mark the StaticRoutes of a selector that selects a node now, or no longer."""
+        self.changes.mark(members.routes, Priority.GRADUAL)
+        if table is None:
+            return
+        if table.has_unlisted_failures:
+            self.changes.mark(members.routes, Priority.URGENT)
+        else:
+            self._mark_failing([members], table.failures, table.route_probes, table.silent)
+
+    def _mark_failing(
+        self,
+        members: Iterable[Members],
+        keys: Iterable[RouteKey],
+        probed: Iterable[str],
+        silent: Collection[IpAddress],
+    ) -> None:
+        """Mark the StaticRoutes that these routes, route probes and gateways concern."""
+        failing = {*probed, *chain.from_iterable(self.lookup.by_key[key] for key in keys)}
+        if silent:
+            failing.update(self.lookup.without_gateway, *(self.lookup.by_gateway[address] for address in silent))
+        for each in members if failing else ():
+            self.changes.mark(failing & each.routes, Priority.URGENT)
 
     def _mark_changes(self, change: NodeChange, members: Iterable[Members]) -> None:
         """Mark the StaticRoutes that a change of a node concerns."""
         mark = self.changes.mark
-        for key in change.failing:
-            mark(self.lookup.by_key[key], urgent=True)
-        mark(change.probed, urgent=True)
-        for address in change.silent:
-            mark(self.lookup.by_gateway[address], urgent=True)
-        if change.silent:
-            for each in members:
-                mark(self.lookup.without_gateway & each.routes, urgent=True)
+        self._mark_failing(members, change.failing, change.probed, change.silent)
         if change.concerns_all:
             for each in members:
-                mark(each.routes, urgent=change.concerns_all_urgently)
+                mark(each.routes, change.common_priority)
         mark(change.not_needed)
         for route_set in change.sets:
             mark(self._concerned_by_set(route_set))
         for name, low, high in change.slices():
-            mark(
-                occurrence.entry.name
-                for occurrence in self.occurrences.of_slice(name)
-                if low < occurrence.entry.slice_generation <= high
-            )
+            entries = (occurrence.entry for occurrence in self.occurrences.of_slice(name))
+            mark((each.name for each in entries if low < each.slice_generation <= high), change.slice_priority)
 
     def _concerned_by_set(self, route_set: str) -> Iterator[str]:
         """Yield the StaticRoutes that are concerned if a node gets or loses a set."""
