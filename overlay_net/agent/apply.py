@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeAlias
 
 from overlay_net.adapters.netlink import action_fields
 from overlay_net.agent.address_guard import AddressGuard, AddressInUse
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed
@@ -37,7 +38,7 @@ INDEPENDENT: Final = (AddPolicyRule, DeletePolicyRule)
 class NodeKernel(Protocol):
     """The kernel of this network namespace; every method raises KernelError."""
 
-    async def observe(self, sysctl_links: Collection[str]) -> Observed: ...
+    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed: ...
     async def apply(self, action: KernelAction) -> None: ...
     async def apply_sysctls(self, actions: Sequence[SetSysctl]) -> list[tuple[SetSysctl, KernelError]]: ...
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]: ...

@@ -105,20 +105,27 @@ class Convergence:
         return outcome
 
     async def _plan(self, overlay: NodeOverlay | None) -> Pass:
-        observed = await self._kernel.observe(self._sysctl_links)
+        observed = await self._observe()
         link = desired_link(link_config_for(overlay, self._config), observed, self._mark)
         if link.parent and link.parent not in self._sysctl_links:
             self._sysctl_links.add(link.parent)
-            observed = await self._kernel.observe(self._sysctl_links)
+            observed = await self._observe()
         desired = desired_state(overlay, link, self._config.fallback, self._config.source, self._config.private)
         if overlay is not None and not self._resumed:
             await self._resume(overlay, desired, observed)
         desired = replace(desired, down=self._gateways.down, held=self._gateways.held, node_ip=self._config.node_ip)
         self._guard.follow(desired, observed)
-        # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it. Those of other
-        # processes are searched as well.
+        # Pure, and a tenth of a second for ten thousand routes: gateway probes must not wait for it.
         plan = await offload(len(desired.routes) + len(observed.routes), self._planner.plan, desired, observed)
         return Pass(observed, link, desired, plan)
+
+    async def _observe(self) -> Observed:
+        appeared = self._route_follower.observing()
+        observed = await self._kernel.observe(
+            self._sysctl_links, awaited=self._route_follower.awaited, appeared=appeared
+        )
+        self._route_follower.observed()
+        return observed
 
     async def _resume(self, overlay: NodeOverlay, desired: Desired, observed: Observed) -> None:
         self._resumed = True

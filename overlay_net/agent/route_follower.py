@@ -5,6 +5,7 @@ from typing import Protocol
 
 from overlay_net.domain.kernel.awaited_routes import find_awaited_routes, waits_for_foreign_route
 from overlay_net.domain.kernel.desired import LinkConfig, link_config_for
+from overlay_net.model.adoptable_route import AdoptableRoute
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel_actions import Problem
@@ -13,13 +14,17 @@ from overlay_net.model.overlay import NodeOverlay
 
 
 class FollowRoutes(Protocol):
-    """Sets the routes of other processes that concern us; ``waits``: one of them is in the place of ours."""
+    """Sets the routes of other processes that concern us; ``waits``: one of them is in the place of ours.
 
-    def __call__(self, awaited: AwaitedRoutes, *, waits: bool) -> None: ...
+    Returns whether such a route may have appeared since the last call.
+    """
+
+    def __call__(self, awaited: AwaitedRoutes, *, waits: bool) -> bool: ...
 
 
-def follow_none(awaited: AwaitedRoutes, *, waits: bool) -> None:
+def follow_none(awaited: AwaitedRoutes, *, waits: bool) -> bool:
     """Follow no routes."""
+    return True
 
 
 class RouteFollower:
@@ -28,9 +33,11 @@ class RouteFollower:
     def __init__(self, config: LinkConfig, follow: FollowRoutes) -> None:
         self._config = config
         self._follow = follow
-        self._last: tuple[tuple[DesiredRoute, ...], IpInterface | None, LinkConfig] | None = None
-        self._awaited = AwaitedRoutes()
+        self._routes: tuple[DesiredRoute, ...] | None = None
+        self._rest: tuple[IpInterface | None, LinkConfig, tuple[AdoptableRoute, ...]] | None = None
         self._waits = False
+        self._appeared = True
+        self.awaited = AwaitedRoutes()
 
     def follow(self, overlay: NodeOverlay | None) -> None:
         """Follow the routes that matter to this object; none, if it is absent or being deleted."""
@@ -38,13 +45,26 @@ class RouteFollower:
         routes = present.routes if present is not None else ()
         address = (present.assignment.address or present.report.configured) if present is not None else None
         config = link_config_for(present, self._config)
-        last = self._last
-        if last is None or last[0] is not routes or last[1:] != (address, config):
-            self._last = (routes, address, config)
-            self._awaited = find_awaited_routes(routes, address, config)
-        self._follow(self._awaited, waits=self._waits)
+        adoptable = present.adoptable if present is not None else ()
+        rest = (address, config, adoptable)
+        if self._routes is not routes or self._rest != rest:
+            self._routes, self._rest = routes, rest
+            self.awaited = find_awaited_routes(routes, address, config, adoptable)
+        self._request()
+
+    def observing(self) -> bool:
+        """Return whether an awaited route may have appeared since the last observation that ``observed`` ended."""
+        self._request()
+        return self._appeared
+
+    def observed(self) -> None:
+        """Note that the kernel has been observed as far as ``observing`` asked for."""
+        self._appeared = False
 
     def record(self, problems: Iterable[Problem]) -> None:
         """Note what the last plan waits for."""
         self._waits = waits_for_foreign_route(problems)
-        self._follow(self._awaited, waits=self._waits)
+        self._request()
+
+    def _request(self) -> None:
+        self._appeared |= self._follow(self.awaited, waits=self._waits)

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol, TypeAlias
 
 from overlay_net.agent.paced import rest_after
-from overlay_net.domain.kernel.shadowed_routes import LookupTarget, find_shadowed, lookup_targets
+from overlay_net.domain.kernel.shadowed_routes import LookupTarget, find_shadowed, lookup_targets, main_table_spans
+from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed, OwnershipMark
@@ -30,9 +32,10 @@ STEP: Final = 1000
 
 
 class RoutingKernel(Protocol):
-    """Both methods raise KernelError."""
+    """Every method raises KernelError."""
 
-    async def observe_routing(self) -> Observed: ...
+    async def observe_rules(self) -> Observed: ...
+    async def read_main_table(self, spans: AddressSpans) -> tuple[Route, ...]: ...
     async def look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]: ...
 
 
@@ -55,7 +58,7 @@ class ShadowWatch:
         self._placed: Placed = ()
         self._observed = Observed()
         self._outdated = False
-        """Whether routes or rules may have changed since the last reconciliation started."""
+        """Whether links or rules may have changed since the last reconciliation started."""
         self._shadowed: tuple[Problem, ...] = ()
         self._not_before = clock()
         self._failing = False
@@ -125,7 +128,10 @@ class ShadowWatch:
         observed = self._observed
         if self._outdated:
             self._outdated = False
-            observed = await self._kernel.observe_routing()
+            observed = await self._kernel.observe_rules()
+        spans = await offload(len(placed), main_table_spans, placed)
+        # A reconciliation reads those routes of other processes only that a plan needs.
+        observed = replace(observed, routes=await self._kernel.read_main_table(spans))
         size = len(placed) + len(observed.routes)
         targets = await offload(size, lookup_targets, placed, observed, self._mark)
         answers = await self._look_up([target.lookup for target in targets])

@@ -9,12 +9,15 @@ from overlay_net.adapters.checkpoint_file import CheckpointFile
 from overlay_net.adapters.namespace_lock import NamespaceLock
 from overlay_net.adapters.netlink import Kernel, describe
 from overlay_net.domain.kernel.plan import plan_kernel
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelAction
 from overlay_net.settings.agent_config import AgentConfig
 
 MAX_PASSES: Final = 4
+NOTHING: Final = AwaitedRoutes()
+"""The routes of other processes do not matter."""
 
 
 async def teardown(config: AgentConfig, report: Callable[[str], None]) -> list[str]:
@@ -46,10 +49,10 @@ async def _teardown(config: AgentConfig, report: Callable[[str], None]) -> list[
 async def _remove_all(kernel: Kernel, mark: OwnershipMark, report: Callable[[str], None]) -> list[str]:
     """Remove all managed objects. Returns the failures. Raises KernelError if the kernel cannot be read."""
     # Whether an address can be deleted depends on promote_secondaries of its link.
-    sysctl_links = _links_with_marked_addresses(await kernel.observe(), mark)
+    sysctl_links = _links_with_marked_addresses(await kernel.observe(awaited=NOTHING), mark)
     refused: dict[str, str] = {}
     for _ in range(MAX_PASSES):
-        observed = await kernel.observe(sysctl_links)
+        observed = await kernel.observe(sysctl_links, awaited=NOTHING)
         plan = plan_kernel(Desired(), observed, mark)
         left = [action for action in plan.actions if describe(action) not in refused]
         if not left:

@@ -1,10 +1,15 @@
-"""The routes of other processes whose changes concern this node, so that the agent reacts to no others."""
+"""The routes of other processes that matter to this node, so that the agent reads and follows no others."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Final
 
-from overlay_net.model.route_key import RouteKey
+from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL, RTPROT_RA, Route
+from overlay_net.model.route_key import RouteKey, decode_destination
+
+_IPV6_DEFAULT: Final = 6
+"""The destination ``::/0`` (see ``decode_destination``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +18,40 @@ class AwaitedRoutes:
     """Keys that our routes have or need: a route of another process with such a key replaces ours or is in its place.
     """
     destinations: Set[int] = frozenset()
-    """Destinations in the main table (see ``decode_destination``) that decide on an interface or a gateway of ours."""
+    """Destinations in the main table (see ``decode_destination``) that decide on an interface or a gateway of ours, or
+    on the route to the overlay subnet."""
     covered: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Sorted addresses by IP version: a route of the main table that covers one of them concerns us as well."""
+    tables: Set[int] = frozenset()
+    """Tables of which a plan needs all routes, although not every change of them concerns us."""
+    _possible: Set[int] = field(init=False, repr=False, compare=False)
+    """Destinations of ``keys``, and ``destinations``."""
 
-    def is_covering(self, destination: int) -> bool:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_possible", self.destinations | {decode_destination(key) for key in self.keys})
+
+    def may_concern(self, destination: int) -> bool:
+        """Return whether a change of a route to this destination may concern us; cheap, for a hundred thousand."""
+        return destination in self._possible or self._is_covering(destination)
+
+    def concerns(self, route: Route) -> bool:
+        """Return whether a change of this route of another process concerns us."""
+        if route.key in self.keys:
+            return True
+        destination = decode_destination(route.key)
+        return route.table == MAIN_TABLE and (destination in self.destinations or self._is_covering(destination))
+
+    def needs(self, route: Route) -> bool:
+        """Return whether a plan needs to know this route of another process."""
+        if route.table in self.tables or self.concerns(route):
+            return True
+        if route.protocol == RTPROT_KERNEL:
+            # If the overlay link is in a VRF, its connected route is in the table of the VRF.
+            return decode_destination(route.key) in self.destinations
+        # The kernel would delete it if the overlay link became a router for IPv6.
+        return route.protocol == RTPROT_RA and decode_destination(route.key) == _IPV6_DEFAULT
+
+    def _is_covering(self, destination: int) -> bool:
         """Return whether a destination contains one of the ``covered`` addresses."""
         addresses = self.covered.get(destination & 0xFF)
         if not addresses:

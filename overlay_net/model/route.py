@@ -9,8 +9,8 @@ from overlay_net.model.route_key import RouteKey, decode_metric, decode_subnet, 
 RouteKind: TypeAlias = Literal["unicast", "blackhole", "unreachable", "prohibit"]
 
 MAIN_TABLE = 254
-RTPROT_KERNEL = 2
-"""The protocol of routes that the kernel derives from addresses (linux/rtnetlink.h)."""
+RTPROT_KERNEL, RTPROT_RA = 2, 9
+"""The protocols of routes that the kernel derives from addresses and from router advertisements (linux/rtnetlink.h)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from overlay_net.adapters.netlink import Kernel, Monitor
 from overlay_net.agent.apply import NodeKernel
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.model.api import JsonObject, Listing
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
@@ -46,9 +47,9 @@ class RecordingKernel:
         self.sysctl_links: frozenset[str] = frozenset()
         self._kernel = kernel
 
-    async def observe(self, sysctl_links: Collection[str]) -> Observed:
+    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed:
         self.sysctl_links = frozenset(sysctl_links)
-        return await self._kernel.observe(sysctl_links)
+        return await self._kernel.observe(sysctl_links, awaited=awaited, appeared=appeared)
 
 
 @asynccontextmanager

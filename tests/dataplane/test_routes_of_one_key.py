@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from overlay_net.adapters.netlink import Kernel, Monitor
+from overlay_net.domain.kernel.awaited_routes import find_awaited_routes
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import ByName
 from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired
@@ -26,8 +29,9 @@ OURS6, OTHER6, THIRD6, FOREIGN6 = "fd00:7::1", "fd00:7::3", "fd00:7::4", "fd00:7
 async def settle(kernel: Kernel, state: Desired) -> KernelPlan:
     """Apply plans as the agent does, until there is nothing to do, or a plan does not change anything."""
     last: KernelPlan | None = None
+    awaited = find_awaited_routes(state.routes, state.address, LinkConfig(ByName(("eth0",))))
     for _ in range(8):
-        plan = plan_kernel(state, await kernel.observe(LINKS), MARK)
+        plan = plan_kernel(state, await kernel.observe(LINKS, awaited=awaited), MARK)
         if not plan.actions or plan == last:
             return plan
         last = plan

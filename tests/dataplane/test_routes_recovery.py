@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from overlay_net.adapters.netlink import Kernel
-from overlay_net.adapters.netlink.bulk.routes import join_siblings
+from overlay_net.adapters.netlink.bulk.ecmp_siblings import join_siblings
 from overlay_net.adapters.netlink.bulk.socket import open_netlink_socket
 from overlay_net.adapters.netlink.iproute import open_route_socket
 from overlay_net.adapters.netlink.sockets import KernelSockets

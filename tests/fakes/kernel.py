@@ -6,6 +6,7 @@ tests/contract/test_kernel.py checks it against the real one.
 import errno
 from dataclasses import replace
 
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
@@ -40,11 +41,15 @@ class FakeKernel:
         self.rules = list(observed.rules)
         self._next = max(self.links, default=0) + 1
 
-    def observe(self) -> Observed:
+    def observe(self, awaited: AwaitedRoutes | None = None) -> Observed:
+        """``awaited``: the routes of other processes that are observed; None: all of them."""
+        routes = self.routes
+        if awaited is not None:
+            routes = [each for each in routes if each.protocol == self.mark.protocol or awaited.needs(each)]
         return Observed(
             links=tuple(self.links.values()),
             addresses=tuple(self.addresses),
-            routes=tuple(self.routes),
+            routes=tuple(routes),
             sysctls=dict(self.sysctls),
             rules=tuple(self.rules),
         )

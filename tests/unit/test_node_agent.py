@@ -23,6 +23,7 @@ from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import interface_selector
 from overlay_net.domain.kernel.plan import KernelPlanner
 from overlay_net.model.api import Listing
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, Link, LinkMode, Observed, OwnershipMark
@@ -66,8 +67,8 @@ class Kernel:
         self.refused: tuple[type[object], ...] = ()
         self.changes: list[KernelAction] = []
 
-    async def observe(self, sysctl_links: Collection[str]) -> Observed:
-        return self.fake.observe()
+    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed:
+        return self.fake.observe(awaited)
 
     async def apply(self, action: KernelAction) -> None:
         if isinstance(action, self.refused):
@@ -312,7 +313,7 @@ async def test_refused_route_is_reported_and_the_address_stays() -> None:
     assert ready(node.reports[-1]) == (False, "RoutesFailing")
 
 
-async def test_thousands_of_routes_of_other_programs_do_not_block_the_event_loop(
+async def test_thousands_of_obsolete_routes_do_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     threads = []
@@ -324,10 +325,10 @@ async def test_thousands_of_routes_of_other_programs_do_not_block_the_event_loop
 
     monkeypatch.setattr(KernelPlanner, "plan", plan)
     node = Node()
-    first = Route(IPv4Network("10.0.0.0/24"), (NextHop(None, 2),), 186)
+    first = Route(IPv4Network("10.0.0.0/24"), (NextHop(None, 2),), MARK.protocol)
     subnets = IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
     node.kernel.fake.routes = [first.replace(subnet=subnet) for subnet in islice(subnets, THRESHOLD)]
     node.answer(assigned())
     await node.reconcile()
     assert threads
-    assert threading.main_thread() not in threads
+    assert threading.main_thread() != threads[0]

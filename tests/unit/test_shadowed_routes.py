@@ -14,6 +14,7 @@ from overlay_net.agent.shadow_watch import STEP, ShadowWatch
 from overlay_net.domain.kernel.shadowed_routes import find_shadowed, lookup_targets
 from overlay_net.domain.status.events import report_events
 from overlay_net.domain.status.static_route_counts import find_state
+from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.conditions import find_condition, parse_conditions
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.errors import KernelError
@@ -21,6 +22,7 @@ from overlay_net.model.kernel import Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import KernelPlan, Problem
 from overlay_net.model.node_report import Report
 from overlay_net.model.route import NextHop, Route
+from overlay_net.model.route_key import decode_destination
 from overlay_net.model.route_lookup import RouteLookup
 from tests.fakes.agent import NoShadows
 from tests.fakes.static_route_status import find_status, table
@@ -120,9 +122,12 @@ class Routing:
         self.observations = 0
         self.duration = 0.0
 
-    async def observe_routing(self) -> Observed:
+    async def observe_rules(self) -> Observed:
         self.observations += 1
-        return self.observe()
+        return Observed(LINKS)
+
+    async def read_main_table(self, spans: AddressSpans) -> tuple[Route, ...]:
+        return tuple(each for each in self.observe().routes if spans.has_start(decode_destination(each.key)))
 
     def observe(self) -> Observed:
         return Observed(LINKS, routes=(*self.ours, *self.foreign))

@@ -11,6 +11,7 @@ import pytest
 from overlay_net.domain.routes import takeover
 from overlay_net.domain.routes.protected_subnets import ProtectedSubnet
 from overlay_net.model.api import JsonObject
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed
 from overlay_net.model.kernel_actions import KernelAction, RouteAction, SetSysctl
@@ -47,8 +48,8 @@ class Kernel:
         self.fake = FakeKernel(MARK, Observed(links=links, addresses=addresses, routes=(connected, *routes)))
         self.changes: list[KernelAction] = []
 
-    async def observe(self, sysctl_links: Collection[str]) -> Observed:
-        return self.fake.observe()
+    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed:
+        return self.fake.observe(awaited)
 
     async def apply(self, action: KernelAction) -> None:
         self.fake.apply(action)

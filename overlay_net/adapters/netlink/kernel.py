@@ -20,9 +20,11 @@ from overlay_net.adapters.netlink.interfaces import Interfaces
 from overlay_net.adapters.netlink.policy_rules import PolicyRules
 from overlay_net.adapters.netlink.sockets import KernelSockets
 from overlay_net.adapters.netlink.sysctl import Sysctls
+from overlay_net.model.address_spans import AddressSpans
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Addresses, Link, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelAction, RouteAction, SetSysctl
+from overlay_net.model.kernel_actions import ROUTE_ACTIONS, AddLocalRoute, KernelAction, RouteAction, SetSysctl
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
 
@@ -56,12 +58,12 @@ class Kernel:
         )
         self._executor = Executor(connect, opened)
         self._lookup_executor = Executor(lambda: NetlinkSocket(open_netlink_socket()))
-        """Its own socket and thread: a repair does not wait for thousands of lookups."""
+        """Its own socket and thread: a repair does not wait for thousands of lookups, or for a full table."""
         self._interfaces = Interfaces()
         self._without_local_route = Addresses(), frozenset[Address](), Addresses()
         """Observed addresses, those of them without a local route, and the addresses with that information."""
         self._rules = PolicyRules()
-        self._routes = Routes()
+        self._routes = Routes(mark.protocol)
 
     async def __aenter__(self) -> "Kernel":
         return self
@@ -72,21 +74,26 @@ class Kernel:
         self._executor.close()
         self._lookup_executor.close()
 
-    async def observe(self, sysctl_links: Iterable[str] = ()) -> Observed:
+    async def observe(
+        self, sysctl_links: Iterable[str] = (), *, awaited: AwaitedRoutes | None = None, appeared: bool = True
+    ) -> Observed:
         """Read links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
 
-        Unchanged routes are the same tuple as in the previous observation, so comparing the two is cheap.
-        Raises KernelError.
+        Of the routes of other processes, only those are read that ``awaited`` needs, unless it is None. ``appeared``:
+        such a route may have appeared since the last observation. Unchanged routes are the same tuple as in the last
+        observation, so comparing the two is cheap. Raises KernelError.
         """
         try:
-            return await self._executor.run(self._observe, tuple(sysctl_links))
+            return await self._executor.run(self._observe, tuple(sysctl_links), awaited, appeared)
         except KernelError as error:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
 
-    def _observe(self, kernel: KernelSockets, sysctl_links: tuple[str, ...]) -> Observed:
+    def _observe(
+        self, kernel: KernelSockets, sysctl_links: tuple[str, ...], awaited: AwaitedRoutes | None, appeared: bool
+    ) -> Observed:
         links = self._interfaces.read_links(kernel.route)
         addresses = self._interfaces.read_addresses(kernel.route)
-        routes = self._routes.read(kernel.bulk)
+        routes = self._routes.read(kernel.bulk, awaited, appeared=appeared)
         sysctls = self._sysctls.read(sysctl_links)
         self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(
@@ -110,16 +117,22 @@ class Kernel:
             self._without_local_route = addresses, missing, Addresses(found)
         return self._without_local_route[2]
 
-    async def observe_routing(self) -> Observed:
-        """Read links, rules and routes only. Raises KernelError."""
+    async def observe_rules(self) -> Observed:
+        """Read links and rules only. Raises KernelError."""
         try:
-            return await self._executor.run(self._observe_routing)
+            return await self._executor.run(self._observe_rules)
         except KernelError as error:
-            raise KernelError(f"read links, routes and rules: {error}", code=error.code) from None
+            raise KernelError(f"read links and rules: {error}", code=error.code) from None
 
-    def _observe_routing(self, kernel: KernelSockets) -> Observed:
-        links = self._interfaces.read_links(kernel.route)
-        return Observed(links, routes=self._routes.read(kernel.bulk), rules=self._rules.read(kernel.route))
+    def _observe_rules(self, kernel: KernelSockets) -> Observed:
+        return Observed(self._interfaces.read_links(kernel.route), rules=self._rules.read(kernel.route))
+
+    async def read_main_table(self, spans: AddressSpans) -> tuple[Route, ...]:
+        """Return the routes of the table main that begin inside ``spans``, of any process. Raises KernelError."""
+        try:
+            return tuple(await self._lookup_executor.run(self._routes.read_main_table, spans))
+        except KernelError as error:
+            raise KernelError(f"read the routes of the table main: {error}", code=error.code) from None
 
     async def look_up(self, lookups: Sequence[RouteLookup]) -> list[Route | None]:
         """Return the route that the kernel uses for each lookup; None: not known. Raises KernelError."""
@@ -179,6 +192,9 @@ class Kernel:
             self._sysctls.write(action.link, action.key, action.value)
         else:
             change(kernel.route, action, self._mark)
+            if isinstance(action, AddLocalRoute):
+                # Another process may have added it meanwhile.
+                self._routes.search()
 
 
 def kernel_release() -> tuple[int, int]:

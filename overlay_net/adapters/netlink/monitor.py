@@ -4,7 +4,7 @@ Notifications only decide whether to wake the agent, which then observes the ker
 Any change, also of foreign routes and rules, may change which routes the kernel uses.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from enum import IntEnum
 from functools import partial
 from typing import Final
@@ -23,8 +23,7 @@ from overlay_net.adapters.netlink.pyroute2_parts import (
     rtnl,
 )
 from overlay_net.model.awaited_routes import AwaitedRoutes
-from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL
-from overlay_net.model.route_key import decode_destination
+from overlay_net.model.route import RTPROT_KERNEL
 
 GROUPS: Final = (
     Group.LINKS,
@@ -71,9 +70,10 @@ class Monitor:
         self._wake_by_foreign_route = wake_by_foreign_route or wake
         self._awaited: AwaitedRoutes | None = None
         self._waits = False
-        self._destinations: Set[int] = frozenset()
+        self._appeared = True
+        """Whether an awaited route may have appeared since the last ``follow``."""
         connect = partial(open_notification_socket, GROUPS, RECEIVE_BUFFER)
-        self._notifications = Notifications(connect, self._received, wake)
+        self._notifications = Notifications(connect, self._received, self._missed)
 
     async def run(self) -> None:
         """Listen until cancelled. A broken socket is replaced, which wakes the agent."""
@@ -93,24 +93,31 @@ class Monitor:
         """
         self._routing_changed = changed
 
-    def follow(self, awaited: AwaitedRoutes, *, waits: bool = False) -> None:
+    def follow(self, awaited: AwaitedRoutes, *, waits: bool = False) -> bool:
         """Set the routes of other processes that concern us; call this before the kernel is observed.
 
-        ``waits``: one of them was in the place of ours when the kernel was last observed.
+        ``waits``: one of them was in the place of ours when the kernel was last observed. Returns whether one may have
+        appeared since the last call. The kernel notifies of every route that is added or replaced, unlike of those that
+        it deletes with a link, an address or a nexthop object.
         """
         self._waits = waits
-        if awaited is not self._awaited:
-            self._awaited = awaited
-            self._destinations = awaited.destinations | {decode_destination(key) for key in awaited.keys}
+        appeared = self._appeared or awaited is not self._awaited
+        self._awaited, self._appeared = awaited, False
+        return appeared
+
+    def _missed(self) -> None:
+        self._appeared = True
+        self._wake()
 
     def _received(self, data: bytes) -> bool:
         self._routing_changed()
-        concern = self.concerns(data)
-        if concern is Concern.OURS:
+        concerns = set(self._concerns(data))
+        self._appeared |= Concern.FOREIGN_ROUTE in concerns
+        if Concern.OURS in concerns:
             self._wake()
-        elif concern is Concern.FOREIGN_ROUTE:
+        elif Concern.FOREIGN_ROUTE in concerns:
             self._wake_by_foreign_route()
-        return concern is Concern.OURS
+        return Concern.OURS in concerns
 
     def concerns(self, data: bytes) -> Concern:
         """Return whether a message in ``data`` may concern us; if it cannot be parsed, it does.
@@ -120,15 +127,15 @@ class Monitor:
         derives from addresses, the deletion is relevant, because the kernel does not restore them. The rest is ignored,
         because other daemons change hundreds of thousands of routes.
         """
-        parsed, found = 0, Concern.NONE
+        return max(self._concerns(data), default=Concern.NONE)
+
+    def _concerns(self, data: bytes) -> Iterator[Concern]:
+        parsed = 0
         for kind, flags, _, start, end in messages(data):
-            concern = self._concern(kind, flags, data[start - HEADER.size : end])
-            if concern is Concern.OURS:
-                return concern
-            if concern is Concern.FOREIGN_ROUTE:
-                found = concern
+            yield self._concern(kind, flags, data[start - HEADER.size : end])
             parsed = align(end)
-        return found if parsed >= len(data) else Concern.OURS
+        if parsed < len(data):
+            yield from (Concern.FOREIGN_ROUTE, Concern.OURS)
 
     def _concern(self, kind: int, flags: int, message: bytes) -> Concern:
         # First, as there are ten thousand a second.
@@ -160,16 +167,10 @@ class Monitor:
 
     def _is_awaited(self, body: bytes, awaited: AwaitedRoutes) -> bool:
         # Nearly all of ten thousand routes a second end here.
-        destination = parse_destination(body)
-        is_covering = awaited.is_covering(destination)
-        if not is_covering and destination not in self._destinations:
+        if not awaited.may_concern(parse_destination(body)):
             return False
         route = RouteDecoder().decode(body)
-        if route is None:
-            return False
-        return route.key in awaited.keys or (
-            route.table == MAIN_TABLE and (is_covering or destination in awaited.destinations)
-        )
+        return route is not None and awaited.concerns(route)
 
 
 def _has_same_key(kind: int, flags: int) -> bool:

@@ -10,6 +10,7 @@ from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import ByRoute
 from overlay_net.domain.kernel.routes import FOREIGN_ROUTE
 from overlay_net.domain.kernel.source_tables import DEFAULT_ROUTE, SOURCE_TABLE_TAKEN
+from overlay_net.model.adoptable_route import AdoptableRoute
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel_actions import Problem
@@ -34,21 +35,36 @@ def waits_for_foreign_route(problems: Iterable[Problem]) -> bool:
 
 
 def find_awaited_routes(
-    routes: Iterable[DesiredRoute], address: IpInterface | None, config: LinkConfig
+    routes: Iterable[DesiredRoute],
+    address: IpInterface | None,
+    config: LinkConfig,
+    adoptable: Iterable[AdoptableRoute] = (),
 ) -> AwaitedRoutes:
     """``address`` is the overlay address of the node; ``config`` is the configuration of its link."""
     keys = {route.key for route in routes}
-    if config.source is not None and address is not None and config.mode != "none":
-        keys |= set(_source_table_keys(keys, address, config.source))
-    # The kernel's route to these decides: the most specific one that covers them.
-    looked_up = (
-        *((ip_network(config.parent.address),) if isinstance(config.parent, ByRoute) else ()),
-        *((config.fallback,) if config.fallback is not None and config.mode == "none" else ()),
-    )
-    destinations = frozenset(each for subnet in looked_up for each in _covering(subnet))
-    # The table of the private addresses has the routes of the node that ours replace.
-    has_private = config.private is not None and address is not None and config.mode not in ("none", "address")
-    return AwaitedRoutes(keys, destinations, _sorted_addresses(keys) if has_private else {})
+    destinations = {each for subnet in _looked_up(config) for each in _covering(subnet)}
+    covered: Mapping[int, Sequence[int]] = {}
+    tables: set[int] = set()
+    if address is not None and config.mode != "none":
+        destinations.add(decode_destination(encode_route_key(address.network, 0, MAIN_TABLE)))
+        if config.private is not None and config.mode != "address":
+            # Its table has the routes of the node that ours replace. Without a default route, any route of the node
+            # shows its gateway.
+            covered = _sorted_addresses(keys)
+            tables |= {config.private.table, MAIN_TABLE}
+        if config.source is not None:
+            keys |= set(_source_table_keys(keys, address, config.source))
+            tables.add(config.source.table)
+    keys |= {each.key for each in adoptable}
+    return AwaitedRoutes(keys, destinations, covered, tables)
+
+
+def _looked_up(config: LinkConfig) -> Iterator[IpNetwork]:
+    """Yield the subnets to which the kernel's route decides: the most specific one that covers them."""
+    if isinstance(config.parent, ByRoute):
+        yield ip_network(config.parent.address)
+    if config.fallback is not None and config.mode == "none":
+        yield config.fallback
 
 
 def _source_table_keys(keys: Iterable[RouteKey], address: IpInterface, source: SourceTable) -> Iterator[RouteKey]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from overlay_net.model.kernel import Desired, Link, Observed
 from overlay_net.model.kernel_actions import SetSysctl
+from overlay_net.model.route import RTPROT_RA
 
 LINK_SYSCTLS: Final[Mapping[str, str]] = {
     # Loose: an on-premise host may open a connection from a subnet that none of our routes covers. The kernel uses the
@@ -52,7 +53,6 @@ or sends ARP requests from it, and neighbours learn the wrong MAC. IPv6 has no c
 advertises, its own addresses only.
 """
 
-RTPROT_RA: Final = 9
 DEFAULT_ROUTE: Final = ip_network("::/0")
 
 

@@ -12,20 +12,18 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from overlay_net.domain.kernel.ownership import owns_policy_rule, owns_route
+from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.conditions import SHADOWED
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.kernel_actions import Problem
 from overlay_net.model.net import IpAddress
-from overlay_net.model.route import MAIN_TABLE, Route
+from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL, Route
 from overlay_net.model.route_key import RouteKey, decode_metric, decode_network_address, decode_prefix_length
 from overlay_net.model.route_lookup import RouteLookup
 
 WIDE: Final = 8
 """Routes with this prefix length or a shorter one are meant for what no other route covers."""
-
-RTPROT_KERNEL: Final = 2
-"""Protocol of the routes to the subnets of this node's links, which StaticRoutes never replace."""
 
 _BITS: Final = {4: 32, 6: 128}
 _FIRST_UNICAST: Final = {4: int(IPv4Address("1.0.0.1")), 6: int(IPv6Address("2000::1"))}
@@ -43,17 +41,22 @@ class LookupTarget:
     """The route of another process that may win, as far as the routes of the table main show."""
 
 
+def main_table_spans(placed: Iterable[tuple[DesiredRoute, str]]) -> AddressSpans:
+    """Return the addresses that ``lookup_targets`` chooses from: a route that begins outside of them never wins."""
+    return AddressSpans.covering(desired.key for desired, _ in placed if _is_judged(desired))
+
+
 def lookup_targets(
     placed: Iterable[tuple[DesiredRoute, str]], observed: Observed, mark: OwnershipMark
 ) -> tuple[LookupTarget, ...]:
     """Return the targets for those routes that are in place (``KernelPlan.placed``) and carry traffic."""
     tables = {version: _MainTable(version, observed.routes, mark) for version in (4, 6)}
-    targets = (
-        tables[desired.version].target(desired)
-        for desired, _ in placed
-        if desired.spec.table == MAIN_TABLE and desired.spec.kind == "unicast"
-    )
+    targets = (tables[desired.version].target(desired) for desired, _ in placed if _is_judged(desired))
     return tuple(target for target in targets if target is not None)
+
+
+def _is_judged(desired: DesiredRoute) -> bool:
+    return desired.spec.table == MAIN_TABLE and desired.spec.kind == "unicast"
 
 
 class _MainTable:
@@ -111,6 +114,7 @@ class _MainTable:
         return None
 
     def _may_win(self, other: Route, route: Route) -> bool:
+        # StaticRoutes never replace the routes to the subnets of this node's links.
         foreign = not owns_route(other, self._mark) and other.protocol != RTPROT_KERNEL
         return foreign and not _same_path(other, route)
 

@@ -8,13 +8,10 @@ from overlay_net.adapters.netlink.bulk.route_messages import (
     ADDRESS_SIZES,
     DST_HEADERS,
     KINDS,
-    RT_SCOPE_HOST,
     RT_SCOPE_LINK,
     RT_SCOPE_NOWHERE,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_COMPAT,
-    RT_TABLE_LOCAL,
-    RTA_DST,
     RTA_GATEWAY,
     RTA_METRICS,
     RTA_MULTIPATH,
@@ -26,14 +23,12 @@ from overlay_net.adapters.netlink.bulk.route_messages import (
     RTAX_ADVMSS,
     RTAX_MTU,
     RTMSG,
-    RTN_LOCAL,
     RTNEXTHOP,
     RTNH_F_ONLINK,
     route_family,
 )
 from overlay_net.model.errors import KernelError
-from overlay_net.model.net import IpAddress
-from overlay_net.model.route import RTPROT_KERNEL, NextHop, Route, RouteInfo, RouteKind
+from overlay_net.model.route import NextHop, Route, RouteInfo, RouteKind
 from overlay_net.model.route_key import decode_network_address, decode_prefix_length, decode_version
 
 MTU_LIMIT, ADVMSS_LIMIT = 65520, 65495
@@ -79,14 +74,6 @@ class RouteEncoder:
             found = self._templates[key] = (_delete_route(route), ADDRESS_SIZES[decode_version(route_key)])
         template, size = found
         return template + decode_network_address(route_key).to_bytes(size, "big")
-
-
-def encode_local_route(address: IpAddress, link: int) -> bytes:
-    """Encode RTM_NEWROUTE of table local, as the kernel derives it from an IPv4 address (fib_add_ifaddr)."""
-    family, bits = (socket.AF_INET, 32) if address.version == 4 else (socket.AF_INET6, 128)
-    head = RTMSG.pack(family, bits, 0, 0, RT_TABLE_LOCAL, RTPROT_KERNEL, RT_SCOPE_HOST, RTN_LOCAL, 0)
-    source = attribute(RTA_PREFSRC, address.packed)
-    return head + attribute(RTA_DST, address.packed) + source + attribute_u32(RTA_OIF, link)
 
 
 def _new_route(route: Route) -> bytes:

@@ -15,13 +15,13 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 RTMSG = struct.Struct("=BBBBBBBBI")
 """family, prefix length, source prefix length, TOS, table, protocol, scope, type, flags."""
-RTMSG_PREFIX, RTMSG_PROTOCOL, RTMSG_TYPE = 1, 5, 7
+RTMSG_FAMILY, RTMSG_PREFIX, RTMSG_TABLE, RTMSG_PROTOCOL, RTMSG_TYPE = 0, 1, 4, 5, 7
 """Offsets in struct rtmsg."""
 RTNEXTHOP = struct.Struct("=HBBi")
 """length, flags, hops (weight - 1), link."""
 
 RT_TABLE_COMPAT, RT_TABLE_LOCAL = 252, 255
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST, RT_SCOPE_NOWHERE = 0, 253, 254, 255
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 RTN_LOCAL: Final = 2
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 RTNH_F_ONLINK = 0x4
@@ -42,9 +42,12 @@ DST_HEADERS: Final = {
 """The attribute header that precedes the bytes of a subnet, by IP version."""
 
 
-def dump_routes(family: int) -> bytes:
-    """The body of RTM_GETROUTE for the routes of a family in all tables; strict checking requires all other zeros."""
-    return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+def dump_routes(family: int, protocol: int = 0) -> bytes:
+    """The body of RTM_GETROUTE for the routes of a family in all tables, or for those of one protocol.
+
+    Strict checking requires all other zeros (ip_valid_fib_dump_req).
+    """
+    return RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
 
 
 def route_family(route: Route) -> int:

@@ -1,63 +1,76 @@
-"""Reads and writes the kernel's routes in bulk, at little cost if nothing has changed.
-
-Only decoded bytes are cached, never the kernel's state: each read dumps all routes. If the dump equals the previous one
-byte for byte, the result is the same tuple, so comparing the two is cheap.
-"""
+"""Reads and writes the kernel's routes in bulk, at little cost if nothing has changed."""
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 
-from overlay_net.adapters.netlink.bulk.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, messages
-from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder
+from overlay_net.adapters.netlink.bulk.batches import Request
+from overlay_net.adapters.netlink.bulk.codec import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from overlay_net.adapters.netlink.bulk.route_encoder import RouteEncoder
 from overlay_net.adapters.netlink.bulk.route_messages import (
     RTM_DELROUTE,
-    RTM_GETROUTE,
     RTM_NEWROUTE,
-    RTMSG_PREFIX,
-    RTMSG_TYPE,
-    RTN_LOCAL,
-    dump_routes,
 )
-from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND, NetlinkSocket, Request
+from overlay_net.adapters.netlink.bulk.route_reader import RouteReader
+from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND, NetlinkSocket
 from overlay_net.adapters.netlink.describe import describe
+from overlay_net.model.address_spans import AddressSpans
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
 from overlay_net.model.net import IpAddress
 from overlay_net.model.route import Route
-from overlay_net.runtime.gc_tuning import paused_gc
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-FEW_DATAGRAMS = 16
-"""About 5,000 routes."""
 
 
 class Routes:
-    """All routes of the network namespace of the socket."""
+    """The routes of the network namespace of the socket."""
 
-    def __init__(self) -> None:
-        self._families = [_Family(family) for family in FAMILIES]
+    def __init__(self, protocol: int) -> None:
+        """``protocol`` is that of our routes."""
+        self._readers = [RouteReader(family, protocol) for family in FAMILIES]
+        self._awaited: AwaitedRoutes | None = None
         self._by_family: list[tuple[Route, ...]] = []
         self._all: tuple[Route, ...] = ()
 
-    def read(self, kernel: NetlinkSocket) -> tuple[Route, ...]:
-        """Read the routes of all tables but "local". Raises KernelError and OSError."""
-        found = [family.read(kernel) for family in self._families]
+    def read(
+        self, kernel: NetlinkSocket, awaited: AwaitedRoutes | None = None, *, appeared: bool = True
+    ) -> tuple[Route, ...]:
+        """Read our routes, and those of other processes that ``awaited`` needs; None: those of all tables but "local".
+
+        ``appeared``: an awaited route may have appeared since the last read. Raises KernelError and OSError.
+        """
+        self._awaited = awaited
+        found = [reader.read(kernel, awaited, appeared=appeared) for reader in self._readers]
         if [id(routes) for routes in found] != [id(routes) for routes in self._by_family]:
             self._by_family, self._all = found, tuple(route for routes in found for route in routes)
         return self._all
 
+    def read_main_table(self, kernel: NetlinkSocket, spans: AddressSpans) -> list[Route]:
+        """Read the routes of the table main that begin inside ``spans``, of any process. Any thread may call this.
+
+        Raises KernelError and OSError.
+        """
+        return [route for reader in self._readers for route in reader.read_main_table(kernel, spans)]
+
     def has_local(self, address: IpAddress) -> bool:
         """Return whether the kernel accepts packets to an address, as of the last read."""
-        return any(address.packed in family.local for family in self._families)
+        return any(reader.has_local(address.packed) for reader in self._readers)
 
     def write(self, kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         """Apply additions and replacements, then deletions. Returns refused ones. Raises KernelError and OSError."""
         additions = [action for action in actions if not isinstance(action, DeleteRoute)]
         deletions = [action for action in actions if isinstance(action, DeleteRoute)]
-        return _write(kernel, additions) + _write(kernel, self._safe(kernel, deletions))
+        refused = _write(kernel, additions) + _write(kernel, self._safe(kernel, deletions))
+        if refused:
+            self.search()
+        return refused
+
+    def search(self) -> None:
+        """Search all routes at the next read: there may be one that was not read."""
+        for reader in self._readers:
+            reader.forget()
 
     def _safe(self, kernel: NetlinkSocket, deletions: list[DeleteRoute]) -> list[DeleteRoute]:
         """Return the deletions without those that could delete another route.
@@ -67,7 +80,7 @@ class Routes:
         """
         if all(action.route.metric for action in deletions):
             return deletions
-        observed = self.read(kernel)
+        observed = self.read(kernel, self._awaited, appeared=False)
         identities = {id(route) for route in observed}
         if all(id(action.route) in identities for action in deletions):
             return deletions
@@ -75,53 +88,6 @@ class Routes:
         return [
             action for action in deletions if action.route.metric or (action.route.protocol, action.route.key) in keys
         ]
-
-
-class _Family:
-    def __init__(self, family: int) -> None:
-        self._family = family
-        self._datagrams: list[bytes] = []
-        self._routes: tuple[Route, ...] = ()
-        self._decoded: dict[bytes, Route | None] = {}
-        self.local: frozenset[bytes] = frozenset()
-        """The addresses that have a local route, in any table: that of a VRF is another one."""
-
-    def read(self, kernel: NetlinkSocket) -> tuple[Route, ...]:
-        datagrams = kernel.dump(RTM_GETROUTE, dump_routes(self._family), known=frozenset(self._datagrams[:-1]))
-        if datagrams != self._datagrams:
-            with paused_gc() if len(datagrams) > FEW_DATAGRAMS else nullcontext():
-                self._routes = self._decode(datagrams)
-            self._datagrams = datagrams
-        return self._routes
-
-    def _decode(self, datagrams: list[bytes]) -> tuple[Route, ...]:
-        # Keep only routes of this dump in the cache.
-        cached, decoded = self._decoded, {}
-        decode = RouteDecoder().decode
-        bodies = _route_bodies(datagrams)
-        routes: list[Route] = []
-        for body in bodies:
-            route = cached[body] if body in cached else decode(body)
-            decoded[body] = route
-            if route is not None:
-                routes.append(route)
-        self._decoded, self.local = decoded, _local_addresses(bodies, self._family)
-        return tuple(join_siblings(routes) if self._family == socket.AF_INET6 else routes)
-
-
-def _route_bodies(datagrams: Iterable[bytes]) -> list[bytes]:
-    return [
-        datagram[start:end]
-        for datagram in datagrams
-        for kind, _, _, start, end in messages(datagram)
-        if kind == RTM_NEWROUTE
-    ]
-
-
-def _local_addresses(bodies: Iterable[bytes], family: int) -> frozenset[bytes]:
-    """The kernel writes the subnet right after the table (fib_dump_info, rt6_fill_node)."""
-    bits, end = (32, 28) if family == socket.AF_INET else (128, 40)
-    return frozenset(body[24:end] for body in bodies if body[RTMSG_TYPE] == RTN_LOCAL and body[RTMSG_PREFIX] == bits)
 
 
 def _write(kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
@@ -150,30 +116,3 @@ def _write(kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[
         if not (isinstance(action, DeleteRoute) and refusal.code in NOT_FOUND):
             refused.append((action, KernelError(f"{describe(action)}: {refusal.text}", code=refusal.code)))
     return refused
-
-
-def join_siblings(routes: Iterable[Route]) -> list[Route]:
-    """Join the next hops of each IPv6 ECMP route into one Route.
-
-    Kernels before 4.11 dump each next hop of such a route as a separate message, one after the other. Routes of one key
-    without a gateway are not ECMP but separate routes, one for each link (rt6_qualify_for_ecmp).
-    """
-    result: list[Route] = []
-    for route in routes:
-        previous = result[-1] if result else None
-        if previous is not None and _are_siblings(previous, route):
-            hops = tuple(sorted((*previous.next_hops, *route.next_hops), key=lambda hop: hop.order))
-            result[-1] = previous.replace(next_hops=hops)
-        else:
-            result.append(route)
-    return result
-
-
-def _are_siblings(previous: Route, route: Route) -> bool:
-    return (
-        len(route.next_hops) == 1
-        and bool(previous.next_hops)
-        and route.kind == previous.kind == "unicast"
-        and all(hop.gateway is not None for hop in (*previous.next_hops, *route.next_hops))
-        and (route.protocol, route.key) == (previous.protocol, previous.key)
-    )

@@ -10,15 +10,14 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Container, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Set
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeAlias
+from typing import TypeVar
 
+from overlay_net.adapters.netlink.bulk.batches import Request, encode_batch, split_batches
 from overlay_net.adapters.netlink.bulk.codec import (
     HEADER,
     I32,
-    NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
@@ -29,10 +28,10 @@ from overlay_net.adapters.netlink.bulk.codec import (
 )
 from overlay_net.model.errors import KernelError
 
+T = TypeVar("T")
+
 BATCH = 256
 """Messages in one send. The receive buffer must have room for an answer to each of them."""
-BATCH_BYTES = 64 * 1024
-"""Well below the default send buffer; the kernel refuses larger datagrams (EMSGSIZE)."""
 ANSWER_BYTES = 2048
 """Maximum size of one answer in the receive buffer, including the kernel's overhead (skb->truesize)."""
 RECEIVE_BUFFER = 4 * 2**20
@@ -51,9 +50,6 @@ NOT_FOUND = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENO
 DUMP_SEQUENCE = 1
 """Constant, so that two dumps of the same kernel state are equal byte for byte."""
 FIRST_SEQUENCE = 2
-
-Request: TypeAlias = tuple[int, int, bytes]
-"""Type, flags besides NLM_F_REQUEST, and body of one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,13 @@ def open_netlink_socket(
     return connection
 
 
+def _checks_strictly(connection: socket.socket) -> bool:
+    try:
+        return connection.getsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK) != 0
+    except OSError:
+        return False
+
+
 class NetlinkSocket:
     """Not thread-safe, except for ``abort``, which any thread may call."""
 
@@ -108,6 +111,8 @@ class NetlinkSocket:
         name = connection.getsockname()
         self.ports: Set[int] = frozenset(name[:1]) if isinstance(name, tuple) else frozenset()
         """The netlink port; none for any other kind of socket."""
+        self.filters_dumps = _checks_strictly(connection)
+        """Whether the kernel applies the filter of a dump of routes (Linux 4.20); otherwise it sends all of them."""
         self.datagrams = 0
         """Datagrams sent and received so far, to measure progress."""
 
@@ -125,19 +130,25 @@ class NetlinkSocket:
         ``known`` contains the datagrams of an earlier answer except its last one; they are not parsed again. A dump
         during which the state changed (NLM_F_DUMP_INTR) is repeated. ENOBUFS means that datagrams were lost.
         """
+        return self.dump_parsed(kind, body, lambda datagram: (datagram,), known)
+
+    def dump_parsed(
+        self, kind: int, body: bytes, parse: Callable[[bytes], Iterable[T]], known: Container[bytes] = ()
+    ) -> list[T]:
+        """Request a dump like ``dump``, of which only the results of ``parse`` for each datagram are kept."""
         header = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, DUMP_SEQUENCE, 0)
         for _ in range(DUMP_TRIES):
             self._send(header + body)
-            datagrams: list[bytes] = []
+            found: list[T] = []
             interrupted = ended = False
             while not ended:
                 datagram = self._receive()
-                datagrams.append(datagram)
                 if datagram not in known:
                     ended, inconsistent = _end_of_dump(datagram)
                     interrupted |= inconsistent
+                found += parse(datagram)
             if not interrupted:
-                return datagrams
+                return found
         raise KernelError("the kernel state changed during every dump", code=errno.EINTR)
 
     def request(self, requests: Iterable[Request]) -> dict[int, Refusal]:
@@ -156,9 +167,9 @@ class NetlinkSocket:
 
     def _exchange(self, requests: Iterable[Request]) -> Iterator[tuple[int, Refusal | bytes]]:
         position = 0
-        for batch in _batches(requests, self._batch):
+        for batch in split_batches(requests, self._batch):
             first = self._next_sequences(len(batch))
-            self._send(_encode_batch(batch, first))
+            self._send(encode_batch(batch, first))
             for sequence, answer in self._answers(first, last=first + len(batch) - 1):
                 yield position + sequence - first, answer
             position += len(batch)
@@ -208,32 +219,6 @@ class NetlinkSocket:
         """Wait for an answer for ``timeout`` milliseconds; None waits forever. Raises OSError after ``abort``."""
         if any(ready == self._aborted for ready, _ in self._poll.poll(timeout)):
             raise OSError(errno.ECANCELED, "netlink exchange aborted")
-
-
-def _batches(requests: Iterable[Request], limit: int) -> Iterator[list[Request]]:
-    """Split the requests into batches that fit into one datagram each."""
-    remaining = iter(requests)
-    while batch := list(islice(remaining, limit)):
-        yield from _split(batch)
-
-
-def _split(batch: list[Request]) -> Iterator[list[Request]]:
-    if len(batch) == 1 or sum(HEADER.size + len(body) for _, _, body in batch) <= BATCH_BYTES:
-        yield batch
-    else:
-        half = len(batch) // 2
-        yield from _split(batch[:half])
-        yield from _split(batch[half:])
-
-
-def _encode_batch(requests: Sequence[Request], first: int) -> bytes:
-    """Encode a batch. Only the last message requests an ACK: the kernel answers in order and always sends refusals."""
-    parts: list[bytes] = []
-    last = first + len(requests) - 1
-    for sequence, (kind, flags, body) in enumerate(requests, first):
-        flags |= NLM_F_REQUEST if sequence != last else NLM_F_REQUEST | NLM_F_ACK
-        parts += (HEADER.pack(16 + len(body), kind, flags, sequence, 0), body)
-    return b"".join(parts)
 
 
 def _end_of_dump(datagram: bytes) -> tuple[bool, bool]:

@@ -1,0 +1,109 @@
+"""All routes are searched if one that matters may have appeared, and after a failed observation until one succeeds."""
+
+from dataclasses import replace
+from ipaddress import ip_interface
+
+import pytest
+
+from overlay_net.adapters.netlink.monitor import Monitor
+from overlay_net.agent.route_follower import RouteFollower, follow_none
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import ByName
+from overlay_net.model.awaited_routes import AwaitedRoutes
+from overlay_net.model.overlay import NodeOverlay
+from tests.unit.test_awaited_routes import NEW, message
+
+CONFIG = LinkConfig(ByName(("eth0",)))
+
+
+def overlay(*subnets: str) -> NodeOverlay:
+    gateways = [{"address": "192.168.100.1"}]
+    routes = [{"subnet": each, "staticRoute": "r", "gateways": gateways} for each in subnets]
+    return NodeOverlay.parse({"metadata": {"name": "n1"}, "spec": {"routes": routes}})
+
+
+class Watched:
+    """A follower with a monitor that has no socket."""
+
+    def __init__(self, *subnets: str) -> None:
+        self.monitor = Monitor(117, lambda: None)
+        self.follower = RouteFollower(CONFIG, self.monitor.follow)
+        self.overlay = overlay(*subnets)
+        self.reconcile()
+
+    def reconcile(self) -> bool:
+        """Whether all routes are searched."""
+        self.follower.follow(self.overlay)
+        searched = self.follower.observing()
+        self.follower.observed()
+        self.follower.record(())
+        return searched
+
+    def notify(self, data: bytes) -> None:
+        self.monitor._received(data)
+
+
+def test_routes_are_searched_once() -> None:
+    monitor = Monitor(117, lambda: None)
+    follower = RouteFollower(CONFIG, monitor.follow)
+    follower.follow(overlay("10.1.0.0/16"))
+    assert follower.observing()
+    assert follower.observing(), "nothing has been observed yet"
+    follower.observed()
+    assert not follower.observing()
+
+
+@pytest.mark.parametrize(
+    ("data", "searched"),
+    [
+        (message("10.1.0.0/16", NEW), True),
+        (message("192.168.0.0/24", protocol=117) + message("10.1.0.0/16", NEW), True),
+        (message("10.2.0.0/16", NEW), False),
+        (message("10.1.0.0/16", protocol=117), False),
+        (message("10.1.0.0/16", NEW)[:-5], True),
+    ],
+    ids=["awaited", "awaited after ours", "not awaited", "ours", "truncated"],
+)
+def test_routes_are_searched_again_if_an_awaited_one_appears(data: bytes, searched: bool) -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.notify(data)
+    assert watched.reconcile() is searched
+    assert not watched.reconcile()
+
+
+def test_a_route_that_appears_during_a_reconciliation_is_searched_by_the_next_one() -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.follower.observing()
+    watched.notify(message("10.1.0.0/16", NEW))
+    watched.follower.observed()
+    watched.follower.record(())
+    assert watched.reconcile()
+
+
+def test_other_desired_routes_await_other_routes() -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.overlay = replace(watched.overlay, routes=overlay("10.1.0.0/16", "10.2.0.0/16").routes)
+    assert watched.reconcile()
+    assert not watched.reconcile()
+
+
+def test_the_route_to_the_overlay_subnet_is_awaited() -> None:
+    watched = Watched()
+    assignment = replace(watched.overlay.assignment, address=ip_interface("192.168.100.4/24"))
+    watched.overlay = replace(watched.overlay, assignment=assignment)
+    watched.reconcile()
+    watched.notify(message("192.168.100.0/24", NEW))
+    assert watched.reconcile()
+
+
+async def test_lost_notifications_may_have_been_about_an_awaited_route() -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.monitor._missed()
+    assert watched.reconcile()
+
+
+def test_without_notifications_every_observation_searches() -> None:
+    follower = RouteFollower(CONFIG, follow_none)
+    follower.observed()
+    assert follower.observing()
+    assert follower.awaited == AwaitedRoutes()
