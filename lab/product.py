@@ -23,6 +23,9 @@ from lab.processes import Process
 
 CHART = Path(__file__).parent.parent / "charts" / "overlay-net"
 NAMESPACE = "overlay-net"
+IMAGE = "registry.example.com/overlay-net"
+WITH_IMAGE = f"--set=image.repository={IMAGE}"
+"""The one value that the chart requires, for helm: without kubelets, nothing pulls it."""
 CONTROLLER_BIND = "127.0.0.1:8080"
 
 # Production waits for minutes where a scenario cannot.
@@ -78,6 +81,7 @@ class Product:
     ) -> None:
         """`helm install` with these pools, further controller settings, and phpIPAM values."""
         self.values = {
+            "image": {"repository": IMAGE},
             "pools": pools,
             "phpIPAM": phpipam or {},
             "controller": {"settings": {**self._settings, **(settings or {})}},

@@ -1,6 +1,6 @@
-"""The table of values in the chart's README, generated from values.yaml and its comments.
+"""The table of values in the chart's README and the descriptions in its schema, from values.yaml and its comments.
 
-`python -m lab.values_reference` writes it; a test compares it with the values.
+`python -m lab.values_reference` writes both; a test compares them with the values.
 """
 
 import json
@@ -18,6 +18,7 @@ from overlay_net.settings.controller import ControllerSettings
 from overlay_net.settings.sections import PhpIpamSettings
 
 README = CHART / "README.md"
+SCHEMA = CHART / "values.schema.json"
 BEGIN = "<!-- The table below is made from values.yaml: python -m lab.values_reference -->"
 
 
@@ -74,7 +75,7 @@ def _leaves(section: dict[str, Any], prefix: str, comments: dict[str, str], abov
     for key, value in section.items():
         path = f"{prefix}{key}"
         comment = comments.get(path) or above
-        if isinstance(value, dict) and value and f"{path}.{next(iter(value))}" in comments:
+        if isinstance(value, dict) and any(comments.get(f"{path}.{each}") for each in value):
             # The comment of a section belongs to its first value.
             yield from _leaves(value, f"{path}.", comments, comments.get(path, ""))
         else:
@@ -96,8 +97,24 @@ def page(present: str) -> str:
     return f"{head.rstrip()}\n\n{BEGIN}\n\n{table()}\n"
 
 
+def described_schema(present: str) -> str:
+    """The schema with current descriptions of all values; ``present`` is the existing schema."""
+    schema = json.loads(present)
+    for value in values():
+        node: Any = schema
+        for key in value.path.split("."):
+            node = node.get("properties", {}).get(key)
+            if node is None:
+                # A key that users choose.
+                break
+        else:
+            node["description"] = value.comment
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
     README.write_text(page(README.read_text()))
+    SCHEMA.write_text(described_schema(SCHEMA.read_text()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import yaml
 from lab.cluster.api_server import ApiServer
 from lab.phpipam import Server, serve
 from lab.processes import Process
-from lab.product import CHART, NAMESPACE
+from lab.product import CHART, IMAGE, NAMESPACE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from tests.component.controller_process import controller
@@ -102,7 +102,9 @@ class Lab:
 def grant_pools(api_server: ApiServer) -> None:
     """Install the chart with phpIPAM, so that the controller may write the pools of the subnet map."""
     values = api_server.directory / "phpipam-values.json"
-    values.write_text(json.dumps({"phpIPAM": {"url": "http://127.0.0.1:1", "appID": "overlay"}}))
+    values.write_text(
+        json.dumps({"image": {"repository": IMAGE}, "phpIPAM": {"url": "http://127.0.0.1:1", "appID": "overlay"}})
+    )
     api_server.helm(
         "upgrade", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--no-hooks", f"--values={values}"
     )

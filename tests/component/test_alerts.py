@@ -12,15 +12,17 @@ import yaml
 from lab.build.debian import PackageUnavailable, program, unpack
 from lab.cluster.api_server import ApiServer
 from lab.processes import run
+from lab.product import CHART, WITH_IMAGE
 from tests.component.test_chart import rendered
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs"
+RUNBOOKS = "https://docs.example.com/overlay-net/runbooks"
 ALL_ON = {
     "metrics": {
         "labels": {"release": "kube-prometheus-stack"},
         "podMonitor": {"enabled": True},
-        "prometheusRule": {"enabled": True},
+        "prometheusRule": {"enabled": True, "runbookURL": RUNBOOKS},
         "dashboard": {"enabled": True},
         "networkPolicy": {"enabled": True, "from": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
     }
@@ -74,7 +76,23 @@ def test_each_alert_is_tested_and_has_a_runbook(objects: dict[tuple[str, str], A
     assert sorted(tested) == sorted(names)
     assert sections == names, "the runbooks must have one section per alert, in the same order"
     for rule in alerts(objects):
-        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{RUNBOOKS}#{rule['alert'].lower()}"
+
+
+def test_runbook_url_is_an_address_or_missing(api_server: ApiServer, tmp_path: Path) -> None:
+    """The default of earlier charts was a path."""
+    for given in ({}, {"runbookURL": "docs/runbooks.md"}):
+        values = {"metrics": {"prometheusRule": {"enabled": True} | given}}
+        assert not any("runbook_url" in rule["annotations"] for rule in alerts(rendered(api_server, tmp_path, values)))
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    with (chart / "Chart.yaml").open("a") as metadata:
+        metadata.write("home: https://git.example.com/overlay_net/\n")
+    on = "--set=metrics.prometheusRule.enabled=true"
+    shown = api_server.helm("template", "x", str(chart), WITH_IMAGE, on, "--show-only=templates/metrics.yaml")
+    (rule,) = (each for each in yaml.safe_load_all(shown) if each["kind"] == "PrometheusRule")
+    url = rule["spec"]["groups"][0]["rules"][0]["annotations"]["runbook_url"]
+    assert re.fullmatch(r"https://git\.example\.com/overlay_net/blob/v[0-9.]+/docs/runbooks\.md#overlaynet\w+", url)
 
 
 def test_monitoring_objects_are_created_only_if_enabled(api_server: ApiServer, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The chart: invalid values are rejected, and the settings that it renders are valid for controller and agent."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
-from lab.product import CHART, NAMESPACE
+from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.settings.agent import AgentSettings
 from overlay_net.settings.controller import ControllerSettings
 from overlay_net.settings.loading import load
@@ -76,18 +77,20 @@ def test_invalid_value_is_rejected_by_name(api_server: ApiServer, values: object
     assert part in str(refusal.value)
 
 
-def rendered(api_server: ApiServer, folder: Path, values: object) -> dict[tuple[str, str], Any]:
+def rendered(
+    api_server: ApiServer, folder: Path, values: object, release: str = "overlay-net"
+) -> dict[tuple[str, str], Any]:
     """Renders the chart; returns its objects by kind and name."""
     file = folder / "values.json"
     file.write_text(json.dumps(values))
-    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
+    shown = api_server.helm("template", release, str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, f"--values={file}")
     return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
 
 
 def test_service_subnets_are_required_where_the_cluster_does_not_publish_them(
     api_server: ApiServer, tmp_path: Path
 ) -> None:
-    arguments = ("template", "overlay-net", str(CHART), "--kube-version=1.32.9")
+    arguments = ("template", "overlay-net", str(CHART), "--kube-version=1.32.9", WITH_IMAGE)
     with pytest.raises(CommandFailed, match=r"controller\.settings\.service_subnets is required: Kubernetes v1\.32\.9"):
         api_server.helm(*arguments)
     shown = api_server.helm(*arguments, "--set=controller.settings.service_subnets={10.96.0.0/12}")
@@ -95,6 +98,39 @@ def test_service_subnets_are_required_where_the_cluster_does_not_publish_them(
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     assert controller.service_subnets == ["10.96.0.0/12"]
     assert "servicecidrs" not in json.dumps(objects["ClusterRole", "overlay-net-controller"])
+
+
+@pytest.mark.parametrize("missing", [(), ("--set=image=null",), ("--set=global.imageRegistry=registry.example.com",)])
+def test_image_repository_is_required(api_server: ApiServer, missing: tuple[str, ...]) -> None:
+    with pytest.raises(CommandFailed, match=r"image\.repository is required: .* add --set image\.repository="):
+        api_server.helm("template", "overlay-net", str(CHART), *missing)
+
+
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ({"image": {"repository": "r.example.com/o"}}, "r.example.com/o:0.1.0"),
+        ({"image": {"registry": "r.example.com:5000", "repository": "o", "tag": "t"}}, "r.example.com:5000/o:t"),
+        (
+            {
+                "image": {"registry": "r.example.com", "repository": "o"},
+                "global": {"imageRegistry": "m.example.com/r/"},
+            },
+            "m.example.com/r/o:0.1.0",
+        ),
+        (
+            {"image": {"repository": "r.example.com/o", "tag": "t", "digest": f"sha256:{'0' * 64}"}},
+            f"r.example.com/o@sha256:{'0' * 64}",
+        ),
+    ],
+)
+def test_every_container_has_the_image_of_the_values(
+    api_server: ApiServer, tmp_path: Path, values: object, image: str
+) -> None:
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(values))
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--values={file}", "--set=crds.keep=false")
+    assert set(re.findall(r"image: (\S+)", shown)) == {image}
 
 
 def settings_file(objects: dict[tuple[str, str], Any], mode: str, folder: Path) -> Path:

@@ -12,34 +12,19 @@ import yaml
 from lab.build.assets import find_programs
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed, run
-from lab.product import CHART, NAMESPACE
+from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from lab.schemas import write_schemas
-from lab.values_reference import README, page
+from lab.values_reference import README, SCHEMA, described_schema, page, values
 
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
-# Every optional feature enabled.
-EVERYTHING = {
-    "phpIPAM": {
-        "url": "https://ipam.example.com",
-        "appID": "overlay",
-        "subnetMap": {"dal10": [7]},
-        "credentials": {"username": "overlay-net", "password": "secret"},
-        "caConfigMap": "ca",
-    },
-    "pools": {"a": {"phpIPAM": {"subnetID": 9}, "zones": ["dal12"]}},
-    "imagePullSecrets": [{"name": "registry"}],
-    "controller": {"settings": {"startup_taint": "overlay-net.example.com/not-ready"}},
-    "test": {"targets": ["192.168.0.10:443"]},
-    "metrics": {
-        "podMonitor": {"enabled": True},
-        "prometheusRule": {"enabled": True},
-        "dashboard": {"enabled": True},
-        "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}]},
-    },
+EVERY_VALUE = yaml.safe_load((Path(__file__).parent / "every_value.yaml").read_text())
+VALUES = {
+    "default": {},
+    "every value": EVERY_VALUE,
+    **{file.stem: yaml.safe_load(file.read_text()) for file in EXAMPLES},
 }
-VALUES = {"default": {}, "everything": EVERYTHING, **{file.stem: yaml.safe_load(file.read_text()) for file in EXAMPLES}}
-# Kinds whose CRDs are part of the Prometheus operator.
-UNKNOWN_KINDS = {"PodMonitor", "PrometheusRule"}
+# Kinds of the Prometheus operator and of OpenShift.
+UNKNOWN_KINDS = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "SecurityContextConstraints"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +44,7 @@ def kubeconform(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory)
 def manifest(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> list[dict[str, Any]]:
     file = tmp_path / "values.json"
     file.write_text(json.dumps(VALUES[request.param]))
-    shown = api_server.helm("template", "other", str(CHART), f"--namespace={NAMESPACE}", f"--values={file}")
+    shown = api_server.helm("template", "other", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, f"--values={file}")
     return [each for each in yaml.safe_load_all(shown) if each]
 
 
@@ -88,14 +73,34 @@ def test_api_server_accepts_the_manifests(api_server: ApiServer, manifest: list[
     assert len(shown.splitlines()) == len(items)
 
 
+def test_file_with_every_value_lacks_none() -> None:
+    def has(path: str) -> bool:
+        node: Any = EVERY_VALUE
+        for key in path.split("."):
+            if key not in node:
+                return False
+            node = node[key]
+        return True
+
+    assert [value.path for value in values() if not has(value.path)] == []
+
+
 def test_values_table_in_the_readme_is_up_to_date() -> None:
     text = README.read_text()
     assert text == page(text), "run python -m lab.values_reference to update it"
 
 
+def test_schema_describes_every_value_as_the_readme_does() -> None:
+    text = SCHEMA.read_text()
+    assert text == described_schema(text), "run python -m lab.values_reference to update it"
+    # A comment above a group of values describes the first one.
+    undescribed = [value.path for value in values() if not value.comment]
+    assert undescribed == []
+
+
 def test_kubectl_drain_evicts_the_controller(api_server: ApiServer) -> None:
     """It refuses pods with an emptyDir volume unless their data may be deleted."""
-    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE)
     (deployment,) = [each for each in yaml.safe_load_all(shown) if each and each["kind"] == "Deployment"]
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "overlay-net", "uid": "x", "controller": True}
     pod = deployment["spec"]["template"] | {"apiVersion": "v1", "kind": "Pod"}
@@ -112,7 +117,7 @@ def test_kubectl_drain_evicts_the_controller(api_server: ApiServer) -> None:
 def test_documented_uninstall_without_helm_hooks_is_accepted(api_server: ApiServer) -> None:
     text = (CHART.parent.parent / "docs" / "operations.md").read_text()
     (command,) = re.findall(r"^ +helm (template .* --show-only \S+) \| kubectl apply -f -$", text, re.MULTILINE)
-    shown = api_server.helm(*command.replace("charts/overlay-net", str(CHART)).split())
+    shown = api_server.helm(*command.replace("charts/overlay-net", str(CHART)).split(), WITH_IMAGE)
     assert "job.batch/overlay-net-uninstall created" in api_server.kubectl(
         "apply", "--dry-run=server", "-f", "-", stdin=shown
     )

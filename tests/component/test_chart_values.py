@@ -9,7 +9,7 @@ import yaml
 
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed
-from lab.product import CHART
+from lab.product import CHART, WITH_IMAGE
 from overlay_net.settings.agent import AgentSettings
 from overlay_net.settings.controller import ControllerSettings
 from overlay_net.settings.loading import load
@@ -147,7 +147,6 @@ def test_phpipam_connection_is_allowed_without_overlay_addresses(api_server: Api
         "phpIPAM.subnetMap",
         "phpIPAM.settings",
         "pools",
-        "image",
         "image.pullPolicy",
         "agent",
         "agent.settings",
@@ -162,7 +161,7 @@ def test_phpipam_connection_is_allowed_without_overlay_addresses(api_server: Api
 def test_missing_value_has_its_default(
     api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    shown = api_server.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null")
+    shown = api_server.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null", WITH_IMAGE)
     objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     environment = variables(objects)
@@ -208,16 +207,35 @@ def test_agent_reads_the_boot_id_that_the_kubelet_of_its_node_reads(
     assert source == "/proc/sys/kernel/random/boot_id"
 
 
-@pytest.fixture
-def earlier_release(api_server: ApiServer, tmp_path: Path) -> str:
-    """A release of an older chart, without phpIPAM, overlay and most of the settings."""
-    chart = tmp_path / "earlier"
+def install_earlier(api_server: ApiServer, folder: Path, values: object) -> str:
+    """A release of a chart with other default values, and without objects; returns its name."""
+    chart = folder / "earlier"
     (chart / "templates").mkdir(parents=True)
     shutil.copy(CHART / "Chart.yaml", chart)
-    values = {"image": {"repository": "overlay-net"}, "pools": {}, "agent": {"settings": {"link_mode": "macvlan"}}}
     (chart / "values.yaml").write_text(yaml.safe_dump(values))
     api_server.helm("upgrade", "--install", "earlier", str(chart), f"--namespace={NAMESPACE}")
     return "earlier"
+
+
+@pytest.fixture
+def earlier_release(api_server: ApiServer, tmp_path: Path) -> str:
+    """A release of an older chart, without phpIPAM, overlay and most of the settings."""
+    values = {"image": {"repository": "overlay-net"}, "pools": {}, "agent": {"settings": {"link_mode": "macvlan"}}}
+    return install_earlier(api_server, tmp_path, values)
+
+
+def test_reused_values_of_the_chart_before_give_what_the_default_values_give(
+    api_server: ApiServer, tmp_path: Path
+) -> None:
+    values = yaml.safe_load((Path(__file__).parent / "earlier_values.yaml").read_text())
+    release = install_earlier(api_server, tmp_path, values)
+    command = ("upgrade", release, str(CHART), f"--namespace={NAMESPACE}", "--dry-run=server")
+    reused, default = (
+        api_server.helm(*command, *options).partition("HOOKS:")[2]
+        for options in (("--reuse-values",), ("--reset-values", "--set=image.repository=overlay-net"))
+    )
+    assert "kind: DaemonSet" in reused
+    assert reused == default
 
 
 def test_upgrade_with_reused_values_of_an_earlier_release(api_server: ApiServer, earlier_release: str) -> None:

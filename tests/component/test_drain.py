@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lab.cluster.api_server import ApiServer
-from lab.product import CHART, NAMESPACE
+from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import (
     DEPLOYMENTS,
@@ -44,7 +44,7 @@ ELECTION = {"leader_election__namespace": NAMESPACE, "leader_election__lease_nam
 @pytest.fixture
 def hook(api_server: ApiServer) -> Iterator[None]:
     """The permissions of the uninstall hook. The Deployment is scaled as in the chart afterwards."""
-    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}")
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE)
     desired = [
         each
         for each in yaml.safe_load_all(shown)

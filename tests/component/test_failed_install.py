@@ -15,7 +15,7 @@ import yaml
 
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed, run
-from lab.product import CHART
+from lab.product import CHART, IMAGE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 
 NAMESPACE = "broken"
@@ -128,7 +128,7 @@ def failed_release(request: pytest.FixtureRequest, api_server: ApiServer, tmp_pa
     # A killed controller of another test may still hold it.
     api_server.kubectl("delete", "lease", "overlay-net", "--namespace=kube-system", "--ignore-not-found")
     file = tmp_path / "values.json"
-    file.write_text(json.dumps({"image": {"tag": "no-such-tag"}, **VALUES[request.param]}))
+    file.write_text(json.dumps({"image": {"repository": IMAGE, "tag": "no-such-tag"}, **VALUES[request.param]}))
     where = (f"--namespace={NAMESPACE}", "--create-namespace", f"--values={file}", "--timeout=1s")
     with pytest.raises(CommandFailed):
         api_server.helm("install", "broken", str(CHART), *where)
@@ -175,7 +175,9 @@ def test_drain_without_controller_and_crds_has_nothing_to_release(api_server: Ap
 
 
 def test_every_hook_job_ends_before_helm_gives_up_and_has_all_it_requires(api_server: ApiServer) -> None:
-    shown = api_server.helm("template", "broken", str(CHART), f"--namespace={NAMESPACE}", "--set=crds.keep=false")
+    shown = api_server.helm(
+        "template", "broken", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, "--set=crds.keep=false"
+    )
     hooks = [each for each in yaml.safe_load_all(shown) if each and find_hook(each)]
     jobs = [each for each in hooks if each["kind"] == "Job"]
     assert {find_hook(job) for job in jobs} == {"pre-install,pre-upgrade", "pre-delete", "post-delete"}
@@ -192,7 +194,7 @@ def test_every_hook_job_ends_before_helm_gives_up_and_has_all_it_requires(api_se
     ("timeout", "seconds"), [("4m", 240), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), ("1d", 86400)]
 )
 def test_job_outlives_the_drain_in_it(api_server: ApiServer, timeout: str, seconds: int) -> None:
-    shown = api_server.helm("template", "broken", str(CHART), f"--set=uninstall.timeout={timeout}")
+    shown = api_server.helm("template", "broken", str(CHART), WITH_IMAGE, f"--set=uninstall.timeout={timeout}")
     (job,) = (
         each for each in yaml.safe_load_all(shown) if each and each["kind"] == "Job" and find_hook(each) == "pre-delete"
     )

@@ -7,7 +7,7 @@ import yaml
 
 from lab.cluster.api_server import ApiServer
 from lab.manifests import node_manifest
-from lab.product import CHART, NAMESPACE
+from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
 from tests.component.controller_process import controller
@@ -19,7 +19,7 @@ OTHER = {"key": "node.example.com/maintenance", "value": "yes", "effect": "NoExe
 
 
 def roles(api_server: ApiServer, *values: str) -> list[object]:
-    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", *values)
+    shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, *values)
     return [
         each
         for each in yaml.safe_load_all(shown)

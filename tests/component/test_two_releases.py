@@ -17,7 +17,7 @@ import yaml
 
 from lab.cluster.api_server import ApiServer, free_port
 from lab.processes import CommandFailed, Process
-from lab.product import CHART, NAMESPACE
+from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.lease import micro_time
 from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS, NODE_OVERLAY_IPS, OVERLAY_ADDRESSES
@@ -41,7 +41,9 @@ Start = Callable[..., Process]
 @pytest.fixture(scope="module")
 def second_release(api_server: ApiServer) -> Iterator[None]:
     """The accounts and permissions of another release in another namespace, also those of its hooks."""
-    shown = api_server.helm("template", SECOND, str(CHART), f"--namespace={SECOND}", "--set=crds.keep=false")
+    shown = api_server.helm(
+        "template", SECOND, str(CHART), f"--namespace={SECOND}", WITH_IMAGE, "--set=crds.keep=false"
+    )
     accounts = [each for each in yaml.safe_load_all(shown) if each and each["kind"] in RBAC]
     api_server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SECOND}}, *accounts)
     yield
@@ -255,7 +257,7 @@ async def test_a_drained_release_is_replaced_at_once(admin: KubeApi, api_server:
 def test_helm_refuses_to_install_a_second_release_while_the_first_is_alive(
     api_server: ApiServer, second_release: None, tmp_path: Path
 ) -> None:
-    install = ("install", "third", str(CHART), f"--namespace={SECOND}", "--no-hooks")
+    install = ("install", "third", str(CHART), f"--namespace={SECOND}", WITH_IMAGE, "--no-hooks")
     delete_leases(api_server)
     api_server.helm(*install, "--dry-run=server")
     put_lease(api_server, timedelta(seconds=20))
@@ -263,8 +265,16 @@ def test_helm_refuses_to_install_a_second_release_while_the_first_is_alive(
         api_server.helm(*install, "--dry-run=server")
     assert "uninstall it first" in str(refusal.value)
     api_server.helm(*install, "--dry-run=client")
-    api_server.helm("template", "third", str(CHART))
-    own = ("install", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", "--no-hooks", "--dry-run=server")
+    api_server.helm("template", "third", str(CHART), WITH_IMAGE)
+    own = (
+        "install",
+        "overlay-net",
+        str(CHART),
+        f"--namespace={NAMESPACE}",
+        WITH_IMAGE,
+        "--no-hooks",
+        "--dry-run=server",
+    )
     assert "manages this cluster" not in failure(api_server, *own), "it is the same release"
     put_lease(api_server, timedelta(minutes=11))
     api_server.helm(*install, "--dry-run=server")

@@ -10,7 +10,7 @@ import yaml
 from lab.build.debian import PackageUnavailable
 from lab.net import vlan
 from lab.processes import wait_until
-from lab.product import CHART, CONTROLLER_BIND, NAMESPACE
+from lab.product import CHART, CONTROLLER_BIND, NAMESPACE, WITH_IMAGE
 from lab.prometheus import Prometheus
 from lab.scenario.process_lab import ProcessLab
 from lab.scenario.process_scenario import ProcessScenario
@@ -30,7 +30,7 @@ def test_every_dashboard_query_has_a_result_and_every_alert_is_evaluated(lab: Pr
     enabled = {"enabled": True}
     values.write_text(json.dumps({"metrics": {"prometheusRule": enabled, "dashboard": enabled}}))
     rendered = lab.api_server.helm(
-        "template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}"
+        "template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}", WITH_IMAGE
     )
     objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered) if each}
     rules = tmp_path / "rules.yaml"

@@ -1,0 +1,73 @@
+{{- /* The pod of a hook, without metadata and volumes: where and as whom the controllers run. */ -}}
+{{- define "overlay-net.hookPod" -}}
+{{- include "overlay-net.pod" (dict "root" . "values" .Values.controller) -}}
+{{- end -}}
+
+{{- define "overlay-net.hookContainer" -}}
+{{ include "overlay-net.container" (dict "root" . "values" .Values.controller) }}
+{{- with .Values.hooks.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* Labels and annotations of the objects of a hook. Argument: a dict of root, component, hook, weight, and for a Pod pod:
+the values hooks. */ -}}
+{{- define "overlay-net.hook" -}}
+labels:
+  {{- include "overlay-net.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+  {{- with (.pod | default dict).podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  {{- with (.pod | default dict).podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  helm.sh/hook: {{ .hook }}
+  helm.sh/hook-weight: {{ .weight | quote }}
+  # A failed job is kept, so that its log can be read; helm prints the log as well.
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  helm.sh/hook-output-log-policy: hook-failed
+{{- end -}}
+
+{{- /* A service account with one ClusterRole, for a hook. Argument: the dict of overlay-net.hook, plus rules. */ -}}
+{{- define "overlay-net.hookAccount" -}}
+{{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ $name }}
+  namespace: {{ include "overlay-net.namespace" .root }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+{{- if .root.Values.rbac.create }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+rules:
+  {{- .rules | trim | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  {{- include "overlay-net.hook" . | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $name }}
+    namespace: {{ include "overlay-net.namespace" .root }}
+{{- end }}
+{{- end -}}
+
+{{- define "overlay-net.readClusterLease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [overlay-net]
+  verbs: [get]
+{{- end -}}

@@ -1,0 +1,78 @@
+"""Wrong values of the chart: each is reported by its place and value, all of them at once."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lab.cluster.api_server import ApiServer
+from lab.processes import CommandFailed
+from lab.product import CHART
+from tests.component.test_chart import rendered
+
+FILE = Path(__file__).parent / "wrong_values.yaml"
+WRONG = re.findall(r"  # (/[^:]+): (.+)$", FILE.read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def refusal(api_server: ApiServer) -> str:
+    with pytest.raises(CommandFailed) as refused:
+        api_server.helm("template", "overlay-net", str(CHART), f"--values={FILE}")
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(("place", "message"), WRONG, ids=[place for place, _ in WRONG])
+def test_every_value_that_the_schema_rejects_is_named(refusal: str, place: str, message: str) -> None:
+    assert f"at '{place}': {message}" in refusal
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"commonLabels": {"app.kubernetes.io/name": "x"}},
+            "commonLabels: the chart sets the label app.kubernetes.io/name: remove it",
+        ),
+        (
+            {"agent": {"podLabels": {"helm.sh/chart": "x"}}},
+            "agent.podLabels: the chart sets the label helm.sh/chart: remove it",
+        ),
+        (
+            {"controller": {"serviceAccount": {"create": False}}},
+            "controller.serviceAccount.name is required with controller.serviceAccount.create=false",
+        ),
+        (
+            {"agent": {"serviceAccount": {"name": "a"}}, "controller": {"serviceAccount": {"name": "a"}}},
+            "agent.serviceAccount.name: a is also that of the controllers",
+        ),
+        (
+            {"agent": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"x": []}}}}},
+            "agent.affinity: a required nodeAffinity is not allowed",
+        ),
+        (
+            {
+                "controller": {
+                    "replicas": 1,
+                    "settings": {"leader_election": {"enabled": False}},
+                    "updateStrategy": {"type": "RollingUpdate"},
+                }
+            },
+            "controller.updateStrategy.type: RollingUpdate requires controller.settings.leader_election.enabled=true",
+        ),
+        (
+            {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+            "metrics: enable either podMonitor or serviceMonitor",
+        ),
+        (
+            {"controller": {"extraVolumes": [{"name": "phpipam", "emptyDir": {}}]}},
+            "controller.extraVolumes: the chart has a volume phpipam: choose another name",
+        ),
+        ({"hooks": {"enabled": False}, "crds": {"keep": False}}, "crds.keep: false requires hooks.enabled=true"),
+    ],
+)
+def test_values_that_contradict_each_other_are_rejected_with_the_reason(
+    api_server: ApiServer, tmp_path: Path, values: object, message: str
+) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        rendered(api_server, tmp_path, values)
+    assert message in str(refused.value)
