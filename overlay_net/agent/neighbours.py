@@ -78,10 +78,8 @@ class Neighbours:
 
     def recognise(self, own: OwnFrames) -> None:
         """Take packets with these properties for those of this host. Call this after each observation."""
-        if own.addresses != self._own.addresses:
-            # There are thousands on a node that uses IPVS.
-            self._mac_watch.set_addresses(each for each in own.addresses if isinstance(each, IPv4Address))
         self._own = own
+        self._mac_watch.set_addresses(own.addresses)
         self._mac_conflicts.keep({own.macvlan.mac} if own.macvlan is not None else frozenset())
 
     async def find_conflict(self, link: str, address: IpAddress) -> Mac | None:

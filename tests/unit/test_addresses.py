@@ -12,7 +12,10 @@ ADDRESSES = st.lists(
         Address,
         link=st.integers(1, 3),
         interface=st.sampled_from(
-            [ip_interface(each) for each in ("10.0.0.1/24", "10.0.0.1/32", "10.0.0.2/24", "fd00::1/64", "fd00::1/128")]
+            [
+                ip_interface(each)
+                for each in ("10.0.0.1/24", "10.0.0.1/32", "10.0.0.2/24", "fd00::1/64", "fd00::1/128", "::a00:1/64")
+            ]
         ),
         protocol=st.sampled_from([None, 117]),
         dad_failed=st.booleans(),
@@ -21,21 +24,19 @@ ADDRESSES = st.lists(
 )
 
 
-@given(ADDRESSES, st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1"]))
+@given(ADDRESSES, st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "::a00:1"]))
 def test_addresses_are_found_by_ip(found: list[Address], text: str) -> None:
     index, ip = Observed(addresses=tuple(found)).address_index, ip_address(text)
-    with_ip = [each for each in found if each.interface.ip == ip]
-    assert index.at(ip) == tuple(with_ip)
-    assert (ip in index.ips) == bool(with_ip)
-    assert (ip in index.ips_of_node) == any(not each.dad_failed for each in with_ip)
+    assert index.at(ip) == tuple(each for each in found if each.interface.ip == ip)
+    assert index.ipv4 == {int(each.interface.ip) for each in found if each.interface.version == 4}
 
 
 @given(ADDRESSES, st.sampled_from(["10.0.0.0/24", "10.0.0.1/32", "10.0.0.0/8", "fd00::/64", "fd00::1/128"]))
 def test_addresses_are_found_by_link_subnet_and_protocol(found: list[Address], text: str) -> None:
     index, subnet = Observed(addresses=tuple(found)).address_index, ip_network(text)
     assert index.in_subnet(subnet) == tuple(each for each in found if each.interface.network == subnet)
-    assert index.on(2) == tuple(each for each in found if each.link == 2)
-    assert index.marked(117) == tuple(each for each in found if each.protocol == 117)
+    assert list(index.on(2)) == [each for each in found if each.link == 2]
+    assert list(index.marked(117)) == [each for each in found if each.protocol == 117]
 
 
 def test_observed_addresses_with_an_index_keep_it() -> None:

@@ -35,15 +35,15 @@ def test_only_the_mac_of_a_managed_macvlan_must_be_unique(links: tuple[Link, ...
 def test_every_address_and_mac_of_this_host_and_the_assigned_address_are_its_own() -> None:
     addresses = (Address(2, ip_interface("10.1.1.1/24"), None),)
     own = find_own_frames(Observed(links=(ETH0, TMP0), addresses=addresses), "tmp0", MARK, OURS)
-    assert (own.macs, own.addresses) == (frozenset({ETH0.mac, TMP0.mac}), frozenset({OURS, SECOND}))
-    assert find_own_frames(Observed(addresses=addresses), "tmp0", MARK, None).addresses == {SECOND}
+    assert (own.macs, own.addresses) == (frozenset({ETH0.mac, TMP0.mac}), frozenset({int(OURS), int(SECOND)}))
+    assert find_own_frames(Observed(addresses=addresses), "tmp0", MARK, None).addresses == {int(SECOND)}
 
 
 def test_packets_from_an_address_are_ours_until_shortly_after_its_removal() -> None:
     own = OwnPackets()
-    own.set_addresses({OURS, SECOND}, 0.0)
-    own.set_addresses({OURS}, 100.0)
-    own.set_addresses({OURS}, 101.0)
+    own.set_addresses(frozenset({int(OURS), int(SECOND)}), 0.0)
+    own.set_addresses(frozenset({int(OURS)}), 100.0)
+    own.set_addresses(frozenset({int(OURS)}), 101.0)
     for sender, now, ours in [
         (OURS, 1000.0, True),
         (SECOND, 100.0 + ECHO_TIME - 0.1, True),
@@ -51,13 +51,13 @@ def test_packets_from_an_address_are_ours_until_shortly_after_its_removal() -> N
         (THEIRS, 0.0, False),
     ]:
         assert own.may_include(sender, THEIRS, now) == ours, (sender, now)
-    own.set_addresses({OURS, SECOND}, 200.0)
+    own.set_addresses(frozenset({int(OURS), int(SECOND)}), 200.0)
     assert own.may_include(SECOND, OURS, 1000.0)
 
 
 def test_probes_are_ours_only_shortly_after_we_have_probed() -> None:
     own = OwnPackets()
-    own.set_addresses({OURS}, 0.0)
+    own.set_addresses(frozenset({int(OURS)}), 0.0)
     assert not own.may_include(NONE, OURS, 0.0), "this host probes only before it configures an address"
     own.record_probe(OURS, 50.0)
     own.record_probe(SECOND, 55.0)

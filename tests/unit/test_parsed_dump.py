@@ -27,5 +27,5 @@ def test_only_what_changed_since_the_last_dump_is_parsed() -> None:
     second = dump.parse([down + eth0, none, end])
     assert second == ([b"down"], [b"eth0"])
     assert second[1] is first[0]
-    dump.parse([tmp0 + eth0, end])
+    assert dump.parse([tmp0 + eth0, eth0 + end]) == ([b"tmp0"], [b"eth0"], [b"eth0"])
     assert parsed == [b"eth0", b"tmp0", b"none", b"down", b"tmp0"]

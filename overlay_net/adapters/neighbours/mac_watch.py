@@ -6,7 +6,7 @@ of all other sources.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 from overlay_net.adapters.neighbours.arp_packet import NO_ADDRESS, ArpPacket
@@ -23,8 +23,8 @@ class MacWatch:
         self._sockets: tuple[ArpSocket, ...] = ()
         self._own = OwnPackets()
 
-    def set_addresses(self, addresses: Iterable[IPv4Address]) -> None:
-        """Set the addresses of this host, with the one that is about to be configured."""
+    def set_addresses(self, addresses: frozenset[int]) -> None:
+        """Set the IPv4 addresses of this host, with the one that is about to be configured."""
         self._own.set_addresses(addresses, asyncio.get_running_loop().time())
 
     def record_probe(self, address: IPv4Address) -> None:

@@ -113,7 +113,11 @@ class Kernel:
         if not missing:
             return addresses
         if self._without_local_route[0] is not addresses or self._without_local_route[1] != missing:
-            found = (replace(each, has_local_route=False) if each in missing else each for each in addresses)
+            links_of_missing = {each.link for each in missing}
+            found = (
+                replace(each, has_local_route=False) if each.link in links_of_missing and each in missing else each
+                for each in addresses
+            )
             self._without_local_route = addresses, missing, Addresses(found)
         return self._without_local_route[2]
 

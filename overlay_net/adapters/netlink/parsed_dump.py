@@ -1,6 +1,6 @@
 """Parses dumps, at little cost if nothing has changed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from overlay_net.adapters.netlink.bulk.codec import messages
@@ -22,7 +22,8 @@ class ParsedDump(Generic[T, V]):
         self._kind = kind
         self._parse = parse
         self._datagrams: list[bytes] = []
-        self._known: dict[bytes, T | None] = {}
+        self._parts: dict[bytes, list[tuple[bytes, T | None]]] = {}
+        """The messages of each datagram, with what was parsed from them."""
         self._collect = collect
         self._parsed = collect(())
 
@@ -32,17 +33,13 @@ class ParsedDump(Generic[T, V]):
 
     def parse(self, datagrams: list[bytes]) -> V:
         if datagrams != self._datagrams:
-            known, bodies = self._known, self._bodies(datagrams)
-            self._known = {body: known[body] if body in known else self._parse(body) for body in bodies}
-            values = (self._known[body] for body in bodies)
+            known = {body: value for part in self._parts.values() for body, value in part}
+            self._parts = {each: self._parts.get(each) or self._parse_datagram(each, known) for each in datagrams}
+            values = (value for each in datagrams for _, value in self._parts[each])
             self._parsed = self._collect(value for value in values if value is not None)
             self._datagrams = datagrams
         return self._parsed
 
-    def _bodies(self, datagrams: list[bytes]) -> list[bytes]:
-        return [
-            datagram[start:end]
-            for datagram in datagrams
-            for kind, _, _, start, end in messages(datagram)
-            if kind == self._kind
-        ]
+    def _parse_datagram(self, datagram: bytes, known: Mapping[bytes, T | None]) -> list[tuple[bytes, T | None]]:
+        bodies = (datagram[start:end] for kind, _, _, start, end in messages(datagram) if kind == self._kind)
+        return [(body, known[body] if body in known else self._parse(body)) for body in bodies]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from overlay_net.model.desired_route import DesiredRoute, Gateway, RouteSpec
-from overlay_net.model.kernel import Observed
+from overlay_net.model.kernel import Addresses, Observed
 from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.route import RouteKind
 
@@ -20,13 +20,24 @@ class Active:
     kind: RouteKind | None
 
 
-def own_addresses(address: IpInterface | None, observed: Observed) -> frozenset[IpAddress]:
-    """Return the addresses of this node, which cannot be its next hops; ``address`` is the desired overlay address.
+@dataclass(frozen=True, slots=True)
+class OwnAddresses:
+    """The addresses of this node, which cannot be its next hops.
 
     An address that failed duplicate address detection belongs to another host.
     """
-    present = observed.address_index.ips_of_node
-    return present if address is None or address.ip in present else present | {address.ip}
+
+    overlay: IpAddress | None
+    """The desired overlay address."""
+    present: Addresses
+
+    def __contains__(self, address: IpAddress) -> bool:
+        return address == self.overlay or any(not each.dad_failed for each in self.present.at(address))
+
+
+def own_addresses(address: IpInterface | None, observed: Observed) -> OwnAddresses:
+    """``address`` is the desired overlay address."""
+    return OwnAddresses(address.ip if address is not None else None, observed.address_index)
 
 
 def active_gateways(
@@ -34,7 +45,7 @@ def active_gateways(
     down: Collection[IpAddress],
     cut_off: Collection[IpAddress] = NONE,
     held: Collection[IpAddress] = NONE,
-    own: Collection[IpAddress] = NONE,
+    own: OwnAddresses | Collection[IpAddress] = NONE,
 ) -> Active:
     """Select the gateways. All of one priority carry traffic; the next priority takes over when all of them fail.
 
@@ -63,7 +74,7 @@ def count_dead_routes(
     routes: Iterable[DesiredRoute],
     down: Collection[IpAddress],
     cut_off: Collection[IpAddress] = NONE,
-    own: Collection[IpAddress] = NONE,
+    own: OwnAddresses | Collection[IpAddress] = NONE,
 ) -> Mapping[IpAddress, int]:
     """Count, for each gateway, the routes through it that no gateway can carry; none without such a route."""
     if not (down or cut_off):

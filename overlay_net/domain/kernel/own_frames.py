@@ -1,7 +1,5 @@
 """Own frames: what identifies the frames that this host sends, to distinguish them from those of other hosts."""
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,17 +35,19 @@ class OwnFrames:
 
     macs: frozenset[str] = frozenset()
     """The MACs of all links: with ``arp_ignore=0`` every one of them answers for all addresses of this host."""
-    addresses: frozenset[IpAddress] = frozenset()
-    """The addresses of all links, and the one that is about to be configured."""
+    addresses: frozenset[int] = frozenset()
+    """The IPv4 addresses of all links, and the one that is about to be configured, as numbers."""
     macvlan: MacvlanLink | None = None
 
 
 def find_own_frames(observed: Observed, link: str, mark: OwnershipMark, assigned: IpAddress | None) -> OwnFrames:
     """``link`` is the name of the overlay link, ``assigned`` the overlay address."""
-    addresses = observed.address_index.ips
+    addresses = observed.address_index.ipv4
+    if assigned is not None and assigned.version == 4 and int(assigned) not in addresses:
+        addresses |= {int(assigned)}
     return OwnFrames(
         frozenset(each.mac for each in observed.links if each.mac),
-        addresses if assigned is None or assigned in addresses else addresses | {assigned},
+        addresses,
         _find_macvlan(observed, link, mark),
     )
 
@@ -70,15 +70,17 @@ class OwnPackets:
     """
 
     def __init__(self) -> None:
-        self._addresses: dict[IpAddress, float] = {}
-        """Each address of this host, until when a packet from it may be ours."""
+        self._addresses: frozenset[int] = frozenset()
+        self._removed: dict[int, float] = {}
+        """Each address that this host had, until when a packet from it may be ours."""
         self._probed: dict[IpAddress, float] = {}
         """The same for probes."""
 
-    def set_addresses(self, addresses: Iterable[IpAddress], now: float) -> None:
-        """Set the addresses of this host, with the one that is about to be configured."""
-        kept = {each: min(until, now + ECHO_TIME) for each, until in self._addresses.items() if until > now}
-        self._addresses = kept | dict.fromkeys(addresses, math.inf)
+    def set_addresses(self, addresses: frozenset[int], now: float) -> None:
+        """Set the IPv4 addresses of this host, with the one that is about to be configured."""
+        removed = dict.fromkeys(self._addresses - addresses, now + ECHO_TIME)
+        self._removed = {each: until for each, until in self._removed.items() if until > now} | removed
+        self._addresses = addresses
 
     def record_probe(self, address: IpAddress, now: float) -> None:
         """This host probes for the address now."""
@@ -89,4 +91,4 @@ class OwnPackets:
         """Return whether this host may have sent a packet; otherwise another host has the MAC."""
         if sender.is_unspecified:
             return self._probed.get(target, now) > now
-        return self._addresses.get(sender, now) > now
+        return int(sender) in self._addresses or self._removed.get(int(sender), now) > now
