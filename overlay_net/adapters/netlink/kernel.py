@@ -5,7 +5,7 @@ of the same key exists that may not be ours.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -113,12 +113,7 @@ class Kernel:
         if not missing:
             return addresses
         if self._without_local_route[0] is not addresses or self._without_local_route[1] != missing:
-            links_of_missing = {each.link for each in missing}
-            found = (
-                replace(each, has_local_route=False) if each.link in links_of_missing and each in missing else each
-                for each in addresses
-            )
-            self._without_local_route = addresses, missing, Addresses(found)
+            self._without_local_route = addresses, missing, Addresses(_without_local_route(addresses, missing))
         return self._without_local_route[2]
 
     async def observe_rules(self) -> Observed:
@@ -199,6 +194,13 @@ class Kernel:
             if isinstance(action, AddLocalRoute):
                 # Another process may have added it meanwhile.
                 self._routes.search()
+
+
+def _without_local_route(addresses: Addresses, missing: Set[Address]) -> Iterator[Address]:
+    # The link is compared first: the hash of an address is slow for thousands.
+    links = {each.link for each in missing}
+    for each in addresses:
+        yield replace(each, has_local_route=False) if each.link in links and each in missing else each
 
 
 def kernel_release() -> tuple[int, int]:
