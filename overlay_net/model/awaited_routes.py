@@ -18,17 +18,18 @@ class AwaitedRoutes:
     """Keys that our routes have or need: a route of another process with such a key replaces ours or is in its place.
     """
     destinations: Set[int] = frozenset()
-    """Destinations in the main table (see ``decode_destination``) that decide on an interface or a gateway of ours, or
-    on the route to the overlay subnet."""
+    """Destinations in the main table (see ``decode_destination``) that decide on an interface or a gateway of ours."""
+    overlay: int | None = None
+    """The overlay subnet as a destination: a route of another process may win over the connected one."""
     covered: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Sorted addresses by IP version: a route of the main table that covers one of them concerns us as well."""
     tables: Set[int] = frozenset()
     """Tables of which a plan needs all routes, although not every change of them concerns us."""
-    _possible: Set[int] = field(init=False, repr=False, compare=False)
-    """Destinations of ``keys``, and ``destinations``."""
+    _possible: Set[int | None] = field(init=False, repr=False, compare=False)
+    """Destinations of ``keys``, ``destinations`` and ``overlay``."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_possible", self.destinations | {decode_destination(key) for key in self.keys})
+        object.__setattr__(self, "_possible", {*self.destinations, *map(decode_destination, self.keys), self.overlay})
 
     def may_concern(self, destination: int) -> bool:
         """Return whether a change of a route to this destination may concern us; cheap, for a hundred thousand."""
@@ -39,7 +40,11 @@ class AwaitedRoutes:
         if route.key in self.keys:
             return True
         destination = decode_destination(route.key)
-        return route.table == MAIN_TABLE and (destination in self.destinations or self._is_covering(destination))
+        return route.table == MAIN_TABLE and (
+            destination in self.destinations
+            or self._is_covering(destination)
+            or (destination == self.overlay and route.protocol != RTPROT_KERNEL)
+        )
 
     def needs(self, route: Route) -> bool:
         """Return whether a plan needs to know this route of another process."""
@@ -47,7 +52,7 @@ class AwaitedRoutes:
             return True
         if route.protocol == RTPROT_KERNEL:
             # If the overlay link is in a VRF, its connected route is in the table of the VRF.
-            return decode_destination(route.key) in self.destinations
+            return decode_destination(route.key) == self.overlay
         # The kernel would delete it if the overlay link became a router for IPv6.
         return route.protocol == RTPROT_RA and decode_destination(route.key) == _IPV6_DEFAULT
 

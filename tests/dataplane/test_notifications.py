@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
@@ -32,9 +32,8 @@ class Listener:
     def has(self, destination: str) -> bool:
         return any(socket.inet_aton(destination) in datagram for datagram in self.received)
 
-    def _received(self, data: bytes) -> bool:
-        self.received.append(data)
-        return False
+    def _received(self, datagrams: Iterable[bytes]) -> None:
+        self.received += datagrams
 
     def _missed(self) -> None:
         self.missed += 1

@@ -137,9 +137,9 @@ def test_a_full_table_that_flaps_wakes_nothing_and_one_route_of_it_only_the_pace
     monitor = Monitor(117, lambda: wakes.append("ours"), lambda: wakes.append("foreign"))
     monitor.follow(find_awaited_routes(DESIRED, OVERLAY, BY_NAME))
     for number in range(10_000):
-        monitor._received(message(f"11.{number // 250}.{number % 250}.0/24", REPLACE))
+        monitor._received([message(f"11.{number // 250}.{number % 250}.0/24", REPLACE)])
     assert not wakes
-    monitor._received(message("11.0.0.0/24") + message("10.1.0.0/16"))
+    monitor._received([message("11.0.0.0/24") + message("10.1.0.0/16")])
     assert wakes == ["foreign"]
 
 

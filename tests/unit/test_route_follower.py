@@ -40,7 +40,7 @@ class Watched:
         return searched
 
     def notify(self, data: bytes) -> None:
-        self.monitor._received(data)
+        self.monitor._received([data])
 
 
 def test_routes_are_searched_once() -> None:
@@ -60,9 +60,11 @@ def test_routes_are_searched_once() -> None:
         (message("192.168.0.0/24", protocol=117) + message("10.1.0.0/16", NEW), True),
         (message("10.2.0.0/16", NEW), False),
         (message("10.1.0.0/16", protocol=117), False),
+        (message("10.1.0.0/16", NEW, protocol=2), False),
+        (message("10.1.0.0/16"), False),
         (message("10.1.0.0/16", NEW)[:-5], True),
     ],
-    ids=["awaited", "awaited after ours", "not awaited", "ours", "truncated"],
+    ids=["awaited", "awaited after ours", "not awaited", "ours", "of the kernel", "deleted", "truncated"],
 )
 def test_routes_are_searched_again_if_an_awaited_one_appears(data: bytes, searched: bool) -> None:
     watched = Watched("10.1.0.0/16")

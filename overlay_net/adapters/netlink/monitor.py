@@ -4,9 +4,10 @@ Notifications only decide whether to wake the agent, which then observes the ker
 Any change, also of foreign routes and rules, may change which routes the kernel uses.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from enum import IntEnum
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from overlay_net.adapters.netlink.bulk.codec import HEADER, align, messages
@@ -52,13 +53,15 @@ class Concern(IntEnum):
     NONE = 0
     FOREIGN_ROUTE = 1
     """A route of another process, which may change often."""
-    OURS = 2
+    NEW_FOREIGN_ROUTE = 2
+    """The same, if the next observation does not read it unless it searches for it."""
+    OURS = 3
 
 
 class Monitor:
-    """``wake`` is called on the event loop, at most once for each datagram.
+    """``wake`` is called on the event loop, at most once for all that is pending.
 
-    ``wake_by_foreign_route`` is called instead if the datagram has changes of other processes' routes only.
+    ``wake_by_foreign_route`` is called instead if there are changes of other processes' routes only.
     """
 
     def __init__(
@@ -87,9 +90,9 @@ class Monitor:
         self._notifications.accept(except_from(ports))
 
     def watch_routing(self, changed: Callable[[], None]) -> None:
-        """Call ``changed`` for every datagram: it must be cheap, because other daemons change routes by the thousand.
+        """Call ``changed`` for all that is pending: it must be cheap, as other daemons change routes by the thousand.
 
-        Notifications that are lost or discarded wake the agent, which observes the kernel.
+        Notifications that are lost wake the agent, which observes the kernel.
         """
         self._routing_changed = changed
 
@@ -109,15 +112,14 @@ class Monitor:
         self._appeared = True
         self._wake()
 
-    def _received(self, data: bytes) -> bool:
+    def _received(self, datagrams: Iterable[bytes]) -> None:
         self._routing_changed()
-        concerns = set(self._concerns(data))
-        self._appeared |= Concern.FOREIGN_ROUTE in concerns
+        concerns = set(chain.from_iterable(map(self._concerns, datagrams)))
+        self._appeared |= Concern.NEW_FOREIGN_ROUTE in concerns
         if Concern.OURS in concerns:
             self._wake()
-        elif Concern.FOREIGN_ROUTE in concerns:
+        elif not concerns <= {Concern.NONE}:
             self._wake_by_foreign_route()
-        return Concern.OURS in concerns
 
     def concerns(self, data: bytes) -> Concern:
         """Return whether a message in ``data`` may concern us; if it cannot be parsed, it does.
@@ -135,7 +137,7 @@ class Monitor:
             yield self._concern(kind, flags, data[start - HEADER.size : end])
             parsed = align(end)
         if parsed < len(data):
-            yield from (Concern.FOREIGN_ROUTE, Concern.OURS)
+            yield from (Concern.NEW_FOREIGN_ROUTE, Concern.OURS)
 
     def _concern(self, kind: int, flags: int, message: bytes) -> Concern:
         # First, as there are ten thousand a second.
@@ -163,7 +165,11 @@ class Monitor:
         if protocol == self._protocol or (protocol == RTPROT_KERNEL and kind == RTM_DELROUTE):
             return Concern.OURS
         awaited = _has_same_key(kind, flags) if self._awaited is None else self._is_awaited(body, self._awaited)
-        return Concern.FOREIGN_ROUTE if awaited else Concern.NONE
+        if not awaited:
+            return Concern.NONE
+        # A route of the kernel is always read; one that was deleted is missing wherever it was read.
+        is_read = protocol == RTPROT_KERNEL or kind == RTM_DELROUTE
+        return Concern.FOREIGN_ROUTE if is_read else Concern.NEW_FOREIGN_ROUTE
 
     def _is_awaited(self, body: bytes, awaited: AwaitedRoutes) -> bool:
         # Nearly all of ten thousand routes a second end here.

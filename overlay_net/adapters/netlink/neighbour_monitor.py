@@ -4,9 +4,10 @@ It uses a separate socket, so that a burst of them does not displace the notific
 harmless.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from ipaddress import ip_address
+from itertools import chain
 from typing import Final
 
 from overlay_net.adapters.netlink.notification_filter import LOST_NEIGHBOURS
@@ -29,10 +30,9 @@ class NeighbourMonitor:
         connect = partial(open_notification_socket, [Group.NEIGHBOURS], RECEIVE_BUFFER)
         await Notifications(connect, self._received, lambda: None, LOST_NEIGHBOURS).run()
 
-    def _received(self, data: bytes) -> bool:
-        for address in parse_neighbours(data):
+    def _received(self, datagrams: Iterable[bytes]) -> None:
+        for address in chain.from_iterable(map(parse_neighbours, datagrams)):
             self._lost(address)
-        return False
 
 
 def parse_neighbours(data: bytes) -> Iterator[IpAddress]:

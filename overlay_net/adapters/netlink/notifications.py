@@ -7,7 +7,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import IntEnum
 from typing import TypeAlias
@@ -23,10 +23,6 @@ DATAGRAMS_AT_ONCE = 256
 DATAGRAM = 64 * 1024
 PAUSE = 1.0
 """Seconds before a broken socket is replaced."""
-
-OnDatagram: TypeAlias = Callable[[bytes], bool]
-"""Returns whether the kernel will be observed because of the datagram: then pending datagrams can be discarded."""
-
 
 Connect: TypeAlias = Callable[[Program], AbstractContextManager[socket.socket]]
 """Opens a socket with a filter. Raises OSError."""
@@ -50,14 +46,18 @@ class Group(IntEnum):
 
 
 class Notifications:
-    """Passes each datagram to ``received``; a broken socket is replaced.
+    """Passes all pending datagrams to ``received``; a broken socket is replaced.
 
-    ``missed`` is called when notifications may have been missed: at startup, after an interruption, when the kernel
-    dropped messages (ENOBUFS), and when pending ones were discarded.
+    ``missed`` is called when notifications may have been missed: at startup, after an interruption, and when the kernel
+    dropped messages (ENOBUFS).
     """
 
     def __init__(
-        self, connect: Connect, received: OnDatagram, missed: Callable[[], None], accepted: Program = EVERYTHING
+        self,
+        connect: Connect,
+        received: Callable[[Sequence[bytes]], None],
+        missed: Callable[[], None],
+        accepted: Program = EVERYTHING,
     ) -> None:
         self._connect = connect
         self._received = received
@@ -92,24 +92,13 @@ class Notifications:
         while True:
             try:
                 first = await loop.sock_recv(connection, DATAGRAM)
-                if self._received(first) or any(map(self._received, _pending(connection))):
-                    await self._discard_pending(connection)
+                self._received([first, *_pending(connection)])
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 # The kernel dropped messages; the socket remains usable.
                 self._missed()
             # Receiving does not wait while there are datagrams.
-            await asyncio.sleep(0)
-
-    async def _discard_pending(self, connection: socket.socket) -> None:
-        """Discard pending datagrams: a thousand changed routes cause a thousand of them."""
-        discarded = DATAGRAMS_AT_ONCE
-        while discarded == DATAGRAMS_AT_ONCE:
-            discarded = sum(1 for _ in _pending(connection))
-            if discarded:
-                # An observation that has started since may not include these changes.
-                self._missed()
             await asyncio.sleep(0)
 
 

@@ -43,10 +43,11 @@ def find_awaited_routes(
     """``address`` is the overlay address of the node; ``config`` is the configuration of its link."""
     keys = {route.key for route in routes}
     destinations = {each for subnet in _looked_up(config) for each in _covering(subnet)}
+    overlay: int | None = None
     covered: Mapping[int, Sequence[int]] = {}
     tables: set[int] = set()
     if address is not None and config.mode != "none":
-        destinations.add(decode_destination(encode_route_key(address.network, 0, MAIN_TABLE)))
+        overlay = decode_destination(encode_route_key(address.network, 0, MAIN_TABLE))
         if config.private is not None and config.mode != "address":
             # Its table has the routes of the node that ours replace. Without a default route, any route of the node
             # shows its gateway.
@@ -56,7 +57,7 @@ def find_awaited_routes(
             keys |= set(_source_table_keys(keys, address, config.source))
             tables.add(config.source.table)
     keys |= {each.key for each in adoptable}
-    return AwaitedRoutes(keys, destinations, covered, tables)
+    return AwaitedRoutes(keys, destinations, overlay, covered, tables)
 
 
 def _looked_up(config: LinkConfig) -> Iterator[IpNetwork]:

@@ -63,7 +63,7 @@ class Routes:
         additions = [action for action in actions if not isinstance(action, DeleteRoute)]
         deletions = [action for action in actions if isinstance(action, DeleteRoute)]
         refused = _write(kernel, additions) + _write(kernel, self._safe(kernel, deletions))
-        if refused:
+        if any(error.code == errno.EEXIST for _, error in refused):
             self.search()
         return refused
 
