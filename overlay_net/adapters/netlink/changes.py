@@ -11,7 +11,7 @@ import socket
 from typing import TypeAlias
 
 from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND
-from overlay_net.adapters.netlink.interfaces import CONNECTED_METRICS
+from overlay_net.adapters.netlink.interfaces import CONNECTED_METRICS, require_link
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.policy_rules import rule_attributes
 from overlay_net.model.errors import KernelError
@@ -48,12 +48,12 @@ def change(route: IpRoute, action: Change, mark: OwnershipMark) -> None:
             # "replace" also sets protocol and metric of an address that exists without them. An IPv6 address without
             # the attribute would keep the metric that it has (inet6_addr_modify).
             metric = metric or CONNECTED_METRICS[interface.version]
-            own = _address(interface, route.require_link(name))
+            own = _address(interface, require_link(route, name))
             route.change("addr", "replace", **own, proto=mark.protocol, rt_priority=metric or None)
         case DeleteAddress(name, interface):
-            route.change("addr", "del", NOT_FOUND, **_address(interface, route.require_link(name)))
+            route.change("addr", "del", NOT_FOUND, **_address(interface, require_link(route, name)))
         case AddLocalRoute(name, interface):
-            route.change("route", "add", EXISTS, **_local_route(interface, route.require_link(name)))
+            route.change("route", "add", EXISTS, **_local_route(interface, require_link(route, name)))
         case AddPolicyRule(rule):
             # NLM_F_EXCL, of which "add" is a part, prevents duplicates; rules of another protocol do not count as such.
             route.change("rule", "add", EXISTS, **rule_attributes(rule))
@@ -68,15 +68,15 @@ def _change_link(route: IpRoute, action: LinkAction, mark: OwnershipMark) -> Non
         case AddLink():
             _add_link(route, action, mark)
         case AdoptLink(name):
-            route.change("link", "set", index=route.require_link(name), ifalias=mark.alias)
+            route.change("link", "set", index=require_link(route, name), ifalias=mark.alias)
         case SetLinkUp(name):
-            route.change("link", "set", index=route.require_link(name), state="up")
+            route.change("link", "set", index=require_link(route, name), state="up")
         case SetMtu(name, mtu):
-            route.change("link", "set", index=route.require_link(name), mtu=mtu)
+            route.change("link", "set", index=require_link(route, name), mtu=mtu)
         case SetMacvlanMode(name, mode):
-            route.change("link", "set", index=route.require_link(name), kind="macvlan", macvlan_mode=mode)
+            route.change("link", "set", index=require_link(route, name), kind="macvlan", macvlan_mode=mode)
         case SetLinkGroup(name, group):
-            route.change("link", "set", index=route.require_link(name), group=group)
+            route.change("link", "set", index=require_link(route, name), group=group)
         case DeleteLink(index, _):
             route.change("link", "del", NOT_FOUND, index=index)
 
@@ -91,9 +91,9 @@ def _add_link(route: IpRoute, action: AddLink, mark: OwnershipMark) -> None:
     kind: dict[str, object] = {"kind": "ipvlan", "ipvlan_mode": IPVLAN_MODE_L2}
     if action.kind == "macvlan":
         kind = {"kind": "macvlan", "macvlan_mode": action.mode, "address": action.mac or None}
-    parent = route.require_link(action.parent)
+    parent = require_link(route, action.parent)
     route.change("link", "add", ifname=unfinished, link=parent, group=mark.group, **kind)
-    index = route.require_link(unfinished)
+    index = require_link(route, unfinished)
     try:
         route.change("link", "set", index=index, ifalias=mark.alias)
         route.change("link", "set", index=index, ifname=action.name, group=0)

@@ -1,9 +1,10 @@
 """Reads links and addresses (linux/if_link.h, linux/if_addr.h) as values of model.kernel."""
 
+import errno
 import socket
 from ipaddress import IPv4Interface, IPv6Interface
 
-from overlay_net.adapters.netlink.bulk.codec import I32, U32, attributes, fixed_part, parse_text, parse_u32
+from overlay_net.adapters.netlink.bulk.codec import HEADER, I32, U32, attributes, fixed_part, parse_text, parse_u32
 from overlay_net.adapters.netlink.iproute import IpRoute, Message
 from overlay_net.adapters.netlink.parsed_dump import ParsedDump
 from overlay_net.adapters.netlink.pyroute2_parts import (
@@ -11,6 +12,7 @@ from overlay_net.adapters.netlink.pyroute2_parts import (
     ifinfmsg,
     rtnl,
 )
+from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Addresses, Link
 
 IFINFOMSG = fixed_part(ifinfmsg)
@@ -48,6 +50,22 @@ class Interfaces:
     def read_addresses(self, route: IpRoute) -> Addresses:
         """Raises KernelError and OSError."""
         return self._addresses.read(route, ifaddrmsg, rtnl.RTM_GETADDR)
+
+
+def require_link(route: IpRoute, name: str) -> int:
+    """Return the index of a link. Raises KernelError if it does not exist, and OSError."""
+    message: Message = ifinfmsg()
+    message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+    missing = KernelError(f"no link {name}", code=errno.ENODEV)
+    try:
+        datagram = route.get(message, rtnl.RTM_GETLINK)
+    except KernelError as error:
+        raise missing if error.code == errno.ENODEV else error from None
+    link = parse_link(datagram[HEADER.size :])
+    if link.name != name:
+        # The kernel finds links by their alternative names, too.
+        raise missing
+    return link.index
 
 
 def _all_links() -> Message:

@@ -22,8 +22,6 @@ from overlay_net.adapters.netlink.pyroute2_parts import (
     NetlinkDecodeError,
     NetlinkError,
     NetlinkRequest,
-    ifinfmsg,
-    rtnl,
 )
 from overlay_net.model.errors import KernelError
 
@@ -89,23 +87,11 @@ class IpRoute:
             if error.code not in ignored:
                 raise
 
-    def find_link(self, name: str) -> int | None:
-        """Return the index of a link, or None. Raises KernelError and OSError."""
-        try:
-            found = self._run(lambda route: _find_link(route, name))
-        except KernelError as error:
-            if error.code == errno.ENODEV:
-                return None
-            raise
-        # The kernel finds links by their alternative names, too.
-        return next((link["index"] for link in found if link.get_attr("IFLA_IFNAME") == name), None)
-
-    def require_link(self, name: str) -> int:
-        """Return the index of a link. Raises KernelError if it does not exist, and OSError."""
-        index = self.find_link(name)
-        if index is None:
-            raise KernelError(f"no link {name}", code=errno.ENODEV)
-        return index
+    def get(self, message: Message, kind: int) -> bytes:
+        """Request one object. Returns the datagram of the answer. Raises KernelError and OSError."""
+        # Without an acknowledgement, which pyroute2 would not read after the answer.
+        (datagram,) = self._run(lambda route: _raw_answer(route, message, kind, NLM_F_REQUEST)).datagrams
+        return datagram
 
     def dump(self, message: Callable[[], Message], kind: int, known: Container[bytes] = ()) -> list[bytes]:
         """Request a dump. Returns the datagrams of the answer, including the last one. Raises KernelError and OSError.
@@ -113,8 +99,9 @@ class IpRoute:
         ``known`` contains the datagrams of an earlier answer except its last one; they are not parsed again. A dump
         during which the state changed (NLM_F_DUMP_INTR) is repeated: pyroute2 does not report it.
         """
+        flags = NLM_F_REQUEST | NLM_F_DUMP
         for _ in range(DUMP_TRIES):
-            dump = self._run(lambda route: _dump(route, message(), kind, known))
+            dump = self._run(lambda route: _raw_answer(route, message(), kind, flags, known))
             if not dump.interrupted:
                 return dump.datagrams
         raise KernelError("the kernel state changed during every dump", code=errno.EINTR)
@@ -190,14 +177,13 @@ class _Marshal(MarshalRtnl):  # type: ignore[misc]
             yield keep(data, 0, len(data))
 
 
-class _Dump(NetlinkRequest):  # type: ignore[misc]
-    """A dump whose answer stays in datagrams.
+class _RawRequest(NetlinkRequest):  # type: ignore[misc]
+    """A request whose answer stays in datagrams.
 
     pyroute2 takes 0.4 ms to decode a link, and a node with many pods has hundreds.
     """
 
-    def __init__(self, route: _Route, message: Message, kind: int, known: Container[bytes]) -> None:
-        flags = NLM_F_REQUEST | NLM_F_DUMP
+    def __init__(self, route: _Route, message: Message, kind: int, flags: int, known: Container[bytes]) -> None:
         # With a constant number, two dumps of the same kernel state are equal byte for byte.
         super().__init__(route, message, msg_type=kind, msg_flags=flags, msg_seq=DUMP_SEQUENCE, parser=self._keep)
         self._known = known
@@ -210,8 +196,9 @@ class _Dump(NetlinkRequest):  # type: ignore[misc]
         self.marshal.seq_map.pop(self.msg_seq, None)
 
     def _keep(self, datagram: bytes, _offset: int, _length: int) -> Message:
-        """Return the message that stands for the datagram: the end or refusal of the dump, or one of several."""
+        """Return the message that stands for the datagram: the end or the refusal, or any other one."""
         self.datagrams.append(datagram)
+        flags = NLM_F_MULTI
         if datagram not in self._known:
             for kind, flags, sequence, start, end in messages(datagram):
                 self.interrupted |= bool(flags & NLM_F_DUMP_INTR)
@@ -221,12 +208,12 @@ class _Dump(NetlinkRequest):  # type: ignore[misc]
                     return refusal
                 if kind == NLMSG_DONE:
                     _raise_error_of_dump(datagram, start, end)
-                    return _stand_in(NLMSG_DONE)
-        return _stand_in(0)
+                    return _stand_in(NLMSG_DONE, flags)
+        return _stand_in(0, flags)
 
 
-def _stand_in(kind: int) -> Message:
-    return {"header": {"type": kind, "flags": NLM_F_MULTI, "error": None}}
+def _stand_in(kind: int, flags: int) -> Message:
+    return {"header": {"type": kind, "flags": flags, "error": None}}
 
 
 def _raise_error_of_dump(datagram: bytes, start: int, end: int) -> None:
@@ -235,19 +222,11 @@ def _raise_error_of_dump(datagram: bytes, start: int, end: int) -> None:
         raise KernelError(os.strerror(code), code=code)
 
 
-async def _dump(route: _Route, message: Message, kind: int, known: Container[bytes]) -> _Dump:
-    dump = _Dump(route, message, kind, known)
-    await _answers(dump)
-    return dump
-
-
-async def _find_link(route: _Route, name: str) -> list[Any]:
-    message = ifinfmsg()
-    message["attrs"] = [("IFLA_IFNAME", name)]
-    # Without an acknowledgement, which pyroute2 would not read after the answer.
-    return await _answers(NetlinkRequest(route, message, msg_type=rtnl.RTM_GETLINK, msg_flags=NLM_F_REQUEST))
-
-
-async def _answers(request: NetlinkRequest) -> list[Any]:
+async def _raw_answer(
+    route: _Route, message: Message, kind: int, flags: int, known: Container[bytes] = ()
+) -> _RawRequest:
+    request = _RawRequest(route, message, kind, flags, known)
     await request.send()
-    return [answer async for answer in request.response()]
+    async for _ in request.response():
+        pass
+    return request
