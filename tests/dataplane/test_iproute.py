@@ -13,6 +13,7 @@ import pytest
 from overlay_net.adapters.netlink.bulk.socket import DUMP_TRIES
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.iproute import IpRoute
+from overlay_net.adapters.netlink.policy_rules import PolicyRules
 from overlay_net.adapters.netlink.pyroute2_parts import ifaddrmsg, rtnl
 from overlay_net.model.errors import KernelError
 from tests.fakes.netlink_script import ERROR, INTERRUPTED, MULTI, TLVS, Line, Script, done, message, script
@@ -114,6 +115,18 @@ async def test_refused_change_raises_its_message_unless_it_is_ignored(lab: Calla
     await one.change(errno.ENODEV)
     await one.change()
     assert one.kernel.opened == 1
+    one.executor.close()
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPERM])
+async def test_kernel_without_policy_routing_has_no_rules(lab: Callable[..., Lab], code: int) -> None:
+    one = lab(lambda request: answer_to(request, code))
+    rules = one.executor.run(PolicyRules().read)
+    if code == errno.EPERM:
+        with pytest.raises(KernelError):
+            await rules
+    else:
+        assert await rules == ()
     one.executor.close()
 
 
