@@ -1,9 +1,9 @@
-"""Writing and reading routes, relative to `ip` on the same kernel in the same run.
+"""Writing and reading routes by our own messages and by pyroute2, relative to `ip` on the same kernel in the same run.
 
 Each time is the best of a few rounds: other load only adds to it. A block of the event loop is the longest time in
 which a task that is due every millisecond did not run, the worst of all rounds: by the clock, which includes other
 load, and by the CPU time of the loop's thread. The garbage collector is tuned as in the agent. Memory is measured in a
-separate process.
+separate process. pyroute2 writes one route at a time, and reads all of them, as its users do; it is measured once.
 """
 
 import asyncio
@@ -16,10 +16,16 @@ from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from pyroute2 import AsyncIPRoute
+
 from lab.bench.measure import Row
 from lab.processes import run
 from overlay_net.adapters.netlink import Kernel
+from overlay_net.domain.kernel.awaited_routes import find_awaited_routes
+from overlay_net.domain.kernel.desired import LinkConfig
+from overlay_net.domain.kernel.parent_interface import ByName
 from overlay_net.domain.kernel.plan import KernelPlanner, plan_kernel
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelPlan
 from overlay_net.model.route_spec import parse_routes
@@ -27,7 +33,7 @@ from overlay_net.runtime.gc_tuning import tune_gc
 
 SIZES = {10_000: 7, 100_000: 2}
 """Routes -> rounds."""
-MEMORY_ROUTES = 10_000
+MEMORY_ROUTES = PYROUTE2_ROUTES = 10_000
 MARKS, LINK, ADDRESS = OwnershipMark(117, "overlay-net"), DesiredLink("tmp0", "eth0"), ip_interface("192.168.100.4/24")
 LINKS = ("tmp0", "eth0")
 GATEWAYS = ("192.168.100.1", "192.168.100.2")
@@ -51,6 +57,8 @@ def bench_routes(directory: Path) -> list[Row]:
         for size, rounds in SIZES.items():
             measured = [_round(directory, size) for _ in range(rounds)]
             rows += _rows(size, measured)
+            if size == PYROUTE2_ROUTES:
+                rows += _pyroute2_rows(size, measured, asyncio.run(_measure_pyroute2(size)))
     finally:
         run(["ip", "link", "delete", "eth0"])
     return rows
@@ -97,15 +105,36 @@ def _seconds(command: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
+async def _measure_pyroute2(size: int) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    subnets = [str(route.subnet) for route in _desired(size, GATEWAYS[0]).routes]
+    async with AsyncIPRoute() as netlink:
+        (link,) = await netlink.link_lookup(ifname="tmp0")
+        for verb, gateway in (("add", GATEWAYS[0]), ("replace", GATEWAYS[1]), ("delete", GATEWAYS[1])):
+            async with _timed(seconds, verb):
+                for subnet in subnets:
+                    await netlink.route(verb, dst=subnet, gateway=gateway, oif=link, proto=MARKS.protocol)
+            if verb == "add":
+                async with _timed(seconds, "show"):
+                    found = [each async for each in await netlink.get_routes(proto=MARKS.protocol)]
+                _expect(len(found) == size, f"pyroute2 read {len(found)} routes")
+    return seconds
+
+
 async def _measure_kernel(size: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     desired, other = _desired(size, GATEWAYS[0]), _desired(size, GATEWAYS[1])
     planner = KernelPlanner(MARKS)
+    awaited = find_awaited_routes(desired.routes, ADDRESS, LinkConfig(ByName((LINK.parent,))))
     gc.collect()
     async with Kernel(MARKS) as kernel:
 
+        async def observe(name: str, *, appeared: bool = False) -> Observed:
+            async with _timed(seconds, f"observe {name}"):
+                return await kernel.observe(LINKS, awaited=awaited, appeared=appeared)
+
         async def write(name: str, desired: Desired) -> None:
-            observed = await kernel.observe(LINKS)
+            observed = await observe(f"before {name}")
             plan = planner.plan(desired, observed)
             actions = [each for each in plan.actions if isinstance(each, ROUTE_ACTIONS)]
             async with _timed(seconds, name):
@@ -113,7 +142,7 @@ async def _measure_kernel(size: int) -> dict[str, float]:
             _expect(len(actions) == size and not refused, f"{name}: {len(actions)} actions, {len(refused)} refused")
 
         async def observe_again(name: str, desired: Desired) -> None:
-            observed = await _observe(kernel, seconds, name)
+            observed = await observe(name)
             plan = _plan(planner, desired, observed, seconds, name)
             _expect(not plan.actions and len(plan.placed) == size, f"{name}: {len(plan.actions)} actions are left")
 
@@ -123,25 +152,13 @@ async def _measure_kernel(size: int) -> dict[str, float]:
         await observe_again("first", desired)
         await observe_again("second", desired)
         await write("replace", other)
-        await kernel.observe(LINKS)
+        await observe("replaced")
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[0], "dev", "tmp0", "proto", "static"])
-        await _observe_one_change(kernel, planner, seconds, other)
+        plan = _plan(planner, other, await observe("changed", appeared=True), seconds, "changed")
+        _expect(not plan.actions and len(plan.problems) == 1, f"changed: {plan.problems}")
         run(["ip", "route", "replace", "11.0.0.0/24", "via", GATEWAYS[1], "dev", "tmp0", "proto", "117"])
         await write("delete", Desired(LINK, ADDRESS))
     return seconds
-
-
-async def _observe_one_change(
-    kernel: Kernel, planner: KernelPlanner, seconds: dict[str, float], desired: Desired
-) -> None:
-    observed = await _observe(kernel, seconds, "changed")
-    plan = _plan(planner, desired, observed, seconds, "changed")
-    _expect(not plan.actions and len(plan.problems) == 1, f"changed: {plan.problems}")
-
-
-async def _observe(kernel: Kernel, seconds: dict[str, float], name: str) -> Observed:
-    async with _timed(seconds, f"observe {name}"):
-        return await kernel.observe(LINKS)
 
 
 def _plan(
@@ -207,6 +224,16 @@ def _rows(size: int, rounds: list[dict[str, float]]) -> list[Row]:
     return rows
 
 
+def _pyroute2_rows(size: int, rounds: list[dict[str, float]], seconds: dict[str, float]) -> list[Row]:
+    rows: list[Row] = []
+    for verb in ("add", "replace", "delete", "show"):
+        limit, took = min(each[f"ip {verb}"] for each in rounds), seconds[verb]
+        rows.append(("routes", f"pyroute2, {verb} {size:,}", _ms(took), f"{took / limit:.2f}"))
+        worst, own = seconds[f"loop {verb}"], seconds[f"loop thread {verb}"]
+        rows.append(("routes", f"{LOOP}, pyroute2, {verb} {size:,}", f"{_ms(worst)}, own {_ms(own)}", ""))
+    return rows
+
+
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
 
@@ -226,12 +253,12 @@ def _memory(directory: Path) -> Row:
 async def _grown(batch: Path) -> int:
     """KiB of resident memory that two observations take."""
     async with Kernel(MARKS) as kernel:
-        await kernel.observe(LINKS)
+        await kernel.observe(LINKS, awaited=AwaitedRoutes())
         before = _resident()
         run(["ip", "-batch", str(batch)])
-        first = await kernel.observe(LINKS)
-        second = await kernel.observe(LINKS)
-        _expect(len(first.routes) > MEMORY_ROUTES <= len(second.routes), "the routes are missing")
+        first = await kernel.observe(LINKS, awaited=AwaitedRoutes())
+        second = await kernel.observe(LINKS, awaited=AwaitedRoutes())
+        _expect(len(first.routes) >= MEMORY_ROUTES <= len(second.routes), "the routes are missing")
         return _resident() - before
 
 
