@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overlay_net.cli.arguments import parse_arguments
-from overlay_net.model.errors import ConfigurationError
+from overlay_net.model.errors import ConfigurationError, KernelError
 from overlay_net.ops.logs import configure
 from overlay_net.runtime.child_process import ChildFailed, ChildProcess
 from overlay_net.runtime.gc_tuning import tune_gc
@@ -163,10 +164,22 @@ def update_crds(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if problem else 0
 
 
+def write_node_state(_: argparse.Namespace) -> int:
+    from overlay_net.cli.node_state import read_node_state
+
+    try:
+        json.dump(read_node_state(), sys.stdout)
+    except KernelError as error:
+        print(f"overlay-net node-state: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
 PROCESSES: dict[str, Callable[[argparse.Namespace], int]] = {
     "controller": run_controller,
     "agent": run_agent,
     "crds": update_crds,
+    "node-state": write_node_state,
 }
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from click.shell_completion import get_completion_class
 
 from overlay_net import __version__
 from overlay_net.cli.arguments import COMMANDS
+from overlay_net.cli.doctor import doctor
 from overlay_net.cli.plan import plan
 from overlay_net.cli.routes import routes
 from overlay_net.cli.status import status
+from overlay_net.cli.sysdump import sysdump
 from overlay_net.model.errors import ApiError, ConfigurationError, OverlayNetError
 
 PROGRAM = "overlay-net"
@@ -40,7 +42,7 @@ def completion(shell: str) -> None:
     click.echo(found(app, {}, PROGRAM, COMPLETE_VARIABLE).source())
 
 
-for _command in (status, routes, plan):
+for _command in (status, routes, plan, doctor, sysdump):
     app.add_command(_command)
 for _name, _text in COMMANDS.items():
     # For help and completion; `overlay_net.__main__` runs them without this module.

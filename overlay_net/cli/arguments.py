@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "controller": "assign overlay addresses and routes to nodes; one of several replicas is elected leader",
     "agent": "reconcile this node's kernel with its NodeOverlayIp; one agent per node",
     "crds": "create or update the CustomResourceDefinitions of this version, and exit",
+    "node-state": "write the network state of this node as JSON, for overlay-net doctor and sysdump",
 }
 """The description of each command."""
 
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_controller(modes)
     _add_agent(modes)
     _add_crds(modes)
+    _add_command(modes, "node-state")
     return parser
 
 

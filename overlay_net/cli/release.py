@@ -1,6 +1,6 @@
 """Finds the release in a cluster: its namespace, its pods, and the settings of its controllers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,11 +11,13 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, NotPublished, OverlayNetError
 from overlay_net.model.lease import LeaseRecord
 from overlay_net.model.names import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, LEASES, NODE_OVERLAY_IPS, Resource
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_object, find_objects, find_texts, parse_text
 from overlay_net.runtime import cluster_lock
 
-COMPONENT: Final = "app.kubernetes.io/component"
-LABELS: Final = "app.kubernetes.io/name=overlay-net"
+CONFIG_ARGUMENT: Final = "--config=/etc/overlay-net/config.yaml"
+"""Argument of the containers of the chart, whatever the names and labels of its objects are."""
+OBJECT_LABELS: Final = ("app.kubernetes.io/name", "app.kubernetes.io/instance")
+"""Labels that all objects of a release have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,25 @@ class Release:
         """The name of the Lease of the controllers, which the chart gives the name of the Deployment."""
         return find_name(self.controller) if self.controller is not None else ""
 
+    @property
+    def workloads(self) -> list[JsonObject]:
+        return [each for each in (self.controller, self.agent) if each is not None]
+
+    @property
+    def object_selector(self) -> str:
+        """The label selector of the objects of the release."""
+        labels = find_object(self.workloads[0], "metadata", "labels")
+        return _encode_selector({label: labels.get(label) for label in OBJECT_LABELS if label in labels})
+
+    @property
+    def pod_selectors(self) -> list[str]:
+        """The label selectors of the pods of controllers and agents."""
+        return [_encode_selector(find_object(each, "spec", "selector", "matchLabels")) for each in self.workloads]
+
+
+def _encode_selector(labels: Mapping[str, object]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
 
 def find_name(item: Mapping[str, Any]) -> str:
     return parse_text(find_object(item, "metadata").get("name"))
@@ -44,16 +65,21 @@ async def find_release(api: KubeApi, namespace: str = "") -> Release:
     Raises NotPublished if there is none, and OverlayNetError if it cannot be read.
     """
     namespace = namespace or await _find_namespace(api)
-    controllers = await _list(api, DEPLOYMENTS, namespace, "controller")
-    agents = await _list(api, DAEMON_SETS, namespace, "agent")
-    if not controllers and not agents:
+    controller = await _find(api, DEPLOYMENTS, namespace, "controller")
+    agent = await _find(api, DAEMON_SETS, namespace, "agent")
+    if controller is None and agent is None:
         raise NotPublished(f"no release of overlay-net in namespace {namespace}; set --namespace")
-    return Release(namespace, next(iter(controllers), None), next(iter(agents), None))
+    return Release(namespace, controller, agent)
 
 
-async def _list(api: KubeApi, resource: Resource, namespace: str, component: str) -> Sequence[JsonObject]:
-    labels = f"{LABELS},{COMPONENT}={component}"
-    return (await api.list(resource, namespace=namespace, label_selector=labels)).items
+async def _find(api: KubeApi, resource: Resource, namespace: str, mode: str) -> JsonObject | None:
+    """Return the workload whose container runs this mode."""
+    for each in (await api.list(resource, namespace=namespace)).items:
+        for container in find_objects(find_object(each, "spec", "template", "spec"), "containers"):
+            arguments = find_texts(container, "args")
+            if arguments[:1] == (mode,) and CONFIG_ARGUMENT in arguments:
+                return each
+    return None
 
 
 async def _find_namespace(api: KubeApi) -> str:

@@ -104,6 +104,16 @@ CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap", namespaced=Tr
 CALICO_POOLS: Final = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool")
 CALICO_V3_POOLS: Final = Resource("projectcalico.org", "v3", "ippools", "IPPool")
 CILIUM_NODES: Final = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")
+SECRETS: Final = Resource("", "v1", "secrets", "Secret", namespaced=True)
+CLUSTER_ROLES: Final = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole")
+PODS: Final = Resource("", "v1", "pods", "Pod", namespaced=True)
+ADMISSION_POLICIES: Final = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy"
+)
+ADMISSION_BINDINGS: Final = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding"
+)
+ACCESS_REVIEWS: Final = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
 DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet", namespaced=True)
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment", namespaced=True)
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(

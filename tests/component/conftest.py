@@ -1,5 +1,6 @@
 """One real API server for all component tests, with the chart installed; every test starts with an empty cluster."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from overlay_net.model.names import (
     OVERLAY_ROUTE_SLICES,
     STATIC_ROUTES,
 )
+from tests.component.healthy_cluster import KERNEL, HealthyCluster
 from tests.component.phpipam_lab import Lab, grant_pools, revoke_pools
+from tests.fakes.kubelet import Kubelet, serve_kubelet
 from tests.fakes.messages import check_conditions
 
 KINDS = (NODES, NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_ROUTE_SLICES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
@@ -76,3 +79,21 @@ async def lab(admin: KubeApi, granted: None, api_server: ApiServer, tmp_path: Pa
     await made.serve()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def kubelet(api_server: ApiServer) -> AsyncIterator[Kubelet]:
+    """The kubelet of the nodes of ``cluster``, with an agent on n1."""
+    async with serve_kubelet(api_server.authority) as kubelet:
+        kubelet.outputs["agent-n1"] = json.dumps(KERNEL)
+        yield kubelet
+
+
+@pytest.fixture
+async def cluster(admin: KubeApi, api_server: ApiServer, kubelet: Kubelet) -> AsyncIterator[HealthyCluster]:
+    cluster = HealthyCluster(admin, api_server, kubelet.port)
+    try:
+        await cluster.build()
+        yield cluster
+    finally:
+        await cluster.remove()

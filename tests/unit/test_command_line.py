@@ -47,7 +47,7 @@ def test_a_process_loads_nothing_of_the_extra(mode: str) -> None:
     assert (answer.stdout.splitlines()[-1], answer.returncode) == ("[]", 0), answer.stderr
 
 
-@pytest.mark.parametrize("mode", ["agent", "controller", "crds"])
+@pytest.mark.parametrize("mode", ["agent", "controller", "crds", "node-state"])
 def test_processes_and_jobs_start_without_the_extra(mode: str) -> None:
     answer = run(mode, "--help", code=WITHOUT_EXTRA)
     assert (answer.returncode, answer.stderr) == (0, "")
@@ -85,7 +85,7 @@ def test_an_error_of_usage_is_one_line(arguments: tuple[str, ...], message: str)
 
 def test_every_command_is_listed_and_completed() -> None:
     listed = {line.split()[0] for line in run("--help").stdout.partition("Commands:")[2].splitlines() if line.strip()}
-    assert {"agent", "controller", "crds", "status", "version", "completion"} <= listed
+    assert {"agent", "controller", "crds", "status", "routes", "plan", "doctor", "sysdump", "node-state"} <= listed
     words: Mapping[str, str] = {"COMP_WORDS": "overlay-net st", "COMP_CWORD": "1"}
     completed = run(_OVERLAY_NET_COMPLETE="bash_complete", **words)
     assert "plain,status" in completed.stdout.splitlines()

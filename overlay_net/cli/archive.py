@@ -1,0 +1,66 @@
+"""Writes a tar.gz archive whose members contain no secret; what could not be collected is listed in it."""
+
+import io
+import json
+import tarfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from overlay_net.domain.diagnosis.redaction import Redactor
+from overlay_net.model.errors import ConfigurationError
+
+
+class Archive:
+    """A context manager. Only the owner may read the file. Raises ConfigurationError if it cannot be created."""
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        self.path = path
+        self._folder = path.name.removesuffix(".tar.gz")
+        self._redactor = redactor
+        self.members = 0
+        self.errors: list[str] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.touch(mode=0o600, exist_ok=False)
+            self._tar = tarfile.open(self.path, "w:gz")
+        except OSError as error:
+            raise ConfigurationError(f"{self.path}: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.errors:
+            self._write("errors.txt", "\n".join(map(self._redactor.text, self.errors)) + "\n")
+        self._tar.close()
+
+    def add_object(self, name: str, content: Any) -> None:
+        """Add a JSON value."""
+        self._write(name, json.dumps(self._redactor.object(content, parse_yaml), indent=1) + "\n")
+
+    def add_text(self, name: str, content: str) -> None:
+        self._write(name, self._redactor.text(content))
+
+    def add_error(self, what: str, message: str) -> None:
+        self.errors.append(f"{what}: {message}")
+
+    def _write(self, name: str, content: str) -> None:
+        data = content.encode(errors="replace")
+        member = tarfile.TarInfo(f"{self._folder}/{name}")
+        member.size, member.mtime, member.mode = len(data), int(time.time()), 0o600
+        self._tar.addfile(member, io.BytesIO(data))
+        self.members += 1
+
+
+def parse_yaml(text: str) -> Any:
+    """Return a mapping or list in a text; None if it is another text."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return found if isinstance(found, dict | list) else None

@@ -1,0 +1,61 @@
+"""What one check of `overlay-net doctor` finds: what is wrong, with which objects, and how to fix it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from overlay_net.domain.diagnosis.snapshot import NotRead, Snapshot
+
+OK: Final = "ok"
+PROBLEM: Final = "problem"
+WARNING: Final = "warning"
+UNKNOWN: Final = "unknown"
+ORDER: Final = (PROBLEM, WARNING, UNKNOWN, OK)
+"""The verdicts, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``subjects`` are the objects concerned, such as names of nodes; empty: the cluster."""
+
+    verdict: str
+    what: str
+    fix: str
+    subjects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    why: str
+    """Why it matters."""
+    find: Callable[[Snapshot], Iterator[Finding]]
+    """Yields what is wrong. Raises NotRead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    check: Check
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> str:
+        return min((each.verdict for each in self.findings), key=ORDER.index, default=OK)
+
+
+def run_check(check: Check, snapshot: Snapshot) -> Result:
+    """Findings with the same text are one; what could not be examined is unknown."""
+    found: list[Finding] = []
+    try:
+        found.extend(check.find(snapshot))
+    except NotRead as unread:
+        found.append(Finding(UNKNOWN, f"not examined: {unread}", "grant the permission, or fix what is named above it"))
+    return Result(check, tuple(sorted(_group(found), key=lambda each: ORDER.index(each.verdict))))
+
+
+def _group(findings: Iterable[Finding]) -> Iterator[Finding]:
+    subjects: dict[tuple[str, str, str], list[str]] = {}
+    for each in findings:
+        subjects.setdefault((each.verdict, each.what, each.fix), []).extend(each.subjects)
+    for (verdict, what, fix), names in subjects.items():
+        yield Finding(verdict, what, fix, tuple(dict.fromkeys(names)))
