@@ -49,7 +49,7 @@ def read_node_state() -> JsonObject:
 
 async def _read() -> JsonObject:
     async with Kernel(READ_ONLY, PROC_SYS_NET) as kernel:
-        links = (await kernel.observe_routing()).links
+        links = (await kernel.observe_rules()).links
         observed = await kernel.observe([each.name for each in links if each.kind not in VIRTUAL])
     names = {link.index: link.name for link in observed.links}
     return _encode(observed, names) | {"neighbours": await _read_neighbours(names)}

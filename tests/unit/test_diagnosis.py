@@ -1,0 +1,143 @@
+"""The checks of `overlay-net doctor` that need no cluster: what is unread, and what is no fault."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from overlay_net.domain.diagnosis.checks import CHECKS, diagnose, first_broken
+from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_versions
+from overlay_net.domain.diagnosis.finding import OK, UNKNOWN
+from overlay_net.domain.diagnosis.kernels import check_masquerade
+from overlay_net.domain.diagnosis.pods import explain_pod
+from overlay_net.domain.diagnosis.reports import check_mac_filter, check_pools
+from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread, Workloads
+from overlay_net.model.lease import LeaseRecord, micro_time
+from tests.unit.factories import node, overlay
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+LEASE = LeaseRecord("controller-1", 15, micro_time(NOW), micro_time(NOW))
+
+
+def snapshot(**changed: Any) -> Snapshot:
+    """A cluster without nodes, in which all is well."""
+    parts: dict[str, Any] = {
+        "version": Read({}),
+        "definitions": Read({}),
+        "permissions": Read(dict.fromkeys(PERMISSIONS, True)),
+        "policies": Read(frozenset()),
+        "workloads": Read(Workloads("overlay-net", {}, {})),
+        "pods": Read([]),
+        "lease": Read(LEASE),
+        "cluster_lease": Read(None),
+        "nodes": Read([]),
+        "overlays": Read([]),
+        "pools": Read([]),
+        "static_routes": Read([]),
+        "overlay_addresses": True,
+        "now": NOW,
+    }
+    return Snapshot(**(parts | changed))
+
+
+def pod(component: str, name: str, image: str, **status: Any) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/component": component}
+    spec = {"nodeName": name, "containers": [{"image": image}]}
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status}
+
+
+def test_without_an_api_server_there_is_one_finding() -> None:
+    (only,) = diagnose(snapshot(version=Unread("no answer: connection refused")))
+    assert (only.check.name, only.verdict) == ("api-server", "problem")
+    assert first_broken([only]) is only
+
+
+def test_what_is_unread_is_neither_wrong_nor_right() -> None:
+    unread = Unread("403 Forbidden: not yours")
+    names = ("definitions", "permissions", "policies", "workloads", "pods", "lease", "cluster_lease", "nodes")
+    results = diagnose(snapshot(**dict.fromkeys((*names, "overlays", "pools", "static_routes"), unread)))
+    verdicts = {each.check.name: each.verdict for each in results}
+    # No kernel was asked for.
+    assert {name for name, verdict in verdicts.items() if verdict == OK} == {
+        "api-server",
+        "neighbours",
+        "mtu",
+        "masquerade",
+    }
+    assert set(verdicts.values()) == {OK, UNKNOWN}
+    assert all("not yours" in finding.what for each in results for finding in each.findings)
+    assert first_broken(results) is None
+
+
+def test_the_names_of_checks_are_unique_and_each_says_why_it_matters() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS) >= 15
+    assert all(check.why.endswith(".") for check in CHECKS)
+
+
+def test_a_definition_that_is_not_established_says_why() -> None:
+    condition = {"type": "NamesAccepted", "status": "False", "message": "noip is taken"}
+    definition = {"spec": {}, "status": {"conditions": [condition]}}
+    found = list(check_definitions(snapshot(definitions=Read({"nodeoverlayips.iks.ibm.com": definition}))))
+    assert "NamesAccepted: noip is taken" in found[0].what
+    assert "status.ipAddr" in found[1].what
+    assert [each.what for each in found[2:]] == ["the CustomResourceDefinition does not exist"] * 4
+
+
+def test_controllers_and_agents_of_two_images_are_found() -> None:
+    agent = {"spec": {"template": {"spec": {"containers": [{"image": "x:2"}]}}}}
+    view = snapshot(workloads=Read(Workloads("o", {}, agent)), pods=Read([pod("controller", "n1", "x:1")]))
+    assert [each.what for each in check_versions(view)] == ["controllers run x:1 and agents x:2"]
+
+
+def test_a_pod_that_cannot_be_scheduled_names_its_node_and_why() -> None:
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n7"]}]}]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    waiting = pod("agent", "a", "x:1", conditions=[{"type": "PodScheduled", "status": "False", "message": "no memory"}])
+    waiting["spec"] = {"affinity": affinity}
+    (found,) = explain_pod(waiting, "overlay-net")
+    assert (found.subjects, "not scheduled: no memory" in found.what) == (("n7",), True)
+
+
+def test_a_gateway_that_answers_no_node_is_no_sign_of_a_mac_filter() -> None:
+    silent = [{"address": "192.168.100.1", "reason": "GatewayDown", "message": "no answer"}]
+    reachable = {"type": "GatewayReachable", "status": "False", "reason": "GatewayDown"}
+    status = {"ipAddr": "192.168.100.4/24", "gateway": "192.168.100.1", "gateways": silent, "conditions": [reachable]}
+    overlays = [overlay(name, status=status) for name in ("n1", "n2")]
+    view = snapshot(nodes=Read([node("n1"), node("n2")]), overlays=Read(overlays))
+    assert list(check_mac_filter(view)) == []
+
+
+def test_a_cluster_with_routes_only_needs_no_pool() -> None:
+    assert list(check_pools(snapshot(overlay_addresses=False))) == []
+    assert [each.what for each in check_pools(snapshot())] == ["there is no OverlayPool"]
+
+
+def masquerade(*rules: Mapping[str, Any], **state: Any) -> list[str]:
+    kernel = {
+        "links": [{"name": "tmp0", "alias": "overlay-net"}],
+        "addresses": [{"link": "tmp0", "address": "192.168.100.4/24"}],
+        "routes": [{"subnet": "192.168.7.0/24", "links": ["tmp0"], "gateways": ["192.168.100.1"]}],
+        "nat": [{"family": "ip", "table": "nat", "chain": "c", "text": "t", **rule} for rule in rules],
+    }
+    return [each.verdict for each in check_masquerade(snapshot(kernels={"n1": Read(kernel | state)}))]
+
+
+def test_only_translations_of_overlay_traffic_are_in_the_way() -> None:
+    harmless: tuple[Mapping[str, Any], ...] = (
+        {"action": "masquerade", "source": "10.244.0.0/16"},
+        {"action": "snat", "target": "192.168.100.4"},
+        {"action": "snat", "target": "10.0.0.9", "output": "eth0"},
+        {"action": "snat", "target": "10.0.0.9", "conditional": True},
+        {"action": "snat", "target": "10.0.0.9", "destination": "10.0.0.0/8"},
+        {"action": "snat", "target": "10.0.0.9", "destination": "192.168.0.0/16", "inverted": True},
+        {"action": "snat", "target": "fd01::1", "family": "ip6"},
+        {"action": "return", "destination": "10.0.0.0/8"},
+        {"action": "return"},
+    )
+    assert masquerade(*harmless) == []
+    assert masquerade({"action": "snat", "target": "10.0.0.9", "output": "tmp0"}) == ["problem"]
+    assert masquerade({"action": "snat", "target": "10.0.0.9", "destination": "192.168.7.0/25"}) == ["problem"]
+    assert masquerade({"action": "accept", "destination": "192.168.0.0/16"}) == ["warning"]
+
+
+def test_rules_that_were_not_read_are_unknown() -> None:
+    assert masquerade(natUnread="the rules of iptables-legacy are not read") == ["unknown"]
