@@ -76,8 +76,9 @@ class _Rule:
         ]
 
     @property
-    def place(self) -> tuple[int, str]:
-        return self.family, self.table
+    def place(self) -> tuple[int, str, str]:
+        """The chain of the rule."""
+        return self.family, self.table, self.chain
 
     def find_jumps(self) -> Iterator[str]:
         for name, attributes in self.expressions:
@@ -86,24 +87,32 @@ class _Rule:
                 yield str(verdict["NFTA_VERDICT_CHAIN"])
 
 
+Chain = tuple[int, str, str]
+"""Family, table and name."""
+
+
 def _select(chains: Iterable[Any], rules: list[_Rule]) -> Iterator[JsonObject]:
     """Yield the rules of the chains for translations after routing, and of those that they jump to."""
-    reached = set[tuple[int, str, str]]()
     waiting = [
         (int(each["nfgen_family"]), str(each.get_attr("NFTA_CHAIN_TABLE")), str(each.get_attr("NFTA_CHAIN_NAME")))
         for each in chains
         if each.get_attr("NFTA_CHAIN_TYPE") == "nat" and _hook(each) == POSTROUTING
     ]
+    reached = _find_reached(waiting, rules)
+    translations = (_Translation(rule).to_json() for rule in rules if rule.place in reached)
+    return (found for found in translations if found is not None)
+
+
+def _find_reached(waiting: list[Chain], rules: list[_Rule]) -> set[Chain]:
+    """Return these chains, and all that they jump to."""
+    reached = set[Chain]()
     while waiting:
         chain = waiting.pop()
-        if chain in reached:
-            continue
-        reached.add(chain)
-        members = (rule for rule in rules if (*rule.place, rule.chain) == chain)
-        waiting += [(*rule.place, target) for rule in members for target in rule.find_jumps()]
-    for rule in rules:
-        if (*rule.place, rule.chain) in reached and (found := _Translation(rule).to_json()):
-            yield found
+        if chain not in reached:
+            reached.add(chain)
+            jumps = (target for rule in rules if rule.place == chain for target in rule.find_jumps())
+            waiting += [(*chain[:2], target) for target in jumps]
+    return reached
 
 
 def _hook(chain: Any) -> int | None:
