@@ -41,7 +41,7 @@ KERNEL: dict[str, Any] = {
         }
     ],
 }
-"""What the agent of n1 says of its kernel."""
+"""The kernel of n1 as its agent describes it."""
 
 
 def condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, Any]:

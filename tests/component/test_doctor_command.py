@@ -51,12 +51,12 @@ def patch(kind: str, name: str, path: str, value: object, *options: str) -> Faul
 
 
 def set_pool(status: str, reason: str) -> Fault:
-    return plant(lambda cluster: cluster.set_pool(condition("Ready", status, reason, "the pool says so")))
+    return plant(lambda cluster: cluster.set_pool(condition("Ready", status, reason, "the pool is broken")))
 
 
 def report(kind: str, reason: str, **status: Any) -> Fault:
     """n2 reports this condition as False."""
-    changed = condition(kind, "False", reason, "the node says so")
+    changed = condition(kind, "False", reason, "the node is broken")
     return plant(lambda cluster: cluster.report("n2", changed, number=12, **status))
 
 
@@ -105,13 +105,13 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "credentials": (
         set_pool("False", "CredentialsRefused"),
         "ipam-credentials",
-        "the IPAM refuses the controllers: the pool says so; correct the Secret",
+        "the IPAM refuses the controllers: the pool is broken; correct the Secret",
     ),
-    "pool": (set_pool("False", "Exhausted"), "pools", "['p1'] Exhausted: the pool says so"),
+    "pool": (set_pool("False", "Exhausted"), "pools", "['p1'] Exhausted: the pool is broken"),
     "address": (
         report("Reserved", "RecordTaken"),
         "addresses",
-        "['n2'] RecordTaken: the node says so",
+        "['n2'] RecordTaken: the node is broken",
     ),
     "not scheduled": (
         plant(lambda cluster: asyncio.to_thread(cluster.kubectl, "delete", "pod", "agent-n2", IN_RELEASE, "--force")),
@@ -131,12 +131,12 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "parent": (
         report("Configured", "ParentMissing"),
         "parent-interface",
-        "['n2'] ParentMissing: the node says so; set agent.settings.interface",
+        "['n2'] ParentMissing: the node is broken; set agent.settings.interface",
     ),
     "conflict": (
         report("Configured", "AddressConflict"),
         "address-conflict",
-        "['n2'] AddressConflict: the node says so",
+        "['n2'] AddressConflict: the node is broken",
     ),
     "MAC filter": (
         report("GatewayReachable", "GatewayDown", **SILENT),
@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "gateway": (
         report("GatewayReachable", "GatewayDown", **SILENT),
         "gateways",
-        "['n2'] GatewayDown: the node says so",
+        "['n2'] GatewayDown: the node is broken",
     ),
     "reverse path": (
         report("PrivateAddressReachable", "StrictReversePathFilter"),

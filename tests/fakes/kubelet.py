@@ -15,7 +15,7 @@ PROTOCOL = "v4.channel.k8s.io"
 
 @dataclass
 class Kubelet:
-    """What the containers of all pods say."""
+    """The logs and outputs of all pods."""
 
     port: int = 0
     logs: dict[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ LEASE = LeaseRecord("controller-1", 15, micro_time(NOW), micro_time(NOW))
 
 
 def snapshot(**changed: Any) -> Snapshot:
-    """A cluster without nodes, in which all is well."""
+    """A cluster without nodes, in which everything is healthy."""
     parts: dict[str, Any] = {
         "version": Read({}),
         "definitions": Read({}),
@@ -68,12 +68,12 @@ def test_what_is_unread_is_neither_wrong_nor_right() -> None:
     assert first_broken(results) is None
 
 
-def test_the_names_of_checks_are_unique_and_each_says_why_it_matters() -> None:
+def test_the_names_of_checks_are_unique_and_each_explains_why_it_matters() -> None:
     assert len({check.name for check in CHECKS}) == len(CHECKS) >= 15
     assert all(check.why.endswith(".") for check in CHECKS)
 
 
-def test_a_definition_that_is_not_established_says_why() -> None:
+def test_a_definition_that_is_not_established_has_the_reason() -> None:
     condition = {"type": "NamesAccepted", "status": "False", "message": "noip is taken"}
     definition = {"spec": {}, "status": {"conditions": [condition]}}
     found = list(check_definitions(snapshot(definitions=Read({"nodeoverlayips.iks.ibm.com": definition}))))

@@ -162,12 +162,12 @@ def check_leader(snapshot: Snapshot) -> Iterator[Finding]:
         what = f"the leader {lease.holder} has not renewed its Lease since {lease.renewed}"
         yield Finding(PROBLEM, what, f"check the pod and its connection to the API server; {log}")
     cluster = known(snapshot.cluster_lease)
-    if cluster is not None and cluster.holder and not _is_of(cluster.holder, workloads.namespace):
+    if cluster is not None and cluster.holder and not _is_held_by(cluster.holder, workloads.namespace):
         what = f"release {cluster.holder} manages the cluster, and that in {workloads.namespace} is on standby"
         yield Finding(PROBLEM, what, "uninstall the release that you do not need")
 
 
-def _is_of(holder: str, namespace: str) -> bool:
+def _is_held_by(holder: str, namespace: str) -> bool:
     return holder.partition("/")[0] == namespace
 
 
