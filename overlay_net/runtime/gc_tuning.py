@@ -55,9 +55,11 @@ def paused_gc() -> Iterator[None]:
 
     Otherwise each collection of 10,000 new objects would also traverse the containers of 100,000 young ones: 20 ms. At
     the end all existing objects move to the oldest generation, including those excluded at start. That generation is
-    collected only after tens of millions of new objects.
+    collected only after tens of millions of new objects, so garbage with cycles, such as messages of pyroute2, is
+    collected before.
     """
     gc.disable()
+    gc.collect(1)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import struct
@@ -14,7 +15,7 @@ from overlay_net.adapters.netlink.bulk.socket import DUMP_TRIES
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.policy_rules import PolicyRules
-from overlay_net.adapters.netlink.pyroute2_parts import ifaddrmsg, rtnl
+from overlay_net.adapters.netlink.pyroute2_parts import NetlinkRequest, ifaddrmsg, rtnl
 from overlay_net.model.errors import KernelError
 from tests.fakes.netlink_script import ERROR, INTERRUPTED, MULTI, TLVS, Line, Script, done, message, script
 
@@ -66,6 +67,19 @@ async def test_interrupted_dump_is_repeated(lab: Callable[..., Lab], interrupted
     assert len(one.kernel.requests) == 2
     assert one.kernel.requests[0] == one.kernel.requests[1], "also the sequence number: equal states have equal answers"
     assert one.kernel.opened == 1, "the interrupted dump was complete, so the socket is kept"
+    one.executor.close()
+
+
+async def test_answer_of_a_dump_is_freed_without_a_collection_of_cycles(lab: Callable[..., Lab]) -> None:
+    one = lab(WHOLE)
+    gc.collect()
+    gc.disable()
+    try:
+        await one.dump()
+        left = [each for each in gc.get_objects() if issubclass(type(each), NetlinkRequest)]
+    finally:
+        gc.enable()
+    assert left == []
     one.executor.close()
 
 

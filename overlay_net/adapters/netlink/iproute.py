@@ -121,6 +121,8 @@ class IpRoute:
             raise KernelError(text, code=code) from None
         except NetlinkDecodeError as error:
             raise OSError(errno.EBADMSG, f"netlink answer not understood: {error.exception}") from None
+        finally:
+            self._task = None
 
     async def _call(self, request: Callable[["_Route"], Coroutine[Any, Any, T]]) -> T:
         if self._route is None:
@@ -194,6 +196,8 @@ class _RawRequest(NetlinkRequest):  # type: ignore[misc]
         """Unlike in pyroute2, the sequence number does not return to the pool that it is not from."""
         self.sock.msg_queue.free_tag(self.msg_seq)
         self.marshal.seq_map.pop(self.msg_seq, None)
+        # Otherwise the datagrams would be garbage that only a collection of cycles frees, which is rare (gc_tuning).
+        self.parser = None
 
     def _keep(self, datagram: bytes, _offset: int, _length: int) -> Message:
         """Return the message that stands for the datagram: the end or the refusal, or any other one."""
