@@ -175,11 +175,30 @@ def write_node_state(_: argparse.Namespace) -> int:
     return 0
 
 
+def check_release(arguments: argparse.Namespace) -> int:
+    from overlay_net.cli.preflight import Release, preflight
+
+    release = Release(
+        arguments.namespace,
+        arguments.directory,
+        arguments.admission,
+        arguments.node_selector,
+        arguments.controllers,
+        arguments.port,
+        arguments.label_namespace,
+    )
+    problems = asyncio.run(preflight(release, arguments.kubeconfig))
+    for problem in problems:
+        print(f"overlay-net preflight: {problem}", file=sys.stderr)
+    return EXIT_FAILED if problems else 0
+
+
 PROCESSES: dict[str, Callable[[argparse.Namespace], int]] = {
     "controller": run_controller,
     "agent": run_agent,
     "crds": update_crds,
     "node-state": write_node_state,
+    "preflight": check_release,
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from overlay_net import __version__
-from overlay_net.cli.values import parse_deployment, parse_seconds
+from overlay_net.cli.values import parse_deployment, parse_seconds, parse_selector
 from overlay_net.settings.names import CONFIG_VARIABLE, ENV_PREFIX
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "agent": "reconcile this node's kernel with its NodeOverlayIp; one agent per node",
     "crds": "create or update the CustomResourceDefinitions of this version, and exit",
     "node-state": "write the network state of this node as JSON, for overlay-net doctor and sysdump",
+    "preflight": "check that the cluster admits the pods of a release, and exit",
 }
 """The description of each command."""
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_agent(modes)
     _add_crds(modes)
     _add_command(modes, "node-state")
+    _add_preflight(modes)
     return parser
 
 
@@ -124,6 +126,42 @@ def _add_crds(modes: Any) -> None:
     crds.add_argument(
         "--timeout", type=_checked(parse_seconds), default=60.0, metavar="TIME", help="how long to retry; default: 60s"
     )
+
+
+def _add_preflight(modes: Any) -> None:
+    preflight = _add_command(modes, "preflight")
+    preflight.add_argument("--namespace", required=True, metavar="NAME", help="namespace of the pods")
+    preflight.add_argument(
+        "--directory",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="directory with agent.yaml and controller.yaml: metadata and spec of their pods",
+    )
+    preflight.add_argument(
+        "--admission",
+        action="append",
+        choices=("agent", "controller"),
+        default=[],
+        help="create a pod of this component, as a dry run; repeatable",
+    )
+    preflight.add_argument(
+        "--node-selector", type=_checked(parse_selector), metavar="SELECTOR", help="label selector of the agents' nodes"
+    )
+    preflight.add_argument(
+        "--controllers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="for a first install: number of controllers, which the quotas must leave room for, with all agents",
+    )
+    preflight.add_argument(
+        "--port", type=int, default=0, metavar="N", help="port that must be free on the nodes; default: not checked"
+    )
+    preflight.add_argument(
+        "--label-namespace", action="store_true", help="first let the namespace admit privileged pods, by its label"
+    )
+    preflight.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
 
 
 def _describe(mode: Literal["controller", "agent"], width: int) -> str:

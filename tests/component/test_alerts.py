@@ -57,6 +57,18 @@ def test_alert_rules_are_valid(promtool: str, rules: Path, objects: dict[tuple[s
     assert f"SUCCESS: {len(alerts(objects))} rules found" in run([promtool, "check", "rules", str(rules)])
 
 
+def test_queries_of_the_dashboard_are_valid(promtool: str, objects: dict[tuple[str, str], Any], tmp_path: Path) -> None:
+    dashboard = json.loads(objects["ConfigMap", "overlay-net-dashboard"]["data"]["overlay-net.json"])
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    rules = [
+        {"record": f"query_{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"SUCCESS: {len(queries)} rules found" in run([promtool, "check", "rules", "--lint=none", str(file)])
+
+
 def test_each_alert_fires_only_under_its_condition(promtool: str, rules: Path) -> None:
     tests = rules.parent / "alerts.yaml"
     shutil.copy(HERE / "alerts.yaml", tests)

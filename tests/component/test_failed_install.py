@@ -136,7 +136,7 @@ def failed_release(request: pytest.FixtureRequest, api_server: ApiServer, tmp_pa
     yield "broken"
     if releases(api_server):
         api_server.helm("uninstall", "broken", f"--namespace={NAMESPACE}", "--no-hooks")
-    api_server.kubectl("delete", "job,serviceaccount,configmap,secret,role,rolebinding", "--all", f"-n={NAMESPACE}")
+    api_server.kubectl("delete", "job,pod,serviceaccount,configmap,secret,role,rolebinding", "--all", f"-n={NAMESPACE}")
 
 
 def releases(api_server: ApiServer) -> dict[str, str]:

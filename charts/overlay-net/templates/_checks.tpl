@@ -25,6 +25,9 @@
 {{- if dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "" (.Values.agent.affinity | default dict) -}}
 {{- fail "agent.affinity: a required nodeAffinity is not allowed, because the controller would assign addresses to nodes without an agent: select the nodes by agent.nodeSelector and agent.excludeNodes" -}}
 {{- end -}}
+{{- if and .Values.podSecurity.labelNamespace (not (and .Values.hooks.enabled .Values.hooks.preflight)) -}}
+{{- fail (printf "podSecurity.labelNamespace: true requires hooks.enabled=true and hooks.preflight=true: run kubectl label namespace %s pod-security.kubernetes.io/enforce=privileged" (include "overlay-net.namespace" .)) -}}
+{{- end -}}
 {{- if and (not .Values.hooks.enabled) (not .Values.crds.keep) -}}
 {{- fail "crds.keep: false requires hooks.enabled=true: a hook deletes the CustomResourceDefinitions" -}}
 {{- end -}}

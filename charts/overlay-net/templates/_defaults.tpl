@@ -4,6 +4,7 @@ previous chart, and `--set NAME=null` removes a value. They are those of values.
 global.imageRegistry: ""
 image.pullPolicy: IfNotPresent
 hooks.enabled: true
+hooks.preflight: true
 hooks.resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 256Mi}}
 crds.apply: true
 crds.keep: true
@@ -11,6 +12,7 @@ admissionPolicy.enabled: true
 rbac.create: true
 rbac.aggregateView: true
 rbac.aggregateEdit: false
+podSecurity.labelNamespace: false
 resourceQuota.enabled: false
 resourceQuota.pods: 10000
 openshift.enabled: false
