@@ -23,8 +23,13 @@ needs nothing on your machine, but has only the permissions of the controller. R
 an error is one line on standard error. The exit code is 0; 1 if something is wrong or the cluster cannot be read; 2 for
 invalid arguments; 130 after Ctrl-C. `source <(overlay-net completion bash)` completes commands and options.
 
-`controller`, `agent` and `crds` are run by the chart; their `--help` lists settings and options
-([operations.md](operations.md#settings)).
+`doctor` and `sysdump` need the ClusterRole `<release>-diagnose`, and in the namespace of the release the Role of the
+same name, which allows commands in the pods of agents; neither is bound to anyone. What a user may not read is
+`unknown` to `doctor`, and listed in the archive of `sysdump`. `plan` needs the right to create and update StaticRoutes,
+although it changes none, because the API server checks it in a dry run, too.
+
+`controller`, `agent` and `crds` are run by the chart, and `node-state` by `doctor` and `sysdump`. The `--help` of the
+first two lists their settings ([operations.md](operations.md#settings)).
 """
 
 

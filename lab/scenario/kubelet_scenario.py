@@ -1,7 +1,10 @@
 """The scenario on kubelets: the chart from `helm install` through upgrade and failures to `helm uninstall`."""
 
 import json
+import re
 import shutil
+import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import yaml
 
 from lab.cluster.release import NAME
 from lab.net import vlan
-from lab.processes import wait_until
+from lab.processes import run, wait_until
 from lab.product import CHART, NAMESPACE
 from lab.scenario.foreign import OVERLAY_LINK, ROUTE_PROTOCOL
 from lab.scenario.kubelet_lab import KubeletLab
@@ -20,6 +23,8 @@ CRD = "staticroutes.iks.ibm.com"
 # Production waits for minutes where a scenario cannot.
 SETTINGS = {"release_after": "2s", "fence_after": "4s", "log": {"format": "text"}}
 VALUES: dict[str, Any] = {"controller": {"settings": SETTINGS}, "test": {"targets": [f"{vlan.ON_PREMISE_HOST}:7000"]}}
+SECRET = re.compile(r"eyJ[\w-]{8,}\.[\w-]+\.|PRIVATE KEY")
+"""A JSON Web Token, or a key."""
 SECOND_SUBNET = "192.168.7.0/24"
 OWNED_KINDS = (
     "clusterroles",
@@ -48,6 +53,7 @@ class KubeletScenario(Scenario[KubeletLab]):
     def run(self) -> None:
         first, *_, last = vlan.NODE_NAMES
         self.begin()
+        self.diagnose()
         self.change_gateway()
         self.check_traffic()
         self.repair_route()
@@ -68,6 +74,27 @@ class KubeletScenario(Scenario[KubeletLab]):
     def helm_test(self) -> None:
         with self._step("helm test"):
             self.lab.release.test()
+
+    def diagnose(self) -> None:
+        with self._step("overlay-net doctor and sysdump, and overlay-net status in the pod of a controller"):
+            first = next(iter(self.lab.nodes))
+            found = json.loads(self._overlay_net("doctor", first, "--output=json"))
+            wrong = [each for each in found["checks"] if each["verdict"] != "ok"]
+            expect(not wrong, f"doctor found {wrong}")
+            status = ("exec", f"--namespace={NAMESPACE}", f"deploy/{NAME}-controller", "--", "overlay-net", "status")
+            expect("healthy" in self.lab.api_server.kubectl(*status), "the status in the pod is not healthy")
+            archive = self.lab.cluster.directory / "sysdump.tar.gz"
+            dump = json.loads(self._overlay_net("sysdump", f"--archive={archive}", "--output=json"))
+            expect(not dump["errors"], f"sysdump could not collect {dump['errors']}")
+            content = read_archive(archive)
+            kernels = [name for name in content if name.startswith("sysdump/nodes/")]
+            expect(len(kernels) == len(self.lab.nodes), f"sysdump has {kernels}")
+            for name, text in content.items():
+                expect(not SECRET.search(text), f"{name} in the archive has a token or a key")
+
+    def _overlay_net(self, *arguments: str) -> str:
+        """The standard output of a command for people, as administrator."""
+        return run([sys.executable, "-m", "overlay_net", *arguments, f"--kubeconfig={self.lab.api_server.admin()}"])
 
     def upgrade(self) -> None:
         with self._step("helm upgrade to another image, other values and another CRD", self.lab.nodes):
@@ -150,6 +177,13 @@ class KubeletScenario(Scenario[KubeletLab]):
         """Name of the pod that holds the lease; an empty text while none does."""
         spec = self.lab.api_server.get("lease", f"{NAME}-controller", f"--namespace={NAMESPACE}")["spec"]
         return str(spec.get("holderIdentity") or "").partition("_")[0]
+
+
+def read_archive(archive: Path) -> dict[str, str]:
+    """Name -> text of the members."""
+    with tarfile.open(archive) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar.getmembers()}
+        return {name: file.read().decode() for name, file in files.items() if file is not None}
 
 
 def earlier_chart(directory: Path) -> Path:

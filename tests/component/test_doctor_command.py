@@ -290,3 +290,21 @@ async def test_what_may_not_be_read_is_unknown_and_not_wrong(cluster: HealthyClu
     assert verdicts["definitions"] == "unknown"
     assert verdicts["pools"] == "ok"
     assert "problem" not in verdicts.values()
+
+
+async def test_the_roles_for_diagnosis_suffice(cluster: HealthyCluster, tmp_path: Path) -> None:
+    who = "--user=diagnostician"
+    role = "overlay-net-diagnose"
+    cluster.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", who)
+    cluster.kubectl("create", "rolebinding", role, f"--role={role}", who, IN_RELEASE)
+    kubeconfig = cluster.api_server.kubeconfig("diagnostician")
+    try:
+        found = await asyncio.to_thread(answered, kubeconfig, "doctor", "n1")
+        archive = tmp_path / "dump.tar.gz"
+        dump = await asyncio.to_thread(answered, kubeconfig, "sysdump", f"--archive={archive}", "--node=n1")
+    finally:
+        cluster.kubectl("delete", "clusterrolebinding", role)
+        cluster.kubectl("delete", "rolebinding", role, IN_RELEASE)
+    assert {each["verdict"] for each in found["checks"]} == {"ok"}
+    # The pods of this cluster have no address to serve metrics at.
+    assert [each for each in dump["errors"] if not each.startswith("metrics of ")] == []
