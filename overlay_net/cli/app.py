@@ -1,10 +1,11 @@
 """The commands for people, with the list of all commands. Errors are one line; exit codes are 1, or 2 for usage."""
 
 import platform
+import sys
 from collections.abc import Sequence
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import ShellComplete, get_completion_class
 
 from overlay_net import __version__
 from overlay_net.cli.arguments import COMMANDS
@@ -69,6 +70,16 @@ def run(arguments: Sequence[str], program: str) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def complete_for_kubectl() -> int:
+    """Write what may follow the arguments; the last one is incomplete. kubectl runs it to complete the plug-in."""
+    *words, incomplete = sys.argv[1:] or [""]
+    for item in ShellComplete(app, {}, PROGRAM, COMPLETE_VARIABLE).get_completions(words, incomplete):
+        click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
+    # ShellCompDirectiveNoFileComp of cobra
+    click.echo(":4")
+    return 0
 
 
 def _fail(prefix: str, message: str, code: int = EXIT_FAILED) -> int:

@@ -74,13 +74,25 @@ def test_a_context_is_selected_and_a_missing_one_is_named(api_server: ApiServer,
 
 
 def test_kubectl_finds_the_plugin(api_server: ApiServer, tmp_path: Path) -> None:
-    plugin = tmp_path / "kubectl-overlay_net"
-    plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m overlay_net "$@"\n')
-    plugin.chmod(0o755)
+    complete = "from overlay_net.cli.app import complete_for_kubectl as run; run()"
+    for name, program in (
+        ("kubectl-overlay_net", "-m overlay_net"),
+        ("kubectl_complete-overlay_net", f"-c '{complete}'"),
+    ):
+        plugin = tmp_path / name
+        plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" {program} "$@"\n')
+        plugin.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBECONFIG": str(api_server.admin())}
-    command = [str(api_server.assets.kubectl), "overlay-net", "status", "-o", "json"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
-    assert json.loads(answer.stdout)["counts"], answer.stderr
+
+    def kubectl(*arguments: str) -> str:
+        command = [str(api_server.assets.kubectl), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60).stdout
+
+    assert json.loads(kubectl("overlay-net", "status", "-o", "json"))["counts"]
+    # What the completion script of kubectl runs.
+    completed = kubectl("__complete", "overlay-net", "st").splitlines()
+    assert completed[0].split("\t")[0] == "status"
+    assert kubectl("__complete", "overlay-net", "status", "--no").startswith("--node-selector")
 
 
 async def test_watch_shows_each_change(admin: KubeApi, api_server: ApiServer) -> None:

@@ -56,7 +56,7 @@ def test_what_is_unread_is_neither_wrong_nor_right() -> None:
     names = ("definitions", "permissions", "policies", "workloads", "pods", "lease", "cluster_lease", "nodes")
     results = diagnose(snapshot(**dict.fromkeys((*names, "overlays", "pools", "static_routes"), unread)))
     verdicts = {each.check.name: each.verdict for each in results}
-    # No kernel was asked for.
+    # No kernel was read.
     assert {name for name, verdict in verdicts.items() if verdict == OK} == {
         "api-server",
         "neighbours",

@@ -73,6 +73,7 @@ CHECKS: Final = (
         "neighbours",
         "Frames of the overlay link are dropped before they reach the gateway.",
         kernels.check_neighbours,
+        of_kernel=True,
     ),
     Check("gateways", "Routes through a gateway that is down carry no traffic.", reports.check_gateways),
     Check("routes", "Subnets of these routes are not reached through the overlay.", reports.check_routes),
@@ -80,17 +81,20 @@ CHECKS: Final = (
         "masquerade",
         "Hosts see another source than the overlay address, and answers go astray.",
         kernels.check_masquerade,
+        of_kernel=True,
     ),
     Check("reverse-path", "The kernel drops packets whose way back is over another link.", kernels.check_reverse_path),
-    Check("mtu", "Larger packets are dropped or fragmented, so connections hang.", kernels.check_mtu),
+    Check("mtu", "Larger packets are dropped or fragmented, so connections hang.", kernels.check_mtu, of_kernel=True),
     Check("other-conditions", "Each is a promise that does not hold now.", reports.check_others),
 )
 
 
 def diagnose(snapshot: Snapshot) -> Sequence[Result]:
-    """Run the checks. Without an API server, the others would only repeat that."""
+    """Run the checks; those of kernels only if one was read. Without an API server, others would only repeat that."""
     results: list[Result] = []
     for check in CHECKS:
+        if check.of_kernel and not snapshot.kernels:
+            continue
         results.append(run_check(check, snapshot))
         if check is CHECKS[0] and results[0].verdict == PROBLEM:
             break

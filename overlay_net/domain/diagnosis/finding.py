@@ -31,6 +31,8 @@ class Check:
     """Why it matters."""
     find: Callable[[Snapshot], Iterator[Finding]]
     """Yields what is wrong. Raises NotRead."""
+    of_kernel: bool = False
+    """Whether it examines nothing but kernels."""
 
 
 @dataclass(frozen=True, slots=True)
