@@ -113,5 +113,7 @@ def read_crds(directory: Path) -> Sequence[JsonObject]:
             raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
         if not isinstance(body, dict) or body.get("kind") != CUSTOM_RESOURCE_DEFINITIONS.kind:
             raise ConfigurationError(f"{file}: not a CustomResourceDefinition")
-        definitions.append(body)
+        # Those of apiextensions.k8s.io/v1beta1 have true by default. It is not in the files, because the API server
+        # does not return false, so tools that compare both would report a difference.
+        definitions.append({**body, "spec": {**find_object(body, "spec"), "preserveUnknownFields": False}})
     return definitions
