@@ -29,6 +29,9 @@ SLICES = "slices"
 WAKE = "wake"
 """Key of the queue that wakes nodes: one pass over all nodes covers every change so far."""
 
+RECORD_DELAY = 1.0
+"""Seconds after which the node of a new record is woken if it has not got the address."""
+
 REMOVALS = "removals"
 """Key of the same queue: wakes the nodes whose agents have not confirmed removals from slices."""
 
@@ -193,7 +196,8 @@ class EventRoutes:
         for record in (old, new):
             if record is not None:
                 self._wake_pools_with_record(record)
-                self._queues.nodes.add(record.node)
+                # The node of a new record gets the address in a moment, and is woken by that.
+                self._queues.nodes.add_after(record.node, RECORD_DELAY if old is None else 0)
         if new is None:
             self._wake_unreserved()
 

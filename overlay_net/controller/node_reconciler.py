@@ -3,10 +3,11 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
+from types import MappingProxyType
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.controller.caches import Caches
@@ -19,6 +20,7 @@ from overlay_net.controller.observed_times import ObservedTimes
 from overlay_net.domain.allocation.node_plan import plan_node
 from overlay_net.model.errors import AddressTaken, AlreadyExists, Conflict, Exhausted, Refused, Unavailable
 from overlay_net.model.ipam import Reservation
+from overlay_net.model.net import IpAddress
 from overlay_net.model.node import Node
 from overlay_net.model.node_actions import (
     DropFinalizer,
@@ -122,6 +124,9 @@ class NodeReconciler:
 
     async def _converge(self, name: str) -> Requeue | None:
         view = self._view(name)
+        if self._checks.cache_suffices(name, view.overlay):
+            # No plan is needed to see that these cost no request.
+            view = await self._find(view)
         for _ in range(MAX_PASSES):
             plan = plan_node(view, self._policy)
             following = await self._carry_out(view, plan)
@@ -151,17 +156,22 @@ class NodeReconciler:
         return None
 
     async def _find(self, view: NodeView) -> NodeView:
-        found = await self._steps.find(view)
-        return replace(self._view(view.name), reservations=found)
+        return self._view(view.name, await self._steps.find(view))
 
     def _with_written(self, view: NodeView, written: Iterable[Reservation]) -> NodeView:
         """Update the view with the answers to the writes, so that the IPAM need not be queried again."""
         fresh = {reservation.record: replace(reservation, fresh=True) for reservation in written}
         others = (each for each in view.reservations or () if each.record not in fresh)
         reservations = (*others, *fresh.values())
-        return replace(self._view(view.name), reservations=reservations, taken=view.taken, holders=view.holders)
+        return self._view(view.name, reservations, view.taken, view.holders)
 
-    def _view(self, name: str) -> NodeView:
+    def _view(
+        self,
+        name: str,
+        reservations: tuple[Reservation, ...] | None = None,
+        taken: frozenset[IpAddress] = frozenset(),
+        holders: Mapping[IpAddress, str] = MappingProxyType({}),
+    ) -> NodeView:
         node, overlay = self._caches.nodes.get(name), self._caches.overlays.get(name)
         if node is not None and not self._caches.has_agent(node):
             node = None
@@ -183,7 +193,10 @@ class NodeReconciler:
             now=now,
             cluster=self._cluster,
             ipams=self._ipams,
+            reservations=reservations,
             check_ipam=self._checks.needed(name),
+            taken=taken,
+            holders=holders,
             elapsed=partial(self._times.elapsed, name),
         )
 

@@ -37,7 +37,7 @@ PARALLEL_WRITES: Final = 8
 MAX_FAILURE_DELAY: Final = 5.0
 """Maximum number of seconds for which a failure, its end, or a new or edited StaticRoute waits."""
 
-MAX_GRADUAL_DELAY: Final = 10.0
+MAX_GRADUAL_DELAY: Final = 30.0
 """Maximum number of seconds for which a status waits until no more nodes join or leave."""
 
 METRICS_DELAY: Final = 1.0

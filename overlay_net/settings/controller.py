@@ -50,7 +50,7 @@ class ControllerSettings(ModeSettings):
         timedelta(seconds=1),
         description="maximum delay of the status of OverlayPools, and of a StaticRoute that begins or ceases to fail; "
         "other StaticRoutes wait longer if status writes would take more than a tenth of the time, and count nodes "
-        "that join once no more of them have followed for this time, at most 10s",
+        "that join once no more of them have followed for this time, at most 30s",
     )
     node_status_limit: int = Field(
         default=250,

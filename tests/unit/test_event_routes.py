@@ -1,16 +1,18 @@
 """Which nodes a change wakes: all of them, those that a route set fits, or those that wait for an address."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from overlay_net.controller.caches import Caches
-from overlay_net.controller.event_routes import EventRoutes, Queues
+from overlay_net.controller.event_routes import RECORD_DELAY, EventRoutes, Queues
 from overlay_net.domain.routes.set_states import RouteSets, SharedSet, StagedRoute
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.runtime.workqueue import WorkQueue
 from tests.fakes.turns import Turns
+from tests.fakes.virtual_time import VirtualTimeLoop
 from tests.fakes.woken import wake_all, woken_nodes
 from tests.unit.factories import raw_node, raw_pool, raw_static_route, static_route
 
@@ -46,6 +48,10 @@ class Woken:
 
 @pytest.fixture
 async def woken() -> Woken:
+    return make_woken()
+
+
+def make_woken() -> Woken:
     caches, queues = Caches(), Queues()
     caches.nodes.replace(Listing(tuple(raw_node(name) for name in sorted(ALL)), "1"))
     objects = (raw_overlay("served", reserved=True), raw_overlay("waiting", reserved=False))
@@ -76,6 +82,24 @@ async def test_a_pool_with_another_gateway_wakes_every_node(woken: Woken) -> Non
 async def test_a_deleted_record_wakes_its_node_and_those_without_a_reservation(woken: Woken) -> None:
     woken.caches.records.apply(WatchEvent("DELETED", raw_record("192.168.100.9", "gone")))
     assert await woken.nodes() == {"gone", "waiting"}
+
+
+def test_a_new_record_wakes_its_node_a_moment_later_unless_the_node_has_got_the_address() -> None:
+    async def scenario() -> None:
+        woken = make_woken()
+        for address, node in (("192.168.100.3", "served"), ("192.168.100.4", "waiting")):
+            woken.caches.records.apply(WatchEvent("ADDED", raw_record(address, node)))
+        assert await woken.nodes() == set()
+        changed = raw_overlay("served", reserved=True)
+        changed["metadata"]["resourceVersion"] = "2"
+        changed["status"]["ipAddr"] = "192.168.100.3/24"
+        woken.caches.overlays.apply(WatchEvent("MODIFIED", changed))
+        assert await woken.nodes() == {"served"}
+        await asyncio.sleep(2 * RECORD_DELAY)
+        assert await woken.nodes() == {"waiting"}
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(scenario())
 
 
 async def test_a_deleted_object_with_an_address_wakes_the_nodes_without_a_reservation(woken: Woken) -> None:

@@ -58,7 +58,9 @@ def plan_address(view: NodeView, overlay: NodeOverlay, node: Node) -> NodePlan:
     conflict = _plan_conflict(view, overlay, reservations)
     if conflict is not None:
         return conflict
-    view = replace(view, taken=view.taken | _unusable_addresses(view, overlay, reservations))
+    unusable = _unusable_addresses(view, overlay, reservations)
+    if unusable:
+        view = replace(view, taken=view.taken | unusable)
     requested, leaving = _requested(view, overlay, node)
     usable = [each for each in find_usable(view, overlay, reservations) if each.address.ip != leaving]
     current = find_current(view, overlay, usable, requested)

@@ -47,6 +47,8 @@ def with_ready_unknown(view: NodeView, overlay: NodeOverlay, plan: NodePlan) -> 
     must contain it: its fields belong to the controller, and a condition without them is invalid.
     """
     unknown = _find_unknown(view, overlay)
+    if unknown is None and overlay.assignment.ready is None:
+        return plan
     actions = tuple(
         replace(action, assignment=replace(action.assignment, ready=unknown))
         if isinstance(action, ApplyAssignment)

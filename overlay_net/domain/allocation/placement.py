@@ -79,13 +79,13 @@ def place(view: NodeView, overlay: NodeOverlay, node: Node, assignment: Assignme
 
     Without a pool, name, gateway and prefix length stay.
     """
-    address, gateway = assignment.address, overlay.gateway_override or assignment.gateway
+    address, gateway, name = assignment.address, overlay.gateway_override or assignment.gateway, assignment.pool
     if pool is not None and pool.cidr is not None and address is not None:
-        gateway = overlay.gateway_override or pool.gateway or gateway
+        gateway, name = overlay.gateway_override or pool.gateway or gateway, pool.name
         address = ip_interface((address.ip, pool.cidr.prefixlen))
-        assignment = replace(assignment, pool=pool.name)
-    placed = replace(assignment, address=address, gateway=gateway)
-    return replace(placed, up_to_date=_up_to_date(view, overlay, node, placed, pool))
+    placed = replace(assignment, address=address, gateway=gateway, pool=name)
+    up_to_date = _up_to_date(view, overlay, node, placed, pool)
+    return placed if up_to_date == placed.up_to_date else replace(placed, up_to_date=up_to_date)
 
 
 def address_to_leave(view: NodeView, overlay: NodeOverlay, node: Node) -> IpAddress | None:
