@@ -27,28 +27,43 @@ _END_OF_ADDRESS: Final = {int(socket.AF_INET): 28, int(socket.AF_INET6): 40}
 class RouteFilter:
     """The messages of one family with our routes, with local routes, and with those that ``awaited`` may need.
 
-    None: with all routes. On a node with a full table, nearly all of a hundred thousand messages end here.
+    None: with all routes. Nearly all of a hundred thousand messages end here, or are ours.
     """
 
     def __init__(self, family: int, protocol: int, awaited: AwaitedRoutes | None) -> None:
         self._family = family
-        self._protocols: Set[int] = {protocol, RTPROT_RA}
+        self._protocol = protocol
         self._awaited = awaited
         self._tables: Set[int] = {_short_table(table) for table in awaited.tables} if awaited is not None else set()
 
     def needed_bodies(self, datagram: bytes) -> list[bytes]:
+        family, protocol = self._family, self._protocol
         return [
             datagram[start:end]
             for kind, _, _, start, end in messages(datagram)
             # A kernel without IPv6 answers the request for its routes with those of all other families.
-            if kind == RTM_NEWROUTE and datagram[start] == self._family and self._may_need(datagram, start, end)
+            if kind == RTM_NEWROUTE
+            and datagram[start] == family
+            and (datagram[start + RTMSG_PROTOCOL] == protocol or self._may_need(datagram, start, end))
+        ]
+
+    def other_bodies(self, datagram: bytes) -> list[bytes]:
+        """The same without our routes."""
+        family, protocol = self._family, self._protocol
+        return [
+            datagram[start:end]
+            for kind, _, _, start, end in messages(datagram)
+            if kind == RTM_NEWROUTE
+            and datagram[start] == family
+            and datagram[start + RTMSG_PROTOCOL] != protocol
+            and self._may_need(datagram, start, end)
         ]
 
     def _may_need(self, datagram: bytes, start: int, end: int) -> bool:
         awaited = self._awaited
         return (
             awaited is None
-            or datagram[start + RTMSG_PROTOCOL] in self._protocols
+            or datagram[start + RTMSG_PROTOCOL] == RTPROT_RA
             or datagram[start + RTMSG_TABLE] in self._tables
             or datagram[start + RTMSG_TYPE] == RTN_LOCAL
             or awaited.may_concern(parse_destination(datagram[start:end]))
@@ -67,14 +82,16 @@ def bodies_within(datagram: bytes, family: int, spans: AddressSpans) -> list[byt
     ]
 
 
-def is_local(body: bytes) -> bool:
-    """Return whether the kernel accepts packets to a single address because of this route."""
-    return body[RTMSG_TYPE] == RTN_LOCAL and body[RTMSG_PREFIX] == _BITS[body[RTMSG_FAMILY]]
+def local_bodies(bodies: Iterable[bytes]) -> list[bytes]:
+    """Return the messages with routes because of which the kernel accepts packets to a single address."""
+    return [
+        body for body in bodies if body[RTMSG_TYPE] == RTN_LOCAL and body[RTMSG_PREFIX] == _BITS[body[RTMSG_FAMILY]]
+    ]
 
 
 def local_addresses(bodies: Iterable[bytes]) -> frozenset[bytes]:
     """The kernel writes the subnet right after the table (fib_dump_info, rt6_fill_node)."""
-    return frozenset(body[24 : _END_OF_ADDRESS[body[RTMSG_FAMILY]]] for body in bodies if is_local(body))
+    return frozenset(body[24 : _END_OF_ADDRESS[body[RTMSG_FAMILY]]] for body in local_bodies(bodies))
 
 
 def _short_table(table: int) -> int:

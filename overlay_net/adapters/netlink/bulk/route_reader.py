@@ -16,7 +16,7 @@ from typing import Final
 
 from overlay_net.adapters.netlink.bulk.ecmp_siblings import join_siblings
 from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder
-from overlay_net.adapters.netlink.bulk.route_filter import RouteFilter, bodies_within, is_local, local_addresses
+from overlay_net.adapters.netlink.bulk.route_filter import RouteFilter, bodies_within, local_addresses, local_bodies
 from overlay_net.adapters.netlink.bulk.route_messages import (
     RT_TABLE_LOCAL,
     RTM_GETROUTE,
@@ -143,32 +143,44 @@ class RouteReader:
 
     def _search(self, kernel: NetlinkSocket) -> dict[int, _Dump]:
         """Search all routes, and read only the protocols that have one that is needed, if that is enough."""
-        bodies = kernel.dump_parsed(RTM_GETROUTE, dump_routes(self._family), self._filter.needed_bodies)
-        if self._awaited is not None and kernel.filters_dumps:
-            others = [body for body in bodies if body[RTMSG_PROTOCOL] != self._protocol]
-            needed = self._decode(others, _Dump()).routes
-            if not self._has_key_of_ours(needed):
-                found = {route.protocol for route in needed} | {
-                    body[RTMSG_PROTOCOL] for body in others if is_local(body)
-                }
-                self._protocols = frozenset({self._protocol, *_ALWAYS_READ[self._family], *found})
-                self._search_after = time.monotonic() + SEARCH_INTERVAL
+        request = dump_routes(self._family)
+        if self._awaited is not None and kernel.filters_dumps and ALL not in self._dumps:
+            others = kernel.dump_parsed(RTM_GETROUTE, request, self._filter.other_bodies)
+            self._find_protocols(others, self._decode(others, _Dump()).routes)
+            if found := self._read_protocols(kernel):
+                return found
+        bodies = kernel.dump_parsed(RTM_GETROUTE, request, self._filter.needed_bodies)
         last = replace(self._dumps.get(ALL, _Dump()), decoded=self.decoded)
-        return self._read_protocols(kernel) or {ALL: self._decode(bodies, last)}
+        everything = self._decode(bodies, last)
+        if self._awaited is not None and kernel.filters_dumps:
+            self._find_protocols(bodies, everything.routes)
+        return self._read_protocols(kernel) or {ALL: everything}
+
+    def _find_protocols(self, bodies: Iterable[bytes], routes: Iterable[Route]) -> None:
+        """Set the protocols to read, unless another process has a route with a key of ours."""
+        others = [route for route in routes if route.info.protocol != self._protocol]
+        if self._has_key_of_ours(others):
+            return
+        local = {body[RTMSG_PROTOCOL] for body in local_bodies(bodies)}
+        found = {route.protocol for route in others} | local
+        self._protocols = frozenset({self._protocol, *_ALWAYS_READ[self._family], *found})
+        self._search_after = time.monotonic() + SEARCH_INTERVAL
 
     def _has_key_of_ours(self, others: Iterable[Route]) -> bool:
         return self._awaited is not None and any(route.key in self._awaited.keys for route in others)
 
     def _decode(self, bodies: Sequence[bytes], last: _Dump) -> _Dump:
+        awaited, protocol, cached = self._awaited, self._protocol, last.decoded
         with paused_gc() if len(bodies) > FEW else nullcontext():
-            decode, cached = RouteDecoder().decode, last.decoded
+            decode = RouteDecoder().decode
             # The routes of the table "local", of which a node may have thousands, are not decoded.
             rest = [body for body in bodies if body[RTMSG_TABLE] != RT_TABLE_LOCAL]
             decoded = {body: cached[body] if body in cached else decode(body) for body in rest}
-            found = [route for route in map(decoded.__getitem__, rest) if route is not None and self._is_needed(route)]
+            found = [
+                route
+                for route in map(decoded.__getitem__, rest)
+                if route is not None and (route.info.protocol == protocol or awaited is None or awaited.needs(route))
+            ]
             routes = join_siblings(found) if self._family == socket.AF_INET6 else found
         same = len(routes) == len(last.routes) and all(map(operator.is_, routes, last.routes))
         return _Dump(last.routes if same else tuple(routes), local_addresses(bodies), decoded)
-
-    def _is_needed(self, route: Route) -> bool:
-        return self._awaited is None or route.info.protocol == self._protocol or self._awaited.needs(route)
