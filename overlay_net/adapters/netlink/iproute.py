@@ -147,6 +147,8 @@ class _Route(AsyncIPRoute):  # type: ignore[misc]
         self, connection: socket.socket, loop: asyncio.AbstractEventLoop, failed: Callable[[], object]
     ) -> None:
         super().__init__(use_socket=connection, use_event_loop=loop)
+        # Otherwise each change of a link is searched for a tun device, which is made in another way.
+        self.request_proxy = None
         self.received = 0
         self._failed = failed
 
