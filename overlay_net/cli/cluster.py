@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from overlay_net.adapters.kube import KubeApi, connect_controller
+from overlay_net.adapters.kube import KubeApi, connect_agent, connect_controller
+from overlay_net.adapters.kube.agent_connection import UNSUPPORTED
+from overlay_net.adapters.kube.connection import Connection
+from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import Unavailable
+from overlay_net.model.errors import ConfigurationError, Unavailable
 from overlay_net.model.names import Resource
 
 T = TypeVar("T")
@@ -32,9 +35,7 @@ async def connect(access: Access) -> AsyncIterator[KubeApi]:
     async with contextlib.AsyncExitStack() as stack:
         async with limit(access.timeout):
             # A credential plugin may hang as well.
-            connection = await stack.enter_async_context(
-                connect_controller(access.kubeconfig or _default_kubeconfig(), access.context)
-            )
+            connection = await stack.enter_async_context(_open(access))
         # The limit of all requests together ends first, and is the one to report.
         yield KubeApi(connection, timeout=2 * access.timeout)
 
@@ -47,6 +48,24 @@ async def limit(seconds: float | None) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise Unavailable(f"no complete answer within {seconds:g} s") from None
+
+
+def _open(access: Access) -> contextlib.AbstractAsyncContextManager[Connection]:
+    """Open a connection without the client library, which takes half a second to import, if that is possible."""
+    kubeconfig = access.kubeconfig or _default_kubeconfig()
+    if kubeconfig is None and access.context:
+        raise ConfigurationError(f"context {access.context!r}: there is no kubeconfig to find it in; set kubeconfig")
+    if kubeconfig is not None and _needs_library(kubeconfig, access.context):
+        return connect_controller(kubeconfig, access.context)
+    return connect_agent(kubeconfig, access.context)
+
+
+def _needs_library(kubeconfig: Path, context: str) -> bool:
+    if os.pathsep in str(kubeconfig):
+        # A list of files.
+        return True
+    found = read_kubeconfig([kubeconfig], context)
+    return "proxy-url" in found.cluster or any(each in found.user for each in UNSUPPORTED)
 
 
 def _default_kubeconfig() -> Path | None:

@@ -25,6 +25,9 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet rotates a projected token after 80 % of its lifetime (KEP-1205), so reading it every minute is enough.
 TOKEN_MAX_AGE = 60.0
 
+UNSUPPORTED = ("exec", "auth-provider", "username")
+"""The credentials of a kubeconfig that need the client library."""
+
 
 class TokenFile:
     """A bearer token from a file that the kubelet rotates."""
@@ -60,10 +63,13 @@ class Identity:
 
 
 @asynccontextmanager
-async def connect_agent(kubeconfig: Path | str | None) -> AsyncIterator[Connection]:
-    """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError."""
+async def connect_agent(kubeconfig: Path | str | None, context: str = "") -> AsyncIterator[Connection]:
+    """Connect with ``kubeconfig``, else as the pod's service account. Raises ConfigurationError.
+
+    ``context`` is one of the kubeconfig; empty: its current one.
+    """
     identity = Credentials(
-        partial(_from_kubeconfig, Path(kubeconfig))
+        partial(_from_kubeconfig, Path(kubeconfig), context)
         if kubeconfig is not None
         else partial(_from_service_account, os.environ)
     )
@@ -110,10 +116,10 @@ def _from_service_account(environ: Mapping[str, str]) -> Identity:
     return Identity(f"https://{bracketed}:{port}", tls, (ca,), token_file=SERVICE_ACCOUNT / "token")
 
 
-def _from_kubeconfig(path: Path) -> Identity:
-    content = read_kubeconfig([path])
+def _from_kubeconfig(path: Path, context: str) -> Identity:
+    content = read_kubeconfig([path], context)
     cluster, user = content.cluster, content.user
-    for unsupported in ("exec", "auth-provider", "username"):
+    for unsupported in UNSUPPORTED:
         if unsupported in user:
             raise ConfigurationError(
                 f"kubeconfig {path}: user.{unsupported} is not supported; use a token or a client certificate"

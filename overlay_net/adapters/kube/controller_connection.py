@@ -37,8 +37,6 @@ async def connect_controller(kubeconfig: Path | str | None, context: str = "") -
         else:
             config.load_incluster_config(client_configuration=configuration)
 
-    if context and kubeconfig is None:
-        raise ConfigurationError(f"context {context!r}: there is no kubeconfig to find it in; set kubeconfig")
     if kubeconfig is not None:
         # The library raises arbitrary errors for a malformed file.
         read_kubeconfig(_existing(kubeconfig), context)
