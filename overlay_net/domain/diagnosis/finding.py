@@ -51,7 +51,9 @@ def run_check(check: Check, snapshot: Snapshot) -> Result:
     try:
         found.extend(check.find(snapshot))
     except NotRead as unread:
-        found.append(Finding(UNKNOWN, f"not examined: {unread}", "grant the permission to read it, or fix what is broken above"))
+        found.append(
+            Finding(UNKNOWN, f"not examined: {unread}", "grant the permission to read it, or fix what is broken above")
+        )
     return Result(check, tuple(sorted(_group(found), key=lambda each: ORDER.index(each.verdict))))
 
 
