@@ -20,6 +20,19 @@ from lab.scenario.steps import Scenario, expect
 
 EARLIER_VERSION = "0.0.9"
 CRD = "staticroutes.iks.ibm.com"
+EARLIER_SELECTORS = """
+{{- define "overlay-net.selectorLabels" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+helm.sh/chart: overlay-net-0.0.9
+{{- end -}}
+{{- define "overlay-net.workloadSelector" -}}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+"""
+"""Labels and selectors of the pods before selectors had a name."""
 # Production waits for minutes where a scenario cannot.
 SETTINGS = {"release_after": "2s", "fence_after": "4s", "log": {"format": "text"}}
 VALUES: dict[str, Any] = {"controller": {"settings": SETTINGS}, "test": {"targets": [f"{vlan.ON_PREMISE_HOST}:7000"]}}
@@ -187,7 +200,7 @@ def read_archive(archive: Path) -> dict[str, str]:
 
 
 def earlier_chart(directory: Path) -> Path:
-    """A copy of the chart with an earlier version and another CRD of StaticRoutes."""
+    """A copy of the chart with an earlier version, other selectors, and another CRD of StaticRoutes."""
     chart = directory / "earlier"
     shutil.copytree(CHART, chart)
     metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
@@ -196,6 +209,8 @@ def earlier_chart(directory: Path) -> Path:
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = "An earlier version of the schema."
     del crd["spec"]["versions"][0]["additionalPrinterColumns"][0]
     (chart / "crds" / "staticroutes.yaml").write_text(json.dumps(crd))
+    # helm parses the templates of a folder in descending order, and the last definition of a name counts.
+    (chart / "templates" / "_earlier.tpl").write_text(EARLIER_SELECTORS)
     return chart
 
 

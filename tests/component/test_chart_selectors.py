@@ -1,6 +1,5 @@
 """The selectors of the chart: they match its own pods and no others, also after an upgrade from an earlier chart."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 
 from lab.cluster.api_server import ApiServer
 from lab.product import CHART, WITH_IMAGE
+from lab.scenario.kubelet_scenario import earlier_chart
 from tests.component.test_alerts import ALL_ON
 from tests.component.test_chart import rendered
 
@@ -22,19 +22,6 @@ FOREIGN = {
 }
 Objects = Mapping[tuple[str, str], Any]
 WORKLOADS = (("Deployment", "controller"), ("DaemonSet", "agent"))
-EARLIER = """
-{{- define "overlay-net.selectorLabels" -}}
-app.kubernetes.io/name: {{ .root.Chart.Name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
-helm.sh/chart: overlay-net-0.0.9
-{{- end -}}
-{{- define "overlay-net.workloadSelector" -}}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
-{{- end -}}
-"""
-"""Labels and selectors of the pods before selectors had a name."""
 
 
 @pytest.fixture
@@ -96,11 +83,8 @@ def earlier_release(api_server: ApiServer, tmp_path: Path) -> Iterator[None]:
     """A release of a chart whose selectors had no name."""
     # A killed controller of another test may still hold it.
     api_server.kubectl("delete", "lease", "overlay-net", "--namespace=kube-system", "--ignore-not-found")
-    chart = tmp_path / "earlier"
-    shutil.copytree(CHART, chart)
-    # helm parses the templates of a folder in descending order, and the last definition of a name counts.
-    (chart / "templates" / "_earlier.tpl").write_text(EARLIER)
-    api_server.helm("install", RELEASE, str(chart), f"--namespace={NAMESPACE}", "--no-hooks", WITH_IMAGE)
+    chart = str(earlier_chart(tmp_path))
+    api_server.helm("install", RELEASE, chart, f"--namespace={NAMESPACE}", "--no-hooks", WITH_IMAGE)
     yield
     api_server.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--no-hooks")
 
