@@ -24,15 +24,21 @@ Objects = Mapping[tuple[str, str], Any]
 WORKLOADS = (("Deployment", "controller"), ("DaemonSet", "agent"))
 
 
-@pytest.fixture
-def objects(api_server: ApiServer, tmp_path: Path) -> Objects:
-    return rendered(api_server, tmp_path, ALL_ON, release=RELEASE)
+MONITORS = {"metrics": {"serviceMonitor": {"enabled": True}, "networkPolicy": {"enabled": True}}}
+
+
+@pytest.fixture(params=[ALL_ON, MONITORS], ids=["PodMonitor", "ServiceMonitor"])
+def objects(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> Objects:
+    return rendered(api_server, tmp_path, request.param, release=RELEASE)
 
 
 def selectors(objects: Objects) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each selector of pods, with the object that has it."""
     for (kind, name), each in objects.items():
         spec = each.get("spec", {})
+        if kind == "Service":
+            yield f"{kind} {name}", {"matchLabels": spec["selector"]}
+            continue
         for key in ("selector", "podSelector"):
             if key in spec:
                 yield f"{kind} {name}", spec[key]
@@ -59,8 +65,9 @@ def pod_labels(objects: Objects) -> dict[str, dict[str, str]]:
 def test_no_selector_matches_a_pod_of_another_chart_in_the_same_release(objects: Objects) -> None:
     found = list(selectors(objects))
     own = pod_labels(objects)
-    # Deployment with two spread constraints, DaemonSet, PodDisruptionBudget, NetworkPolicy, PodMonitor.
-    assert len(found) == 7
+    # Deployment with two spread constraints, DaemonSet, PodDisruptionBudget, NetworkPolicy
+    # and a PodMonitor, or a ServiceMonitor and its two Services.
+    assert len(found) == (9 if ("ServiceMonitor", "platform-overlay-net") in objects else 7)
     for where, selector in found:
         assert [name for name, labels in FOREIGN.items() if matches(selector, labels)] == [], where
         assert any(matches(selector, labels) for labels in own.values()), where
