@@ -99,7 +99,8 @@ class Collector:
             await self._objects(resource, namespace=self._namespace, labels=self._labels)
         for resource in (LEASES, EVENTS):
             await self._objects(resource, namespace=self._namespace)
-        await self._objects(EVENTS, namespace=EVENT_NAMESPACE)
+        if self._namespace != EVENT_NAMESPACE:
+            await self._objects(EVENTS, namespace=EVENT_NAMESPACE)
         await self._objects(LEASES, namespace=cluster_lock.NAMESPACE, name=cluster_lock.NAME)
 
     async def _objects(

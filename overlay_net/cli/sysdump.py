@@ -46,8 +46,9 @@ def sysdump(
 ) -> int:
     """Write one archive with objects, events, logs, metrics and the kernels of nodes, to analyse a problem.
 
-    Passwords, tokens and keys are removed, and Secrets are not archived. What could not be read is listed in
-    errors.txt of the archive. The timeout is that of each request.
+    Passwords, tokens and keys are removed, and Secrets are not archived: those of the namespace are only read, if that
+    is allowed, to remove their values wherever they occur. What could not be read is listed in errors.txt of the
+    archive. The timeout is that of each request.
     """
     path = archive or Path(f"overlay-net-sysdump-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar.gz")
 

@@ -47,7 +47,7 @@ def test_a_secret_in_a_text_is_removed_by_its_form(text: str) -> None:
     ],
 )
 def test_other_texts_are_left_as_they_are(text: str) -> None:
-    assert Redactor().text(text).replace(REDACTED, "200").replace('"200"', "200") == text.replace('"200"', "200")
+    assert Redactor().text(text) == text
 
 
 def test_known_values_are_removed_wherever_they_are() -> None:

@@ -19,13 +19,15 @@ SUFFIXES: Final = ("password", "token", "secret", "apikey", "privatekey", "clien
 DROPPED: Final = frozenset({"managedFields", "kubectl.kubernetes.io/last-applied-configuration"})
 """Keys whose values repeat others in another form."""
 
-_NAME = r"[\w.-]*(?:password|passwd|token|secret|api[_-]?key|private[_-]?key|username)|\bcode"
+# A code of one to three digits is a status of HTTP or of a process, and no app code of phpIPAM.
+_CODE = r"\bcode(?![\"']?\s*[:=]\s*[\"']?\d{1,3}\b)"
+_NAME = rf"password|passwd|token|secret|api[_-]?key|private[_-]?key|username|{_CODE}"
 _PATTERNS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
     for pattern, replacement in (
         (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", REDACTED),
         # user:password@ of a URL
-        (r"(\w+://)[^/\s@\"']+@", rf"\1{REDACTED}@"),
+        (r"://[^/\s@\"']+@", f"://{REDACTED}@"),
         # JSON Web Token
         (r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*", REDACTED),
         (r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", rf"\1 {REDACTED}"),
