@@ -5,14 +5,16 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.cluster.api_server import ApiServer
 from lab.manifests import registered_node_manifest
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, STATIC_ROUTES, Resource
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 
@@ -161,12 +163,32 @@ async def join(kubeconfig: str, *, parallel: int = 16, count: int = NODES_JOININ
             await api.create(NODES, registered_node_manifest(f"node-{number}", number))
 
         addresses.subscribe(changed)
-        following = asyncio.ensure_future(Reflector(KubeSource(api, NODE_OVERLAY_IPS), addresses).run())
-        try:
-            await addresses.wait_synced()
+        async with _followed(api, NODE_OVERLAY_IPS, addresses):
             began = time.perf_counter()
             await seconds_for_all(one, parallel=parallel, count=count)
             await complete.wait()
             return time.perf_counter() - began
-        finally:
-            following.cancel()
+
+
+async def wait_counted(kubeconfig: str, nodes: int) -> float:
+    """Seconds until the status of every StaticRoute counts this many nodes."""
+    counts: Store[int] = Store(lambda raw: int(raw.get("status", {}).get("desired", -1)))
+    changed = asyncio.Event()
+    counts.subscribe(lambda *_: changed.set())
+    began = time.perf_counter()
+    async with connect_agent(kubeconfig) as connection, _followed(KubeApi(connection), STATIC_ROUTES, counts):
+        while any(count != nodes for count in counts.values()):
+            changed.clear()
+            await changed.wait()
+    return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def _followed(api: KubeApi, resource: Resource, store: Store[Any]) -> AsyncIterator[None]:
+    """Keep ``store`` in sync; the context begins once it is."""
+    following = asyncio.ensure_future(Reflector(KubeSource(api, resource), store).run())
+    try:
+        await store.wait_synced()
+        yield
+    finally:
+        following.cancel()
