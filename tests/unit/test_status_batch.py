@@ -209,6 +209,24 @@ async def test_nodes_that_join_are_counted_once_no_more_of_them_follow() -> None
     assert len(large.kube.written) == 3
 
 
+async def test_the_first_report_of_an_agent_waits_for_those_of_others() -> None:
+    large = Large(max_delay=1)
+    await large.start(nodes=2, routes=3)
+    large.caches.nodes.apply(WatchEvent("ADDED", raw_node("n2")))
+    unreported = raw_overlay("n2", make_slices(large.caches.routes.values()))
+    del unreported["status"]
+    large.caches.overlays.apply(WatchEvent("ADDED", unreported))
+    await large.settle()
+    assert await large.ready() == [2] * 3
+    large.report("n2")
+    large.clock.now += 0.9
+    await large.reconciler.reconcile(ROUTES)
+    assert large.kube.written == []
+    large.clock.now += 0.1
+    await large.reconciler.reconcile(ROUTES)
+    assert await large.ready() == [3] * 3
+
+
 async def test_nodes_that_join_all_the_time_are_counted_after_thirty_seconds() -> None:
     large = Large(max_delay=1)
     await large.start(nodes=2, routes=1)

@@ -32,8 +32,9 @@ class NodeChange:
 
     @property
     def slice_priority(self) -> Priority:
-        """The priority of the StaticRoutes in ``slices``."""
-        return Priority.USUAL if self._before.has_report == self._after.has_report else Priority.GRADUAL
+        """The priority of the StaticRoutes in ``slices``: gradual for the first report of an agent."""
+        before, after = (table.overlay.report.observed_slices is None for table in (self._before, self._after))
+        return Priority.USUAL if before == after else Priority.GRADUAL
 
     def _is_of_earlier_agent(self) -> bool:
         """Return whether the agent is of an earlier version: its report is about all routes."""
