@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
+from overlay_net.adapters.netlink.bulk.codec import attribute, attributes, parse_text
 from overlay_net.adapters.netlink.bulk.socket import DUMP_TRIES
+from overlay_net.adapters.netlink.changes import change
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.policy_rules import PolicyRules
 from overlay_net.adapters.netlink.pyroute2_parts import NetlinkRequest, ifaddrmsg, rtnl
 from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel_actions import AddLink
+from tests.dataplane.conftest import MARK
 from tests.fakes.netlink_script import ERROR, INTERRUPTED, MULTI, TLVS, Line, Script, done, message, script
 
 __all__ = ["script"]
@@ -141,6 +145,21 @@ async def test_kernel_without_policy_routing_has_no_rules(lab: Callable[..., Lab
             await rules
     else:
         assert await rules == ()
+    one.executor.close()
+
+
+async def test_ipvlan_is_created_in_the_mode_that_answers_arp(lab: Callable[..., Lab]) -> None:
+    """Not every kernel has this type of link, so the request is examined."""
+    new_link, name, parent, link_info = 16, 3, 5, 18
+    eth0 = message(new_link, struct.pack("=BxHiII", 0, 1, 2, 1, 0) + attribute(name, b"eth0\0"), flags=0)
+    one = lab([eth0], lambda request: answer_to(request, errno.EOPNOTSUPP, b"Unknown device type"))
+    with pytest.raises(KernelError, match="Unknown device type"):
+        await one.executor.run(change, AddLink("tmp0", "eth0", "ipvlan"), MARK)
+    sent = dict(attributes(one.kernel.requests[1], 32))
+    kind, data = 1, 2
+    info = dict(attributes(sent[link_info]))
+    assert (sent[parent], parse_text(info[kind])) == (struct.pack("=I", 2), "ipvlan")
+    assert dict(attributes(info[data])) == {1: struct.pack("=H", 0)}
     one.executor.close()
 
 
