@@ -8,8 +8,11 @@ import click
 
 from overlay_net.cli.app import app
 from overlay_net.cli.arguments import COMMANDS
+from overlay_net.domain.diagnosis.checks import CHECKS
 
 FILE = Path(__file__).parent.parent / "docs" / "cli.md"
+
+LAST = ("version", "completion")
 
 HEAD = """# Command line
 
@@ -35,14 +38,22 @@ first two lists their settings ([operations.md](operations.md#settings)).
 
 def reference() -> str:
     """The whole text of the file."""
-    return HEAD + "".join(_section(name, app.commands[name]) for name in app.commands if name not in COMMANDS)
+    names = [*(name for name in app.commands if name not in (*COMMANDS, *LAST)), *LAST]
+    return HEAD + "".join(_section(name, app.commands[name]) for name in names)
 
 
 def _section(name: str, command: click.Command) -> str:
     context = click.Context(command, info_name=name, parent=click.Context(app, info_name="overlay-net"))
     usage = " ".join(command.get_usage(context).split()).removeprefix("Usage: ")
     text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-    return f"\n## {name}\n\n    {usage}\n\n{text}\n" + "".join(_options(command, context))
+    checks = "".join(_checks()) if name == "doctor" else ""
+    return f"\n## {name}\n\n    {usage}\n\n{text}\n" + "".join(_options(command, context)) + checks
+
+
+def _checks() -> Iterator[str]:
+    yield "\n| check, in the order of the chain | why it matters |\n|---|---|\n"
+    for check in CHECKS:
+        yield f"| `{check.name}`{' (with NODE)' if check.of_kernel else ''} | {_cell(check.why)} |\n"
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
