@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL, RTPROT_RA, Route
-from overlay_net.model.route_key import RouteKey, decode_destination
+from overlay_net.model.route_key import RouteKey, decode_destination, decode_table
 
 _IPV6_DEFAULT: Final = 6
 """The destination ``::/0`` (see ``decode_destination``)."""
@@ -30,6 +30,11 @@ class AwaitedRoutes:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_possible", {*self.destinations, *map(decode_destination, self.keys), self.overlay})
+
+    @property
+    def own_tables(self) -> Set[int]:
+        """The tables that our routes are in, unless they are obsolete."""
+        return {MAIN_TABLE, *self.tables, *map(decode_table, self.keys)}
 
     def may_concern(self, destination: int) -> bool:
         """Return whether a change of a route to this destination may concern us; cheap, for a hundred thousand."""

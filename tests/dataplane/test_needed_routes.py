@@ -58,13 +58,22 @@ async def test_routes_of_others_are_not_read_unless_they_are_needed(converged: K
 async def test_our_own_routes_are_read_whatever_has_appeared(converged: Kernel) -> None:
     await observe(converged, appeared=True)
     ip("route", "delete", "192.168.0.0/24")
-    ip("route", "add", "172.16.0.0/16", "via", GATEWAY, "proto", "117", "table", "999")
-    assert found((await observe(converged)).routes) == OURS - {("192.168.0.0/24", 117)} | {
-        ("172.16.0.0/16", 117),
-        CONNECTED,
-    }
+    ip("route", "add", "172.16.0.0/16", "via", GATEWAY, "proto", "117")
+    changed = OURS - {("192.168.0.0/24", 117)} | {("172.16.0.0/16", 117), CONNECTED}
+    assert found((await observe(converged)).routes) == changed
     ip("route", "delete", "192.168.100.0/24")
     assert CONNECTED not in found((await observe(converged)).routes)
+
+
+async def test_our_routes_are_found_in_every_table(converged: Kernel) -> None:
+    await observe(converged, appeared=True)
+    for number in (7, 300):
+        ip("route", "add", f"172.{number % 16 + 16}.0.0/16", "via", GATEWAY, "proto", "117", "table", str(number))
+    present = OURS | {("172.23.0.0/16", 117), ("172.28.0.0/16", 117), CONNECTED}
+    assert found((await observe(converged, appeared=True)).routes) == present
+    assert found((await observe(converged)).routes) == present
+    ip("route", "flush", "table", "300")
+    assert found((await observe(converged)).routes) == present - {("172.28.0.0/16", 117)}
 
 
 async def test_a_needed_route_is_read_until_it_is_gone(converged: Kernel) -> None:
@@ -108,9 +117,17 @@ async def test_a_local_route_of_another_process_counts(converged: Kernel) -> Non
     await observe(converged, appeared=True)
     ip("route", "delete", "local", str(OVERLAY.ip), "dev", "tmp0", "table", "local")
     ip("route", "add", "local", str(OVERLAY.ip), "dev", "tmp0", "table", "local", "proto", "static")
+    assert not plan_kernel(STATE, await observe(converged), MARK).actions
+    ip("route", "delete", "local", str(OVERLAY.ip), "dev", "tmp0", "table", "local")
     (action,) = plan_kernel(STATE, await observe(converged), MARK).actions
     assert isinstance(action, AddLocalRoute)
-    await converged.apply(action)
+
+
+async def test_a_local_route_counts_whatever_rule_precedes_it(converged: Kernel) -> None:
+    ip("rule", "add", "to", str(OVERLAY.ip), "lookup", "77", "priority", "0")
+    ip("route", "add", "default", "via", GATEWAY, "table", "77")
+    ip("rule", "add", "lookup", "local", "priority", "5")
+    ip("rule", "delete", "lookup", "local", "priority", "0")
     assert not plan_kernel(STATE, await observe(converged), MARK).actions
 
 

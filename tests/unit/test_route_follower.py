@@ -62,9 +62,23 @@ def test_routes_are_searched_once() -> None:
         (message("10.1.0.0/16", protocol=117), False),
         (message("10.1.0.0/16", NEW, protocol=2), False),
         (message("10.1.0.0/16"), False),
+        (message("10.1.0.0/16", NEW, protocol=117), False),
+        (message("10.7.0.0/16", NEW, protocol=117, table=999), True),
+        (message("10.7.0.0/16", protocol=117, table=999), False),
         (message("10.1.0.0/16", NEW)[:-5], True),
     ],
-    ids=["awaited", "awaited after ours", "not awaited", "ours", "of the kernel", "deleted", "truncated"],
+    ids=[
+        "awaited",
+        "awaited after ours",
+        "not awaited",
+        "ours",
+        "of the kernel",
+        "deleted",
+        "ours again",
+        "ours in a table",
+        "deleted from a table",
+        "truncated",
+    ],
 )
 def test_routes_are_searched_again_if_an_awaited_one_appears(data: bytes, searched: bool) -> None:
     watched = Watched("10.1.0.0/16")

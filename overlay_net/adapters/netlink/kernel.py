@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from overlay_net.adapters.netlink.bulk.local_routes import has_local_route
 from overlay_net.adapters.netlink.bulk.route_lookups import look_up_routes
 from overlay_net.adapters.netlink.bulk.routes import Routes
 from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket, open_netlink_socket
@@ -24,7 +25,7 @@ from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Addresses, Link, Observed, OwnershipMark
-from overlay_net.model.kernel_actions import ROUTE_ACTIONS, AddLocalRoute, KernelAction, RouteAction, SetSysctl
+from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelAction, RouteAction, SetSysctl
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
 
@@ -98,7 +99,7 @@ class Kernel:
         self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(
             links=links,
-            addresses=self._with_local_routes(addresses, links),
+            addresses=self._with_local_routes(kernel.bulk, addresses, links),
             routes=routes,
             sysctls=sysctls,
             keeps_address_protocol=self._keeps_address_protocol,
@@ -106,10 +107,10 @@ class Kernel:
             keeps_rule_protocol=self._keeps_rule_protocol,
         )
 
-    def _with_local_routes(self, addresses: Addresses, links: Iterable[Link]) -> Addresses:
+    def _with_local_routes(self, kernel: NetlinkSocket, addresses: Addresses, links: Iterable[Link]) -> Addresses:
         managed = (each for link in links if link.alias == self._mark.alias for each in addresses.on(link.index))
         may_be_ours = (*addresses.marked(self._mark.protocol), *managed)
-        missing = frozenset(each for each in may_be_ours if not self._routes.has_local(each.interface.ip))
+        missing = frozenset(each for each in may_be_ours if not has_local_route(kernel, each.interface.ip))
         if not missing:
             return addresses
         if self._without_local_route[0] is not addresses or self._without_local_route[1] != missing:
@@ -191,9 +192,6 @@ class Kernel:
             self._sysctls.write(action.link, action.key, action.value)
         else:
             change(kernel.route, action, self._mark)
-            if isinstance(action, AddLocalRoute):
-                # Another process may have added it meanwhile.
-                self._routes.search()
 
 
 def _without_local_route(addresses: Addresses, missing: Set[Address]) -> Iterator[Address]:

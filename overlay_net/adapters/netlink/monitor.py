@@ -12,7 +12,7 @@ from typing import Final
 
 from overlay_net.adapters.netlink.bulk.codec import HEADER, align, messages
 from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder, parse_destination
-from overlay_net.adapters.netlink.bulk.route_messages import RTMSG_PROTOCOL
+from overlay_net.adapters.netlink.bulk.route_messages import RT_TABLE_LOCAL, RTMSG_PROTOCOL, RTMSG_TABLE
 from overlay_net.adapters.netlink.notification_filter import except_from
 from overlay_net.adapters.netlink.notifications import Group, Notifications, open_notification_socket
 from overlay_net.adapters.netlink.pyroute2_parts import (
@@ -24,7 +24,7 @@ from overlay_net.adapters.netlink.pyroute2_parts import (
     rtnl,
 )
 from overlay_net.model.awaited_routes import AwaitedRoutes
-from overlay_net.model.route import RTPROT_KERNEL
+from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL
 
 GROUPS: Final = (
     Group.LINKS,
@@ -135,6 +135,8 @@ class Monitor:
         parsed = 0
         for kind, flags, _, start, end in messages(data):
             yield self._concern(kind, flags, data[start - HEADER.size : end])
+            if kind == RTM_NEWROUTE and self._is_in_another_table(data[start:end]):
+                yield Concern.NEW_FOREIGN_ROUTE
             parsed = align(end)
         if parsed < len(data):
             yield from (Concern.NEW_FOREIGN_ROUTE, Concern.OURS)
@@ -167,9 +169,20 @@ class Monitor:
         awaited = _has_same_key(kind, flags) if self._awaited is None else self._is_awaited(body, self._awaited)
         if not awaited:
             return Concern.NONE
-        # A route of the kernel is always read; one that was deleted is missing wherever it was read.
+        # Those of the kernel in the table main are always read; one that was deleted is missing wherever it was read.
         is_read = protocol == RTPROT_KERNEL or kind == RTM_DELROUTE
         return Concern.FOREIGN_ROUTE if is_read else Concern.NEW_FOREIGN_ROUTE
+
+    def _is_in_another_table(self, body: bytes) -> bool:
+        """Return whether a route of ours or of the kernel is in a table where it is not read without a search."""
+        if len(body) <= RTMSG_PROTOCOL or body[RTMSG_TABLE] in (MAIN_TABLE, RT_TABLE_LOCAL) or self._awaited is None:
+            return False
+        if body[RTMSG_PROTOCOL] not in (self._protocol, RTPROT_KERNEL):
+            return False
+        route = RouteDecoder().decode(body)
+        if route is None or route.protocol == RTPROT_KERNEL:
+            return route is not None and self._awaited.needs(route)
+        return route.table not in self._awaited.own_tables
 
     def _is_awaited(self, body: bytes, awaited: AwaitedRoutes) -> bool:
         # Nearly all of ten thousand routes a second end here.

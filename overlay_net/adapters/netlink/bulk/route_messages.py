@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Final
 
-from overlay_net.adapters.netlink.bulk.codec import ATTRIBUTE
+from overlay_net.adapters.netlink.bulk.codec import ATTRIBUTE, attribute_u32
 from overlay_net.model.route import Route, RouteKind
 from overlay_net.model.route_key import decode_version
 
@@ -42,12 +42,12 @@ DST_HEADERS: Final = {
 """The attribute header that precedes the bytes of a subnet, by IP version."""
 
 
-def dump_routes(family: int, protocol: int = 0) -> bytes:
-    """The body of RTM_GETROUTE for the routes of a family in all tables, or for those of one protocol.
+def dump_routes(family: int, *, protocol: int = 0, table: int = 0, kind: int = 0) -> bytes:
+    """The body of RTM_GETROUTE for the routes of a family, or for those with a protocol, table or kind (RTN_*).
 
     Strict checking requires all other zeros (ip_valid_fib_dump_req).
     """
-    return RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
+    return RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, kind, 0) + (attribute_u32(RTA_TABLE, table) if table else b"")
 
 
 def route_family(route: Route) -> int:

@@ -1,9 +1,10 @@
 """Reads the kernel's routes of one IP version: ours, and of the others only those that a plan needs.
 
-The kernel can select the routes of one protocol, in a twentieth of the time that all routes take. So a search of all
-routes only finds out which protocols have one that is needed, and these are read until such a route may have appeared.
+The kernel can select the routes of one protocol and table, in a twentieth of the time that all routes take. So a search
+of all routes only finds out where the needed ones are, and these are read until such a route may have appeared.
 """
 
+import errno
 import operator
 import socket
 import time
@@ -12,22 +13,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, TypeAlias
 
 from overlay_net.adapters.netlink.bulk.ecmp_siblings import join_siblings
 from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder
-from overlay_net.adapters.netlink.bulk.route_filter import RouteFilter, bodies_within, local_addresses, local_bodies
+from overlay_net.adapters.netlink.bulk.route_filter import RouteFilter, bodies_within
 from overlay_net.adapters.netlink.bulk.route_messages import (
     RT_TABLE_LOCAL,
     RTM_GETROUTE,
-    RTMSG_PROTOCOL,
     RTMSG_TABLE,
     dump_routes,
 )
 from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket
 from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
-from overlay_net.model.route import RTPROT_KERNEL, RTPROT_RA, Route
+from overlay_net.model.errors import KernelError
+from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL, RTPROT_RA, Route
 from overlay_net.runtime.gc_tuning import paused_gc
 
 FEW: Final = 5000
@@ -35,13 +36,14 @@ FEW: Final = 5000
 SEARCH_INTERVAL: Final = 300.0
 """Seconds after which all routes are searched in any case: a lost event is made up for, as by any other resync."""
 
-ALL: Final = 0
-"""The key of a dump of all routes among those of one protocol each."""
-_ALWAYS_READ: Final[Mapping[int, Set[int]]] = {
-    socket.AF_INET: {RTPROT_KERNEL},
-    socket.AF_INET6: {RTPROT_KERNEL, RTPROT_RA},
+Part: TypeAlias = tuple[int, int]
+"""Protocol and table of routes that are read together; table 0: those of all tables."""
+ALL: Final = (0, 0)
+_ALWAYS_READ: Final[Mapping[int, Set[Part]]] = {
+    socket.AF_INET: {(RTPROT_KERNEL, MAIN_TABLE)},
+    socket.AF_INET6: {(RTPROT_KERNEL, MAIN_TABLE), (RTPROT_RA, 0)},
 }
-"""Protocols whose routes are needed whether or not a change of them concerns us."""
+"""Routes that are needed whether or not a change of them concerns us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,6 @@ class _Dump:
     """What is needed of one dump, in the order of the kernel."""
 
     routes: tuple[Route, ...] = ()
-    local: frozenset[bytes] = frozenset()
     decoded: Mapping[bytes, Route | None] = field(default_factory=dict)
     datagrams: Sequence[bytes] = ()
     """The dump: an equal one has an equal result. Empty if it is not kept."""
@@ -67,26 +68,22 @@ class RouteReader:
         self._protocol = protocol
         self._awaited: AwaitedRoutes | None = None
         self._filter = RouteFilter(family, protocol, None)
-        self._protocols: frozenset[int] = frozenset()
-        """The protocols to read; empty: not known."""
+        self._parts: frozenset[Part] = frozenset()
+        """What to read; empty: not known."""
         self._search_after = 0.0
-        self._dumps: dict[int, _Dump] = {}
-        """The last dump of each protocol, or of ALL."""
+        self._dumps: dict[Part, _Dump] = {}
+        """The last dump of each part, or of ALL."""
         self._routes: tuple[Route, ...] = ()
 
     @property
     def decoded(self) -> Mapping[bytes, Route | None]:
-        """The decoded messages of our routes; any thread may use it."""
+        """The decoded messages of our routes in the table main; any thread may use it."""
         dumps = self._dumps
-        return (dumps.get(self._protocol) or dumps.get(ALL) or _Dump()).decoded
-
-    def has_local(self, address: bytes) -> bool:
-        """Return whether an address has a local route, in any table: that of a VRF is another one."""
-        return any(address in dump.local for dump in self._dumps.values())
+        return (dumps.get((self._protocol, MAIN_TABLE)) or dumps.get(ALL) or _Dump()).decoded
 
     def forget(self) -> None:
         """Search all routes at the next read."""
-        self._protocols = frozenset()
+        self._parts = frozenset()
 
     def read(self, kernel: NetlinkSocket, awaited: AwaitedRoutes | None, *, appeared: bool) -> tuple[Route, ...]:
         """Read our routes and those that ``awaited`` needs; None: all routes. Raises KernelError and OSError.
@@ -98,9 +95,9 @@ class RouteReader:
             self._follow(awaited)
         if appeared or time.monotonic() >= self._search_after:
             self.forget()
-        dumps = self._read_protocols(kernel) or self._search(kernel)
+        dumps = self._read_parts(kernel) or self._search(kernel)
         changed = dumps.keys() != self._dumps.keys() or any(
-            dump.routes is not self._dumps[protocol].routes for protocol, dump in dumps.items()
+            dump.routes is not self._dumps[part].routes for part, dump in dumps.items()
         )
         self._dumps = dumps
         if changed:
@@ -121,50 +118,62 @@ class RouteReader:
         self._awaited = awaited
         self._filter = RouteFilter(self._family, self._protocol, awaited)
         # Of the same dumps, other routes may be needed now.
-        self._dumps = {protocol: replace(dump, datagrams=()) for protocol, dump in self._dumps.items()}
+        self._dumps = {part: replace(dump, datagrams=()) for part, dump in self._dumps.items()}
         self.forget()
 
-    def _read_protocols(self, kernel: NetlinkSocket) -> dict[int, _Dump]:
-        """Read the routes of the known protocols. Returns nothing if the order of the kernel must be known."""
-        dumps = {protocol: self._read_protocol(kernel, protocol) for protocol in self._protocols}
-        others = (dump.routes for protocol, dump in dumps.items() if protocol != self._protocol)
+    def _read_parts(self, kernel: NetlinkSocket) -> dict[Part, _Dump]:
+        """Read the known parts. Returns nothing if the order of the kernel must be known."""
+        dumps = {part: self._read_part(kernel, part) for part in self._parts}
+        others = (dump.routes for (protocol, _), dump in dumps.items() if protocol != self._protocol)
         if self._has_key_of_ours(chain.from_iterable(others)):
             self.forget()
             return {}
         return dumps
 
-    def _read_protocol(self, kernel: NetlinkSocket, protocol: int) -> _Dump:
-        last = self._dumps.get(protocol) or replace(self._dumps.get(ALL, _Dump()), datagrams=())
-        datagrams = kernel.dump(RTM_GETROUTE, dump_routes(self._family, protocol), known=frozenset(last.datagrams[:-1]))
+    def _read_part(self, kernel: NetlinkSocket, part: Part) -> _Dump:
+        protocol, table = part
+        last = self._dumps.get(part) or replace(self._dumps.get(ALL, _Dump()), datagrams=())
+        request = dump_routes(self._family, protocol=protocol, table=table)
+        try:
+            datagrams = kernel.dump(RTM_GETROUTE, request, known=frozenset(last.datagrams[:-1]))
+        except KernelError as error:
+            # A table exists while it has routes.
+            if error.code != errno.ENOENT:
+                raise
+            return _Dump()
         if datagrams == last.datagrams:
             return last
         bodies = list(chain.from_iterable(map(self._filter.needed_bodies, datagrams)))
         return replace(self._decode(bodies, last), datagrams=datagrams)
 
-    def _search(self, kernel: NetlinkSocket) -> dict[int, _Dump]:
-        """Search all routes, and read only the protocols that have one that is needed, if that is enough."""
+    def _search(self, kernel: NetlinkSocket) -> dict[Part, _Dump]:
+        """Search all routes, and read only the parts that have one that is needed, if that is enough."""
         request = dump_routes(self._family)
         if self._awaited is not None and kernel.filters_dumps and ALL not in self._dumps:
             others = kernel.dump_parsed(RTM_GETROUTE, request, self._filter.other_bodies)
-            self._find_protocols(others, self._decode(others, _Dump()).routes)
-            if found := self._read_protocols(kernel):
+            self._find_parts(self._awaited, self._decode(others, _Dump()).routes)
+            if found := self._read_parts(kernel):
                 return found
         bodies = kernel.dump_parsed(RTM_GETROUTE, request, self._filter.needed_bodies)
         last = replace(self._dumps.get(ALL, _Dump()), decoded=self.decoded)
         everything = self._decode(bodies, last)
         if self._awaited is not None and kernel.filters_dumps:
-            self._find_protocols(bodies, everything.routes)
-        return self._read_protocols(kernel) or {ALL: everything}
+            self._find_parts(self._awaited, everything.routes)
+        return self._read_parts(kernel) or {ALL: everything}
 
-    def _find_protocols(self, bodies: Iterable[bytes], routes: Iterable[Route]) -> None:
-        """Set the protocols to read, unless another process has a route with a key of ours."""
-        others = [route for route in routes if route.info.protocol != self._protocol]
-        if self._has_key_of_ours(others):
-            return
-        local = {body[RTMSG_PROTOCOL] for body in local_bodies(bodies)}
-        found = {route.protocol for route in others} | local
-        self._protocols = frozenset({self._protocol, *_ALWAYS_READ[self._family], *found})
-        self._search_after = time.monotonic() + SEARCH_INTERVAL
+    def _find_parts(self, awaited: AwaitedRoutes, routes: Iterable[Route]) -> None:
+        """Set the parts to read, unless another process has a route with a key of ours."""
+        parts = {(self._protocol, table) for table in awaited.own_tables} | _ALWAYS_READ[self._family]
+        others = []
+        for route in routes:
+            if route.info.protocol == self._protocol:
+                parts.add((self._protocol, route.table))
+            else:
+                others.append(route)
+                parts.add((route.protocol, route.table if route.protocol == RTPROT_KERNEL else 0))
+        if not self._has_key_of_ours(others):
+            self._parts = frozenset(parts)
+            self._search_after = time.monotonic() + SEARCH_INTERVAL
 
     def _has_key_of_ours(self, others: Iterable[Route]) -> bool:
         return self._awaited is not None and any(route.key in self._awaited.keys for route in others)
@@ -183,4 +192,4 @@ class RouteReader:
             ]
             routes = join_siblings(found) if self._family == socket.AF_INET6 else found
         same = len(routes) == len(last.routes) and all(map(operator.is_, routes, last.routes))
-        return _Dump(last.routes if same else tuple(routes), local_addresses(bodies), decoded)
+        return _Dump(last.routes if same else tuple(routes), decoded)

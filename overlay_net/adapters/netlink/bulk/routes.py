@@ -18,7 +18,6 @@ from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
-from overlay_net.model.net import IpAddress
 from overlay_net.model.route import Route
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -53,10 +52,6 @@ class Routes:
         Raises KernelError and OSError.
         """
         return [route for reader in self._readers for route in reader.read_main_table(kernel, spans)]
-
-    def has_local(self, address: IpAddress) -> bool:
-        """Return whether the kernel accepts packets to an address, as of the last read."""
-        return any(reader.has_local(address.packed) for reader in self._readers)
 
     def write(self, kernel: NetlinkSocket, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]:
         """Apply additions and replacements, then deletions. Returns refused ones. Raises KernelError and OSError."""
