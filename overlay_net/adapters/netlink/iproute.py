@@ -47,6 +47,8 @@ class IpRoute:
         """The netlink port; empty for any other kind of socket."""
         self._loop = asyncio.SelectorEventLoop()
         self._route: _Route | None = None
+        self._dumps: dict[tuple[Callable[[], Message], int], _RawRequest] = {}
+        """The requests for dumps, which are encoded once: that takes a third of a small dump."""
         self._task: asyncio.Task[Any] | None = None
         self._aborted = False
         self._sent = 0
@@ -90,7 +92,7 @@ class IpRoute:
     def get(self, message: Message, kind: int) -> bytes:
         """Request one object. Returns the datagram of the answer. Raises KernelError and OSError."""
         # Without an acknowledgement, which pyroute2 would not read after the answer.
-        (datagram,) = self._run(lambda route: _raw_answer(route, message, kind, NLM_F_REQUEST)).datagrams
+        (datagram,), _ = self._run(lambda route: _RawRequest(route, message, kind, NLM_F_REQUEST).ask())
         return datagram
 
     def dump(self, message: Callable[[], Message], kind: int, known: Container[bytes] = ()) -> list[bytes]:
@@ -99,12 +101,18 @@ class IpRoute:
         ``known`` contains the datagrams of an earlier answer except its last one; they are not parsed again. A dump
         during which the state changed (NLM_F_DUMP_INTR) is repeated: pyroute2 does not report it.
         """
-        flags = NLM_F_REQUEST | NLM_F_DUMP
         for _ in range(DUMP_TRIES):
-            dump = self._run(lambda route: _raw_answer(route, message(), kind, flags, known))
-            if not dump.interrupted:
-                return dump.datagrams
+            datagrams, is_interrupted = self._run(lambda route: self._find_dump(route, message, kind).ask(known))
+            if not is_interrupted:
+                return datagrams
         raise KernelError("the kernel state changed during every dump", code=errno.EINTR)
+
+    def _find_dump(self, route: "_Route", message: Callable[[], Message], kind: int) -> "_RawRequest":
+        found = self._dumps.get((message, kind))
+        if found is None:
+            found = _RawRequest(route, message(), kind, NLM_F_REQUEST | NLM_F_DUMP)
+            self._dumps[message, kind] = found
+        return found
 
     def _run(self, request: Callable[["_Route"], Coroutine[Any, Any, T]]) -> T:
         if self._aborted:
@@ -187,27 +195,46 @@ class _RawRequest(NetlinkRequest):  # type: ignore[misc]
     pyroute2 takes 0.4 ms to decode a link, and a node with many pods has hundreds.
     """
 
-    def __init__(self, route: _Route, message: Message, kind: int, flags: int, known: Container[bytes]) -> None:
+    def __init__(self, route: _Route, message: Message, kind: int, flags: int) -> None:
         # With a constant number, two dumps of the same kernel state are equal byte for byte.
-        super().__init__(route, message, msg_type=kind, msg_flags=flags, msg_seq=DUMP_SEQUENCE, parser=self._keep)
-        self._known = known
-        self.datagrams: list[bytes] = []
-        self.interrupted = False
+        super().__init__(route, message, msg_type=kind, msg_flags=flags, msg_seq=DUMP_SEQUENCE)
+        self._known: Container[bytes] = ()
+        self._datagrams: list[bytes] = []
+        self._interrupted = False
+
+    async def ask(self, known: Container[bytes] = ()) -> tuple[list[bytes], bool]:
+        """Send the request. Returns the datagrams of the answer, and whether it was interrupted.
+
+        ``known`` has datagrams that need not be parsed again.
+        """
+        self._known, self._datagrams, self._interrupted = known, [], False
+        try:
+            await self.send()
+            async for _ in self.response():
+                pass
+            return self._datagrams, self._interrupted
+        finally:
+            self._known, self._datagrams = (), []
+
+    async def prepare(self) -> None:
+        """Unlike in pyroute2, a message is encoded once."""
+        if not self.msg.data:
+            await super().prepare()
+        self.sock.msg_queue.ensure_tag(self.msg_seq)
+        self.marshal.seq_map[self.msg_seq] = self._keep
 
     def cleanup(self) -> None:
         """Unlike in pyroute2, the sequence number does not return to the pool that it is not from."""
         self.sock.msg_queue.free_tag(self.msg_seq)
         self.marshal.seq_map.pop(self.msg_seq, None)
-        # Otherwise the datagrams would be garbage that only a collection of cycles frees, which is rare (gc_tuning).
-        self.parser = None
 
     def _keep(self, datagram: bytes, _offset: int, _length: int) -> Message:
         """Return the message that stands for the datagram: the end or the refusal, or any other one."""
-        self.datagrams.append(datagram)
+        self._datagrams.append(datagram)
         flags = NLM_F_MULTI
         if datagram not in self._known:
             for kind, flags, sequence, start, end in messages(datagram):
-                self.interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                self._interrupted |= bool(flags & NLM_F_DUMP_INTR)
                 if kind == NLMSG_ERROR:
                     head = start - HEADER.size
                     refusal: Message = self.marshal.parse_one_message(kind, flags, sequence, datagram, head, end - head)
@@ -226,13 +253,3 @@ def _raise_error_of_dump(datagram: bytes, start: int, end: int) -> None:
     """Raise the error with which a dump ended, which pyroute2 ignores."""
     if end - start >= I32.size and (code := -I32.unpack_from(datagram, start)[0]) > 0:
         raise KernelError(os.strerror(code), code=code)
-
-
-async def _raw_answer(
-    route: _Route, message: Message, kind: int, flags: int, known: Container[bytes] = ()
-) -> _RawRequest:
-    request = _RawRequest(route, message, kind, flags, known)
-    await request.send()
-    async for _ in request.response():
-        pass
-    return request
