@@ -9,8 +9,9 @@ from functools import partial
 
 from lab.agents.route_sets import SharedRouteResolver
 from lab.agents.shared import Shared
-from overlay_net.adapters.kube import KubeApi, KubeSource
+from overlay_net.adapters.kube import KubeApi
 from overlay_net.agent.heartbeat import Heartbeat
+from overlay_net.agent.own_object import OwnObjectSource, watch_versions
 from overlay_net.agent.reconciler import UNKNOWN_RETRY
 from overlay_net.agent.reporter import Reporter
 from overlay_net.agent.run import slice_source
@@ -22,7 +23,6 @@ from overlay_net.domain.kernel.report import make_report
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Desired, DesiredLink
 from overlay_net.model.kernel_actions import KernelPlan, Problem
-from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.runtime.reflector import Reflector
@@ -60,10 +60,12 @@ class SimulatedAgent:
         self._progress = progress
         self._store: Store[NodeOverlay] = Store(NodeOverlay.parse, NodeOverlay.parse)
         self._store.subscribe(self._object_changed)
+        status_writer = StatusWriter(clients.writing, self._store)
+        source = watch_versions(clients.overlays, name)
         self._reflector = Reflector(
-            KubeSource(clients.overlays, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}"), self._store
+            OwnObjectSource(source, clients.writing, name, self._store, status_writer.wait_answer), self._store
         )
-        self._reporter = Reporter(StatusWriter(clients.writing).write, self._written)
+        self._reporter = Reporter(status_writer.write, self._written)
         self._slices = SliceFollower(partial(slice_source, clients.slices), self.wake, shared.parse_slice)
         self._route_sets = SharedRouteResolver(self._slices, shared.resolved)
         self._heartbeat = Heartbeat(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from overlay_net.model.errors import OverlayNetError, Unavailable
+from overlay_net.model.errors import Conflict, OverlayNetError, Unavailable
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.runtime.backoff import Backoff
@@ -98,6 +98,14 @@ class Reporter:
         """Write a report. Returns the seconds until the next attempt, or None if it is written."""
         try:
             await self._write(overlay, report)
+        except Conflict as error:
+            # Usual while a node joins: the next version is on its way, and ends the pause.
+            delay = self._next_delay(None)
+            log.info(
+                "the object has changed; writing the report again",
+                extra=_fields(overlay, delay) | {"error": str(error)},
+            )
+            return delay
         except OverlayNetError as error:
             delay = self._next_delay(error.retry_after if isinstance(error, Unavailable) else None)
             log.warning("the report was not written", extra=_fields(overlay, delay) | {"error": str(error)})

@@ -21,6 +21,7 @@ from overlay_net.agent.gateway_prober import GatewayProber
 from overlay_net.agent.gateway_watch import GatewayWatch
 from overlay_net.agent.heartbeat import Heartbeat
 from overlay_net.agent.neighbours import Neighbours
+from overlay_net.agent.own_object import OwnObjectSource, watch_versions
 from overlay_net.agent.reconciler import NodeAgent
 from overlay_net.agent.repairs import Repairs
 from overlay_net.agent.reporter import Reporter
@@ -32,7 +33,7 @@ from overlay_net.agent.standby import Standby
 from overlay_net.agent.status_writer import StatusWriter
 from overlay_net.agent.sysctl_watch import watch_sysctls
 from overlay_net.agent.translation_watch import TranslationWatch
-from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES
+from overlay_net.model.names import OVERLAY_ROUTE_SLICES
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.overlay_json import decode_overlays
 from overlay_net.ops.agent_metrics import AgentMetrics
@@ -97,9 +98,10 @@ async def run(config: AgentConfig) -> None:
                 metrics.record_sync()
                 heartbeat.reconciled()
 
-            reporter = Reporter(StatusWriter(api).write, reported, may_write=checkpoint.wait_settled)
+            status_writer = StatusWriter(api, store)
+            reporter = Reporter(status_writer.write, reported, may_write=checkpoint.wait_settled)
             store.subscribe(lambda _, old, new: None if reporter.is_shown(old, new) else wake())
-            source = KubeSource(api, NODE_OVERLAY_IPS, field_selector=f"metadata.name={name}")
+            source = OwnObjectSource(watch_versions(api, name), api, name, store, status_writer.wait_answer)
             slices = SliceFollower(partial(slice_source, api), wake)
             route_sets = RouteResolver(slices, checkpoint.last_applied)
             agent = NodeAgent(

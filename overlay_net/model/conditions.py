@@ -108,6 +108,10 @@ def parse_conditions(status: JsonObject) -> tuple[Condition, ...]:
     return tuple(Condition.parse(raw) for raw in find_objects(status, "conditions"))
 
 
+def find_ready_unknown(conditions: Iterable[Condition]) -> Condition | None:
+    return next((condition for condition in conditions if is_ready_unknown(condition)), None)
+
+
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 

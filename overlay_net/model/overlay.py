@@ -18,7 +18,7 @@ from overlay_net.model.conditions import (
     UP_TO_DATE,
     Condition,
     find_condition,
-    is_ready_unknown,
+    find_ready_unknown,
     parse_conditions,
 )
 from overlay_net.model.desired_route import DesiredRoute
@@ -114,7 +114,7 @@ class Assignment:
             withdrawn=find_condition(conditions, ROUTES_WITHDRAWN),
             up_to_date=find_condition(conditions, UP_TO_DATE),
             routes_accepted=find_condition(conditions, ROUTES_ACCEPTED),
-            ready=next((each for each in conditions if is_ready_unknown(each)), None),
+            ready=find_ready_unknown(conditions),
         )
 
     def to_json(self) -> JsonObject:
@@ -272,6 +272,18 @@ class NodeOverlay:
         """Return whether ``other`` is the same but for the report, which must have the same configured address."""
         is_same_address = self.report.configured == other.report.configured
         return is_same_address and other == replace(self, resource_version=other.resource_version, report=other.report)
+
+    def after_report(self, report: Report, resource_version: str) -> "NodeOverlay":
+        """Return the object after a write of the agent that made this version of it, and that nothing else preceded."""
+        status = report.to_json()
+        conditions = parse_conditions(status)
+        return replace(
+            self,
+            resource_version=resource_version,
+            report=Report.parse(status, conditions),
+            # The agent takes over a ``Ready`` of the controller.
+            assignment=replace(self.assignment, ready=find_ready_unknown(conditions)),
+        )
 
     @property
     def has_finalizer(self) -> bool:

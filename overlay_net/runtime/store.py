@@ -84,8 +84,13 @@ class Store(Generic[T]):
 
         Does nothing once the watch has reached this version: the object may have changed or gone since.
         """
-        if is_older(self._version, _version(raw)):
+        if self._is_news(_name(raw), _version(raw)):
             self.set(raw)
+
+    def replace_written(self, name: str, version: str, value: T) -> None:
+        """Replace an object by what a write of this process made of it, as ``add_written`` does."""
+        if self._is_news(name, version):
+            self._put(name, version, value)
 
     def set(self, raw: JsonObject) -> str:
         """Add the object or this version of it. Returns its name."""
@@ -97,11 +102,7 @@ class Store(Generic[T]):
         if old is not None and old.resource_version == version:
             return name
         value = self._parse(raw) if old is None or self._reparse is None else self._reparse(raw, old.value)
-        if old is not None and old.value == value:
-            self._entries[name] = _Entry(version, old.value)
-            return name
-        self._entries[name] = _Entry(version, value)
-        self._notify(name, None if old is None else old.value, value)
+        self._put(name, version, value)
         return name
 
     def complete(self, names: Set[str], version: str) -> None:
@@ -114,6 +115,20 @@ class Store(Generic[T]):
     def discard_versions(self) -> None:
         """Treat the next version of each object as a new object, because resource versions and generations repeat."""
         self._discarded = set(self._entries)
+
+    def _is_news(self, name: str, version: str) -> bool:
+        """Return whether neither the watch nor an unfinished list has brought this version or a later one."""
+        present = self._entries.get(name)
+        is_outdated = present is not None and is_older(version, present.resource_version)
+        return is_older(self._version, version) and not is_outdated
+
+    def _put(self, name: str, version: str, value: T) -> None:
+        old = self._entries.get(name)
+        if old is not None and old.value == value:
+            self._entries[name] = _Entry(version, old.value)
+            return
+        self._entries[name] = _Entry(version, value)
+        self._notify(name, None if old is None else old.value, value)
 
     def _remove(self, name: str) -> None:
         old = self._entries.pop(name, None)

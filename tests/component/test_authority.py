@@ -29,6 +29,7 @@ from overlay_net.model.names import (
 )
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.runtime.store import Store
 from tests.component.eventually import eventually
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
@@ -221,9 +222,13 @@ async def test_agent_removes_what_another_client_reported_for_its_node(objects: 
     conditions = [*before["conditions"], failing | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]
     restored = {"status": {**claimed, "conditions": conditions}}
     await objects.merge_patch(NODE_OVERLAY_IPS, OWN_NODE, restored, subresource="status")
-    overlay = NodeOverlay.parse(await objects.get(NODE_OVERLAY_IPS, OWN_NODE))
+    store: Store[NodeOverlay] = Store(NodeOverlay.parse)
+    store.replace(await objects.list(NODE_OVERLAY_IPS))
+    overlay = store.get(OWN_NODE)
+    assert overlay is not None
     async with agent(api_server, OWN_NODE) as api:
-        await StatusWriter(api).write(overlay, Report(interface="eth0"))
+        await StatusWriter(api, store).write(overlay, Report(interface="eth0"))
+    assert store.get(OWN_NODE) == NodeOverlay.parse(await objects.get(NODE_OVERLAY_IPS, OWN_NODE))
     status = (await objects.get(NODE_OVERLAY_IPS, OWN_NODE))["status"]
     assert not status.keys() & claimed.keys()
     assert status["interface"] == "eth0"

@@ -181,6 +181,7 @@ class InMemoryKube:
     def _removed(self, resource: Resource, key: Key) -> JsonObject:
         self._version += 1
         last = self._objects.pop(key)
+        last["metadata"]["resourceVersion"] = str(self._version)
         del self._managers[key]
         self._notify(resource, WatchEvent("DELETED", last))
         return copy.deepcopy(last)

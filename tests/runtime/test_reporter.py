@@ -198,10 +198,11 @@ def test_failed_report_is_written_again_after_a_growing_pause(virtual_time: Run,
     virtual_time(main())
 
 
-def test_new_version_of_the_object_ends_the_pause(virtual_time: Run) -> None:
+@pytest.mark.parametrize("failure", [Unavailable("no answer", retry_after=50), Conflict("changed")])
+def test_new_version_of_the_object_ends_the_pause(virtual_time: Run, failure: Exception) -> None:
     async def main() -> None:
         agent, found = Agent(), overlay()
-        agent.server.failure = Unavailable("no answer", retry_after=50)
+        agent.server.failure = failure
         agent.reporter.submit(found, about("first"))
         await settle()
         agent.server.failure = None

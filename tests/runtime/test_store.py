@@ -94,3 +94,14 @@ def test_a_response_that_comes_after_the_event_of_a_later_change_is_ignored() ->
     store.replace(Listing((), "8"))
     store.add_written(item("a", "7"))
     assert store.get("a") is None, "the list is newer and does not have it"
+
+
+def test_a_response_from_before_the_version_of_an_unfinished_list_is_ignored() -> None:
+    store, _ = make()
+    store.replace(Listing((item("a", "1"),), "1"))
+    store.set(item("a", "5"))
+    store.add_written(item("a", "3"))
+    store.replace_written("a", "3", "written")
+    assert store.get("a") == "5"
+    store.replace_written("a", "6", "written")
+    assert store.get("a") == "written"

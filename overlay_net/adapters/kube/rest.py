@@ -14,6 +14,8 @@ from overlay_net.model.parse import find_object, find_objects, parse_text
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+VERSIONS_ONLY = "application/json;as=Table;g=meta.k8s.io;v=v1"
+"""Of watch events with ``includeObject=None``: 0.3 kB for an object of any size."""
 PAGE = 100
 """Number of objects in a page: 100 Nodes of 15 kB are decoded in 15 ms."""
 
@@ -34,11 +36,19 @@ class KubeApi:
         self.transport = Transport(connection, timeout=timeout, observer=observer, decode=decode, fence=fence)
 
     async def get(
-        self, resource: Resource, name: str, *, namespace: str | None = None, metadata_only: bool = False
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        metadata_only: bool = False,
+        not_before: str | None = None,
     ) -> JsonObject:
+        """Return an object; with the resourceVersion ``not_before``, from the cache of the server once that has it."""
         path = resource.path(name, namespace=namespace)
         accept = METADATA_ONLY.format("") if metadata_only else None
-        return await self.transport.call("GET", "get", resource, path, accept=accept)
+        query = {"resourceVersion": not_before} if not_before is not None else {}
+        return await self.transport.call("GET", "get", resource, path, query=query, accept=accept)
 
     async def pages(
         self,

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import aiohttp
 
 from overlay_net.adapters.kube.errors import parse_error
-from overlay_net.adapters.kube.rest import METADATA_ONLY, PAGE, KubeApi, selectors
+from overlay_net.adapters.kube.rest import METADATA_ONLY, PAGE, VERSIONS_ONLY, KubeApi, selectors
 from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
 from overlay_net.model.errors import Expired, Unavailable
 from overlay_net.model.names import Resource
@@ -30,15 +30,18 @@ class KubeSource:
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        watch_versions: bool = False,
         page: int = PAGE,
         silence: float = SILENCE_SECONDS,
         max_line: int = MAX_LINE,
     ) -> None:
+        """``watch_versions``: of the objects of watch events only ``metadata.resourceVersion`` is there."""
         self._api = api
         self._resource = resource
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._metadata_only = metadata_only
+        self._watch_versions = watch_versions
         self._page = page
         self._silence = silence
         self._max_line = max_line
@@ -78,7 +81,8 @@ class KubeSource:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(random.randint(*STREAM_SECONDS)),
         }
-        accept = METADATA_ONLY.format("") if self._metadata_only else "application/json"
+        if self._watch_versions:
+            query["includeObject"] = "None"
         path = self._resource.path()
         async with self._api.transport.request(
             "GET",
@@ -86,7 +90,7 @@ class KubeSource:
             self._resource,
             path,
             params=query,
-            headers={"Accept": accept},
+            headers={"Accept": self._accept_events()},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
         ) as response:
             async for line in _lines(response, self._max_line):
@@ -96,6 +100,11 @@ class KubeSource:
                 del line
                 yield event
                 del event
+
+    def _accept_events(self) -> str:
+        if self._watch_versions:
+            return VERSIONS_ONLY
+        return METADATA_ONLY.format("") if self._metadata_only else "application/json"
 
     async def _check_history(self, resource_version: str) -> None:
         """Raise Expired if the server has not reached ``resource_version``: its store was restored from a backup.
