@@ -42,6 +42,10 @@ from overlay_net.runtime import cluster_lock
 OURS: Final = (NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_ROUTE_SLICES, OVERLAY_POOLS, OVERLAY_ADDRESSES)
 LABELLED: Final = (ADMISSION_POLICIES, ADMISSION_BINDINGS, CLUSTER_ROLES)
 OF_RELEASE: Final = (DEPLOYMENTS, DAEMON_SETS, CONFIG_MAPS)
+HELM_RELEASE: Final = "helm.sh/release.v1"
+"""The type of Secrets whose values are packed manifests of up to a megabyte."""
+PUBLIC: Final = frozenset({"namespace", "username", "ca.crt", "tls.crt"})
+"""Keys in Secrets of certificates, and of values that may also be names of other things, such as the release."""
 EVENT_NAMESPACE: Final = "default"
 """Events about cluster-scoped objects are there."""
 
@@ -52,7 +56,14 @@ async def read_secrets(api: KubeApi, namespace: str) -> list[str]:
         found = await api.list(SECRETS, namespace=namespace)
     except OverlayNetError:
         return []
-    return [text for secret in found.items for each in find_object(secret, "data").values() for text in _decode(each)]
+    return [
+        text
+        for secret in found.items
+        if secret.get("type") != HELM_RELEASE
+        for key, value in find_object(secret, "data").items()
+        if key not in PUBLIC
+        for text in _decode(value)
+    ]
 
 
 def _decode(value: object) -> Iterable[str]:

@@ -19,6 +19,8 @@ from tests.fakes.kubelet import Kubelet
 
 POD_ADDRESS = "10.99.0.9"
 PASSWORD, CODE, OTHER = "Pl4nted-passw0rd", "Pl4nted-c0de", "Pl4nted-in-a-l0g"
+USER = "overlay-net"
+"""It is the name of other things as well, which stay readable."""
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IiJ9.eyJQbDRudGVkIjoiand0In0.UGw0bnRlZC1zaWduYXR1cmU"
 
 
@@ -47,7 +49,8 @@ async def change_address(action: str) -> None:
 
 async def plant_secrets(cluster: HealthyCluster) -> None:
     admin = cluster.admin
-    data = {"password": b64encode(PASSWORD.encode()).decode(), "code": b64encode(CODE.encode()).decode()}
+    values = {"username": USER, "password": PASSWORD, "code": CODE}
+    data = {key: b64encode(value.encode()).decode() for key, value in values.items()}
     await admin.create(SECRETS, SECRETS.manifest("sysdump", namespace=NAMESPACE, data=data), namespace=NAMESPACE)
     labels = {"app.kubernetes.io/name": "overlay-net", "app.kubernetes.io/instance": "overlay-net"}
     config = {"config.yaml": f"phpipam:\n  url: https://u:{OTHER}@ipam.example.com\n  password: {PASSWORD}\n"}
@@ -112,7 +115,7 @@ async def test_an_archive_has_every_part_and_no_secret(
         "objects/customresourcedefinitions.json": "staticroutes.iks.ibm.com",
         f"objects/{NAMESPACE}/configmaps.json": "ipam.example.com",
         f"objects/{NAMESPACE}/pods.json": "agent-n1",
-        f"objects/{NAMESPACE}/daemonsets.json": "overlay-net-agent",
+        f"objects/{NAMESPACE}/daemonsets.json": f"{USER}-agent",
         f"objects/{NAMESPACE}/leases.json": "controller-1",
         "objects/default/events.json": "was refused",
         "logs/controller-1/controller.log": "became leader",

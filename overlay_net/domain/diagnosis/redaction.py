@@ -3,10 +3,12 @@
 It rather removes too much: what is left is meant to be sent to other people.
 """
 
+import json
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterable
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 from overlay_net.model.api import JsonObject
 
@@ -14,25 +16,45 @@ REDACTED: Final = "<redacted>"
 MIN_SECRET: Final = 6
 """Shorter values of Secrets are removed by their keys only: they occur in other words."""
 
-KEYS: Final = frozenset({"password", "passwd", "token", "code", "username", "secret", "apikey", "privatekey"})
-SUFFIXES: Final = ("password", "token", "secret", "apikey", "privatekey", "clientkeydata", "tokendata")
+SUFFIXES: Final = (
+    *("password", "passwd", "pwd", "pass", "passphrase", "token", "tokendata", "secret", "credentials", "cookie"),
+    *("apikey", "accesskey", "privatekey", "secretkey", "keydata", "username", "code"),
+)
+"""Ends of keys of secrets, without punctuation."""
+_STATUS: Final = re.compile(r"\d{1,3}")
+"""A code of one to three digits is a status of HTTP or of a process, and no app code of phpIPAM."""
 DROPPED: Final = frozenset({"managedFields", "kubectl.kubernetes.io/last-applied-configuration"})
 """Keys whose values repeat others in another form."""
 
-# A code of one to three digits is a status of HTTP or of a process, and no app code of phpIPAM.
-_CODE = r"\bcode(?![\"']?\s*[:=]\s*[\"']?\d{1,3}\b)"
-_NAME = rf"password|passwd|token|secret|api[_-]?key|private[_-]?key|username|{_CODE}"
+_QUOTE = r"\\*[\"']?"
+_CODE = rf"\bcode(?!{_QUOTE}\s*[:=]\s*{_QUOTE}\d{{1,3}}\b)"
+_WORDS = r"pass(?:word|wd|phrase)?|pwd|token|secret|cookie"
+_NAME = rf"{_WORDS}|(?:api|access|private|secret)[_-]?key|key[_-]?data|username|credentials|{_CODE}"
+_VALUE = "|".join(
+    (
+        # a block of YAML
+        r"[|>][-+\d]*[ \t]*\n(?:[ \t]+[^\n]*(?:\n|\Z))+",
+        # a text in JSON that is itself part of a text in JSON
+        r"(?P<escape>\\+)(?P<quote>[\"'])[^\n]*?(?<!\\)(?P=escape)(?P=quote)",
+        r"b?\"(?:\\.|[^\"\\])*\"",
+        r"b?'(?:\\.|''|[^'\\])*'",
+        r"[^\s\"']+",
+    )
+)
 _PATTERNS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
     for pattern, replacement in (
         (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", REDACTED),
+        # "-----BEGIN " in base64
+        (r"LS0tLS1CRUdJTi[\w+/=-]*", REDACTED),
         # user:password@ of a URL
-        (r"://[^/\s@\"']+@", f"://{REDACTED}@"),
+        (r"://[^\s\"']*@", f"://{REDACTED}@"),
         # JSON Web Token
         (r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*", REDACTED),
         (r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", rf"\1 {REDACTED}"),
+        (rf"(-[\w-]{{0,40}}(?:{_WORDS})[ \t]+)(?![-\s])\S+", rf"\1{REDACTED}"),
         # key: value, key=value and "key": "value"
-        (rf"({_NAME})([\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}}\"']+)", rf"\1\2{REDACTED}"),
+        (rf"({_NAME})({_QUOTE}\s*[:=]\s*)(?:{_VALUE})", rf"\1\2{REDACTED}"),
     )
 )
 
@@ -41,49 +63,67 @@ class Redactor:
     """``secrets`` are values that must not occur anywhere, whatever is around them."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for each in secrets if len(each) >= MIN_SECRET for form in (each, _encode(each))}
+        forms = {form for each in secrets if len(each) >= MIN_SECRET for form in _forms(each)}
         # The longest first: one may be part of another.
         alternatives = "|".join(re.escape(each) for each in sorted(forms, key=len, reverse=True))
         self._known = re.compile(alternatives) if alternatives else None
 
     def text(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub(REDACTED, text)
+        text = self._without_known(text)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text
 
+    def _without_known(self, text: str) -> str:
+        return text if self._known is None else self._known.sub(REDACTED, text)
+
     def object(self, value: Any, parse: Callable[[str], Any] = lambda _: None) -> Any:
         """Return a JSON value without secrets.
 
-        ``parse`` parses a text of several lines, such as a file in a ConfigMap, into JSON; None if it is none.
+        ``parse`` parses a text in JSON or of several lines, such as a file in a ConfigMap, into a JSON value; None if
+        it is another text.
         """
         if isinstance(value, dict):
             return self._mapping(value, parse)
         if isinstance(value, list):
-            return [self.object(each, parse) for each in value]
+            # The value of an argument may be the next one.
+            options = (isinstance(each, str) and each.startswith("-") for each in value)
+            before = [each if option else "" for each, option in zip(value, options, strict=True)]
+            return [self._value(key, each, parse) for key, each in zip(["", *before], value, strict=False)]
         if isinstance(value, str):
-            parsed = parse(value) if "\n" in value else None
+            parsed = parse(value) if "\n" in value or value.startswith(("{", "[")) else None
             return self.text(value) if parsed is None else self.object(parsed, parse)
         return value
 
     def _mapping(self, value: JsonObject, parse: Callable[[str], Any]) -> JsonObject:
         if value.get("kind") == "Secret":
-            return {key: each for key, each in value.items() if key not in ("data", "stringData")}
+            value = {key: each for key, each in value.items() if key not in ("data", "stringData")}
         if isinstance(value.get("name"), str) and is_secret_key(value["name"]) and "value" in value:
             # A variable of the environment.
-            return value | {"value": REDACTED}
+            value = value | {"value": REDACTED}
         return {
-            key: REDACTED if is_secret_key(key) and isinstance(each, str) else self.object(each, parse)
-            for key, each in value.items()
-            if key not in DROPPED
+            self._without_known(key): self._value(key, each, parse) for key, each in value.items() if key not in DROPPED
         }
+
+    def _value(self, key: str, value: Any, parse: Callable[[str], Any]) -> Any:
+        if not is_secret_key(key):
+            return self.object(value, parse)
+        if isinstance(value, list):
+            return [self._value(key, each, parse) for each in value]
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return self.object(value, parse)
+        is_status = key.lower().endswith("code") and _STATUS.fullmatch(str(value))
+        return value if is_status else REDACTED
 
 
 def is_secret_key(key: str) -> bool:
-    plain = re.sub(r"[^a-z0-9]", "", key.lower())
-    return plain in KEYS or plain.endswith(SUFFIXES)
+    return re.sub(r"[^a-z0-9]", "", key.lower()).endswith(SUFFIXES)
 
 
-def _encode(text: str) -> str:
-    return b64encode(text.encode()).decode().rstrip("=")
+def _forms(text: str) -> Iterator[str]:
+    """Yield the text as programs write it: as it is, in base64, in a URL, and within a text in JSON."""
+    yield text
+    for encode in (b64encode, urlsafe_b64encode):
+        yield encode(text.encode()).decode().rstrip("=")
+    yield from (quote(text), quote(text, safe=""), quote_plus(text))
+    yield from (json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
