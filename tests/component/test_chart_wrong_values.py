@@ -38,6 +38,28 @@ def test_every_value_that_the_schema_rejects_is_named(refusal: str, place: str, 
             "agent.podLabels: the chart sets the label helm.sh/chart: remove it",
         ),
         (
+            {"agent": {"settings": {"http": {"bind": ":99999"}}}},
+            "agent.settings.http.bind: port 99999: must be from 1 to 65535",
+        ),
+        (
+            {"controller": {"settings": {"http": {"bind": "127.0.0.1:0"}}}},
+            "controller.settings.http.bind: port 0: must be from 1 to 65535",
+        ),
+        (
+            {"agent": {"extraEnv": [{"name": "OVERLAY_NODE_NAME", "value": "x"}]}},
+            "agent.extraEnv: the chart sets the variable OVERLAY_NODE_NAME: remove it",
+        ),
+        (
+            {"controller": {"extraEnv": [{"name": "A", "value": "x"}, {"name": "POD_NAME", "value": "x"}]}},
+            "controller.extraEnv: the chart sets the variable POD_NAME: remove it",
+        ),
+        ({"extraObjects": ["kind: Secret"]}, "extraObjects[0]: a text must be the YAML of an object"),
+        ({"extraObjects": ["only words"]}, "extraObjects[0]: a text must be the YAML of an object"),
+        (
+            {"metrics": {"serviceMonitor": {"interval": "1m", "scrapeTimeout": "61s"}}},
+            "metrics.serviceMonitor.scrapeTimeout: 61s exceeds the interval 1m",
+        ),
+        (
             {"controller": {"serviceAccount": {"create": False}}},
             "controller.serviceAccount.name is required with controller.serviceAccount.create=false",
         ),

@@ -23,24 +23,7 @@ spec:
       {{- include "overlay-net.container" (dict "root" . "values" (dict "securityContext" $security)) | nindent 6 }}
       args: [agent, --config=/etc/overlay-net/config.yaml]
       env:
-        - name: OVERLAY_NODE_NAME
-          valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
-        - name: OVERLAY_NODE_IP
-          valueFrom: {fieldRef: {fieldPath: status.hostIP}}
-        # The checkpoint must expire before the controller may reassign the address.
-        - {name: OVERLAY_FENCE_AFTER, value: {{ .Values.controller.settings.fence_after | quote }}}
-        {{- if .Values.admissionPolicy.enabled }}
-        - name: OVERLAY_LEASE_NAMESPACE
-          valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-        {{- end }}
-        # /proc/sys is read-only in an unprivileged container.
-        - {name: OVERLAY_PROC_SYS_NET, value: /host/proc/sys/net}
-        # On nodes that are LXC containers, the kubelet reports another boot id than a container sees in /proc.
-        - {name: OVERLAY_BOOT_ID_FILE, value: /host/boot_id}
-        # By default glibc raises this threshold after a large API response and then keeps megabytes of free memory.
-        - {name: MALLOC_TRIM_THRESHOLD_, value: "131072"}
-        # An agent trusts the CA of its service account only; an import of aiohttp loads those of the image, 2 MiB.
-        - {name: SSL_CERT_FILE, value: /dev/null}
+        {{- include "overlay-net.agentEnv" . | nindent 8 }}
         {{- with .Values.agent.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -97,4 +80,25 @@ spec:
 {{- $_ := set $affinity "nodeAffinity" $nodes -}}
 {{- end -}}
 {{- toYaml $affinity -}}
+{{- end -}}
+
+{{- define "overlay-net.agentEnv" -}}
+- name: OVERLAY_NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+- name: OVERLAY_NODE_IP
+  valueFrom: {fieldRef: {fieldPath: status.hostIP}}
+# The checkpoint must expire before the controller may reassign the address.
+- {name: OVERLAY_FENCE_AFTER, value: {{ .Values.controller.settings.fence_after | quote }}}
+{{- if .Values.admissionPolicy.enabled }}
+- name: OVERLAY_LEASE_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- end }}
+# /proc/sys is read-only in an unprivileged container.
+- {name: OVERLAY_PROC_SYS_NET, value: /host/proc/sys/net}
+# On nodes that are LXC containers, the kubelet reports another boot id than a container sees in /proc.
+- {name: OVERLAY_BOOT_ID_FILE, value: /host/boot_id}
+# By default glibc raises this threshold after a large API response and then keeps megabytes of free memory.
+- {name: MALLOC_TRIM_THRESHOLD_, value: "131072"}
+# An agent trusts the CA of its service account only; an import of aiohttp loads those of the image, 2 MiB.
+- {name: SSL_CERT_FILE, value: /dev/null}
 {{- end -}}

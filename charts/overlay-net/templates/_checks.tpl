@@ -1,4 +1,4 @@
-{{- /* Checks of values for which the schema has no helpful message, and of what they need in the cluster. */ -}}
+{{- /* Checks of values for which the schema has no helpful message. */ -}}
 {{- define "overlay-net.checkValues" -}}
 {{- include "overlay-net.checkPhpipam" . -}}
 {{- include "overlay-net.checkOverlay" . -}}
@@ -19,6 +19,10 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- include "overlay-net.checkPorts" . -}}
+{{- include "overlay-net.checkEnv" . -}}
+{{- include "overlay-net.checkExtraObjects" . -}}
+{{- include "overlay-net.checkScrapes" . -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
 {{- fail "metrics: enable either podMonitor or serviceMonitor: with both, everything would be scraped twice" -}}
 {{- end -}}
@@ -43,6 +47,52 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "overlay-net.checkPorts" -}}
+{{- range $component := list "controller" "agent" -}}
+{{- $port := include "overlay-net.port" (index $.Values $component).settings.http.bind | int -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- fail (printf "%s.settings.http.bind: port %d: must be from 1 to 65535" $component $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Of two variables of one name, an upgrade may keep either. */ -}}
+{{- define "overlay-net.checkEnv" -}}
+{{- $env := dict "controller" (include "overlay-net.controllerEnv" .) "agent" (include "overlay-net.agentEnv" .) -}}
+{{- range $component, $own := $env -}}
+{{- $names := list -}}
+{{- range fromYamlArray $own -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range (index $.Values $component).extraEnv -}}
+{{- if has .name $names -}}
+{{- fail (printf "%s.extraEnv: the chart sets the variable %s: remove it" $component .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "overlay-net.checkExtraObjects" -}}
+{{- range $index, $given := .Values.extraObjects -}}
+{{- $object := kindIs "string" $given | ternary (printf "%v" $given | fromYaml) $given -}}
+{{- if not (and $object.apiVersion $object.kind) -}}
+{{- fail (printf "extraObjects[%d]: a text must be the YAML of an object with apiVersion and kind" $index) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The Prometheus operator ignores such monitors, with a message in its log only. */ -}}
+{{- define "overlay-net.checkScrapes" -}}
+{{- range $name := list "podMonitor" "serviceMonitor" -}}
+{{- $monitor := index $.Values.metrics $name -}}
+{{- with $monitor.scrapeTimeout -}}
+{{- if gt (include "overlay-net.seconds" . | float64) (include "overlay-net.seconds" $monitor.interval | float64) -}}
+{{- fail (printf "metrics.%s.scrapeTimeout: %s exceeds the interval %s" $name . $monitor.interval) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "overlay-net.checkAccounts" -}}
 {{- range $component := list "controller" "agent" -}}
 {{- $account := (index $.Values $component).serviceAccount -}}
@@ -53,55 +103,6 @@
 {{- $name := include "overlay-net.account" (dict "root" . "component" "agent") -}}
 {{- if eq $name (include "overlay-net.account" (dict "root" . "component" "controller")) -}}
 {{- fail (printf "agent.serviceAccount.name: %s is also that of the controllers: an agent must not have their permissions" $name) -}}
-{{- end -}}
-{{- end -}}
-
-{{- /* The kubelet reports a missing secret only as an image that cannot be pulled. A secret that running controllers name as
-well, and those of extraObjects, need not exist; `helm template` has no access to the cluster. */ -}}
-{{- define "overlay-net.checkPullSecrets" -}}
-{{- $namespace := include "overlay-net.namespace" . -}}
-{{- $known := list -}}
-{{- $running := lookup "apps/v1" "Deployment" $namespace (printf "%s-controller" (include "overlay-net.fullname" .)) -}}
-{{- range dig "spec" "template" "spec" "imagePullSecrets" list ($running | default dict) -}}
-{{- $known = append $known .name -}}
-{{- end -}}
-{{- range .Values.extraObjects -}}
-{{- $object := kindIs "string" . | ternary (printf "%v" . | fromYaml) . -}}
-{{- if eq (toString $object.kind) "Secret" -}}
-{{- $known = append $known (dig "metadata" "name" "" $object) -}}
-{{- end -}}
-{{- end -}}
-{{- $secrets := include "overlay-net.pullSecrets" . | fromYamlArray -}}
-{{- if and $secrets (lookup "v1" "Namespace" "" "kube-system") -}}
-{{- range $secrets -}}
-{{- if not (or (has .name $known) (lookup "v1" "Secret" $namespace .name)) -}}
-{{- fail (printf "imagePullSecrets: there is no Secret %s in namespace %s: create it first (kubectl create secret docker-registry %s --namespace %s ...), or correct the name" .name $namespace .name $namespace) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- /* Only one release can manage the nodes of a cluster; a second one would be on standby. `helm template` has no access to
-the cluster, and the Lease of a release that is gone is no longer renewed. */ -}}
-{{- define "overlay-net.checkOnlyRelease" -}}
-{{- if .Release.IsInstall -}}
-{{- $spec := (lookup "coordination.k8s.io/v1" "Lease" "kube-system" "overlay-net").spec | default dict -}}
-{{- $holder := $spec.holderIdentity | default "" -}}
-{{- if and $holder (ne $holder (include "overlay-net.releaseIdentity" .)) $spec.renewTime -}}
-{{- $age := sub (now | unixEpoch) (toDate "2006-01-02T15:04:05Z07:00" (regexReplaceAll "[.][0-9]+" $spec.renewTime "") | unixEpoch) -}}
-{{- if lt $age (int64 $spec.leaseDurationSeconds) -}}
-{{- fail (printf "release %s manages this cluster (Lease overlay-net in kube-system): uninstall it first; only one release of overlay-net can manage a cluster" $holder) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- /* Kubernetes before 1.33 has no ServiceCIDRs, and only kubeadm stores the subnets of services elsewhere. */ -}}
-{{- define "overlay-net.checkServices" -}}
-{{- if and (semverCompare "<1.33.0-0" .Capabilities.KubeVersion.Version) (not .Values.controller.settings.service_subnets) -}}
-{{- if not (lookup "v1" "ConfigMap" "kube-system" "kubeadm-config") -}}
-{{- fail (printf "controller.settings.service_subnets is required: Kubernetes %s has no ServiceCIDRs to read the subnets of services from, and there is no ConfigMap kubeadm-config; set it to --service-cluster-ip-range of kube-apiserver, such as [10.96.0.0/12]" .Capabilities.KubeVersion.Version) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 
