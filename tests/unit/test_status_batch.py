@@ -7,7 +7,9 @@ from overlay_net.controller.caches import Caches
 from overlay_net.controller.status_reconciler import BATCH, MAX_FAILURE_DELAY, ROUTES, StatusReconciler
 from overlay_net.controller.write_pace import IDLE, WritePace
 from overlay_net.domain.routes.node_states import NodeStates
+from overlay_net.domain.routes.status_changes import Priority
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
+from overlay_net.model.conditions import ROUTE_SETS_KNOWN
 from overlay_net.model.names import CONTROLLER_FIELD_MANAGER, STATIC_ROUTES
 from overlay_net.model.route_slice import RouteSlice, slice_manifest
 from overlay_net.ops.controller_metrics import ControllerMetrics
@@ -96,7 +98,7 @@ class Large:
         self.caches.nodes.apply(WatchEvent("ADDED", raw_node(name)))
         self.report(name)
 
-    def report(self, name: str, failures: int = 0, *, has_slices: bool = True) -> None:
+    def report(self, name: str, failures: int = 0, *, has_slices: bool = True, unknown: str = "") -> None:
         slices = make_slices(self.caches.routes.values())
         listed = [
             {"subnet": f"10.{number}.0.0/24", "staticRoute": f"r{number:04}", "state": "KernelRefused", "message": "no"}
@@ -108,6 +110,9 @@ class Large:
         raw["status"] |= {"routes": listed, "routesFailed": failures}
         if not has_slices:
             raw["status"]["observedSlices"] = {}
+        if unknown:
+            condition = {"type": ROUTE_SETS_KNOWN, "status": "False", "reason": "RoutesUnknown", "message": unknown}
+            raw["status"]["conditions"] = [condition]
         self.caches.overlays.apply(WatchEvent("MODIFIED", raw))
 
     async def ready(self) -> list[int]:
@@ -309,3 +314,15 @@ async def test_a_status_that_another_client_has_changed_is_restored() -> None:
     await large.kube.merge_patch(STATIC_ROUTES, "r0001", {"status": {"ready": 7}}, subresource="status")
     await large.settle()
     assert await large.ready() == [2, 2]
+
+
+async def test_routes_that_a_node_cannot_read_do_not_wait_for_other_statuses() -> None:
+    large = await with_many_statuses_to_write()
+    for unknown in ("slice s-0 is missing", ""):
+        large.kube.written.clear()
+        large.report("n1", has_slices=not unknown, unknown=unknown)
+        assert 0 < large.due[-1] <= 5
+        await large.write_next()
+        assert len(large.kube.written) == BATCH
+        while large.reconciler.feed.index.changes.has(Priority.URGENT):
+            await large.reconciler.reconcile(ROUTES)

@@ -27,7 +27,7 @@ class NodeChange:
     def common_priority(self) -> Priority:
         """The priority of every StaticRoute of the node if all are concerned."""
         # Any of them may be one that begins or ceases to fail.
-        fails = self._before.has_unlisted_failures != self._after.has_unlisted_failures
+        fails = self._before.common_faults != self._after.common_faults
         return Priority.URGENT if fails else Priority.GRADUAL
 
     @property
@@ -86,8 +86,7 @@ def _shared_part(table: NodeTable) -> tuple[object, ...]:
     return (
         table.has_report,
         table.has_probed,
-        table.has_unlisted_failures,
-        table.unknown_sets,
+        table.common_faults,
         table.own_addresses,
         table.default_gateway,
         overlay.routes_only,

@@ -78,6 +78,11 @@ class NodeTable:
         return known.message if known is not None and known.status is False else ""
 
     @property
+    def common_faults(self) -> tuple[bool, str]:
+        """What any StaticRoute of the node may suffer from; false and empty: nothing."""
+        return self.has_unlisted_failures, self.unknown_sets
+
+    @property
     def default_gateway(self) -> IpAddress | None:
         """The gateway for routes that specify none."""
         overlay = self.overlay

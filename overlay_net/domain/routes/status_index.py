@@ -154,7 +154,7 @@ class StatusIndex:
         self.changes.mark(members.routes, Priority.GRADUAL)
         if table is None:
             return
-        if table.has_unlisted_failures:
+        if any(table.common_faults):
             self.changes.mark(members.routes, Priority.URGENT)
         else:
             self._mark_failing([members], table.failures, table.route_probes, table.silent)
