@@ -93,6 +93,7 @@ async def read_snapshot(api: KubeApi, pods: Pods, namespace: str, node: str) -> 
         pools=pools,
         static_routes=static_routes,
         overlay_addresses=values.get("overlay_addresses") is not False,
+        leader_election=find_object(values, "leader_election").get("enabled") is not False,
         now=datetime.now(UTC),
     )
     if not node or isinstance(release, Unread):
@@ -115,6 +116,7 @@ def _unreachable(version: Unread) -> Snapshot:
         pools=version,
         static_routes=version,
         overlay_addresses=True,
+        leader_election=True,
         now=datetime.now(UTC),
     )
 

@@ -1,11 +1,13 @@
 """The checks of `overlay-net doctor` that need no cluster: what is unread, and what is no fault."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from overlay_net.domain.diagnosis.checks import CHECKS, diagnose, first_broken
-from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_versions
+from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_leader, check_versions
 from overlay_net.domain.diagnosis.finding import OK, UNKNOWN
 from overlay_net.domain.diagnosis.kernels import check_masquerade
 from overlay_net.domain.diagnosis.pods import explain_pod
@@ -34,6 +36,7 @@ def snapshot(**changed: Any) -> Snapshot:
         "pools": Read([]),
         "static_routes": Read([]),
         "overlay_addresses": True,
+        "leader_election": True,
         "now": NOW,
     }
     return Snapshot(**(parts | changed))
@@ -100,6 +103,14 @@ def test_a_gateway_that_answers_no_node_is_no_sign_of_a_mac_filter() -> None:
     overlays = [overlay(name, status=status) for name in ("n1", "n2")]
     view = snapshot(nodes=Read([node("n1"), node("n2")]), overlays=Read(overlays))
     assert list(check_mac_filter(view)) == []
+
+
+def test_without_leader_election_the_lock_of_the_cluster_shows_whether_a_controller_manages_it() -> None:
+    held = replace(LEASE, holder="overlay-net/overlay-net-controller")
+    without = partial(snapshot, leader_election=False, lease=Read(None))
+    assert list(check_leader(without(cluster_lease=Read(held)))) == []
+    assert [each.what for each in check_leader(without())] == ["no controller is the leader"]
+    assert [each.what for each in check_leader(snapshot(lease=Read(None)))] == ["no controller is the leader"]
 
 
 def test_a_cluster_with_routes_only_needs_no_pool() -> None:

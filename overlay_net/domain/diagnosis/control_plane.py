@@ -154,8 +154,9 @@ def check_controllers(snapshot: Snapshot) -> Iterator[Finding]:
 
 def check_leader(snapshot: Snapshot) -> Iterator[Finding]:
     workloads = known(snapshot.workloads)
-    log = f"read the log: kubectl logs --namespace {workloads.namespace} deploy/NAME --all-pods"
-    lease = known(snapshot.lease)
+    name = parse_text(find_object(workloads.controller or {}, "metadata").get("name"))
+    log = f"read the log: kubectl logs --namespace {workloads.namespace} deploy/{name} --all-pods"
+    lease = known(snapshot.lease if snapshot.leader_election else snapshot.cluster_lease)
     if lease is None or not lease.holder:
         yield Finding(PROBLEM, "no controller is the leader", f"check that controllers run; {log}")
     elif _is_stale(lease, snapshot):

@@ -87,6 +87,8 @@ class Snapshot:
     static_routes: Reading[Sequence[StaticRoute]]
     overlay_addresses: bool
     """Whether nodes get overlay addresses according to the settings."""
+    leader_election: bool
+    """Whether the controllers elect a leader according to the settings; without, their only lock is the cluster's."""
     now: datetime
     kernels: Mapping[str, Reading[JsonObject]] = field(default_factory=dict)
     """The answers of `overlay-net node-state`, by node."""
