@@ -60,7 +60,9 @@ def run(arguments: Sequence[str], program: str) -> int:
         error.show()
         return EXIT_USAGE
     except click.ClickException as error:
-        return _fail(prefix, " ".join(error.format_message().split()), EXIT_USAGE)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f" (see {context.command_path} --help)" if context is not None else ""
+        return _fail(prefix, " ".join(error.format_message().split()) + hint, EXIT_USAGE)
     except ConfigurationError as error:
         return _fail(prefix, str(error), EXIT_USAGE)
     except ApiError as error:

@@ -71,7 +71,8 @@ def test_the_help_of_settings_fits_the_terminal(mode: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("stat",), "overlay-net stat: No such command 'stat'. Did you mean 'status'?"),
+        (("stat",), "overlay-net stat: No such command 'stat'. Did you mean 'status'? (see overlay-net --help)"),
+        (("routes",), "overlay-net routes: Missing argument 'NODE'. (see overlay-net routes --help)"),
         (("status", "-o", "xml"), "overlay-net status: Invalid value for '-o' / '--output': 'xml' is not one of"),
         (("status", "--wait=soon"), "overlay-net status: Invalid value for '--wait': 'soon': "),
         (("status", "--context=a", "--kubeconfig=/nowhere"), "overlay-net status: kubeconfig /nowhere: No such file"),
