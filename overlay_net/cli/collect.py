@@ -85,16 +85,18 @@ class Collector:
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def collect(self, snapshot: Snapshot, nodes: Collection[str], lines: int) -> None:
-        """``nodes`` are those whose kernel is read; ``lines`` is the maximum of each log."""
+        """``nodes`` are those of which kernel, log and metrics are read; ``lines`` is the maximum of each log."""
         self._archive.add_object("version.json", snapshot.version.value if isinstance(snapshot.version, Read) else {})
         self._archive.add_object("doctor.json", Diagnosis(tuple(diagnose(snapshot))).to_json())
         pods = snapshot.pods.value if isinstance(snapshot.pods, Read) else ()
         if isinstance(snapshot.pods, Unread):
             self._archive.add_error("pods", snapshot.pods.message)
         await self._collect_objects(pods)
+        # The agents of thousands of nodes would have gigabytes of logs.
+        chosen = [pod for pod in pods if not find_component([pod], "agent") or find_node(pod) in nodes]
         parts = [
-            *(self._log(pod, name, lines) for pod in pods for name in find_containers(pod)),
-            *(self._metrics(pod) for pod in pods),
+            *(self._log(pod, name, lines) for pod in chosen for name in find_containers(pod)),
+            *(self._metrics(pod) for pod in chosen),
             *(self._kernel(snapshot, node) for node in nodes),
         ]
         await asyncio.gather(*parts)
@@ -184,7 +186,7 @@ def _metrics_ports(pod: JsonObject) -> list[int]:
 
 
 def choose_nodes(snapshot: Snapshot, named: Sequence[str], limit: int) -> list[str]:
-    """Return the nodes whose kernel is read: those that are named, else at most ``limit``, with problems first."""
+    """Return the nodes to read in detail: those that are named, else at most ``limit``, with problems first."""
     if named:
         return list(named)
     if isinstance(snapshot.pods, Unread):

@@ -29,13 +29,19 @@ from overlay_net.model.errors import Unavailable
     metavar="FILE",
     help="File to write, which must not exist; default: overlay-net-sysdump-TIME.tar.gz.",
 )
-@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Read the kernel of this node; repeatable.")
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME",
+    help="Read the kernel of this node, and log and metrics of its agent; repeatable.",
+)
 @click.option(
     "--max-nodes",
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    help="Without --node: of how many nodes the kernel is read, those with problems first.",
+    help="Without --node: of how many nodes these are read, those with problems first.",
 )
 @click.option("--lines", type=click.IntRange(min=1), default=10000, show_default=True, help="Last lines of each log.")
 @namespace_option

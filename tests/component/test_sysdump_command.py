@@ -130,6 +130,19 @@ async def test_an_archive_has_every_part_and_no_secret(
         assert part in content[f"dump/{name}"], name
 
 
+async def test_of_the_agents_only_those_of_named_nodes_are_read(
+    cluster: HealthyCluster, kubelet: Kubelet, tmp_path: Path
+) -> None:
+    for pod in ("controller-1", "agent-n1", "agent-n2"):
+        await cluster.set_pod(pod, ready=True)
+        kubelet.logs[pod] = "level=info message=started\n"
+    archive = tmp_path / "dump.tar.gz"
+    await asyncio.to_thread(answered, cluster.api_server, "sysdump", f"--archive={archive}", "--node=n1")
+    with tarfile.open(archive) as tar:
+        logs = {name.split("/")[2] for name in tar.getnames() if "/logs/" in name}
+    assert logs == {"controller-1", "agent-n1"}
+
+
 async def test_an_existing_file_is_not_overwritten_and_a_missing_permission_is_listed(
     cluster: HealthyCluster, tmp_path: Path
 ) -> None:
