@@ -87,9 +87,7 @@ class Redactor:
             return self._mapping(value, parse)
         if isinstance(value, list):
             # The value of an argument may be the next one.
-            options = (isinstance(each, str) and each.startswith("-") for each in value)
-            before = [each if option else "" for each, option in zip(value, options, strict=True)]
-            return [self._value(key, each, parse) for key, each in zip(["", *before], value, strict=False)]
+            return [self._value(_find_option(key), each, parse) for key, each in zip(["", *value], value, strict=False)]
         if isinstance(value, str):
             parsed = parse(value) if "\n" in value or value.startswith(("{", "[")) else None
             return self.text(value) if parsed is None else self.object(parsed, parse)
@@ -118,6 +116,10 @@ class Redactor:
 
 def is_secret_key(key: str) -> bool:
     return re.sub(r"[^a-z0-9]", "", key.lower()).endswith(SUFFIXES)
+
+
+def _find_option(argument: object) -> str:
+    return argument if isinstance(argument, str) and argument.startswith("-") else ""
 
 
 def _forms(text: str) -> Iterator[str]:
