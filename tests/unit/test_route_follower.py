@@ -1,7 +1,6 @@
 """All routes are searched if one that matters may have appeared, and after a failed observation until one succeeds."""
 
 from dataclasses import replace
-from ipaddress import ip_interface
 
 import pytest
 
@@ -11,7 +10,8 @@ from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import ByName
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.overlay import NodeOverlay
-from tests.unit.test_awaited_routes import NEW, message
+from overlay_net.model.policy_rule import PrivateTable
+from tests.unit.test_awaited_routes import NEW, OVERLAY, PRIVATE, message
 
 CONFIG = LinkConfig(ByName(("eth0",)))
 
@@ -25,10 +25,12 @@ def overlay(*subnets: str) -> NodeOverlay:
 class Watched:
     """A follower with a monitor that has no socket."""
 
-    def __init__(self, *subnets: str) -> None:
-        self.monitor = Monitor(117, lambda: None)
-        self.follower = RouteFollower(CONFIG, self.monitor.follow)
-        self.overlay = overlay(*subnets)
+    def __init__(self, *subnets: str, config: LinkConfig = CONFIG) -> None:
+        self.wakes = 0
+        self.monitor = Monitor(117, self._wake)
+        self.follower = RouteFollower(config, self.monitor.follow)
+        assignment = replace(overlay().assignment, address=OVERLAY)
+        self.overlay = replace(overlay(*subnets), assignment=assignment)
         self.reconcile()
 
     def reconcile(self) -> bool:
@@ -41,6 +43,9 @@ class Watched:
 
     def notify(self, data: bytes) -> None:
         self.monitor._received([data])
+
+    def _wake(self) -> None:
+        self.wakes += 1
 
 
 def test_routes_are_searched_once() -> None:
@@ -105,10 +110,28 @@ def test_other_desired_routes_await_other_routes() -> None:
 
 def test_the_route_to_the_overlay_subnet_is_awaited() -> None:
     watched = Watched()
-    assignment = replace(watched.overlay.assignment, address=ip_interface("192.168.100.4/24"))
-    watched.overlay = replace(watched.overlay, assignment=assignment)
-    watched.reconcile()
     watched.notify(message("192.168.100.0/24", NEW))
+    assert watched.reconcile()
+
+
+@pytest.mark.parametrize(("table", "searched"), [(254, True), (118, True), (300, True), (119, False)])
+def test_a_route_in_a_table_that_a_plan_needs_wakes_nothing_and_is_searched_by_the_next_one(
+    table: int, searched: bool
+) -> None:
+    private = PrivateTable(300 if table == 300 else 118, 11800)
+    watched = Watched("10.1.0.0/16", config=replace(PRIVATE, private=private))
+    watched.notify(message("10.7.0.0/16", NEW, table=table))
+    assert not watched.wakes
+    assert watched.reconcile() is searched
+    watched.notify(message("10.7.0.0/16", table=table))
+    assert not watched.reconcile(), "a route that is gone is missing wherever it was read"
+
+
+@pytest.mark.parametrize("subnet", ["0.0.0.0/0", "::/0"])
+def test_a_default_route_of_the_node_is_awaited_for_its_private_addresses(subnet: str) -> None:
+    watched = Watched(config=PRIVATE)
+    watched.notify(message(subnet, NEW))
+    assert watched.wakes == 1
     assert watched.reconcile()
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from overlay_net.adapters.netlink.bulk.codec import HEADER, align, messages
 from overlay_net.adapters.netlink.bulk.route_decoder import RouteDecoder, parse_destination
-from overlay_net.adapters.netlink.bulk.route_messages import RT_TABLE_LOCAL, RTMSG_PROTOCOL, RTMSG_TABLE
+from overlay_net.adapters.netlink.bulk.route_messages import RT_TABLE_LOCAL, RTMSG_PROTOCOL, RTMSG_TABLE, short_table
 from overlay_net.adapters.netlink.notification_filter import except_from
 from overlay_net.adapters.netlink.notifications import Group, Notifications, open_notification_socket
 from overlay_net.adapters.netlink.pyroute2_parts import (
@@ -51,11 +51,13 @@ class Concern(IntEnum):
     """Whether a change concerns us."""
 
     NONE = 0
-    FOREIGN_ROUTE = 1
+    NEEDED_ROUTE = 1
+    """A route of another process that is no reason for a plan, but the next one must know it and search for it."""
+    FOREIGN_ROUTE = 2
     """A route of another process, which may change often."""
-    NEW_FOREIGN_ROUTE = 2
+    NEW_FOREIGN_ROUTE = 3
     """The same, if the next observation does not read it unless it searches for it."""
-    OURS = 3
+    OURS = 4
 
 
 class Monitor:
@@ -72,6 +74,8 @@ class Monitor:
         self._routing_changed: Callable[[], None] = _ignore
         self._wake_by_foreign_route = wake_by_foreign_route or wake
         self._awaited: AwaitedRoutes | None = None
+        self._needed_tables: Set[int] = frozenset()
+        """The values of rtm_table for the tables of which a plan needs all routes."""
         self._waits = False
         self._appeared = True
         """Whether an awaited route may have appeared since the last ``follow``."""
@@ -104,8 +108,11 @@ class Monitor:
         it deletes with a link, an address or a nexthop object.
         """
         self._waits = waits
-        appeared = self._appeared or awaited is not self._awaited
-        self._awaited, self._appeared = awaited, False
+        appeared = self._appeared
+        if awaited is not self._awaited:
+            self._awaited, self._needed_tables = awaited, frozenset(map(short_table, awaited.tables))
+            appeared = True
+        self._appeared = False
         return appeared
 
     def _missed(self) -> None:
@@ -115,13 +122,13 @@ class Monitor:
     def _received(self, datagrams: Iterable[bytes]) -> None:
         self._routing_changed()
         concerns = set(chain.from_iterable(map(self._concerns, datagrams)))
-        self._appeared |= Concern.NEW_FOREIGN_ROUTE in concerns
+        self._appeared |= not concerns.isdisjoint({Concern.NEEDED_ROUTE, Concern.NEW_FOREIGN_ROUTE})
         if Concern.OURS in concerns:
             self._wake()
-        elif not concerns <= {Concern.NONE}:
+        elif not concerns.isdisjoint({Concern.FOREIGN_ROUTE, Concern.NEW_FOREIGN_ROUTE}):
             self._wake_by_foreign_route()
 
-    def concerns(self, data: bytes) -> Concern:
+    def concerns(self, data: bytes) -> bool:
         """Return whether a message in ``data`` may concern us; if it cannot be parsed, it does.
 
         Links and addresses are always relevant. Rules are relevant if they have our protocol, as rules cannot be
@@ -129,7 +136,7 @@ class Monitor:
         derives from addresses, the deletion is relevant, because the kernel does not restore them. The rest is ignored,
         because other daemons change hundreds of thousands of routes.
         """
-        return max(self._concerns(data), default=Concern.NONE)
+        return max(self._concerns(data), default=Concern.NONE) > Concern.NEEDED_ROUTE
 
     def _concerns(self, data: bytes) -> Iterator[Concern]:
         parsed = 0
@@ -168,7 +175,8 @@ class Monitor:
             return Concern.OURS
         awaited = _has_same_key(kind, flags) if self._awaited is None else self._is_awaited(body, self._awaited)
         if not awaited:
-            return Concern.NONE
+            is_needed = kind == RTM_NEWROUTE and len(body) > RTMSG_TABLE and body[RTMSG_TABLE] in self._needed_tables
+            return Concern.NEEDED_ROUTE if is_needed else Concern.NONE
         # Those of the kernel in the table main are always read; one that was deleted is missing wherever it was read.
         is_read = protocol == RTPROT_KERNEL or kind == RTM_DELROUTE
         return Concern.FOREIGN_ROUTE if is_read else Concern.NEW_FOREIGN_ROUTE

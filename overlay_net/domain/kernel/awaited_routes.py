@@ -49,9 +49,12 @@ def find_awaited_routes(
     if address is not None and config.mode != "none":
         overlay = decode_destination(encode_route_key(address.network, 0, MAIN_TABLE))
         if config.private is not None and config.mode != "address":
-            # Its table has the routes of the node that ours replace. Without a default route, any route of the node
-            # shows its gateway.
+            # Its table has the routes of the node that ours replace, and a default route like the node's. Without that,
+            # any route of the node shows its gateway.
             covered = _sorted_addresses(keys)
+            destinations |= {
+                decode_destination(encode_route_key(each, 0, MAIN_TABLE)) for each in DEFAULT_ROUTE.values()
+            }
             tables |= {config.private.table, MAIN_TABLE}
         if config.source is not None:
             keys |= set(_source_table_keys(keys, address, config.source))

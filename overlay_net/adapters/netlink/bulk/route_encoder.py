@@ -11,7 +11,6 @@ from overlay_net.adapters.netlink.bulk.route_messages import (
     RT_SCOPE_LINK,
     RT_SCOPE_NOWHERE,
     RT_SCOPE_UNIVERSE,
-    RT_TABLE_COMPAT,
     RTA_GATEWAY,
     RTA_METRICS,
     RTA_MULTIPATH,
@@ -26,6 +25,7 @@ from overlay_net.adapters.netlink.bulk.route_messages import (
     RTNEXTHOP,
     RTNH_F_ONLINK,
     route_family,
+    short_table,
 )
 from overlay_net.model.errors import KernelError
 from overlay_net.model.route import NextHop, Route, RouteInfo, RouteKind
@@ -106,9 +106,8 @@ def _delete_route(route: Route) -> bytes:
 
 
 def _head(route: Route, scope: int, kind: int, flags: int) -> bytes:
-    table = route.table if route.table < 256 else RT_TABLE_COMPAT
     prefix = decode_prefix_length(route.key)
-    head = RTMSG.pack(route_family(route), prefix, 0, 0, table, route.protocol, scope, kind, flags)
+    head = RTMSG.pack(route_family(route), prefix, 0, 0, short_table(route.table), route.protocol, scope, kind, flags)
     return head + attribute_u32(RTA_TABLE, route.table)
 
 

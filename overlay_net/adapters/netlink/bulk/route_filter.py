@@ -9,6 +9,7 @@ from overlay_net.adapters.netlink.bulk.route_messages import (
     RTM_NEWROUTE,
     RTMSG_PROTOCOL,
     RTMSG_TABLE,
+    short_table,
 )
 from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
@@ -25,7 +26,7 @@ class RouteFilter:
         self._family = family
         self._protocol = protocol
         self._awaited = awaited
-        self._tables: Set[int] = {_short_table(table) for table in awaited.tables} if awaited is not None else set()
+        self._tables: Set[int] = {short_table(table) for table in awaited.tables} if awaited is not None else set()
         self._own_tables = awaited.own_tables - {RT_TABLE_COMPAT} if awaited is not None else set()
 
     def needed_bodies(self, datagram: bytes) -> list[bytes]:
@@ -74,8 +75,3 @@ def bodies_within(datagram: bytes, family: int, spans: AddressSpans) -> list[byt
         and datagram[start + RTMSG_TABLE] == MAIN_TABLE
         and spans.has_start(parse_destination(datagram[start:end]))
     ]
-
-
-def _short_table(table: int) -> int:
-    """Return the value of rtm_table, which has no room for a larger number."""
-    return table if table < 256 else RT_TABLE_COMPAT

@@ -52,3 +52,8 @@ def dump_routes(family: int, *, protocol: int = 0, table: int = 0, kind: int = 0
 
 def route_family(route: Route) -> int:
     return socket.AF_INET if decode_version(route.key) == 4 else socket.AF_INET6
+
+
+def short_table(table: int) -> int:
+    """Return the value of rtm_table, which has no room for a larger number."""
+    return table if table < 256 else RT_TABLE_COMPAT
