@@ -10,6 +10,7 @@ import secrets
 import socket
 from typing import TypeAlias
 
+from overlay_net.adapters.netlink.bulk.route_messages import RT_TABLE_LOCAL, RTN_LOCAL
 from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND
 from overlay_net.adapters.netlink.interfaces import CONNECTED_METRICS, require_link
 from overlay_net.adapters.netlink.iproute import IpRoute
@@ -37,7 +38,7 @@ Change: TypeAlias = LinkAction | AddAddress | DeleteAddress | AddLocalRoute | Ad
 
 IPVLAN_MODE_L2 = 0
 """In this mode the link answers ARP, unlike in L3, the default (networking/ipvlan.rst)."""
-RT_TABLE_LOCAL, RT_SCOPE_HOST, RTN_LOCAL = 255, 254, 2
+RT_SCOPE_HOST = 254
 EXISTS = frozenset({errno.EEXIST})
 
 

@@ -11,7 +11,14 @@ import socket
 from collections.abc import Callable, Container, Coroutine, Iterator, Set
 from typing import Any, Literal, TypeVar
 
-from overlay_net.adapters.netlink.bulk.codec import HEADER, I32, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, messages
+from overlay_net.adapters.netlink.bulk.codec import (
+    HEADER,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    messages,
+    parse_done,
+)
 from overlay_net.adapters.netlink.bulk.socket import DUMP_SEQUENCE, DUMP_TRIES, open_netlink_socket
 from overlay_net.adapters.netlink.pyroute2_parts import (
     NLM_F_DUMP,
@@ -240,16 +247,12 @@ class _RawRequest(NetlinkRequest):  # type: ignore[misc]
                     refusal: Message = self.marshal.parse_one_message(kind, flags, sequence, datagram, head, end - head)
                     return refusal
                 if kind == NLMSG_DONE:
-                    _raise_error_of_dump(datagram, start, end)
+                    # pyroute2 ignores it.
+                    if code := parse_done(datagram, start, end):
+                        raise KernelError(os.strerror(code), code=code)
                     return _stand_in(NLMSG_DONE, flags)
         return _stand_in(0, flags)
 
 
 def _stand_in(kind: int, flags: int) -> Message:
     return {"header": {"type": kind, "flags": flags, "error": None}}
-
-
-def _raise_error_of_dump(datagram: bytes, start: int, end: int) -> None:
-    """Raise the error with which a dump ended, which pyroute2 ignores."""
-    if end - start >= I32.size and (code := -I32.unpack_from(datagram, start)[0]) > 0:
-        raise KernelError(os.strerror(code), code=code)

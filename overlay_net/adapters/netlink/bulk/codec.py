@@ -89,6 +89,11 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         offset += (length + 3) & ~3
 
 
+def parse_done(data: bytes, start: int, end: int) -> int:
+    """Return the positive errno with which a dump ended, from its NLMSG_DONE; 0 if it is complete."""
+    return max(0, -I32.unpack_from(data, start)[0]) if end - start >= I32.size else 0
+
+
 def parse_error(data: bytes, flags: int, start: int, end: int) -> tuple[int, str]:
     """Parse an NLMSG_ERROR into (positive errno, the kernel's message or ""); an errno of 0 is an acknowledgement.
 

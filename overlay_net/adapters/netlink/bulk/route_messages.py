@@ -15,7 +15,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 RTMSG = struct.Struct("=BBBBBBBBI")
 """family, prefix length, source prefix length, TOS, table, protocol, scope, type, flags."""
-RTMSG_FAMILY, RTMSG_PREFIX, RTMSG_TABLE, RTMSG_PROTOCOL, RTMSG_TYPE = 0, 1, 4, 5, 7
+RTMSG_PREFIX, RTMSG_TABLE, RTMSG_PROTOCOL, RTMSG_TYPE = 1, 4, 5, 7
 """Offsets in struct rtmsg."""
 RTNEXTHOP = struct.Struct("=HBBi")
 """length, flags, hops (weight - 1), link."""

@@ -151,7 +151,8 @@ class RouteReader:
         request = dump_routes(self._family)
         if self._awaited is not None and kernel.filters_dumps and ALL not in self._dumps:
             others = kernel.dump_parsed(RTM_GETROUTE, request, self._filter.other_bodies)
-            self._find_parts(self._awaited, self._decode(others, _Dump()).routes)
+            known = {body: route for dump in self._dumps.values() for body, route in dump.decoded.items()}
+            self._find_parts(self._awaited, self._decode(others, _Dump(decoded=known)).routes)
             if found := self._read_parts(kernel):
                 return found
         bodies = kernel.dump_parsed(RTM_GETROUTE, request, self._filter.needed_bodies)

@@ -17,13 +17,13 @@ from typing import TypeVar
 from overlay_net.adapters.netlink.bulk.batches import Request, encode_batch, split_batches
 from overlay_net.adapters.netlink.bulk.codec import (
     HEADER,
-    I32,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
     messages,
+    parse_done,
     parse_error,
 )
 from overlay_net.model.errors import KernelError
@@ -232,7 +232,7 @@ def _end_of_dump(datagram: bytes) -> tuple[bool, bool]:
             interrupted = True
         if kind == NLMSG_DONE:
             ended = True
-            if end - start >= 4 and (code := -I32.unpack_from(datagram, start)[0]) > 0:
+            if code := parse_done(datagram, start, end):
                 raise KernelError(os.strerror(code), code=code)
         elif kind == NLMSG_ERROR:
             ended = True
