@@ -7,11 +7,15 @@ from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
-from overlay_net.adapters.netlink import Kernel, Monitor
+import pytest
+
+from overlay_net.adapters.netlink import Kernel, Monitor, notifications
 from overlay_net.adapters.netlink.sockets import KernelSockets
+from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.policy_rule import SourceRouting, SourceTable
+from overlay_net.model.route_key import encode_route_key
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import converge, desired, route
 from tests.dataplane.neighbours import until
@@ -120,6 +124,29 @@ async def test_only_changes_through_our_open_sockets_are_ignored(eth0: None) -> 
             before = len(wakes)
             await converge(other, desired())
             await until(lambda: len(wakes) > before, "a change through the port of a closed socket wakes the monitor")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_route_that_was_notified_before_an_observation_counts_for_it(
+    eth0: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wakes: list[float] = []
+    monitor = Monitor(117, lambda: wakes.append(0))
+    awaited = AwaitedRoutes(keys={encode_route_key(ip_network("192.168.0.0/24"), 0, 254)})
+    task = asyncio.create_task(monitor.run())
+    await until(lambda: wakes, "the socket is open")
+    assert monitor.follow(awaited)
+    assert not monitor.follow(awaited)
+    # The event loop does not run between a change and the observation.
+    ip("route", "add", "192.168.0.0/24", "via", "10.176.162.129", "proto", "static")
+    assert monitor.follow(awaited)
+    assert not monitor.follow(awaited)
+    monkeypatch.setattr(notifications, "DATAGRAMS_AT_ONCE", 2)
+    for number in range(5):
+        ip("route", "add", f"172.31.{number}.0/24", "via", "10.176.162.129", "proto", "186")
+    assert monitor.follow(awaited), "there are more than can be read without a pause, one of which may be awaited"
+    await until(lambda: not monitor.follow(awaited), "all have been read")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -108,7 +108,9 @@ class Monitor:
         it deletes with a link, an address or a nexthop object.
         """
         self._waits = waits
-        appeared = self._appeared
+        # A change that preceded an observation must not be unknown to it because its notification was not read yet.
+        is_complete = self._notifications.catch_up()
+        appeared = self._appeared or not is_complete
         if awaited is not self._awaited:
             self._awaited, self._needed_tables = awaited, frozenset(map(short_table, awaited.tables))
             appeared = True

@@ -71,6 +71,16 @@ class Notifications:
         if self._socket is not None:
             attach(self._socket, program)
 
+    def catch_up(self) -> bool:
+        """Pass what is pending now, up to the number after which other tasks must run. Returns whether that was all."""
+        if self._socket is None:
+            return True
+        try:
+            return self._receive(self._socket)
+        except OSError:
+            self._missed()
+            return False
+
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:
@@ -86,20 +96,26 @@ class Notifications:
             await asyncio.sleep(PAUSE)
 
     async def _listen(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         # This socket got no notifications of changes before it was bound.
         self._missed()
         while True:
-            try:
-                first = await loop.sock_recv(connection, DATAGRAM)
-                self._received([first, *_pending(connection)])
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # The kernel dropped messages; the socket remains usable.
-                self._missed()
-            # Receiving does not wait while there are datagrams.
-            await asyncio.sleep(0)
+            # What is read is passed on at once, so that ``catch_up`` never overtakes it.
+            await _readable(connection)
+            self._receive(connection)
+
+    def _receive(self, connection: socket.socket) -> bool:
+        """Pass pending datagrams. Returns whether these were all. Raises OSError if the socket is broken."""
+        try:
+            datagrams = list(_pending(connection))
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            # The kernel dropped messages; the socket remains usable.
+            self._missed()
+            return False
+        if datagrams:
+            self._received(datagrams)
+        return len(datagrams) < DATAGRAMS_AT_ONCE
 
 
 @contextmanager
@@ -122,6 +138,15 @@ def open_notification_socket(
             # After 180 ports, for any reason (AsyncNetlinkSocket._sync_bind).
             raise OSError(errno.EADDRINUSE, "no netlink port can be bound") from None
         yield connection
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(connection)
 
 
 def _pending(connection: socket.socket) -> Iterator[bytes]:
