@@ -1,8 +1,8 @@
 """Whatever an agent and others write to its object, in any order: the agent ends with what the API server has."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -20,6 +20,7 @@ from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
+from tests.fakes.background import background
 from tests.fakes.kube import InMemoryKube
 from tests.fakes.virtual_time import VirtualTimeLoop
 
@@ -126,6 +127,17 @@ class Agent:
             self._reporter.submit(overlay, Report(routes_desired=number, observed_uid=overlay.uid))
 
 
+@asynccontextmanager
+async def running() -> AsyncIterator[tuple[Server, Agent]]:
+    """An agent that has the object."""
+    server = Server()
+    await server.recreate()
+    agent = Agent(server)
+    async with background(agent.run()):
+        await agent.store.wait_synced()
+        yield server, agent
+
+
 def run(main: Any) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main)
@@ -143,82 +155,64 @@ def test_agent_ends_with_the_object_of_the_api_server_and_its_last_report_is_the
 
 
 async def _follow(steps: list[str]) -> None:
-    server = Server()
-    await server.recreate()
-    agent = Agent(server)
-    task = asyncio.create_task(agent.run())
-    await agent.store.wait_synced()
-    for number, step in enumerate(steps, start=1):
-        match step:
-            case "report":
-                agent.report(number)
-            case "controller":
-                await server.write_of_controller(number)
-            case "recreate":
-                await server.recreate()
-            case "remove":
-                await server.remove()
-            case "fail":
-                server.failure = Refused("403") if number % 2 else Unavailable("503")
-            case "answer":
-                server.failure, server.losing, server.answer_time = None, False, 0.0
-            case "lose":
-                server.losing = True
-            case "slow":
-                server.answer_time = 2.0 if number % 2 else 0.005
-            case "wait":
-                await asyncio.sleep(0.02)
-            case "turn":
-                await asyncio.sleep(0)
-    server.failure, server.losing, server.answer_time = None, False, 0.0
-    # Longer than a pause after a few failures, and too short for a list after a silence.
-    await asyncio.sleep(60)
-    present = await server.overlay()
-    assert agent.store.get(NAME) == present
-    assert present is None or present.report.routes_desired == agent.reported
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with running() as (server, agent):
+        for number, step in enumerate(steps, start=1):
+            match step:
+                case "report":
+                    agent.report(number)
+                case "controller":
+                    await server.write_of_controller(number)
+                case "recreate":
+                    await server.recreate()
+                case "remove":
+                    await server.remove()
+                case "fail":
+                    server.failure = Refused("403") if number % 2 else Unavailable("503")
+                case "answer":
+                    server.failure, server.losing, server.answer_time = None, False, 0.0
+                case "lose":
+                    server.losing = True
+                case "slow":
+                    server.answer_time = 2.0 if number % 2 else 0.005
+                case "wait":
+                    await asyncio.sleep(0.02)
+                case "turn":
+                    await asyncio.sleep(0)
+        server.failure, server.losing, server.answer_time = None, False, 0.0
+        # Longer than a pause after a few failures, and too short for a list after a silence.
+        await asyncio.sleep(60)
+        present = await server.overlay()
+        assert agent.store.get(NAME) == present
+        assert present is None or present.report.routes_desired == agent.reported
 
 
 @pytest.mark.parametrize("failure", [Refused("403"), Unavailable("503")])
 def test_a_failed_read_removes_nothing_and_is_repeated(failure: OverlayNetError) -> None:
     async def main() -> None:
-        server = Server()
-        await server.recreate()
-        agent = Agent(server)
-        task = asyncio.create_task(agent.run())
-        await agent.store.wait_synced()
-        await asyncio.sleep(1)
-        before = agent.store.get(NAME)
-        server.failure = failure
-        await server.write_of_controller(5)
-        await asyncio.sleep(60)
-        assert agent.store.get(NAME) == before is not None
-        assert server.reads < 20
-        server.failure = None
-        await asyncio.sleep(60)
-        assert agent.store.get(NAME) == await server.overlay()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running() as (server, agent):
+            await asyncio.sleep(1)
+            before = agent.store.get(NAME)
+            server.failure = failure
+            await server.write_of_controller(5)
+            await asyncio.sleep(60)
+            assert agent.store.get(NAME) == before is not None
+            assert server.reads < 20
+            server.failure = None
+            await asyncio.sleep(60)
+            assert agent.store.get(NAME) == await server.overlay()
 
     run(main())
 
 
 def test_changes_that_came_while_the_object_was_read_are_not_read_again() -> None:
     async def main() -> None:
-        server = Server()
-        await server.recreate()
-        agent = Agent(server)
-        task = asyncio.create_task(agent.run())
-        await agent.store.wait_synced()
-        await asyncio.sleep(1)
-        for number in range(1, 9):
-            await server.write_of_controller(number)
-        await asyncio.sleep(60)
-        assert agent.store.get(NAME) == await server.overlay()
-        assert (server.reads, server.lists) == (1, 1)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running() as (server, agent):
+            await asyncio.sleep(1)
+            for number in range(1, 9):
+                await server.write_of_controller(number)
+            await asyncio.sleep(60)
+            assert agent.store.get(NAME) == await server.overlay()
+            assert (server.reads, server.lists) == (1, 1)
 
     run(main())
 
@@ -226,21 +220,15 @@ def test_changes_that_came_while_the_object_was_read_are_not_read_again() -> Non
 @pytest.mark.parametrize(("answer_time", "reads"), [(0.0, 0), (0.5, 0), (5.0, 1)])
 def test_an_own_report_is_not_read_unless_its_answer_is_late(answer_time: float, reads: int) -> None:
     async def main() -> None:
-        server = Server()
-        await server.recreate()
-        agent = Agent(server)
-        task = asyncio.create_task(agent.run())
-        await agent.store.wait_synced()
-        await asyncio.sleep(1)
-        server.answer_time = answer_time
-        agent.report(1)
-        await asyncio.sleep(2)
-        overlay = await server.overlay()
-        assert overlay is not None and overlay.report.routes_desired == 1
-        assert agent.store.get(NAME) == overlay
-        assert (server.reads, server.lists) == (reads, 1)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running() as (server, agent):
+            await asyncio.sleep(1)
+            server.answer_time = answer_time
+            agent.report(1)
+            await asyncio.sleep(2)
+            overlay = await server.overlay()
+            assert overlay is not None and overlay.report.routes_desired == 1
+            assert agent.store.get(NAME) == overlay
+            assert (server.reads, server.lists) == (reads, 1)
 
     run(main())
 
