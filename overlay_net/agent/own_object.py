@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from overlay_net.adapters.kube import KubeApi, KubeSource
-from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
+from overlay_net.model.api import Listing, WatchEvent, is_older
 from overlay_net.model.errors import NotFound
 from overlay_net.model.names import NODE_OVERLAY_IPS
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_version
 from overlay_net.runtime.reflector import Source
 from overlay_net.runtime.store import Store
 
@@ -49,7 +49,7 @@ class OwnObjectSource:
         last = read = ""
         async with aclosing(self._versions.watch(resource_version)) as events:
             async for event in events:
-                version = _version(event.object)
+                version = find_version(event.object)
                 # A version before the last event is a history that goes back, which the reflector must notice.
                 is_covered = is_older(version, read) and not is_older(version, last)
                 last = version
@@ -57,7 +57,7 @@ class OwnObjectSource:
                     continue
                 found = await self._complete(event, version)
                 if found is not None:
-                    read = _version(found.object)
+                    read = find_version(found.object)
                     yield found
                 del event, found
 
@@ -75,7 +75,3 @@ class OwnObjectSource:
             return WatchEvent(event.type, await self._api.get(NODE_OVERLAY_IPS, self._name, not_before=version))
         except NotFound:
             return None
-
-
-def _version(raw: JsonObject) -> str:
-    return parse_text(find_object(raw, "metadata").get("resourceVersion"))

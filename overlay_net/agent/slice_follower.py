@@ -9,7 +9,7 @@ from overlay_net.domain.routes.node_routes import KnownSlices
 from overlay_net.model.api import JsonObject, Listing, WatchEvent
 from overlay_net.model.errors import NotFound, OverlayNetError, Refused
 from overlay_net.model.names import ROUTE_SET_LABEL
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_name
 from overlay_net.model.route_slice import RouteSlice, by_set
 from overlay_net.runtime.reflector import Reflector, Source
 
@@ -139,7 +139,7 @@ class _SliceCache:
 
     def set(self, raw: JsonObject) -> str:
         """Add a slice to the present list. Returns its name."""
-        found = self._parse(raw, self.slices.get(_name(raw)))
+        found = self._parse(raw, self.slices.get(find_name(raw)))
         if found.route_set in self.names:
             self._listing[found.name] = found
         return found.name
@@ -154,7 +154,7 @@ class _SliceCache:
     def apply(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
             return
-        name = _name(event.object)
+        name = find_name(event.object)
         before = self.slices.get(name)
         others = {key: found for key, found in self.slices.items() if key != name}
         found = self._parse(event.object, before)
@@ -196,7 +196,3 @@ class _ObservedSource:
         except OverlayNetError as error:
             self._watched(error)
             raise
-
-
-def _name(raw: JsonObject) -> str:
-    return parse_text(find_object(raw, "metadata").get("name"))

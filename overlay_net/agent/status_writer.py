@@ -10,7 +10,7 @@ from overlay_net.model.errors import NotFound
 from overlay_net.model.names import AGENT_FIELD_MANAGER, NODE_OVERLAY_IPS
 from overlay_net.model.node_report import REPORT_FIELDS, Report
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_version
 from overlay_net.runtime.store import Store
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class StatusWriter:
                 )
             except NotFound:
                 return
-            version = parse_text(find_object(answer, "metadata").get("resourceVersion"))
+            version = find_version(answer)
             self._store.replace_written(present.name, version, present.after_report(report, version))
         log.info(
             "status written",

@@ -9,7 +9,7 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.adapters.kube.pods import Pods
 from overlay_net.cli.archive import Archive
 from overlay_net.cli.doctor import Diagnosis
-from overlay_net.cli.release import Release, find_name
+from overlay_net.cli.release import Release
 from overlay_net.cli.snapshot import AT_ONCE, attempt, find_containers, read_kernel
 from overlay_net.domain.diagnosis.checks import diagnose
 from overlay_net.domain.diagnosis.pods import find_component, find_node
@@ -36,7 +36,7 @@ from overlay_net.model.names import (
     STATIC_ROUTES,
     Resource,
 )
-from overlay_net.model.parse import find_object, find_objects, parse_int, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_int, parse_text
 from overlay_net.runtime import cluster_lock
 
 OURS: Final = (NODE_OVERLAY_IPS, STATIC_ROUTES, OVERLAY_ROUTE_SLICES, OVERLAY_POOLS, OVERLAY_ADDRESSES)

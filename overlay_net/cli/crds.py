@@ -10,7 +10,7 @@ from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import CUSTOM_RESOURCE_DEFINITIONS
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
 from overlay_net.runtime.cluster_lock import find_other_release
 
 FIELD_MANAGER = "overlay-net-crds"
@@ -62,7 +62,7 @@ async def _run(
         try:
             async with asyncio.timeout(timeout):
                 for body in definitions:
-                    name = parse_text(find_object(body, "metadata").get("name"))
+                    name = find_name(body)
                     while found := await step(api, name, body):
                         missing = found
                         await asyncio.sleep(INTERVAL)

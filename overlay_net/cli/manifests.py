@@ -12,7 +12,7 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, Refused
 from overlay_net.model.names import STATIC_ROUTES
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
 from overlay_net.model.static_route import StaticRoute
 
 
@@ -52,7 +52,7 @@ def _flatten(documents: Iterable[Any]) -> Iterator[JsonObject]:
 
 def _check(file: Path, route: JsonObject) -> str:
     """Return the name of a StaticRoute. Raises ConfigurationError."""
-    name = parse_text(find_object(route, "metadata").get("name"))
+    name = find_name(route)
     if not name:
         raise ConfigurationError(f"{file}: a StaticRoute without metadata.name")
     version = route.get("apiVersion")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -11,7 +11,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, NotPublished, OverlayNetError
 from overlay_net.model.lease import LeaseRecord
 from overlay_net.model.names import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, LEASES, NODE_OVERLAY_IPS, Resource
-from overlay_net.model.parse import find_object, find_objects, find_texts, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, find_texts, parse_text
 from overlay_net.runtime import cluster_lock
 
 CONFIG_ARGUMENT: Final = "--config=/etc/overlay-net/config.yaml"
@@ -53,10 +53,6 @@ class Release:
 
 def _encode_selector(labels: Mapping[str, object]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-
-
-def find_name(item: Mapping[str, Any]) -> str:
-    return parse_text(find_object(item, "metadata").get("name"))
 
 
 async def find_release(api: KubeApi, namespace: str = "") -> Release:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.adapters.kube.pods import Pods
 from overlay_net.cli.cluster import read_all
-from overlay_net.cli.release import Release, find_name, find_release, read_settings
+from overlay_net.cli.release import Release, find_release, read_settings
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.diagnosis.control_plane import PERMISSIONS
 from overlay_net.domain.diagnosis.pods import find_component, find_node
@@ -35,7 +35,7 @@ from overlay_net.model.names import (
 )
 from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
 from overlay_net.model.pool import Pool
 from overlay_net.model.selectors import Selector
 from overlay_net.model.static_route import StaticRoute

@@ -14,7 +14,7 @@ from overlay_net.model.errors import OverlayNetError
 from overlay_net.model.lease import LeaseRecord
 from overlay_net.model.names import LEASES
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_name
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class AgentLeases:
         renewed = {}
         async for page in self._api.pages(LEASES, namespace=self._namespace):
             for item in page.items:
-                renewed[parse_text(find_object(item, "metadata").get("name"))] = LeaseRecord.parse(item).renewed
+                renewed[find_name(item)] = LeaseRecord.parse(item).renewed
         return renewed
 
     def _publish(self) -> None:

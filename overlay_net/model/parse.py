@@ -36,6 +36,16 @@ def parse_network(value: object) -> IpNetwork | None:
         return None
 
 
+def find_name(raw: JsonObject) -> str:
+    """Return the name of an object; empty if it has none."""
+    return parse_text(find_object(raw, "metadata").get("name"))
+
+
+def find_version(raw: JsonObject) -> str:
+    """Return the resourceVersion of an object; empty if it has none."""
+    return parse_text(find_object(raw, "metadata").get("resourceVersion"))
+
+
 def parse_time(value: object) -> datetime | None:
     """Parse an RFC 3339 time with a time zone, as written by the API."""
     try:

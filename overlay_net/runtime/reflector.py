@@ -16,7 +16,7 @@ from typing import Protocol
 
 from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
 from overlay_net.model.errors import Expired, OverlayNetError, Unavailable
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_version
 from overlay_net.runtime.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class Reflector:
         try:
             async with aclosing(self._source.watch(self._resource_version)) as events:
                 async for event in events:
-                    version = parse_text(find_object(event.object, "metadata").get("resourceVersion"))
+                    version = find_version(event.object)
                     if is_older(version, self._resource_version):
                         raise Expired(f"resourceVersion {version} in the watch follows {self._resource_version}")
                     self._store.apply(event)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_name, find_version
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Store(Generic[T]):
         self.complete({self.set(item) for item in listing.items}, listing.resource_version)
 
     def apply(self, event: WatchEvent) -> None:
-        name, self._version = _name(event.object), _version(event.object)
+        name, self._version = find_name(event.object), find_version(event.object)
         present = self._entries.get(name)
         if event.type == "BOOKMARK" or (present is not None and is_older(self._version, present.resource_version)):
             # Older than the response to a write of this process.
@@ -84,7 +84,7 @@ class Store(Generic[T]):
 
         Does nothing once the watch has reached this version: the object may have changed or gone since.
         """
-        if self._is_news(_name(raw), _version(raw)):
+        if self._is_news(find_name(raw), find_version(raw)):
             self.set(raw)
 
     def replace_written(self, name: str, version: str, value: T) -> None:
@@ -94,7 +94,7 @@ class Store(Generic[T]):
 
     def set(self, raw: JsonObject) -> str:
         """Add the object or this version of it. Returns its name."""
-        name, version = _name(raw), _version(raw)
+        name, version = find_name(raw), find_version(raw)
         if name in self._discarded:
             self._discarded.discard(name)
             self._remove(name)
@@ -138,11 +138,3 @@ class Store(Generic[T]):
     def _notify(self, name: str, old: T | None, new: T | None) -> None:
         for subscriber in self._subscribers:
             subscriber(name, old, new)
-
-
-def _name(raw: JsonObject) -> str:
-    return parse_text(find_object(raw, "metadata").get("name"))
-
-
-def _version(raw: JsonObject) -> str:
-    return parse_text(find_object(raw, "metadata").get("resourceVersion"))

@@ -30,7 +30,7 @@ from overlay_net.model.names import (
     Resource,
 )
 from overlay_net.model.net import IpNetwork
-from overlay_net.model.parse import find_object, parse_address, parse_text
+from overlay_net.model.parse import find_name, parse_address
 
 Read: TypeAlias = Callable[[], Awaitable[Iterable[ProtectedSubnet]]]
 """Reads one source. Raises OverlayNetError, or OSError if a host name cannot be resolved."""
@@ -84,14 +84,14 @@ class ClusterSources:
 
     async def _calico_pools(self, resource: Resource) -> list[ProtectedSubnet]:
         return [
-            ProtectedSubnet(subnet, f"Calico IPPool {_name(raw)}")
+            ProtectedSubnet(subnet, f"Calico IPPool {find_name(raw)}")
             async for raw in self._each(resource)
             if (subnet := parse_calico_pool(raw)) is not None
         ]
 
     async def cilium(self) -> Iterable[ProtectedSubnet]:
         found = [
-            ProtectedSubnet(subnet, f"CiliumNode {_name(raw)}")
+            ProtectedSubnet(subnet, f"CiliumNode {find_name(raw)}")
             async for raw in self._each(CILIUM_NODES)
             for subnet in parse_cilium_node(raw)
         ]
@@ -147,7 +147,3 @@ def read_hosts(hosts: Mapping[str, str]) -> Read:
 
 def _describe(subnets: Iterable[IpNetwork], use: str) -> Iterator[ProtectedSubnet]:
     return (ProtectedSubnet(subnet, use) for subnet in subnets)
-
-
-def _name(raw: JsonObject) -> str:
-    return parse_text(find_object(raw, "metadata").get("name"))

@@ -7,7 +7,7 @@ from overlay_net.adapters.kube.rest import KubeApi
 from overlay_net.model.api import JsonObject
 from overlay_net.model.managed_fields import Path, encode_removal, find_leftovers
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import find_object, parse_text
+from overlay_net.model.parse import find_name, find_object
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ async def apply_owned(
     Raises Conflict also if the object changes before they are removed; the next apply finds them again. Returns the
     object as it is then, with ``metadata_only`` perhaps without the rest.
     """
-    name = parse_text(find_object(body, "metadata").get("name"))
+    name = find_name(body)
     answer = await api.apply(
         resource, name, body, field_manager=field_manager, subresource=subresource, metadata_only=metadata_only
     )

@@ -9,7 +9,7 @@ from overlay_net.adapters.kube.connection import Connection
 from overlay_net.adapters.kube.transport import TIMEOUT, RequestObserver, Transport
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -106,7 +106,7 @@ class KubeApi:
     async def names(self, resource: Resource) -> set[str]:
         """Return the names of all objects of a cluster-scoped resource; only their metadata is read."""
         pages = self.pages(resource, metadata_only=True)
-        return {parse_text(find_object(item, "metadata").get("name")) async for page in pages for item in page.items}
+        return {find_name(item) async for page in pages for item in page.items}
 
     async def create(
         self,

@@ -21,7 +21,7 @@ from overlay_net.model.names import (
 )
 from overlay_net.model.node_report import REPORT_FIELDS
 from overlay_net.model.overlay import ASSIGNMENT_FIELDS, SPEC_FIELDS
-from overlay_net.model.parse import find_object, find_objects, parse_int, parse_text, parse_time
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_int, parse_text, parse_time
 from overlay_net.model.pool import POOL_STATUS_FIELDS
 from overlay_net.model.static_route import ROUTE_STATUS_FIELDS
 
@@ -116,7 +116,7 @@ def check_admission(snapshot: Snapshot) -> Iterator[Finding]:
     agent = known(snapshot.workloads).agent
     if agent is None:
         return
-    name = parse_text(find_object(agent, "metadata").get("name"))
+    name = find_name(agent)
     if not _is_restricted(agent):
         what = "the admission policy is disabled: an agent may write the status of the objects of other nodes"
         yield Finding(WARNING, what, "set admissionPolicy.enabled to true (Kubernetes 1.30 or later)")
@@ -140,7 +140,7 @@ def check_controllers(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(PROBLEM, f"no Deployment of controllers in namespace {workloads.namespace}", fix)
         return
     if parse_int(find_object(workloads.controller, "spec").get("replicas"), 1) == 0:
-        name = parse_text(find_object(workloads.controller, "metadata").get("name"))
+        name = find_name(workloads.controller)
         fix = f"kubectl scale --namespace {workloads.namespace} deployment/{name} --replicas 2"
         yield Finding(PROBLEM, "the Deployment of the controllers is scaled to zero", fix)
         return

@@ -5,7 +5,7 @@ from typing import Final
 
 from overlay_net.domain.diagnosis.finding import PROBLEM, WARNING, Finding
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
 
 COMPONENT: Final = "app.kubernetes.io/component"
 IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -46,7 +46,7 @@ def is_ready(pod: JsonObject) -> bool:
 
 def explain_pod(pod: JsonObject, namespace: str) -> Iterator[Finding]:
     """Yield why a pod is not ready."""
-    name = parse_text(find_object(pod, "metadata").get("name"))
+    name = find_name(pod)
     subject = (find_node(pod) or name,)
     scheduled = _find_condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects
 from overlay_net.model.quantity import format_quantity, parse_quantity
 
 SHORT_NAMES: Final = {"cpu": "requests.cpu", "memory": "requests.memory", "count/pods": "pods"}
@@ -55,7 +55,7 @@ def find_shortages(quotas: Sequence[JsonObject], demands: Sequence[Demand]) -> I
 
 
 def _find_in_quota(quota: JsonObject, demands: Sequence[Demand]) -> Iterator[str]:
-    name = parse_text(find_object(quota, "metadata").get("name"))
+    name = find_name(quota)
     pods = " and ".join(f"{each.count} {each.component}s" for each in demands)
     used = find_object(find_object(quota, "status"), "used")
     for resource, hard in find_object(find_object(quota, "status"), "hard").items():
