@@ -62,6 +62,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of the documentation into build/site, without a warning, and check its links."""
+    install(session, "docs")
+    session.run("python", "-m", "lab.site", *session.posargs)
+
+
+@nox.session
 def unit(session: nox.Session) -> None:
     """The tests that need no server and no privileges, with few Hypothesis examples: seconds, for each edit."""
     install(session, "test")

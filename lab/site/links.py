@@ -1,0 +1,67 @@
+"""Checks the links of a built site, without a network: pages, files and anchors inside it; of other addresses the form.
+
+The reader's browser gets nothing from other hosts: scripts, styles and images are part of the site.
+"""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(?::\d+)?", re.IGNORECASE)
+REFERENCES = {"a": "href", "img": "src", "link": "href", "script": "src", "source": "src", "iframe": "src"}
+
+
+class Document(HTMLParser):
+    """The anchors and the references of one page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.references: list[tuple[str, str]] = []
+        """Tag and address."""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.anchors |= {name for key in ("id", "name") if (name := given.get(key))}
+        address = given.get(REFERENCES.get(tag, ""))
+        if address is not None:
+            self.references.append((tag, address))
+
+
+def problems(site: Path) -> list[str]:
+    """One line for each reference that does not resolve: page, address, reason."""
+    documents = {path: Document(path.read_text()) for path in sorted(site.rglob("*.html"))}
+    return [
+        f"{path.relative_to(site)}: {address}: {problem}"
+        for path, document in documents.items()
+        for tag, address in document.references
+        if (problem := _problem(tag, address, path, site, documents))
+    ]
+
+
+def _problem(tag: str, address: str, page: Path, site: Path, documents: dict[Path, Document]) -> str | None:
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return _problem_elsewhere(tag, parts)
+    path = unquote(parts.path)
+    start = site if path.startswith("/") else page.parent
+    target = (start / path.lstrip("/")).resolve() if path else page
+    if target.is_dir():
+        target /= "index.html"
+    if not target.is_file():
+        return "no such file"
+    if parts.fragment and target in documents and unquote(parts.fragment) not in documents[target].anchors:
+        return "no such anchor"
+    return None
+
+
+def _problem_elsewhere(tag: str, parts: SplitResult) -> str | None:
+    if parts.scheme == "mailto":
+        return None if re.fullmatch(r"[^@\s]+@" + HOST.pattern, parts.path, re.IGNORECASE) else "no e-mail address"
+    if parts.scheme != "https":
+        return "not https"
+    if not HOST.fullmatch(parts.netloc):
+        return "no host name"
+    return None if tag == "a" else "loaded from another host"
