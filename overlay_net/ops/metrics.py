@@ -1,4 +1,4 @@
-"""Metrics of both modes, and the base class that declares them; lab.metrics_reference writes docs/metrics.md from it.
+"""Metrics of both modes, and the base class that declares them; lab.reference.metrics writes docs/metrics.md from it.
 
 Metrics known from controller-runtime and client-go keep their names and meaning, so that existing dashboards work.
 Labels have few values: no routes, no node addresses and no user-chosen names except those of pools.

@@ -13,8 +13,8 @@ from lab.build.assets import find_programs
 from lab.cluster.api_server import ApiServer
 from lab.processes import CommandFailed, run
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
+from lab.reference.values import README, SCHEMA, described_schema, page, values
 from lab.schemas import write_schemas
-from lab.values_reference import README, SCHEMA, described_schema, page, values
 
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 EVERY_VALUE = yaml.safe_load((Path(__file__).parent / "every_value.yaml").read_text())
@@ -87,12 +87,12 @@ def test_file_with_every_value_lacks_none() -> None:
 
 def test_values_table_in_the_readme_is_up_to_date() -> None:
     text = README.read_text()
-    assert text == page(text), "run python -m lab.values_reference to update it"
+    assert text == page(text), "run python -m lab.reference to update it"
 
 
 def test_schema_describes_every_value_as_the_readme_does() -> None:
     text = SCHEMA.read_text()
-    assert text == described_schema(text), "run python -m lab.values_reference to update it"
+    assert text == described_schema(text), "run python -m lab.reference to update it"
     # A comment above a group of values describes the first one.
     undescribed = [value.path for value in values() if not value.comment]
     assert undescribed == []

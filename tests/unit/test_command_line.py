@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from lab.cli_reference import FILE, reference
+from lab.reference.cli import FILE, reference
 from overlay_net import __version__
 
 WITHOUT_EXTRA = """
@@ -95,4 +95,4 @@ def test_every_command_is_listed_and_completed() -> None:
 
 
 def test_the_reference_of_the_command_line_is_up_to_date() -> None:
-    assert FILE.read_text() == reference(), "run python -m lab.cli_reference"
+    assert FILE.read_text() == reference(), "run python -m lab.reference"

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lab.metrics_reference import FILE, reference
+from lab.reference.metrics import FILE, reference
 from overlay_net import __version__
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.ops.controller_metrics import ControllerMetrics
@@ -27,7 +27,7 @@ def scrape(metrics: Metrics) -> dict[str, float]:
 
 
 def test_the_reference_matches_the_code() -> None:
-    assert FILE.read_text() == reference(), "run python -m lab.metrics_reference"
+    assert FILE.read_text() == reference(), "run python -m lab.reference"
 
 
 @pytest.mark.parametrize("mode", MODES)

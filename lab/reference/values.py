@@ -1,7 +1,4 @@
-"""The table of values in the chart's README and the descriptions in its schema, from values.yaml and its comments.
-
-`python -m lab.values_reference` writes both; a test compares them with the values.
-"""
+"""The table of values in the chart's README and the descriptions in its schema, from values.yaml and its comments."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ from overlay_net.settings.sections import PhpIpamSettings
 
 README = CHART / "README.md"
 SCHEMA = CHART / "values.schema.json"
-BEGIN = "<!-- The table below is made from values.yaml: python -m lab.values_reference -->"
+BEGIN = "<!-- The table below is made from values.yaml: python -m lab.reference -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +107,3 @@ def described_schema(present: str) -> str:
         else:
             node["description"] = value.comment
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def main() -> None:
-    README.write_text(page(README.read_text()))
-    SCHEMA.write_text(described_schema(SCHEMA.read_text()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""python -m lab.cli_reference: writes docs/cli.md from the commands of overlay_net.cli.app."""
+"""docs/cli.md, from the commands of overlay_net.cli.app."""
 
 import inspect
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from overlay_net.cli.app import app
 from overlay_net.cli.arguments import COMMANDS
 from overlay_net.domain.diagnosis.checks import CHECKS
 
-FILE = Path(__file__).parent.parent / "docs" / "cli.md"
+FILE = Path(__file__).parent.parent.parent / "docs" / "cli.md"
 
 LAST = ("version", "completion")
 
 HEAD = """# Command line
 
-The options are written by `python -m lab.cli_reference` from `overlay_net/cli`; a test holds them to that.
+The options are written by `python -m lab.reference` from `overlay_net/cli`; a test holds them to that.
 
     pip install "overlay-net[cli]"        # also as: kubectl overlay-net COMMAND
     kubectl exec --namespace overlay-net deploy/overlay-net-controller -- overlay-net status
@@ -67,7 +67,3 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    FILE.write_text(reference())

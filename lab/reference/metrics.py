@@ -1,4 +1,4 @@
-"""python -m lab.metrics_reference: writes docs/metrics.md from the metrics that overlay_net.ops declares."""
+"""docs/metrics.md, from the metrics that overlay_net.ops declares."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.metrics import MetricDeclaration
 
-FILE = Path(__file__).parent.parent / "docs" / "metrics.md"
+FILE = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 
 HEAD = """# Metrics
 
-Written by `python -m lab.metrics_reference` from `overlay_net/ops`; a test holds it to that. Beside these,
+Written by `python -m lab.reference` from `overlay_net/ops`; a test holds it to that. Beside these,
 both modes serve the usual `process_*` and `python_gc_*`. Alerts made of them, and what to do then:
 [runbooks.md](runbooks.md). Who may read them: [ADR 10](adr/0010-metrics-without-authentication.md).
 """
@@ -36,7 +36,3 @@ def _table(metrics: list[MetricDeclaration]) -> str:
 
 def _labels(metric: MetricDeclaration) -> str:
     return ", ".join(f"`{label}`" for label in metric.labels)
-
-
-if __name__ == "__main__":
-    FILE.write_text(reference())
