@@ -21,8 +21,9 @@ Written by `python -m lab.reference` from `overlay_net/settings`; a test holds i
 by `overlay-net controller --help` and `overlay-net agent --help`.
 
 With the chart, set them as `controller.settings.NAME` and `agent.settings.NAME`, and those of `phpipam` as in its
-[values](../../charts/overlay-net/README.md#values). Without it, they are in the YAML file of `--config` or `OVERLAY_CONFIG`, or in the
-environment as `OVERLAY_NAME`, for example `OVERLAY_LOG__LEVEL=debug` for `log.level`; the environment takes precedence.
+[values](../../charts/overlay-net/README.md#values). Without it, they are in the YAML file of `--config` or
+`OVERLAY_CONFIG`, or in the environment as `OVERLAY_NAME`, for example `OVERLAY_LOG__LEVEL=debug` for `log.level`; the
+environment takes precedence.
 What happens with an invalid one: [operations.md](../operations.md#settings).
 
 A duration is a number with a unit, such as `250ms`, `30s`, `10m` or `1h30m`.
