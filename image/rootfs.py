@@ -1,8 +1,9 @@
 """Assembles the root file system of the image during its build: `python3 rootfs.py ENVIRONMENT TARGET`.
 
 It copies the running interpreter, its standard library without the modules that a service never uses, the virtual
-environment ENVIRONMENT, the shared libraries that these need, and the CA certificates of the base image. All paths stay
-the same, so any Debian-based image can be the base.
+environment ENVIRONMENT, the shared libraries that these need, the CA certificates of the base image, and, for scanners,
+the records of the Debian packages that all this is from. All paths stay the same, so any Debian-based image can be the
+base.
 """
 
 import os
@@ -46,12 +47,15 @@ def main(environment: Path, target: Path) -> None:
         # The interpreter of the virtual environment is a symbolic link to one of these.
         link = target / interpreter.relative_to("/").with_name(name)
         link.symlink_to(interpreter.name)
-    for library in sorted(libraries([interpreter, *target.rglob("*.so")], target)):
+    needed = sorted({*libraries([interpreter, *target.rglob("*.so")], target)})
+    for library in needed:
         copy(library, target)
     for link in Path("/").glob("lib*"):
         if link.is_symlink():
             (target / link.name).symlink_to(link.readlink())
     copy(CERTIFICATES, target)
+    standard = [standard_library / name for name in ("os.py", "asyncio/__init__.py")]
+    record_packages({"ca-certificates", *packages([interpreter, *standard, *needed])}, target)
     for name, text in FILES.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(text)
@@ -72,6 +76,27 @@ def libraries(programs: list[Path], target: Path) -> Iterator[Path]:
         yield from (path for path in map(Path, LIBRARY.findall(listed)) if not path.is_relative_to(target))
     # Not listed by ldd: glibc loads libgcc_s with dlopen when a thread exits early or is cancelled.
     yield from Path("/usr/lib").glob(f"{sysconfig.get_config_var('MULTIARCH')}/libgcc_s.so.1")
+
+
+def packages(files: list[Path]) -> set[str]:
+    """The Debian packages that ``files`` are from; none of a file that is from no package, as an interpreter may be."""
+    paths = {str(path) for file in files for path in (file, file.resolve())}
+    # Packages have files in /lib, which is a link to /usr/lib.
+    paths |= {path.removeprefix("/usr") for path in paths}
+    search = ["dpkg-query", "--search", *sorted(paths)]
+    found = subprocess.run(search, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    lines = [line for line in found.splitlines() if not line.startswith("diversion ")]
+    return {name for line in lines for name in line.partition(": ")[0].split(", ")}
+
+
+def record_packages(names: set[str], target: Path) -> None:
+    """Write the records of packages where scanners of images without a package manager find them."""
+    folder = target / "var/lib/dpkg/status.d"
+    folder.mkdir(parents=True)
+    for name in sorted(names):
+        status = subprocess.run(["dpkg-query", "--status", name], stdout=subprocess.PIPE, text=True, check=True).stdout
+        (folder / name.partition(":")[0]).write_text(status)
+    shutil.copy("/etc/os-release", target / "etc")
 
 
 def copy(file: Path, target: Path) -> None:
