@@ -2,6 +2,7 @@
 
 import filecmp
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def prepare_tests(session: nox.Session) -> None:
         return
     install(session, "test")
     session.run("python", "-m", "lab.build.assets")
-    session.run("python", "-m", "lab.build.assets", "kubeconform")
+    session.run("python", "-m", "lab.build.assets", "actionlint", "kubeconform")
     # Without `nft` or Prometheus the tests that need them are skipped, as are those of kubelets without a cluster.
     for package in ("nftables", "prometheus"):
         session.run("python", "-m", "lab.build.debian", package, success_codes=[0, 1])
@@ -122,6 +123,15 @@ def contract(session: nox.Session) -> None:
     """Replay the recordings of phpIPAM with access to the network, so also on the server that PHPIPAM_URL names."""
     install(session, "test")
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/contract/test_phpipam.py"]))
+
+
+@nox.session
+def packages(session: nox.Session) -> None:
+    """Build sdist, wheel and chart in dist/, and check them; docs/releasing.md has the arguments of a release."""
+    install(session, "release")
+    if not session.posargs:
+        shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "lab.release", *(session.posargs or ["build", "dist"]))
 
 
 @nox.session

@@ -71,6 +71,7 @@ CONTAINERD = "github.com/containerd/containerd/v2"
 CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 PROMETHEUS = "github.com/prometheus/prometheus"
 KUBECONFORM = "github.com/yannh/kubeconform"
+ACTIONLINT = "github.com/rhysd/actionlint"
 
 
 def _kubernetes(program: str, *version_arguments: str) -> Recipe:
@@ -96,6 +97,7 @@ RECIPES = (
     _containerd("containerd-shim-runc-v2"),
     _containerd("ctr"),
     Recipe("kubeconform", "kubeconform", KUBECONFORM, f"{KUBECONFORM}/cmd/kubeconform", ("-v",)),
+    Recipe("actionlint", "actionlint", ACTIONLINT, f"{ACTIONLINT}/cmd/actionlint", ("-version",)),
     Recipe("promtool", "prometheus", PROMETHEUS, f"{PROMETHEUS}/cmd/promtool"),
 )
 
