@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from subprocess import PIPE, STDOUT
 
 import nox
 
@@ -19,10 +19,15 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 LOCK = "--constraint=constraints.txt"
 # In private namespaces tests run as root and cannot reach the machine's own network.
 PRIVATE_PYTEST = ("python", "-m", "lab.net.private", "python", "-m", "pytest")
-SUITES = ("unit", "runtime", "contract", "component", "dataplane", "kubelet")
 UNIT = ["tests/unit", "tests/runtime", "tests/contract", "--ignore=tests/contract/test_kube.py"]
-# Two halves of about the same length.
-HALVES = {"e2e": ["tests/e2e"], "suites": [f"tests/{suite}" for suite in SUITES]}
+# The longest first: the processors are busy until the end.
+SUITES = {
+    "e2e": ["tests/e2e"],
+    "component": ["tests/component"],
+    "dataplane": ["tests/dataplane"],
+    "unit": ["tests/unit", "tests/runtime", "tests/contract"],
+    "kubelet": ["tests/kubelet"],
+}
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -38,9 +43,6 @@ def install(session: nox.Session, group: str) -> None:
 
 def prepare_tests(session: nox.Session) -> None:
     """Build and fetch the programs that tests need: the private namespaces have no network."""
-    if session.virtualenv.venv_backend == "none":
-        # `tests` has prepared the environment that this session runs in.
-        return
     install(session, "test")
     session.run("python", "-m", "lab.build.assets")
     session.run("python", "-m", "lab.build.assets", "actionlint", "kubeconform")
@@ -79,43 +81,31 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests with a coverage report: `e2e` and `suites` side by side."""
+    """All tests with a coverage report, as many suites at a time as there are processors; `-- tests/e2e` chooses."""
     prepare_tests(session)
     if session.posargs:
-        session.run(*PRIVATE_PYTEST, "--cov", *session.posargs)
+        session.run(*PRIVATE_PYTEST, *session.posargs)
         return
     folder = Path(session.create_tmp()).absolute()
     path = os.pathsep.join([*(session.bin_paths or []), os.environ["PATH"]])
 
-    def start(half: str, output: IO[str] | None = None) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "nox", "--no-venv", "-s", half, "--", "--cov", "--cov-report="]
-        environment = {**os.environ, "PATH": path, "COVERAGE_FILE": str(folder / f"coverage-{half}")}
-        options = [f"--basetemp={folder / half}", *HALVES[half]]
-        return subprocess.Popen([*command, *options], env=environment, stdout=output, stderr=output, text=True)
+    def run(suite: str) -> int:
+        command = [*PRIVATE_PYTEST, "--cov", "--cov-report=", f"--basetemp={folder / suite}", *SUITES[suite]]
+        environment = {**os.environ, "PATH": path, "COVERAGE_FILE": str(folder / f"coverage-{suite}")}
+        pipes = {"stdout": PIPE, "stderr": STDOUT, "text": True, "errors": "replace"}
+        with subprocess.Popen(command, env=environment, **pipes) as process:
+            for line in process.stdout:
+                sys.stdout.write(f"{suite:<9} | {line}")
+                sys.stdout.flush()
+        return process.returncode
 
-    with TemporaryFile("w+", errors="replace") as output, start("e2e") as first, start("suites", output) as second:
-        codes = [first.wait(), second.wait()]
-        output.seek(0)
-        sys.stdout.write(output.read())
-    if any(codes):
-        session.error(f"e2e ended with {codes[0]}, suites with {codes[1]}")
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 0)) as pool:
+        codes = dict(zip(SUITES, pool.map(run, SUITES), strict=True))
+    if any(codes.values()):
+        session.error(", ".join(f"{suite} ended with {code}" for suite, code in codes.items() if code))
     session.env["COVERAGE_FILE"] = str(folder / "coverage")
     session.run("coverage", "combine", "--quiet", *map(str, folder.glob("coverage-*")), success_codes=[0, 1])
     session.run("coverage", "report")
-
-
-@nox.session
-def e2e(session: nox.Session) -> None:
-    """The product's processes on a lab network, through faults of all kinds."""
-    prepare_tests(session)
-    session.run(*PRIVATE_PYTEST, *(session.posargs or HALVES["e2e"]))
-
-
-@nox.session
-def suites(session: nox.Session) -> None:
-    """All other tests; `-- tests/component` chooses."""
-    prepare_tests(session)
-    session.run(*PRIVATE_PYTEST, *(session.posargs or HALVES["suites"]))
 
 
 @nox.session
