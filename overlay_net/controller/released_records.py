@@ -1,6 +1,7 @@
 """The records that this process has released, and the pools in which it must release none."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TypeAlias
 
 from overlay_net.domain.allocation.shared_cluster_id import MESSAGE, has_shared_id
@@ -52,9 +53,18 @@ class ReleasedRecords:
         for key in tuple(self._keys.get(owner.node, ())):
             self._forget(key)
 
-    def has_returned(self, reservation: Reservation) -> bool:
-        """Return whether a record is the same as one that was released, owner and all."""
-        return self._owners.get(_key(reservation)) == reservation.owner
+    def watch_returns(self) -> Callable[[Reservation], bool]:
+        """Return a check whether a record, read from now on, is one that was released, owner and all.
+
+        One that is released only while records are read may still be among them, as may one that this process creates.
+        """
+        before = dict(self._owners)
+
+        def has_returned(reservation: Reservation) -> bool:
+            key = _key(reservation)
+            return before.get(key) == reservation.owner == self._owners.get(key)
+
+        return has_returned
 
     def _forget(self, key: _Key) -> None:
         before = self._owners.pop(key, None)

@@ -92,7 +92,9 @@ class SliceReconciler:
         check = Decided({route.name: caches.protection.refusal(route) for route in routes})
         slices = {each.name: each for each in caches.slices.values()}
         arguments = (routes, check, slices, caches.set_users, self._now(), self._clock())
-        return await offload(len(routes) * VALUES_PER_ROUTE, self._planner.plan, *arguments)
+        # What was withdrawn is forgotten once all nodes have observed it.
+        size = len(routes) * VALUES_PER_ROUTE + len(caches.overlays)
+        return await offload(size, self._planner.plan, *arguments)
 
     async def _write(self, plan: SlicePlan) -> None:
         for step in plan.steps:

@@ -1,5 +1,7 @@
 """What an audit reads: of the NodeOverlayIps only the names, as thousands of them have megabytes of routes."""
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_interface
 from typing import Any
@@ -77,3 +79,47 @@ async def test_an_object_that_the_watch_has_not_reported_yet_is_left_alone() -> 
 async def test_a_record_is_orphaned_although_the_watch_has_not_reported_the_deletion_yet() -> None:
     released, checked = await audit_twice(set(), {"gone": "10.0.0.2"}, {"gone": "10.0.0.2"})
     assert (released, checked) == ({"gone"}, set())
+
+
+class SlowRecords(Records):
+    """An IPAM from which another task releases the record of "gone" while the records are read."""
+
+    def __init__(self, caches: Caches, **addresses: str) -> None:
+        super().__init__(**addresses)
+        self._caches = caches
+
+    async def inventory(self, pools: tuple[Pool, ...]) -> Inventory:
+        found = await super().inventory(pools)
+        for each in found.reservations:
+            self._caches.released_records.released(replace(each, ipam="phpipam"))
+        self.addresses = {}
+        return replace(found, reservations=tuple(replace(each, ipam="phpipam") for each in found.reservations))
+
+
+async def test_a_record_that_is_released_while_records_are_read_has_not_come_back() -> None:
+    caches = Caches()
+    unchecked: Any = (
+        NamesOnly(),
+        SlowRecords(caches, gone="10.0.0.3"),
+        caches,
+        GRACE,
+        set().add,
+        None,
+        ControllerMetrics(),
+    )
+    await Auditor(*unchecked).audit()
+    assert caches.released_records.shared == frozenset()
+
+
+async def test_the_event_loop_goes_on_while_thousands_of_records_are_compared() -> None:
+    nodes = {f"n{number}": f"10.0.{number // 250}.{number % 250 + 1}" for number in range(2000)}
+    caches, turns = Caches(), 0
+    caches.overlays.replace(Listing(tuple(raw_overlay(*each) for each in nodes.items()), "1"))
+    unchecked: Any = (NamesOnly(*nodes), Records(**nodes), caches, GRACE, set().add, None, ControllerMetrics())
+    audit = asyncio.create_task(Auditor(*unchecked).audit())
+    while not audit.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await audit
+    # Without a thread, the whole audit is one turn.
+    assert turns > 2
