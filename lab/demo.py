@@ -5,11 +5,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from lab.build.assets import BuildFailed, find_assets
 from lab.build.go_build import print_progress
@@ -29,38 +29,43 @@ from lab.scenario.kubelet_scenario import KubeletScenario
 from lab.scenario.process_lab import ProcessLab
 from lab.scenario.process_scenario import ProcessScenario
 from lab.scenario.steps import ScenarioFailed
+from overlay_net.cli.output import columns
 
-PLAIN_WIDTH = 180
+NARROW = 80
+"""Columns where the output is no terminal."""
+INDENT = " " * 14
 
 
 class ConsoleReporter:
-    """Prints steps, facts and tables; coloured on a terminal, plain text elsewhere."""
+    """Prints steps, facts and tables as wide as the terminal; coloured there, plain text elsewhere."""
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, markup=False, emoji=False)
+        self._width = self._console.width if self._console.is_terminal else NARROW
         self._began = time.monotonic()
         self._steps = 0
 
     def step(self, text: str) -> None:
         self._steps += 1
-        elapsed = f"{time.monotonic() - self._began:5.1f} s"
-        self._console.print(f"\n[dim]{elapsed}[/dim]  [bold cyan]{self._steps}.[/bold cyan] [bold]{text}[/bold]")
+        number = f"{time.monotonic() - self._began:5.1f} s  {self._steps:2}."
+        self._console.print()
+        self._lines(columns(None, [(number, text)], self._width), "bold")
 
     def fact(self, text: str) -> None:
-        self._console.print(f"         {text}")
+        self._lines(columns(None, [(text,)], self._width, INDENT))
 
     def table(self, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(
-            title=title, title_justify="left", title_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-        )
-        for header in headers:
-            table.add_column(header, no_wrap=True, header_style="bold")
-        for row in rows:
-            table.add_row(*row)
-        self._console.print(table)
+        self._lines(columns(None, [(title,)], self._width), "dim")
+        self._lines(columns(headers, rows, self._width))
+
+    def _lines(self, lines: Iterable[Text], style: str = "") -> None:
+        for line in lines:
+            # The lines fit already, and a longer word stays whole.
+            self._console.print(line, style=style, soft_wrap=True)
 
     def end(self, text: str, *, success: bool) -> None:
-        self._console.print(f"\n[bold {'green' if success else 'red'}]{text}[/]")
+        self._console.print()
+        self._lines(columns(None, [(text,)], self._width), f"bold {'green' if success else 'red'}")
 
 
 def run_with_kubelets(directory: Path, reporter: ConsoleReporter, *, keep: bool) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lab.reference.markdown import code, table
 from overlay_net.ops.agent_metrics import AgentMetrics
 from overlay_net.ops.controller_metrics import ControllerMetrics
 from overlay_net.ops.metrics import MetricDeclaration
@@ -30,9 +31,5 @@ def reference() -> str:
 
 
 def _table(metrics: list[MetricDeclaration]) -> str:
-    rows = [f"| `{each.name}` | {each.kind} | {_labels(each)} | {each.help} |" for each in metrics]
-    return "\n".join(("| metric | kind | labels | meaning |", "|---|---|---|---|", *rows)) + "\n"
-
-
-def _labels(metric: MetricDeclaration) -> str:
-    return ", ".join(f"`{label}`" for label in metric.labels)
+    rows = ((code(each.name), each.kind, ", ".join(map(code, each.labels)), each.help) for each in metrics)
+    return table(("metric", "kind", "labels", "meaning"), rows)

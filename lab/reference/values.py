@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from lab.product import CHART
+from lab.reference.markdown import code, table
 from overlay_net.settings.agent import AgentSettings
 from overlay_net.settings.controller import ControllerSettings
 from overlay_net.settings.sections import PhpIpamSettings
@@ -80,18 +81,15 @@ def _leaves(section: dict[str, Any], prefix: str, comments: dict[str, str], abov
         above = ""
 
 
-def table(chart: Path = CHART) -> str:
-    rows = [
-        f"| `{value.path}` | `{json.dumps(value.default)}` | {value.comment.replace('|', chr(92) + '|')} |"
-        for value in values(chart)
-    ]
-    return "\n".join(["| value | default | meaning |", "|---|---|---|", *rows])
+def values_table(chart: Path = CHART) -> str:
+    rows = ((code(value.path), code(json.dumps(value.default)), value.comment) for value in values(chart))
+    return table(("value", "default", "meaning"), rows)
 
 
 def page(present: str) -> str:
     """The README with a current table; ``present`` is the existing README."""
     head, _, _ = present.partition(BEGIN)
-    return f"{head.rstrip()}\n\n{BEGIN}\n\n{table()}\n"
+    return f"{head.rstrip()}\n\n{BEGIN}\n\n{values_table()}"
 
 
 def described_schema(present: str) -> str:

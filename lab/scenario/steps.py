@@ -48,9 +48,9 @@ class Scenario(Generic[LabT]):
             routes = {
                 name: node.ip("route", "show", vlan.ON_PREMISE_SUBNET).strip() for name, node in self.lab.nodes.items()
             }
-            headers = ("NODE", "OVERLAY IP (object)", "ROUTE (kernel)", "SOURCE (on-premise)")
-            rows = [(name, addresses[name], routes[name], observed[name]) for name in self.lab.nodes]
-            self.reporter.table("without NAT", headers, rows)
+            title = "overlay IP of the object, source that the on-premise host observes, route of the kernel"
+            rows = [(name, addresses[name], observed[name], routes[name]) for name in self.lab.nodes]
+            self.reporter.table(title, ("NODE", "OVERLAY IP", "SOURCE", "ROUTE"), rows)
             expect(observed == addresses, f"the sources are {observed}, the addresses in the objects {addresses}")
             expect(len(set(observed.values())) == len(observed), f"two nodes share an address: {observed}")
             owners = {address: name for name, address in addresses.items()}
@@ -104,10 +104,10 @@ class Scenario(Generic[LabT]):
     def table(self) -> tuple[str, Sequence[str], Sequence[Sequence[str]]]:
         """Title, headers and rows of the results."""
         rows = [
-            (each.step, f"{each.seconds:.1f}", str(each.sent or "-"), str(each.lost) if each.sent else "-")
+            (f"{each.seconds:.1f}", str(each.sent or "-"), str(each.lost) if each.sent else "-", each.step)
             for each in self.results
         ]
-        return "packets at 100 per second from each node", ("STEP", "SECONDS", "SENT", "LOST"), rows
+        return "packets at 100 per second from each node", ("SECONDS", "SENT", "LOST", "STEP"), rows
 
     @contextmanager
     def _step(self, text: str, senders: Iterable[str] = ()) -> Iterator[None]:

@@ -23,7 +23,7 @@ PAGES = {
 """Pages outside docs/, and where they are in the site."""
 
 SOURCES = {page: source for source, page in PAGES.items() if page != "index.md"}
-FENCE = re.compile(r"(^ *```.*?^ *```)", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"(^ *```.*?^ *```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?![\w+]+:|[#/])([^)\s#]+)")
 
 
@@ -47,8 +47,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
                 files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
         return relpath(target, dirname(own))
 
-    parts = FENCE.split(markdown)
-    return "".join(part if part.lstrip().startswith("```") else LINK.sub(rewrite, part) for part in parts)
+    parts = CODE.split(markdown)
+    return "".join(part if part.lstrip().startswith("`") else LINK.sub(rewrite, part) for part in parts)
 
 
 def site_path(page: str, link: str) -> str:

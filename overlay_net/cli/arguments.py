@@ -45,7 +45,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments; ``mode`` is the command. Invalid ones print usage to standard error and exit with code 2."""
-    parser = _parser()
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.mode == "controller" and arguments.scale_down and not arguments.drain:
         parser.error("--scale-down requires --drain")
@@ -56,7 +56,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="overlay-net",
         description="Overlay addresses and static routes for Kubernetes nodes, from IPAM to kernel, without NAT.",

@@ -30,7 +30,9 @@ STYLES = {
 }
 """The style of a cell with this text."""
 MIN_WRAP = 30
-"""The fewest columns that are left for the last column before lines are no longer wrapped."""
+"""The least room in which the last column is wrapped beside the others, instead of below them."""
+CONTINUATION = " " * 4
+"""Indentation of the second and further lines of a row."""
 
 
 class Answer(Protocol):
@@ -64,22 +66,55 @@ def encode(content: JsonObject, output: str) -> str:
 def columns(
     header: Sequence[str] | None, rows: Iterable[Sequence[str]], width: int | None, indent: str = ""
 ) -> Iterator[Text]:
-    """Yield aligned lines. On a terminal the last column is wrapped; no cell is ever cut."""
+    """Yield one text per row: aligned columns, on several lines where ``width`` is too small for one.
+
+    Cells are wrapped between words only, so that no address is ever cut or broken.
+    """
     table = [*([tuple(header)] if header else []), *map(tuple, rows)]
     if not table:
         return
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
-    margin = len(indent) + sum(each + len(GAP) for each in widths)
-    room = width - margin if width is not None and width - margin >= MIN_WRAP else None
+    lines = [tuple(range(len(table[0])))] if width is None else _arrange(table, width - len(indent))
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     for number, row in enumerate(table):
-        style = "bold" if header and number == 0 else ""
-        line = Text(indent, style=style)
-        for cell, size in zip(row, widths, strict=False):
-            line.append(cell, STYLES.get(cell, "")).append(" " * (size - len(cell)) + GAP)
-        parts = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) if room else [row[-1]]
-        line.append(("\n" + " " * margin).join(parts), STYLES.get(row[-1], ""))
-        line.rstrip()
-        yield line
+        parts = [
+            _line(row, chosen, widths, indent + (CONTINUATION if position else ""), width)
+            for position, chosen in enumerate(lines)
+        ]
+        text = Text("\n").join(part for part in parts if part.plain)
+        text.style = "bold" if header and number == 0 else ""
+        yield text
+
+
+def _arrange(table: Sequence[Sequence[str]], room: int) -> list[tuple[int, ...]]:
+    """Return which columns are side by side on each of a row's lines; the last one of a line may be wrapped."""
+    *leading, last = zip(*table, strict=True)
+    needed = [max(map(len, cells)) for cells in leading]
+    longest_word = max((len(word) for cell in last for word in cell.split()), default=0)
+    needed.append(min(max(map(len, last)), max(longest_word, MIN_WRAP)))
+    lines, used = [list[int]()], 0
+    for column, size in enumerate(needed):
+        if lines[-1] and used + size > room:
+            lines.append([])
+            used = len(CONTINUATION)
+        used += size + len(GAP)
+        lines[-1].append(column)
+    return [tuple(each) for each in lines]
+
+
+def _line(row: Sequence[str], chosen: Sequence[int], widths: Sequence[int], margin: str, width: int | None) -> Text:
+    """Return these columns of a row, with the last one wrapped to the rest of ``width``."""
+    *leading, last = chosen
+    line = Text(margin)
+    for column in leading:
+        cell = row[column]
+        line.append(cell, STYLES.get(cell, "")).append(" " * (widths[column] - len(cell)) + GAP)
+    indent = len(line)
+    cell, parts = row[last], [row[last]]
+    if width is not None:
+        parts = textwrap.wrap(cell, max(width - indent, 1), break_long_words=False, break_on_hyphens=False)
+    line.append(("\n" + " " * indent).join(parts), STYLES.get(cell, ""))
+    line.rstrip()
+    return line
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from lab.reference.cli import FILE, reference
 from overlay_net import __version__
 
 WITHOUT_EXTRA = """
@@ -92,7 +91,3 @@ def test_every_command_is_listed_and_completed() -> None:
     assert "plain,status" in completed.stdout.splitlines()
     script = run("completion", "bash").stdout
     assert "_OVERLAY_NET_COMPLETE=bash_complete" in script
-
-
-def test_the_reference_of_the_command_line_is_up_to_date() -> None:
-    assert FILE.read_text() == reference(), "run python -m lab.reference"
