@@ -1,12 +1,12 @@
 """docs/reference/crds.md, from the CustomResourceDefinitions of the chart."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 
 from lab.reference.markdown import code, table
-from lab.reference.schema import RULES, Schema, describe
+from lab.reference.schema import RULES, Schema, describe, name_type
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "docs" / "reference" / "crds.md"
@@ -18,7 +18,7 @@ HEAD = """# Custom resources
 
 Written by `python -m lab.reference` from the CustomResourceDefinitions of the chart; a test holds it to that. The same
 descriptions are in `kubectl explain`, such as `kubectl explain staticroute.spec`. How the kinds work together:
-[objects.md](../objects.md).
+[objects.md](../objects.md). The conditions of each kind: [conditions.md](conditions.md).
 """
 
 
@@ -46,14 +46,15 @@ def _parts(kind: str, schema: Schema) -> Iterator[str]:
             rules = [f"* {each['message']}" for each in field.get(RULES, ())]
             if rules:
                 yield "The API server rejects other objects with one of these messages:\n\n" + "\n".join(rules) + "\n\n"
-            yield table(("field", "type", "meaning"), _rows(field, ""))
+            yield table(("field", "type", "meaning"), _rows(field, describe if part == "spec" else name_type))
 
 
-def _rows(schema: Schema, prefix: str) -> Iterator[tuple[str, str, str]]:
+def _rows(schema: Schema, describe: Callable[[Schema], str], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """``describe`` gives the type of a field; no one writes a status, so what would be valid there is left out."""
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         yield code(path), "required; " * (name in required) + describe(field), field.get("description", "")
         if path != "conditions":
             # Every kind has the same ones.
-            yield from _rows(field.get("items", field), f"{path}[]." if "items" in field else f"{path}.")
+            yield from _rows(field.get("items", field), describe, f"{path}[]." if "items" in field else f"{path}.")

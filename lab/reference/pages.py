@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab.reference import cli, crds, metrics, settings
+from lab.reference import cli, conditions, crds, metrics, settings
 
-PAGES: Mapping[Path, Callable[[], str]] = {each.FILE: each.reference for each in (cli, crds, metrics, settings)}
+MODULES = (cli, conditions, crds, metrics, settings)
+PAGES: Mapping[Path, Callable[[], str]] = {each.FILE: each.reference for each in MODULES}

@@ -14,16 +14,16 @@ Schema = dict[str, Any]
 
 def describe(field: Schema) -> str:
     """The type of a value, and what else makes it valid."""
-    return "; ".join([*([] if "enum" in field else [_name(field)]), *_limits(field)])
+    return "; ".join([*([] if "enum" in field else [name_type(field)]), *_limits(field)])
 
 
-def _name(field: Schema, plural: str = "") -> str:
+def name_type(field: Schema, plural: str = "") -> str:
     if "items" in field:
-        return f"list{plural} of {_name(field['items'], 's')}"
+        return f"list{plural} of {name_type(field['items'], 's')}"
     if field.get("x-kubernetes-int-or-string"):
         return "integer or string"
     if "additionalProperties" in field:
-        return f"map{plural} of {_name(field['additionalProperties'], 's')}"
+        return f"map{plural} of {name_type(field['additionalProperties'], 's')}"
     return FORMATS.get(field.get("format", ""), str(field["type"])) + plural
 
 

@@ -24,6 +24,7 @@ PAGES = {
 
 SOURCES = {page: source for source, page in PAGES.items() if page != "index.md"}
 CODE = re.compile(r"(^ *```.*?^ *```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?![\w+]+:|[#/])([^)\s#]+)")
 
 
@@ -47,8 +48,14 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
                 files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
         return relpath(target, dirname(own))
 
-    parts = CODE.split(markdown)
-    return "".join(part if part.lstrip().startswith("`") else LINK.sub(rewrite, part) for part in parts)
+    # Text and code alternate.
+    parts = (part if number % 2 else LINK.sub(rewrite, part) for number, part in enumerate(CODE.split(markdown)))
+    return TABLE_ROW.sub(_unescape_bars, "".join(parts))
+
+
+def _unescape_bars(row: re.Match[str]) -> str:
+    """Only the repository's web page needs a backslash before a bar in code, and the site would show it."""
+    return re.sub(r"`[^`\n]+`", lambda code: code[0].replace(r"\|", "|"), row[0])
 
 
 def site_path(page: str, link: str) -> str:

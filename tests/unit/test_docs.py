@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, every reason is described, and docs/architecture.md names what exists."""
+"""The documentation: links resolve, every reason is described, and docs/architecture.md names what exists."""
 
 import ast
 import re
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.reference.conditions import condition_reasons, route_reasons
+
 ROOT = Path(__file__).parent.parent.parent
-OBJECTS, OPERATIONS = ((ROOT / "docs" / name).read_text() for name in ("objects.md", "operations.md"))
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 SOURCES = [ast.parse(path.read_text()) for path in sorted((ROOT / "overlay_net").rglob("*.py"))]
 REASON_ARGUMENT = {
     "CheckpointProblem": 0,
@@ -91,11 +93,38 @@ def resolve_reasons(expressions: Iterable[ast.expr]) -> Iterator[str]:
             yield found
 
 
+def stated_conditions() -> Iterator[tuple[str, str, str]]:
+    """Type, status and reason of the conditions for which the code names all three."""
+    constants = dict(module_constants())
+
+    def resolve(value: ast.expr) -> object:
+        return value.value if isinstance(value, ast.Constant) else constants.get(ast.unparse(value))
+
+    for node in (node for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if ast.unparse(node.func) == "Condition" and len(node.args) > 2 and isinstance(node.args[1], ast.Constant):
+            kind, reason, status = resolve(node.args[0]), resolve(node.args[2]), node.args[1].value
+            if isinstance(kind, str) and isinstance(reason, str):
+                yield kind, "Unknown" if status is None else str(status), reason
+
+
+DESCRIBED = {*(reason for _, _, reason in condition_reasons()), *route_reasons()}
+
+
 @pytest.mark.parametrize(
     "reason", sorted({*resolve_reasons(reason_expressions(REASON_ARGUMENT)), *resolve_reasons(returned_reasons())})
 )
-def test_every_reason_of_a_condition_or_route_is_listed(reason: str) -> None:
-    assert f"`{reason}`" in OBJECTS
+def test_every_reason_of_a_condition_or_route_is_described(reason: str) -> None:
+    assert reason in DESCRIBED
+
+
+@pytest.mark.parametrize("condition", sorted(set(stated_conditions())), ids="/".join)
+def test_every_condition_is_described_with_its_status(condition: tuple[str, str, str]) -> None:
+    assert condition in condition_reasons()
+
+
+def test_no_reason_is_described_that_does_not_exist() -> None:
+    texts = {node.value for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert DESCRIBED - texts == set()
 
 
 @pytest.mark.parametrize("reason", sorted(set(resolve_reasons(reason_expressions({"Announce": 0})))))

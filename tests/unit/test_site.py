@@ -38,6 +38,10 @@ def test_a_page_with_links_to_nothing_is_not_built(tmp_path: Path) -> None:
     assert [link for link in links if f"'{link}'" not in str(failed.value)] == []
 
 
+def test_a_bar_in_code_in_a_table_has_no_backslash(site: Path) -> None:
+    assert "<code>-o, --output [json|yaml]</code>" in (site / "cli.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("page", "link", "path"),
     [

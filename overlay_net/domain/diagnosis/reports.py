@@ -21,7 +21,7 @@ from overlay_net.model.node_report import GATEWAY_DOWN
 from overlay_net.model.overlay import NodeOverlay
 
 IPAM_UNAVAILABLE: Final = "IpamUnavailable"
-SEE_OPERATIONS: Final = "see the reason in docs/operations.md, What to do about a condition"
+SEE_REASON: Final = "see the reason in docs/reference/conditions.md"
 CREDENTIALS: Final[Mapping[str, str]] = {
     "CredentialsRefused": "correct the Secret with the credentials of phpIPAM, or the permissions of its API app",
     "IpamRefused": "grant the API app of phpIPAM read and write access to the subnet",
@@ -96,7 +96,7 @@ def check_addresses(snapshot: Snapshot) -> Iterator[Finding]:
         if reserved is None or reserved.status is not False or overlay.routes_only:
             continue
         if reserved.reason not in (IPAM_UNAVAILABLE, *CREDENTIALS):
-            yield Finding(PROBLEM, f"{reserved.reason}: {reserved.message}", SEE_OPERATIONS, (node.name,))
+            yield Finding(PROBLEM, f"{reserved.reason}: {reserved.message}", SEE_REASON, (node.name,))
 
 
 def check_scheduled(snapshot: Snapshot) -> Iterator[Finding]:
@@ -221,4 +221,4 @@ def check_others(snapshot: Snapshot) -> Iterator[Finding]:
         for condition in (*overlay.report.conditions, *overlay.assignment.conditions) if overlay is not None else ():
             if condition.type in OTHERS and condition.status is False:
                 what = f"{condition.type}: {condition.reason}: {condition.message}"
-                yield Finding(WARNING, what, SEE_OPERATIONS, (node.name,))
+                yield Finding(WARNING, what, SEE_REASON, (node.name,))
