@@ -117,7 +117,8 @@ def _prose(source: str) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
-        elif token.type == tokenize.STRING:
+        elif tokenize.tok_name[token.type] in ("STRING", "FSTRING_MIDDLE"):
+            # From Python 3.12 on, the parts of an f-string are tokens of their own.
             text = token.string
             if re.match(r"[rb]*f", text, re.IGNORECASE):
                 # Between braces is code.
