@@ -5,13 +5,14 @@ import socket
 from ipaddress import IPv4Interface, IPv6Interface
 
 from overlay_net.adapters.netlink.bulk.codec import HEADER, I32, U32, attributes, fixed_part, parse_text, parse_u32
-from overlay_net.adapters.netlink.iproute import IpRoute, Message
+from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.parsed_dump import ParsedDump
 from overlay_net.adapters.netlink.pyroute2_parts import (
     ifaddrmsg,
     ifinfmsg,
     rtnl,
 )
+from overlay_net.adapters.netlink.raw_requests import Message
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Addresses, Link
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from overlay_net.adapters.netlink.bulk.codec import messages
-from overlay_net.adapters.netlink.iproute import IpRoute, Message
+from overlay_net.adapters.netlink.iproute import IpRoute
+from overlay_net.adapters.netlink.raw_requests import Message
 
 T = TypeVar("T")
 V = TypeVar("V")
