@@ -28,6 +28,7 @@ from overlay_net.domain.kernel.plan import KernelPlanner, plan_kernel
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.kernel import Desired, DesiredLink, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelPlan
+from overlay_net.model.kernel_changes import EVERYTHING, UNKNOWN
 from overlay_net.model.route_spec import parse_routes
 from overlay_net.runtime.gc_tuning import tune_gc
 
@@ -131,7 +132,7 @@ async def _measure_kernel(size: int) -> dict[str, float]:
 
         async def observe(name: str, *, appeared: bool = False) -> Observed:
             async with _timed(seconds, f"observe {name}"):
-                return await kernel.observe(LINKS, awaited=awaited, appeared=appeared)
+                return await kernel.observe(LINKS, awaited=awaited, changes=UNKNOWN if appeared else EVERYTHING)
 
         async def write(name: str, desired: Desired) -> None:
             observed = await observe(f"before {name}")

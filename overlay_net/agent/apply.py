@@ -23,6 +23,7 @@ from overlay_net.model.kernel_actions import (
     RouteAction,
     SetSysctl,
 )
+from overlay_net.model.kernel_changes import KernelChanges
 from overlay_net.model.policy_rule import AddPolicyRule, DeletePolicyRule
 from overlay_net.ops.agent_metrics import AgentMetrics
 
@@ -38,7 +39,9 @@ INDEPENDENT: Final = (AddPolicyRule, DeletePolicyRule)
 class NodeKernel(Protocol):
     """The kernel of this network namespace; every method raises KernelError."""
 
-    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed: ...
+    async def observe(
+        self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, changes: KernelChanges
+    ) -> Observed: ...
     async def apply(self, action: KernelAction) -> None: ...
     async def apply_sysctls(self, actions: Sequence[SetSysctl]) -> list[tuple[SetSysctl, KernelError]]: ...
     async def apply_routes(self, actions: Sequence[RouteAction]) -> list[tuple[RouteAction, KernelError]]: ...

@@ -120,10 +120,8 @@ class Convergence:
         return Pass(observed, link, desired, plan)
 
     async def _observe(self) -> Observed:
-        appeared = self._route_follower.observing()
-        observed = await self._kernel.observe(
-            self._sysctl_links, awaited=self._route_follower.awaited, appeared=appeared
-        )
+        changes = self._route_follower.observing()
+        observed = await self._kernel.observe(self._sysctl_links, awaited=self._route_follower.awaited, changes=changes)
         self._route_follower.observed()
         return observed
 
@@ -140,6 +138,8 @@ class Convergence:
             if not actions:
                 return outcome
             last = outcome.last
+            # Before, because the outcome is not known if this fails.
+            self._route_follower.changing()
             refusals = await self._applier.apply(last.plan, last.desired, last.observed)
             outcome = Outcome(await self._plan(overlay), refusals, actions[-1])
             if outcome.last.plan.actions == actions:

@@ -1,4 +1,4 @@
-"""Keeps the monitor informed of the routes of other processes that concern this node."""
+"""Keeps the monitor informed of the routes of other processes that concern this node, and collects what has changed."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,6 +9,7 @@ from overlay_net.model.adoptable_route import AdoptableRoute
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel_actions import Problem
+from overlay_net.model.kernel_changes import EVERYTHING, NOTHING, UNKNOWN, KernelChanges
 from overlay_net.model.net import IpInterface
 from overlay_net.model.overlay import NodeOverlay
 
@@ -16,15 +17,15 @@ from overlay_net.model.overlay import NodeOverlay
 class FollowRoutes(Protocol):
     """Sets the routes of other processes that concern us; ``waits``: one of them is in the place of ours.
 
-    Returns whether such a route may have appeared since the last call.
+    Returns what may have changed in the kernel since the last call.
     """
 
-    def __call__(self, awaited: AwaitedRoutes, *, waits: bool) -> bool: ...
+    def __call__(self, awaited: AwaitedRoutes, *, waits: bool) -> KernelChanges: ...
 
 
-def follow_none(awaited: AwaitedRoutes, *, waits: bool) -> bool:
+def follow_none(awaited: AwaitedRoutes, *, waits: bool) -> KernelChanges:
     """Follow no routes."""
-    return True
+    return UNKNOWN
 
 
 class RouteFollower:
@@ -36,7 +37,7 @@ class RouteFollower:
         self._routes: tuple[DesiredRoute, ...] | None = None
         self._rest: tuple[IpInterface | None, LinkConfig, tuple[AdoptableRoute, ...]] | None = None
         self._waits = False
-        self._appeared = True
+        self._changes = UNKNOWN
         self.awaited = AwaitedRoutes()
 
     def follow(self, overlay: NodeOverlay | None) -> None:
@@ -52,14 +53,18 @@ class RouteFollower:
             self.awaited = find_awaited_routes(routes, address, config, adoptable)
         self._request()
 
-    def observing(self) -> bool:
-        """Return whether an awaited route may have appeared since the last observation that ``observed`` ended."""
+    def observing(self) -> KernelChanges:
+        """Return what is to be read: what may have changed since the last observation that ``observed`` ended."""
         self._request()
-        return self._appeared
+        return self._changes.to_read
 
     def observed(self) -> None:
         """Note that the kernel has been observed as far as ``observing`` asked for."""
-        self._appeared = False
+        self._changes = NOTHING
+
+    def changing(self) -> None:
+        """Note that this agent changes the kernel, of which there are no notifications."""
+        self._changes |= EVERYTHING
 
     def record(self, problems: Iterable[Problem]) -> None:
         """Note what the last plan waits for."""
@@ -67,4 +72,4 @@ class RouteFollower:
         self._request()
 
     def _request(self) -> None:
-        self._appeared |= self._follow(self.awaited, waits=self._waits)
+        self._changes |= self._follow(self.awaited, waits=self._waits)

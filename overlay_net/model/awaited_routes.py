@@ -40,6 +40,13 @@ class AwaitedRoutes:
         """Return whether a change of a route to this destination may concern us; cheap, for a hundred thousand."""
         return destination in self._possible or self._is_covering(destination)
 
+    def may_need_derived(self, destination: int) -> bool:
+        """Return whether a plan may need a route to this destination that the kernel derives from an address.
+
+        If one has a key of ours, all routes are read in any case.
+        """
+        return destination == self.overlay or destination in self.destinations or self._is_covering(destination)
+
     def concerns(self, route: Route) -> bool:
         """Return whether a change of this route of another process concerns us."""
         if route.key in self.keys:

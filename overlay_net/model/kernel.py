@@ -4,10 +4,10 @@ Routes are in ``model.route`` and ``model.desired_route``, policy rules in ``mod
 plan in ``model.kernel_actions``.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Literal, TypeAlias, TypeVar
 
 from overlay_net.model.adoptable_route import AdoptableRoute
@@ -110,6 +110,16 @@ class Address:
 class Addresses(tuple[Address, ...]):
     """All addresses of a node, thousands if it uses IPVS: what a lookup needs is computed once, and shared by plans."""
 
+    _parts: "Sequence[Addresses]" = ()
+
+    @classmethod
+    def join(cls, parts: "Iterable[Addresses]") -> "Addresses":
+        """Join the addresses of several links; what a lookup needs is taken from those that have computed it before."""
+        parts = tuple(parts)
+        joined = cls(chain.from_iterable(parts))
+        joined._parts = parts
+        return joined
+
     def at(self, ip: IpAddress) -> tuple[Address, ...]:
         return tuple(each for each in self._by_number.get(int(ip), ()) if each.interface.version == ip.version)
 
@@ -130,30 +140,48 @@ class Addresses(tuple[Address, ...]):
     @cached_property
     def ipv4(self) -> frozenset[int]:
         """The IPv4 addresses as numbers, of which a set costs a tenth of one of IPv4Address."""
+        if self._parts:
+            return frozenset().union(*(part.ipv4 for part in self._parts))
         return frozenset(int(each.interface) for each in self if each.interface.version == 4)
 
     @cached_property
     def with_neighbours(self) -> tuple[Address, ...]:
         """The addresses in whose subnets there may be other hosts."""
+        if self._parts:
+            return tuple(chain.from_iterable(part.with_neighbours for part in self._parts))
         return tuple(each for each in self if each.interface.network.prefixlen < each.interface.max_prefixlen)
 
     @cached_property
     def _by_number(self) -> Mapping[int, Sequence[Address]]:
-        return _grouped(self, lambda each: int(each.interface))
+        return self._group(lambda each: int(each.interface), (part._by_number for part in self._parts))
 
     @cached_property
     def _by_link(self) -> Mapping[int, Sequence[Address]]:
-        return _grouped(self, lambda each: each.link)
+        return self._group(lambda each: each.link, (part._by_link for part in self._parts))
 
     @cached_property
     def _by_protocol(self) -> Mapping[int | None, Sequence[Address]]:
-        return _grouped(self, lambda each: each.protocol)
+        return self._group(lambda each: each.protocol, (part._by_protocol for part in self._parts))
+
+    def _group(
+        self, key: Callable[[Address], K], of_parts: Iterable[Mapping[K, Sequence[Address]]]
+    ) -> Mapping[K, Sequence[Address]]:
+        if not self._parts:
+            return _grouped(self, key)
+        found: dict[K, Sequence[Address]] = {}
+        shared = set[K]()
+        for each in of_parts:
+            shared |= found.keys() & each.keys()
+            found |= each
+        if shared:
+            found |= _grouped((each for each in self if key(each) in shared), key)
+        return found
 
 
-def _grouped(addresses: Addresses, key: Callable[[Address], K]) -> Mapping[K, Sequence[Address]]:
-    found: defaultdict[K, list[Address]] = defaultdict(list)
+def _grouped(addresses: Iterable[Address], key: Callable[[Address], K]) -> Mapping[K, Sequence[Address]]:
+    found: dict[K, list[Address]] = {}
     for each in addresses:
-        found[key(each)].append(each)
+        found.setdefault(key(each), []).append(each)
     return found
 
 

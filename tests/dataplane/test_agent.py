@@ -15,6 +15,7 @@ from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
 from overlay_net.model.kernel_actions import RouteAction
+from overlay_net.model.kernel_changes import KernelChanges
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.runtime.store import Store
@@ -47,9 +48,11 @@ class RecordingKernel:
         self.sysctl_links: frozenset[str] = frozenset()
         self._kernel = kernel
 
-    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed:
+    async def observe(
+        self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, changes: KernelChanges
+    ) -> Observed:
         self.sysctl_links = frozenset(sysctl_links)
-        return await self._kernel.observe(sysctl_links, awaited=awaited, appeared=appeared)
+        return await self._kernel.observe(sysctl_links, awaited=awaited, changes=changes)
 
 
 @asynccontextmanager

@@ -136,17 +136,19 @@ async def test_a_route_that_was_notified_before_an_observation_counts_for_it(
     awaited = AwaitedRoutes(keys={encode_route_key(ip_network("192.168.0.0/24"), 0, 254)})
     task = asyncio.create_task(monitor.run())
     await until(lambda: wakes, "the socket is open")
-    assert monitor.follow(awaited)
-    assert not monitor.follow(awaited)
+    assert monitor.follow(awaited).awaited_routes
+    assert not monitor.follow(awaited).awaited_routes
     # The event loop does not run between a change and the observation.
     ip("route", "add", "192.168.0.0/24", "via", "10.176.162.129", "proto", "static")
-    assert monitor.follow(awaited)
-    assert not monitor.follow(awaited)
+    assert monitor.follow(awaited).awaited_routes
+    assert not monitor.follow(awaited).awaited_routes
     monkeypatch.setattr(notifications, "DATAGRAMS_AT_ONCE", 2)
     for number in range(5):
         ip("route", "add", f"172.31.{number}.0/24", "via", "10.176.162.129", "proto", "186")
-    assert monitor.follow(awaited), "there are more than can be read without a pause, one of which may be awaited"
-    await until(lambda: not monitor.follow(awaited), "all have been read")
+    assert monitor.follow(awaited).awaited_routes, (
+        "there are more than can be read without a pause, one of which may be awaited"
+    )
+    await until(lambda: not monitor.follow(awaited).awaited_routes, "all have been read")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

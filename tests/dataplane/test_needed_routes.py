@@ -17,6 +17,7 @@ from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Observed
 from overlay_net.model.kernel_actions import AddLocalRoute, AddRoute
+from overlay_net.model.kernel_changes import EVERYTHING, UNKNOWN
 from overlay_net.model.route import Route
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import OVERLAY, converge, desired, route
@@ -31,7 +32,7 @@ CONNECTED = ("192.168.100.0/24", 2)
 
 
 async def observe(kernel: Kernel, *, appeared: bool = False) -> Observed:
-    return await kernel.observe(LINKS, awaited=AWAITED, appeared=appeared)
+    return await kernel.observe(LINKS, awaited=AWAITED, changes=UNKNOWN if appeared else EVERYTHING)
 
 
 def found(routes: Iterable[Route]) -> set[tuple[str, int]]:
@@ -135,7 +136,7 @@ async def test_other_desired_routes_need_other_routes(converged: Kernel) -> None
     await observe(converged, appeared=True)
     more = replace(STATE, routes=(*STATE.routes, route("11.0.7.0/24")))
     awaited = find_awaited_routes(more.routes, more.address, LinkConfig(ByName(("eth0",))))
-    observed = await converged.observe(LINKS, awaited=awaited, appeared=False)
+    observed = await converged.observe(LINKS, awaited=awaited, changes=EVERYTHING)
     assert found(observed.routes) == OURS | {CONNECTED, ("11.0.7.0/24", 12)}
 
 

@@ -28,6 +28,7 @@ from overlay_net.model.conditions import find_condition
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, Link, LinkMode, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import AddAddress, AddRoute, KernelAction, KernelPlan, RouteAction, SetSysctl
+from overlay_net.model.kernel_changes import KernelChanges
 from overlay_net.model.node import NodeInstance
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import Assignment, NodeOverlay
@@ -67,7 +68,9 @@ class Kernel:
         self.refused: tuple[type[object], ...] = ()
         self.changes: list[KernelAction] = []
 
-    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed:
+    async def observe(
+        self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, changes: KernelChanges
+    ) -> Observed:
         return self.fake.observe(awaited)
 
     async def apply(self, action: KernelAction) -> None:

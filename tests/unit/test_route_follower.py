@@ -1,14 +1,20 @@
-"""All routes are searched if one that matters may have appeared, and after a failed observation until one succeeds."""
+"""An observation reads what may have changed since the last one that succeeded, and everything if it has no reason.
 
+All routes are searched if one that matters may have appeared.
+"""
+
+import sys
 from dataclasses import replace
 
 import pytest
 
+from overlay_net.adapters.netlink.bulk.codec import HEADER
 from overlay_net.adapters.netlink.monitor import Monitor
 from overlay_net.agent.route_follower import RouteFollower, follow_none
 from overlay_net.domain.kernel.desired import LinkConfig
 from overlay_net.domain.kernel.parent_interface import ByName
 from overlay_net.model.awaited_routes import AwaitedRoutes
+from overlay_net.model.kernel_changes import EVERYTHING, UNKNOWN, KernelChanges
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import PrivateTable
 from tests.unit.test_awaited_routes import NEW, OVERLAY, PRIVATE, message
@@ -35,11 +41,15 @@ class Watched:
 
     def reconcile(self) -> bool:
         """Whether all routes are searched."""
+        return self.observe().awaited_routes
+
+    def observe(self) -> KernelChanges:
+        """What is read."""
         self.follower.follow(self.overlay)
-        searched = self.follower.observing()
+        read = self.follower.observing()
         self.follower.observed()
         self.follower.record(())
-        return searched
+        return read
 
     def notify(self, data: bytes) -> None:
         self.monitor._received([data])
@@ -52,10 +62,10 @@ def test_routes_are_searched_once() -> None:
     monitor = Monitor(117, lambda: None)
     follower = RouteFollower(CONFIG, monitor.follow)
     follower.follow(overlay("10.1.0.0/16"))
-    assert follower.observing()
-    assert follower.observing(), "nothing has been observed yet"
+    assert follower.observing() == UNKNOWN
+    assert follower.observing() == UNKNOWN, "nothing has been observed yet"
     follower.observed()
-    assert not follower.observing()
+    assert not follower.observing().awaited_routes
 
 
 @pytest.mark.parametrize(
@@ -144,5 +154,84 @@ async def test_lost_notifications_may_have_been_about_an_awaited_route() -> None
 def test_without_notifications_every_observation_searches() -> None:
     follower = RouteFollower(CONFIG, follow_none)
     follower.observed()
-    assert follower.observing()
+    assert follower.observing() == UNKNOWN
     assert follower.awaited == AwaitedRoutes()
+
+
+OURS = message("10.1.0.0/16", protocol=117)
+NEW_LINK, NEW_ADDRESS, NEW_NETCONF, UNHEARD_OF = 16, 20, 80, 999
+
+
+def about_link(kind: int, index: int) -> bytes:
+    body = bytes(4) + index.to_bytes(4, sys.byteorder) + bytes(8)
+    return HEADER.pack(HEADER.size + len(body), kind, 0, 0, 0) + body
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (OURS, KernelChanges(is_reason=True)),
+        (about_link(NEW_NETCONF, 7), KernelChanges(is_reason=True)),
+        (message("10.1.0.0/16", NEW), KernelChanges(awaited_routes=True, is_reason=True)),
+        (message("10.9.0.0/16", protocol=2), KernelChanges(derived_routes=True, is_reason=True)),
+        (OURS + message("10.9.0.0/16", NEW, protocol=2), KernelChanges(derived_routes=True, is_reason=True)),
+        (
+            about_link(NEW_ADDRESS, 7) + about_link(NEW_ADDRESS, 300),
+            KernelChanges(addresses=frozenset({7, 300}), derived_routes=True, is_reason=True),
+        ),
+        (
+            OURS + about_link(NEW_LINK, 7),
+            KernelChanges(links=True, addresses=frozenset({7}), derived_routes=True, is_reason=True),
+        ),
+        (about_link(NEW_ADDRESS, 7)[:-12], UNKNOWN),
+        (HEADER.pack(HEADER.size, NEW_LINK, 0, 0, 0), UNKNOWN),
+        (about_link(UNHEARD_OF, 7), UNKNOWN),
+        (message("10.9.0.0/16", NEW, protocol=2), EVERYTHING | KernelChanges(derived_routes=True)),
+        (message("10.9.0.0/16", NEW), EVERYTHING),
+        (b"", EVERYTHING),
+    ],
+    ids=[
+        "our route",
+        "a sysctl",
+        "an awaited route",
+        "a derived route that is gone",
+        "a derived route beside ours",
+        "addresses",
+        "a link",
+        "a truncated message",
+        "a message without content",
+        "a message of another kind",
+        "a derived route, which is no reason",
+        "a route of another process, which is no reason",
+        "no notification",
+    ],
+)
+def test_an_observation_reads_what_its_reason_may_have_changed(data: bytes, read: KernelChanges) -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.notify(data)
+    assert watched.observe() == read
+    assert watched.observe() == EVERYTHING, "a resync makes up for a lost notification"
+
+
+def test_what_the_agent_has_changed_itself_is_read_whatever_is_notified() -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.follower.changing()
+    watched.notify(OURS)
+    assert watched.observe().everything
+    watched.notify(OURS)
+    assert not watched.observe().everything
+
+
+async def test_lost_notifications_may_have_been_about_anything() -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.monitor._missed()
+    watched.notify(OURS)
+    assert watched.observe().everything
+
+
+def test_what_changed_before_a_failed_observation_is_read_by_the_next_one() -> None:
+    watched = Watched("10.1.0.0/16")
+    watched.notify(about_link(NEW_LINK, 7))
+    watched.follower.observing()
+    watched.notify(OURS)
+    assert watched.observe().links

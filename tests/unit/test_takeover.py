@@ -15,6 +15,7 @@ from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Link, Observed
 from overlay_net.model.kernel_actions import KernelAction, RouteAction, SetSysctl
+from overlay_net.model.kernel_changes import KernelChanges
 from overlay_net.model.names import FINALIZER, STATIC_ROUTES
 from overlay_net.model.route import NextHop, Route
 from tests.fakes.earlier_operator import CONFIG, GATEWAY, MARK, OVERLAY, Installation, entry
@@ -48,7 +49,9 @@ class Kernel:
         self.fake = FakeKernel(MARK, Observed(links=links, addresses=addresses, routes=(connected, *routes)))
         self.changes: list[KernelAction] = []
 
-    async def observe(self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, appeared: bool) -> Observed:
+    async def observe(
+        self, sysctl_links: Collection[str], *, awaited: AwaitedRoutes, changes: KernelChanges
+    ) -> Observed:
         return self.fake.observe(awaited)
 
     async def apply(self, action: KernelAction) -> None:

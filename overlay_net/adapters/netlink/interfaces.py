@@ -1,10 +1,21 @@
 """Reads links and addresses (linux/if_link.h, linux/if_addr.h) as values of model.kernel."""
 
 import errno
+import operator
 import socket
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 
-from overlay_net.adapters.netlink.bulk.codec import HEADER, I32, U32, attributes, fixed_part, parse_text, parse_u32
+from overlay_net.adapters.netlink.bulk.codec import (
+    HEADER,
+    I32,
+    U32,
+    attributes,
+    fixed_part,
+    messages,
+    parse_text,
+    parse_u32,
+)
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.parsed_dump import ParsedDump
 from overlay_net.adapters.netlink.pyroute2_parts import (
@@ -15,6 +26,7 @@ from overlay_net.adapters.netlink.pyroute2_parts import (
 from overlay_net.adapters.netlink.raw_requests import Message
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Addresses, Link
+from overlay_net.model.kernel_changes import EVERYTHING, KernelChanges
 
 IFINFOMSG = fixed_part(ifinfmsg)
 IFADDRMSG = fixed_part(ifaddrmsg)
@@ -37,20 +49,56 @@ CONNECTED_METRICS = {4: 0, 6: 256}
 """The metric of a connected route by IP version if its address has none (IP6_RT_PRIO_ADDRCONF)."""
 
 
+FEW_LINKS = 8
+"""Links whose addresses are read one by one, which takes less time than to read those of hundreds."""
+
+
 class Interfaces:
-    """Reads all links and addresses repeatedly, of which a node with many pods has hundreds."""
+    """Reads links and addresses repeatedly, of which a node with many pods has hundreds, and thousands with IPVS."""
 
     def __init__(self) -> None:
         self._links = ParsedDump(rtnl.RTM_NEWLINK, parse_link, tuple[Link, ...])
-        self._addresses = ParsedDump(rtnl.RTM_NEWADDR, parse_address, Addresses)
+        self._all_links: tuple[Link, ...] | None = None
+        self._dump = ParsedDump(rtnl.RTM_NEWADDR, parse_address, tuple[Address, ...])
+        self._dumped: tuple[Address, ...] | None = None
+        """The last dump of all addresses; None: those of some links were read after it."""
+        self._by_link: dict[int, Addresses] = {}
+        self._addresses: Addresses | None = None
 
-    def read_links(self, route: IpRoute) -> tuple[Link, ...]:
+    def read_links(self, route: IpRoute, changes: KernelChanges = EVERYTHING) -> tuple[Link, ...]:
         """Raises KernelError and OSError."""
-        return self._links.read(route, _all_links, rtnl.RTM_GETLINK)
+        if self._all_links is None or changes.everything or changes.links:
+            self._all_links = self._links.read(route, _all_links, rtnl.RTM_GETLINK)
+        return self._all_links
 
-    def read_addresses(self, route: IpRoute) -> Addresses:
+    def read_addresses(self, route: IpRoute, changes: KernelChanges = EVERYTHING) -> Addresses:
         """Raises KernelError and OSError."""
-        return self._addresses.read(route, ifaddrmsg, rtnl.RTM_GETADDR)
+        if self._addresses is None or changes.everything or len(changes.addresses) > FEW_LINKS:
+            dumped = self._dump.read(route, ifaddrmsg, rtnl.RTM_GETADDR)
+            if dumped is not self._dumped or self._addresses is None:
+                self._set(_group_by_link(dumped))
+            self._dumped = dumped
+        elif changes.addresses:
+            found = {link: _read_addresses_on(route, link) for link in changes.addresses}
+            self._dumped = None
+            self._set(self._by_link | found)
+        return self._addresses or Addresses()
+
+    def _set(self, found: Mapping[int, tuple[Address, ...]]) -> None:
+        """Set the addresses of each link. Those that are unchanged stay the same object, with what it has computed."""
+        last = self._by_link
+        # In the order of the kernel.
+        self._by_link = {
+            link: last[link] if link in last and _are_same(last[link], found[link]) else Addresses(found[link])
+            for link in sorted(found)
+            if found[link]
+        }
+        if (
+            self._addresses is None
+            or self._by_link.keys() != last.keys()
+            or any(self._by_link[link] is not last[link] for link in last)
+        ):
+            self._addresses = Addresses.join(self._by_link.values())
 
 
 def require_link(route: IpRoute, name: str) -> int:
@@ -67,6 +115,36 @@ def require_link(route: IpRoute, name: str) -> int:
         # The kernel finds links by their alternative names, too.
         raise missing
     return link.index
+
+
+def _read_addresses_on(route: IpRoute, link: int) -> tuple[Address, ...]:
+    message: Message = ifaddrmsg()
+    message["index"] = link
+    try:
+        datagrams = route.dump_once(message, rtnl.RTM_GETADDR)
+    except KernelError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return ()
+    found = (
+        parse_address(datagram[start:end])
+        for datagram in datagrams
+        for kind, _, _, start, end in messages(datagram)
+        if kind == rtnl.RTM_NEWADDR
+    )
+    # Kernels before 4.20 do not select.
+    return tuple(each for each in found if each is not None and each.link == link)
+
+
+def _group_by_link(addresses: Iterable[Address]) -> Mapping[int, tuple[Address, ...]]:
+    found: dict[int, list[Address]] = {}
+    for each in addresses:
+        found.setdefault(each.link, []).append(each)
+    return {link: tuple(group) for link, group in found.items()}
+
+
+def _are_same(some: tuple[Address, ...], others: tuple[Address, ...]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _all_links() -> Message:

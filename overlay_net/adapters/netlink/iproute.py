@@ -88,8 +88,15 @@ class IpRoute:
         ``known`` contains the datagrams of an earlier answer except its last one; they are not parsed again. A dump
         during which the state changed (NLM_F_DUMP_INTR) is repeated: pyroute2 does not report it.
         """
+        return self._dump(lambda route: self._find_dump(route, message, kind).ask(known))
+
+    def dump_once(self, message: Message, kind: int) -> list[bytes]:
+        """Request a dump like ``dump``, by a message that is seldom the same. Raises KernelError and OSError."""
+        return self._dump(lambda route: RawRequest(route, message, kind, NLM_F_REQUEST | NLM_F_DUMP).ask())
+
+    def _dump(self, request: Callable[[RouteSocket], Coroutine[Any, Any, tuple[list[bytes], bool]]]) -> list[bytes]:
         for _ in range(DUMP_TRIES):
-            datagrams, is_interrupted = self._run(lambda route: self._find_dump(route, message, kind).ask(known))
+            datagrams, is_interrupted = self._run(request)
             if not is_interrupted:
                 return datagrams
         raise KernelError("the kernel state changed during every dump", code=errno.EINTR)

@@ -26,6 +26,7 @@ from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Addresses, Link, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelAction, RouteAction, SetSysctl
+from overlay_net.model.kernel_changes import UNKNOWN, KernelChanges
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
 
@@ -76,25 +77,33 @@ class Kernel:
         self._lookup_executor.close()
 
     async def observe(
-        self, sysctl_links: Iterable[str] = (), *, awaited: AwaitedRoutes | None = None, appeared: bool = True
+        self,
+        sysctl_links: Iterable[str] = (),
+        *,
+        awaited: AwaitedRoutes | None = None,
+        changes: KernelChanges = UNKNOWN,
     ) -> Observed:
         """Read links, addresses, rules, the routes of all tables but "local", and the sysctls of ``sysctl_links``.
 
-        Of the routes of other processes, only those are read that ``awaited`` needs, unless it is None. ``appeared``:
-        such a route may have appeared since the last observation. Unchanged routes are the same tuple as in the last
-        observation, so comparing the two is cheap. Raises KernelError.
+        Of the routes of other processes, only those are read that ``awaited`` needs, unless it is None. ``changes``:
+        what may have changed since the last observation; the rest is not read again. Unchanged routes are the same
+        tuple as in the last observation, so comparing the two is cheap. Raises KernelError.
         """
         try:
-            return await self._executor.run(self._observe, tuple(sysctl_links), awaited, appeared)
+            return await self._executor.run(self._observe, tuple(sysctl_links), awaited, changes)
         except KernelError as error:
             raise KernelError(f"read links, addresses, routes and rules: {error}", code=error.code) from None
 
     def _observe(
-        self, kernel: KernelSockets, sysctl_links: tuple[str, ...], awaited: AwaitedRoutes | None, appeared: bool
+        self,
+        kernel: KernelSockets,
+        sysctl_links: tuple[str, ...],
+        awaited: AwaitedRoutes | None,
+        changes: KernelChanges,
     ) -> Observed:
-        links = self._interfaces.read_links(kernel.route)
-        addresses = self._interfaces.read_addresses(kernel.route)
-        routes = self._routes.read(kernel.bulk, awaited, appeared=appeared)
+        links = self._interfaces.read_links(kernel.route, changes)
+        addresses = self._interfaces.read_addresses(kernel.route, changes)
+        routes = self._routes.read(kernel.bulk, awaited, changes)
         sysctls = self._sysctls.read(sysctl_links)
         self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(

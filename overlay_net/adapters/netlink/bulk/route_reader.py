@@ -28,6 +28,7 @@ from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket
 from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
+from overlay_net.model.kernel_changes import UNKNOWN, KernelChanges
 from overlay_net.model.route import MAIN_TABLE, RTPROT_KERNEL, RTPROT_RA, Route
 from overlay_net.runtime.gc_tuning import paused_gc
 
@@ -57,7 +58,7 @@ class _Dump:
 
 
 class RouteReader:
-    """Only decoded bytes are cached, never the kernel's state: each read asks for all routes that are needed.
+    """Each read asks for all routes that are needed, except for those that have not changed since the last one.
 
     Unchanged routes are the same tuple as at the last read, so comparing the two is cheap.
     """
@@ -71,6 +72,8 @@ class RouteReader:
         self._parts: frozenset[Part] = frozenset()
         """What to read; empty: not known."""
         self._search_after = 0.0
+        self._may_derive = True
+        """Whether the kernel may have derived other routes since the last read."""
         self._dumps: dict[Part, _Dump] = {}
         """The last dump of each part, or of ALL."""
         self._routes: tuple[Route, ...] = ()
@@ -85,16 +88,18 @@ class RouteReader:
         """Search all routes at the next read."""
         self._parts = frozenset()
 
-    def read(self, kernel: NetlinkSocket, awaited: AwaitedRoutes | None, *, appeared: bool) -> tuple[Route, ...]:
+    def read(
+        self, kernel: NetlinkSocket, awaited: AwaitedRoutes | None, changes: KernelChanges = UNKNOWN
+    ) -> tuple[Route, ...]:
         """Read our routes and those that ``awaited`` needs; None: all routes. Raises KernelError and OSError.
 
-        ``appeared``: an awaited route may have appeared since the last read. Routes of one key are in the order of the
-        kernel.
+        ``changes``: what may have changed since the last read. Routes of one key are in the order of the kernel.
         """
         if awaited is not self._awaited:
             self._follow(awaited)
-        if appeared or time.monotonic() >= self._search_after:
+        if changes.awaited_routes or time.monotonic() >= self._search_after:
             self.forget()
+        self._may_derive = changes.everything or changes.derived_routes
         dumps = self._read_parts(kernel) or self._search(kernel)
         changed = dumps.keys() != self._dumps.keys() or any(
             dump.routes is not self._dumps[part].routes for part, dump in dumps.items()
@@ -133,6 +138,8 @@ class RouteReader:
     def _read_part(self, kernel: NetlinkSocket, part: Part) -> _Dump:
         protocol, table = part
         last = self._dumps.get(part) or replace(self._dumps.get(ALL, _Dump()), datagrams=())
+        if protocol == RTPROT_KERNEL and last.datagrams and not self._may_derive:
+            return last
         request = dump_routes(self._family, protocol=protocol, table=table)
         try:
             datagrams = kernel.dump(RTM_GETROUTE, request, known=frozenset(last.datagrams[:-1]))

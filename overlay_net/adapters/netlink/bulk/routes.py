@@ -18,6 +18,7 @@ from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel_actions import AddRoute, DeleteRoute, ReplaceRoute, RouteAction
+from overlay_net.model.kernel_changes import EVERYTHING, UNKNOWN, KernelChanges
 from overlay_net.model.route import Route
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -34,14 +35,14 @@ class Routes:
         self._all: tuple[Route, ...] = ()
 
     def read(
-        self, kernel: NetlinkSocket, awaited: AwaitedRoutes | None = None, *, appeared: bool = True
+        self, kernel: NetlinkSocket, awaited: AwaitedRoutes | None = None, changes: KernelChanges = UNKNOWN
     ) -> tuple[Route, ...]:
         """Read our routes, and those of other processes that ``awaited`` needs; None: those of all tables but "local".
 
-        ``appeared``: an awaited route may have appeared since the last read. Raises KernelError and OSError.
+        ``changes``: what may have changed since the last read. Raises KernelError and OSError.
         """
         self._awaited = awaited
-        found = [reader.read(kernel, awaited, appeared=appeared) for reader in self._readers]
+        found = [reader.read(kernel, awaited, changes) for reader in self._readers]
         if [id(routes) for routes in found] != [id(routes) for routes in self._by_family]:
             self._by_family, self._all = found, tuple(route for routes in found for route in routes)
         return self._all
@@ -75,7 +76,7 @@ class Routes:
         """
         if all(action.route.metric for action in deletions):
             return deletions
-        observed = self.read(kernel, self._awaited, appeared=False)
+        observed = self.read(kernel, self._awaited, EVERYTHING)
         identities = {id(route) for route in observed}
         if all(id(action.route) in identities for action in deletions):
             return deletions
