@@ -13,7 +13,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {
-    "README.md": "index.md",
+    "README.md": "start.md",
     "CHANGELOG.md": "changelog.md",
     "CODE_OF_CONDUCT.md": "code-of-conduct.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -22,7 +22,7 @@ PAGES = {
 }
 """Pages outside docs/, and where they are in the site."""
 
-SOURCES = {page: source for source, page in PAGES.items() if page != "index.md"}
+SOURCES = {page: source for source, page in PAGES.items()}
 CODE = re.compile(r"(^ *```.*?^ *```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?![\w+]+:|[#/])([^)\s#]+)")

@@ -55,7 +55,7 @@ def test_a_bar_in_code_in_a_table_has_no_backslash(site: Path) -> None:
             "files/charts/overlay-net/examples/in-cluster-pool.yaml",
         ),
         ("contributing.md", "docs/adr/README.md", "adr/README.md"),
-        ("operations.md", "../README.md", "index.md"),
+        ("operations.md", "../README.md", "start.md"),
     ],
 )
 def test_a_link_between_files_of_the_repository_becomes_a_path_in_the_site(page: str, link: str, path: str) -> None:
