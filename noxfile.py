@@ -46,8 +46,8 @@ def prepare_tests(session: nox.Session) -> None:
     install(session, "test")
     session.run("python", "-m", "lab.build.assets")
     session.run("python", "-m", "lab.build.assets", "actionlint", "kubeconform")
-    # Without `nft` or Prometheus the tests that need them are skipped, as are those of kubelets without a cluster.
-    for package in ("nftables", "prometheus"):
+    # Without `nft`, `iptables` and Prometheus some tests are skipped, as are those of kubelets without a cluster.
+    for package in ("nftables", "iptables", "prometheus"):
         session.run("python", "-m", "lab.build.debian", package, success_codes=[0, 1])
     session.run("python", "-m", "lab.cluster.prepare")
 

@@ -66,10 +66,10 @@ class Diagnosis:
 
     def lines(self, width: int | None) -> Iterator[Text]:
         for result in self.results:
-            if result.verdict != OK:
+            if result.findings:
                 yield from columns(None, _rows(result), width)
                 yield Text()
-        passed = [each.check.name for each in self.results if each.verdict == OK]
+        passed = [each.check.name for each in self.results if not each.findings]
         if passed:
             yield from columns(None, [("ok", ", ".join(passed))], width)
         broken = first_broken(self.results)
@@ -85,10 +85,11 @@ def _rows(result: Result) -> Iterator[tuple[str, str, str]]:
     for number, finding in enumerate(result.findings[:SHOWN]):
         subjects = f"{shorten(finding.subjects)}: " if finding.subjects else ""
         yield finding.verdict, result.check.name if number == 0 else "", f"{subjects}{finding.what}"
-        yield "", "", f"fix: {finding.fix}"
+        yield "", "", finding.fix if finding.verdict == OK else f"fix: {finding.fix}"
     if len(result.findings) > SHOWN:
         yield "", "", f"and {len(result.findings) - SHOWN} more findings; -o json has all"
-    yield "", "", f"why it matters: {result.check.why}"
+    if result.verdict != OK:
+        yield "", "", f"why it matters: {result.check.why}"
 
 
 def _finding_json(finding: Finding) -> JsonObject:

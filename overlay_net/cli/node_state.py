@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from overlay_net.adapters.netlink.kernel import Kernel
-from overlay_net.adapters.netlink.nat_rules import has_legacy_rules, read_nat_rules
+from overlay_net.adapters.netlink.nftables.nat_rules import has_legacy_rules, read_nat_rules
 from overlay_net.adapters.netlink.pyroute2_parts import AsyncIPRoute
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import KernelError
@@ -37,9 +37,9 @@ STATES: Final = {
 
 def read_node_state() -> JsonObject:
     """Return links, addresses, routes, rules, neighbours, sysctls and source translations. Raises KernelError."""
-    state = asyncio.run(_read()) | {"nat": []}
+    state = asyncio.run(_read())
     try:
-        state["nat"] = read_nat_rules()
+        state |= read_nat_rules()
     except KernelError as error:
         state["natUnread"] = str(error)
     if has_legacy_rules():

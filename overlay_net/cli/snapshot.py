@@ -22,6 +22,7 @@ from overlay_net.model.names import (
     ACCESS_REVIEWS,
     ADMISSION_BINDINGS,
     ADMISSION_POLICIES,
+    CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
     DEFAULT_NODE_SELECTOR,
     GROUP,
@@ -98,7 +99,8 @@ async def read_snapshot(api: KubeApi, pods: Pods, namespace: str, node: str) -> 
     )
     if not node or isinstance(release, Unread):
         return snapshot
-    return replace(snapshot, kernels={node: await read_kernel(pods, release.value.namespace, snapshot.pods, node)})
+    kernel = await read_kernel(pods, release.value.namespace, snapshot.pods, node)
+    return replace(snapshot, kernels={node: kernel}, cilium=await attempt(_read_cilium(api)))
 
 
 def _unreachable(version: Unread) -> Snapshot:
@@ -148,6 +150,13 @@ async def _read_policies(api: KubeApi) -> frozenset[str]:
 async def _read_lease(api: KubeApi, namespace: str, name: str) -> LeaseRecord | None:
     try:
         return LeaseRecord.parse(await api.get(LEASES, name, namespace=namespace)) if name else None
+    except NotFound:
+        return None
+
+
+async def _read_cilium(api: KubeApi) -> JsonObject | None:
+    try:
+        return find_object(await api.get(CONFIG_MAPS, "cilium-config", namespace="kube-system"), "data")
     except NotFound:
         return None
 

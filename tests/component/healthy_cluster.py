@@ -30,12 +30,13 @@ KERNEL: dict[str, Any] = {
         {"link": "tmp0", "address": GATEWAY, "state": "STALE"},
     ],
     "sysctls": {"all.rp_filter": "0", "eth0.rp_filter": "2", "tmp0.rp_filter": "2"},
+    "natHooks": [{"family": "ip", "table": "nat", "chain": "POSTROUTING"}],
     "nat": [
         {
             "family": "ip",
             "table": "nat",
             "chain": "POSTROUTING",
-            "source": "10.244.0.0/16",
+            "matches": [{"field": "source", "networks": ["10.244.0.0/16"]}],
             "action": "masquerade",
             "text": "saddr 10.244.0.0/16 masquerade",
         }

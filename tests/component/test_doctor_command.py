@@ -16,6 +16,7 @@ from overlay_net.adapters.kube.pods import Pods
 from overlay_net.cli.doctor import Diagnosis
 from overlay_net.cli.snapshot import read_snapshot
 from overlay_net.domain.diagnosis.checks import CHECKS, diagnose
+from overlay_net.model.names import CONFIG_MAPS
 from tests.component.healthy_cluster import AGENT, CONTROLLER, KERNEL, HealthyCluster, condition
 from tests.component.people import answered, overlay_net
 from tests.fakes.kubelet import Kubelet
@@ -194,24 +195,24 @@ async def restore(cluster: HealthyCluster) -> None:
     await cluster.report("n2", number=12, **cleared)
 
 
+NAT_RULE: dict[str, Any] = KERNEL["nat"][0]
 KERNEL_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
     "SNAT": (
-        lambda state: state["nat"].append(
-            {"family": "ip", "table": "nat", "chain": "CNI", "action": "snat", "target": "10.0.0.9", "text": "snat x"}
+        lambda state: state["nat"].insert(
+            0, NAT_RULE | {"action": "snat", "target": "10.0.0.9", "matches": [], "text": "snat x"}
         ),
         "masquerade",
-        "traffic to 192.168.0.0/24 leaves as 10.0.0.9, not as the overlay address: snat x (ip nat CNI)",
+        "traffic to 192.168.0.0/24 leaves as 10.0.0.9, not as the overlay address: snat x (ip nat POSTROUTING)",
     ),
     "exemption": (
-        lambda state: state["nat"].append(
-            {
-                "family": "ip",
-                "table": "nat",
-                "chain": "CNI",
+        lambda state: state["nat"].insert(
+            0,
+            NAT_RULE
+            | {
                 "action": "return",
-                "destination": "192.168.0.0/16",
+                "matches": [{"field": "destination", "networks": ["192.168.0.0/16"]}],
                 "text": "daddr 192.168.0.0/16 return",
-            }
+            },
         ),
         "masquerade",
         "pods reach 192.168.0.0/24 with their own addresses",
@@ -292,7 +293,12 @@ async def test_what_may_not_be_read_is_unknown_and_not_wrong(cluster: HealthyClu
     assert "problem" not in verdicts.values()
 
 
-async def test_the_roles_for_diagnosis_suffice(cluster: HealthyCluster, tmp_path: Path) -> None:
+async def test_the_roles_for_diagnosis_suffice(cluster: HealthyCluster, kubelet: Kubelet, tmp_path: Path) -> None:
+    config = {"enable-bpf-masquerade": "true", "ipv4-native-routing-cidr": "192.168.0.0/16"}
+    body = CONFIG_MAPS.manifest("cilium-config", namespace="kube-system", data=config)
+    await cluster.admin.create(CONFIG_MAPS, body, namespace="kube-system")
+    links = [*KERNEL["links"], {"name": "cilium_host", "kind": "veth"}]
+    kubelet.outputs["agent-n1"] = json.dumps(KERNEL | {"links": links})
     who = "--user=diagnostician"
     role = "overlay-net-diagnose"
     cluster.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", who)
@@ -303,8 +309,11 @@ async def test_the_roles_for_diagnosis_suffice(cluster: HealthyCluster, tmp_path
         archive = tmp_path / "dump.tar.gz"
         dump = await asyncio.to_thread(answered, kubeconfig, "sysdump", f"--archive={archive}", "--node=n1")
     finally:
+        cluster.kubectl("delete", "configmap", "cilium-config", "--namespace=kube-system")
         cluster.kubectl("delete", "clusterrolebinding", role)
         cluster.kubectl("delete", "rolebinding", role, IN_RELEASE)
-    assert {each["verdict"] for each in found["checks"]} == {"ok"}
+    assert {each["name"] for each in found["checks"] if each["verdict"] != "ok"} == {"masquerade"}
+    (masquerade,) = (each["findings"] for each in found["checks"] if each["name"] == "masquerade")
+    assert "ipv4-native-routing-cidr 192.168.0.0/16 in the ConfigMap cilium-config" in texts(masquerade)
     # The pods of this cluster have no address to serve metrics at.
     assert [each for each in dump["errors"] if not each.startswith("metrics of ")] == []

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -50,11 +51,18 @@ class Edge:
 
 @pytest.fixture
 def edge(netns: None, tmp_path: Path) -> Iterator[Edge]:
+    with make_edge(tmp_path / "traffic.log") as edge:
+        yield edge
+
+
+@contextmanager
+def make_edge(log: Path) -> Iterator[Edge]:
+    """Skips where the kernel has no veth links."""
     refused = try_ip("link", "add", "try0", "type", "veth", "peer", "name", "try1")
     if refused:
         pytest.skip(f"the kernel has no veth links: {refused.strip()}")
     ip("link", "delete", "try0")
-    edge = Edge(tmp_path / "traffic.log")
+    edge = Edge(log)
     try:
         yield edge
     finally:
@@ -86,7 +94,7 @@ def node_overlay_ip(address: str | None = str(OVERLAY), *routes: JsonObject) -> 
 USUAL = NodeOverlay.parse(node_overlay_ip(str(OVERLAY), ROUTE))
 
 
-def observed_source() -> str:
-    """The source address of a TCP connection from here as the on-premise host observed it."""
-    with socket.create_connection((ON_PREMISE, PORT), timeout=5) as connection:
+def observed_source(timeout: float = 5.0) -> str:
+    """The source address of a TCP connection from here as the on-premise host observed it. Raises TimeoutError."""
+    with socket.create_connection((ON_PREMISE, PORT), timeout=timeout) as connection:
         return connection.recv(100).decode().strip()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lab.build import debian
-from overlay_net.domain.diagnosis.kernels import check_masquerade, check_mtu, check_neighbours, check_reverse_path
+from overlay_net.domain.diagnosis.kernels import check_mtu, check_neighbours, check_reverse_path
+from overlay_net.domain.diagnosis.masquerade import check_masquerade
 from overlay_net.domain.diagnosis.snapshot import Read
 from tests.fakes.netns import ip
 from tests.unit.test_diagnosis import snapshot
@@ -26,6 +27,9 @@ table ip nat {
     chain postrouting {
         type nat hook postrouting priority 100
         meta mark & 0x4000 == 0x4000 masquerade
+        ip daddr { 172.16.0.0/12, 10.9.9.9 } return
+        ip daddr 192.168.8.0-192.168.8.20 ct status dnat snat to 10.0.0.6
+        oifname "tmp0" ip daddr 192.168.9.0/24 snat to ip saddr map { 10.1.1.1 : 10.0.0.5 }
         oifname "tmp0" ip daddr 192.168.7.0/24 snat to 10.0.0.9
         oifname "other0" snat to 10.0.0.8
         jump cni
@@ -109,15 +113,21 @@ def test_translations_in_the_way_are_found_in_nftables(overlay_link: None) -> No
     assert [(each["chain"], each["text"]) for each in state["nat"]] == [
         ("cni", "daddr 192.168.0.0/16 return"),
         ("cni", "saddr 10.244.0.0/16 daddr != 224.0.0.0/4 masquerade"),
-        ("postrouting", "(mark) masquerade"),
+        ("postrouting", "mark 0x4000/0x4000 masquerade"),
+        ("postrouting", "daddr { 10.9.9.9/32, 172.16.0.0/12 } return"),
+        ("postrouting", "(range) (ct) snat to 10.0.0.6"),
+        ("postrouting", "oifname tmp0 daddr 192.168.9.0/24 (@__map0) snat"),
         ("postrouting", "oifname tmp0 daddr 192.168.7.0/24 snat to 10.0.0.9"),
         ("postrouting", "oifname other0 snat to 10.0.0.8"),
+        ("postrouting", "jump cni"),
         ("postrouting", "saddr fd00::/64 snat to fd01::1"),
     ]
     found = [(each.verdict, each.what) for each in check_masquerade(snapshot(kernels={"n1": Read(state)}))]
     exempt = "daddr 192.168.0.0/16 return (ip nat cni)"
     snat = "oifname tmp0 daddr 192.168.7.0/24 snat to 10.0.0.9 (ip nat postrouting)"
+    unclear = "(range) (ct) snat to 10.0.0.6 (ip nat postrouting)"
     assert found == [
-        ("warning", f"pods reach 192.168.7.0/24 with their own addresses, which are not answered: {exempt}"),
+        ("unknown", f"traffic to 192.168.7.0/24 and 1 more subnets may leave as another address: {unclear}"),
         ("problem", f"traffic to 192.168.7.0/24 leaves as 10.0.0.9, not as the overlay address: {snat}"),
+        ("warning", f"pods reach 192.168.8.0/24 with their own addresses, not with the overlay address: {exempt}"),
     ]

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,22 +22,47 @@ def try_ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False).stderr
 
 
-@pytest.fixture
-def netns() -> Iterator[None]:
-    """Skips where this process is not allowed to create a namespace."""
-    # os.unshare and os.setns came with Python 3.12.
-    libc = ctypes.CDLL(None, use_errno=True)
+# os.unshare and os.setns came with Python 3.12.
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """Return to the present namespace in the end."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
+        yield
+    finally:
+        assert libc.setns(home, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        os.close(home)
+
+
+@contextmanager
+def private_netns() -> Iterator[None]:
+    """Skips where this process is not allowed to create a namespace."""
+    with at_home():
         if libc.unshare(CLONE_NEWNET) != 0:
             pytest.skip(f"needs CAP_SYS_ADMIN for a network namespace: {os.strerror(ctypes.get_errno())}")
+        ip("link", "set", "lo", "up")
+        yield
+
+
+@contextmanager
+def netns_of(pid: int) -> Iterator[None]:
+    """The network namespace of a process, for this thread."""
+    with at_home():
+        target = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         try:
-            ip("link", "set", "lo", "up")
-            yield
+            assert libc.setns(target, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         finally:
-            assert libc.setns(home, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    finally:
-        os.close(home)
+            os.close(target)
+        yield
+
+
+@pytest.fixture
+def netns() -> Iterator[None]:
+    with private_netns():
+        yield
 
 
 @pytest.fixture

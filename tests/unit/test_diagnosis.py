@@ -1,6 +1,5 @@
 """The checks of `overlay-net doctor` that need no cluster: what is unread, and what is no fault."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Any
 from overlay_net.domain.diagnosis.checks import CHECKS, diagnose, first_broken
 from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_leader, check_versions
 from overlay_net.domain.diagnosis.finding import OK, UNKNOWN
-from overlay_net.domain.diagnosis.kernels import check_masquerade
 from overlay_net.domain.diagnosis.pods import explain_pod
 from overlay_net.domain.diagnosis.reports import check_mac_filter, check_pools
 from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread, Workloads
@@ -116,35 +114,3 @@ def test_without_leader_election_the_lock_of_the_cluster_shows_whether_a_control
 def test_a_cluster_with_routes_only_needs_no_pool() -> None:
     assert list(check_pools(snapshot(overlay_addresses=False))) == []
     assert [each.what for each in check_pools(snapshot())] == ["there is no OverlayPool"]
-
-
-def masquerade(*rules: Mapping[str, Any], **state: Any) -> list[str]:
-    kernel = {
-        "links": [{"name": "tmp0", "alias": "overlay-net"}],
-        "addresses": [{"link": "tmp0", "address": "192.168.100.4/24"}],
-        "routes": [{"subnet": "192.168.7.0/24", "links": ["tmp0"], "gateways": ["192.168.100.1"]}],
-        "nat": [{"family": "ip", "table": "nat", "chain": "c", "text": "t", **rule} for rule in rules],
-    }
-    return [each.verdict for each in check_masquerade(snapshot(kernels={"n1": Read(kernel | state)}))]
-
-
-def test_only_translations_of_overlay_traffic_are_in_the_way() -> None:
-    harmless: tuple[Mapping[str, Any], ...] = (
-        {"action": "masquerade", "source": "10.244.0.0/16"},
-        {"action": "snat", "target": "192.168.100.4"},
-        {"action": "snat", "target": "10.0.0.9", "output": "eth0"},
-        {"action": "snat", "target": "10.0.0.9", "conditional": True},
-        {"action": "snat", "target": "10.0.0.9", "destination": "10.0.0.0/8"},
-        {"action": "snat", "target": "10.0.0.9", "destination": "192.168.0.0/16", "inverted": True},
-        {"action": "snat", "target": "fd01::1", "family": "ip6"},
-        {"action": "return", "destination": "10.0.0.0/8"},
-        {"action": "return"},
-    )
-    assert masquerade(*harmless) == []
-    assert masquerade({"action": "snat", "target": "10.0.0.9", "output": "tmp0"}) == ["problem"]
-    assert masquerade({"action": "snat", "target": "10.0.0.9", "destination": "192.168.7.0/25"}) == ["problem"]
-    assert masquerade({"action": "accept", "destination": "192.168.0.0/16"}) == ["warning"]
-
-
-def test_rules_that_were_not_read_are_unknown() -> None:
-    assert masquerade(natUnread="the rules of iptables-legacy are not read") == ["unknown"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from overlay_net.domain.diagnosis import control_plane, kernels, reports
+from overlay_net.domain.diagnosis import control_plane, kernels, masquerade, reports
 from overlay_net.domain.diagnosis.finding import PROBLEM, Check, Result, run_check
 from overlay_net.domain.diagnosis.snapshot import Snapshot
 
@@ -80,7 +80,7 @@ CHECKS: Final = (
     Check(
         "masquerade",
         "Hosts see another source than the overlay address, and answers go astray.",
-        kernels.check_masquerade,
+        masquerade.check_masquerade,
         of_kernel=True,
     ),
     Check("reverse-path", "The kernel drops packets whose way back is over another link.", kernels.check_reverse_path),

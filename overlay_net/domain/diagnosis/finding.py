@@ -16,7 +16,10 @@ ORDER: Final = (PROBLEM, WARNING, UNKNOWN, OK)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``subjects`` are the objects concerned, such as names of nodes; empty: the cluster."""
+    """``subjects`` are the objects concerned, such as names of nodes; empty: the cluster.
+
+    A finding may also be ``ok``: what is worth knowing, and in ``fix`` how it can be otherwise.
+    """
 
     verdict: str
     what: str

@@ -92,6 +92,8 @@ class Snapshot:
     now: datetime
     kernels: Mapping[str, Reading[JsonObject]] = field(default_factory=dict)
     """The answers of `overlay-net node-state`, by node."""
+    cilium: Reading[JsonObject | None] = field(default_factory=lambda: Read(None))
+    """The data of the ConfigMap of Cilium, if a kernel was read; None: it does not exist."""
 
     @property
     def examined(self) -> Sequence[tuple[Node, NodeOverlay | None]]:

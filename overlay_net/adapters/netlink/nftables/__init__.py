@@ -1,0 +1,1 @@
+"""Source translations of nftables, iptables-nft and ipsets: for people, never imported by an agent."""
