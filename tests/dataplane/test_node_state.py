@@ -127,7 +127,7 @@ def test_translations_in_the_way_are_found_in_nftables(overlay_link: None) -> No
     snat = "oifname tmp0 daddr 192.168.7.0/24 snat to 10.0.0.9 (ip nat postrouting)"
     unclear = "(range) (ct) snat to 10.0.0.6 (ip nat postrouting)"
     assert found == [
-        ("unknown", f"traffic to 192.168.7.0/24 and 1 more subnets may leave as another address: {unclear}"),
         ("problem", f"traffic to 192.168.7.0/24 leaves as 10.0.0.9, not as the overlay address: {snat}"),
+        ("unknown", f"traffic to 192.168.7.0/24 and 1 more may leave as another address: {unclear}"),
         ("warning", f"pods reach 192.168.8.0/24 with their own addresses, not with the overlay address: {exempt}"),
     ]

@@ -154,7 +154,7 @@ def test_without_pods_on_the_node_rules_say_where_they_are() -> None:
 def test_many_subnets_are_one_finding() -> None:
     subnets = [f"192.168.{number}.0/24" for number in range(7, 107)]
     (found,) = examine(rule("snat", target="10.0.0.9"), subnets=subnets)
-    assert found.what.startswith("traffic to 192.168.7.0/24 and 99 more subnets leaves as 10.0.0.9")
+    assert found.what.startswith("traffic to 192.168.7.0/24 and 99 more leaves as 10.0.0.9")
 
 
 def test_rules_that_were_not_read_are_unknown() -> None:

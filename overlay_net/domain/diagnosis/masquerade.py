@@ -104,7 +104,7 @@ class _Examination:
         return [*pods, *parts][:MAX_SOURCES] or [None]
 
     def _describe(self, verdict: str, rule: NatRule, subnets: Sequence[IpNetwork]) -> Finding:
-        where = str(subnets[0]) if len(subnets) == 1 else f"{subnets[0]} and {len(subnets) - 1} more subnets"
+        where = str(subnets[0]) if len(subnets) == 1 else f"{subnets[0]} and {len(subnets) - 1} more"
         cni = find_cni(rule)
         what, fix = _word(verdict, rule, where, cni)
         fix = fix.replace("SUBNET", str(subnets[0])).replace("LINK", self._kernel.overlay_name)
