@@ -157,6 +157,29 @@ def test_many_subnets_are_one_finding() -> None:
     assert found.what.startswith("traffic to 192.168.7.0/24 and 99 more leaves as 10.0.0.9")
 
 
+def test_an_overlay_address_on_the_private_interface_is_examined_as_well() -> None:
+    route = {"subnet": TO, "links": ["eth0"], "table": 254, "gateways": ["192.168.100.1"], "source": "192.168.100.4"}
+    changed = {
+        "links": [{"name": "eth0"}],
+        "addresses": [
+            {"link": "eth0", "address": "10.176.162.151/26"},
+            {"link": "eth0", "address": "192.168.100.4/24", "protocol": 117},
+        ],
+        "routes": [
+            {**route, "protocol": 117},
+            {**route, "subnet": "10.0.0.0/8", "source": "10.176.162.151", "protocol": 3},
+        ],
+    }
+    kernel = {"natHooks": [{"family": "ip", "table": "nat", "chain": "c"}], **changed}
+
+    def found(each: Mapping[str, Any]) -> list[tuple[str, str]]:
+        view = snapshot(kernels={"n1": Read({**kernel, "nat": [each]})})
+        return [(finding.verdict, finding.what.partition(" leaves")[0]) for finding in check_masquerade(view)]
+
+    assert found(rule("snat", target="10.176.162.151")) == [("problem", f"traffic to {TO}")]
+    assert found(rule("snat", target="192.168.100.4")) == []
+
+
 def test_rules_that_were_not_read_are_unknown() -> None:
     assert verdicts(natUnread="the rules of iptables-legacy are not read") == ["unknown"]
 

@@ -31,13 +31,29 @@ class KernelState:
 
     @property
     def overlay_name(self) -> str:
-        return parse_text((self.overlay_link or {}).get("name"))
+        """The name of the link with the overlay address; with ``link_mode: address``, that is the private one."""
+        link = self.overlay_link
+        names = [link.get("name")] if link is not None else [each.get("link") for each in self._marked_addresses]
+        return parse_text(next(iter(names), None))
 
     @property
     def overlay_addresses(self) -> Sequence[IpInterface]:
-        addresses = find_objects(self.state, "addresses")
-        parsed = (parse_interface(each.get("address")) for each in addresses if each.get("link") == self.overlay_name)
-        return [each for each in parsed if each is not None]
+        found = self._marked_addresses
+        if self.overlay_link is not None:
+            addresses = find_objects(self.state, "addresses")
+            found = [each for each in addresses if each.get("link") == self.overlay_name]
+        return [each for each in (parse_interface(each.get("address")) for each in found) if each is not None]
+
+    @property
+    def _marked_addresses(self) -> Sequence[JsonObject]:
+        """Addresses with the protocol of the routes whose source they are: both have the ownership mark."""
+        routes = find_objects(self.state, "routes")
+        sources = {(each.get("source"), each.get("protocol")) for each in routes if each.get("gateways")}
+        return [
+            each
+            for each in find_objects(self.state, "addresses")
+            if each.get("protocol") and (parse_text(each.get("address")).split("/")[0], each["protocol"]) in sources
+        ]
 
     @property
     def parent(self) -> JsonObject | None:
@@ -54,9 +70,11 @@ class KernelState:
     def subnets(self) -> Sequence[IpNetwork]:
         """The destinations of routes over the overlay link, but the overlay subnet."""
         name, found = self.overlay_name, []
+        sources = {str(each.ip) for each in self.overlay_addresses}
         for route in find_objects(self.state, "routes"):
             subnet = parse_network(route.get("subnet"))
-            if subnet is not None and subnet.prefixlen and route.get("gateways") and name in route.get("links", ()):
+            is_ours = self.overlay_link is not None or route.get("source") in sources
+            if subnet and subnet.prefixlen and route.get("gateways") and name in _links(route) and is_ours:
                 found.append(subnet)
         return found
 

@@ -28,7 +28,7 @@ def check_masquerade(snapshot: Snapshot) -> Iterator[Finding]:
         if unread := parse_text(kernel.state.get("natUnread")):
             what = f"not all translations were examined: {unread}"
             yield Finding(UNKNOWN, what, "examine them by hand", (kernel.node,))
-        if kernel.overlay_link is not None and kernel.subnets:
+        if kernel.subnets:
             yield from _Examination(kernel).check()
             yield from check_programs(kernel, snapshot.cilium)
 

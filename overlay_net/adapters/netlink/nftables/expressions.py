@@ -97,11 +97,11 @@ class _Follower:
         family = FAMILIES.get(self._rule.family, str(self._rule.family))
         place = {"family": family, "table": self._rule.table, "chain": self._rule.chain}
         words = [text for text in map(describe_match, self._matches) if text]
-        target = self._action.get("target") or self._action.get("to")
-        action = str(self._action["action"])
-        words += [
-            f"{action} to {target}" if action == "snat" and target else f"{action} {target}" if target else action
-        ]
+        words.append(str(self._action["action"]))
+        if "target" in self._action:
+            words += ["to", str(self._action["target"])]
+        elif "to" in self._action:
+            words.append(str(self._action["to"]))
         return place | self._action | {"matches": self._matches, "text": " ".join(words)}
 
     def _follow(self, name: str, attributes: Mapping[str, Any]) -> None:
