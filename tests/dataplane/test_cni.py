@@ -1,4 +1,4 @@
-"""The rules that CNIs write (cni/*.yaml): which source an on-premise host sees of a pod, and what doctor says of it."""
+"""The rules that CNIs write (cni/*.yaml): which source an on-premise host sees of a pod, and what doctor reports."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from overlay_net.domain.diagnosis.finding import Finding
 from overlay_net.domain.diagnosis.masquerade import check_masquerade
 from overlay_net.domain.diagnosis.snapshot import Read
 from tests.dataplane.edge import NODE_IP, OVERLAY, make_edge, observed_source, require
-from tests.fakes.netns import ip, netns_of, private_netns
+from tests.fakes.netns import ip, enter_netns, private_netns
 from tests.unit.test_diagnosis import snapshot
 
 POD = "10.244.1.5"
@@ -41,7 +41,7 @@ class Node:
 
     def source_of_pod(self, timeout: float = 5.0) -> str:
         """Raises TimeoutError."""
-        with netns_of(self.pod.pid):
+        with enter_netns(self.pod.pid):
             return observed_source(timeout)
 
     def examine(self) -> list[Finding]:

@@ -48,7 +48,7 @@ def private_netns() -> Iterator[None]:
 
 
 @contextmanager
-def netns_of(pid: int) -> Iterator[None]:
+def enter_netns(pid: int) -> Iterator[None]:
     """The network namespace of a process, for this thread."""
     with at_home():
         target = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)

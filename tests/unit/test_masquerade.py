@@ -121,7 +121,7 @@ def test_what_excludes_the_subnet_from_a_translation_is_named() -> None:
         assert found.what.startswith(
             f"pods reach {TO} with their own addresses, not with the overlay address: {each['action']}"
         )
-    # What says so outright comes first.
+    # A rule for the destination itself comes first.
     (found,) = examine(by_link, by_destination, rule("return", match("destination", TO)))
     assert found.what.endswith(": return (ip nat c)")
     # Without pods on the node and in rules, it may be about anything that leaves through eth0.
@@ -234,7 +234,7 @@ def test_the_page_about_cnis_names_each_state_whose_rules_are_tested(file: Path)
 
 
 @given(st.lists(st.integers(0, 255), max_size=8), st.lists(st.integers(20, 32), max_size=8), st.integers(22, 30))
-def test_networks_are_found_as_by_a_look_at_each(hosts: list[int], lengths: list[int], length: int) -> None:
+def test_networks_are_found_as_by_a_check_of_each(hosts: list[int], lengths: list[int], length: int) -> None:
     listed = [
         IPv4Network(f"10.0.{host // 64}.{host}/{bits}", strict=False)
         for host, bits in zip(hosts, lengths, strict=False)

@@ -22,7 +22,7 @@ class Networks:
         )
 
     def find_inside(self, subnet: IpNetwork) -> Iterator[IpNetwork]:
-        """Yield those that are a part of the subnet, without a look at all others."""
+        """Yield those that are a part of the subnet, without a check of all others."""
         last = int(subnet.broadcast_address)
         for position in range(bisect_right(self._ordered, _position(subnet), key=_position), len(self._ordered)):
             found = self._ordered[position]

@@ -195,7 +195,7 @@ class _Follower:
             self._load(attributes.get("NFTA_LOOKUP_DREG"), _Loaded(UNREAD, word=f"@{name}"))
             self._restrict(f"@{name}")
             return
-        # An anonymous set has no name that says anything.
+        # The name of an anonymous set means nothing.
         named = {} if name.startswith("__") else {"set": name}
         found: Match = {"field": loaded.field, "networks": networks} | named
         inverted = "NFT_LOOKUP_F_INV" in (attributes.get("NFTA_LOOKUP_FLAGS") or ())
