@@ -19,7 +19,7 @@ from overlay_net.domain.diagnosis.finding import Finding
 from overlay_net.domain.diagnosis.masquerade import check_masquerade
 from overlay_net.domain.diagnosis.snapshot import Read
 from tests.dataplane.edge import NODE_IP, OVERLAY, make_edge, observed_source, require
-from tests.fakes.netns import ip, enter_netns, private_netns
+from tests.fakes.netns import enter_netns, ip, private_netns
 from tests.unit.test_diagnosis import snapshot
 
 POD = "10.244.1.5"
