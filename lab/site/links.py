@@ -1,44 +1,70 @@
-"""Checks the links of a built site, without a network: pages, files and anchors inside it; of other addresses the form.
+"""Checks a built site without a network: pages, files and anchors inside it exist, other addresses have a valid form.
 
-The reader's browser gets nothing from other hosts: scripts, styles and images are part of the site.
+The reader's browser gets nothing from other hosts: scripts, styles and images are part of the site. A list is shown as
+text if the page lacks what only mkdocs needs: an empty line before it, or four spaces before what belongs to an item.
 """
 
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(?::\d+)?", re.IGNORECASE)
+ITEM = re.compile(r"\n *(?:[*+-]|\d+\.) ")
+VERBATIM = ("pre", "code", "script", "style")
+"""What is in these is shown as it is."""
 REFERENCES = {"a": "href", "img": "src", "link": "href", "script": "src", "source": "src", "iframe": "src"}
 
 
 class Document(HTMLParser):
-    """The anchors and the references of one page."""
+    """The anchors and the references of one page, and its lists that are shown as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.anchors: set[str] = set()
         self.references: list[tuple[str, str]] = []
         """Tag and address."""
+        self.lists: list[str] = []
+        self._inside = dict.fromkeys(("article", *VERBATIM), 0)
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        if tag in self._inside:
+            self._inside[tag] += 1
         self.anchors |= {name for key in ("id", "name") if (name := given.get(key))}
         address = given.get(REFERENCES.get(tag, ""))
         if address is not None:
             self.references.append((tag, address))
 
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._inside:
+            self._inside[tag] -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self._inside["article"] and not any(self._inside[tag] for tag in VERBATIM) and ITEM.search(data):
+            self.lists.append(" ".join(data.split()))
+
 
 def problems(site: Path) -> list[str]:
-    """One line for each reference that does not resolve: page, address, reason."""
+    """One line for each: page, what is in it, and what is wrong."""
     documents = {path: Document(path.read_text()) for path in sorted(site.rglob("*.html"))}
     return [
-        f"{path.relative_to(site)}: {address}: {problem}"
+        f"{path.relative_to(site)}: {found}"
         for path, document in documents.items()
-        for tag, address in document.references
-        if (problem := _problem(tag, address, path, site, documents))
+        for found in (*_unresolved(document, path, site, documents), *_shown_as_text(document))
     ]
+
+
+def _unresolved(document: Document, page: Path, site: Path, documents: dict[Path, Document]) -> Iterator[str]:
+    for tag, address in document.references:
+        if problem := _problem(tag, address, page, site, documents):
+            yield f"{address}: {problem}"
+
+
+def _shown_as_text(document: Document) -> Iterator[str]:
+    return (f"a list is shown as text: {text[:80]}" for text in document.lists)
 
 
 def _problem(tag: str, address: str, page: Path, site: Path, documents: dict[Path, Document]) -> str | None:

@@ -8,7 +8,7 @@ from lab.site.build import ROOT, BuildFailed, build
 from lab.site.hooks import site_path
 from lab.site.links import problems
 
-PAGE = "<html><body><h2 id='there'>Title</h2>{}</body></html>"
+PAGE = "<html><body><article><h2 id='there'>Title</h2>{}</article></body></html>"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,11 @@ def test_a_link_that_does_not_resolve_is_reported(text: str, problem: str, tmp_p
     (tmp_path / "index.html").write_text(PAGE.format(text))
     (tmp_path / "other.html").write_text(PAGE.format(""))
     assert problems(tmp_path) == [f"index.html: {problem}"]
+
+
+def test_a_list_that_is_shown_as_text_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(PAGE.format("<p>Two:\n* one\n* two</p><pre>no\n* list</pre>"))
+    assert problems(tmp_path) == ["index.html: a list is shown as text: Two: * one * two"]
 
 
 def test_links_that_resolve_are_not_reported(tmp_path: Path) -> None:
