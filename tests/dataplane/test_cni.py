@@ -146,3 +146,22 @@ def test_answers_to_a_pod_over_the_private_interface_need_a_loose_filter(node: N
         rp_filter.write_text("2")
         node.gateway.ip("route", "replace", "10.244.1.0/24", "via", str(OVERLAY.ip))
     assert node.source_of_pod() == POD
+
+
+def test_rules_of_ip6tables_are_read(netns: None) -> None:
+    rules = (
+        "*nat",
+        "-A POSTROUTING -s fd00:1::/64 ! -d fd00::/16 -m addrtype --src-type LOCAL -j SNAT --to-source fd01::1",
+        "-A POSTROUTING -s fd00:2::/48 -j MASQUERADE --random-fully",
+        "COMMIT\n",
+    )
+    run("iptables", "ip6tables-nft-restore", stdin="\n".join(rules))
+    assert [each["text"] for each in read_node_state()["nat"]] == [
+        "saddr fd00:1::/64 daddr != fd00::/16 saddr type local snat to fd01::1",
+        "saddr fd00:2::/48 masquerade",
+    ]
+
+
+def test_rules_of_iptables_legacy_are_not_examined(netns: None) -> None:
+    run("iptables", "iptables-legacy-restore", stdin="*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n")
+    assert "iptables-legacy-save -t nat" in read_node_state()["natUnread"]

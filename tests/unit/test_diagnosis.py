@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from overlay_net.cli.doctor import Diagnosis
 from overlay_net.domain.diagnosis.checks import CHECKS, diagnose, first_broken
 from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_leader, check_versions
-from overlay_net.domain.diagnosis.finding import OK, UNKNOWN
+from overlay_net.domain.diagnosis.finding import OK, UNKNOWN, Finding, Result
 from overlay_net.domain.diagnosis.pods import explain_pod
 from overlay_net.domain.diagnosis.reports import check_mac_filter, check_pools
 from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread, Workloads
@@ -109,6 +110,18 @@ def test_without_leader_election_the_lock_of_the_cluster_shows_whether_a_control
     assert list(check_leader(without(cluster_lease=Read(held)))) == []
     assert [each.what for each in check_leader(without())] == ["no controller is the leader"]
     assert [each.what for each in check_leader(snapshot(lease=Read(None)))] == ["no controller is the leader"]
+
+
+def test_what_is_worth_knowing_is_shown_although_nothing_is_wrong() -> None:
+    finding = Finding(OK, "pods have the overlay address", "if they are to keep theirs: a setting", ("n1",))
+    results = [Result(CHECKS[0], ()), Result(CHECKS[1], (finding,))]
+    shown = "\n".join(str(line).rstrip() for line in Diagnosis(results, "n1").lines(None))
+    assert shown.splitlines()[:2] == [
+        "ok  definitions  n1: pods have the overlay address",
+        "                 if they are to keep theirs: a setting",
+    ]
+    assert "ok  api-server" in shown
+    assert shown.endswith("no problem found; the kernel of n1 included")
 
 
 def test_a_cluster_with_routes_only_needs_no_pool() -> None:

@@ -5,9 +5,8 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from overlay_net.adapters.netlink.nftables.address_sets import AddressSets
 from overlay_net.adapters.netlink.nftables.matches import Match
 from overlay_net.model.api import JsonObject
 
@@ -26,7 +25,11 @@ MAP_IPS: Final = 1
 BYTE_ORDER: Final = "<" if sys.byteorder == "little" else ">"
 
 
-def read_match(attributes: Mapping[str, Any], sets: AddressSets) -> Sequence[Match]:
+class IpSets(Protocol):
+    def read_ipset(self, index: int) -> tuple[str, list[str] | None]: ...
+
+
+def read_match(attributes: Mapping[str, Any], sets: IpSets) -> Sequence[Match]:
     """Return the conditions of a match; one that is not known is ``unread``, and a comment is none."""
     name, revision = str(attributes.get("NFTA_MATCH_NAME")), attributes.get("NFTA_MATCH_REV")
     data = _bytes(attributes.get("NFTA_MATCH_INFO"))
@@ -61,7 +64,7 @@ def _read_address_types(data: bytes) -> Sequence[Match]:
     return found
 
 
-def _read_set(data: bytes, sets: AddressSets) -> Match:
+def _read_set(data: bytes, sets: IpSets) -> Match:
     """A set with several dimensions, such as of address and port, is unread."""
     index, dimensions, flags = struct.unpack_from(f"{BYTE_ORDER}HBB", data)
     name, networks = sets.read_ipset(index)
