@@ -146,9 +146,10 @@ def parse_arguments() -> argparse.Namespace:
 def enter_namespaces(*, processes: bool) -> int:
     """Build what is missing, then run the demo in private namespaces, which have no network for builds."""
     check()
-    find_assets(print_progress)
     words = sys.argv[1:]
-    if not processes and (missing := prepare(print_progress)):
+    if processes:
+        find_assets(print_progress)
+    elif missing := prepare(print_progress):
         print(f"demo: no kubelets on this machine, using processes instead: {missing}", file=sys.stderr)
         words = [*words, "--processes"]
     return enter([sys.executable, "-m", "lab.demo", *words])

@@ -112,12 +112,12 @@ def _unpack(packages: Sequence[str], options: Sequence[str], cache: Path, progre
     key = hashlib.sha256("\n".join(planned).encode()).hexdigest()[:12]
     target = cache / f"{'+'.join(sorted(packages))}-{key}"
     if not target.exists():
-        _fetch(planned, options, target, progress)
+        progress(f"fetching Debian packages {' '.join(packages)}, {len(planned)} with dependencies")
+        _fetch(planned, options, target)
     return target
 
 
-def _fetch(planned: Sequence[str], options: Sequence[str], target: Path, progress: Progress) -> None:
-    progress(f"fetching Debian packages {' '.join(planned)}")
+def _fetch(planned: Sequence[str], options: Sequence[str], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         downloads, root = Path(folder) / "downloads", Path(folder) / "root"
         downloads.mkdir()

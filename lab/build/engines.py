@@ -41,7 +41,7 @@ class Engine:
     def build(self, context: Path, tag: str, options: Sequence[str], progress: Progress) -> None:
         """Raises BuildFailed."""
         words = ("build", *self.build_options, *options, f"--tag={tag}", ".")
-        watch([*self.command, *words], context, os.environ, f"image {tag} with {self.name}", progress)
+        watch([*self.command, *words], context, os.environ, f"building image {tag} with {self.name}", progress)
 
     def save(self, tag: str, archive: Path, progress: Progress) -> None:
         """Write an archive for `ctr images import`. Raises BuildFailed."""
@@ -50,7 +50,7 @@ class Engine:
             words = ("push", *self.push_options, tag, f"oci-archive:{archive}:{tag}")
         elif self.name == "podman":
             words = ("save", "--format=oci-archive", f"--output={archive}", tag)
-        watch([*self.command, *words], archive.parent, os.environ, f"archive of {tag}", progress)
+        watch([*self.command, *words], archive.parent, os.environ, f"writing the archive of {tag}", progress)
 
 
 def find_engine(progress: Progress) -> Engine:
@@ -96,7 +96,7 @@ def make_base(engine: Engine, progress: Progress) -> str:
             ],
             Path(folder),
             {**environment(tools), "DEBOOTSTRAP_DIR": f"{tools}/usr/share/debootstrap"},
-            f"a Debian {SUITE}",
+            f"building a Debian {SUITE}",
             progress,
         )
         excluded = [f"--exclude={each}" for each in UNUSED]

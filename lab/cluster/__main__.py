@@ -4,14 +4,15 @@ import argparse
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab.build.assets import BuildFailed
 from lab.build.debian import PackageUnavailable
+from lab.build.go_build import print_progress
 from lab.build.image import Image, find_image
 from lab.cluster.cluster import Cluster
+from lab.cluster.prepare import prepare
 from lab.cluster.programs import find_cluster_programs
 from lab.cluster.release import Release
 from lab.cluster.requirements import missing_requirement
@@ -22,12 +23,6 @@ from lab.net.traffic import serve
 from lab.processes import CommandFailed, ConditionTimeout, stop_requested
 from lab.scenario.kubelet_lab import KubeletLab
 from lab.scenario.reporter import SilentReporter
-
-BEGAN = time.monotonic()
-
-
-def print_elapsed(text: str) -> None:
-    print(f"{time.monotonic() - BEGAN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def wait_for_interrupt(cluster: Cluster, directory: Path) -> None:
@@ -44,32 +39,30 @@ def wait_for_interrupt(cluster: Cluster, directory: Path) -> None:
     for name in (*machines, *others):
         print(f"{script} {name} ip route")
     print(f"ls {directory}/*/*.log {directory}/nodes/*/*.log", flush=True)
-    print_elapsed("the cluster keeps running until Ctrl-C")
+    print_progress("the cluster keeps running until Ctrl-C")
     stop.wait()
 
 
 def run(cluster: Cluster, image: Image, names: Sequence[str], directory: Path, *, install: bool) -> None:
     """Start the nodes, install the chart if asked, and wait for Ctrl-C."""
     cluster.start(names)
-    print_elapsed("all nodes are Ready")
+    print_progress("all nodes are Ready")
     with serve(cluster.vlan.on_premise, directory / "traffic.log"):
         if install:
             lab = KubeletLab(cluster, Release(cluster, image), SilentReporter())
             lab.release.install()
             lab.apply_route()
-            print_elapsed("the chart is installed")
+            print_progress("the chart is installed")
             for name in names:
-                print_elapsed(f"the on-premise host observes {name} as {lab.wait_source(name)}")
+                print_progress(f"the on-premise host observes {name} as {lab.wait_source(name)}")
         wait_for_interrupt(cluster, directory)
 
 
 def enter_namespaces() -> int:
     """Build what is missing, then run in private namespaces, which have no network for builds."""
-    if missing := missing_requirement():
+    if missing := missing_requirement() or prepare(print_progress):
         print(f"cluster: {missing}", file=sys.stderr)
         return EXIT_USAGE
-    find_cluster_programs(print_elapsed)
-    find_image(print_elapsed)
     return enter([sys.executable, "-m", "lab.cluster", *sys.argv[1:]])
 
 
@@ -90,7 +83,7 @@ def main() -> int:
     names = [f"10.176.162.{first + number}" for number in range(arguments.nodes)]
     with (
         tempfile.TemporaryDirectory(prefix="overlay-net-") as folder,
-        Cluster(Path(folder), programs, [image.archive], print_elapsed) as cluster,
+        Cluster(Path(folder), programs, [image.archive], print_progress) as cluster,
     ):
         try:
             run(cluster, image, names, Path(folder), install=arguments.install)
@@ -100,8 +93,8 @@ def main() -> int:
         except KeyboardInterrupt:
             return 130
         finally:
-            print_elapsed("removing the cluster")
-    print_elapsed("the cluster is removed")
+            print_progress("removing the cluster")
+    print_progress("the cluster is removed")
     return 0
 
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lab.build.assets import MODULES, Assets, find_assets, find_programs
+from lab.build.assets import ASSETS, MODULES, Assets, find_programs
 from lab.build.debian import program, unpack
 from lab.build.go_build import Progress, build, cache_directory, print_progress
 
 PAUSE_VERSION = "v1"
 PACKAGES = ("runc", "containernetworking-plugins")
+BUILT = ("kube-controller-manager", "kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,24 @@ class Programs:
 
 def find_cluster_programs(progress: Progress = lambda text: None) -> Programs:
     """Build and fetch what is missing. Raises BuildFailed, PackageUnavailable."""
-    assets = find_assets(progress)
-    names = ("kube-controller-manager", "kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
-    found = find_programs(names, progress)
+    built = build_programs(progress)
+    packages = fetch_packages(progress)
+    assets = Assets(**{name.replace("-", "_"): built.pop(name) for name in ASSETS})
+    paths = {name.replace("-", "_"): path for name, path in built.items()}
+    return Programs(**paths, runc=program(packages, "runc"), packages=packages, assets=assets)
+
+
+def build_programs(progress: Progress) -> dict[str, Path]:
+    """The programs that are written in Go; builds what is missing. Raises BuildFailed."""
     pause = cache_directory() / "bin" / f"pause-{PAUSE_VERSION}" / "pause"
-    if not pause.exists():
-        build(MODULES / "pause", ".", ("-trimpath", "-ldflags=-s -w"), pause, PAUSE_VERSION, progress)
-    packages = unpack(PACKAGES, progress)
-    paths = {name.replace("-", "_"): path for name, path in found.items()}
-    return Programs(**paths, pause=pause, runc=program(packages, "runc"), packages=packages, assets=assets)
+    found = find_programs((*ASSETS, *BUILT), progress)
+    build(MODULES / "pause", {"overlay-net/lab/pause": pause}, ("-ldflags=-s -w",), progress)
+    return {**found, "pause": pause}
+
+
+def fetch_packages(progress: Progress) -> Path:
+    """The folder with the unpacked packages. Raises PackageUnavailable."""
+    return unpack(PACKAGES, progress)
 
 
 if __name__ == "__main__":
