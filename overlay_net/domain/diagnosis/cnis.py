@@ -41,7 +41,7 @@ OVN: Final = Cni(
     "OVN-Kubernetes",
     keep="annotate the Node with k8s.ovn.org/node-snat-exclude-subnets='[\"SUBNET\"]'",
     masquerade="remove SUBNET from the annotation k8s.ovn.org/node-snat-exclude-subnets of the Node",
-    snat="remove the pods from the EgressIP or EgressService that sets this source",
+    snat="remove the pods from the EgressService that sets this source",
 )
 AWS: Final = Cni(
     "Amazon VPC CNI",
