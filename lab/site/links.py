@@ -49,6 +49,7 @@ class Document(HTMLParser):
 
 def problems(site: Path) -> list[str]:
     """One line for each: page, what is in it, and what is wrong."""
+    site = site.resolve()
     documents = {path: Document(path.read_text()) for path in sorted(site.rglob("*.html"))}
     return [
         f"{path.relative_to(site)}: {found}"
@@ -76,7 +77,7 @@ def _problem(tag: str, address: str, page: Path, site: Path, documents: dict[Pat
     target = (start / path.lstrip("/")).resolve() if path else page
     if target.is_dir():
         target /= "index.html"
-    if not target.is_file():
+    if not target.is_relative_to(site) or not target.is_file():
         return "no such file"
     if parts.fragment and target in documents and unquote(parts.fragment) not in documents[target].anchors:
         return "no such anchor"

@@ -68,6 +68,7 @@ def test_a_link_between_files_of_the_repository_becomes_a_path_in_the_site(page:
         ("<a href='gone.html'>x</a>", "gone.html: no such file"),
         ("<a href='other.html#gone'>x</a>", "other.html#gone: no such anchor"),
         ("<a href='#gone'>x</a>", "#gone: no such anchor"),
+        ("<a href='../outside.txt'>x</a>", "../outside.txt: no such file"),
         ("<img src='gone.svg'>", "gone.svg: no such file"),
         ("<a href='http://example.com'>x</a>", "http://example.com: not https"),
         ("<a href='https://example'>x</a>", "https://example: no host name"),
@@ -77,9 +78,12 @@ def test_a_link_between_files_of_the_repository_becomes_a_path_in_the_site(page:
     ],
 )
 def test_a_link_that_does_not_resolve_is_reported(text: str, problem: str, tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text(PAGE.format(text))
-    (tmp_path / "other.html").write_text(PAGE.format(""))
-    assert problems(tmp_path) == [f"index.html: {problem}"]
+    site = tmp_path / "site"
+    site.mkdir()
+    (tmp_path / "outside.txt").touch()
+    (site / "index.html").write_text(PAGE.format(text))
+    (site / "other.html").write_text(PAGE.format(""))
+    assert problems(site) == [f"index.html: {problem}"]
 
 
 def test_a_list_that_is_shown_as_text_is_reported(tmp_path: Path) -> None:
