@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -20,6 +20,7 @@ ADDRESS = "2001:db8:1234:5678:9abc:def0:1234:5678"
 ROUTE = f"2001:db8:aaaa:bbbb:cccc:dddd:eeee:0/112 via {ADDRESS} dev tmp0 proto 117 src {ADDRESS} metric 1024"
 
 
+@settings(deadline=None)
 @given(TABLES, st.integers(50, 200))
 def test_no_word_of_a_table_is_cut_and_no_line_is_wider_than_the_terminal(table: list[list[str]], width: int) -> None:
     header, *rows = table
