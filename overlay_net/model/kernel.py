@@ -99,7 +99,8 @@ class Address:
     metric: int = 0
     """The metric of the connected route that the kernel derives from the address; 0: the default of its family."""
     has_local_route: bool = True
-    """False: the kernel accepts no packets to the address. Observed only for addresses that may be ours."""
+    """False: the kernel accepts no packets to the address. Observed only for addresses that may be ours, and are in use
+    on a link that is up."""
 
     @property
     def in_use(self) -> bool:

@@ -117,9 +117,12 @@ class Kernel:
         )
 
     def _with_local_routes(self, kernel: NetlinkSocket, addresses: Addresses, links: Iterable[Link]) -> Addresses:
-        managed = (each for link in links if link.alias == self._mark.alias for each in addresses.on(link.index))
-        may_be_ours = (*addresses.marked(self._mark.protocol), *managed)
-        missing = frozenset(each for each in may_be_ours if not has_local_route(kernel, each.interface.ip))
+        up = {link.index: link for link in links if link.up}
+        managed = (each for link in up.values() if link.alias == self._mark.alias for each in addresses.on(link.index))
+        may_be_ours = dict.fromkeys((*addresses.marked(self._mark.protocol), *managed))
+        # The kernel adds the route of an IPv6 address when duplicate address detection ends.
+        in_use = (each for each in may_be_ours if each.link in up and each.in_use and not each.link_local)
+        missing = frozenset(each for each in in_use if not has_local_route(kernel, each.interface.ip))
         if not missing:
             return addresses
         if self._without_local_route[0] is not addresses or self._without_local_route[1] != missing:
