@@ -103,8 +103,9 @@ class Concerns:
         """
         parsed = 0
         for kind, flags, _, start, end in messages(data):
-            yield self._concern(kind, flags, data[start - HEADER.size : end])
-            if kind in (RTM_NEWROUTE, RTM_DELROUTE) and self._may_change_derived(flags, data[start:end]):
+            concern = self._concern(kind, flags, data[start - HEADER.size : end])
+            yield concern
+            if kind in (RTM_NEWROUTE, RTM_DELROUTE) and self._may_change_derived(concern, flags, data[start:end]):
                 yield Concern.DERIVED_ROUTE
             if kind == RTM_NEWROUTE and self._is_in_another_table(data[start:end]):
                 yield Concern.NEW_FOREIGN_ROUTE
@@ -149,15 +150,16 @@ class Concerns:
         is_read = protocol == RTPROT_KERNEL or kind == RTM_DELROUTE
         return Concern.FOREIGN_ROUTE if is_read else Concern.NEW_FOREIGN_ROUTE
 
-    def _may_change_derived(self, flags: int, body: bytes) -> bool:
+    def _may_change_derived(self, concern: Concern, flags: int, body: bytes) -> bool:
         """Return whether a route that the kernel derives may have changed.
 
         The kernel notifies of the route that replaces it, and not of its end.
         """
         if len(body) > RTMSG_PROTOCOL and body[RTMSG_PROTOCOL] == RTPROT_KERNEL:
             return True
-        is_replacement = bool(flags & NLM_F_REPLACE)
-        return is_replacement and (self._awaited is None or self._awaited.may_need_derived(parse_destination(body)))
+        if concern == Concern.NONE or not flags & NLM_F_REPLACE:
+            return False
+        return self._awaited is None or self._awaited.may_need_derived(parse_destination(body))
 
     def _is_in_another_table(self, body: bytes) -> bool:
         """Return whether a route of ours or of the kernel is in a table where it is not read without a search."""
