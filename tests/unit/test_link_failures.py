@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay_net.adapters.netlink.bulk.codec import attribute, attribute_u32
-from overlay_net.adapters.netlink.interfaces import (
+from overlay_net.adapters.netlink.interface_messages import (
     IFINFOMSG,
     IFLA_IFNAME,
     IFLA_LINK,

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from overlay_net.adapters.netlink.bulk.route_messages import RT_TABLE_LOCAL, RTN_LOCAL
 from overlay_net.adapters.netlink.bulk.socket import NOT_FOUND
-from overlay_net.adapters.netlink.interfaces import CONNECTED_METRICS, require_link
+from overlay_net.adapters.netlink.interface_messages import CONNECTED_METRICS
+from overlay_net.adapters.netlink.interfaces import require_link
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.policy_rules import rule_attributes
 from overlay_net.model.errors import KernelError
