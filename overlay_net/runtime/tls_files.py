@@ -22,6 +22,15 @@ async def _no_load() -> None:
     return
 
 
+def client_context(ca_file: Path | str | None = None) -> ssl.SSLContext:
+    """A context that verifies servers; without ``ca_file`` against the CAs of the system. Raises OSError, SSLError."""
+    context = ssl.create_default_context(cafile=ca_file)
+    # The default from Python 3.13 on. It refuses certificates without an Authority Key Identifier, which some clusters
+    # have, and which kubectl and earlier versions of Python accept.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 class TlsFiles:
     """``build`` reads ``files`` and returns a context; it raises OSError, ValueError or ConfigurationError.
 
@@ -30,7 +39,7 @@ class TlsFiles:
 
     def __init__(
         self,
-        build: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        build: Callable[[], ssl.SSLContext] = client_context,
         files: Callable[[], Iterable[Path]] = tuple,
         load: Callable[[], Awaitable[None]] = _no_load,
         clock: Callable[[], float] = time.monotonic,

@@ -18,7 +18,7 @@ from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
 from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.errors import ConfigurationError
 from overlay_net.model.parse import parse_text
-from overlay_net.runtime.tls_files import TlsFiles
+from overlay_net.runtime.tls_files import TlsFiles, client_context
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -111,7 +111,7 @@ def _from_service_account(environ: Mapping[str, str]) -> Identity:
             "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: not running in a pod; set kubeconfig"
         )
     ca = SERVICE_ACCOUNT / "ca.crt"
-    tls = _tls(lambda: ssl.create_default_context(cafile=ca), str(ca))
+    tls = _tls(lambda: client_context(ca), str(ca))
     bracketed = f"[{host}]" if ":" in host else host
     return Identity(f"https://{bracketed}:{port}", tls, (ca,), token_file=SERVICE_ACCOUNT / "token")
 
@@ -141,7 +141,7 @@ def _kubeconfig_tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -
         ca = _certificate_file(cluster, "certificate-authority", base, Path(folder) / "ca")
         certificate = _certificate_file(user, "client-certificate", base, Path(folder) / "certificate")
         key = _certificate_file(user, "client-key", base, Path(folder) / "key")
-        tls = ssl.create_default_context(cafile=ca)
+        tls = client_context(ca)
         if certificate is not None:
             tls.load_cert_chain(certificate, key)
     if cluster.get("insecure-skip-tls-verify") is True:

@@ -16,7 +16,7 @@ import aiohttp
 from overlay_net.adapters.kube.connection import MAX_CONNECTIONS, Connection
 from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.runtime.tls_files import TlsFiles
+from overlay_net.runtime.tls_files import TlsFiles, client_context
 
 
 @asynccontextmanager
@@ -80,14 +80,12 @@ async def connect_controller(kubeconfig: Path | str | None, context: str = "") -
 
 
 def _build_tls(configuration: Any) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    context = client_context(configuration.ssl_ca_cert)
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if configuration.disable_strict_ssl_verification:
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 

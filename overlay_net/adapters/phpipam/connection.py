@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from overlay_net.model.errors import ConfigurationError
-from overlay_net.runtime.tls_files import TlsFiles
+from overlay_net.runtime.tls_files import TlsFiles, client_context
 
 CONNECT_SECONDS = 5.0
 
@@ -35,7 +35,7 @@ async def connect_phpipam(
     ``timeout`` limits a whole request, in seconds. Raises ConfigurationError for an unusable ``ca_file``."""
 
     def build() -> ssl.SSLContext:
-        tls = ssl.create_default_context(cafile=ca_file)
+        tls = client_context(ca_file)
         if insecure:
             tls.check_hostname = False
             tls.verify_mode = ssl.CERT_NONE
