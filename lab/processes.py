@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -151,6 +152,15 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.kill9()
+
+
+def serves(url: str) -> bool:
+    """Whether the URL answers with success within 2 seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def child_pids(pid: int) -> list[int]:

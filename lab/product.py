@@ -11,15 +11,13 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from lab.cluster.api_server import ApiServer
 from lab.cluster.pki import write_private
 from lab.net.vlan import Node
-from lab.processes import Process
+from lab.processes import Process, serves
 
 CHART = Path(__file__).parent.parent / "charts" / "overlay-net"
 NAMESPACE = "overlay-net"
@@ -27,6 +25,7 @@ IMAGE = "registry.example.com/overlay-net"
 WITH_IMAGE = f"--set=image.repository={IMAGE}"
 """The one value that the chart requires, for helm: without kubelets, nothing pulls it."""
 CONTROLLER_BIND = "127.0.0.1:8080"
+AGENT_BIND = "127.0.0.1:9477"
 
 # Production waits for minutes where a scenario cannot.
 SETTINGS: dict[str, Any] = {
@@ -133,7 +132,7 @@ class Product:
 
     def wait_controller(self) -> None:
         assert self.controller is not None
-        self.controller.wait_for(lambda: ready(CONTROLLER_BIND), "the controller is ready")
+        self.controller.wait_for(lambda: serves(f"http://{CONTROLLER_BIND}/readyz"), "the controller is ready")
 
     def start_agent(self, node: Node) -> Process:
         agent = Process(
@@ -156,7 +155,7 @@ class Product:
 
     def wait_agent(self, node: Node) -> None:
         self.agents[node.name].wait_for(
-            lambda: "ok" in node.run(sys.executable, "-c", PROBE, check=False), f"the agent on {node.name} is ready"
+            lambda: node.call(lambda: serves(f"http://{AGENT_BIND}/readyz")), f"the agent on {node.name} is ready"
         )
 
     def mount_secret(self) -> Path | None:
@@ -206,17 +205,6 @@ class Product:
 
     def _identity(self, mode: str, node: str = "") -> Path:
         return self._api_server.service_account_kubeconfig(NAMESPACE, f"overlay-net-{mode}", node)
-
-
-PROBE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9477/readyz', timeout=2).read())"
-
-
-def ready(bind: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{bind}/readyz", timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def condition_statuses(item: dict[str, Any]) -> dict[str, str]:

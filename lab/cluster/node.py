@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +17,9 @@ from lab.cluster.images import PAUSE_IMAGE
 from lab.cluster.machine import Machine
 from lab.cluster.programs import Programs
 from lab.net.vlan import CONTROL_PLANE_ADDRESS
-from lab.processes import CommandFailed, Process, child_pids
+from lab.processes import CommandFailed, Process, child_pids, serves
 
-HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10248/healthz', timeout=2).read())"
+HEALTH = "http://127.0.0.1:10248/healthz"
 SOCKET = "/run/containerd/containerd.sock"
 # restrict_oom_score_adj: lowering the score is not permitted if the lab itself runs in a container.
 CONTAINERD = """
@@ -134,9 +133,8 @@ class ClusterNode:
 
     def wait_kubelet(self) -> None:
         """Wait until the kubelet is healthy."""
-        words = (sys.executable, "-c", HEALTH)
         self.kubelet.wait_for(
-            lambda: "ok" in self.machine.run(*words, check=False), f"the kubelet of {self.name} is healthy"
+            lambda: self.machine.call(lambda: serves(HEALTH)), f"the kubelet of {self.name} is healthy"
         )
 
     def lost_power(self) -> None:

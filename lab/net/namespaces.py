@@ -5,16 +5,21 @@ and is removed with the lab. It is entered with nsenter: `ip netns exec` would r
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from lab.processes import CommandFailed, run, wait_until
 
+T = TypeVar("T")
+CLONE_NEWNET = 0x40000000
+"""`linux/sched.h`"""
 # `cat` ends when the lab's end of its stdin closes: a namespace does not outlive a killed lab.
 PAUSE = 'hostname "$1" && ip link set lo up && echo ready && exec cat'
 
@@ -77,6 +82,21 @@ class Namespace:
             start_new_session=True,
         )
 
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function in a thread of this process that is in this network namespace, as are the sockets it opens.
+
+        It takes milliseconds, where an interpreter in the namespace would take a tenth of a second to start.
+        Raises OSError if the namespace is gone, and what the function raises.
+        """
+
+        def run() -> T:
+            _enter_network(self.pid)
+            return function()
+
+        # The thread ends here: a thread that has entered a namespace must not be used for anything else.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(run).result()
+
     def ip(self, *words: str, check: bool = True) -> str:
         """The output of `ip …` in this namespace."""
         return self.run("ip", *words, check=check)
@@ -111,6 +131,15 @@ class Namespace:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _enter_network(pid: int) -> None:
+    """Move this thread into the network namespace of a process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path(f"/proc/{pid}/ns/net").open() as namespace:
+        if libc.setns(namespace.fileno(), CLONE_NEWNET):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
 
 
 def _all_pids() -> list[int]:

@@ -1,7 +1,6 @@
 """Traffic of the lab: reachability, observed source addresses, and lost packets.
 
 python -m lab.net.traffic serve             answers each TCP connection with the peer's address, echoes UDP
-python -m lab.net.traffic ask HOST          prints the source address that the host observes
 python -m lab.net.traffic stream HOST       sends numbered UDP packets until SIGTERM, then counts the echoes
 """
 
@@ -48,9 +47,14 @@ def serve(host: Namespace, log: Path) -> Process:
 
 def observed_source(node: Namespace, host: str, timeout: float = 3.0) -> str:
     """The source address that ``host`` observes of a TCP connection from ``node``. Raises Unreachable."""
+
+    def ask() -> str:
+        with socket.create_connection((host, PORT), timeout=timeout) as connection:
+            return connection.makefile().readline().strip()
+
     try:
-        return node.run(sys.executable, "-m", "lab.net.traffic", "ask", host, f"--timeout={timeout}").strip()
-    except CommandFailed as error:
+        return node.call(ask)
+    except OSError as error:
         raise Unreachable(f"{host} from {node.name}: {error}") from None
 
 
@@ -106,16 +110,6 @@ async def _serve() -> None:
     await loop.create_datagram_endpoint(_Echo, local_addr=("0.0.0.0", PORT))
     server = await asyncio.start_server(answer, "0.0.0.0", PORT)
     await server.serve_forever()
-
-
-def _ask(host: str, timeout: float) -> int:
-    try:
-        with socket.create_connection((host, PORT), timeout=timeout) as connection:
-            print(connection.makefile().readline().strip())
-    except OSError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 def _stream(host: str, rate: int, source: str) -> int:
@@ -181,9 +175,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="lab.net.traffic")
     modes = parser.add_subparsers(dest="mode", required=True)
     modes.add_parser("serve")
-    ask = modes.add_parser("ask")
-    ask.add_argument("host")
-    ask.add_argument("--timeout", type=float, default=3.0)
     stream = modes.add_parser("stream")
     stream.add_argument("host")
     stream.add_argument("--rate", type=int, default=100)
@@ -192,11 +183,7 @@ def main() -> int:
     if arguments.mode == "serve":
         asyncio.run(_serve())
         return 0
-    return (
-        _ask(arguments.host, arguments.timeout)
-        if arguments.mode == "ask"
-        else _stream(arguments.host, arguments.rate, arguments.source)
-    )
+    return _stream(arguments.host, arguments.rate, arguments.source)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """What operators observe: health endpoints, metrics, logs and events."""
 
-import sys
 import urllib.request
 from pathlib import Path
 
 from lab.net import vlan
 from lab.processes import wait_until
-from lab.product import CONTROLLER_BIND
+from lab.product import AGENT_BIND, CONTROLLER_BIND
 from lab.scenario.process_lab import ProcessLab
-
-READ = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
 def read_controller(path: str) -> str:
-    with urllib.request.urlopen(f"http://{CONTROLLER_BIND}{path}", timeout=5) as response:
+    return read(f"http://{CONTROLLER_BIND}{path}")
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as response:
         return str(response.read().decode())
 
 
@@ -42,7 +43,7 @@ def test_metrics_health_logs_and_events(lab: ProcessLab) -> None:
         assert line in metrics
     assert read_controller("/healthz") == "ok\n"
     assert read_controller("/readyz") == "ok\n"
-    agent = lab.first_node.run(sys.executable, "-c", READ, "http://127.0.0.1:9477/metrics")
+    agent = lab.first_node.call(lambda: read(f"http://{AGENT_BIND}/metrics"))
     for line in (
         "overlay_net_address_configured 1.0",
         'overlay_net_routes{state="programmed"} 1.0',
