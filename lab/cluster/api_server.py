@@ -4,8 +4,10 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 import urllib.request
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -15,8 +17,10 @@ import yaml
 from lab.build.assets import Assets
 from lab.cluster.pki import Authority, write_private, write_signing_key
 from lab.processes import CommandFailed, Process, run
+from overlay_net.model.names import Resource
 
 SERVICE_RANGE = "10.96.0.0/16"
+ADMINISTRATORS = ("system:masters",)
 TOKEN_SECONDS = 86400
 
 
@@ -123,7 +127,7 @@ class ApiServer:
         return path
 
     def admin(self) -> Path:
-        return self.kubeconfig("admin", ("system:masters",))
+        return self.kubeconfig("admin", ADMINISTRATORS)
 
     def service_account_kubeconfig(self, namespace: str, name: str, node: str = "") -> Path:
         """A kubeconfig with a token of a service account in a file, as in a pod; ``node`` binds it to a pod there."""
@@ -188,6 +192,31 @@ class ApiServer:
     def get(self, *arguments: str) -> Any:
         """``kubectl get … -o json``, parsed."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def read(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """An object, as ``get``, but in a millisecond of CPU, where kubectl takes 50: for what is polled."""
+        found: dict[str, Any] = self._read(resource.path(name, namespace=namespace))
+        return found
+
+    def read_all(self, resource: Resource) -> list[dict[str, Any]]:
+        """All objects of a kind."""
+        items: list[dict[str, Any]] = self._read(resource.path())["items"]
+        return items
+
+    def _read(self, path: str) -> Any:
+        try:
+            with urllib.request.urlopen(self.server + path, timeout=120, context=self._tls) as response:
+                return json.load(response)
+        except OSError as error:
+            raise CommandFailed(f"GET {path}: {error}") from None
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The administrator's."""
+        issued = self.authority.issue_client("reader", "admin", ADMINISTRATORS)
+        context = ssl.create_default_context(cafile=self.authority.certificate)
+        context.load_cert_chain(issued.certificate, issued.key)
+        return context
 
     def etcd_metrics(self) -> str:
         """The metrics of etcd, as text."""

@@ -9,6 +9,7 @@ from lab.net import vlan
 from lab.phpipam import process as phpipam
 from lab.phpipam.process import PhpIpamProcess
 from lab.product import NAMESPACE, Product
+from overlay_net.model.names import OVERLAY_ADDRESSES
 
 Kind = Literal["cluster", "phpipam"]
 KINDS: tuple[Kind, ...] = ("cluster", "phpipam")
@@ -65,7 +66,7 @@ class ClusterSource:
         product.install({"onprem": pool})
 
     def reserved(self) -> dict[str, str]:
-        items = self._api_server.get("overlayaddresses")["items"]
+        items = self._api_server.read_all(OVERLAY_ADDRESSES)
         return {item["spec"]["address"]: item["spec"]["node"] for item in items}
 
     def used(self) -> int:

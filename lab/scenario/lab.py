@@ -13,6 +13,7 @@ from lab.processes import wait_until
 from lab.product import condition_statuses
 from lab.scenario.address_source import AddressSource
 from lab.scenario.reporter import Reporter
+from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_POOLS, STATIC_ROUTES
 
 ROUTE = "onprem-192.168.0.0-24"
 
@@ -43,8 +44,7 @@ class Lab(ABC):
         return next(iter(self.nodes.values()))
 
     def overlays(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self.api_server.get("nodeoverlayips")["items"]
-        return items
+        return self.api_server.read_all(NODE_OVERLAY_IPS)
 
     def addresses(self) -> dict[str, str]:
         """Node -> overlay address in its NodeOverlayIp; an empty text while it has none."""
@@ -82,7 +82,7 @@ class Lab(ABC):
         """Wait until the status reports the current generation in place on ``nodes`` nodes."""
 
         def in_place() -> bool:
-            route = self.api_server.get("staticroute", ROUTE)
+            route = self.api_server.read(STATIC_ROUTES, ROUTE)
             status, generation = route.get("status", {}), route["metadata"]["generation"]
             return bool(status.get("ready") == nodes and status.get("observedGeneration") == generation)
 
@@ -111,7 +111,7 @@ class Lab(ABC):
         """Report the pools, once their counts agree with the source of addresses."""
 
         def counted() -> bool:
-            pools = self.api_server.get("overlaypools")["items"]
+            pools = self.api_server.read_all(OVERLAY_POOLS)
             used = [int(pool.get("status", {}).get("used", 0)) for pool in pools]
             return sum(used) == self.source.used()
 

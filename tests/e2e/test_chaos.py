@@ -24,6 +24,7 @@ from lab.product import NAMESPACE
 from lab.scenario.foreign import add_foreign_objects, foreign_state, wait_no_tentative_address
 from lab.scenario.lab import ROUTE
 from lab.scenario.process_lab import ProcessLab
+from overlay_net.model.names import STATIC_ROUTES
 
 NODES = vlan.NODE_NAMES[:2]
 # Taken out of the environment: overlay_net refuses to start with an unknown variable of its prefix.
@@ -207,7 +208,7 @@ def kernel_problems(node: Node, address: str | None, desired: set[KernelRoute]) 
 
 def problems(lab: ProcessLab, foreign: dict[str, str]) -> list[str]:
     """Every difference from what the objects specify, and every change of a foreign kernel object."""
-    static_routes = lab.api_server.get("staticroutes")["items"]
+    static_routes = lab.api_server.read_all(STATIC_ROUTES)
     found = list(object_problems(lab, static_routes))
     addresses, desired = lab.addresses(), desired_routes(static_routes)
     for name, node in lab.nodes.items():

@@ -9,6 +9,7 @@ from lab.net import vlan
 from lab.net.traffic import Stream, observed_source
 from lab.processes import Process, wait_until
 from lab.scenario.process_lab import ProcessLab
+from overlay_net.model.names import NODE_OVERLAY_IPS
 
 LISTEN = "import socket, time; listener = socket.create_server(('', 9477)); time.sleep(300)"
 NODES = vlan.NODE_NAMES
@@ -96,7 +97,7 @@ def test_an_agent_whose_metrics_port_is_taken_serves_the_data_plane_and_reports_
     agent.start()
 
     def reported() -> str:
-        conditions = running.api_server.get("nodeoverlayip", node.name)["status"]["conditions"]
+        conditions = running.api_server.read(NODE_OVERLAY_IPS, node.name)["status"]["conditions"]
         return next((each["message"] for each in conditions if each["type"] == "MetricsServed"), "")
 
     wait_until(lambda: "cannot listen on ':9477'" in reported(), "the taken port is reported")

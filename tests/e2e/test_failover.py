@@ -14,6 +14,7 @@ from lab.net.vlan import Node
 from lab.processes import wait_until
 from lab.scenario.lab import ROUTE
 from lab.scenario.process_lab import ProcessLab
+from overlay_net.model.names import STATIC_ROUTES
 
 NAME = vlan.NODE_NAMES[0]
 FIRST, SECOND = vlan.OVERLAY_GATEWAY, "192.168.100.253"
@@ -78,7 +79,7 @@ class Edge:
 
     def reachable(self) -> tuple[str, str]:
         """Status and message of the StaticRoute's GatewayReachable."""
-        conditions = self.lab.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        conditions = self.lab.api_server.read(STATIC_ROUTES, ROUTE).get("status", {}).get("conditions", [])
         found = {each["type"]: each for each in conditions}.get("GatewayReachable", {})
         return found.get("status", ""), found.get("message", "")
 

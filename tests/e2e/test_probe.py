@@ -10,6 +10,7 @@ from lab.net.vlan import Node
 from lab.processes import Process, wait_until
 from lab.scenario.lab import ROUTE
 from lab.scenario.process_lab import ProcessLab
+from overlay_net.model.names import NODE_OVERLAY_IPS, STATIC_ROUTES
 
 NAME = vlan.NODE_NAMES[0]
 GOOD, ALSO_GOOD, BLACK_HOLE = vlan.OVERLAY_GATEWAY, vlan.OTHER_OVERLAY_GATEWAY, "192.168.100.253"
@@ -45,12 +46,12 @@ class Edge:
 
     def programmed(self) -> tuple[str, str, int]:
         """Reason, message and generation of the condition Programmed; empty and 0 until the controller sets it."""
-        found = self.lab.api_server.get("staticroute", ROUTE).get("status", {}).get("conditions", [])
+        found = self.lab.api_server.read(STATIC_ROUTES, ROUTE).get("status", {}).get("conditions", [])
         condition: dict[str, Any] = next((each for each in found if each["type"] == "Programmed"), {})
         return condition.get("reason", ""), condition.get("message", ""), condition.get("observedGeneration", 0)
 
     def generation(self) -> int:
-        return int(self.lab.api_server.get("staticroute", ROUTE)["metadata"]["generation"])
+        return int(self.lab.api_server.read(STATIC_ROUTES, ROUTE)["metadata"]["generation"])
 
     def wait_rolled_back(self) -> str:
         desired = ("RolledBack", self.generation())
@@ -78,7 +79,7 @@ def edge(lab: ProcessLab) -> Edge:
 
 
 def overlay_status(edge: Edge) -> dict[str, Any]:
-    return dict(edge.lab.api_server.get("nodeoverlayip", NAME)["status"])
+    return dict(edge.lab.api_server.read(NODE_OVERLAY_IPS, NAME)["status"])
 
 
 def test_a_gateway_that_drops_packets_is_rolled_back_once_and_the_next_change_is_probed(edge: Edge) -> None:
