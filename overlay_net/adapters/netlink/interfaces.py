@@ -2,7 +2,7 @@
 
 import errno
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from overlay_net.adapters.netlink.bulk.codec import HEADER, messages
 from overlay_net.adapters.netlink.interface_messages import parse_address, parse_link
@@ -15,8 +15,8 @@ from overlay_net.model.kernel import Address, Addresses, Link
 from overlay_net.model.kernel_changes import EVERYTHING, KernelChanges
 
 RTEXT_FILTER_SKIP_STATS = 8
-FEW_LINKS = 8
-"""Links whose addresses are read one by one, which takes less time than to read those of hundreds."""
+ADDRESSES_IN_TIME = 200
+"""How many addresses are read in the time that a request for those of one link takes."""
 
 
 class Interfaces:
@@ -39,7 +39,7 @@ class Interfaces:
 
     def read_addresses(self, route: IpRoute, changes: KernelChanges = EVERYTHING) -> Addresses:
         """Raises KernelError and OSError."""
-        if self._addresses is None or changes.everything or len(changes.addresses) > FEW_LINKS:
+        if self._addresses is None or changes.everything or self._are_too_few(changes.addresses):
             dumped = self._dump.read(route, ifaddrmsg, rtnl.RTM_GETADDR)
             if dumped is not self._dumped or self._addresses is None:
                 self._set(_group_by_link(dumped))
@@ -49,6 +49,10 @@ class Interfaces:
             self._dumped = None
             self._set(self._by_link | found)
         return self._addresses or Addresses()
+
+    def _are_too_few(self, links: Set[int]) -> bool:
+        """Return whether it takes less time to read all addresses than those of each of these links."""
+        return bool(links) and len(self._addresses or ()) <= ADDRESSES_IN_TIME * len(links)
 
     def _set(self, found: Mapping[int, tuple[Address, ...]]) -> None:
         """Set the addresses of each link. Those that are unchanged stay the same object, with what it has computed."""
