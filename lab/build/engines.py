@@ -41,7 +41,7 @@ class Engine:
     def build(self, context: Path, tag: str, options: Sequence[str], progress: Progress) -> None:
         """Raises BuildFailed."""
         words = ("build", *self.build_options, *options, f"--tag={tag}", ".")
-        watch([*self.command, *words], context, os.environ, f"building image {tag} with {self.name}", progress)
+        watch([*self.command, *words], context, os.environ, f"building image {tag}", progress)
 
     def save(self, tag: str, archive: Path, progress: Progress) -> None:
         """Write an archive for `ctr images import`. Raises BuildFailed."""

@@ -48,7 +48,7 @@ class Scenario(Generic[LabT]):
             routes = {
                 name: node.ip("route", "show", vlan.ON_PREMISE_SUBNET).strip() for name, node in self.lab.nodes.items()
             }
-            title = "overlay IP of the object, source that the on-premise host observes, route of the kernel"
+            title = "overlay IP of the object, source on the on-premise host, route of the kernel"
             rows = [(name, addresses[name], observed[name], routes[name]) for name in self.lab.nodes]
             self.reporter.table(title, ("NODE", "OVERLAY IP", "SOURCE", "ROUTE"), rows)
             expect(observed == addresses, f"the sources are {observed}, the addresses in the objects {addresses}")
