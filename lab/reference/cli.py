@@ -20,8 +20,10 @@ HEAD = """# Command line
 
 The options are written by `python -m lab.reference` from `overlay_net/cli`; a test holds them to that.
 
-    pip install "overlay-net[cli]"        # also as: kubectl overlay-net COMMAND
-    kubectl exec --namespace overlay-net deploy/overlay-net-controller -- overlay-net status
+```sh
+pip install "overlay-net[cli]"        # also as: kubectl overlay-net COMMAND
+kubectl exec --namespace overlay-net deploy/overlay-net-controller -- overlay-net status
+```
 
 The first way uses your kubeconfig and your permissions; `kubectl` finds the program as its plug-in. The second one
 needs nothing on your machine, but has only the permissions of the controller. Results are written to standard output;

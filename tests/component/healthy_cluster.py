@@ -90,7 +90,7 @@ class HealthyCluster:
             (NAMESPACE, CONTROLLER, "controller-1"),
             ("kube-system", "overlay-net", f"{NAMESPACE}/{CONTROLLER}"),
         ):
-            spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": now}
+            spec = {"holderIdentity": holder, "leaseDurationSeconds": 600, "renewTime": now}
             self.kubectl("delete", "lease", name, f"--namespace={namespace}", "--ignore-not-found")
             await self.admin.create(LEASES, LEASES.manifest(name, namespace=namespace, spec=spec), namespace=namespace)
 

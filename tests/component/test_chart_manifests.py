@@ -1,7 +1,6 @@
 """Rendered manifests, validated against the schemas of a real API server and with a server-side dry run."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,12 +111,3 @@ def test_kubectl_drain_evicts_the_controller(api_server: ApiServer) -> None:
     finally:
         api_server.kubectl("delete", "pod", "overlay-net-1", f"--namespace={NAMESPACE}", "--force")
         api_server.kubectl("delete", "node", "drained")
-
-
-def test_documented_uninstall_without_helm_hooks_is_accepted(api_server: ApiServer) -> None:
-    text = (CHART.parent.parent / "docs" / "operations.md").read_text()
-    (command,) = re.findall(r"^ +helm (template .* --show-only \S+) \| kubectl apply -f -$", text, re.MULTILINE)
-    shown = api_server.helm(*command.replace("charts/overlay-net", str(CHART)).split(), WITH_IMAGE)
-    assert "job.batch/overlay-net-uninstall created" in api_server.kubectl(
-        "apply", "--dry-run=server", "-f", "-", stdin=shown
-    )

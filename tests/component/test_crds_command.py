@@ -124,7 +124,7 @@ def test_an_unreachable_server_is_retried_until_the_timeout(api_server: ApiServe
 
 def test_documented_command_takes_over_the_definitions_that_helm_created(api_server: ApiServer, tmp_path: Path) -> None:
     (command,) = re.findall(
-        r"^ +kubectl (apply .*crds/)$", (CHART.parent.parent / "docs" / "operations.md").read_text(), re.MULTILINE
+        r"^kubectl (apply .*crds/)$", (CHART.parent.parent / "docs" / "operations.md").read_text(), re.MULTILINE
     )
     for file in (CHART / "crds").glob("*.yaml"):
         api_server.kubectl("delete", "-f", str(file))

@@ -1,4 +1,4 @@
-"""A cluster of real kubelets, shared by the tests of a file: it takes seconds to start, a minute on a busy machine."""
+"""A cluster of real kubelets, shared by all tests: it takes seconds to start, a minute on a busy machine."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +17,7 @@ def image() -> Image:
     return find_image()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three Ready nodes, and an on-premise host that answers with the source address that it observes."""
     if not is_private():
