@@ -3,8 +3,12 @@
 import contextlib
 import io
 import json
+import os
 import tarfile
+import tempfile
 import time
+from collections.abc import Iterator
+from errno import EEXIST
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +16,15 @@ from typing import Any, Self
 import yaml
 
 from overlay_net.domain.diagnosis.redaction import Redactor
-from overlay_net.model.errors import ConfigurationError
+from overlay_net.model.errors import ConfigurationError, OverlayNetError
 
 
 class Archive:
-    """A context manager. Only the owner may read the file. Raises ConfigurationError if it cannot be created."""
+    """A context manager: the file exists once it ends, and not at all if it fails or is interrupted.
+
+    Only the owner may read the file. Raises ConfigurationError if it exists already or cannot be created, and
+    OverlayNetError if it cannot be written.
+    """
 
     def __init__(self, path: Path, redactor: Redactor) -> None:
         self.path = path
@@ -27,18 +35,34 @@ class Archive:
 
     def __enter__(self) -> Self:
         try:
-            self.path.touch(mode=0o600, exist_ok=False)
-            self._tar = tarfile.open(self.path, "w:gz")
+            if self.path.exists():
+                raise FileExistsError(EEXIST, os.strerror(EEXIST))
+            descriptor, name = tempfile.mkstemp(".partial", f".{self.path.name}.", self.path.parent)
         except OSError as error:
             raise ConfigurationError(f"{self.path}: {error.strerror}") from None
+        self._partial = Path(name)
+        self._file = os.fdopen(descriptor, "wb")
+        self._tar = tarfile.open(fileobj=self._file, mode="w:gz")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
         if self.errors:
             self._write("errors.txt", "\n".join(map(self._redactor.text, self.errors)) + "\n")
-        self._tar.close()
+        with self._translated():
+            self._tar.close()
+            self._file.close()
+            self._partial.rename(self.path)
 
     def add_object(self, name: str, content: Any) -> None:
         """Add a JSON value."""
@@ -54,8 +78,17 @@ class Archive:
         data = content.encode(errors="replace")
         member = tarfile.TarInfo(f"{self._folder}/{name}")
         member.size, member.mtime, member.mode = len(data), int(time.time()), 0o600
-        self._tar.addfile(member, io.BytesIO(data))
+        with self._translated():
+            self._tar.addfile(member, io.BytesIO(data))
         self.members += 1
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise OverlayNetError if the file cannot be written, for example on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            raise OverlayNetError(f"{self.path}: {error.strerror}") from None
 
 
 def parse_yaml(text: str) -> Any:

@@ -43,6 +43,10 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE K
         f"passphrase: {SECRET}",
         f"curl --password {SECRET} https://ipam.example.com",
         f"Set-Cookie: session={SECRET}; Path=/",
+        f"Cookie: theme=dark; session={SECRET}",
+        f"password: correct horse {SECRET}",
+        f"level=error password=correct {SECRET} staple action=login",
+        f"--password 'correct {SECRET}' --verbose",
     ],
 )
 def test_a_secret_in_a_text_is_removed_by_its_form(text: str) -> None:
@@ -64,6 +68,15 @@ def test_a_secret_in_a_text_is_removed_by_its_form(text: str) -> None:
 )
 def test_other_texts_are_left_as_they_are(text: str) -> None:
     assert Redactor().text(text) == text
+
+
+def test_words_after_a_password_are_removed_up_to_the_next_key() -> None:
+    shown = Redactor().text(f"level=error password=correct horse {SECRET} action=login node=n1\nnext line\n")
+    assert shown == f"level=error password={REDACTED} action=login node=n1\nnext line\n"
+
+
+def test_reason_after_a_token_is_kept() -> None:
+    assert Redactor().text("invalid token: signature is not valid").endswith(f"{REDACTED} is not valid")
 
 
 def test_known_values_are_removed_wherever_they_are() -> None:

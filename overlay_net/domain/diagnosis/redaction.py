@@ -28,9 +28,12 @@ DROPPED: Final = frozenset({"managedFields", "kubectl.kubernetes.io/last-applied
 
 _QUOTE = r"\\*[\"']?"
 _CODE = rf"\bcode(?!{_QUOTE}\s*[:=]\s*{_QUOTE}\d{{1,3}}\b)"
-_WORDS = r"pass(?:word|wd|phrase)?|pwd|token|secret|cookie"
-_NAME = rf"{_WORDS}|(?:api|access|private|secret)[_-]?key|key[_-]?data|username|credentials|{_CODE}"
-_VALUE = "|".join(
+_PHRASE = r"pass(?:word|wd|phrase)?|pwd|secret|username|credentials"
+"""Names of what people choose, which may have several words."""
+_WORDS = rf"{_PHRASE}|token|cookie"
+_NAME = rf"{_WORDS}|(?:api|access|private|secret)[_-]?key|key[_-]?data|{_CODE}"
+_ASSIGNED = rf"{_QUOTE}\s*[:=]\s*"
+_QUOTED = "|".join(
     (
         # a block of YAML
         r"[|>][-+\d]*[ \t]*\n(?:[ \t]+[^\n]*(?:\n|\Z))+",
@@ -38,9 +41,11 @@ _VALUE = "|".join(
         r"(?P<escape>\\+)(?P<quote>[\"'])[^\n]*?(?<!\\)(?P=escape)(?P=quote)",
         r"b?\"(?:\\.|[^\"\\])*\"",
         r"b?'(?:\\.|''|[^'\\])*'",
-        r"[^\s\"']+",
     )
 )
+_WORD = r"[^\s\"']+"
+# Up to the next key, which is followed by "=" or ":".
+_MORE_WORDS = rf"(?:[ \t]+(?![\w./-]+[=:]){_WORD})*"
 _PATTERNS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
     for pattern, replacement in (
@@ -52,9 +57,12 @@ _PATTERNS: Final = tuple(
         # JSON Web Token
         (r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*", REDACTED),
         (r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", rf"\1 {REDACTED}"),
-        (rf"(-[\w-]{{0,40}}(?:{_WORDS})[ \t]+)(?![-\s])\S+", rf"\1{REDACTED}"),
+        (rf"(-[\w-]{{0,40}}(?:{_WORDS})[ \t]+)(?![-\s])(?:{_QUOTED}|\S+)", rf"\1{REDACTED}"),
+        # several cookies in a header
+        (r"(cookie\s*:\s*)[^\n\"']+", rf"\1{REDACTED}"),
         # key: value, key=value and "key": "value"
-        (rf"({_NAME})({_QUOTE}\s*[:=]\s*)(?:{_VALUE})", rf"\1\2{REDACTED}"),
+        (rf"((?:{_PHRASE}){_ASSIGNED})(?:{_QUOTED}|{_WORD}{_MORE_WORDS})", rf"\1{REDACTED}"),
+        (rf"((?:{_NAME}){_ASSIGNED})(?:{_QUOTED}|{_WORD})", rf"\1{REDACTED}"),
     )
 )
 
