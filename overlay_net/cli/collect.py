@@ -9,8 +9,9 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.adapters.kube.pods import Pods
 from overlay_net.cli.archive import Archive
 from overlay_net.cli.doctor import Diagnosis
+from overlay_net.cli.node_kernel import find_containers, read_kernel
+from overlay_net.cli.reading import AT_ONCE, attempt
 from overlay_net.cli.release import Release
-from overlay_net.cli.snapshot import AT_ONCE, attempt, find_containers, read_kernel
 from overlay_net.domain.diagnosis.checks import diagnose
 from overlay_net.domain.diagnosis.pods import find_component, find_node
 from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread

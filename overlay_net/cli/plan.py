@@ -11,10 +11,11 @@ from rich.text import Text
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.cli.cluster import read_all
+from overlay_net.cli.controller_settings import read_or_default
 from overlay_net.cli.manifests import Validated, read_manifests, validate
 from overlay_net.cli.options import answer, cluster_options, namespace_option, output_option
 from overlay_net.cli.output import columns, shorten
-from overlay_net.cli.protection import read_known_settings, read_protection
+from overlay_net.cli.protection import read_protection
 from overlay_net.cli.routes import describe_gateways
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.routes.forecast import Effect, Forecast, PlannedNode, forecast
@@ -58,7 +59,7 @@ async def make_plan(api: KubeApi, manifests: Sequence[JsonObject], namespace: st
     """``namespace`` is that of the release; empty: the release that manages the cluster."""
     validated = [await validate(api, each) for each in manifests]
     known, nodes, overlays, static_routes, pools = await asyncio.gather(
-        read_known_settings(api, api.connection.server, namespace),
+        read_or_default(api, namespace),
         read_all(api, NODES, Node.parse),
         read_all(api, NODE_OVERLAY_IPS, NodeOverlay.parse),
         read_all(api, STATIC_ROUTES, StaticRoute.parse),

@@ -1,16 +1,14 @@
-"""Finds the release in a cluster: its namespace, its pods, and the settings of its controllers."""
+"""Finds the release in a cluster: its namespace, its workloads, and how its objects and pods are selected."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import yaml
-
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import ConfigurationError, NotFound, NotPublished, OverlayNetError
+from overlay_net.model.errors import NotPublished, OverlayNetError
 from overlay_net.model.lease import LeaseRecord
-from overlay_net.model.names import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, LEASES, NODE_OVERLAY_IPS, Resource
+from overlay_net.model.names import DAEMON_SETS, DEPLOYMENTS, LEASES, NODE_OVERLAY_IPS, Resource
 from overlay_net.model.parse import find_name, find_object, find_objects, find_texts, parse_text
 from overlay_net.runtime import cluster_lock
 
@@ -90,26 +88,3 @@ async def _find_namespace(api: KubeApi) -> str:
         found = (await api.list(NODE_OVERLAY_IPS)).items
         holder = next((text for each in found if (text := parse_text(find_object(each, "status").get("lease")))), "")
     return holder.partition("/")[0] or "overlay-net"
-
-
-async def read_settings(api: KubeApi, release: Release) -> JsonObject:
-    """Return the settings file of the controllers, as the chart wrote it. Raises OverlayNetError."""
-    pod = find_object(release.controller or {}, "spec", "template", "spec")
-    names = (parse_text(find_object(each, "configMap").get("name")) for each in find_objects(pod, "volumes"))
-    for name in filter(None, names):
-        try:
-            found = await api.get(CONFIG_MAPS, name, namespace=release.namespace)
-        except NotFound:
-            continue
-        text = find_object(found, "data").get("config.yaml")
-        if isinstance(text, str):
-            return _parse(name, text)
-    raise NotPublished(f"no ConfigMap with the settings of the controllers in namespace {release.namespace}")
-
-
-def _parse(name: str, text: str) -> JsonObject:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"ConfigMap {name}: {' '.join(str(error).split())}") from None
-    return content if isinstance(content, dict) else {}

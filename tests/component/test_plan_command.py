@@ -80,6 +80,31 @@ async def test_a_plan_predicts_what_the_controller_does(admin: KubeApi, api_serv
     assert {item["metadata"]["name"] for item in (await admin.list(NODE_OVERLAY_IPS)).items} == {"n1", "n2"}
 
 
+def test_settings_in_variables_of_the_deployment_count(api_server: ApiServer) -> None:
+    """As those of `controller.extraEnv`; what another object has is unknown, which is said."""
+    deployment = ("deployment/overlay-net-controller", "--namespace=overlay-net")
+    protect = 'OVERLAY_PROTECTED_SUBNETS=["10.60.0.0/16"]'
+    api_server.kubectl("set", "env", *deployment, protect, "OVERLAY_ALLOW_DEFAULT_ROUTE=true")
+    secret = {"name": "OVERLAY_POD_SUBNETS", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+    add = [{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": secret}]
+    api_server.kubectl("patch", *deployment, "--type=json", f"--patch={json.dumps(add)}")
+    try:
+        file = manifest("private", subnet="10.60.1.0/24") + manifest("default", subnet="0.0.0.0/0")
+        shown = overlay_net(api_server, "plan", "-f", "-", "-o", "json", stdin=file)
+    finally:
+        names = ("OVERLAY_PROTECTED_SUBNETS-", "OVERLAY_ALLOW_DEFAULT_ROUTE-", "OVERLAY_POD_SUBNETS-")
+        api_server.kubectl("set", "env", *deployment, *names)
+    found = json.loads(shown.stdout)
+    (refused,) = (each for each in found["effects"] if each["action"] == "refuse")
+    assert refused["staticRoute"] == "private"
+    assert "10.60.0.0/16 (protected_subnets)" in refused["message"]
+    (note,) = found["notes"]
+    assert note == (
+        "the setting of variable OVERLAY_POD_SUBNETS of Deployment overlay-net-controller is unknown: "
+        "it is read from another object"
+    )
+
+
 def test_a_file_that_cannot_be_planned_is_one_line(api_server: ApiServer, tmp_path: Path) -> None:
     cases = {
         "a: [": "invalid YAML",
