@@ -68,6 +68,7 @@ ETCD = Project("etcd", "go.etcd.io/etcd/server/v3")
 HELM = Project("helm", "helm.sh/helm/v3")
 CONTAINERD = Project("containerd", "github.com/containerd/containerd/v2")
 KUBECONFORM = Project("kubeconform", "github.com/yannh/kubeconform", "kubeconform")
+DASHBOARD = Project("dashboard", "github.com/grafana/grafana-foundation-sdk/go", "dashboard")
 ACTIONLINT = Project("actionlint", "github.com/rhysd/actionlint", "actionlint")
 PROMETHEUS = Project("prometheus", "github.com/prometheus/prometheus", "prometheus")
 
@@ -91,6 +92,7 @@ RECIPES = {
         _command(CONTAINERD, "ctr", "-v"),
         _command(KUBECONFORM, "kubeconform", "-v"),
         _command(ACTIONLINT, "actionlint", "-version"),
+        Recipe("check-dashboard", DASHBOARD, "overlay-net/lab/dashboard"),
         _command(PROMETHEUS, "promtool"),
     )
 }

@@ -81,7 +81,7 @@ async def test_a_plan_predicts_what_the_controller_does(admin: KubeApi, api_serv
 
 
 def test_settings_in_variables_of_the_deployment_count(api_server: ApiServer) -> None:
-    """As those of `controller.extraEnv`; what another object has is unknown, which is said."""
+    """As those of `controller.extraEnv`; a note names those that are read from another object."""
     deployment = ("deployment/overlay-net-controller", "--namespace=overlay-net")
     protect = 'OVERLAY_PROTECTED_SUBNETS=["10.60.0.0/16"]'
     api_server.kubectl("set", "env", *deployment, protect, "OVERLAY_ALLOW_DEFAULT_ROUTE=true")
@@ -97,7 +97,7 @@ def test_settings_in_variables_of_the_deployment_count(api_server: ApiServer) ->
     found = json.loads(shown.stdout)
     (refused,) = (each for each in found["effects"] if each["action"] == "refuse")
     assert refused["staticRoute"] == "private"
-    assert "10.60.0.0/16 (protected_subnets)" in refused["message"]
+    assert "10.60.0.0/16 (in protected_subnets)" in refused["message"]
     (note,) = found["notes"]
     assert note == (
         "the setting of variable OVERLAY_POD_SUBNETS of Deployment overlay-net-controller is unknown: "
