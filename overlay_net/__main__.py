@@ -181,11 +181,12 @@ def check_release(arguments: argparse.Namespace) -> int:
     release = Release(
         arguments.namespace,
         arguments.directory,
-        arguments.admission,
-        arguments.node_selector,
-        arguments.controllers,
-        arguments.port,
-        arguments.label_namespace,
+        admission=arguments.admission,
+        agents=arguments.node_selector,
+        controllers=arguments.controllers,
+        port=arguments.port,
+        own_pod=arguments.own_pod,
+        label=arguments.label_namespace,
     )
     problems = asyncio.run(preflight(release, arguments.kubeconfig))
     for problem in problems:

@@ -156,6 +156,9 @@ def _add_preflight(modes: Any) -> None:
         help="for a first install: number of controllers, which the quotas must leave room for, with all agents",
     )
     preflight.add_argument(
+        "--own-pod", default="", metavar="NAME", help="name of the pod of this command, which counts in the quotas"
+    )
+    preflight.add_argument(
         "--port", type=int, default=0, metavar="N", help="port that must be free on the nodes; default: not checked"
     )
     preflight.add_argument(

@@ -13,7 +13,7 @@ from overlay_net.adapters.kube import KubeApi, connect_agent
 from overlay_net.domain.install.quota_room import Demand, find_shortages
 from overlay_net.domain.install.refusals import EXCEEDED, explain_refusal
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import ConfigurationError, OverlayNetError, Refused
+from overlay_net.model.errors import ConfigurationError, NotFound, OverlayNetError, Refused
 from overlay_net.model.names import NAMESPACES, NODES, PODS, RESOURCE_QUOTAS
 from overlay_net.model.node import Node
 from overlay_net.model.parse import find_object
@@ -26,7 +26,7 @@ CONNECTIONS: Final = 256
 """Maximum number of connections at a time."""
 ATTEMPTS: Final = 3
 PAUSE: Final = 3.0
-"""Seconds between attempts: an agent of an earlier release may be about to end."""
+"""Seconds between attempts: an agent of an earlier release may be about to end, or a pod to be no longer counted."""
 NAMED: Final = 3
 
 
@@ -45,6 +45,8 @@ class Release:
     """Number of new controllers, in a first install; 0 in an upgrade, which replaces pods."""
     port: int = 0
     """Port on the nodes that the agents do not use yet; 0 for none."""
+    own_pod: str = ""
+    """Name of the pod of this process, which counts in the quotas; empty: none."""
     label: bool = False
     """Whether to label the namespace, so that it admits privileged pods."""
 
@@ -66,15 +68,31 @@ async def _check(api: KubeApi, release: Release, pods: dict[str, JsonObject]) ->
     if any(refusals):
         return [refusal for refusal in refusals if refusal]
     nodes = await _list_nodes(api, release.agents) if release.controllers or release.port else []
-    if release.controllers:
-        counts = {"agent": len(nodes), "controller": release.controllers}
-        demands = [
-            Demand(component, counts[component], find_object(pods[component], "spec")) for component in COMPONENTS
-        ]
-        quotas = (await api.list(RESOURCE_QUOTAS, namespace=release.namespace)).items
-        if shortages := list(find_shortages(quotas, demands)):
-            return shortages
+    if release.controllers and (shortages := await _find_shortages(api, release, pods, len(nodes))):
+        return shortages
     return await _find_taken(nodes, release.port) if release.port else []
+
+
+async def _find_shortages(api: KubeApi, release: Release, pods: dict[str, JsonObject], agents: int) -> Sequence[str]:
+    counts = {"agent": agents, "controller": release.controllers}
+    demands = [Demand(component, counts[component], find_object(pods[component], "spec")) for component in COMPONENTS]
+    own = [Demand("preflight", 1, find_object(each, "spec")) for each in await _read_own_pod(api, release)]
+    found: Sequence[str] = ()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            # Pods of hooks that have just ended may still count.
+            await asyncio.sleep(PAUSE)
+        quotas = (await api.list(RESOURCE_QUOTAS, namespace=release.namespace)).items
+        if not (found := list(find_shortages(quotas, demands, own))):
+            break
+    return found
+
+
+async def _read_own_pod(api: KubeApi, release: Release) -> Sequence[JsonObject]:
+    try:
+        return [await api.get(PODS, release.own_pod, namespace=release.namespace)] if release.own_pod else []
+    except NotFound:
+        return []
 
 
 async def _admit(api: KubeApi, release: Release, component: str, pod: JsonObject) -> str:

@@ -32,8 +32,8 @@ def every_value(api_server: ApiServer, tmp_path: Path) -> Objects:
 
 def test_every_pod_has_the_common_labels_the_pull_secrets_and_resources(every_value: Objects) -> None:
     found = list(pods(every_value))
-    # Controllers, agents; preflight, definitions, their removal, drain and test.
-    assert len(found) == 7
+    # Controllers, agents; image pull, preflight, definitions, their removal, drain and test.
+    assert len(found) == 8
     for name, metadata, spec in found:
         assert metadata["labels"]["team"] == "network", name
         assert spec["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}], name

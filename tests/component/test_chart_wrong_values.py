@@ -89,6 +89,7 @@ def test_every_value_that_the_schema_rejects_is_named(refusal: str, place: str, 
             {"controller": {"extraVolumes": [{"name": "phpipam", "emptyDir": {}}]}},
             "controller.extraVolumes: the chart has a volume phpipam: choose another name",
         ),
+        ({"hooks": {"imagePullTimeout": "0s"}}, "hooks.imagePullTimeout: 0s: must be at least 1s"),
         ({"hooks": {"enabled": False}, "crds": {"keep": False}}, "crds.keep: false requires hooks.enabled=true"),
     ],
 )

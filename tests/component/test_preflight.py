@@ -176,10 +176,31 @@ def test_hook_that_is_not_admitted_fails_the_install_at_once(api_server: ApiServ
     set_quota(api_server, {"limits.cpu": "10"})
     install = ("install", RELEASE, str(CHART), f"--namespace={namespace}", WITH_IMAGE, "--timeout=60s")
     with pytest.raises(
-        CommandFailed, match=r"overlay-net-preflight\" is forbidden: failed quota: compute: must specify"
+        CommandFailed, match=r"overlay-net-image-pull\" is forbidden: failed quota: compute: must specify"
     ):
         api_server.helm(*install)
     api_server.helm("uninstall", RELEASE, f"--namespace={namespace}", "--no-hooks")
+
+
+def test_an_image_that_cannot_be_pulled_ends_every_command_within_half_a_minute(api_server: ApiServer) -> None:
+    """helm reports `pod checked-overlay-net-image-pull failed`; tests/kubelet has it on a real node."""
+
+    def pull(*values: str) -> Any:
+        shown = api_server.helm("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, *values)
+        hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in json.dumps(each)]
+        first = min(hooks, key=lambda each: int(each["metadata"]["annotations"]["helm.sh/hook-weight"]))
+        assert (first["kind"], first["metadata"]["name"]) == ("ServiceAccount", f"{RELEASE}-overlay-net-image-pull")
+        (pod,) = (each for each in hooks if each["kind"] == "Pod" and each["metadata"]["name"].endswith("image-pull"))
+        assert pod["spec"]["serviceAccountName"] == first["metadata"]["name"]
+        return pod
+
+    pod = pull()
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade,pre-delete"
+    assert pod["spec"]["activeDeadlineSeconds"] < 30
+    assert pull("--set=hooks.imagePullTimeout=2m")["spec"]["activeDeadlineSeconds"] == 120
+    # Nothing runs in the uninstall, so nothing is pulled.
+    kept = pull("--set=uninstall.keepDataPlane=true")
+    assert kept["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
 
 
 def test_missing_pull_secret_fails_before_anything_is_created(api_server: ApiServer, namespace: str) -> None:

@@ -71,6 +71,16 @@ def test_quota_with_room_or_for_other_pods_is_no_shortage(enough: JsonObject) ->
     assert list(find_shortages([enough], [AGENTS, CONTROLLERS])) == []
 
 
+def test_pod_that_ends_before_is_not_in_the_way() -> None:
+    check = Demand("preflight", 1, {"containers": [{"resources": {"requests": {"cpu": "10m"}}}]})
+    full = quota({"pods": "5", "requests.cpu": "130m"}, {"pods": "1", "requests.cpu": "10m"})
+    assert len(list(find_shortages([full], [AGENTS, CONTROLLERS]))) == 2
+    assert list(find_shortages([full], [AGENTS, CONTROLLERS], [check])) == []
+    # Its controller has not counted the pod yet.
+    (sentence,) = find_shortages([quota({"pods": "4"}, {"pods": "0"})], [AGENTS, CONTROLLERS], [check])
+    assert "4 of 4 is left" in sentence
+
+
 @pytest.mark.parametrize(
     ("reason", "fix"),
     [

@@ -32,6 +32,9 @@
 {{- if and .Values.podSecurity.labelNamespace (not (and .Values.hooks.enabled .Values.hooks.preflight)) -}}
 {{- fail (printf "podSecurity.labelNamespace: true requires hooks.enabled=true and hooks.preflight=true: run kubectl label namespace %s pod-security.kubernetes.io/enforce=privileged" (include "overlay-net.namespace" .)) -}}
 {{- end -}}
+{{- if lt (include "overlay-net.seconds" .Values.hooks.imagePullTimeout | int) 1 -}}
+{{- fail (printf "hooks.imagePullTimeout: %s: must be at least 1s" .Values.hooks.imagePullTimeout) -}}
+{{- end -}}
 {{- if and (not .Values.hooks.enabled) (not .Values.crds.keep) -}}
 {{- fail "crds.keep: false requires hooks.enabled=true: a hook deletes the CustomResourceDefinitions" -}}
 {{- end -}}

@@ -5,6 +5,7 @@ global.imageRegistry: ""
 image.pullPolicy: IfNotPresent
 hooks.enabled: true
 hooks.preflight: true
+hooks.imagePullTimeout: 25s
 hooks.resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 256Mi}}
 crds.apply: true
 crds.keep: true

@@ -30,15 +30,19 @@ annotations:
   helm.sh/hook-output-log-policy: hook-failed
 {{- end -}}
 
-{{- /* A service account with one ClusterRole, for a hook. Argument: the dict of overlay-net.hook, plus rules. */ -}}
-{{- define "overlay-net.hookAccount" -}}
-{{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
+{{- define "overlay-net.hookServiceAccount" -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ $name }}
+  name: {{ include "overlay-net.fullname" .root }}-{{ .component }}
   namespace: {{ include "overlay-net.namespace" .root }}
   {{- include "overlay-net.hook" . | nindent 2 }}
+{{- end -}}
+
+{{- /* A service account with one ClusterRole, for a hook. Argument: the dict of overlay-net.hook, plus rules. */ -}}
+{{- define "overlay-net.hookAccount" -}}
+{{- $name := printf "%s-%s" (include "overlay-net.fullname" .root) .component -}}
+{{ include "overlay-net.hookServiceAccount" . }}
 {{- if .root.Values.rbac.create }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

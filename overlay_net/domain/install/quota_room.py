@@ -44,26 +44,35 @@ def _amount(container: JsonObject, section: str, name: str) -> Decimal:
     return Decimal()
 
 
-def find_shortages(quotas: Sequence[JsonObject], demands: Sequence[Demand]) -> Iterator[str]:
+def find_shortages(
+    quotas: Sequence[JsonObject], demands: Sequence[Demand], ending: Sequence[Demand] = ()
+) -> Iterator[str]:
     """Yield a sentence for each resource of a quota that has no room for all pods together.
 
-    Quotas with scopes apply to some pods only, and are left to the API server.
+    ``ending`` are pods that still count, but end before. Quotas with scopes apply to some pods only, and are left to
+    the API server.
     """
     for quota in quotas:
         if not find_object(quota, "spec").keys() & {"scopes", "scopeSelector"}:
-            yield from _find_in_quota(quota, demands)
+            yield from _find_in_quota(quota, demands, ending)
 
 
-def _find_in_quota(quota: JsonObject, demands: Sequence[Demand]) -> Iterator[str]:
+def _find_in_quota(quota: JsonObject, demands: Sequence[Demand], ending: Sequence[Demand]) -> Iterator[str]:
     name = find_name(quota)
     pods = " and ".join(f"{each.count} {each.component}s" for each in demands)
     used = find_object(find_object(quota, "status"), "used")
     for resource, hard in find_object(find_object(quota, "status"), "hard").items():
-        amounts = (each.amount(SHORT_NAMES.get(resource, resource)) for each in demands)
-        needed = sum((amount for amount in amounts if amount is not None), Decimal())
-        left = max(parse_quantity(str(hard)) - parse_quantity(str(used.get(resource, "0"))), Decimal())
+        needed = _sum(demands, resource)
+        # What its controller has not counted yet is not freed either.
+        stays = max(parse_quantity(str(used.get(resource, "0"))) - _sum(ending, resource), Decimal())
+        left = max(parse_quantity(str(hard)) - stays, Decimal())
         if needed > left:
             yield (
                 f"ResourceQuota {name} has no room: {pods} need {format_quantity(needed)} of {resource}, "
                 f"and {format_quantity(left)} of {hard} is left: raise spec.hard of the quota"
             )
+
+
+def _sum(demands: Sequence[Demand], resource: str) -> Decimal:
+    amounts = (each.amount(SHORT_NAMES.get(resource, resource)) for each in demands)
+    return sum((amount for amount in amounts if amount is not None), Decimal())
