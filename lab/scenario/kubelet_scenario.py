@@ -14,8 +14,10 @@ from lab.cluster.release import NAME
 from lab.net import vlan
 from lab.processes import run, wait_until
 from lab.product import CHART, NAMESPACE
+from lab.scenario import planted_secrets
 from lab.scenario.foreign import OVERLAY_LINK, ROUTE_PROTOCOL
 from lab.scenario.kubelet_lab import KubeletLab
+from lab.scenario.planted_secrets import find_secrets
 from lab.scenario.steps import Scenario, expect
 
 EARLIER_VERSION = "0.0.9"
@@ -35,7 +37,11 @@ app.kubernetes.io/component: {{ .component }}
 """Labels and selectors of the pods before selectors had a name."""
 # Production waits for minutes where a scenario cannot.
 SETTINGS = {"release_after": "2s", "fence_after": "4s", "log": {"format": "text"}}
-VALUES: dict[str, Any] = {"controller": {"settings": SETTINGS}, "test": {"targets": [f"{vlan.ON_PREMISE_HOST}:7000"]}}
+VALUES: dict[str, Any] = {
+    "controller": {"settings": SETTINGS},
+    "test": {"targets": [f"{vlan.ON_PREMISE_HOST}:7000"]},
+    **planted_secrets.VALUES,
+}
 SECRET = re.compile(r"eyJ[\w-]{8,}\.[\w-]+\.|PRIVATE KEY")
 """A JSON Web Token, or a key."""
 SECOND_SUBNET = "192.168.7.0/24"
@@ -73,6 +79,7 @@ class KubeletScenario(Scenario[KubeletLab]):
         self.upgrade()
         self.roll_back()
         self.kill_leader()
+        self.delete_namespace()
         self.kill_kubelet(first)
         self.power_cycle(first)
         self.remove_node(last)
@@ -102,8 +109,10 @@ class KubeletScenario(Scenario[KubeletLab]):
             content = read_archive(archive)
             kernels = [name for name in content if name.startswith("sysdump/nodes/")]
             expect(len(kernels) == len(self.lab.nodes), f"sysdump has {kernels}")
+            secrets = find_secrets(self.lab.api_server, self.lab.nodes.values())
             for name, text in content.items():
-                expect(not SECRET.search(text), f"{name} in the archive has a token or a key")
+                leaked = [each for each in secrets if each in text]
+                expect(not leaked and not SECRET.search(text), f"{name} in the archive has a secret: {leaked}")
 
     def _overlay_net(self, *arguments: str) -> str:
         """The standard output of a command for people, as administrator."""
@@ -112,7 +121,8 @@ class KubeletScenario(Scenario[KubeletLab]):
     def upgrade(self) -> None:
         with self._step("helm upgrade to another image, other values and another CRD", self.lab.nodes):
             before, pods = self.lab.addresses(), self._pod_names()
-            self.lab.release.upgrade({"agent": {"settings": {"resync_interval": "30s"}}, **VALUES})
+            agent = VALUES["agent"] | {"settings": {"resync_interval": "30s"}}
+            self.lab.release.upgrade(VALUES | {"agent": agent})
             self._expect_addresses(before)
             expect(not pods & self._pod_names(), "a pod of the earlier release is still running")
             served = _description(self.lab.api_server.get("crd", CRD))
@@ -136,6 +146,17 @@ class KubeletScenario(Scenario[KubeletLab]):
             )
             self.lab.apply_route(subnets=[vlan.ON_PREMISE_SUBNET, SECOND_SUBNET])
             self.lab.wait_route(len(self.lab.nodes))
+
+    def delete_namespace(self) -> None:
+        """Instead of an uninstall: nodes keep what they have, and the same install again takes it over."""
+        with self._step("kubectl delete namespace, and the same helm install again", self.lab.nodes):
+            before = self.lab.addresses()
+            self.lab.api_server.kubectl("delete", "namespace", NAMESPACE, "--timeout=90s")
+            self._expect_addresses(before)
+            self.lab.release.install(**VALUES)
+            self.lab.apply_route(subnets=[vlan.ON_PREMISE_SUBNET])
+            self.lab.wait_route(len(self.lab.nodes))
+            self._expect_addresses(before)
 
     def kill_kubelet(self, name: str) -> None:
         with self._step(f"Kill the kubelet of {name} and start it again", self.lab.nodes):
