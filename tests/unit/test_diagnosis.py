@@ -1,5 +1,6 @@
 """The checks of `overlay-net doctor` that need no cluster: what is unread, and what is no fault."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 from overlay_net.cli.doctor import Diagnosis
 from overlay_net.domain.diagnosis.checks import CHECKS, diagnose, first_broken
 from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_leader, check_versions
-from overlay_net.domain.diagnosis.finding import OK, UNKNOWN, Finding, Result
+from overlay_net.domain.diagnosis.finding import OK, PROBLEM, UNKNOWN, Check, Finding, Result, run_check
 from overlay_net.domain.diagnosis.pods import explain_pod
 from overlay_net.domain.diagnosis.reports import check_mac_filter, check_pools
 from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread, Workloads
@@ -64,6 +65,18 @@ def test_what_is_unread_is_neither_wrong_nor_right() -> None:
     assert set(verdicts.values()) == {OK, UNKNOWN}
     assert all("not yours" in finding.what for each in results for finding in each.findings)
     assert first_broken(results) is None
+
+
+def test_what_is_wrong_with_several_nodes_is_one_finding_with_the_fix_of_the_first() -> None:
+    def find(_: Snapshot) -> Iterator[Finding]:
+        yield from (Finding(PROBLEM, "no gateway", f"overlay-net routes {name}", (name,)) for name in ("n1", "n2"))
+        yield Finding(PROBLEM, "another", "fix it", ("n1",))
+
+    result = run_check(Check("routes", "It matters.", find), snapshot())
+    assert result.findings == (
+        Finding(PROBLEM, "no gateway", "overlay-net routes n1", ("n1", "n2")),
+        Finding(PROBLEM, "another", "fix it", ("n1",)),
+    )
 
 
 def test_the_names_of_checks_are_unique_and_each_explains_why_it_matters() -> None:

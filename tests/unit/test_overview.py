@@ -47,6 +47,7 @@ def texts(found: Overview) -> list[tuple[str, ...]]:
         ("", [FULL], 0, [FULL_TEXT, NO_REPORT]),
         ("", [], 0, [NO_REPORT]),
         ("", [FULL, WAITING], 1, [FULL_TEXT]),
+        ("", [FULL, condition("Configured", False, "NoAddress", "none yet"), WAITING], 1, [FULL_TEXT]),
         (
             "192.168.100.4/24",
             [READY[0], DUPLICATE, WAITING],

@@ -1,7 +1,7 @@
 """What one check of `overlay-net doctor` finds: what is wrong, with which objects, and how to fix it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from overlay_net.domain.diagnosis.snapshot import NotRead, Snapshot
@@ -61,8 +61,10 @@ def run_check(check: Check, snapshot: Snapshot) -> Result:
 
 
 def _group(findings: Iterable[Finding]) -> Iterator[Finding]:
-    subjects: dict[tuple[str, str, str], list[str]] = {}
+    """One finding for each text; the fix, which may name an object, is that of the first."""
+    grouped: dict[tuple[str, str], list[Finding]] = {}
     for each in findings:
-        subjects.setdefault((each.verdict, each.what, each.fix), []).extend(each.subjects)
-    for (verdict, what, fix), names in subjects.items():
-        yield Finding(verdict, what, fix, tuple(dict.fromkeys(names)))
+        grouped.setdefault((each.verdict, each.what), []).append(each)
+    for same in grouped.values():
+        names = dict.fromkeys(name for each in same for name in each.subjects)
+        yield replace(same[0], subjects=tuple(names))

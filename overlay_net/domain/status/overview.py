@@ -27,7 +27,7 @@ KINDS = ("pool", "node", "route")
 
 NOT_RECONCILED = "not reconciled yet; is the controller running?"
 
-CONSEQUENCES = frozenset({"NotConfigured", "NotAccepted"})
+CONSEQUENCES = frozenset({"NotConfigured", "NotAccepted", "NoAddress"})
 """Reasons of conditions that another condition of the same object explains."""
 
 ROUTE_REASONS = frozenset({"RoutesFailing", "RoutesLeft", "Probing", "RolledBack", "ProbeFailed", "WaitingForAgent"})
