@@ -18,6 +18,7 @@ from lab.build.assets import Assets
 from lab.cluster.pki import Authority, write_private, write_signing_key
 from lab.processes import CommandFailed, Process, run
 from overlay_net.model.names import Resource
+from overlay_net.runtime.tls_files import client_context
 
 SERVICE_RANGE = "10.96.0.0/16"
 ADMINISTRATORS = ("system:masters",)
@@ -218,7 +219,7 @@ class ApiServer:
     def _tls(self) -> ssl.SSLContext:
         """The administrator's."""
         issued = self.authority.issue_client("reader", "admin", ADMINISTRATORS)
-        context = ssl.create_default_context(cafile=self.authority.certificate)
+        context = client_context(self.authority.certificate)
         context.load_cert_chain(issued.certificate, issued.key)
         return context
 
