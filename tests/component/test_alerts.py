@@ -11,6 +11,7 @@ import yaml
 
 from lab.build.debian import PackageUnavailable, program, unpack
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.processes import run
 from lab.product import CHART, WITH_IMAGE
 from tests.component.test_chart import rendered
@@ -102,7 +103,7 @@ def test_runbook_url_is_an_address_or_missing(api_server: ApiServer, tmp_path: P
         metadata.write("home: https://git.example.com/overlay_net/\n")
     on = "--set=metrics.prometheusRule.enabled=true"
     shown = api_server.helm("template", "x", str(chart), WITH_IMAGE, on, "--show-only=templates/metrics.yaml")
-    (rule,) = (each for each in yaml.safe_load_all(shown) if each["kind"] == "PrometheusRule")
+    (rule,) = (each for each in parse_manifests(shown) if each["kind"] == "PrometheusRule")
     url = rule["spec"]["groups"][0]["rules"][0]["annotations"]["runbook_url"]
     assert re.fullmatch(r"https://git\.example\.com/overlay_net/blob/v[0-9.]+/docs/runbooks\.md#overlaynet\w+", url)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.processes import CommandFailed
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.settings.agent import AgentSettings
@@ -84,7 +84,7 @@ def rendered(
     file = folder / "values.json"
     file.write_text(json.dumps(values))
     shown = api_server.helm("template", release, str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, f"--values={file}")
-    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    return {(each["kind"], each["metadata"]["name"]): each for each in parse_manifests(shown)}
 
 
 def test_service_subnets_are_required_where_the_cluster_does_not_publish_them(
@@ -94,7 +94,7 @@ def test_service_subnets_are_required_where_the_cluster_does_not_publish_them(
     with pytest.raises(CommandFailed, match=r"controller\.settings\.service_subnets is required: Kubernetes v1\.32\.9"):
         api_server.helm(*arguments)
     shown = api_server.helm(*arguments, "--set=controller.settings.service_subnets={10.96.0.0/12}")
-    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in parse_manifests(shown)}
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     assert controller.service_subnets == ["10.96.0.0/12"]
     assert "servicecidrs" not in json.dumps(objects["ClusterRole", "overlay-net-controller"])

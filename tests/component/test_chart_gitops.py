@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.product import CHART, WITH_IMAGE
 
 RELEASE = "gitops"
@@ -49,7 +50,7 @@ def render(api_server: ApiServer, folder: Path, name: str) -> list[dict[str, Any
         *files,
         f"--values={changed}",
     )
-    return [each for each in yaml.safe_load_all(shown) if each]
+    return parse_manifests(shown)
 
 
 @pytest.fixture(params=VALUES)

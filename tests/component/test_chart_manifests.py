@@ -10,6 +10,7 @@ import yaml
 
 from lab.build.assets import find_programs
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.processes import CommandFailed, run
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from lab.reference.values import README, SCHEMA, described_schema, page, values
@@ -44,7 +45,7 @@ def manifest(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Pa
     file = tmp_path / "values.json"
     file.write_text(json.dumps(VALUES[request.param]))
     shown = api_server.helm("template", "other", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, f"--values={file}")
-    return [each for each in yaml.safe_load_all(shown) if each]
+    return parse_manifests(shown)
 
 
 def test_manifests_conform_to_the_schemas(
@@ -100,7 +101,7 @@ def test_schema_describes_every_value_as_the_readme_does() -> None:
 def test_kubectl_drain_evicts_the_controller(api_server: ApiServer) -> None:
     """It refuses pods with an emptyDir volume unless their data may be deleted."""
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE)
-    (deployment,) = [each for each in yaml.safe_load_all(shown) if each and each["kind"] == "Deployment"]
+    (deployment,) = [each for each in parse_manifests(shown) if each["kind"] == "Deployment"]
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "overlay-net", "uid": "x", "controller": True}
     pod = deployment["spec"]["template"] | {"apiVersion": "v1", "kind": "Pod"}
     pod["metadata"] |= {"name": "overlay-net-1", "namespace": NAMESPACE, "ownerReferences": [owner]}

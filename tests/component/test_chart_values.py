@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.processes import CommandFailed
 from lab.product import CHART, WITH_IMAGE
 from overlay_net.settings.agent import AgentSettings
@@ -162,7 +163,7 @@ def test_missing_value_has_its_default(
     api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     shown = api_server.helm("template", "overlay-net", str(CHART), "--set", f"{missing}=null", WITH_IMAGE)
-    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(shown) if each}
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in parse_manifests(shown)}
     controller = load(ControllerSettings, settings_file(objects, "controller", tmp_path))
     environment = variables(objects)
     for name in ("OVERLAY_FENCE_AFTER", "OVERLAY_PROC_SYS_NET"):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import OVERLAY_POOLS
@@ -30,7 +31,7 @@ POOL = {
 def account(api_server: ApiServer) -> Iterator[str]:
     """Kubeconfig of the hook's service account, with the permissions of the hook."""
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE)
-    hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in str(each["metadata"])]
+    hooks = [each for each in parse_manifests(shown) if "helm.sh/hook" in str(each["metadata"])]
     assert {each["kind"] for each in hooks} >= {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
     desired = [each for each in hooks if each["kind"] not in ("Job", "ConfigMap") and "-crds" in str(each["metadata"])]
     api_server.apply(*desired)

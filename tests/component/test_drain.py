@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import (
@@ -47,7 +47,7 @@ def hook(api_server: ApiServer) -> Iterator[None]:
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE)
     desired = [
         each
-        for each in yaml.safe_load_all(shown)
+        for each in parse_manifests(shown)
         if each and each["metadata"]["name"] == "overlay-net-uninstall" and each["kind"] != "Job"
     ]
     assert {each["kind"] for each in desired} >= {"ServiceAccount", "ClusterRole", "Role"}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.processes import CommandFailed, run
 from lab.product import CHART, IMAGE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
@@ -188,7 +188,7 @@ def test_every_hook_job_ends_before_helm_gives_up_and_has_all_it_requires(api_se
     shown = api_server.helm(
         "template", "broken", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, "--set=crds.keep=false"
     )
-    hooks = [each for each in yaml.safe_load_all(shown) if each and find_hook(each)]
+    hooks = [each for each in parse_manifests(shown) if find_hook(each)]
     jobs = [each for each in hooks if each["kind"] == "Job"]
     assert {find_hook(job) for job in jobs} == {"pre-install,pre-upgrade", "pre-delete", "post-delete"}
     for job in jobs:
@@ -205,9 +205,7 @@ def test_every_hook_job_ends_before_helm_gives_up_and_has_all_it_requires(api_se
 )
 def test_job_outlives_the_drain_in_it(api_server: ApiServer, timeout: str, seconds: int) -> None:
     shown = api_server.helm("template", "broken", str(CHART), WITH_IMAGE, f"--set=uninstall.timeout={timeout}")
-    (job,) = (
-        each for each in yaml.safe_load_all(shown) if each and each["kind"] == "Job" and find_hook(each) == "pre-delete"
-    )
+    (job,) = (each for each in parse_manifests(shown) if each["kind"] == "Job" and find_hook(each) == "pre-delete")
     assert job["spec"]["activeDeadlineSeconds"] == seconds + 30
 
 

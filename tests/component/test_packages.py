@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lab.build.assets import Assets, find_programs
+from lab.manifests import parse_manifests
 from lab.release.changelog import KINDS
 from lab.release.links import LINK, Links
 from lab.release.packages import ROOT, Publisher, build
@@ -86,7 +87,7 @@ def test_the_wheel_has_the_product_alone(packages: Path) -> None:
 def test_the_packaged_chart_needs_no_image_because_it_has_that_of_its_publisher(packages: Path, assets: Assets) -> None:
     command = [str(assets.helm), "template", str(packages / f"overlay-net-{VERSION}.tgz"), "--kube-version=1.36.0"]
     rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    pods = [each for each in yaml.safe_load_all(rendered) if each and each["kind"] in ("DaemonSet", "Deployment")]
+    pods = [each for each in parse_manifests(rendered) if each["kind"] in ("DaemonSet", "Deployment")]
     images = [container["image"] for pod in pods for container in pod["spec"]["template"]["spec"]["containers"]]
     assert images == [f"{IMAGE}:{VERSION}"] * 2
 

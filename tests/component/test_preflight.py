@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lab.cluster.api_server import ApiServer
+from lab.manifests import parse_manifests
 from lab.processes import CommandFailed
 from lab.product import CHART, WITH_IMAGE
 
@@ -58,7 +58,7 @@ class Hook:
             *(("--is-upgrade",) if kind == "upgrade" else ()),
             *values,
         )
-        objects = [each for each in yaml.safe_load_all(shown) if each]
+        objects = parse_manifests(shown)
         (pod,) = (each for each in objects if each["kind"] == "Pod")
         (config,) = (each for each in objects if each["kind"] == "ConfigMap")
         self._api_server.apply(*(each for each in objects if each["kind"] != "Pod"))
@@ -187,7 +187,7 @@ def test_an_image_that_cannot_be_pulled_ends_every_command_within_half_a_minute(
 
     def pull(*values: str) -> Any:
         shown = api_server.helm("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, *values)
-        hooks = [each for each in yaml.safe_load_all(shown) if each and "helm.sh/hook" in json.dumps(each)]
+        hooks = [each for each in parse_manifests(shown) if "helm.sh/hook" in json.dumps(each)]
         first = min(hooks, key=lambda each: int(each["metadata"]["annotations"]["helm.sh/hook-weight"]))
         assert (first["kind"], first["metadata"]["name"]) == ("ServiceAccount", f"{RELEASE}-overlay-net-image-pull")
         (pod,) = (each for each in hooks if each["kind"] == "Pod" and each["metadata"]["name"].endswith("image-pull"))

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from lab.cluster.api_server import ApiServer
-from lab.manifests import node_manifest
+from lab.manifests import node_manifest, parse_manifests
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.names import NODE_OVERLAY_IPS, NODES
@@ -22,7 +21,7 @@ def roles(api_server: ApiServer, *values: str) -> list[object]:
     shown = api_server.helm("template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", WITH_IMAGE, *values)
     return [
         each
-        for each in yaml.safe_load_all(shown)
+        for each in parse_manifests(shown)
         if each and each["kind"] == "ClusterRole" and each["metadata"]["name"] == "overlay-net-controller"
     ]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lab.cluster.api_server import ApiServer, free_port
+from lab.manifests import parse_manifests
 from lab.processes import CommandFailed, Process
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
 from overlay_net.adapters.kube import KubeApi
@@ -44,7 +44,7 @@ def second_release(api_server: ApiServer) -> Iterator[None]:
     shown = api_server.helm(
         "template", SECOND, str(CHART), f"--namespace={SECOND}", WITH_IMAGE, "--set=crds.keep=false"
     )
-    accounts = [each for each in yaml.safe_load_all(shown) if each and each["kind"] in RBAC]
+    accounts = [each for each in parse_manifests(shown) if each["kind"] in RBAC]
     api_server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SECOND}}, *accounts)
     yield
     for each in accounts:

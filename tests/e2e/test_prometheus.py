@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lab.build.debian import PackageUnavailable
+from lab.manifests import parse_manifests
 from lab.net import vlan
 from lab.processes import wait_until
 from lab.product import CHART, CONTROLLER_BIND, NAMESPACE, WITH_IMAGE
@@ -34,7 +35,7 @@ def test_every_dashboard_query_has_a_result_and_every_alert_is_evaluated(lab: Pr
     rendered = lab.api_server.helm(
         "template", "overlay-net", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}", WITH_IMAGE
     )
-    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered) if each}
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in parse_manifests(rendered)}
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(objects["PrometheusRule", "overlay-net"]["spec"]))
     dashboard = json.loads(objects["ConfigMap", "overlay-net-dashboard"]["data"]["overlay-net.json"])
