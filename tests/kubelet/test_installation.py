@@ -71,6 +71,8 @@ def test_install_that_cannot_succeed_ends_within_half_a_minute_with_the_reason(
     kubectl("delete", "namespace", *REASONS, "--wait=false")
 
 
+# A power cycle, a rollout to each node and a deleted namespace take their time.
+@pytest.mark.timeout(900)
 def test_no_packet_is_lost_from_install_to_uninstall(cluster: Cluster, image: Image, reporter: TableReporter) -> None:
     scenario = KubeletScenario(KubeletLab(cluster, Release(cluster, image), reporter))
     try:
