@@ -8,7 +8,6 @@ about another instance of the node does not count at all.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from overlay_net.domain.routes.desired_entries import find_keys
 from overlay_net.domain.routes.earlier_agent import earlier_outcome, has_entries
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.occurrences import Occurrence, Occurrences, route_keys
@@ -59,7 +58,7 @@ class NodeRoute:
         self.keys: Mapping[RouteKey, IpNetwork] = dict(zip(route_keys(route), route.subnets, strict=True))
         self.all_occurrences = tuple(occurrences.of_route(route.name))
         self.occurrences = tuple(each for each in self.all_occurrences if _revision(each) == route.revision)
-        self._complete = {each.slice for each in self.occurrences if find_keys(each.entry) >= self.keys.keys()}
+        self._complete = {each.slice for each in self.occurrences if each.keys >= self.keys.keys()}
         """The slices that have all routes of the present revision; it may get some of them later."""
         self.conflicts = RouteConflicts(route, self.keys, occurrences)
         self._rollout_prefix = rollout_set_prefix(route.name)

@@ -16,6 +16,8 @@ class Occurrence(NamedTuple):
     slice: str
     route_set: str
     entry: SliceEntry
+    keys: frozenset[RouteKey]
+    """Those of the routes of the entry; computed once, as thousands of nodes may get a set of a thousand entries."""
 
 
 class Occurrences:
@@ -28,8 +30,8 @@ class Occurrences:
         self._claims: dict[RouteKey, set[tuple[str, str]]] = {}
         """Names of slice and StaticRoute by route key."""
 
-    def update(self, name: str, present: RouteSlice | None) -> list[SliceEntry]:
-        """Replace the contents of a slice. Returns the entries that are different, as they were and as they are."""
+    def update(self, name: str, present: RouteSlice | None) -> list[Occurrence]:
+        """Replace the contents of a slice. Returns what is different, as it was and as it is."""
         before = self._by_slice.pop(name, {})
         after = {} if present is None else _find_occurrences(present, before)
         if after:
@@ -40,7 +42,7 @@ class Occurrences:
             self._remove(each)
         for each in added:
             self._add(each)
-        return [each.entry for each in (*removed, *added)]
+        return [*removed, *added]
 
     def of_slice(self, name: str) -> Iterable[Occurrence]:
         return self._by_slice.get(name, {}).values()
@@ -58,7 +60,7 @@ class Occurrences:
         del self._by_route[name][occurrence.slice]
         if not self._by_route[name]:
             del self._by_route[name]
-        for key in find_keys(occurrence.entry):
+        for key in occurrence.keys:
             claims = self._claims[key]
             claims.discard((occurrence.slice, name))
             if not claims:
@@ -67,7 +69,7 @@ class Occurrences:
     def _add(self, occurrence: Occurrence) -> None:
         name = occurrence.entry.name
         self._by_route.setdefault(name, {})[occurrence.slice] = occurrence
-        for key in find_keys(occurrence.entry):
+        for key in occurrence.keys:
             self._claims.setdefault(key, set()).add((occurrence.slice, name))
 
 
@@ -77,7 +79,7 @@ def _find_occurrences(present: RouteSlice, before: Mapping[str, Occurrence]) -> 
     for entry in present.content.entries:
         occurrence = before.get(entry.name)
         if occurrence is None or occurrence.entry != entry or occurrence.route_set != present.route_set:
-            occurrence = Occurrence(present.name, present.route_set, entry)
+            occurrence = Occurrence(present.name, present.route_set, entry, find_keys(entry))
         found[entry.name] = occurrence
     return found
 

@@ -4,14 +4,13 @@ Fed with Nodes, NodeOverlayIps, StaticRoutes and slices in any order. A change o
 and a status is computed from the exceptions of its StaticRoute, not from all nodes (see ``node_states``).
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from itertools import chain
 
-from overlay_net.domain.routes.desired_entries import find_keys
 from overlay_net.domain.routes.members import Members
 from overlay_net.domain.routes.node_changes import NodeChange
 from overlay_net.domain.routes.node_table import NodeTable
-from overlay_net.domain.routes.occurrences import Occurrences
+from overlay_net.domain.routes.occurrences import Occurrence, Occurrences
 from overlay_net.domain.routes.reported import Reported
 from overlay_net.domain.routes.route_sets import route_set_name, shared_set_name
 from overlay_net.domain.routes.static_route_index import StaticRouteIndex
@@ -21,7 +20,6 @@ from overlay_net.model.node import Node
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_slice import FIRST, RouteSlice
-from overlay_net.model.slice_entry import SliceEntry
 from overlay_net.model.static_route import StaticRoute
 
 
@@ -38,6 +36,8 @@ class StatusIndex:
         self._of_node: dict[str, tuple[Members, ...]] = {}
         self._generations: dict[str, dict[str, int]] = {}
         """Of each slice, by names of set and slice."""
+        self._concerned: dict[str, frozenset[str]] = {}
+        """By set, the StaticRoutes that are concerned if a node gets or loses it: thousands of nodes may do so."""
 
     # --- What there is ------------------------------------------------------------------------------------------------
 
@@ -56,6 +56,7 @@ class StatusIndex:
             self.routes[name] = present
             return
         self.changes.mark([name])
+        self._concerned.clear()
         if before is not None:
             self._remove_route(before)
         if present is not None:
@@ -91,8 +92,9 @@ class StatusIndex:
         """Replace a slice."""
         if present is not None and (present.deleting or present.index < FIRST):
             present = None
-        for entry in self.occurrences.update(name, present):
-            self.changes.mark(self._concerned_by_entry(entry))
+        for occurrence in self.occurrences.update(name, present):
+            self._concerned.clear()
+            self.changes.mark(self._concerned_by_entry(occurrence))
         route_set = name.rpartition("-")[0]
         generation = None if present is None else present.generation
         if generation is not None:
@@ -182,24 +184,31 @@ class StatusIndex:
                 mark(each.routes, change.common_priority)
         mark(change.not_needed)
         for route_set in change.sets:
-            mark(self._concerned_by_set(route_set))
+            mark(self._find_concerned(route_set))
         for name, low, high in change.slices():
             entries = (occurrence.entry for occurrence in self.occurrences.of_slice(name))
             mark((each.name for each in entries if low < each.slice_generation <= high), change.slice_priority)
+
+    def _find_concerned(self, route_set: str) -> Set[str]:
+        found = self._concerned.get(route_set)
+        if found is None:
+            found = self._concerned[route_set] = frozenset(self._concerned_by_set(route_set))
+        return found
 
     def _concerned_by_set(self, route_set: str) -> Iterator[str]:
         """Yield the StaticRoutes that are concerned if a node gets or loses a set."""
         yield from self.lookup.by_set[route_set] | self.lookup.find_rollouts(route_set)
         for name in self._generations.get(route_set, ()):
             for occurrence in self.occurrences.of_slice(name):
-                yield from self._concerned_by_entry(occurrence.entry)
+                yield from self._concerned_by_entry(occurrence)
 
-    def _concerned_by_entry(self, changed: SliceEntry) -> Iterator[str]:
+    def _concerned_by_entry(self, changed: Occurrence) -> Iterator[str]:
         """Yield the StaticRoutes that are concerned if a node gets or loses an entry: those with a route of it.
 
         Another entry of the same StaticRoute may apply to the node then.
         """
-        yield changed.name
-        for entry in {changed, *(each.entry for each in self.occurrences.of_route(changed.name))}:
-            for key in find_keys(entry):
-                yield from self.lookup.by_key[key]
+        name = changed.entry.name
+        yield name
+        # A set of the keys: the entries of a StaticRoute have nearly always the same ones.
+        for key in changed.keys.union(*(each.keys for each in self.occurrences.of_route(name))):
+            yield from self.lookup.by_key[key]
