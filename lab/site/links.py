@@ -1,7 +1,8 @@
 """Checks a built site without a network: pages, files and anchors inside it exist, other addresses have a valid form.
 
-The reader's browser gets nothing from other hosts: scripts, styles and images are part of the site. A list is shown as
-text if the page lacks what only mkdocs needs: an empty line before it, or four spaces before what belongs to an item.
+The reader's browser gets nothing from other hosts: scripts, styles and images are part of the site. What a page means
+as a list is shown as text if it lacks what only mkdocs needs: an empty line before it, or four spaces before what
+belongs to an item; and a block of code, if a line of it has fewer spaces than its first one.
 """
 
 import re
@@ -14,18 +15,19 @@ HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(?::\d+)?", r
 ITEM = re.compile(r"\n *(?:[*+-]|\d+\.) ")
 VERBATIM = ("pre", "code", "script", "style")
 """What is in these is shown as it is."""
+FENCE = "```"
 REFERENCES = {"a": "href", "img": "src", "link": "href", "script": "src", "source": "src", "iframe": "src"}
 
 
 class Document(HTMLParser):
-    """The anchors and the references of one page, and its lists that are shown as text."""
+    """The anchors and the references of one page, and its lists and blocks of code that are shown as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.anchors: set[str] = set()
         self.references: list[tuple[str, str]] = []
         """Tag and address."""
-        self.lists: list[str] = []
+        self.shown_as_text: list[str] = []
         self._inside = dict.fromkeys(("article", *VERBATIM), 0)
         self.feed(text)
 
@@ -43,8 +45,13 @@ class Document(HTMLParser):
             self._inside[tag] -= 1
 
     def handle_data(self, data: str) -> None:
-        if self._inside["article"] and not any(self._inside[tag] for tag in VERBATIM) and ITEM.search(data):
-            self.lists.append(" ".join(data.split()))
+        if not self._inside["article"]:
+            return
+        text = " ".join(data.split())
+        if FENCE in data:
+            self.shown_as_text.append(f"a block of code is shown as text: {text[:80]}")
+        elif not any(self._inside[tag] for tag in VERBATIM) and ITEM.search(data):
+            self.shown_as_text.append(f"a list is shown as text: {text[:80]}")
 
 
 def problems(site: Path) -> list[str]:
@@ -54,7 +61,7 @@ def problems(site: Path) -> list[str]:
     return [
         f"{path.relative_to(site)}: {found}"
         for path, document in documents.items()
-        for found in (*_unresolved(document, path, site, documents), *_shown_as_text(document))
+        for found in (*_unresolved(document, path, site, documents), *document.shown_as_text)
     ]
 
 
@@ -62,10 +69,6 @@ def _unresolved(document: Document, page: Path, site: Path, documents: dict[Path
     for tag, address in document.references:
         if problem := _problem(tag, address, page, site, documents):
             yield f"{address}: {problem}"
-
-
-def _shown_as_text(document: Document) -> Iterator[str]:
-    return (f"a list is shown as text: {text[:80]}" for text in document.lists)
 
 
 def _problem(tag: str, address: str, page: Path, site: Path, documents: dict[Path, Document]) -> str | None:

@@ -91,6 +91,11 @@ def test_a_list_that_is_shown_as_text_is_reported(tmp_path: Path) -> None:
     assert problems(tmp_path) == ["index.html: a list is shown as text: Two: * one * two"]
 
 
+def test_a_block_of_code_that_is_shown_as_text_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(PAGE.format("<p>```sh\nls\n```</p>"))
+    assert problems(tmp_path) == ["index.html: a block of code is shown as text: ```sh ls ```"]
+
+
 def test_links_that_resolve_are_not_reported(tmp_path: Path) -> None:
     links = (
         "#there",
