@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from overlay_net.agent.paced import rest_after
@@ -11,8 +12,7 @@ from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Desired, Observed
 from overlay_net.model.route import Route
 from overlay_net.model.route_lookup import RouteLookup
-from overlay_net.model.translation import Translation
-from overlay_net.runtime.offload import offload
+from overlay_net.model.translation import SelectTranslations, Translation
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ RETRY: Final = 30.0
 class FlowTable(Protocol):
     """Both methods raise KernelError."""
 
-    async def list_translations(self) -> tuple[Translation, ...]: ...
+    async def list_translations(self, select: SelectTranslations) -> Sequence[Translation]: ...
     async def delete(self, translations: Sequence[Translation]) -> None: ...
 
 
@@ -74,11 +74,11 @@ class TranslationWatch:
         return True
 
     async def _check(self) -> None:
-        if self._state is None:
+        if self._state is None or self._state[0].address is None:
             return
         desired, observed = self._state
-        flows = await self._flows.list_translations()
-        candidates = await offload(len(flows), find_candidates, flows, desired, observed)
+        select = partial(find_candidates, desired=desired, observed=observed)
+        candidates = await self._flows.list_translations(select)
         destinations = list({each.destination: None for each in candidates})
         answers = await self._kernel.look_up([RouteLookup(each) for each in destinations])
         stale = find_stale(candidates, desired, dict(zip(destinations, answers, strict=True)))

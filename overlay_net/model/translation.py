@@ -1,6 +1,8 @@
 """Source translations of the kernel's connection tracking (SNAT and masquerading)."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from overlay_net.model.net import IpAddress
 
@@ -16,3 +18,7 @@ class Translation:
     """IPPROTO_*."""
     key: bytes
     """Identifies the flow in a request to the kernel."""
+
+
+SelectTranslations: TypeAlias = Callable[[Iterable[Translation]], Sequence[Translation]]
+"""Returns those that are needed."""

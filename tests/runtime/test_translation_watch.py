@@ -12,7 +12,7 @@ from overlay_net.model.errors import KernelError
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Observed
 from overlay_net.model.route import NextHop, Route
 from overlay_net.model.route_lookup import RouteLookup
-from overlay_net.model.translation import Translation
+from overlay_net.model.translation import SelectTranslations, Translation
 from tests.runtime.conftest import Run
 
 OVERLAY, PRIVATE = ip_interface("192.168.100.4/24"), ip_interface("10.176.162.151/26")
@@ -33,12 +33,12 @@ class Kernel:
         self.error: KernelError | None = None
         self.watch = TranslationWatch(self, self)
 
-    async def list_translations(self) -> tuple[Translation, ...]:
+    async def list_translations(self, select: SelectTranslations) -> Sequence[Translation]:
         self.lists += 1
         await asyncio.sleep(self.duration)
         if self.error is not None:
             raise self.error
-        return tuple(self.flows)
+        return select(self.flows)
 
     async def delete(self, translations: Sequence[Translation]) -> None:
         self.flows = [each for each in self.flows if each not in translations]
@@ -72,6 +72,16 @@ def test_flows_are_not_looked_for_again_until_the_kernel_was_changed(virtual_tim
             kernel.watch.follow(DESIRED, OBSERVED, changed=changed)
             await kernel.run_for(100)
         assert kernel.lists == 2
+
+    virtual_time(main())
+
+
+def test_a_node_without_an_overlay_address_does_not_list_its_flows(virtual_time: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.watch.follow(Desired(), OBSERVED, changed=True)
+        await kernel.run_for(100)
+        assert kernel.lists == 0
 
     virtual_time(main())
 

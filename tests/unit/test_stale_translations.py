@@ -2,18 +2,25 @@
 
 import socket
 import struct
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from overlay_net.adapters.netlink.bulk.codec import attribute
-from overlay_net.adapters.netlink.conntrack import IPS_SRC_NAT, parse_translation
+from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket
+from overlay_net.adapters.netlink.conntrack import CT_NEW, IPS_SRC_NAT, parse_translation, read_translations
 from overlay_net.domain.kernel.stale_translations import find_candidates, find_stale
 from overlay_net.model.kernel import Address, Desired, DesiredLink, Observed
 from overlay_net.model.net import IpAddress
 from overlay_net.model.route import NextHop, Route
 from overlay_net.model.translation import Translation
+from tests.fakes import netlink_script as netlink
 
 OVERLAY, PRIVATE, VIP = ip_address("192.168.100.4"), ip_address("10.176.162.151"), ip_address("10.176.162.200")
 ON_PREMISE = ip_address("192.168.0.10")
@@ -138,3 +145,39 @@ def test_translations_of_both_families_are_parsed(family: int, destination: IpAd
 )
 def test_other_flows_are_no_translations(body: bytes) -> None:
     assert parse_translation(body) is None
+
+
+FLOWS = 5000
+
+
+def list_flows() -> Iterator[bytes]:
+    """The datagrams of a node with many connections, and one flow that is to be examined."""
+    for number in range(FLOWS // 50):
+        flows = [message(socket.AF_INET, ON_PREMISE, PRIVATE, protocol=TCP)] * 50 if number else []
+        flows = flows or [message(socket.AF_INET, ON_PREMISE, PRIVATE)]
+        yield b"".join(netlink.message(CT_NEW, each) for each in flows)
+    yield netlink.done()
+
+
+def test_memory_does_not_grow_with_the_flows_that_need_not_be_examined() -> None:
+    ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def answer() -> None:
+        kernels.recv(1000)
+        for datagram in list_flows():
+            kernels.send(datagram)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    ours.setblocking(False)
+    with closing(NetlinkSocket(ours)) as kernel:
+        tracemalloc.start()
+        try:
+            found = read_translations(kernel, partial(find_candidates, desired=DESIRED, observed=OBSERVED))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    answering.join()
+    kernels.close()
+    assert [(each.destination, each.source) for each in found] == [(ON_PREMISE, PRIVATE)]
+    assert peak < 50 * FLOWS

@@ -6,7 +6,7 @@ from datagrams and deleted in packed batches; what identifies a flow is copied a
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from overlay_net.adapters.netlink.bulk.codec import attribute, attributes, messa
 from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.model.errors import KernelError
-from overlay_net.model.translation import Translation
+from overlay_net.model.translation import SelectTranslations, Translation
 
 NETLINK_NETFILTER: Final = 12
 # The subsystem, NFNL_SUBSYS_CTNETLINK, is in the high byte of the message type.
@@ -50,12 +50,15 @@ class Conntrack:
     ) -> None:
         self._executor.close()
 
-    async def list_translations(self) -> tuple[Translation, ...]:
-        """Raises KernelError."""
+    async def list_translations(self, select: SelectTranslations = tuple) -> Sequence[Translation]:
+        """Return those that ``select`` returns of each part of the list; the others are not kept. Raises KernelError.
+
+        A node may have more flows than fit into the memory of the agent. ``select`` is called in another thread.
+        """
         if not self._is_used():
             return ()
         try:
-            return await self._executor.run(_list_translations)
+            return await self._executor.run(read_translations, select)
         except KernelError as error:
             raise KernelError(f"read connection tracking: {error}", code=error.code) from None
 
@@ -73,19 +76,19 @@ class Conntrack:
             return False
 
 
-def _list_translations(kernel: NetlinkSocket) -> tuple[Translation, ...]:
+def read_translations(kernel: NetlinkSocket, select: SelectTranslations) -> Sequence[Translation]:
+    """The same; raises KernelError and OSError."""
     # Kernels before 5.19 ignore the filter by status and list every flow.
     flag = IPS_SRC_NAT.to_bytes(4)
     body = _head(socket.AF_UNSPEC) + attribute(CTA_STATUS, flag) + attribute(CTA_STATUS_MASK, flag)
-    return tuple(_parse_all(kernel.dump(CT_GET, body)))
+    return kernel.dump_parsed(CT_GET, body, lambda datagram: select(_parse_all(datagram)))
 
 
-def _parse_all(datagrams: Iterable[bytes]) -> Iterator[Translation]:
-    for datagram in datagrams:
-        for kind, _, _, start, end in messages(datagram):
-            found = parse_translation(datagram[start:end]) if kind == CT_NEW else None
-            if found is not None:
-                yield found
+def _parse_all(datagram: bytes) -> Iterator[Translation]:
+    for kind, _, _, start, end in messages(datagram):
+        found = parse_translation(datagram[start:end]) if kind == CT_NEW else None
+        if found is not None:
+            yield found
 
 
 def parse_translation(body: bytes) -> Translation | None:
