@@ -6,7 +6,6 @@ with the same sets and overlay gateway have the same conflicts.
 
 from collections.abc import Mapping
 
-from overlay_net.domain.routes.desired_entries import find_keys
 from overlay_net.domain.routes.node_table import NodeTable
 from overlay_net.domain.routes.occurrences import Occurrence, Occurrences
 from overlay_net.domain.routes.outcome import Outcome, conflict_outcome
@@ -49,11 +48,10 @@ class RouteConflicts:
     def _find(self, table: NodeTable, gateway: IpAddress | None) -> Mapping[RouteKey, Outcome]:
         winners: dict[RouteKey, SliceEntry] = {}
         newest = (_newest_on_node(occurrences, table) for occurrences in self._older.values())
-        older = (entry for entry in newest if entry is not None and entry.age_key < self._route.age_key)
-        for entry in sorted(older, key=lambda each: each.age_key):
-            for key in find_keys(entry):
-                if key in self._keys:
-                    winners.setdefault(key, entry)
+        older = (each for each in newest if each is not None and each.entry.age_key < self._route.age_key)
+        for each in sorted(older, key=lambda each: each.entry.age_key):
+            for key in each.keys & self._keys.keys():
+                winners.setdefault(key, each.entry)
         return {
             key: conflict_outcome(winner.name, decode_subnet(key))
             for key, winner in winners.items()
@@ -78,10 +76,10 @@ def _find_older(
     return older
 
 
-def _newest_on_node(occurrences: tuple[Occurrence, ...], table: NodeTable) -> SliceEntry | None:
-    """Return the entry of one StaticRoute that applies to a node; None: none does."""
-    entries = [each.entry for each in occurrences if applies(each, table)]
-    return max(entries, key=lambda each: each.version_key, default=None)
+def _newest_on_node(occurrences: tuple[Occurrence, ...], table: NodeTable) -> Occurrence | None:
+    """Return the occurrence of one StaticRoute that applies to a node; None: none does."""
+    applying = (each for each in occurrences if applies(each, table))
+    return max(applying, key=lambda each: each.entry.version_key, default=None)
 
 
 def applies(occurrence: Occurrence, table: NodeTable) -> bool:
