@@ -5,12 +5,10 @@ of the same key exists that may not be ours.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 
-from overlay_net.adapters.netlink.bulk.local_routes import has_local_route
 from overlay_net.adapters.netlink.bulk.route_lookups import look_up_routes
 from overlay_net.adapters.netlink.bulk.routes import Routes
 from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket, open_netlink_socket
@@ -18,13 +16,14 @@ from overlay_net.adapters.netlink.changes import Change, change
 from overlay_net.adapters.netlink.describe import describe
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.adapters.netlink.interfaces import Interfaces
+from overlay_net.adapters.netlink.missing_local_routes import MissingLocalRoutes
 from overlay_net.adapters.netlink.policy_rules import PolicyRules
 from overlay_net.adapters.netlink.sockets import KernelSockets
 from overlay_net.adapters.netlink.sysctl import Sysctls
 from overlay_net.model.address_spans import AddressSpans
 from overlay_net.model.awaited_routes import AwaitedRoutes
 from overlay_net.model.errors import KernelError
-from overlay_net.model.kernel import Address, Addresses, Link, Observed, OwnershipMark
+from overlay_net.model.kernel import Observed, OwnershipMark
 from overlay_net.model.kernel_actions import ROUTE_ACTIONS, KernelAction, RouteAction, SetSysctl
 from overlay_net.model.kernel_changes import UNKNOWN, KernelChanges
 from overlay_net.model.route import Route
@@ -62,8 +61,7 @@ class Kernel:
         self._lookup_executor = Executor(lambda: NetlinkSocket(open_netlink_socket()))
         """Its own socket and thread: a repair does not wait for thousands of lookups, or for a full table."""
         self._interfaces = Interfaces()
-        self._without_local_route = Addresses(), frozenset[Address](), Addresses()
-        """Observed addresses, those of them without a local route, and the addresses with that information."""
+        self._missing_local_routes = MissingLocalRoutes(mark)
         self._rules = PolicyRules()
         self._routes = Routes(mark.protocol)
 
@@ -108,26 +106,13 @@ class Kernel:
         self._observed_sysctls = (sysctl_links, sysctls)
         return Observed(
             links=links,
-            addresses=self._with_local_routes(kernel.bulk, addresses, links),
+            addresses=self._missing_local_routes.mark_in(kernel.bulk, addresses, links),
             routes=routes,
             sysctls=sysctls,
             keeps_address_protocol=self._keeps_address_protocol,
             rules=self._rules.read(kernel.route),
             keeps_rule_protocol=self._keeps_rule_protocol,
         )
-
-    def _with_local_routes(self, kernel: NetlinkSocket, addresses: Addresses, links: Iterable[Link]) -> Addresses:
-        up = {link.index: link for link in links if link.up}
-        managed = (each for link in up.values() if link.alias == self._mark.alias for each in addresses.on(link.index))
-        may_be_ours = dict.fromkeys((*addresses.marked(self._mark.protocol), *managed))
-        # The kernel adds the route of an IPv6 address when duplicate address detection ends.
-        in_use = (each for each in may_be_ours if each.link in up and each.in_use and not each.link_local)
-        missing = frozenset(each for each in in_use if not has_local_route(kernel, each.interface.ip))
-        if not missing:
-            return addresses
-        if self._without_local_route[0] is not addresses or self._without_local_route[1] != missing:
-            self._without_local_route = addresses, missing, Addresses(_without_local_route(addresses, missing))
-        return self._without_local_route[2]
 
     async def observe_rules(self) -> Observed:
         """Read links and rules only. Raises KernelError."""
@@ -204,13 +189,6 @@ class Kernel:
             self._sysctls.write(action.link, action.key, action.value)
         else:
             change(kernel.route, action, self._mark)
-
-
-def _without_local_route(addresses: Addresses, missing: Set[Address]) -> Iterator[Address]:
-    # The link is compared first: the hash of an address is slow for thousands.
-    links = {each.link for each in missing}
-    for each in addresses:
-        yield replace(each, has_local_route=False) if each.link in links and each in missing else each
 
 
 def kernel_release() -> tuple[int, int]:
