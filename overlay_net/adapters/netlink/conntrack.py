@@ -6,13 +6,13 @@ from datagrams and deleted in packed batches; what identifies a flow is copied a
 
 import errno
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from overlay_net.adapters.netlink.bulk.codec import attribute, attributes, messages
+from overlay_net.adapters.netlink.bulk.codec import attribute, attributes, find_bodies
 from overlay_net.adapters.netlink.bulk.socket import NetlinkSocket, open_netlink_socket
 from overlay_net.adapters.netlink.executor import Executor
 from overlay_net.model.errors import KernelError
@@ -81,14 +81,12 @@ def read_translations(kernel: NetlinkSocket, select: SelectTranslations) -> Sequ
     # Kernels before 5.19 ignore the filter by status and list every flow.
     flag = IPS_SRC_NAT.to_bytes(4)
     body = _head(socket.AF_UNSPEC) + attribute(CTA_STATUS, flag) + attribute(CTA_STATUS_MASK, flag)
-    return kernel.dump_parsed(CT_GET, body, lambda datagram: select(_parse_all(datagram)))
 
+    def parse(datagram: bytes) -> Sequence[Translation]:
+        found = map(parse_translation, find_bodies(datagram, CT_NEW))
+        return select(each for each in found if each is not None)
 
-def _parse_all(datagram: bytes) -> Iterator[Translation]:
-    for kind, _, _, start, end in messages(datagram):
-        found = parse_translation(datagram[start:end]) if kind == CT_NEW else None
-        if found is not None:
-            yield found
+    return kernel.dump_parsed(CT_GET, body, parse)
 
 
 def parse_translation(body: bytes) -> Translation | None:

@@ -4,7 +4,7 @@ import errno
 import operator
 from collections.abc import Iterable, Mapping, Set
 
-from overlay_net.adapters.netlink.bulk.codec import HEADER, messages
+from overlay_net.adapters.netlink.bulk.codec import HEADER, find_bodies
 from overlay_net.adapters.netlink.interface_messages import parse_address, parse_link
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.parsed_dump import ParsedDump
@@ -96,12 +96,7 @@ def _read_addresses_on(route: IpRoute, link: int) -> tuple[Address, ...]:
         if error.code != errno.ENODEV:
             raise
         return ()
-    found = (
-        parse_address(datagram[start:end])
-        for datagram in datagrams
-        for kind, _, _, start, end in messages(datagram)
-        if kind == rtnl.RTM_NEWADDR
-    )
+    found = (parse_address(body) for each in datagrams for body in find_bodies(each, rtnl.RTM_NEWADDR))
     # Kernels before 4.20 do not select.
     return tuple(each for each in found if each is not None and each.link == link)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-from overlay_net.adapters.netlink.bulk.codec import messages
+from overlay_net.adapters.netlink.bulk.codec import find_bodies
 from overlay_net.adapters.netlink.iproute import IpRoute
 from overlay_net.adapters.netlink.raw_requests import Message
 
@@ -42,5 +42,5 @@ class ParsedDump(Generic[T, V]):
         return self._parsed
 
     def _parse_datagram(self, datagram: bytes, known: Mapping[bytes, T | None]) -> list[tuple[bytes, T | None]]:
-        bodies = (datagram[start:end] for kind, _, _, start, end in messages(datagram) if kind == self._kind)
+        bodies = find_bodies(datagram, self._kind)
         return [(body, known[body] if body in known else self._parse(body)) for body in bodies]

@@ -89,6 +89,11 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         offset += (length + 3) & ~3
 
 
+def find_bodies(data: bytes, kind: int) -> Iterator[bytes]:
+    """Yield the bodies of the messages of one type in a datagram."""
+    return (data[start:end] for found, _, _, start, end in messages(data) if found == kind)
+
+
 def parse_done(data: bytes, start: int, end: int) -> int:
     """Return the positive errno with which a dump ended, from its NLMSG_DONE; 0 if it is complete."""
     return max(0, -I32.unpack_from(data, start)[0]) if end - start >= I32.size else 0
