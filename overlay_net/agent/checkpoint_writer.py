@@ -87,6 +87,8 @@ class CheckpointWriter:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         """Set when ``settled`` may have become true."""
+        self._retry: asyncio.TimerHandle | None = None
+        """Wakes ``run`` to store what could not be stored."""
         self._wait_end: asyncio.TimerHandle | None = None
         self._waited = False
         """Whether the target has been waited for long enough."""
@@ -239,8 +241,10 @@ class CheckpointWriter:
         is_first = not target.attempted
         target.stored, target.attempted = not error, True
         self._stored = None if error else target
-        if error:
-            asyncio.get_running_loop().call_later(RETRY_AFTER, self._wake.set)
+        # One timer whatever the number of failures, each of which would cause another one.
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = asyncio.get_running_loop().call_later(RETRY_AFTER, self._wake.set) if error else None
         if target is self._target:
             self._end_wait()
         self._settled.set()

@@ -1,6 +1,7 @@
 """The checkpoint: it is restored unchanged, and only where it can be trusted."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -357,6 +358,23 @@ class Stalling(Writing):
         self.changed = asyncio.Event()
         self.writer = CheckpointWriter(self.disk, at(0), self.changed.set)
         self.task = asyncio.create_task(self.writer.run())
+
+
+async def test_a_full_disk_is_tried_at_the_same_pace_however_often_the_desired_state_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoint_writer, "RETRY_AFTER", 0.05)
+    stalling = Stalling()
+    stalling.disk.error = errno.ENOSPC
+    for number in range(20):
+        await stalling.store(overlay_with(f"192.168.100.{number + 2}/24"), at(number))
+    clock = asyncio.get_running_loop().time
+    calls, began = stalling.disk.calls, clock()
+    expected = calls.count("write") + 4
+    async with asyncio.timeout(20):
+        while calls.count("write") < expected:
+            await asyncio.sleep(0.001)
+    assert clock() - began > 2.9 * checkpoint_writer.RETRY_AFTER, "there are three pauses between four attempts"
 
 
 @pytest.mark.usefixtures("soon")
