@@ -63,11 +63,11 @@ def find_index(name: str) -> int:
 
 def require_address(address: IPv4Address) -> None:
     """Raise KernelError unless the address is configured in this namespace."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp_socket:
-        try:
+    try:
+        with _udp_socket() as udp_socket:
             udp_socket.bind((str(address), 0))
-        except OSError as error:
-            raise kernel_error(f"send ARP from {address}", error) from None
+    except OSError as error:
+        raise kernel_error(f"send ARP from {address}", error) from None
 
 
 def link_local(name: str) -> IPv6Address | None:
@@ -89,11 +89,15 @@ def kernel_error(purpose: str, error: OSError) -> KernelError:
 
 
 def _ioctl(name: str, request: int) -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp_socket:
-        try:
+    try:
+        with _udp_socket() as udp_socket:
             return fcntl.ioctl(udp_socket, request, name.encode()[: IFNAMSIZ - 1].ljust(IFREQ_SIZE, b"\0"))
-        except OSError as error:
-            raise kernel_error(f"link {name}", error) from None
+    except OSError as error:
+        raise kernel_error(f"link {name}", error) from None
+
+
+def _udp_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def _short(answer: bytes) -> int:
