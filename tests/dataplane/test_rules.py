@@ -126,6 +126,16 @@ async def test_rule_that_suppresses_a_group_which_ours_do_not_is_replaced(kernel
     assert shown() == before
 
 
+@pytest.mark.parametrize(("source", "network"), [("10.0.0.5/24", "10.0.0.0/24"), ("2001:db8::5/64", "2001:db8::/64")])
+async def test_rule_for_an_address_with_a_short_prefix_is_observed_as_the_kernel_applies_it(
+    kernel: Kernel, source: str, network: str
+) -> None:
+    """The kernel stores the whole address."""
+    ip("-6" if ":" in source else "-4", "rule", "add", "from", source, "lookup", "100", "priority", "77")
+    observed = await kernel.observe(LINKS)
+    assert [str(each.source) for each in observed.rules if each.priority == 77] == [network]
+
+
 def test_rule_of_another_family_is_not_parsed() -> None:
     assert parse_rule(bytes([socket.AF_INET6 + 118]) + bytes(11)) is None
     assert parse_rule(bytes([socket.AF_INET6]) + bytes(11)) is not None

@@ -55,7 +55,8 @@ def parse_rule(body: bytes) -> PolicyRule | None:
     return PolicyRule(
         version=4 if family == socket.AF_INET else 6,
         priority=parse_u32(found, FRA_PRIORITY, 0),
-        source=network((found[FRA_SRC], source_length)) if FRA_SRC in found else None,
+        # The kernel stores the bits behind the prefix as well, of which it compares none (fib4_rule_configure).
+        source=network((found[FRA_SRC], source_length), strict=False) if FRA_SRC in found else None,
         table=parse_u32(found, FRA_TABLE, table),
         protocol=found.get(FRA_PROTOCOL, b"\0")[0],
         suppress=None if suppress == NOTHING_SUPPRESSED else suppress,
