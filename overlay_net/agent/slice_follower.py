@@ -86,12 +86,11 @@ class SliceFollower:
     async def _follow(self, selector: str | None) -> None:
         """Follow the slices with these labels until other sets are selected."""
         source = _ObservedSource(self._source(selector), self._list_failed, self._watch_failed)
-        following = asyncio.create_task(Reflector(source, self._cache).run())
-        try:
+        # An unexpected error must end the agent: otherwise the slices would not be followed any more.
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(Reflector(source, self._cache).run())
             await self._reselected.wait()
-        finally:
             following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
 
     def _list_failed(self, error: OverlayNetError | None) -> None:
         # Other errors pass, and slices that were read are no worse than an object whose watch fails.

@@ -23,8 +23,8 @@ class Server:
         self.lists: list[str | None] = []
         self.watches: list[str | None] = []
         self.open = 0
-        self.list_error: ApiError | None = None
-        self.watch_error: ApiError | None = None
+        self.list_error: Exception | None = None
+        self.watch_error: Exception | None = None
         self.page = 100
         self.delay = 0.0
         """Seconds between two pages."""
@@ -242,6 +242,20 @@ def test_a_watch_that_is_refused_is_one_problem_although_lists_succeed(virtual_t
             await asyncio.sleep(3600)
             assert len(server.lists) > 10
             assert problems == {"403 Forbidden"}
+
+    virtual_time(main())
+
+
+@pytest.mark.parametrize("call", ["list_error", "watch_error"])
+def test_an_unexpected_error_ends_the_agent_rather_than_what_it_follows(virtual_time: Run, call: str) -> None:
+    async def main() -> None:
+        server = Server(one("rs-1", "a"))
+        setattr(server, call, RuntimeError("not foreseen"))
+        made = Follower(server)
+        made.select("rs-1")
+        with pytest.raises(ExceptionGroup) as raised:
+            await made.follower.run()
+        assert [str(each) for each in raised.value.exceptions] == ["not foreseen"]
 
     virtual_time(main())
 
