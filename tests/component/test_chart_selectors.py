@@ -80,6 +80,24 @@ def test_no_selector_matches_a_pod_of_a_hook(objects: Objects) -> None:
         assert [name for name, labels in hooks.items() if matches(selector, labels)] == [], where
 
 
+def test_labels_of_a_release_named_by_a_number_are_texts(api_server: ApiServer, tmp_path: Path) -> None:
+    objects = rendered(api_server, tmp_path, {"nameOverride": "1e3"}, release="42")
+    found = {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in objects.values()}
+    assert found == {"42"}
+    for where, selector in selectors(objects):
+        assert selector["matchLabels"]["app.kubernetes.io/name"] == "1e3", where
+
+
+def test_spread_constraint_without_selector_counts_the_controllers(api_server: ApiServer, tmp_path: Path) -> None:
+    given = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+    own = {"labelSelector": {"matchLabels": {"example.com/own": "x"}}}
+    values = {"controller": {"topologySpreadConstraints": [given, given | own]}}
+    objects = rendered(api_server, tmp_path, values, release=RELEASE)
+    deployment = objects["Deployment", f"{RELEASE}-overlay-net-controller"]["spec"]
+    constraints = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert constraints == [given | {"labelSelector": deployment["selector"]}, given | own]
+
+
 def test_a_new_version_of_the_chart_alone_does_not_restart_pods(objects: Objects) -> None:
     for name, labels in pod_labels(objects).items():
         assert labels.keys() <= {f"app.kubernetes.io/{each}" for each in ("name", "instance", "component")}, name

@@ -12,6 +12,8 @@ metadata:
   {{- include "overlay-net.podMetadata" $metadata | nindent 2 }}
 spec:
   serviceAccountName: {{ include "overlay-net.account" (dict "root" . "component" "agent") }}
+  # An account that the chart does not create may have it off.
+  automountServiceAccountToken: true
   hostNetwork: true
   dnsPolicy: ClusterFirstWithHostNet
   {{- include "overlay-net.pod" (dict "root" . "values" .Values.agent) | nindent 2 }}

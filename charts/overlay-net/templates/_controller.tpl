@@ -7,7 +7,8 @@ metadata:
   {{- include "overlay-net.podMetadata" $metadata | nindent 2 }}
 spec:
   serviceAccountName: {{ include "overlay-net.account" (dict "root" . "component" "controller") }}
-  {{- include "overlay-net.pod" (dict "root" . "values" $values) | nindent 2 }}
+  automountServiceAccountToken: true
+  {{- include "overlay-net.controllerPlace" . | nindent 2 }}
   {{- with $values.terminationGracePeriodSeconds }}
   terminationGracePeriodSeconds: {{ . }}
   {{- end }}
@@ -40,23 +41,28 @@ spec:
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with $values.topologySpreadConstraints }}
+  {{- with include "overlay-net.controllerSpread" . | fromYamlArray }}
   topologySpreadConstraints: {{- toYaml . | nindent 4 }}
-  {{- else }}
-  {{- if gt (int $values.replicas) 1 }}
-  # The failure of one node or zone must not affect all controllers.
-  topologySpreadConstraints:
-    {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-    - maxSkew: 1
-      topologyKey: {{ $key }}
-      whenUnsatisfiable: ScheduleAnyway
-      matchLabelKeys: [pod-template-hash]
-      labelSelector:
-        matchLabels: {{- include "overlay-net.selectorLabels" (dict "root" $ "component" "controller") | nindent 10 }}
-    {{- end }}
-  {{- end }}
   {{- end }}
   {{- with $values.affinity }}
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
+
+{{- /* By default, the failure of one node or zone must not affect all controllers. A constraint without a labelSelector, which
+would count no pods, is about the controllers. */ -}}
+{{- define "overlay-net.controllerSpread" -}}
+{{- $spread := .Values.controller.topologySpreadConstraints | default list -}}
+{{- if and (not $spread) (gt (int .Values.controller.replicas) 1) -}}
+{{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" -}}
+{{- $each := dict "maxSkew" 1 "topologyKey" $key "whenUnsatisfiable" "ScheduleAnyway" "matchLabelKeys" (list "pod-template-hash") -}}
+{{- $spread = append $spread $each -}}
+{{- end -}}
+{{- end -}}
+{{- $own := dict "matchLabels" (include "overlay-net.selectorLabels" (dict "root" . "component" "controller") | fromYaml) -}}
+{{- $complete := list -}}
+{{- range $spread -}}
+{{- $complete = append $complete (hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" $own)) -}}
+{{- end -}}
+{{- toYaml $complete -}}
 {{- end -}}

@@ -1,6 +1,19 @@
-{{- /* The pod of a hook, without metadata and volumes: where and as whom the controllers run. */ -}}
+{{- /* The pod of a hook, without metadata and volumes: on the same nodes and as the same user as the controllers, but not
+apart from other pods. */ -}}
 {{- define "overlay-net.hookPod" -}}
-{{- include "overlay-net.pod" (dict "root" . "values" .Values.controller) -}}
+{{- $place := include "overlay-net.controllerPlace" . | fromYaml }}
+{{- include "overlay-net.beforeQuota" (dict "root" . "spec" $place) }}
+{{- with (.Values.controller.affinity | default dict).nodeAffinity }}
+affinity:
+  nodeAffinity: {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end -}}
+
+{{- /* The spec of a pod that is created before the quota that its priority class needs, which is part of the release. Argument:
+a dict of root and spec. */ -}}
+{{- define "overlay-net.beforeQuota" -}}
+{{- $needed := and .root.Values.resourceQuota.enabled (hasPrefix "system-" (get .spec "priorityClassName")) -}}
+{{- $needed | ternary (omit .spec "priorityClassName") .spec | toYaml -}}
 {{- end -}}
 
 {{- define "overlay-net.hookContainer" -}}
@@ -10,24 +23,26 @@ resources: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* Labels and annotations of the objects of a hook. Argument: a dict of root, component, hook, weight, and for a Pod pod:
-the values hooks. */ -}}
+{{- /* Labels and annotations of the objects of a hook. Argument: a dict of root, component, hook and weight. */ -}}
 {{- define "overlay-net.hook" -}}
 labels:
   {{- include "overlay-net.labels" .root | nindent 2 }}
   app.kubernetes.io/component: {{ .component }}
-  {{- with (.pod | default dict).podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-annotations:
-  {{- with (.pod | default dict).podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  helm.sh/hook: {{ .hook }}
-  helm.sh/hook-weight: {{ .weight | quote }}
-  # A failed job is kept, so that its log can be read; helm prints the log as well.
-  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
-  helm.sh/hook-output-log-policy: hook-failed
+annotations: {{- include "overlay-net.hookAnnotations" . | nindent 2 }}
+{{- end -}}
+
+{{- define "overlay-net.hookAnnotations" -}}
+helm.sh/hook: {{ .hook }}
+helm.sh/hook-weight: {{ .weight | quote }}
+# A failed job is kept, so that its log can be read; helm prints the log as well.
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-output-log-policy: hook-failed
+{{- end -}}
+
+{{- /* Labels and annotations of a Pod that is a hook. Argument: as above. */ -}}
+{{- define "overlay-net.hookPodMetadata" -}}
+{{- $annotations := include "overlay-net.hookAnnotations" . | fromYaml -}}
+{{- include "overlay-net.podMetadata" (dict "root" .root "component" .component "values" .root.Values.hooks "annotations" $annotations) -}}
 {{- end -}}
 
 {{- define "overlay-net.hookServiceAccount" -}}

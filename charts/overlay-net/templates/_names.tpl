@@ -19,8 +19,8 @@
 
 {{- /* What selects the objects of this release: beside other charts in one release, only name and instance together do. */ -}}
 {{- define "overlay-net.identity" -}}
-app.kubernetes.io/name: {{ include "overlay-net.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "overlay-net.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "overlay-net.ownLabels" -}}

@@ -42,7 +42,8 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* Common part of all pods. Argument: a dict of root and values (of the component). */ -}}
+{{- /* Common part of all pods. Argument: a dict of root, values (of the component), and optionally nodeSelector: labels of
+nodes that the values do not name. */ -}}
 {{- define "overlay-net.pod" -}}
 # Service links would add OVERLAY_... variables to the environment, which are read as settings.
 enableServiceLinks: false
@@ -55,7 +56,7 @@ priorityClassName: {{ . }}
 {{- with .values.podSecurityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.nodeSelector }}
+{{- with merge (dict) (.values.nodeSelector | default dict) (.nodeSelector | default dict) }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.tolerations }}
@@ -63,10 +64,17 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{- /* The same of the pods of controllers and hooks, which may not get to the Windows nodes of a cluster. */ -}}
+{{- define "overlay-net.controllerPlace" -}}
+{{- include "overlay-net.pod" (dict "root" . "values" .Values.controller "nodeSelector" (dict "kubernetes.io/os" "linux")) -}}
+{{- end -}}
+
 {{- /* Common part of all containers. Argument: a dict of root and values (of the component). */ -}}
 {{- define "overlay-net.container" -}}
 image: {{ include "overlay-net.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+# For `kubectl describe pod` and tools that show the state of a pod: why it ended.
+terminationMessagePolicy: FallbackToLogsOnError
 {{- with .values.securityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
