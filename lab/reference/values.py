@@ -57,16 +57,21 @@ def _above(lines: list[str], line: int) -> str:
 
 def _described() -> dict[str, str]:
     """The descriptions of the product's settings, by the path of the value."""
-    sections: dict[str, type[BaseModel]] = {
-        "controller.settings": ControllerSettings,
-        "agent.settings": AgentSettings,
-        "phpIPAM": PhpIpamSettings,
-    }
-    found = {}
-    for section, settings in sections.items():
-        for name, field in settings.model_fields.items():
-            found[f"{section}.{name}"] = field.description or ""
+    sections: tuple[tuple[str, type[BaseModel]], ...] = (
+        ("controller.settings", ControllerSettings),
+        ("agent.settings", AgentSettings),
+        *((section, PhpIpamSettings) for section in ("phpIPAM", "phpIPAM.settings", "phpIPAM.credentials")),
+    )
+    found = {path: text for section, settings in sections for path, text in _descriptions(section, settings)}
     return found | {"phpIPAM.insecureSkipTLSVerify": found["phpIPAM.insecure_skip_tls_verify"]}
+
+
+def _descriptions(section: str, settings: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for name, field in settings.model_fields.items():
+        path = f"{section}.{name}"
+        yield path, field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _descriptions(path, field.annotation)
 
 
 def _leaves(section: dict[str, Any], prefix: str, comments: dict[str, str], above: str = "") -> Iterator[Value]:
@@ -93,15 +98,17 @@ def page(present: str) -> str:
 
 
 def described_schema(present: str) -> str:
-    """The schema with current descriptions of all values; ``present`` is the existing schema."""
+    """The schema with current descriptions of all values and settings; ``present`` is the existing schema."""
     schema = json.loads(present)
-    for value in values():
-        node: Any = schema
-        for key in value.path.split("."):
-            node = node.get("properties", {}).get(key)
-            if node is None:
-                # A key that users choose.
-                break
-        else:
-            node["description"] = value.comment
+    texts = _described() | {value.path: value.comment for value in values()}
+    for path, node in schema_values(schema):
+        if text := texts.get(path):
+            node["description"] = text
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def schema_values(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every value of the schema with its path, without the fields of Kubernetes types, which are definitions."""
+    for key, node in schema.get("properties", {}).items():
+        yield f"{prefix}{key}", node
+        yield from schema_values(node, f"{prefix}{key}.")

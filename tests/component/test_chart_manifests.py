@@ -13,7 +13,7 @@ from lab.cluster.api_server import ApiServer
 from lab.manifests import parse_manifests
 from lab.processes import CommandFailed, run
 from lab.product import CHART, NAMESPACE, WITH_IMAGE
-from lab.reference.values import README, SCHEMA, described_schema, page, values
+from lab.reference.values import README, SCHEMA, described_schema, page, schema_values, values
 from lab.schemas import write_schemas
 
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
@@ -96,6 +96,21 @@ def test_schema_describes_every_value_as_the_readme_does() -> None:
     # A comment above a group of values describes the first one.
     undescribed = [value.path for value in values() if not value.comment]
     assert undescribed == []
+
+
+def test_schema_describes_also_values_without_default_and_those_of_sections_that_occur_twice() -> None:
+    found = dict(schema_values(json.loads(SCHEMA.read_text())))
+    # Fields of Kubernetes, and names of the chart that only consist of others.
+    fields = ("updateStrategy.type", "rollingUpdate.maxSurge", "rollingUpdate.maxUnavailable")
+    undescribed = [
+        path
+        for path, node in found.items()
+        if "description" not in node and "properties" not in node and not path.endswith(fields)
+    ]
+    assert undescribed == []
+    assert found["agent.settings.link_mode"]["description"].startswith("macvlan")
+    assert found["metrics.serviceMonitor.enabled"]["description"].startswith("ServiceMonitor for")
+    assert found["metrics.podMonitor.enabled"]["description"].startswith("PodMonitor for")
 
 
 def test_kubectl_drain_evicts_the_controller(api_server: ApiServer) -> None:
