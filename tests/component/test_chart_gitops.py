@@ -1,6 +1,7 @@
 """The chart with tools that render it and apply the result: no hooks, no difference to what is in the cluster."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lab.product import CHART, WITH_IMAGE
 
 RELEASE = "gitops"
 NAMESPACE = "gitops"
-EVERY_VALUE = yaml.safe_load((Path(__file__).parent / "every_value.yaml").read_text())
+LABELS = {"example.com/owner": "x", "grafana_dashboard": "1"}
 # Kinds that this API server does not serve, and what must be as it is without hooks.
 WITHOUT_HOOKS: dict[str, Any] = {
     "namespaceOverride": "",
@@ -106,3 +107,50 @@ def test_nothing_is_a_hook_and_nothing_differs_once_applied(
             each.pop("stringData", None)
         found += list(differences(each, live, f"{each['kind']} {metadata['name']}"))
     assert found == []
+
+
+def test_documentation_names_all_namespaces_and_cluster_scoped_kinds(api_server: ApiServer, tmp_path: Path) -> None:
+    page = (CHART.parent.parent / "docs" / "how-to" / "gitops.md").read_text()
+    (paragraph,) = [each for each in page.split("\n\n") if each.startswith("An AppProject")]
+    text, _, kinds = paragraph.partition("cluster-scoped kinds ")
+    objects = [each for name in VALUES for each in render(api_server, tmp_path, name)]
+    namespaces = {each["metadata"].get("namespace", NAMESPACE) for each in objects}
+    assert namespaces - {NAMESPACE} == set(re.findall(r"`([\w-]+)`", text))
+    assert {each["kind"] for each in objects if "namespace" not in each["metadata"]} == {
+        *re.findall("[A-Z]\\w+", kinds)
+    }
+
+
+class _Strict(yaml.SafeLoader):
+    """As the parser of kustomize, which Flux applies to every release: it refuses a key that occurs twice."""
+
+
+def _mapping(loader: _Strict, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    assert len(keys) == len(set(keys)), f"{keys}{node.start_mark}"
+    return loader.construct_mapping(node, deep=True)
+
+
+_Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def test_no_key_occurs_twice_if_values_have_the_same_labels_and_annotations(
+    api_server: ApiServer, tmp_path: Path
+) -> None:
+    pod = {"podLabels": LABELS, "podAnnotations": {"prometheus.io/scrape": "false", "checksum/settings": "x"}}
+    values = {
+        "commonLabels": LABELS,
+        "controller": pod,
+        "agent": pod,
+        "hooks": {"podLabels": LABELS, "podAnnotations": LABELS},
+        "metrics": {
+            "labels": LABELS,
+            "scrapeAnnotations": {"enabled": True},
+            "serviceMonitor": {"enabled": True},
+            "dashboard": {"enabled": True},
+        },
+    }
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(values))
+    shown = api_server.helm("template", RELEASE, str(CHART), WITH_IMAGE, "--set=crds.keep=false", f"--values={file}")
+    assert len([*yaml.load_all(shown, _Strict)]) > 20

@@ -134,6 +134,29 @@ def test_phpipam_connection_is_allowed_without_overlay_addresses(api_server: Api
     assert controller.phpipam.url == PHPIPAM["url"]
 
 
+# --- Texts that are templates ----------------------------------------------------------------------------------------
+
+
+def test_text_in_extra_objects_is_a_template_and_an_object_is_not(api_server: ApiServer, tmp_path: Path) -> None:
+    text = "{apiVersion: v1, kind: Secret, metadata: {name: '{{ include \"overlay-net.fullname\" . }}-pull'}}"
+    literal = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "data": {"of": "{{ .password }}"}}
+    nothing = "{{ if .Values.openshift.enabled }}{apiVersion: v1, kind: Secret, metadata: {name: none}}{{ end }}"
+    objects = rendered(api_server, tmp_path, {"extraObjects": [text, nothing, literal]})
+    assert [name for kind, name in objects if kind == "Secret"] == ["overlay-net-pull"]
+    assert objects["ConfigMap", "own"] == literal
+
+
+def test_notes_have_the_commands_for_this_release(api_server: ApiServer) -> None:
+    install = ("install", "named", str(CHART), "--dry-run=client", "--namespace=elsewhere", WITH_IMAGE)
+    notes = api_server.helm(*install, "--set=namespaceOverride=other").partition("NOTES:")[2]
+    assert "helm test named --namespace elsewhere" in notes
+    assert "kubectl --namespace other exec deploy/named-overlay-net-controller -- overlay-net status" in notes
+    # These need hooks.
+    notes = api_server.helm(*install, "--set=hooks.enabled=false").partition("NOTES:")[2]
+    assert "helm test" not in notes
+    assert "kubectl label namespace elsewhere pod-security.kubernetes.io/enforce=privileged" in notes
+
+
 # --- Missing values --------------------------------------------------------------------------------------------------
 
 

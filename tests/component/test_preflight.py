@@ -210,5 +210,14 @@ def test_missing_pull_secret_fails_before_anything_is_created(api_server: ApiSer
         api_server.helm(*install, named)
     with pytest.raises(CommandFailed, match="there is no Secret mirror"):
         api_server.helm(*install, "--set=global.imagePullSecrets={mirror}")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry", "namespace": namespace}}
+    extra = f"--set-json=extraObjects={json.dumps([secret])}"
+    with pytest.raises(
+        CommandFailed, match="the Secret registry of extraObjects would be created after the first pods"
+    ):
+        api_server.helm(*install, named, extra)
+    assert "kind: DaemonSet" in api_server.helm(*install, named, extra, "--set=hooks.enabled=false")
+    before = "--set=extraObjects[0].metadata.annotations.helm\\.sh/hook=pre-install\\,pre-upgrade"
+    assert "kind: DaemonSet" in api_server.helm(*install, named, extra, before)
     api_server.kubectl("create", "secret", "generic", "registry", f"--namespace={namespace}")
     assert "kind: DaemonSet" in api_server.helm(*install, named)

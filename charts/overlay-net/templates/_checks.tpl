@@ -19,6 +19,12 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $key, $_ := .Values.hooks.podAnnotations -}}
+{{- if hasPrefix "helm.sh/" $key -}}
+{{- fail (printf "hooks.podAnnotations: the chart sets the annotation %s: remove it" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- include "overlay-net.checkSurge" . -}}
 {{- include "overlay-net.checkPorts" . -}}
 {{- include "overlay-net.checkEnv" . -}}
 {{- include "overlay-net.checkExtraObjects" . -}}
@@ -50,6 +56,14 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* The rollout would never end: two pods with one port of the node are not scheduled to it. */ -}}
+{{- define "overlay-net.checkSurge" -}}
+{{- $surge := dig "rollingUpdate" "maxSurge" 0 (.Values.agent.updateStrategy | default dict) | toString -}}
+{{- if not (has $surge (list "0" "0%")) -}}
+{{- fail (printf "agent.updateStrategy.rollingUpdate.maxSurge: %s: must be 0, because two agents cannot use the same port of a node" $surge) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "overlay-net.checkPorts" -}}
 {{- range $component := list "controller" "agent" -}}
 {{- $port := include "overlay-net.port" (index $.Values $component).settings.http.bind | int -}}
@@ -77,9 +91,10 @@
 
 {{- define "overlay-net.checkExtraObjects" -}}
 {{- range $index, $given := .Values.extraObjects -}}
-{{- $object := kindIs "string" $given | ternary (printf "%v" $given | fromYaml) $given -}}
-{{- if not (and $object.apiVersion $object.kind) -}}
-{{- fail (printf "extraObjects[%d]: a text must be the YAML of an object with apiVersion and kind" $index) -}}
+{{- $text := include "overlay-net.extraObject" (dict "root" $ "object" $given) -}}
+{{- $object := fromYaml $text -}}
+{{- if and (trim $text) (not (and $object.apiVersion $object.kind)) -}}
+{{- fail (printf "extraObjects[%d]: a text must be the YAML of an object with apiVersion and kind, or nothing" $index) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,6 +1,7 @@
 {{- /* Checks of what values need in the cluster, to which `helm template` has no access. */ -}}
+
 {{- /* The kubelet reports a missing secret only as an image that cannot be pulled. A secret that running controllers name as
-well, and those of extraObjects, need not exist; `helm template` has no access to the cluster. */ -}}
+well need not exist, nor one of extraObjects that is created before the pods. */ -}}
 {{- define "overlay-net.checkPullSecrets" -}}
 {{- $namespace := include "overlay-net.namespace" . -}}
 {{- $known := list -}}
@@ -8,16 +9,25 @@ well, and those of extraObjects, need not exist; `helm template` has no access t
 {{- range dig "spec" "template" "spec" "imagePullSecrets" list ($running | default dict) -}}
 {{- $known = append $known .name -}}
 {{- end -}}
+{{- $late := list -}}
 {{- range .Values.extraObjects -}}
-{{- $object := kindIs "string" . | ternary (printf "%v" . | fromYaml) . -}}
+{{- $object := include "overlay-net.extraObject" (dict "root" $ "object" .) | fromYaml -}}
 {{- if eq (toString $object.kind) "Secret" -}}
-{{- $known = append $known (dig "metadata" "name" "" $object) -}}
+{{- $metadata := $object.metadata | default dict -}}
+{{- if and $.Values.hooks.enabled (not (hasKey ($metadata.annotations | default dict) "helm.sh/hook")) -}}
+{{- $late = append $late $metadata.name -}}
+{{- else -}}
+{{- $known = append $known $metadata.name -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $secrets := include "overlay-net.pullSecrets" . | fromYamlArray -}}
 {{- if and $secrets (lookup "v1" "Namespace" "" "kube-system") -}}
 {{- range $secrets -}}
 {{- if not (or (has .name $known) (lookup "v1" "Secret" $namespace .name)) -}}
+{{- if has .name $late -}}
+{{- fail (printf "imagePullSecrets: the Secret %s of extraObjects would be created after the first pods: annotate it with helm.sh/hook: pre-install,pre-upgrade and helm.sh/hook-weight: \"-40\", or create it first" .name) -}}
+{{- end -}}
 {{- fail (printf "imagePullSecrets: there is no Secret %s in namespace %s: create it first (kubectl create secret docker-registry %s --namespace %s ...), or correct the name" .name $namespace .name $namespace) -}}
 {{- end -}}
 {{- end -}}
