@@ -1,5 +1,6 @@
 """The fake kernel of the property tests and the real one behave alike."""
 
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -117,6 +118,14 @@ async def test_link_is_created_with_its_mark_and_only_once(kernel: Subject) -> N
     assert await kernel.errno(AddLink("tmp0", "eth0")) == 17
     assert await kernel.errno(AddLink("tmp1", "eth9")) == 19
     assert await kernel.errno(SetLinkUp("eth9")) == 19
+
+
+async def test_of_two_macvlans_with_one_mac_only_the_first_is_brought_up(kernel: Subject) -> None:
+    (mac,) = [link.mac for link in (await kernel.observe()).links if link.name == "tmp0"]
+    await kernel.apply(AddLink("tmp1", "eth0", mac=mac))
+    assert await kernel.errno(SetLinkUp("tmp1")) == errno.EADDRINUSE
+    await kernel.apply(DeleteLink(await kernel.index("tmp0"), "tmp0"))
+    assert await kernel.errno(SetLinkUp("tmp1")) == 0
 
 
 async def test_link_properties_are_set_and_changed(kernel: Subject) -> None:

@@ -111,6 +111,19 @@ class OneAtATime:
         return await self._kernel.apply_routes(actions[:1])
 
 
+async def test_link_that_someone_renames_is_replaced(edge: Edge) -> None:
+    require("macvlan")
+    async with Kernel(MARK) as kernel, running(kernel, make_config()) as reports:
+        await until_configured(reports, "Configured")
+        for change in ("tmp0 down", "tmp0 name renamed0", "renamed0 up"):
+            ip("link", "set", *change.split())
+        async with asyncio.timeout(20):
+            while "renamed0" in ip("link") or not ip("route", "show", "192.168.0.0/24"):
+                await asyncio.sleep(0.005)
+        await until_configured(reports, "Configured")
+        assert observed_source() == str(OVERLAY.ip)
+
+
 async def test_unfinished_reconciliation_is_continued_before_the_next_resync(edge: Edge) -> None:
     require("macvlan")
     store: Store[NodeOverlay] = Store(NodeOverlay.parse)

@@ -62,7 +62,9 @@ class FakeKernel:
             case AdoptLink() | SetMtu() | SetMacvlanMode() | SetLinkGroup():
                 self._change_link(action)
             case SetLinkUp(name):
-                self.set_up(self._named(name))
+                link = self._named(name)
+                self._check_mac(link)
+                self.set_up(link)
             case DeleteLink(index, _):
                 self.delete_link(index)
             case SetSysctl(link, key, value):
@@ -129,6 +131,12 @@ class FakeKernel:
                     self.rules.sort(key=lambda each: each.priority)
             case DeletePolicyRule(rule):
                 self.rules = [each for each in self.rules if each != rule]
+
+    def _check_mac(self, link: Link) -> None:
+        for other in self.links.values():
+            is_sibling = other.index != link.index and (other.kind, other.parent) == ("macvlan", link.parent)
+            if is_sibling and link.kind == "macvlan" and other.up and link.mac and other.mac == link.mac:
+                raise KernelError("Address already in use", code=errno.EADDRINUSE)
 
     def set_up(self, link: Link) -> None:
         self.links[link.index] = replace(link, up=True)

@@ -243,6 +243,18 @@ def test_our_link_on_another_parent_is_recreated_and_obsolete_links_are_deleted(
     assert {(link.name, link.parent) for link in kernel.links.values() if link.kind == "macvlan"} == {("tmp0", 2)}
 
 
+def test_our_link_that_someone_renamed_is_replaced_by_one_with_its_mac() -> None:
+    """The kernel brings up only one of two macvlans with the same MAC."""
+    target = replace(desired(route()), link=replace(LINK, mac="02:00:00:00:00:77"))
+    kernel = FakeKernel(MARK, machine())
+    converge(kernel, target)
+    tmp0 = next(link for link in kernel.links.values() if link.name == "tmp0")
+    kernel.links[tmp0.index] = replace(tmp0, name="renamed0")
+    converge(kernel, target)
+    macvlans = [(link.name, link.mac) for link in kernel.links.values() if link.kind == "macvlan"]
+    assert macvlans == [("tmp0", "02:00:00:00:00:77")]
+
+
 def test_an_empty_desired_state_removes_exactly_our_objects_link_last() -> None:
     kernel = FakeKernel(MARK, machine())
     before = kernel.observe()

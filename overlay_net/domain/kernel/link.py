@@ -4,7 +4,7 @@ For the kind ``address`` the link is the private interface itself, which is not 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overlay_net.domain.kernel.link_sysctls import plan_link_sysctls, plan_parent_sysctls
 from overlay_net.domain.kernel.link_types import refuse_parent
@@ -53,13 +53,25 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
         return _keep_link(target, managed, sweep, problem)
     link = observed.find_link(target.name)
     if link is not None:
-        return _plan_existing(link, parent, desired, observed, mark, sweep)
+        return _delete_rivals_first(_plan_existing(link, parent, desired, observed, mark, sweep), link.mac, managed)
     other = next((each for each in observed.links if target.name in each.alternative_names), None)
     if other is not None:
         message = f"{target.name} is an alternative name of {other.name}; remove it, or choose another link name"
         return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
     create = _create(target, parent, desired, observed)
-    return LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
+    plan = LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
+    return _delete_rivals_first(plan, target.mac, managed)
+
+
+def _delete_rivals_first(plan: LinkPlan, mac: str, managed: list[Link]) -> LinkPlan:
+    """Delete obsolete links with the MAC of ours before it, such as ours under a name that someone gave it.
+
+    Of two macvlans with one MAC on one parent, the kernel brings up the first one only (macvlan_open).
+    """
+    rivals = {link.index for link in managed if link.kind == "macvlan" and mac and link.mac == mac}
+    first = tuple(each for each in plan.sweep if isinstance(each, DeleteLink) and each.index in rivals)
+    rest = tuple(each for each in plan.sweep if each not in first)
+    return replace(plan, actions=(*first, *plan.actions), sweep=rest)
 
 
 def _keep_link(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...], problem: Problem) -> LinkPlan:
