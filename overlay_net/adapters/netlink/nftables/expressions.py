@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 from overlay_net.adapters.netlink.nftables import xtables
 from overlay_net.adapters.netlink.nftables.address_sets import AddressSets
 from overlay_net.adapters.netlink.nftables.matches import Match, describe_match
+from overlay_net.adapters.netlink.nftables.rule_messages import Rule, find_value, find_verdict
 from overlay_net.model.api import JsonObject
 
 FAMILIES: Final = {1: "inet", socket.AF_INET: "ip", socket.AF_INET6: "ip6"}
@@ -35,32 +36,6 @@ ADDRESS_TYPE: Final = frozenset({"NFT_FIB_RESULT_UNSPEC", "NFT_FIB_RESULT_OIF"})
 FIB_KEYS: Final = {"NFTA_FIB_F_DADDR": "sourceType", "NFTA_FIB_F_MARK": "destinationType"}
 """pyroute2 takes the result of fib, the number 3, for flags, and its flags, 1 and 2, for numbers that start at 0."""
 RTN_LOCAL: Final = 2
-
-Chain = tuple[int, str, str]
-"""Family, table and name."""
-
-
-class Rule:
-    """One message of the kernel."""
-
-    def __init__(self, message: Any) -> None:
-        self.family = int(message["nfgen_family"])
-        self.table = str(message.get_attr("NFTA_RULE_TABLE"))
-        self.chain = str(message.get_attr("NFTA_RULE_CHAIN"))
-        found = message.get_attr("NFTA_RULE_EXPRESSIONS") or ()
-        self.expressions = [
-            (str(each.get_attr("NFTA_EXPR_NAME")), _attributes(each.get_attr("NFTA_EXPR_DATA"))) for each in found
-        ]
-
-    @property
-    def place(self) -> Chain:
-        return self.family, self.table, self.chain
-
-    def find_jumps(self) -> Iterator[str]:
-        for name, attributes in self.expressions:
-            verdict = _verdict(attributes) if name == "immediate" else {}
-            if verdict.get("NFTA_VERDICT_CODE") in ("NFT_JUMP", "NFT_GOTO"):
-                yield str(verdict["NFTA_VERDICT_CHAIN"])
 
 
 def describe_rule(rule: Rule, sets: AddressSets) -> JsonObject | None:
@@ -155,14 +130,14 @@ class _Follower:
 
     def _mask(self, attributes: Mapping[str, Any]) -> None:
         register = str(attributes.get("NFTA_BITWISE_SREG"))
-        if any(_value(attributes.get("NFTA_BITWISE_XOR"))):
+        if any(find_value(attributes.get("NFTA_BITWISE_XOR"))):
             self._loaded[register] = _Loaded(UNREAD, word="bitwise")
-        self._masks[register] = _value(attributes.get("NFTA_BITWISE_MASK"))
+        self._masks[register] = find_value(attributes.get("NFTA_BITWISE_MASK"))
 
     def _compare(self, attributes: Mapping[str, Any]) -> None:
         register = str(attributes.get("NFTA_CMP_SREG"))
         loaded = self._loaded.get(register, _Loaded(UNREAD, word="register"))
-        value, mask = _value(attributes.get("NFTA_CMP_DATA")), self._masks.get(register)
+        value, mask = find_value(attributes.get("NFTA_CMP_DATA")), self._masks.get(register)
         inverted = EQUAL.get(str(attributes.get("NFTA_CMP_OP")))
         found: Match = {"field": loaded.field}
         match loaded.field:
@@ -202,12 +177,12 @@ class _Follower:
         self._matches.append(found | ({"inverted": True} if inverted else {}))
 
     def _store(self, attributes: Mapping[str, Any]) -> None:
-        verdict = _verdict(attributes)
+        verdict = find_verdict(attributes)
         action = VERDICTS.get(str(verdict.get("NFTA_VERDICT_CODE")))
         if action is not None:
             chain = verdict.get("NFTA_VERDICT_CHAIN")
             self._action = {"action": action} | ({"to": str(chain)} if chain else {})
-        self._values[str(attributes.get("NFTA_IMMEDIATE_DREG"))] = _value(attributes.get("NFTA_IMMEDIATE_DATA"))
+        self._values[str(attributes.get("NFTA_IMMEDIATE_DREG"))] = find_value(attributes.get("NFTA_IMMEDIATE_DATA"))
 
     def _translate(self, name: str, attributes: Mapping[str, Any]) -> None:
         if name == "masq":
@@ -218,19 +193,6 @@ class _Follower:
             address = self._values.get(str(attributes.get("NFTA_NAT_REG_ADDR_MIN")), b"")
             target = {"target": str(ip_address(address))} if len(address) in (4, 16) else {}
             self._action = {"action": "snat"} | target
-
-
-def _attributes(data: Any) -> Mapping[str, Any]:
-    return {each[0]: each[1] for each in data["attrs"]} if data is not None and "attrs" in data else {}
-
-
-def _verdict(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _attributes(_attributes(attributes.get("NFTA_IMMEDIATE_DATA")).get("NFTA_DATA_VERDICT"))
-
-
-def _value(data: Any) -> bytes:
-    value = _attributes(data).get("NFTA_DATA_VALUE", b"")
-    return value if isinstance(value, bytes) else b""
 
 
 def _number(value: bytes) -> int:

@@ -12,7 +12,8 @@ from pyroute2.netlink.nfnetlink import nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFTSocket
 
 from overlay_net.adapters.netlink.nftables.address_sets import AddressSets
-from overlay_net.adapters.netlink.nftables.expressions import FAMILIES, Chain, Rule, describe_rule
+from overlay_net.adapters.netlink.nftables.expressions import FAMILIES, describe_rule
+from overlay_net.adapters.netlink.nftables.rule_messages import Chain, Rule
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import KernelError
 
