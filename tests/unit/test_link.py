@@ -337,6 +337,16 @@ def test_a_stable_mac_is_locally_administered_unicast_and_unique(name: str, link
     assert mac != stable_mac(name + "x", link)
 
 
+@pytest.mark.parametrize(("before", "after"), [("macvlan", "ipvlan"), ("ipvlan", "macvlan")])
+def test_name_and_mode_of_the_link_are_changed_together(before: str, after: str) -> None:
+    """No parent carries links of both kinds."""
+    kernel = ModesKernel(MARK, machine())
+    converge(kernel, NODE, link_config(before))
+    converge(kernel, NODE, link_config(after, name="ovl0"))
+    ours = [(each.name, each.kind) for each in kernel.links.values() if owns_link(each, MARK)]
+    assert ours == [("ovl0", after)]
+
+
 def test_mode_and_mtu_are_changed_in_place() -> None:
     kernel = ModesKernel(MARK, machine())
     converge(kernel, NODE, link_config())

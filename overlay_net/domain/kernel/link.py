@@ -10,7 +10,7 @@ from overlay_net.domain.kernel.link_sysctls import plan_link_sysctls, plan_paren
 from overlay_net.domain.kernel.link_types import refuse_parent
 from overlay_net.domain.kernel.ownership import owns_link
 from overlay_net.domain.kernel.stacked_link import lies_on
-from overlay_net.model.kernel import Desired, DesiredLink, Link, Observed, OwnershipMark
+from overlay_net.model.kernel import Desired, DesiredLink, Link, LinkMode, Observed, OwnershipMark
 from overlay_net.model.kernel_actions import (
     AddLink,
     AdoptLink,
@@ -52,26 +52,43 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
     if problem is not None:
         return _keep_link(target, managed, sweep, problem)
     link = observed.find_link(target.name)
+    mac = link.mac if link is not None else target.mac
+    excluding = {each.index for each in managed if _excludes(each, target.kind, mac, parent)}
+    first = tuple(each for each in sweep if each.index in excluding)
+    rest = tuple(each for each in sweep if each.index not in excluding)
+    plan = _plan_link_of_its_own(link, parent, desired, observed, mark, rest)
+    return replace(plan, actions=(*first, *plan.actions))
+
+
+def _excludes(other: Link, kind: LinkMode, mac: str, parent: Link) -> bool:
+    """Return whether the kernel does not create our link, or not bring it up, while there is another one of ours.
+
+    A parent carries either macvlans or ipvlans (netdev_rx_handler_register), and of two macvlans with one MAC only the
+    first one comes up (macvlan_open). Someone may have renamed our link.
+    """
+    return lies_on(other, parent) and (other.kind != kind or (kind == "macvlan" and other.mac == mac != ""))
+
+
+def _plan_link_of_its_own(
+    link: Link | None,
+    parent: Link,
+    desired: Desired,
+    observed: Observed,
+    mark: OwnershipMark,
+    sweep: tuple[KernelAction, ...],
+) -> LinkPlan:
+    """``link`` has the desired name."""
+    target = desired.link
+    if target is None:
+        return LinkPlan(sweep=sweep)
     if link is not None:
-        return _delete_rivals_first(_plan_existing(link, parent, desired, observed, mark, sweep), link.mac, managed)
+        return _plan_existing(link, parent, desired, observed, mark, sweep)
     other = next((each for each in observed.links if target.name in each.alternative_names), None)
     if other is not None:
         message = f"{target.name} is an alternative name of {other.name}; remove it, or choose another link name"
         return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
     create = _create(target, parent, desired, observed)
-    plan = LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
-    return _delete_rivals_first(plan, target.mac, managed)
-
-
-def _delete_rivals_first(plan: LinkPlan, mac: str, managed: list[Link]) -> LinkPlan:
-    """Delete obsolete links with the MAC of ours before it, such as ours under a name that someone gave it.
-
-    Of two macvlans with one MAC on one parent, the kernel brings up the first one only (macvlan_open).
-    """
-    rivals = {link.index for link in managed if link.kind == "macvlan" and mac and link.mac == mac}
-    first = tuple(each for each in plan.sweep if isinstance(each, DeleteLink) and each.index in rivals)
-    rest = tuple(each for each in plan.sweep if each not in first)
-    return replace(plan, actions=(*first, *plan.actions), sweep=rest)
+    return LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
 
 
 def _keep_link(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...], problem: Problem) -> LinkPlan:
