@@ -52,12 +52,18 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
     if problem is not None:
         return _keep_link(target, managed, sweep, problem)
     link = observed.find_link(target.name)
-    mac = link.mac if link is not None else target.mac
-    excluding = {each.index for each in managed if _excludes(each, target.kind, mac, parent)}
-    first = tuple(each for each in sweep if each.index in excluding)
-    rest = tuple(each for each in sweep if each.index not in excluding)
+    first, rest = _split_sweep(sweep, managed, target, parent, link.mac if link is not None else target.mac)
     plan = _plan_link_of_its_own(link, parent, desired, observed, mark, rest)
     return replace(plan, actions=(*first, *plan.actions))
+
+
+def _split_sweep(
+    sweep: tuple[DeleteLink, ...], managed: list[Link], target: DesiredLink, parent: Link, mac: str
+) -> tuple[tuple[DeleteLink, ...], tuple[DeleteLink, ...]]:
+    """Return the obsolete links to delete before ours is created or brought up, and the others."""
+    excluding = {each.index for each in managed if _excludes(each, target.kind, mac, parent)}
+    first = tuple(each for each in sweep if each.index in excluding)
+    return first, tuple(each for each in sweep if each.index not in excluding)
 
 
 def _excludes(other: Link, kind: LinkMode, mac: str, parent: Link) -> bool:
