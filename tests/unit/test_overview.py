@@ -83,7 +83,9 @@ def test_each_condition_of_a_node_that_is_false_is_reported_whether_the_node_is_
     status = {"ipAddr": address, "observedGeneration": generation, "conditions": conditions}
     found = overview(["n1"], [overlay(status=status)], [], [])
     assert texts(found) == [("node", "n1", message) for message in messages]
-    assert found.counts[0] == f"nodes   {0 if messages else 1} of 1 ready"
+    reported = READY[2] in conditions and generation == 1
+    assert found.counts[0].startswith(f"nodes   {1 if reported or not messages else 0} of 1 ready")
+    assert ("(1 with problems)" in found.counts[0]) == (reported and bool(messages))
 
 
 def test_nodes_with_the_same_problem_are_reported_together() -> None:
@@ -100,7 +102,7 @@ def test_nodes_with_the_same_problem_are_reported_together() -> None:
     ]
     found = overview([each.name for each in nodes], nodes, [], [])
     assert texts(found) == [("node", "n1", "n2", "n4", SILENT_TEXT), ("node", "n2", TAKEN_TEXT)]
-    assert found.counts[0] == "nodes   1 of 4 ready"
+    assert found.counts[0] == "nodes   4 of 4 ready (3 with problems)"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_pools_are_listed_first_and_routes_last() -> None:
     ]
     assert found.counts == (
         "nodes   0 of 0 ready",
-        "routes  1 of 6 in place",
+        "routes  2 of 6 in place (1 with problems)",
         "pools   0 of 2 usable, 250 addresses used, 0 free",
     )
 

@@ -1,9 +1,10 @@
 """The summary that `overlay-net status` prints: the numbers of ready objects, and the problems, pools first.
 
-Every condition that is False is a problem, unless it only repeats another one of the same object.
+Every condition that is False is a problem, unless it only repeats another one of the same object. An object may be
+ready and have a problem: while a standby gateway carries the traffic, the first one is down.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -114,19 +115,31 @@ def overview(
     at_nodes = {name: [Problem("no NodeOverlayIp yet; is the controller running?")] for name in sorted(names)}
     at_nodes |= {overlay.name: _node_problems(overlay, present=overlay.name in names) for overlay in objects}
     at_routes = {route.name: _route_problems(route) for route in static_routes}
+    ready = {overlay.name for overlay in objects if overlay.is_ready and not overlay.deleting}
+    in_place = {route.name for route in static_routes if _is_ready(route.conditions) and not route.deleting}
+    usable = {pool.name for pool in sources if _is_ready(pool.conditions)}
     used, free = (sum(parse_int(pool.status.get(key)) for pool in sources) for key in ("used", "free"))
     return Overview(
         counts=(
-            f"nodes   {sum(not at_nodes[name] for name in names)} of {len(names)} ready",
-            f"routes  {_count_healthy(at_routes)} of {len(at_routes)} in place",
-            f"pools   {_count_healthy(at_pools)} of {len(at_pools)} usable, {used} addresses used, {free} free",
+            f"nodes   {_count({name: at_nodes[name] for name in names}, ready, 'ready')}",
+            f"routes  {_count(at_routes, in_place, 'in place')}",
+            f"pools   {_count(at_pools, usable, 'usable')}, {used} addresses used, {free} free",
         ),
         findings=(*_group("pool", at_pools), *_group("node", at_nodes), *_group("route", at_routes)),
     )
 
 
-def _count_healthy(problems: Mapping[str, Sequence[Problem]]) -> int:
-    return sum(not each for each in problems.values())
+def _count(problems: Mapping[str, Sequence[Problem]], reported: Set[str], state: str) -> str:
+    """Return how many objects have no problem or, by their condition ``Ready``, are ``reported`` ready all the same."""
+    without = sum(not each for each in problems.values())
+    with_problem = sum(bool(each) and name in reported for name, each in problems.items())
+    total = f"{without + with_problem} of {len(problems)} {state}"
+    return f"{total} ({with_problem} with problems)" if with_problem else total
+
+
+def _is_ready(conditions: Iterable[Condition]) -> bool:
+    ready = find_condition(conditions, READY)
+    return ready is not None and ready.status is True
 
 
 def _group(kind: str, problems: Mapping[str, Sequence[Problem]]) -> Iterator[Finding]:
