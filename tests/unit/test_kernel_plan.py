@@ -136,7 +136,7 @@ def test_a_gateway_on_the_private_network_uses_its_interface_and_source() -> Non
     ("target", "more", "reason", "part"),
     [
         (desired(route("10.1.0.0/16", "10.9.0.254")), (), "GatewayNotOnLink", "10.9.0.254"),
-        (desired(desired_route("10.1.0.0/16")), (), "NoGateway", "10.1.0.0/16"),
+        (desired(desired_route("10.1.0.0/16")), (), "NoGateway", "no overlay gateway"),
         (desired(route(), route()), (), "Duplicate", "192.168.0.0/24"),
         (
             desired(route()),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from overlay_net.domain.kernel.gateway_selection import active_gateways, own_addresses
 from overlay_net.domain.kernel.link_lookup import LinkLookup, Reach
@@ -13,8 +12,6 @@ from overlay_net.model.kernel_actions import LinkFault
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.route import MAIN_TABLE, NextHop, Route
 from overlay_net.model.route_key import decode_version
-
-SUBNET: Final = "{subnet}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class Resolved:
 class Refused:
     reason: str
     message: str
-    """The message; SUBNET in it stands for the destination."""
+    """Without the destination, which is beside it wherever it is shown."""
     withdrawn: bool = False
     """Whether the route in the kernel is removed instead of kept."""
 
@@ -72,13 +69,13 @@ class NextHops:
             return NotNeeded(f"{addresses} is this node, which needs no route to what is behind itself")
         active = active_gateways(spec, self._down, self._cut_off(spec), self._held, self._own)
         if active.kind is None:
-            return Refused("GatewaysDown", f"{SUBNET} is withdrawn: all of its gateways are down", withdrawn=True)
+            return Refused("GatewaysDown", "withdrawn: all of its gateways are down", withdrawn=True)
         if active.kind != "unicast":
             route = Route(desired.subnet, (), self._protocol, spec.metric, None, spec.table, active.kind)
             return Resolved(route, degraded=active.kind != spec.kind)
         gateways = active.gateways or self._fallback_gateways(desired.version)
         if not gateways:
-            return Refused("NoGateway", f"{SUBNET} has no gateway, and this node has no overlay gateway")
+            return Refused("NoGateway", "no gateway is specified, and this node has no overlay gateway")
         reached = [(gateway, self._links.find(gateway.address, on_link=spec.on_link)) for gateway in gateways]
         hops = _next_hops([(gateway, reach) for gateway, reach in reached if reach.accepted])
         if not hops:

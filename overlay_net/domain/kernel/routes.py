@@ -1,11 +1,11 @@
 """Plans the changes from the observed to the desired routes of one node."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from overlay_net.domain.kernel.adoption import explain_foreign, find_adopted
-from overlay_net.domain.kernel.next_hops import SUBNET, NextHops, NotNeeded, Refused, Resolved
+from overlay_net.domain.kernel.next_hops import NextHops, NotNeeded, Refused, Resolved
 from overlay_net.domain.kernel.route_groups import RouteGroup, RouteGroups, group_routes
 from overlay_net.domain.kernel.same_key import delete_hops, extra_hops, find_managed
 from overlay_net.domain.kernel.source_tables import source_tables
@@ -149,7 +149,7 @@ class _Comparison:
             for route in group.routes:
                 self._managed.pop(route.key, None)
                 self._blocked.pop(route.key, None)
-        self.problems += _group_problems(group, refused)
+        self.problems += (Problem(refused.reason, refused.message, route) for route in group.routes)
 
     def compare(self, group: RouteGroup, resolved: Resolved) -> None:
         """Find each route of the group in the kernel by its key."""
@@ -164,7 +164,7 @@ class _Comparison:
             elif found.info is not same and found.info != info:
                 self._replace(route, found, target.with_key(key))
             elif resolved.degraded:
-                message = f"{route.subnet} is {target.kind}: all of its gateways are down"
+                message = f"{target.kind}: all of its gateways are down"
                 self.problems.append(Problem("GatewaysDown", message, route))
             else:
                 # Observed routes share their info, so the next comparison is by identity.
@@ -198,11 +198,3 @@ class _Comparison:
             return
         message = explain_foreign(desired, route, foreign, self._link_names)
         self.problems.append(Problem(FOREIGN_ROUTE, message, desired))
-
-
-def _group_problems(group: RouteGroup, refused: Refused) -> Iterator[Problem]:
-    reason, message = refused.reason, refused.message
-    # Formatting thousands of subnets is slow, and few messages contain a subnet.
-    if SUBNET in message:
-        return (Problem(reason, message.format(subnet=route.subnet), route) for route in group.routes)
-    return (Problem(reason, message, route) for route in group.routes)
