@@ -1,5 +1,6 @@
 """The commands for people, with the list of all commands. Errors are one line; exit codes are 1, or 2 for usage."""
 
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from overlay_net.cli.plan import plan
 from overlay_net.cli.routes import routes
 from overlay_net.cli.status import status
 from overlay_net.cli.sysdump import sysdump
-from overlay_net.model.errors import ApiError, ConfigurationError, OverlayNetError
+from overlay_net.model.errors import ApiError, ConfigurationError, NotFound, OverlayNetError
 
 PROGRAM = "overlay-net"
 PLUGIN = "kubectl overlay-net"
@@ -65,10 +66,16 @@ def run(arguments: Sequence[str], program: str) -> int:
         return _fail(prefix, " ".join(error.format_message().split()) + hint, EXIT_USAGE)
     except ConfigurationError as error:
         return _fail(prefix, str(error), EXIT_USAGE)
+    except NotFound as error:
+        return _fail(prefix, str(error))
     except ApiError as error:
         return _fail(prefix, f"cannot read the cluster's state: {error}")
     except OverlayNetError as error:
         return _fail(prefix, str(error))
+    except OSError as error:
+        # What is buffered would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(prefix, f"cannot write the answer: {error.strerror or error}")
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else 0

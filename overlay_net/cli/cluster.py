@@ -13,7 +13,7 @@ from overlay_net.adapters.kube.agent_connection import UNSUPPORTED
 from overlay_net.adapters.kube.connection import Connection
 from overlay_net.adapters.kube.kubeconfig import read_kubeconfig
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import ConfigurationError, Unavailable
+from overlay_net.model.errors import ConfigurationError, NotFound, Unavailable
 from overlay_net.model.names import Resource
 
 T = TypeVar("T")
@@ -84,6 +84,12 @@ async def read_all(
     label_selector: str | None = None,
     metadata_only: bool = False,
 ) -> list[T]:
-    """Return all objects of a kind, parsed page by page."""
+    """Return all objects of a kind, parsed page by page. Raises NotFound if the API server does not have the kind."""
     pages = api.pages(resource, label_selector=label_selector, metadata_only=metadata_only)
-    return [parse(item) async for page in pages for item in page.items]
+    try:
+        return [parse(item) async for page in pages for item in page.items]
+    except NotFound:
+        raise NotFound(
+            f"the API server has no resource {resource.plural}.{resource.group}; is overlay-net installed in this "
+            "cluster, and is this the right context?"
+        ) from None

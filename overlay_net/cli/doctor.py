@@ -9,11 +9,11 @@ from rich.text import Text
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.adapters.kube.pods import Pods
-from overlay_net.cli.options import answer, cluster_options, namespace_option, output_option, watch_option
+from overlay_net.cli.options import NODE_NAME, answer, cluster_options, namespace_option, output_option, watch_option
 from overlay_net.cli.output import columns, shorten
 from overlay_net.cli.snapshot import read_snapshot
 from overlay_net.domain.diagnosis.checks import diagnose, first_broken
-from overlay_net.domain.diagnosis.finding import OK, Finding, Result
+from overlay_net.domain.diagnosis.finding import OK, UNKNOWN, Finding, Result
 from overlay_net.model.api import JsonObject
 
 SHOWN = 5
@@ -21,12 +21,12 @@ SHOWN = 5
 
 
 @click.command()
-@click.argument("node", default="")
+@click.argument("node", type=NODE_NAME, required=False)
 @namespace_option
 @cluster_options
 @output_option
 @watch_option
-def doctor(node: str, namespace: str, **options: Any) -> int:
+def doctor(node: str | None, namespace: str, **options: Any) -> int:
     """Examine the whole chain from the API server to the kernel, and name the first link of it that is broken.
 
     For every finding: what is wrong, why it matters, and how to fix it. With NODE, only this node is examined, and its
@@ -35,7 +35,7 @@ def doctor(node: str, namespace: str, **options: Any) -> int:
 
     async def read(api: KubeApi) -> "Diagnosis":
         pods = Pods(api.connection, options["timeout"])
-        return Diagnosis(tuple(diagnose(await read_snapshot(api, pods, namespace, node))), node)
+        return Diagnosis(tuple(diagnose(await read_snapshot(api, pods, namespace, node or ""))), node or "")
 
     return answer(read, options)
 
@@ -65,10 +65,13 @@ class Diagnosis:
         }
 
     def lines(self, width: int | None) -> Iterator[Text]:
+        alike: dict[tuple[Finding, ...], list[Result]] = {}
         for result in self.results:
             if result.findings:
-                yield from columns(None, _rows(result), width)
-                yield Text()
+                alike.setdefault(result.findings, []).append(result)
+        for results in alike.values():
+            yield from columns(None, _rows(*results), width)
+            yield Text()
         passed = [each.check.name for each in self.results if not each.findings]
         if passed:
             yield from columns(None, [("ok", ", ".join(passed))], width)
@@ -76,19 +79,27 @@ class Diagnosis:
         yield Text()
         if broken is not None:
             yield Text(f"first broken link: {broken.check.name}", "bold red")
+            return
+        kernel = f"the kernel of {self.node} included" if self.node else "kernels: overlay-net doctor NODE"
+        unread = sum(each.verdict == UNKNOWN for each in self.results)
+        if unread:
+            total = len(self.results)
+            yield Text(f"no problem found, but {unread} of {total} checks are unknown; {kernel}", "yellow")
         else:
-            kernel = f"the kernel of {self.node} included" if self.node else "kernels: overlay-net doctor NODE"
             yield Text(f"no problem found; {kernel}", "green")
 
 
-def _rows(result: Result) -> Iterator[tuple[str, str, str]]:
+def _rows(result: Result, *others: Result) -> Iterator[tuple[str, str, str]]:
+    """``others`` are checks with the same findings, such as that nothing may be read."""
     for number, finding in enumerate(result.findings[:SHOWN]):
         subjects = f"{shorten(finding.subjects)}: " if finding.subjects else ""
         yield finding.verdict, result.check.name if number == 0 else "", f"{subjects}{finding.what}"
         yield "", "", finding.fix if finding.verdict == OK else f"fix: {finding.fix}"
     if len(result.findings) > SHOWN:
         yield "", "", f"and {len(result.findings) - SHOWN} more findings; -o json has all"
-    if result.verdict != OK:
+    if others:
+        yield "", "", f"the same for: {', '.join(each.check.name for each in others)}"
+    elif result.verdict != OK:
         yield "", "", f"why it matters: {result.check.why}"
 
 

@@ -11,7 +11,7 @@ import click
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.cli.cluster import Access, connect, limit
 from overlay_net.cli.output import Answer, show
-from overlay_net.cli.values import parse_seconds
+from overlay_net.cli.values import parse_object_name, parse_seconds
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,6 +39,7 @@ class Value(click.ParamType[T]):
 
 
 SECONDS = Value("TIME", parse_seconds)
+NODE_NAME = Value("NAME", parse_object_name)
 
 
 def cluster_options(function: Function) -> Function:

@@ -1,12 +1,12 @@
 """Finds the release in a cluster: its namespace, its workloads, and how its objects and pods are selected."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import NotPublished, OverlayNetError
+from overlay_net.model.errors import NotFound, NotPublished, OverlayNetError
 from overlay_net.model.lease import LeaseRecord
 from overlay_net.model.names import DAEMON_SETS, DEPLOYMENTS, LEASES, NODE_OVERLAY_IPS, Resource
 from overlay_net.model.parse import find_name, find_object, find_objects, find_texts, parse_text
@@ -58,11 +58,17 @@ async def find_release(api: KubeApi, namespace: str = "") -> Release:
 
     Raises NotPublished if there is none, and OverlayNetError if it cannot be read.
     """
+    release = await look_up_release(api, namespace)
+    if not release.workloads:
+        raise NotPublished(f"no release of overlay-net in namespace {release.namespace}; set --namespace")
+    return release
+
+
+async def look_up_release(api: KubeApi, namespace: str) -> Release:
+    """As ``find_release``, but without workloads if there is none."""
     namespace = namespace or await _find_namespace(api)
     controller = await _find(api, DEPLOYMENTS, namespace, "controller")
     agent = await _find(api, DAEMON_SETS, namespace, "agent")
-    if controller is None and agent is None:
-        raise NotPublished(f"no release of overlay-net in namespace {namespace}; set --namespace")
     return Release(namespace, controller, agent)
 
 
@@ -76,6 +82,14 @@ async def _find(api: KubeApi, resource: Resource, namespace: str, mode: str) -> 
     return None
 
 
+async def _list_overlays(api: KubeApi) -> Sequence[JsonObject]:
+    try:
+        return (await api.list(NODE_OVERLAY_IPS)).items
+    except NotFound:
+        # Without their definition there are none.
+        return ()
+
+
 async def _find_namespace(api: KubeApi) -> str:
     """Return the namespace of the release that manages the cluster, by its Lease or what agents report."""
     try:
@@ -85,6 +99,6 @@ async def _find_namespace(api: KubeApi) -> str:
     else:
         holder = LeaseRecord.parse(lease).holder
     if not holder:
-        found = (await api.list(NODE_OVERLAY_IPS)).items
+        found = await _list_overlays(api)
         holder = next((text for each in found if (text := parse_text(find_object(each, "status").get("lease")))), "")
     return holder.partition("/")[0] or "overlay-net"

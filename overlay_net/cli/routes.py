@@ -11,7 +11,7 @@ from rich.text import Text
 
 from overlay_net.adapters.kube import KubeApi
 from overlay_net.cli.cluster import read_all
-from overlay_net.cli.options import answer, cluster_options, output_option, watch_option
+from overlay_net.cli.options import NODE_NAME, answer, cluster_options, output_option, watch_option
 from overlay_net.cli.output import columns
 from overlay_net.domain.routes.node_listing import IN_PLACE, ListedRoute, NodeListing, list_routes
 from overlay_net.domain.routes.outcome import NOT_NEEDED
@@ -27,7 +27,7 @@ from overlay_net.model.static_route import StaticRoute
 
 
 @click.command()
-@click.argument("node")
+@click.argument("node", type=NODE_NAME)
 @click.option("--problems", is_flag=True, help="Only routes that are not in place.")
 @cluster_options
 @output_option
@@ -43,16 +43,17 @@ def routes(node: str, problems: bool, **options: Any) -> int:
 
 async def read_listing(api: KubeApi, name: str) -> NodeListing:
     """Raises NotFound for a node that is not managed."""
-    try:
-        overlay = NodeOverlay.parse(await api.get(NODE_OVERLAY_IPS, name))
-    except NotFound:
-        message = f"node {name} has no NodeOverlayIp; kubectl get noip lists the nodes with one"
-        raise NotFound(message) from None
+    # First what is not found only if its kind does not exist.
     node, slices, static_routes = await asyncio.gather(
         _read_node(api, name),
         read_all(api, OVERLAY_ROUTE_SLICES, RouteSlice.parse),
         read_all(api, STATIC_ROUTES, StaticRoute.parse),
     )
+    try:
+        overlay = NodeOverlay.parse(await api.get(NODE_OVERLAY_IPS, name))
+    except NotFound:
+        message = f"node {name} has no NodeOverlayIp; kubectl get noip lists the nodes with one"
+        raise NotFound(message) from None
     return list_routes(node, overlay, slices, static_routes)
 
 

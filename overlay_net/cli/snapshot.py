@@ -13,7 +13,7 @@ from overlay_net.cli.cluster import read_all
 from overlay_net.cli.controller_settings import KnownSettings, read_settings
 from overlay_net.cli.node_kernel import read_kernel
 from overlay_net.cli.reading import attempt
-from overlay_net.cli.release import Release, find_release
+from overlay_net.cli.release import Release, look_up_release
 from overlay_net.domain.allocation.agent_nodes import has_agent
 from overlay_net.domain.diagnosis.snapshot import Read, Reading, Snapshot, Unread, Workloads
 from overlay_net.model.api import JsonObject
@@ -54,7 +54,7 @@ async def read_snapshot(api: KubeApi, pods: Pods, namespace: str, node: str) -> 
     version = await attempt(api.transport.call("GET", "get", VERSION_RESOURCE, "/version"))
     if isinstance(version, Unread):
         return _unreachable(version)
-    release = await attempt(find_release(api, namespace))
+    release = await attempt(look_up_release(api, namespace))
     found, overlays, pools, static_routes = await asyncio.gather(
         attempt(read_all(api, NODES, Node.parse)),
         attempt(read_all(api, NODE_OVERLAY_IPS, NodeOverlay.parse)),

@@ -13,7 +13,7 @@ from overlay_net.adapters.kube import KubeApi
 from overlay_net.adapters.kube.pods import Pods
 from overlay_net.cli.archive import Archive
 from overlay_net.cli.collect import Collector, choose_nodes, read_secrets
-from overlay_net.cli.options import answer, cluster_options, namespace_option, output_option
+from overlay_net.cli.options import NODE_NAME, answer, cluster_options, namespace_option, output_option
 from overlay_net.cli.release import find_release
 from overlay_net.cli.snapshot import read_snapshot
 from overlay_net.domain.diagnosis.redaction import Redactor
@@ -32,8 +32,8 @@ from overlay_net.model.errors import Unavailable
 @click.option(
     "--node",
     "nodes",
+    type=NODE_NAME,
     multiple=True,
-    metavar="NAME",
     help="Read the kernel of this node, and log and metrics of its agent; repeatable.",
 )
 @click.option(

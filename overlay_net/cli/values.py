@@ -1,8 +1,12 @@
 """Values of arguments: each function parses one, and raises ValueError with a message for users."""
 
+import re
+from typing import Final
+
 from overlay_net.model.selectors import Selector
 from overlay_net.settings.durations import parse_duration
 
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 Target = tuple[str, int]
 """Host and port of a TCP server."""
 
@@ -20,6 +24,13 @@ def parse_target(text: str) -> Target:
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r}: a host and a port are required, such as 192.168.0.10:443 or [fd00::1]:443")
     return host.strip("[]"), int(port)
+
+
+def parse_object_name(text: str) -> str:
+    """Parse the name of a Node or of another object: a DNS subdomain (RFC 1123)."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text!r}: must be the name of an object, such as worker-1.example.com")
+    return text
 
 
 def parse_selector(text: str) -> Selector:

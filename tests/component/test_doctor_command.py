@@ -272,7 +272,9 @@ async def test_the_command_names_the_first_broken_link(cluster: HealthyCluster) 
     assert shown.stdout.endswith("\nfirst broken link: pools\n")
     missing = await asyncio.to_thread(overlay_net, cluster.api_server, "doctor", "n9")
     assert (missing.returncode, missing.stdout) == (1, "")
-    assert "there is no Node n9" in missing.stderr
+    assert missing.stderr == "overlay-net doctor: there is no Node n9\n"
+    elsewhere = await asyncio.to_thread(answered, cluster.api_server, "doctor", "--namespace=default", code=1)
+    assert elsewhere["firstBroken"] == "controllers"
 
 
 def test_an_api_server_that_is_away_is_the_first_broken_link(api_server: ApiServer, tmp_path: Path) -> None:

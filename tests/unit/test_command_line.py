@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,8 @@ def test_the_help_of_settings_fits_the_terminal(mode: str) -> None:
     [
         (("stat",), "overlay-net stat: No such command 'stat'. Did you mean 'status'? (see overlay-net --help)"),
         (("routes",), "overlay-net routes: Missing argument 'NODE'. (see overlay-net routes --help)"),
+        (("routes", ""), "overlay-net routes: Invalid value for 'NODE': '': must be the name of an object, such as"),
+        (("doctor", "n1/status"), "overlay-net doctor: Invalid value for '[NODE]': 'n1/status': must be the name"),
         (("status", "-o", "xml"), "overlay-net status: Invalid value for '-o' / '--output': 'xml' is not one of"),
         (("status", "--wait=soon"), "overlay-net status: Invalid value for '--wait': 'soon': "),
         (("status", "--context=a", "--kubeconfig=/nowhere"), "overlay-net status: kubeconfig /nowhere: No such file"),
@@ -91,3 +94,13 @@ def test_every_command_is_listed_and_completed() -> None:
     assert "plain,status" in completed.stdout.splitlines()
     script = run("completion", "bash").stdout
     assert "_OVERLAY_NET_COMPLETE=bash_complete" in script
+
+
+def test_an_answer_that_cannot_be_written_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "overlay_net", "completion", "bash"]
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (answer.returncode, answer.stderr) == (
+        1,
+        "overlay-net completion: cannot write the answer: No space left on device\n",
+    )

@@ -140,3 +140,24 @@ def test_what_is_worth_knowing_is_shown_although_nothing_is_wrong() -> None:
 def test_a_cluster_with_routes_only_needs_no_pool() -> None:
     assert list(check_pools(snapshot(overlay_addresses=False))) == []
     assert [each.what for each in check_pools(snapshot())] == ["there is no OverlayPool"]
+
+
+def test_without_a_release_it_is_what_is_broken() -> None:
+    results = diagnose(snapshot(workloads=Read(Workloads("other", None, None)), lease=Read(None)))
+    problems = {each.check.name: each.findings for each in results if each.verdict == PROBLEM}
+    assert problems.keys() >= {"controllers", "agent-scheduled"}
+    assert "leader" not in problems
+    (finding,) = problems["controllers"]
+    assert "in namespace other" in finding.what
+    assert "set --namespace" in finding.fix
+
+
+def test_checks_that_the_same_error_prevents_are_shown_once_and_are_no_success() -> None:
+    unread = Unread("403 Forbidden: not yours")
+    results = diagnose(snapshot(definitions=unread, workloads=unread, pools=unread))
+    text = [line.plain for line in Diagnosis(tuple(results)).lines(None)]
+    assert sum("not yours" in line for line in text) == 1
+    (same,) = (line for line in text if "the same for: " in line)
+    assert "pools" in same
+    unknown = sum(each.verdict == UNKNOWN for each in results)
+    assert text[-1].startswith(f"no problem found, but {unknown} of {len(results)} checks are unknown")

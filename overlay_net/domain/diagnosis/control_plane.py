@@ -84,6 +84,12 @@ def check_definitions(snapshot: Snapshot) -> Iterator[Finding]:
             yield Finding(PROBLEM, what, APPLY_DEFINITIONS, (name,))
 
 
+def fix_missing(namespace: str) -> str:
+    """Return the fix for a workload of the chart that does not exist."""
+    where = "if the release is in another namespace, set --namespace; else install or restore it"
+    return f"{where}: helm upgrade --install overlay-net CHART --namespace {namespace} --values FILE"
+
+
 def _find_refusals(definition: JsonObject) -> Iterator[str]:
     for each in find_objects(find_object(definition, "status"), "conditions"):
         if each.get("type") in ("Established", "NamesAccepted") and each.get("status") == "False":
@@ -136,8 +142,8 @@ def _is_restricted(agent: JsonObject) -> bool:
 def check_controllers(snapshot: Snapshot) -> Iterator[Finding]:
     workloads = known(snapshot.workloads)
     if workloads.controller is None:
-        fix = "install the chart: helm upgrade --install overlay-net"
-        yield Finding(PROBLEM, f"no Deployment of controllers in namespace {workloads.namespace}", fix)
+        what = f"no Deployment of controllers in namespace {workloads.namespace}"
+        yield Finding(PROBLEM, what, fix_missing(workloads.namespace))
         return
     if parse_int(find_object(workloads.controller, "spec").get("replicas"), 1) == 0:
         name = find_name(workloads.controller)
@@ -154,10 +160,13 @@ def check_controllers(snapshot: Snapshot) -> Iterator[Finding]:
 
 def check_leader(snapshot: Snapshot) -> Iterator[Finding]:
     workloads = known(snapshot.workloads)
-    name = parse_text(find_object(workloads.controller or {}, "metadata").get("name"))
+    name = find_name(workloads.controller or {})
     log = f"read the log: kubectl logs --namespace {workloads.namespace} deploy/{name} --all-pods"
     lease = known(snapshot.lease if snapshot.leader_election else snapshot.cluster_lease)
-    if lease is None or not lease.holder:
+    if workloads.controller is None:
+        # The check of the controllers reports it.
+        pass
+    elif lease is None or not lease.holder:
         yield Finding(PROBLEM, "no controller is the leader", f"check that controllers run; {log}")
     elif _is_stale(lease, snapshot):
         what = f"the leader {lease.holder} has not renewed its Lease since {lease.renewed}"

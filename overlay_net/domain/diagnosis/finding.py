@@ -13,6 +13,11 @@ UNKNOWN: Final = "unknown"
 ORDER: Final = (PROBLEM, WARNING, UNKNOWN, OK)
 """The verdicts, the worst first."""
 
+FIX_UNREAD: Final = (
+    "if access is forbidden, bind the ClusterRole <release>-diagnose, and the Role of that name in the namespace of "
+    "the release, to your user; else fix what is broken above"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -54,9 +59,7 @@ def run_check(check: Check, snapshot: Snapshot) -> Result:
     try:
         found.extend(check.find(snapshot))
     except NotRead as unread:
-        found.append(
-            Finding(UNKNOWN, f"not examined: {unread}", "grant the permission to read it, or fix what is broken above")
-        )
+        found.append(Finding(UNKNOWN, f"not examined: {unread}", FIX_UNREAD))
     return Result(check, tuple(sorted(_group(found), key=lambda each: ORDER.index(each.verdict))))
 
 

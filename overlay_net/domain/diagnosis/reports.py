@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from overlay_net.domain.diagnosis.control_plane import fix_missing
 from overlay_net.domain.diagnosis.finding import PROBLEM, WARNING, Finding
 from overlay_net.domain.diagnosis.pods import explain_pod, find_component, find_node
 from overlay_net.domain.diagnosis.snapshot import Snapshot, known
@@ -102,8 +103,8 @@ def check_addresses(snapshot: Snapshot) -> Iterator[Finding]:
 def check_scheduled(snapshot: Snapshot) -> Iterator[Finding]:
     workloads = known(snapshot.workloads)
     if workloads.agent is None:
-        fix = "install the chart: helm upgrade --install overlay-net"
-        yield Finding(PROBLEM, f"no DaemonSet of agents in namespace {workloads.namespace}", fix)
+        what = f"no DaemonSet of agents in namespace {workloads.namespace}"
+        yield Finding(PROBLEM, what, fix_missing(workloads.namespace))
         return
     running = {find_node(pod) for pod in find_component(known(snapshot.pods), "agent")}
     fix = (
