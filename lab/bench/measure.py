@@ -66,6 +66,15 @@ class Usage:
             self.at - before.at,
         )
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.server + other.server,
+            self.etcd + other.etcd,
+            self.controller + other.controller,
+            self.agents + other.agents,
+            self.at + other.at,
+        )
+
     def net(self, idle: "Usage") -> "Usage":
         """Without what ``idle`` would have used in the same time."""
         share = self.at / idle.at

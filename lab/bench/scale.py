@@ -6,7 +6,7 @@ as the API server does. CPU is without what the cluster uses while it is idle, s
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +20,7 @@ NODES = 1000
 ROUTES = 1000
 SAMPLES = 3
 JOINING = 10
-QUIET_SECONDS = 10.0
+QUIET_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +96,31 @@ def _populate(cluster: Cluster, names: list[str]) -> Row:
 
 
 def _measure(cluster: Cluster, count: int) -> tuple[list[Change], float]:
-    before = cluster.usage()
-    time.sleep(QUIET_SECONDS)
-    idle = cluster.usage().since(before)
-    changes = [_one_more(cluster, count, idle) for _ in range(SAMPLES)]
+    changes, before = [], _idle(cluster)
+    for _ in range(SAMPLES):
+        change, after = _one_more(cluster, count), _idle(cluster)
+        changes.append(replace(change, used=change.used.net(before + after)))
+        before = after
     template = cluster.api_server.get(NODE_OVERLAY_IPS.plural, cluster.nodes[0])
     cluster.agents.call("create_bare", template, len(cluster.nodes))
     bare = median(cluster.agents.call("write_bare", 100 + sample) for sample in range(SAMPLES))
     return changes, bare
 
 
-def _one_more(cluster: Cluster, count: int, idle: Usage) -> Change:
+def _idle(cluster: Cluster) -> Usage:
+    """What is used while nothing changes. Agents connect again in waves, so it differs from one minute to the next."""
+    before = cluster.usage()
+    time.sleep(QUIET_SECONDS)
+    return cluster.usage().since(before)
+
+
+def _one_more(cluster: Cluster, count: int) -> Change:
     nodes = len(cluster.nodes)
     bytes_before, stored, before = cluster.agents.call("traffic"), cluster.stored(), cluster.usage()
     began = cluster.create_routes([count])
     placed, reported = cluster.wait_routes(count + 1)
     counted = cluster.wait_status(count)
-    used = cluster.usage().since(before).net(idle)
+    used = cluster.usage().since(before)
     stored = cluster.stored() - stored
     bytes_after = cluster.agents.call("traffic")
     sent, received = (
