@@ -20,7 +20,6 @@ NODES = 1000
 ROUTES = 1000
 SAMPLES = 3
 JOINING = 10
-QUIET_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +95,15 @@ def _populate(cluster: Cluster, names: list[str]) -> Row:
 
 
 def _measure(cluster: Cluster, count: int) -> tuple[list[Change], float]:
-    changes, before = [], _idle(cluster)
+    changes, before = [], cluster.idle_usage()
     for _ in range(SAMPLES):
-        change, after = _one_more(cluster, count), _idle(cluster)
+        change, after = _one_more(cluster, count), cluster.idle_usage()
         changes.append(replace(change, used=change.used.net(before + after)))
         before = after
     template = cluster.api_server.get(NODE_OVERLAY_IPS.plural, cluster.nodes[0])
     cluster.agents.call("create_bare", template, len(cluster.nodes))
     bare = median(cluster.agents.call("write_bare", 100 + sample) for sample in range(SAMPLES))
     return changes, bare
-
-
-def _idle(cluster: Cluster) -> Usage:
-    """What is used while nothing changes. Agents connect again in waves, so it differs from one minute to the next."""
-    before = cluster.usage()
-    time.sleep(QUIET_SECONDS)
-    return cluster.usage().since(before)
 
 
 def _one_more(cluster: Cluster, count: int) -> Change:

@@ -23,6 +23,9 @@ PATIENCE = 1800.0
 QUIET = 3.0
 """Seconds without a write after which everything counts as settled."""
 
+IDLE_SECONDS = 15.0
+"""Seconds for which it is measured what is used while nothing changes."""
+
 LONGEST_BLOCK = re.compile(r'^overlay_net_event_loop_longest_block_seconds\{clock="(\w+)"\} (\S+)$', re.MULTILINE)
 
 
@@ -113,6 +116,12 @@ class Cluster:
     def writes(self) -> int:
         """Writes of controller and agents so far, without Leases."""
         return count_writes(count_requests(self.api_server))
+
+    def idle_usage(self) -> Usage:
+        """What is used while nothing changes. Agents connect again in waves, so it differs from minute to minute."""
+        before = self.usage()
+        time.sleep(IDLE_SECONDS)
+        return self.usage().since(before)
 
     def stored(self) -> int:
         """Bytes that etcd has received so far."""

@@ -9,7 +9,6 @@ from lab.bench.scale_cluster import Cluster
 from lab.bench.scale_text import block, memory, ms, row
 
 REPORTS = 20
-QUIET_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 SETTLED = 3.0
 """Seconds without work in any queue."""
@@ -17,10 +16,7 @@ SETTLED = 3.0
 
 def reports(cluster: Cluster, _: int, __: list[str]) -> list[Row]:
     """A route fails on a node, and is in place again."""
-    before = cluster.usage()
-    time.sleep(QUIET_SECONDS)
-    idle = cluster.usage().since(before)
-    before = cluster.usage()
+    idle, before = cluster.idle_usage(), cluster.usage()
     for name in cluster.nodes[:REPORTS]:
         for failing in (frozenset({"route-0"}), frozenset()):
             cluster.agents.call("fail", name, failing)
