@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.bench.measure import Usage, count_requests, count_writes, cpu_seconds, memory_peak, sum_metric
+from lab.bench.measure import Usage, count_requests, count_writes, cpu_seconds, memory_peak, prefer, sum_metric
 from lab.bench.scale_agents import BARE, AgentsProcess
 from lab.bench.scale_objects import route_manifest, wait_status, write_all
 from lab.build.assets import find_assets
@@ -158,7 +158,7 @@ def running(directory: Path, nodes: Sequence[str]) -> Iterator[Cluster]:
         agents = AgentsProcess(api_server.admin(), NAMESPACE)
         try:
             agents.call("start", nodes)
-            product.start_controller()
+            prefer(product.start_controller().pid)
             yield Cluster(api_server, product, agents)
         finally:
             agents.close()

@@ -4,7 +4,7 @@ import math
 import time
 from statistics import median
 
-from lab.bench.measure import Row, count_requests, count_writes, list_requests
+from lab.bench.measure import Row, count_requests, count_writes, list_requests, prefer
 from lab.bench.scale_cluster import Cluster
 from lab.bench.scale_text import block, memory, ms, row
 
@@ -55,6 +55,7 @@ def restart(cluster: Cluster, _: int, __: list[str]) -> list[Row]:
     assert controller is not None
     controller.terminate()
     controller.start()
+    prefer(controller.pid)
     before = cluster.usage()
     cluster.product.wait_controller()
     last, used, added = time.monotonic(), cluster.usage(), -math.inf
