@@ -71,9 +71,10 @@ class Monitor:
         """Set the routes of other processes that concern us; call this before the kernel is observed.
 
         ``waits``: one of them was in the place of ours when the kernel was last observed. Returns what may have changed
-        since the last call, except by the sockets in ``ignore``. The kernel notifies of every change of a link or an
-        address, and of every route that is added or replaced, unlike of those that it deletes with a link, an address
-        or a nexthop object.
+        since the last call, except by the sockets in ``ignore``. The kernel notifies of every change of an address or
+        a link, unless that is down: alias, group and alternative names of such a link (netdev_state_change) are known
+        when it comes up, or at the next resync. It notifies of every route that is added or replaced, unlike of those
+        that it deletes with a link, an address or a nexthop object.
         """
         # A change that preceded an observation must not be unknown to it because its notification was not read yet.
         is_complete = self._notifications.catch_up()
