@@ -13,7 +13,7 @@ from overlay_net.cli.node_kernel import find_containers, read_kernel
 from overlay_net.cli.reading import AT_ONCE, attempt
 from overlay_net.cli.release import Release
 from overlay_net.domain.diagnosis.checks import diagnose
-from overlay_net.domain.diagnosis.pods import find_component, find_node
+from overlay_net.domain.diagnosis.pods import COMPONENT, find_component, find_node
 from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import OverlayNetError
@@ -33,6 +33,7 @@ from overlay_net.model.names import (
     OVERLAY_ADDRESSES,
     OVERLAY_POOLS,
     OVERLAY_ROUTE_SLICES,
+    PODS,
     SECRETS,
     STATIC_ROUTES,
     Resource,
@@ -89,7 +90,7 @@ class Collector:
         """``nodes`` are those of which kernel, log and metrics are read; ``lines`` is the maximum of each log."""
         self._archive.add_object("version.json", snapshot.version.value if isinstance(snapshot.version, Read) else {})
         self._archive.add_object("doctor.json", Diagnosis(tuple(diagnose(snapshot))).to_json())
-        pods = snapshot.pods.value if isinstance(snapshot.pods, Read) else ()
+        pods = [*(snapshot.pods.value if isinstance(snapshot.pods, Read) else ()), *await self._find_job_pods()]
         if isinstance(snapshot.pods, Unread):
             self._archive.add_error("pods", snapshot.pods.message)
         await self._collect_objects(pods)
@@ -101,6 +102,14 @@ class Collector:
             *(self._kernel(snapshot, node) for node in nodes),
         ]
         await asyncio.gather(*parts)
+
+    async def _find_job_pods(self) -> Sequence[JsonObject]:
+        """Return the pods of jobs of the release, of which those that failed stay."""
+        labels = f"{self._labels},{COMPONENT} notin (controller,agent)"
+        listed = await self._attempt(
+            "pods of jobs", self._api.list(PODS, namespace=self._namespace, label_selector=labels)
+        )
+        return listed.items if listed is not None else ()
 
     async def _collect_objects(self, pods: Sequence[JsonObject]) -> None:
         for resource in (NODES, *OURS):

@@ -124,7 +124,9 @@ class HealthyCluster:
         await self.admin.merge_patch(NODE_OVERLAY_IPS, name, {"status": {**content, **status}}, subresource="status")
 
     async def add_pod(self, name: str, component: str, node: str) -> None:
-        labels = self._labels[CONTROLLER if component == "controller" else AGENT]
+        """``component`` may also be that of a job."""
+        template = self._labels[CONTROLLER if component == "controller" else AGENT]
+        labels = template | {"app.kubernetes.io/component": component}
         ports = [{"name": "metrics", "containerPort": 9477}]
         image = self._images[CONTROLLER if component == "controller" else AGENT]
         spec = {"nodeName": node, "containers": [{"name": component, "image": image, "ports": ports}]}

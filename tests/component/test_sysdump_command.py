@@ -82,7 +82,9 @@ async def test_an_archive_has_every_part_and_no_secret(
     cluster.pod_address = POD_ADDRESS
     for pod in ("controller-1", "agent-n1", "agent-n2"):
         await cluster.set_pod(pod, ready=True)
+    await cluster.add_pod("crds-1", "crds", "n1")
     kubelet.logs = {
+        "crds-1": "the definition is not valid\n",
         "controller-1": f"level=info message='became leader'\nlevel=error token={OTHER} error='refused {JWT}'\n",
         "agent-n1": f"level=warning message='typed {CODE} by hand'\n",
     }
@@ -94,6 +96,7 @@ async def test_an_archive_has_every_part_and_no_secret(
         found = await asyncio.to_thread(answered, cluster.api_server, "sysdump", f"--archive={archive}")
     finally:
         remove_secrets(cluster)
+        cluster.kubectl("delete", "pod", "crds-1", f"--namespace={NAMESPACE}", "--force")
     assert found["archive"] == str(archive)
     # The agent of n2 has no such command.
     (error,) = found["errors"]
@@ -120,6 +123,7 @@ async def test_an_archive_has_every_part_and_no_secret(
         "objects/default/events.json": "was refused",
         "logs/controller-1/controller.log": "became leader",
         "logs/agent-n1/agent.log": "by hand",
+        "logs/crds-1/crds.log": "not valid",
         "metrics/agent-n1.txt": "overlay_net_up 1",
         "nodes/n1.json": "tmp0",
         "doctor.json": '"firstBroken": ""',
