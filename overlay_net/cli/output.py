@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from overlay_net.model.api import JsonObject
+from overlay_net.model.wording import name_some
 
 GAP = "  "
 NAMED = 3
@@ -118,7 +119,4 @@ def _line(row: Sequence[str], chosen: Sequence[int], widths: Sequence[int], marg
 
 
 def shorten(names: Sequence[str]) -> str:
-    """``n1, n2, n3 and 9 more``."""
-    if len(names) <= NAMED + 1:
-        return ", ".join(names)
-    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
+    return name_some(names, NAMED)

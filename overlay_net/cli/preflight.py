@@ -18,6 +18,7 @@ from overlay_net.model.names import NAMESPACES, NODES, PODS, RESOURCE_QUOTAS
 from overlay_net.model.node import Node
 from overlay_net.model.parse import find_object
 from overlay_net.model.selectors import Selector
+from overlay_net.model.wording import name_some
 
 COMPONENTS: Final = ("agent", "controller")
 ENFORCE: Final = "pod-security.kubernetes.io/enforce"
@@ -133,9 +134,8 @@ async def _find_taken(nodes: Sequence[Node], port: int) -> Sequence[str]:
         taken = [node for node, result in zip(taken, results, strict=True) if result]
         if not taken:
             return []
-    names = ", ".join(node.name for node in taken[:NAMED])
-    more = f" and {len(taken) - NAMED} more nodes" if len(taken) > NAMED else ""
-    where = f"port {port} of agent.settings.http.bind is in use by another process on {names}{more}"
+    names = name_some([node.name for node in taken], NAMED)
+    where = f"port {port} of agent.settings.http.bind is in use by another process on {names}"
     return [f"{where}: set a port that is free on all nodes, or stop that process"]
 
 

@@ -21,7 +21,7 @@ from overlay_net.controller.node_workers import NodeWorkers, make_node_workers
 from overlay_net.controller.slice_steps import delete_all_slices
 from overlay_net.controller.subnet_map import SubnetMapReconciler
 from overlay_net.domain.allocation.removal_plan import may_be_in_use
-from overlay_net.domain.status.drain_progress import describe_remaining, name_some
+from overlay_net.domain.status.drain_progress import NAMED, describe_remaining
 from overlay_net.model.errors import NotFound, OverlayNetError, Unavailable
 from overlay_net.model.names import (
     DEPLOYMENTS,
@@ -32,6 +32,7 @@ from overlay_net.model.names import (
 )
 from overlay_net.model.node_actions import LifecyclePolicy
 from overlay_net.model.parse import find_object, parse_int
+from overlay_net.model.wording import name_some
 from overlay_net.runtime.cluster_lock import find_other_release
 from overlay_net.settings.controller import ControllerSettings
 
@@ -204,9 +205,9 @@ async def _start_fencing(nodes: NodeWorkers, deadline: float) -> str:
     if not gone:
         return ""
     return (
-        f"no Node with an agent for {name_some(gone)}: the release of their addresses has begun, but takes fence_after "
-        f"({fence:g} s); nothing else was changed; uninstall again after that time, or set uninstall.timeout, and the "
-        "--timeout of helm, to more than that"
+        f"no Node with an agent for {name_some(gone, NAMED)}: the release of their addresses has begun, but takes "
+        f"fence_after ({fence:g} s); nothing else was changed; uninstall again after that time, or set "
+        "uninstall.timeout, and the --timeout of helm, to more than that"
     )
 
 

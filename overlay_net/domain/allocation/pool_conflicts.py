@@ -14,6 +14,7 @@ from overlay_net.model.conditions import CONSISTENT, Condition
 from overlay_net.model.ipam import QUARANTINE
 from overlay_net.model.net import IpAddress, IpNetwork
 from overlay_net.model.pool import Pool
+from overlay_net.model.wording import name_some
 
 MAX_NAMES = 5
 """Maximum number of pools that a message names."""
@@ -78,8 +79,8 @@ def gateway_in_use(pool: Pool, nodes: Iterable[str], conflict: Condition | None)
     if not names:
         return conflict
     message = (
-        f"gateway {pool.gateway} is the overlay address of node {_join(names)}: delete its NodeOverlayIp for another "
-        "address, or correct the gateway"
+        f"gateway {pool.gateway} is the overlay address of node {name_some(names, MAX_NAMES)}: delete its "
+        "NodeOverlayIp for another address, or correct the gateway"
     )
     return Condition(CONSISTENT, False, "GatewayInUse", "; ".join((message, *([conflict.message] if conflict else []))))
 
@@ -102,7 +103,7 @@ def _share_subnet(one: Pool, other: Pool) -> bool:
 
 
 def _condition(pool: Pool, others: Sequence[Pool]) -> Condition:
-    named = _join([f"{each.name} ({each.cidr}, gateway {each.gateway})" for each in others])
+    named = name_some([f"{each.name} ({each.cidr}, gateway {each.gateway})" for each in others], MAX_NAMES)
     gateways = any(_holds_gateway(one, other) for each in others for one, other in ((pool, each), (each, pool)))
     reason = "GatewayInOtherPool" if gateways else "Overlap"
     effect = "; their nodes may not reach each other, and no pool assigns these gateways" if gateways else ""
@@ -118,8 +119,3 @@ def _holds_gateway(pool: Pool, other: Pool) -> bool:
         and other.gateway in pool.cidr
         and other.gateway != pool.gateway
     )
-
-
-def _join(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"{', '.join(names[:MAX_NAMES])}{more}"

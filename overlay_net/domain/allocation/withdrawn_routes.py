@@ -15,6 +15,7 @@ from overlay_net.model.conditions import ROUTES_WITHDRAWN, Condition, transition
 from overlay_net.model.node_actions import Announce, ApplyAssignment, NodePlan, NodeView
 from overlay_net.model.overlay import NodeOverlay, Withdrawal
 from overlay_net.model.route_slice import NamedSet
+from overlay_net.model.wording import name_some
 
 CONFIRMATION_TIMEOUT = timedelta(seconds=15)
 """A healthy agent confirms within a second or two; nothing is reported or written before this timeout."""
@@ -60,10 +61,8 @@ def plan_withdrawn_condition(view: NodeView, overlay: NodeOverlay) -> NodePlan:
 
 
 def _message(node: str, static_routes: Iterable[str]) -> str:
-    pending = sorted(static_routes)
-    names = ", ".join(pending[:MAX_NAMES])
-    more = f" and {len(pending) - MAX_NAMES} more" if len(pending) > MAX_NAMES else ""
+    names = name_some(sorted(static_routes), MAX_NAMES)
     return (
-        f"node {node} may still have routes of {names}{more} that it must not have any more: its agent has not "
+        f"node {node} may still have routes of {names} that it must not have any more: its agent has not "
         f"confirmed their removal"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.wording import name_some
 
 NAMED = 5
 
@@ -13,13 +14,7 @@ def describe_remaining(overlays: Sequence[NodeOverlay]) -> str:
         return ""
     named = [f"{overlay.name} ({_cause(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)]
     noun = "NodeOverlayIp" if len(overlays) == 1 else "NodeOverlayIps"
-    return f"{len(overlays)} {noun}: {name_some(named)}"
-
-
-def name_some(names: Sequence[str]) -> str:
-    """Return the first names, and the number of others."""
-    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+    return f"{len(overlays)} {noun}: {name_some(named, NAMED)}"
 
 
 def _cause(overlay: NodeOverlay) -> str:

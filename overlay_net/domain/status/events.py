@@ -12,6 +12,7 @@ from overlay_net.model.node_actions import Announce
 from overlay_net.model.node_report import GATEWAY_DOWN, RouteFailure
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
+from overlay_net.model.wording import name_some
 
 TRANSIENT = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
 """Reasons of ``Configured=False`` that resolve without intervention."""
@@ -37,7 +38,7 @@ def report_events(before: NodeOverlay, after: NodeOverlay, find_gateways: FindGa
 
 def reserved_event(addresses: Mapping[str, IpAddress]) -> Announce:
     """Return the event of a pool for the first addresses of these nodes."""
-    named = _shorten([f"{node} ({address})" for node, address in addresses.items()], ", ")
+    named = name_some([f"{node} ({address})" for node, address in addresses.items()], NAMED)
     nodes = "1 node" if len(addresses) == 1 else f"{len(addresses)} nodes"
     return Announce("Reserved", f"addresses reserved for {nodes}: {named}", warning=False)
 
@@ -71,7 +72,7 @@ def _gateway_events(before: NodeOverlay, after: NodeOverlay, find_gateways: Find
         if each.address not in was:
             down.setdefault(each.reason, []).append(f"{each.address}: {each.message}")
     for reason, gateways in down.items():
-        yield Announce(reason, _shorten(gateways, "; "), warning=True)
+        yield Announce(reason, name_some(gateways, NAMED, "; "), warning=True)
     recovered = was.keys() - {each.address for each in after.report.silent_gateways}
     if recovered:
         # A gateway that no route uses is no longer probed, so it has not recovered.
@@ -84,10 +85,10 @@ def _recovery_events(reasons: Mapping[IpAddress, str]) -> Iterator[Announce]:
     answering = sorted(str(address) for address, reason in reasons.items() if reason == GATEWAY_DOWN)
     if answering:
         verb = "answers" if len(answering) == 1 else "answer"
-        yield Announce("GatewayUp", f"{_shorten(answering, ', ')} {verb} again", warning=False)
+        yield Announce("GatewayUp", f"{name_some(answering, NAMED)} {verb} again", warning=False)
     linked = sorted(str(address) for address, reason in reasons.items() if reason != GATEWAY_DOWN)
     if linked:
-        yield Announce("GatewayUp", f"the link to {_shorten(linked, ', ')} can carry traffic again", warning=False)
+        yield Announce("GatewayUp", f"the link to {name_some(linked, NAMED)} can carry traffic again", warning=False)
 
 
 def _route_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
@@ -98,7 +99,7 @@ def _route_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]
         if key not in was or was[key].reason != failure.reason
     ]
     if new:
-        yield Announce("RoutesFailing", _shorten(new, "; "), warning=True)
+        yield Announce("RoutesFailing", name_some(new, NAMED, "; "), warning=True)
     elif was and not after.report.routes_failed:
         desired = after.report.routes_desired
         message = "1 route is in place" if desired == 1 else f"{desired} routes are in place"
@@ -107,8 +108,3 @@ def _route_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]
 
 def _failing_routes(overlay: NodeOverlay) -> Mapping[RouteKey, RouteFailure]:
     return {failure.key: failure for failure in overlay.report.failures if failure.reason != "Pending"}
-
-
-def _shorten(texts: list[str], separator: str) -> str:
-    shown = separator.join(texts[:NAMED])
-    return shown if len(texts) <= NAMED else f"{shown}{separator}and {len(texts) - NAMED} more"
