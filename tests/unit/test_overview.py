@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from overlay_net.domain.status.overview import Finding, Overview, overview
+from overlay_net.domain.status.overview import NO_NODES, Finding, Overview, overview
 from overlay_net.model.overlay import NodeOverlay
 from tests.unit.factories import overlay, pool, static_route
 
@@ -167,6 +167,7 @@ def test_pools_are_listed_first_and_routes_last() -> None:
     assert texts(found) == [
         ("pool", "p1", "Exhausted: all are in use"),
         ("pool", "p2", "Pending: not reconciled yet"),
+        ("node", NO_NODES),
         ("route", "a", "Failing: 1 of 3 nodes fail"),
         ("route", "c", "f", "not reconciled yet; is the controller running?"),
         ("route", "d", "Invalid: spec.subnet is missing"),
@@ -177,6 +178,13 @@ def test_pools_are_listed_first_and_routes_last() -> None:
         "routes  2 of 6 in place (1 with problems)",
         "pools   0 of 2 usable, 250 addresses used, 0 free",
     )
+
+
+def test_without_a_node_that_is_selected_nothing_is_healthy() -> None:
+    found = overview([], [], [], [])
+    (cause,) = found.causes
+    assert [each.message for each in cause.findings] == [NO_NODES]
+    assert cause.next_command == "kubectl get nodes --show-labels"
 
 
 def test_what_has_one_cause_is_together_and_the_cause_of_most_nodes_first() -> None:

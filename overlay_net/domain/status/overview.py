@@ -34,6 +34,8 @@ CONSEQUENCES = frozenset({"NotConfigured", "NotAccepted", "NoAddress"})
 ROUTE_REASONS = frozenset({"RoutesFailing", "RoutesLeft", "Probing", "RolledBack", "ProbeFailed", "WaitingForAgent"})
 """Reasons of conditions of a node that its list of routes explains."""
 
+NO_NODES = "no Node that an agent runs on; check the labels of the Nodes and --node-selector"
+
 NO_PREFIXES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -52,6 +54,7 @@ class Finding:
     kind: str
     """``pool``, ``node`` or ``route``."""
     names: tuple[str, ...]
+    """Empty: there is none that could be healthy."""
     message: str
     reason: str = ""
 
@@ -78,6 +81,8 @@ class Cause:
     @property
     def next_command(self) -> str:
         """What to type next, about the first object; ``overlay-net`` stands for the name of the program."""
+        if not self.names:
+            return "kubectl get nodes --show-labels"
         first = self.names[0]
         match self.kind:
             case "node" if self.reason in ROUTE_REASONS:
@@ -125,7 +130,12 @@ def overview(
             f"routes  {_count(at_routes, in_place, 'in place')}",
             f"pools   {_count(at_pools, usable, 'usable')}, {used} addresses used, {free} free",
         ),
-        findings=(*_group("pool", at_pools), *_group("node", at_nodes), *_group("route", at_routes)),
+        findings=(
+            *_group("pool", at_pools),
+            *(() if names else (Finding("node", (), NO_NODES),)),
+            *_group("node", at_nodes),
+            *_group("route", at_routes),
+        ),
     )
 
 
