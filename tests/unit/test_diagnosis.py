@@ -11,7 +11,7 @@ from overlay_net.domain.diagnosis.checks import CHECKS, diagnose, first_broken
 from overlay_net.domain.diagnosis.control_plane import PERMISSIONS, check_definitions, check_leader, check_versions
 from overlay_net.domain.diagnosis.finding import OK, PROBLEM, UNKNOWN, Check, Finding, Result, run_check
 from overlay_net.domain.diagnosis.pods import explain_pod
-from overlay_net.domain.diagnosis.reports import check_mac_filter, check_pools
+from overlay_net.domain.diagnosis.reports import check_mac_filter, check_pools, check_reports
 from overlay_net.domain.diagnosis.snapshot import Read, Snapshot, Unread, Workloads
 from overlay_net.model.lease import LeaseRecord, micro_time
 from tests.unit.factories import node, overlay
@@ -161,3 +161,27 @@ def test_checks_that_the_same_error_prevents_are_shown_once_and_are_no_success()
     assert "pools" in same
     unknown = sum(each.verdict == UNKNOWN for each in results)
     assert text[-1].startswith(f"no problem found, but {unknown} of {len(results)} checks are unknown")
+
+
+def test_the_fix_for_a_pod_names_only_logs_that_exist() -> None:
+    def fix(**status: Any) -> str:
+        (finding,) = explain_pod(pod("agent", "n1", "i", containerStatuses=[{"name": "agent", **status}]), "here")
+        return finding.fix
+
+    describe = "kubectl describe --namespace here pod n1"
+    assert fix(state={"waiting": {"reason": "ContainerCreating"}}) == describe
+    assert fix(state={"running": {}}) == f"kubectl logs --namespace here n1; {describe}"
+    crashed = fix(state={"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3)
+    assert crashed == f"kubectl logs --namespace here n1 --previous; {describe}"
+
+
+def test_the_fix_for_a_node_without_report_is_the_log_of_its_agent() -> None:
+    here = snapshot(
+        nodes=Read([node("n1")]),
+        overlays=Read([overlay("n1")]),
+        pods=Read([pod("agent", "n1", "i")]),
+    )
+    (finding,) = check_reports(here)
+    assert finding.fix.endswith(": kubectl logs --namespace overlay-net n1")
+    (finding,) = check_reports(replace(here, pods=Unread("forbidden")))
+    assert "kubectl" not in finding.fix

@@ -193,12 +193,13 @@ def check_versions(snapshot: Snapshot) -> Iterator[Finding]:
     if desired and controllers and not desired & controllers:
         what = f"controllers run {_name(controllers)} and agents {_name(desired)}"
         yield Finding(PROBLEM, what, "run helm upgrade with one image for both")
+    daemonset = f"daemonset/{find_name(workloads.agent or {})}"
     for pod in find_component(pods, "agent"):
         images = find_images(pod)
         if desired and images and not images & desired:
             node = parse_text(find_object(pod, "spec").get("nodeName"))
             what = f"the agent still runs {_name(images)}, not {_name(desired)}"
-            fix = f"wait for the rollout: kubectl rollout status --namespace {workloads.namespace} daemonset"
+            fix = f"wait for the rollout: kubectl rollout status --namespace {workloads.namespace} {daemonset}"
             yield Finding(WARNING, what, fix, (node,))
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from overlay_net.domain.diagnosis.finding import PROBLEM, WARNING, Finding
 from overlay_net.model.api import JsonObject
-from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
+from overlay_net.model.parse import find_name, find_object, find_objects, parse_int, parse_text
 
 COMPONENT: Final = "app.kubernetes.io/component"
 IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -62,8 +62,17 @@ def explain_pod(pod: JsonObject, namespace: str) -> Iterator[Finding]:
         return
     detail = f": {waiting[0]} {waiting[1]}".rstrip() if waiting is not None else ""
     verdict = PROBLEM if waiting is not None else WARNING
-    fix = f"kubectl logs --namespace {namespace} {name} --previous; kubectl describe --namespace {namespace} pod {name}"
+    describe = f"kubectl describe --namespace {namespace} pod {name}"
+    # Without an earlier container, --previous is an error; one that has not started has no log at all.
+    log = f"kubectl logs --namespace {namespace} {name}{' --previous' if _has_restarted(pod) else ''}"
+    has_log = waiting is None or _has_restarted(pod)
+    fix = f"{log}; {describe}" if has_log else describe
     yield Finding(verdict, f"pod {name} is not ready{detail}", fix, subject)
+
+
+def _has_restarted(pod: JsonObject) -> bool:
+    statuses = find_objects(find_object(pod, "status"), "containerStatuses")
+    return any(parse_int(each.get("restartCount")) > 0 for each in statuses)
 
 
 def _find_waiting(pod: JsonObject) -> Iterator[tuple[str, str]]:

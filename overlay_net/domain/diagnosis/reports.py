@@ -6,7 +6,7 @@ from typing import Final
 from overlay_net.domain.diagnosis.control_plane import fix_missing
 from overlay_net.domain.diagnosis.finding import PROBLEM, WARNING, Finding
 from overlay_net.domain.diagnosis.pods import explain_pod, find_component, find_node
-from overlay_net.domain.diagnosis.snapshot import Snapshot, known
+from overlay_net.domain.diagnosis.snapshot import Snapshot, Unread, known
 from overlay_net.model.conditions import (
     ADDRESS_CLAIMED,
     AGENT_STALE,
@@ -20,6 +20,7 @@ from overlay_net.model.conditions import (
 from overlay_net.model.net import IpAddress
 from overlay_net.model.node_report import GATEWAY_DOWN
 from overlay_net.model.overlay import NodeOverlay
+from overlay_net.model.parse import find_name
 
 IPAM_UNAVAILABLE: Final = "IpamUnavailable"
 SEE_REASON: Final = "see the reason in docs/reference/conditions.md"
@@ -80,7 +81,7 @@ def check_pools(snapshot: Snapshot) -> Iterator[Finding]:
         if ready is None or ready.status is None:
             yield Finding(PROBLEM, "no controller has read the pool", "check the leader above", (pool.name,))
         elif not ready.status and ready.reason not in (IPAM_UNAVAILABLE, *CREDENTIALS):
-            fix = "kubectl describe overlaypool; add a pool, or correct this one"
+            fix = f"kubectl describe overlaypool {pool.name}; add a pool, or correct this one"
             yield Finding(PROBLEM, f"{ready.reason}: {ready.message}", fix, (pool.name,))
         if consistent is not None and consistent.status is False:
             fix = "give each pool a subnet of its own, or correct the gateway"
@@ -124,11 +125,22 @@ def check_agents(snapshot: Snapshot) -> Iterator[Finding]:
             yield from explain_pod(pod, workloads.namespace)
 
 
+def _find_agents(snapshot: Snapshot) -> Mapping[str, str]:
+    """Return the command that shows the log of the agent, by node, as far as pods could be read."""
+    if isinstance(snapshot.pods, Unread) or isinstance(snapshot.workloads, Unread):
+        return {}
+    log = f"kubectl logs --namespace {snapshot.workloads.value.namespace}"
+    return {find_node(pod): f"{log} {find_name(pod)}" for pod in find_component(snapshot.pods.value, "agent")}
+
+
 def check_reports(snapshot: Snapshot) -> Iterator[Finding]:
-    fix = "check the pod of the agent and its connection to the API server: kubectl logs of the pod"
+    agents = _find_agents(snapshot)
     for node, overlay in snapshot.examined:
         if overlay is None:
             continue
+        fix = "check the pod of the agent, and its connection to the API server"
+        if node.name in agents:
+            fix = f"{fix}: {agents[node.name]}"
         unknown = overlay.assignment.ready
         if unknown is not None and unknown.reason == AGENT_STALE:
             yield Finding(PROBLEM, f"the agent is silent: {unknown.message}", fix, (node.name,))
