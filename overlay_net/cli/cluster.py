@@ -89,7 +89,12 @@ async def read_all(
     try:
         return [parse(item) async for page in pages for item in page.items]
     except NotFound:
-        raise NotFound(
-            f"the API server has no resource {resource.plural}.{resource.group}; is overlay-net installed in this "
-            "cluster, and is this the right context?"
-        ) from None
+        raise missing_kind(resource) from None
+
+
+def missing_kind(resource: Resource) -> NotFound:
+    """Return the error for a kind of ours that the API server does not have."""
+    return NotFound(
+        f"the API server has no resource {resource.plural}.{resource.group}; is overlay-net installed in this cluster, "
+        "and is this the right context?"
+    )

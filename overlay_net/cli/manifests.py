@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from overlay_net.adapters.kube import KubeApi
+from overlay_net.cli.cluster import missing_kind
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import ConfigurationError, NotFound, Refused
 from overlay_net.model.names import STATIC_ROUTES
@@ -88,6 +89,11 @@ async def validate(api: KubeApi, manifest: JsonObject) -> Validated:
             labels = find_object(present, "metadata", "labels") | find_object(metadata, "labels")
             body = present | {"spec": manifest.get("spec"), "metadata": present["metadata"] | {"labels": labels}}
             stored = await api.update(STATIC_ROUTES, name, body, dry_run=True)
+    except NotFound:
+        if present is not None:
+            # It was deleted meanwhile.
+            raise
+        raise missing_kind(STATIC_ROUTES) from None
     except Refused as error:
         return Validated(name, None, " ".join(error.message.split()))
     return Validated(name, StaticRoute.parse(stored))
