@@ -51,7 +51,7 @@ def prepare_tests(session: nox.Session) -> None:
     """Build and fetch the programs that tests need: the private namespaces have no network."""
     install(session, "test")
     session.run("python", "-m", "lab.cluster.prepare")
-    session.run("python", "-m", "lab.build.assets", "actionlint", "check-dashboard", "kubeconform")
+    session.run("python", "-m", "lab.build.assets", "actionlint", "check-dashboard", "check-gitops", "kubeconform")
     # Without `nft`, `iptables` and Prometheus some tests are skipped, as are those of kubelets without a cluster.
     for package in ("nftables", "iptables", "prometheus"):
         session.run("python", "-m", "lab.build.debian", package, success_codes=[0, 1])

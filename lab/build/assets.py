@@ -69,6 +69,7 @@ HELM = Project("helm", "helm.sh/helm/v3")
 CONTAINERD = Project("containerd", "github.com/containerd/containerd/v2")
 KUBECONFORM = Project("kubeconform", "github.com/yannh/kubeconform", "kubeconform")
 DASHBOARD = Project("dashboard", "github.com/grafana/grafana-foundation-sdk/go", "dashboard")
+GITOPS = Project("gitops", "github.com/fluxcd/helm-controller/api", "gitops")
 ACTIONLINT = Project("actionlint", "github.com/rhysd/actionlint", "actionlint")
 PROMETHEUS = Project("prometheus", "github.com/prometheus/prometheus", "prometheus")
 
@@ -93,6 +94,7 @@ RECIPES = {
         _command(KUBECONFORM, "kubeconform", "-v"),
         _command(ACTIONLINT, "actionlint", "-version"),
         Recipe("check-dashboard", DASHBOARD, "overlay-net/lab/dashboard"),
+        Recipe("check-gitops", GITOPS, "overlay-net/lab/gitops"),
         _command(PROMETHEUS, "promtool"),
     )
 }

@@ -86,6 +86,8 @@ def node(shell: Shell) -> Iterator[Namespace]:
                 node.ip("link", "set", link, "up")
         node.ip("address", "add", "192.168.100.11/24", "dev", "tmp0")
         node.ip("route", "add", "192.168.0.0/24", "via", "192.168.100.1")
+        # For packets of pods.
+        node.sysctl("net.ipv4.ip_forward", 1)
         enter = f'{shlex.join(node.enter[:-1])} --chdir="$PWD"'
         shell.stand_in("ip", f'exec {enter} {shutil.which("ip")} "$@"')
         shell.stand_in("overlay-net", OVERLAY_NET.format(node=enter, program=shell.overlay_net))

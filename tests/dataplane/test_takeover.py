@@ -8,12 +8,14 @@ from overlay_net.adapters.netlink import Kernel
 from overlay_net.model.names import FINALIZER
 from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import ON_PREMISE, Edge, edge, netns, require
+from tests.docs.blocks import find_command
 from tests.fakes.earlier_operator import GATEWAY, OVERLAY, Installation, entry
 from tests.fakes.netns import ip
 from tests.unit.factories import raw_static_route
 
 __all__ = ["edge", "netns"]
 
+GUIDE = "docs/how-to/migrate.md"
 SUBNETS = ("192.168.0.0/24", "172.20.0.0/16", "172.21.0.0/16")
 
 
@@ -75,9 +77,9 @@ async def test_a_node_with_traffic_is_taken_over_and_handed_back_without_a_lost_
         await installation.settle()
         assert routes("117") == {SUBNETS[0], SUBNETS[2]}
         assert "via 192.168.100.254" in ip("route", "show", SUBNETS[2])
-    # The way back in docs/operations.md.
-    shell("ip route show proto 117 | while read -r route; do ip route change $route proto boot; done")
-    shell('ip link set dev tmp0 alias ""')
+    # The way back.
+    shell(find_command(GUIDE, "ip -oneline route show proto 117"))
+    shell(find_command(GUIDE, "ip link set dev tmp0"))
     lost = stream.stop()
     assert lost.sent
     assert lost.lost == 0
@@ -101,11 +103,10 @@ async def test_the_command_in_the_message_hands_a_route_of_an_unknown_owner_over
         await installation.settle()
         assert not installation.reports[-1].failures
         assert f"src {ip_interface(OVERLAY).ip}" in ip("route", "show", SUBNETS[0], "proto", "117")
-        # docs/operations.md: all routes of one gateway at once. Those of no StaticRoute are removed then.
-        shell(
-            f"ip route show table main via {GATEWAY} proto boot | while read -r route; do "
-            "ip route change $route proto 117; done"
-        )
+        # All routes of one gateway at once. Those of no StaticRoute are removed then.
+        before = ip("route", "show", SUBNETS[1])
+        shell(find_command(GUIDE, "ip route show table main proto boot"))
+        assert ip("route", "show", SUBNETS[1]) == before.replace("dev tmp0", "dev tmp0 proto 117")
         await installation.settle()
     lost = stream.stop()
     assert lost.sent

@@ -1,7 +1,8 @@
 """What a reader of a page types, in order: the commands of its fenced blocks, and the files to save.
 
 A block ``sh`` has commands; a block ``console`` has commands after ``$ ``, each followed by what it prints; a block
-``yaml title="NAME"`` is a file to save as NAME. A cell of a table that is nothing but a command is one, too.
+``yaml title="NAME"`` is a file to save as NAME. Code in the text is a command if it is a whole one that reads, such as
+`kubectl get noip`, and not the name of one, such as `kubectl get`.
 """
 
 import re
@@ -11,7 +12,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\w*)(?: +title="(?P<title>[^"]+)")?$')
-CELL = re.compile(r"\| `((?:kubectl|helm) [^`]+)` (?=\|)")
+TEXT = re.compile(
+    r"""`(?P<command>
+        (?: kubectl\s+((-n|--namespace)\s+\S+\s+)?(get|describe|explain|logs)\s
+          | (kubectl\s+)?overlay-net\s+(status|routes|plan|doctor)\s
+          | ip\s+(route|link|address|rule)\s+(show|get)\s
+        )[^`]*)`""",
+    re.VERBOSE,
+)
+HISTORY = ("CHANGELOG.md", "docs/adr/")
+"""Pages whose text is about commands of other versions."""
 HERE_DOCUMENT = re.compile(r"<<-?\s*'?(\w+)'?")
 
 
@@ -50,21 +60,32 @@ def find_pages() -> list[str]:
 
 
 def read_blocks(page: str) -> Iterator[Block]:
-    """The fenced blocks of a page, and each command in a cell as a block ``sh``."""
+    """The fenced blocks of a page; of its text, each command as a block ``sh``."""
     lines = (ROOT / page).read_text().splitlines()
     number = 0
     while number < len(lines):
         opened = FENCE.match(lines[number])
-        number += 1
         if opened is None:
-            yield from (Block(page, number, "sh", "", cell) for cell in CELL.findall(lines[number - 1]))
+            first = number
+            while number < len(lines) and not FENCE.match(lines[number]):
+                number += 1
+            yield from _read_text(page, first + 1, lines[first:number])
             continue
+        number += 1
         indent, first = opened["indent"], number
         while lines[number] != f"{indent}```":
             number += 1
         content = "\n".join(line.removeprefix(indent) for line in lines[first:number])
         yield Block(page, first + 1, opened["language"], opened["title"] or "", content)
         number += 1
+
+
+def _read_text(page: str, line: int, lines: list[str]) -> Iterator[Block]:
+    """The commands in text that begins at this line; a bar of a command in a table is escaped."""
+    text = "\n".join(lines)
+    for found in TEXT.finditer("" if page.startswith(HISTORY) else text):
+        command = " ".join(found["command"].replace("\\|", "|").split())
+        yield Block(page, line + text.count("\n", 0, found.start()), "sh", "", command)
 
 
 def read_steps(page: str) -> Iterator[SavedFile | Command]:
@@ -79,6 +100,13 @@ def read_steps(page: str) -> Iterator[SavedFile | Command]:
 
 def read_commands(page: str) -> list[Command]:
     return [step for step in read_steps(page) if isinstance(step, Command)]
+
+
+def find_command(page: str, beginning: str) -> str:
+    """The only command of a page that begins so and has several lines, or the only one at all."""
+    found = [each.text for each in read_commands(page) if each.text.startswith(beginning)]
+    (command,) = [text for text in found if "\n" in text] or found
+    return command
 
 
 def _split_script(block: Block) -> Iterator[Command]:

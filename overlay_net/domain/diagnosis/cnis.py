@@ -31,6 +31,12 @@ FLANNEL: Final = Cni(
     "flannel",
     keep="insert a rule before that of flannel: iptables -t nat -I POSTROUTING -d SUBNET -j RETURN",
 )
+# A verdict ends only the chains of its own table.
+FLANNEL_NFTABLES: Final = Cni(
+    "flannel",
+    keep="set EnableNFTables to false, because no rule precedes its table, and insert a rule before that of flannel: "
+    "iptables -t nat -I POSTROUTING -d SUBNET -j RETURN",
+)
 CILIUM: Final = Cni(
     "Cilium",
     keep="let ipv4-native-routing-cidr contain SUBNET, or set egress-masquerade-interfaces to other links than LINK",
@@ -71,8 +77,8 @@ OTHER: Final = Cni(
 
 TABLES: Final[Mapping[str, Cni]] = {
     "calico": CALICO,
-    "flannel-ipv4": FLANNEL,
-    "flannel-ipv6": FLANNEL,
+    "flannel-ipv4": FLANNEL_NFTABLES,
+    "flannel-ipv6": FLANNEL_NFTABLES,
     "kindnet-ipmasq": KINDNET,
     "ovn-kubernetes": OVN,
     "cni_plugins_masquerade": BRIDGE,
