@@ -140,6 +140,7 @@ class Problem:
 
     reason: str
     message: str
+    """Without the destination of ``route``, which is beside it wherever it is shown."""
     route: DesiredRoute | None = None
     """None: link, address or source routing."""
 

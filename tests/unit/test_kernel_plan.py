@@ -137,7 +137,7 @@ def test_a_gateway_on_the_private_network_uses_its_interface_and_source() -> Non
     [
         (desired(route("10.1.0.0/16", "10.9.0.254")), (), "GatewayNotOnLink", "10.9.0.254"),
         (desired(desired_route("10.1.0.0/16")), (), "NoGateway", "no overlay gateway"),
-        (desired(route(), route()), (), "Duplicate", "192.168.0.0/24"),
+        (desired(route(), route()), (), "Duplicate", "specified twice"),
         (
             desired(route()),
             (Route(ip_network("192.168.0.0/24"), (NextHop(ip_address("10.176.162.129"), 2),), 186),),
@@ -156,6 +156,8 @@ def test_an_impossible_part_is_reported_and_the_rest_is_configured(
     converge(kernel, target)
     problems = plan_kernel(target, kernel.observe(), MARK).problems
     assert any(each.reason == reason and part in each.message for each in problems), problems
+    # The subnet is beside the message wherever it is shown.
+    assert [each for each in problems if each.route is not None and str(each.route.subnet) in each.message] == []
     assert foreign(kernel.observe()) == before
 
 

@@ -60,6 +60,7 @@ def test_foreign_routes_stay_and_ours_is_the_first_or_reported(
         assert left == foreign
     elif plan.problems:
         assert [(each.reason, each.route) for each in plan.problems] == [("ForeignRoute", routes[0])]
+        assert not plan.problems[0].message.startswith(str(SUBNET)), "it is beside the message wherever that is shown"
         assert left[0].protocol != MARK.protocol
     else:
         assert left[0] == entry(kernel, MARK.protocol, gateway)

@@ -147,8 +147,8 @@ async def test_a_route_is_taken_over_once() -> None:
     (failure,) = installation.reports[-1].failures
     assert failure.reason == "ForeignRoute"
     assert failure.message == (
-        "10.1.0.0/16 already has a route of protocol 3 (boot) that is not managed by us; to hand it over without a "
-        "gap, run: ip route change 10.1.0.0/16 via 192.168.100.1 dev tmp0 proto 117"
+        "there is already a route of protocol 3 (boot) that is not managed by us; to hand it over without a gap, "
+        "run: ip route change 10.1.0.0/16 via 192.168.100.1 dev tmp0 proto 117"
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from overlay_net.model.adoptable_route import AdoptableRoute
-from overlay_net.model.desired_route import DesiredRoute
 from overlay_net.model.kernel import Link
 from overlay_net.model.route import MAIN_TABLE, NextHop, Route
 from overlay_net.model.route_key import IPV6_DEFAULT_METRIC, decode_metric, decode_table
@@ -40,11 +39,11 @@ def _is_proven(route: Route, proof: AdoptableRoute, link: Link | None) -> bool:
     )
 
 
-def explain_foreign(desired: DesiredRoute, ours: Route, foreign: Route, links: Mapping[int, str]) -> str:
-    """Return the message about a route that is in the place of ours; ``links`` are the names by index."""
+def explain_foreign(ours: Route, foreign: Route, links: Mapping[int, str]) -> str:
+    """Return the message, without the destination, about a route in the place of ours; ``links``: names by index."""
     name = UNCLAIMED.get(foreign.protocol, "")
     protocol = f"{foreign.protocol} ({name})" if name else str(foreign.protocol)
-    message = f"{desired.subnet} already has a route of protocol {protocol} that is not managed by us"
+    message = f"there is already a route of protocol {protocol} that is not managed by us"
     if not name:
         return f"{message}; remove it where it is configured, or set another metric"
     same = (foreign.next_hops, foreign.kind) == (ours.next_hops, ours.kind)

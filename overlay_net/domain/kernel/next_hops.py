@@ -26,7 +26,6 @@ class Resolved:
 class Refused:
     reason: str
     message: str
-    """Without the destination, which is beside it wherever it is shown."""
     withdrawn: bool = False
     """Whether the route in the kernel is removed instead of kept."""
 

@@ -84,7 +84,7 @@ def _plan_groups(inputs: _Inputs, groups: RouteGroups, mark: OwnershipMark) -> R
     for adopted in find_adopted(desired.adoptable, observed.routes, inputs.link):
         comparison.adopt(adopted)
     for route in groups.duplicates:
-        comparison.problems.append(Problem("Duplicate", f"{route.subnet} is specified twice", route))
+        comparison.problems.append(Problem("Duplicate", "specified twice", route))
     for group in groups.groups:
         table = group.first.spec.table
         if table in reserved_tables:
@@ -181,13 +181,13 @@ class _Comparison:
             return
         self._deletions.append(delete_hops(found, extra))
         gateways = ", ".join(str(hop.gateway) for hop in extra)
-        message = f"{desired.subnet} has next hops that are not managed by us: {gateways}"
+        message = f"the route has next hops that are not managed by us: {gateways}"
         self.problems.append(Problem("ForeignRoute", message, desired))
 
     def _add(self, desired: DesiredRoute, route: Route) -> None:
         blocked = self._blocked.pop(route.key, None)
         if blocked is not None:
-            message = f"{desired.subnet} also has a route of protocol {blocked.foreign.protocol} with the same metric"
+            message = f"there is also a route of protocol {blocked.foreign.protocol} with the same metric"
             self.problems.append(Problem("ForeignRoute", f"{message}, which the kernel uses instead of ours", desired))
             return
         if self._by_key is None:
@@ -196,5 +196,5 @@ class _Comparison:
         if foreign is None:
             self.changes.append(AddRoute(route))
             return
-        message = explain_foreign(desired, route, foreign, self._link_names)
+        message = explain_foreign(route, foreign, self._link_names)
         self.problems.append(Problem(FOREIGN_ROUTE, message, desired))
