@@ -65,7 +65,7 @@ async def test_address_and_routes_are_set_on_a_tunnel(tunnel: None) -> None:
     report = await reconcile("address")
     ready = find_condition(report.conditions, "Ready")
     assert ready is not None
-    assert (ready.status, ready.message) == (True, "address and 1 routes are in place")
+    assert (ready.status, ready.message) == (True, "address and 1 route are in place")
     assert "192.168.100.4/24" in ip("address", "show", "tun0")
     assert "via 192.168.100.1 dev tun0" in ip("route", "show", "192.168.0.0/24")
 

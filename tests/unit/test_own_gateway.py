@@ -86,7 +86,7 @@ def test_a_node_does_not_get_a_route_whose_only_gateway_is_the_node_itself(desir
     assert str(desired.spec.gateways[0].address) in named.message
     ready = find_condition(report.conditions, "Ready")
     assert ready is not None
-    assert (ready.status, ready.message) == (True, "address and 1 routes are in place")
+    assert (ready.status, ready.message) == (True, "address and 1 route are in place")
     assert Report.parse(report.to_json(), report.conditions) == report
     assert not report_events(overlay(status={}), overlay(status=report.to_json()), own_gateways)
 
@@ -152,11 +152,18 @@ def test_a_static_route_does_not_count_the_node_that_is_its_gateway() -> None:
     assert (entry["state"], entry["message"]) == ("NotNeeded", "it is this node")
     found = {each.type: each for each in parse_conditions(status)}
     assert (found["Ready"].status, found["Programmed"].status) == (True, True)
-    assert "not needed on n1" in found["Programmed"].message
+    assert found["Programmed"].message == "in place on every node; not needed on n1 (its gateway)"
     failing = table("n2", route, failures=[NAMED | {"state": "ForeignRoute"}])
     status = find_status(route, [tables[0], failing])
     assert (status["desired"], status["ready"], status["failed"]) == (1, 0, 1)
     assert [each["hostname"] for each in status["nodeStatus"]] == ["n2", "n1"], "failing nodes are first"
+
+
+def test_the_first_gateways_of_a_route_are_named_and_the_others_counted() -> None:
+    route = static_route(gateway="192.168.100.4")
+    tables = [table(f"n{number:02}", route, routes=[NAMED], **GATEWAY) for number in range(12)]
+    programmed = {each.type: each for each in parse_conditions(find_status(route, tables))}["Programmed"]
+    assert programmed.message.endswith("n08, n09, and 2 more (its gateway)")
 
 
 def test_the_node_that_is_the_gateway_does_not_hold_up_a_rollout() -> None:

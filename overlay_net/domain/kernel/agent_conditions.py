@@ -25,6 +25,7 @@ from overlay_net.model.net import IpAddress, IpInterface
 from overlay_net.model.node_report import GATEWAY_DOWN, LINK_DOWN, RouteFailure, SilentGateway
 from overlay_net.model.overlay import NodeOverlay, UnknownSets
 from overlay_net.model.route_probe import RouteProbe
+from overlay_net.model.wording import count, routes_in_place
 
 NAMED_GATEWAYS = 5
 """Maximum number of gateways that a condition names."""
@@ -212,8 +213,9 @@ def ready_condition(
     if neighbours.unproven:
         message = f"everything is in place; waiting for the first answer from gateway {_names(neighbours.unproven)}"
         return Condition(READY, False, "WaitingForGateway", message)
-    routes = f"{needed} routes are in place"
-    return Condition(READY, True, "Ready", routes if routes_only else f"address and {routes}")
+    if routes_only:
+        return Condition(READY, True, "Ready", routes_in_place(needed))
+    return Condition(READY, True, "Ready", f"address and {count(needed, 'route')} are in place")
 
 
 def _is_in_use(

@@ -16,6 +16,7 @@ from overlay_net.model.api import JsonObject
 from overlay_net.model.conditions import ACCEPTED, PROGRAMMED, Condition, transition
 from overlay_net.model.net import IpNetwork
 from overlay_net.model.static_route import Rollout, StaticRoute
+from overlay_net.model.wording import name_some
 
 DEFAULT_LIMIT = 250
 """Maximum number of nodeStatus entries. The counts cover all nodes."""
@@ -112,7 +113,8 @@ def _describe_complete(states: NodeStates) -> str:
     gateways = [node.hostname for node in states.first(NAMED_NODES, (NOT_NEEDED,))]
     if not gateways:
         return "in place on every node"
-    return f"in place on every node; not needed on {_name_first(gateways, states.not_needed)}, which is its gateway"
+    names = name_some(gateways, NAMED_NODES, total=states.not_needed)
+    return f"in place on every node; not needed on {names} (its gateway)"
 
 
 def _rolling_out(rollout: Rollout, states: NodeStates) -> Condition:
@@ -121,13 +123,8 @@ def _rolling_out(rollout: Rollout, states: NodeStates) -> Condition:
     unavailable = states.first(NAMED_NODES, (FAILED, PENDING))
     if not unavailable:
         return Condition(PROGRAMMED, False, ROLLING_OUT, message)
-    names = _name_first([node.hostname for node in unavailable], states.unavailable)
+    names = name_some([node.hostname for node in unavailable], NAMED_NODES, total=states.unavailable)
     first = f"{unavailable[0].hostname}: {unavailable[0].outcome.message}"
     if states.unavailable >= limit and states.unavailable == states.failed:
         return Condition(PROGRAMMED, False, "RolloutStopped", f"{message}; not in place on {names}; {first}")
     return Condition(PROGRAMMED, False, ROLLING_OUT, f"{message}; waiting for {names}; {first}")
-
-
-def _name_first(names: Sequence[str], count: int) -> str:
-    """Name the first ones of ``count`` nodes."""
-    return ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")

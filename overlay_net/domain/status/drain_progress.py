@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from overlay_net.model.overlay import NodeOverlay
-from overlay_net.model.wording import name_some
+from overlay_net.model.wording import count, name_some
 
 NAMED = 5
 
@@ -13,8 +13,7 @@ def describe_remaining(overlays: Sequence[NodeOverlay]) -> str:
     if not overlays:
         return ""
     named = [f"{overlay.name} ({_cause(overlay)})" for overlay in sorted(overlays, key=lambda each: each.name)]
-    noun = "NodeOverlayIp" if len(overlays) == 1 else "NodeOverlayIps"
-    return f"{len(overlays)} {noun}: {name_some(named, NAMED)}"
+    return f"{count(len(overlays), 'NodeOverlayIp')}: {name_some(named, NAMED)}"
 
 
 def _cause(overlay: NodeOverlay) -> str:

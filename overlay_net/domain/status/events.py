@@ -12,7 +12,7 @@ from overlay_net.model.node_actions import Announce
 from overlay_net.model.node_report import GATEWAY_DOWN, RouteFailure
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route_key import RouteKey
-from overlay_net.model.wording import name_some
+from overlay_net.model.wording import count, name_some, routes_in_place
 
 TRANSIENT = frozenset({"Pending", "NoAddress", "Releasing", "Released"})
 """Reasons of ``Configured=False`` that resolve without intervention."""
@@ -39,8 +39,7 @@ def report_events(before: NodeOverlay, after: NodeOverlay, find_gateways: FindGa
 def reserved_event(addresses: Mapping[str, IpAddress]) -> Announce:
     """Return the event of a pool for the first addresses of these nodes."""
     named = name_some([f"{node} ({address})" for node, address in addresses.items()], NAMED)
-    nodes = "1 node" if len(addresses) == 1 else f"{len(addresses)} nodes"
-    return Announce("Reserved", f"addresses reserved for {nodes}: {named}", warning=False)
+    return Announce("Reserved", f"addresses reserved for {count(len(addresses), 'node')}: {named}", warning=False)
 
 
 def _address_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]:
@@ -101,9 +100,7 @@ def _route_events(before: NodeOverlay, after: NodeOverlay) -> Iterator[Announce]
     if new:
         yield Announce("RoutesFailing", name_some(new, NAMED, "; "), warning=True)
     elif was and not after.report.routes_failed:
-        desired = after.report.routes_desired
-        message = "1 route is in place" if desired == 1 else f"{desired} routes are in place"
-        yield Announce("RoutesInPlace", message, warning=False)
+        yield Announce("RoutesInPlace", routes_in_place(after.report.routes_desired), warning=False)
 
 
 def _failing_routes(overlay: NodeOverlay) -> Mapping[RouteKey, RouteFailure]:
