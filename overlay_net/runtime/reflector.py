@@ -166,7 +166,7 @@ class Reflector:
     def _recovered(self) -> None:
         self._failures = 0
         if self._logged:
-            log.info("watch resumed")
+            log.info("watch resumed", extra={"after": self._logged})
             self._logged = ""
 
     async def _pause(self, error: OverlayNetError | None) -> None:

@@ -1,6 +1,7 @@
 """The reflector in virtual time: backoff against a server that fails for hours, and a server whose store went back."""
 
 import asyncio
+import logging
 import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -179,6 +180,25 @@ async def followed(server: Server, **options: Any) -> AsyncIterator[tuple[Store[
     yield store, changes
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_resumed_watch_is_identified_by_the_error_that_interrupted_it(
+    virtual_time: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        server = Server()
+        async with followed(server):
+            server.down = True
+            await asyncio.sleep(60)
+            server.down = False
+            server.put("a", value="new")
+            await asyncio.sleep(60)
+
+    virtual_time(main())
+    (resumed,) = [vars(record) for record in caplog.records if record.message == "watch resumed"]
+    assert resumed["after"] == "connection refused"
 
 
 @pytest.mark.parametrize("sent", [Server.bookmark, lambda server: server.put("b", value="new")])
