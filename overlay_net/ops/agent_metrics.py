@@ -16,10 +16,14 @@ class AgentMetrics(Metrics):
             "overlay_net_routes", "Routes of this node by state: desired, programmed, failed.", "state"
         )
         self._kernel_changes = self._counter(
-            "overlay_net_kernel_changes_total", "Changes made to the kernel by kind.", "kind"
+            "overlay_net_kernel_changes_total",
+            "Changes requested of the kernel, also those that it refused, by kind, such as AddRoute.",
+            "kind",
         )
         self._repairs = self._counter(
-            "overlay_net_drift_repairs_total", "Changes to the kernel that reverted external drift, by kind.", "kind"
+            "overlay_net_drift_repairs_total",
+            "Changes to the kernel that reverted external drift, by the same kinds.",
+            "kind",
         )
         self._address_conflict = self._gauge(
             "overlay_net_duplicate_address", "1 while another host uses the overlay address of this node."

@@ -75,7 +75,7 @@ class ControllerMetrics(Metrics):
         )
         self._ipam_requests = self._counter(
             "overlay_net_ipam_requests_total",
-            "Operations of an IPAM by outcome: ok, exhausted, taken, unusable, conflict, unavailable, refused.",
+            "Operations of an IPAM by outcome: ok, exhausted, taken, unusable, conflict, unavailable, refused, error.",
             "backend",
             "operation",
             "outcome",
@@ -90,12 +90,18 @@ class ControllerMetrics(Metrics):
             "overlay_net_ipam_credentials_refused", "1 while the IPAM rejects the credentials.", "backend"
         )
         self._phpipam_requests = self._counter(
-            "overlay_net_phpipam_requests_total", "HTTP requests to phpIPAM.", "operation", "outcome"
+            "overlay_net_phpipam_requests_total",
+            "HTTP requests to phpIPAM by outcome: ok, nothingfound (an empty list), notfound, conflict, exhausted, "
+            "refused, unavailable, error.",
+            "operation",
+            "outcome",
         )
         self._phpipam_seconds = self._histogram(
             "overlay_net_phpipam_request_duration_seconds", "Duration of an HTTP request to phpIPAM.", "operation"
         )
-        self._phpipam_logins = self._counter("overlay_net_phpipam_logins_total", "Logins to phpIPAM.", "outcome")
+        self._phpipam_logins = self._counter(
+            "overlay_net_phpipam_logins_total", "Logins to phpIPAM by outcome: ok, refused, error.", "outcome"
+        )
         self.records_edited = self._gauge(
             "overlay_net_ipam_records_edited", "IPAM records in use that were edited by hand."
         )

@@ -1,7 +1,8 @@
 """Metrics of both modes, and the base class that declares them; lab.reference.metrics writes docs/metrics.md from it.
 
 Metrics known from controller-runtime and client-go keep their names and meaning, so that existing dashboards work.
-Labels have few values: no routes, no node addresses and no user-chosen names except those of pools.
+Labels have few values: no routes, no node addresses and no user-chosen names except those of pools; an agent has a
+value for each gateway that it probes.
 """
 
 import platform
