@@ -34,7 +34,7 @@ def print_progress(text: str) -> None:
 
 
 class BuildFailed(Exception):
-    """A program could be neither found nor built; the text has the reason."""
+    """A program could be neither found nor built, or the site or a package not built; the text has the reason."""
 
 
 def cache_directory() -> Path:

@@ -1,7 +1,7 @@
 """Builds sdist, wheel and chart of a release, from a copy of the sources with the links of the publisher."""
 
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from typing import Any
 import yaml
 
 from lab.build.assets import find_programs
-from lab.build.go_build import BuildFailed, print_progress
+from lab.build.go_build import print_progress, watch
 from lab.release.changelog import find_section
 from lab.release.links import Links
 from lab.release.versions import read_version
 
 ROOT = Path(__file__).parent.parent.parent
 CHART = Path("charts", "overlay-net")
+PYTHON = [sys.executable, "-m"]
 PYTHON_SOURCES = ("CHANGELOG.md", "LICENSE", "README.md", "overlay_net", "pyproject.toml")
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
@@ -39,18 +40,17 @@ def build(target: Path, publisher: Publisher, root: Path = ROOT) -> list[Path]:
         sources = Path(folder)
         copy_sources(sources, publisher, root)
         # Without isolation: the build backend is installed here, in its locked version.
-        run([sys.executable, "-m", "build", "--no-isolation", f"--outdir={target}", str(sources)])
-        run([str(helm), "lint", "--strict", str(sources / CHART), "--set=image.repository=example.com/overlay-net"])
-        run([str(helm), "package", str(sources / CHART), f"--destination={target}"])
+        _run("building sdist and wheel", PYTHON, "build", "--no-isolation", f"--outdir={target}", str(sources))
+        repository = "--set=image.repository=example.com/overlay-net"
+        _run("checking the chart", [str(helm)], "lint", "--strict", str(sources / CHART), repository)
+        _run("packing the chart", [str(helm)], "package", str(sources / CHART), f"--destination={target}")
     built = sorted(target.iterdir())
-    run([sys.executable, "-m", "twine", "check", "--strict", *map(str, target.glob("overlay_net-*"))])
+    _run("checking sdist and wheel", PYTHON, "twine", "check", "--strict", *map(str, target.glob("overlay_net-*")))
     return built
 
 
-def run(command: list[str]) -> None:
-    finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if finished.returncode:
-        raise BuildFailed(f"`{' '.join(command)}` ended with {finished.returncode}:\n{finished.stdout}")
+def _run(what: str, program: list[str], *arguments: str) -> None:
+    watch([*program, *arguments], ROOT, os.environ, what, print_progress)
 
 
 def copy_sources(target: Path, publisher: Publisher, root: Path = ROOT) -> None:

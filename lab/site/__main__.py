@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from lab.site.build import ROOT, BuildFailed, build
+from lab.build.go_build import BuildFailed
+from lab.site.build import ROOT, build
 from lab.site.links import problems
 
 

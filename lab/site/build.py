@@ -5,11 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.build.go_build import BuildFailed
+
 ROOT = Path(__file__).parent.parent.parent
-
-
-class BuildFailed(Exception):
-    """What mkdocs complained about."""
 
 
 def build(folder: Path, config: Path = ROOT / "mkdocs.yml") -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.site.build import ROOT, BuildFailed, build
+from lab.build.go_build import BuildFailed
+from lab.site.build import ROOT, build
 from lab.site.hooks import site_path
 from lab.site.links import problems
 
