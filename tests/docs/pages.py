@@ -11,7 +11,7 @@ import yaml
 from tests.docs.blocks import Command
 
 FOLDER = Path(__file__).parent
-CLUSTERS = ("api-server", "controller", "phpipam", "kubelets")
+CLUSTERS = ("api-server", "controller", "phpipam", "kubelets", "kind")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lab.build.image import Image
 from lab.cluster.cluster import Cluster
 from lab.net.namespaces import Namespace, join_bridge, leave_bridge
 from lab.net.traffic import serve
 from lab.net.vlan import BRIDGE
 from tests.docs.shell import Shell
 
-IMAGE = "localhost/overlay-net:0.1.0"
 ROUTERS = ("router-1", "router-2")
 DOCKER = """
 case "$1 $2" in
@@ -23,8 +21,8 @@ esac
 
 
 @contextmanager
-def kind_cluster(shell: Shell, cluster: Cluster, image: Image, directory: Path) -> Iterator[None]:
-    """The nodes have the image, and routers are on their network; only ``docker exec`` is there."""
+def kind_cluster(shell: Shell, cluster: Cluster, directory: Path) -> Iterator[None]:
+    """Routers are on the network of the nodes; of docker, only ``docker exec`` is there."""
     with ExitStack() as stack:
         # It has the addresses that the routers of the documentation get.
         cluster.vlan.gateway.ip("link", "set", "inner", "down")
@@ -37,8 +35,6 @@ def kind_cluster(shell: Shell, cluster: Cluster, image: Image, directory: Path) 
             # As the command of `docker run`, it answers with the address of the peer.
             stack.callback(serve(router, directory / f"{name}.log").kill9)
         shell.stand_in("docker", DOCKER.format(containers=_cases(machines)))
-        for node in cluster.nodes.values():
-            node.ctr("images", "tag", "--force", f"{image.repository}:{image.tag}", IMAGE)
         yield
 
 
