@@ -179,8 +179,11 @@ async def _keep(elector: Elector) -> NoReturn:
         await elector.hold()
     except LeadershipLost as error:
         log.error("lost the lease; exiting", extra={"error": str(error)})
-        # A thread writes the line. Meanwhile the event loop has no turn, so nothing else is written.
-        for handler in logging.getLogger().handlers:
-            handler.flush()
-        # Exit at once: no task or thread may delay it, and nothing needs to be cleaned up.
-        os._exit(EXIT_LOST)
+    except Exception:
+        # Nothing else would renew the lease, or notice that nothing does.
+        log.exception("cannot renew the lease because of an unexpected error; exiting", extra={"lease": str(elector)})
+    # A thread writes the line. Meanwhile the event loop has no turn, so nothing else is written.
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    # Exit at once: no task or thread may delay it, and nothing needs to be cleaned up.
+    os._exit(EXIT_LOST)

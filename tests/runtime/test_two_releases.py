@@ -320,3 +320,24 @@ def test_at_most_one_process_of_all_releases_may_write_at_any_time(virtual_time:
         assert {each.namespace for each in leaders} == {"one", "two"}, "the release changed"
 
     virtual_time(main())
+
+
+def test_a_leader_whose_renewal_ends_with_an_unexpected_error_does_not_stay_without_its_lease(
+    virtual_time: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        api = Leases()
+        leader = Replica(api, "one")
+        await wait_for(leader.may_write, 1)
+
+        async def update(*_: object, **__: object) -> JsonObject:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(leader, "update", update)
+        await wait_for(lambda: leader.exited, CLUSTER_DURATION)
+        assert not leader.may_write()
+        other = Replica(api, "one")
+        await wait_for(other.may_write, FAILOVER)
+        await end(other)
+
+    virtual_time(main())
