@@ -1,9 +1,8 @@
 """Matches and targets of iptables in rules of nftables: structs of the kernel (linux/netfilter/xt_*.h, nf_nat.h)."""
 
 import socket
-import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
@@ -22,7 +21,6 @@ SET_SOURCE: Final = 1 << 1
 """IPSET_DIM_ONE_SRC."""
 MAP_IPS: Final = 1
 """NF_NAT_RANGE_MAP_IPS."""
-BYTE_ORDER: Final = "<" if sys.byteorder == "little" else ">"
 
 
 class IpSets(Protocol):
@@ -46,12 +44,12 @@ def read_match(attributes: Mapping[str, Any], sets: IpSets) -> Sequence[Match]:
 
 
 def _read_mark(data: bytes) -> Match:
-    value, mask, inverted = struct.unpack_from(f"{BYTE_ORDER}IIB", data)
+    value, mask, inverted = _integers(data, 4, 4, 1)
     return {"field": "mark", "value": value, "mask": mask} | ({"inverted": True} if inverted else {})
 
 
 def _read_address_types(data: bytes) -> Sequence[Match]:
-    source, destination, flags = struct.unpack_from(f"{BYTE_ORDER}HHI", data)
+    source, destination, flags = _integers(data, 2, 2, 4)
     if flags & LIMIT_INTERFACES or {source, destination} - {0, LOCAL}:
         return [{"field": "unread", "text": "addrtype"}]
     found: list[Match] = []
@@ -66,7 +64,7 @@ def _read_address_types(data: bytes) -> Sequence[Match]:
 
 def _read_set(data: bytes, sets: IpSets) -> Match:
     """A set with several dimensions, such as of address and port, is unread."""
-    index, dimensions, flags = struct.unpack_from(f"{BYTE_ORDER}HBB", data)
+    index, dimensions, flags = _integers(data, 2, 1, 1)
     name, networks = sets.read_ipset(index)
     if networks is None or dimensions != 1:
         return {"field": "unread", "text": f"@{name}"}
@@ -91,11 +89,19 @@ def read_target(attributes: Mapping[str, Any], family: int) -> JsonObject | None
 def _read_target_address(data: bytes, family: int, revision: Any) -> str:
     # The first revision for IPv4 has a count of ranges before them, and addresses of four bytes.
     size, start = (4, 4) if family == socket.AF_INET and revision == 0 else (16, 0)
-    (flags,) = struct.unpack_from(f"{BYTE_ORDER}I", data, start)
+    (flags,) = _integers(data[start:], 4)
     if not flags & MAP_IPS:
         return ""
     address = data[start + 4 : start + 4 + (4 if family == socket.AF_INET else size)]
     return str(ip_address(address))
+
+
+def _integers(data: bytes, *sizes: int) -> Iterator[int]:
+    """Yield the unsigned integers of these sizes, in bytes, with which a struct of the kernel begins."""
+    start = 0
+    for size in sizes:
+        yield int.from_bytes(data[start : start + size], sys.byteorder)
+        start += size
 
 
 def _bytes(value: Any) -> bytes:
