@@ -53,8 +53,8 @@ def plan_link(desired: Desired, observed: Observed, mark: OwnershipMark) -> Link
         return _keep_link(target, managed, sweep, problem)
     link = observed.find_link(target.name)
     first, rest = _split_sweep(sweep, managed, target, parent, link.mac if link is not None else target.mac)
-    plan = _plan_link_of_its_own(link, parent, desired, observed, mark, rest)
-    return replace(plan, actions=(*first, *plan.actions))
+    plan = _plan_link_of_its_own(link, parent, target, desired, observed, mark)
+    return replace(plan, actions=(*first, *plan.actions), sweep=rest)
 
 
 def _split_sweep(
@@ -76,25 +76,17 @@ def _excludes(other: Link, kind: LinkMode, mac: str, parent: Link) -> bool:
 
 
 def _plan_link_of_its_own(
-    link: Link | None,
-    parent: Link,
-    desired: Desired,
-    observed: Observed,
-    mark: OwnershipMark,
-    sweep: tuple[KernelAction, ...],
+    link: Link | None, parent: Link, target: DesiredLink, desired: Desired, observed: Observed, mark: OwnershipMark
 ) -> LinkPlan:
-    """``link`` has the desired name."""
-    target = desired.link
-    if target is None:
-        return LinkPlan(sweep=sweep)
+    """Plan without a sweep; ``link`` has the desired name."""
     if link is not None:
-        return _plan_existing(link, parent, desired, observed, mark, sweep)
+        return _plan_existing(link, parent, target, desired, observed, mark)
     other = next((each for each in observed.links if target.name in each.alternative_names), None)
     if other is not None:
         message = f"{target.name} is an alternative name of {other.name}; remove it, or choose another link name"
-        return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
+        return LinkPlan(problem=Problem("LinkNameTaken", message))
     create = _create(target, parent, desired, observed)
-    return LinkPlan((*plan_parent_sysctls(parent, observed), *create), sweep=sweep)
+    return LinkPlan((*plan_parent_sysctls(parent, observed), *create))
 
 
 def _keep_link(target: DesiredLink, managed: list[Link], sweep: tuple[KernelAction, ...], problem: Problem) -> LinkPlan:
@@ -126,30 +118,22 @@ def _refuse_address_mode(parent: Link, observed: Observed) -> Problem | None:
 
 
 def _plan_existing(
-    link: Link,
-    parent: Link,
-    desired: Desired,
-    observed: Observed,
-    mark: OwnershipMark,
-    sweep: tuple[KernelAction, ...],
+    link: Link, parent: Link, target: DesiredLink, desired: Desired, observed: Observed, mark: OwnershipMark
 ) -> LinkPlan:
     """Plan for a link that already has the desired name: repair, adopt, replace or refuse it."""
-    target = desired.link
-    if target is None:
-        return LinkPlan(sweep=sweep)
     fits = link.kind == target.kind and lies_on(link, parent)
     protect = plan_parent_sysctls(parent, observed)
     if owns_link(link, mark) and not fits:
         create = _create(target, parent, desired, observed)
-        return LinkPlan((DeleteLink(link.index, link.name), *protect, *create), sweep=sweep)
+        return LinkPlan((DeleteLink(link.index, link.name), *protect, *create))
     repair = tuple(_repair(link, parent, target, desired, observed, mark))
     if owns_link(link, mark):
-        return LinkPlan((*protect, *repair), link=link, sweep=sweep)
+        return LinkPlan((*protect, *repair), link=link)
     if fits and _has_address(link, desired, observed):
-        return LinkPlan((AdoptLink(link.name), *protect, *repair), link=link, sweep=sweep)
+        return LinkPlan((AdoptLink(link.name), *protect, *repair), link=link)
     kind = link.kind or "physical"
     message = f"{link.name} is a {kind} link that is not managed by us; rename it, or choose another link name"
-    return LinkPlan(sweep=sweep, problem=Problem("LinkNameTaken", message))
+    return LinkPlan(problem=Problem("LinkNameTaken", message))
 
 
 def _create(target: DesiredLink, parent: Link, desired: Desired, observed: Observed) -> tuple[KernelAction, ...]:
