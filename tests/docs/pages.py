@@ -1,6 +1,6 @@
 """Which cluster runs the commands of each page, and which commands no test can run: pages.yaml and not_run.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,13 +52,13 @@ def find_run_pages() -> dict[str, Page]:
 def _parse(
     path: str,
     cluster: str,
-    data: str = "",
+    data: Sequence[str] = (),
     replace: Mapping[str, str] | None = None,
     fails: tuple[str, ...] = (),
     logs: str = "",
 ) -> Page:
-    text = (FOLDER / "data" / data).read_text() if data else ""
-    return Page(path, cluster, tuple(filter(None, yaml.safe_load_all(text))), replace or {}, tuple(fails), logs)
+    objects = [each for name in data for each in yaml.safe_load_all((FOLDER / "data" / name).read_text())]
+    return Page(path, cluster, tuple(filter(None, objects)), replace or {}, tuple(fails), logs)
 
 
 def pages_on(cluster: str) -> list[Page]:
