@@ -55,6 +55,6 @@ def _rows(schema: Schema, describe: Callable[[Schema], str], prefix: str = "") -
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         yield code(path), "required; " * (name in required) + describe(field), field.get("description", "")
-        if path != "conditions":
-            # Every kind has the same ones.
+        if path not in ("conditions", "retained"):
+            # Every kind has the same conditions, and what is retained is of the form of staticRoutes.
             yield from _rows(field.get("items", field), describe, f"{path}[]." if "items" in field else f"{path}.")

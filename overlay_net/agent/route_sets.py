@@ -108,7 +108,8 @@ class _Merger:
     def __init__(self) -> None:
         self._entries: tuple[SliceEntry, ...] = ()
         self._gateway: IpAddress | None = None
-        self._routes_by_name: dict[str, tuple[SliceEntry, tuple[DesiredRoute, ...]]] = {}
+        self._routes_by_name: dict[tuple[str, bool], tuple[SliceEntry, tuple[DesiredRoute, ...]]] = {}
+        """By StaticRoute, and whether they are retained."""
         self._merged: tuple[DesiredRoute, ...] = ()
 
     async def merge(self, entries: tuple[SliceEntry, ...], gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:
@@ -125,10 +126,11 @@ class _Merger:
         known, self._routes_by_name = self._routes_by_name, {}
 
         def find_routes(entry: SliceEntry, gateway: IpAddress | None) -> Iterable[DesiredRoute]:
-            last = known.get(entry.name)
+            name = (entry.name, entry.retained)
+            last = known.get(name)
             if last is None or last[0] is not entry:
                 last = (entry, tuple(entry_routes(entry, gateway)))
-            self._routes_by_name[entry.name] = last
+            self._routes_by_name[name] = last
             return last[1]
 
         merged = merge_routes(entries, gateway, find_routes)

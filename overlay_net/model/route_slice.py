@@ -62,6 +62,8 @@ class SliceContent:
     slices: tuple[int, ...] = ()
     """In the first slice: the indices of all slices of the set."""
     entries: tuple[SliceEntry, ...] = ()
+    retained: tuple[SliceEntry, ...] = ()
+    """Routes that StaticRoutes of this slice have lost, until every node has them from another StaticRoute."""
     withdrawn: tuple[SliceWithdrawal, ...] = ()
     generation: int = 0
     """Greater after each write, also after the slice was deleted and created again."""
@@ -69,7 +71,7 @@ class SliceContent:
     @property
     def routes(self) -> int:
         """The number of routes, shown by ``kubectl get``."""
-        return sum(len(entry.subnets) for entry in self.entries)
+        return sum(len(entry.subnets) for entry in (*self.entries, *self.retained))
 
     def to_json(self) -> JsonObject:
         raw: JsonObject = {"routeSet": self.route_set, "selector": self.selector, "routes": self.routes}
@@ -77,6 +79,8 @@ class SliceContent:
         if self.slices:
             raw["slices"] = list(self.slices)
         raw["staticRoutes"] = [entry.to_json() for entry in self.entries]
+        if self.retained:
+            raw["retained"] = [entry.to_json() for entry in self.retained]
         if self.withdrawn:
             raw["withdrawn"] = [each.to_json() for each in self.withdrawn]
         return raw | {"checksum": slice_checksum(raw)}
@@ -112,6 +116,7 @@ class RouteSlice:
                 selector=parse_text(spec.get("selector")),
                 slices=tuple(map(parse_int, indices)) if isinstance(indices, list) else (),
                 entries=_parse_entries(spec, known),
+                retained=tuple(SliceEntry.parse(item, {}, retained=True) for item in find_objects(spec, "retained")),
                 withdrawn=tuple(SliceWithdrawal.parse(item) for item in find_objects(spec, "withdrawn")),
                 generation=parse_int(spec.get("generation")),
             ),
@@ -147,7 +152,7 @@ def _parse_entries(spec: JsonObject, known: Mapping[str, SliceEntry]) -> tuple[S
 
 def slice_checksum(spec: JsonObject) -> str:
     """Return the checksum of what agents use, as JSON, so that fields of a later version count as well."""
-    used = [spec.get(field) for field in ("routeSet", "generation", "slices", "staticRoutes")]
+    used = [spec.get(field) for field in ("routeSet", "generation", "slices", "staticRoutes", "retained")]
     return sha256(json.dumps(used, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 

@@ -37,12 +37,14 @@ class SliceEntry:
     """Generation of the slice with which the entry got its present form."""
     closed_since: datetime | None = None
     """The StaticRoute is refused: only nodes that have had the set since before then keep its routes."""
+    retained: bool = False
+    """The StaticRoute has these routes no more; nodes keep them until they have them from another one."""
 
     def __post_init__(self) -> None:
         keep_whole_seconds(self, "closed_since")
 
     @classmethod
-    def parse(cls, raw: JsonObject, specs: dict[str, RouteSpec]) -> "SliceEntry":
+    def parse(cls, raw: JsonObject, specs: dict[str, RouteSpec], *, retained: bool = False) -> "SliceEntry":
         """``specs`` has one value for all equal specifications, by their text."""
         subnets = (parse_network(text) for text in find_texts(raw, "subnets"))
         rest = {key: value for key, value in raw.items() if key not in _OWN_FIELDS}
@@ -60,6 +62,7 @@ class SliceEntry:
             probe=Probe.parse(find_object(raw, "probe")) if "probe" in raw else None,
             slice_generation=parse_int(raw.get("sliceGeneration")),
             closed_since=parse_time(raw.get("closedSince")),
+            retained=retained,
         )
 
     def to_json(self) -> JsonObject:

@@ -28,7 +28,7 @@ async def node_routes(api: KubeApi, node: str) -> list[dict[str, Any]]:
         return []
     overlay, selection = found
     gateway = None if overlay.routes_only else overlay.assignment.gateway
-    return [encode_route(each) for each in merge_routes(selection.entries.values(), gateway)]
+    return [encode_route(each) for each in merge_routes(selection.applied, gateway)]
 
 
 async def observed_slices(api: KubeApi, node: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The schema of OverlayRouteSlice has every field that the controller writes, and etcd accepts the largest slice."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
@@ -39,6 +40,7 @@ async def test_largest_slice_is_stored_with_all_fields(admin: KubeApi) -> None:
         selector="s" * 1024,
         slices=tuple(range(1000)),
         entries=(*(entry(number, 1, spec) for number in range(63)), entry(63, 500, blackhole)),
+        retained=(replace(entry(64, 500, spec), retained=True),),
         withdrawn=tuple(SliceWithdrawal(f"{number:04}".ljust(253, "x"), NOW, 2**40) for number in range(1000)),
         generation=2**40,
     )

@@ -478,7 +478,7 @@ class Cluster:
     async def routes(self, name: str = NAME) -> list[JsonObject]:
         """The routes that the agent of the node merges from its sets."""
         overlay = NodeOverlay.parse(await self.present_overlay(name))
-        entries = (await self._select(overlay)).entries.values()
+        entries = (await self._select(overlay)).applied
         return [encode_route(each) for each in merge_routes(entries, overlay.assignment.gateway)]
 
     async def slices(self, name: str = NAME) -> dict[str, int]:

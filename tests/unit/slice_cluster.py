@@ -114,7 +114,7 @@ class Agent:
     @property
     def entries(self) -> Mapping[str, SliceEntry]:
         """The StaticRoutes that it uses."""
-        return {each.name: each for each in self.merged.entries}
+        return {each.name: each for each in self.merged.entries if not each.retained}
 
     @property
     def routes(self) -> Mapping[RouteKey, DesiredRoute]:

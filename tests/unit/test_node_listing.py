@@ -104,6 +104,23 @@ def test_a_route_of_an_earlier_generation_names_the_present_one() -> None:
     assert listed(listing) == [("10.1.0.0/16", "a", "InPlace", message)]
 
 
+def test_a_retained_route_has_a_message_unless_a_staticroute_has_it() -> None:
+    before = static_route("a", "10.1.0.0/16", subnets=["10.2.0.0/16"], generation=1)
+    after = static_route("a", "10.3.0.0/16", generation=2)
+    other = static_route("b", "10.2.0.0/16", created="2026-02-01T00:00:00Z")
+    (present,) = make_slices([after, other])
+    retained = replace(DesiredEntry.parse(before).entry, retained=True)
+    with_retained = replace(present.content, retained=(retained,))
+    slices = [RouteSlice.parse(slice_manifest(0, with_retained))]
+    listing = list_routes(node(), reporting(slices), slices, [after, other])
+    message = "of generation 1, retained until the nodes have the route from another StaticRoute"
+    assert listed(listing) == [
+        ("10.1.0.0/16", "a", "InPlace", message),
+        ("10.2.0.0/16", "b", "InPlace", ""),
+        ("10.3.0.0/16", "a", "InPlace", ""),
+    ]
+
+
 def test_a_missing_slice_is_noted() -> None:
     slices = make_slices([static_route("a", "10.1.0.0/16")])
     (name,) = (each.name for each in slices)

@@ -10,6 +10,7 @@ from overlay_net.model.conditions import Condition, find_condition
 from overlay_net.model.node_report import Report
 from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.route import NextHop, Route
+from overlay_net.model.route_slice import slice_checksum
 from tests.fakes.route_slices import GATEWAY, FakeSlices, entry, raw_slice
 from tests.unit.factories import overlay
 from tests.unit.test_node_agent import MARK, OURS, Node, assigned
@@ -73,9 +74,7 @@ async def test_routes_of_all_sets_are_merged_and_the_report_names_the_slices() -
     assert node.routes == {A, B, "10.9.0.0/16"}
     assert node.report.observed_slices == {"rs-1-0": 4, "rs-1-2": 9, "rs-2-0": 1}
     assert (len(node.reports), node.condition()) == (1, None)
-    assert node.disk.checkpoint is not None
-    owners = {str(route.subnet): route.static_route for route in node.disk.checkpoint.overlay.routes}
-    assert owners == {A: "old", B: "young", "10.9.0.0/16": "z"}, "the oldest StaticRoute wins"
+    assert owners(node) == {A: "old", B: "young", "10.9.0.0/16": "z"}, "the oldest StaticRoute wins"
 
 
 async def test_a_change_of_a_slice_causes_one_report() -> None:
@@ -135,6 +134,43 @@ async def test_what_is_removed_from_a_known_set_stays_while_another_one_is_unkno
     await node.reconcile()
     assert node.routes == {B, "10.3.0.0/16", "10.4.0.0/16"}
     assert node.report.observed_slices == {"rs-1-0": 2, "rs-2-0": 1}
+
+
+async def test_what_a_later_revision_lacks_stays_while_a_set_is_unknown() -> None:
+    """The unknown set may have it from another StaticRoute now."""
+    node = Sliced(raw_slice("rs-1", 0, entry("r1", A)), raw_slice("rs-2", 0))
+    await node.show(naming("rs-1", "rs-2"))
+    node.slices.remove("rs-2", 0)
+    node.slices.put(raw_slice("rs-1", 0, entry("r1", B, generation=2), generation=2))
+    for _ in range(2):
+        await node.reconcile()
+        assert node.routes == {A, B}
+    node.slices.put(raw_slice("rs-2", 0, generation=2))
+    await node.reconcile()
+    assert node.routes == {B}
+
+
+async def test_a_retained_route_applies_to_nodes_that_have_had_the_set_and_gives_way_to_any_staticroute() -> None:
+    present = raw_slice("rs-1", 0, entry("r1", B, generation=2))
+    present["spec"]["retained"] = [entry("r1", A, closedSince="2026-02-01T00:00:00Z")]
+    present["spec"]["checksum"] = slice_checksum(present["spec"])
+    node = Sliced(present, raw_slice("rs-2", 0))
+    await node.show(naming("rs-1", "rs-2"))
+    assert owners(node) == {A: "r1", B: "r1"}
+    changes = len(node.kernel.changes)
+    node.slices.put(raw_slice("rs-2", 0, entry("young", A, created="2026-03-01T00:00:00Z"), generation=2))
+    await node.reconcile()
+    assert (owners(node), len(node.kernel.changes)) == ({A: "young", B: "r1"}, changes)
+    late = Sliced(present)
+    spec = {"routeSets": [{"name": "rs-1", "since": "2026-03-01T00:00:00Z"}]}
+    await late.show(overlay(spec=spec, status=STATUS))
+    assert late.routes == {B}
+
+
+def owners(node: Sliced) -> dict[str, str]:
+    """The StaticRoute of each route, as the checkpoint has it."""
+    assert node.disk.checkpoint is not None
+    return {str(route.subnet): route.static_route for route in node.disk.checkpoint.overlay.routes}
 
 
 async def test_a_new_set_that_is_unknown_delays_no_other_set() -> None:

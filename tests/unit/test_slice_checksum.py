@@ -35,6 +35,7 @@ def test_a_slice_as_the_controller_wrote_it_is_intact() -> None:
         lambda spec: spec["staticRoutes"][0].update(metric=8),
         lambda spec: spec["staticRoutes"][0].update(closedSince="2026-01-01T00:00:00Z"),
         lambda spec: spec["staticRoutes"].append(ENTRY),
+        lambda spec: spec.update(retained=[ENTRY]),
         lambda spec: spec.update(slices=[0, 1]),
         lambda spec: spec.pop("slices"),
         lambda spec: spec.update(routeSet="rs-b"),

@@ -128,49 +128,6 @@ def test_an_agent_that_does_not_report_is_waited_for_a_minute() -> None:
     assert sorted(map(len, find_slices(made))) == [0, 1]
 
 
-def test_a_subnet_stays_until_the_staticroute_that_takes_it_over_is_observed() -> None:
-    made = started(0)
-    made.create("from", "10.0.0.0/24", "10.0.1.0/24")
-    made.settle(2)
-    made.create("to", "10.0.0.0/24", labels={"topology.kubernetes.io/zone": "dal10"})
-    made.edit("from", "10.0.1.0/24", gateway="192.168.100.1")
-    made.complete("n1")
-    (present,) = (each["from"] for each in find_entries(made) if "from" in each)
-    assert (present.generation, len(present.subnets)) == (2, 2), "all else of the change is not delayed"
-    made.complete("n2")
-    made.plan()
-    (present,) = (each["from"] for each in find_entries(made) if "from" in each)
-    assert len(present.subnets) == 1
-
-
-def test_a_deleted_staticroute_stays_until_the_one_that_replaces_it_is_observed() -> None:
-    made = started(1)
-    made.create("zone", "10.0.0.0/24", labels={"topology.kubernetes.io/zone": "dal10"})
-    made.delete("r0")
-    made.complete("n1")
-    assert {"r0": 1} in find_slices(made)
-    made.complete("n2")
-    made.plan()
-    assert {"r0": 1} not in find_slices(made)
-
-
-def test_two_staticroutes_may_exchange_their_subnets_without_a_gap() -> None:
-    made = started(0)
-    zone = {"labels": {"topology.kubernetes.io/zone": "dal10"}}
-    made.create("a", "10.0.0.0/24")
-    made.create("b", "10.0.1.0/24", **zone)
-    made.settle(2)
-    made.edit("a", "10.0.1.0/24")
-    made.edit("b", "10.0.0.0/24", **zone)
-    made.complete("n1")
-    assert [len(each.subnets) for each in made.entries("n1").values()] == [2, 2], "for now both have both"
-    made.settle(3)
-    assert [{name: str(entry.subnets[0]) for name, entry in each.items()} for each in find_entries(made)] in (
-        [{"a": "10.0.1.0/24"}, {"b": "10.0.0.0/24"}],
-        [{"b": "10.0.0.0/24"}, {"a": "10.0.1.0/24"}],
-    )
-
-
 def test_a_slice_that_is_edited_or_deleted_by_hand_is_restored() -> None:
     made = started(300)
     before = [entries.keys() for entries in find_entries(made)]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from overlay_net.domain.routes.protected_subnets import RouteCheck
 from overlay_net.domain.routes.route_sets import describe_selector, route_set_name
 from overlay_net.domain.routes.slice_layout import Spot
-from overlay_net.model.net import IpNetwork
 from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.slice_entry import SliceEntry
 from overlay_net.model.static_route import StaticRoute
@@ -43,7 +42,7 @@ class DesiredEntry:
         return cls(route, route_set_name(route), entry, frozenset(subnets), _describe(route))
 
     def is_revision(self, entry: SliceEntry) -> bool:
-        """Return whether the entry is of the present revision, although it may have other subnets for now."""
+        """Return whether the entry is of the present revision, although it may lack what was refused."""
         return (entry.uid, entry.generation) == self.route.revision
 
     def is_for(self, route: StaticRoute) -> bool:
@@ -54,26 +53,6 @@ class DesiredEntry:
 
 def _describe(route: StaticRoute) -> str:
     return describe_selector(route) if route.rollout is None else f"staticroute/{route.name}"
-
-
-def find_keys(entry: SliceEntry) -> frozenset[RouteKey]:
-    return frozenset(find_key(entry, subnet) for subnet in entry.subnets)
-
-
-def find_key(entry: SliceEntry, subnet: IpNetwork) -> RouteKey:
-    return encode_route_key(subnet, entry.spec.metric, entry.spec.table)
-
-
-def find_lost(before: SliceEntry, after: SliceEntry) -> frozenset[RouteKey]:
-    """Return the keys that only ``before`` has."""
-    if before.subnets == after.subnets and has_same_table(before, after):
-        return frozenset()
-    return find_keys(before) - find_keys(after)
-
-
-def has_same_table(before: SliceEntry, after: SliceEntry) -> bool:
-    """Return whether equal subnets have equal keys."""
-    return (before.spec.metric, before.spec.table) == (after.spec.metric, after.spec.table)
 
 
 class DesiredEntries:
@@ -103,7 +82,7 @@ class DesiredEntries:
     def get(self, static_route: str) -> DesiredEntry | None:
         return self._entries.get(static_route)
 
-    def find_suppliers(self, keys: Collection[RouteKey], without: str = "") -> Iterator[DesiredEntry]:
+    def find_suppliers(self, keys: Collection[RouteKey], without: str) -> Iterator[DesiredEntry]:
         """Yield the accepted StaticRoutes that have one of these keys."""
         for each in self._entries.values():
             if not each.refused and not each.keys.isdisjoint(keys) and each.route.name != without:

@@ -2,18 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
 
-from overlay_net.domain.routes.desired_entries import (
-    DesiredEntries,
-    DesiredEntry,
-    find_key,
-    find_keys,
-    find_lost,
-    has_same_table,
-)
+from overlay_net.domain.routes.desired_entries import DesiredEntries, DesiredEntry
+from overlay_net.domain.routes.entry_keys import find_lost
 from overlay_net.domain.routes.refused_entries import RefusedEntries
 from overlay_net.domain.routes.removal_check import RemovalCheck
+from overlay_net.domain.routes.retained_routes import RetainedRoutes
 from overlay_net.domain.routes.route_sets import is_rollout_set
 from overlay_net.domain.routes.set_users import SetUsers
 from overlay_net.domain.routes.slice_layout import Layout, Spot
@@ -22,16 +16,21 @@ from overlay_net.model.slice_entry import SliceEntry
 
 
 class EntryMoves:
-    """The changes of one plan. ``now`` is for times that are shown to people, and for ``closed_since``."""
+    """The changes of one plan."""
 
     def __init__(
-        self, layout: Layout, desired: DesiredEntries, removals: RemovalCheck, users: SetUsers, now: datetime
+        self,
+        layout: Layout,
+        desired: DesiredEntries,
+        removals: RemovalCheck,
+        retained: RetainedRoutes,
+        users: SetUsers,
     ) -> None:
         self._layout = layout
         self._desired = desired
         self._removals = removals
-        self._refused = RefusedEntries(layout, removals, users, now)
-        self._now = now
+        self._retained = retained
+        self._refused = RefusedEntries(layout, retained, users)
 
     def place(self) -> None:
         """Write each StaticRoute where it belongs."""
@@ -45,20 +44,17 @@ class EntryMoves:
                 if self._find_lost(each):
                     losing.append(each)
                 else:
-                    self._put(each, each.entry)
+                    self._put(each, self._find_place(each))
         # What they lose may be what another StaticRoute has got now.
         for each in losing:
             self._edit(each)
 
     def _remove_gone(self) -> None:
-        """Remove StaticRoutes that do not exist any more, and whose keys no other one has, to make room."""
+        """Remove StaticRoutes that do not exist any more, to make room."""
         for name, spots in tuple(self._layout.spots.items()):
-            if name in self._desired:
-                continue
-            for spot in tuple(spots):
-                keys = find_keys(self._layout.entry(spot, name))
-                if not self._removals.find_needed(spot, name, keys):
-                    self._layout.remove(spot, name, self._now)
+            if name not in self._desired:
+                for spot in tuple(spots):
+                    self._retained.remove(spot, name)
 
     # --- Places -------------------------------------------------------------------------------------------------------
 
@@ -85,39 +81,31 @@ class EntryMoves:
         return {spot: keys for spot, keys in found.items() if keys}
 
     def _edit(self, each: DesiredEntry) -> None:
-        """Write a revision that lacks some keys, but keep those that nodes must get from another StaticRoute first.
+        """Write a revision that lacks some keys. What nodes must get from other StaticRoutes first stays where it was.
 
-        A node uses the latest revision alone. If that cannot have these keys, it waits.
+        A node uses the latest revision alone, so before that is written to another slice, the old one must retain them.
         """
         name = each.route.name
-        needed: set[RouteKey] = set()
+        place = self._find_place(each)
+        is_safe = True
         for spot, keys in self._find_lost(each).items():
-            needed |= self._removals.find_needed(spot, name, keys)
-        if not needed:
-            self._put(each, each.entry)
-            return
-        extra = {}
-        if each.spot is not None and not is_rollout_set(each.route_set):
-            present = self._layout.entry(each.spot, name)
-            if has_same_table(present, each.entry):
-                extra = {key: subnet for subnet in present.subnets if (key := find_key(present, subnet)) in needed}
-        if extra.keys() == needed:
-            self._put(each, replace(each.entry, subnets=(*each.entry.subnets, *extra.values())))
+            self._retained.retain(spot, name, keys)
+            is_safe &= spot == place or self._retained.is_safe(spot, keys)
+        if is_safe:
+            self._put(each, place)
         else:
             each.spot = self._layout.find_newest(name, self._layout.spots[name])
 
-    def _put(self, each: DesiredEntry, entry: SliceEntry) -> None:
-        """Write the entry to its spot in the set, or to another one if it does not fit."""
-        others = self._layout.spots.get(entry.name, ())
-        if each.spot is not None:
-            found = self._layout.get(each.spot)
-            size = found.size - len(found.entries[entry.name].subnets) + len(entry.subnets)
-            if size <= self._layout.max_routes or len(found.entries) == 1:
-                self._layout.put(each.spot, entry)
-                return
-        room = self._layout.find_room(each.route_set, len(entry.subnets), others)
-        each.spot = room or self._layout.add_slice(each.route_set)
-        self._layout.put(each.spot, entry)
+    def _find_place(self, each: DesiredEntry) -> Spot | None:
+        """Return the slice of its set in which the StaticRoute fits; None: there is none."""
+        if each.spot is not None and self._layout.fits(each.spot, each.entry):
+            return each.spot
+        others = self._layout.spots.get(each.route.name, ())
+        return self._layout.find_room(each.route_set, len(each.entry.subnets), others)
+
+    def _put(self, each: DesiredEntry, place: Spot | None) -> None:
+        each.spot = place or self._layout.add_slice(each.route_set)
+        self._layout.put(each.spot, each.entry)
 
     # --- Removals -----------------------------------------------------------------------------------------------------
 
@@ -128,17 +116,19 @@ class EntryMoves:
             if each is None or each.refused or len(spots) == 1:
                 continue
             for spot in tuple(spots):
-                if spot != each.spot and not is_rollout_set(spot[0]):
+                if spot != each.spot and is_rollout_set(spot[0]):
+                    self._retained.leave_unselected(spot, each.route)
+                elif spot != each.spot:
                     self._leave(each, spot)
 
     def _leave(self, each: DesiredEntry, spot: Spot) -> None:
         if self._removals.may_leave(spot, each):
-            self._layout.remove(spot, each.route.name, self._now)
+            self._retained.remove(spot, each.route.name)
         elif each.route.rollout is not None:
             # Nodes that get the set during the rollout have the present revision.
             present = self._layout.entry(spot, each.route.name)
             if present.closed_since is None:
-                self._layout.put(spot, replace(present, closed_since=self._refused.closing_time))
+                self._layout.put(spot, replace(present, closed_since=self._retained.closing_time))
 
     # --- Compaction ---------------------------------------------------------------------------------------------------
 
@@ -149,6 +139,8 @@ class EntryMoves:
                 continue
             last = max(slices)
             if 2 * self._layout.count_needed(route_set) >= len(slices):
+                continue
+            if self._layout.has_retained(route_set):
                 continue
             if not slices[last].entries:
                 self._layout.drop_slice((route_set, last))

@@ -2,7 +2,7 @@
 
 A set is known only if all its slices are there as the controller wrote them; the first one lists them. While a set of
 the node is unknown, nothing is removed. If several StaticRoutes have the same subnet, metric and table, the oldest one
-wins.
+wins, and any of them over a retained route.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,15 +21,22 @@ class Selection:
 
     entries: Mapping[str, SliceEntry]
     """By name of the StaticRoute."""
+    retained: tuple[SliceEntry, ...]
     slices: Mapping[str, int]
     """Generations, by name, of the slices of known sets that the node has."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """By unknown set, the first slice of it that is missing."""
 
+    @property
+    def applied(self) -> tuple[SliceEntry, ...]:
+        """The entries and the retained ones, for ``merge_routes``."""
+        return (*self.entries.values(), *self.retained)
+
 
 def select_entries(named: Iterable[NamedSet], slices: Mapping[str, Mapping[int, RouteSlice]]) -> Selection:
     """Return the StaticRoutes of a node that has the sets ``named``; ``slices`` are all slices by set and index."""
     entries: dict[str, SliceEntry] = {}
+    retained: list[SliceEntry] = []
     generations: dict[str, int] = {}
     missing: dict[str, str] = {}
     for each in named:
@@ -42,7 +49,8 @@ def select_entries(named: Iterable[NamedSet], slices: Mapping[str, Mapping[int, 
             found = present[index]
             generations[found.name] = found.generation
             _add_entries(entries, found, each)
-    return Selection(entries, generations, missing)
+            retained += [entry for entry in found.content.retained if entry.applies_since(each.since)]
+    return Selection(entries, tuple(retained), generations, missing)
 
 
 def find_missing(route_set: str, present: Mapping[int, RouteSlice]) -> str:
@@ -83,7 +91,7 @@ def merge_routes(
     has no gateways, and the agent reports it as pending. ``find_routes`` may return routes of an earlier call.
     """
     chosen: dict[RouteKey, DesiredRoute] = {}
-    for entry in sorted(entries, key=lambda each: each.age_key):
+    for entry in sorted(entries, key=lambda each: (each.retained, each.age_key)):
         for route in find_routes(entry, overlay_gateway):
             chosen.setdefault(route.key, route)
     return tuple(sorted(chosen.values(), key=lambda route: (route.version, route.key)))

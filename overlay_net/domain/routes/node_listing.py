@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from overlay_net.domain.routes.desired_entries import find_key
+from overlay_net.domain.routes.entry_keys import find_key, find_keys
 from overlay_net.domain.routes.merge import Selection, entry_routes, merge_routes, select_entries
 from overlay_net.domain.routes.node_status import NodeRoute
 from overlay_net.domain.routes.node_table import NodeTable
@@ -38,6 +38,7 @@ CONFLICT: Final = "Conflict"
 SHARED: Final = "Shared"
 """An older StaticRoute has the same route."""
 REFUSED: Final = "Refused"
+RETAINED: Final = "retained until the nodes have the route from another StaticRoute"
 ORDER: Final = (FAILED, REFUSED, CONFLICT, PENDING, IN_PLACE, SHARED, NOT_NEEDED)
 """The states, what is wrong first."""
 
@@ -108,6 +109,10 @@ class _Lister:
         self._table = table
         self._static_routes = static_routes
         self._entries = selection.entries
+        own = frozenset[RouteKey]().union(*map(find_keys, selection.entries.values()))
+        self._retained = {
+            key: each for each in reversed(selection.retained) for key in find_keys(each) if key not in own
+        }
         self._occurrences = Occurrences()
         for each in slices:
             self._occurrences.update(each.name, each)
@@ -115,14 +120,15 @@ class _Lister:
             # Written by an earlier version of the controller.
             self._routes = table.overlay.routes
         else:
-            self._routes = merge_routes(self._entries.values(), table.overlay_gateway)
+            self._routes = merge_routes(selection.applied, table.overlay_gateway)
 
     def list(self) -> Iterator[ListedRoute]:
         winners = {route.key: route for route in self._routes}
         yield from map(self._desired, self._routes)
         for entry in self._entries.values():
             yield from self._lost(entry, winners)
-        listed = {route.static_route for route in self._routes} | self._entries.keys()
+        own = (route for route in self._routes if route.key not in self._retained)
+        listed = {route.static_route for route in own} | self._entries.keys()
         for static_route in self._static_routes.values():
             if static_route.name not in listed and not static_route.deleting and static_route.selects(self._table.node):
                 yield from self._absent(static_route)
@@ -139,6 +145,9 @@ class _Lister:
             return Outcome(state, f"{failure.reason}: {failure.message}")
         if not_needed is not None:
             return Outcome(NOT_NEEDED, not_needed.message)
+        retained = self._retained.get(route.key)
+        if retained is not None:
+            return Outcome(IN_PLACE, f"of generation {retained.generation}, {RETAINED}")
         if not self._is_observed(name):
             return Outcome(PENDING, table.unknown_sets) if table.unknown_sets else NOT_REPORTED
         if table.has_unlisted_failures:

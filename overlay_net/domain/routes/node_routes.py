@@ -15,9 +15,6 @@ SLICE_MISSING: Final = "SliceMissing"
 SLICES_UNREADABLE: Final = "SlicesUnreadable"
 ROUTE_SETS_MISSING: Final = "RouteSetsMissing"
 
-NO_VERSION: Final = ("", -1, False)
-"""Less than any ``SliceEntry.version_key``."""
-
 
 @dataclass(frozen=True, slots=True)
 class KnownSlices:
@@ -36,6 +33,7 @@ class NodeStaticRoutes:
     """The StaticRoutes of a node."""
 
     entries: tuple[SliceEntry, ...]
+    """Also the retained ones."""
     slices: Mapping[str, int]
     """Generations, by name, of the slices that the node has everything of."""
     is_complete: bool
@@ -49,7 +47,7 @@ def find_static_routes(overlay: NodeOverlay, known: KnownSlices) -> NodeStaticRo
     listed = {name: slices for name, slices in known.slices.items() if name in known.listed}
     selection = select_entries(overlay.route_sets or (), listed)
     return NodeStaticRoutes(
-        tuple(selection.entries.values()),
+        selection.applied,
         selection.slices,
         is_complete=overlay.route_sets is not None and not selection.missing,
         unknown=_find_problem(overlay, selection.missing, known),
@@ -57,21 +55,38 @@ def find_static_routes(overlay: NodeOverlay, known: KnownSlices) -> NodeStaticRo
 
 
 def keep_earlier(found: NodeStaticRoutes, before: NodeStaticRoutes | None, *, since_start: bool) -> NodeStaticRoutes:
-    """Return what a node has while a set of it is unknown: StaticRoutes stay of which no known set has this version.
+    """Return what a node has while a set of it is unknown: no route is removed, and later revisions apply.
 
     ``before`` is what it had earlier, or None if that is unknown. ``since_start``: as in UnknownSets.
     """
     unknown = replace(found.unknown, since_start=since_start, without_routes=before is None) if found.unknown else None
     if before is None:
         return replace(found, slices={}, unknown=unknown)
-    versions = {each.name: each.version_key for each in found.entries}
-    # A StaticRoute that was removed from a known set is kept as well, because the unknown one may have it now.
-    kept = tuple(each for each in before.entries if versions.get(each.name, NO_VERSION) < each.version_key)
-    # A known set may still have an earlier version of one that is moving.
-    superseded = {each.name for each in kept}
-    entries = (*(each for each in found.entries if each.name not in superseded), *kept)
+    known = {each.name: each for each in found.entries if not each.retained}
+    kept, superseded = _find_earlier(known, [each for each in before.entries if not each.retained])
+    retained = [each for each in found.entries if each.retained]
+    retained += [each for each in before.entries if each.retained and each not in retained]
+    for each in kept:
+        known.pop(each.name, None)
     slices = before.slices if kept else found.slices
-    return replace(found, entries=entries, slices=slices, unknown=unknown)
+    return replace(found, entries=(*known.values(), *kept, *retained, *superseded), slices=slices, unknown=unknown)
+
+
+def _find_earlier(
+    known: Mapping[str, SliceEntry], earlier: Iterable[SliceEntry]
+) -> tuple[list[SliceEntry], list[SliceEntry]]:
+    """Return which earlier entries a node keeps, and those of which it only retains the routes."""
+    kept, superseded = [], []
+    for each in earlier:
+        other = known.get(each.name)
+        # A StaticRoute that was removed from a known set is kept as well, because the unknown one may have it now. A
+        # known set may still have an earlier version of one that is moving.
+        if other is None or other.version_key < each.version_key:
+            kept.append(each)
+        elif each != other:
+            # What the later revision lacks may be a route of the unknown set now.
+            superseded.append(replace(each, retained=True))
+    return kept, superseded
 
 
 def _find_problem(overlay: NodeOverlay, missing: Mapping[str, str], known: KnownSlices) -> UnknownSets | None:

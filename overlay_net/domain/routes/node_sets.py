@@ -55,6 +55,7 @@ def find_route_sets(
         own[sets.rollouts.get(each, "")].add(each)
     for name, staged in sets.staged.items():
         turns.add(staged, own.get(name, ()))
+    turns.names |= sets.retaining & present.keys()
     waits = not sets.settled or any(sets.shared[name].open and not sets.shared[name].known for name in fitting)
     if overlay is None or overlay.route_sets is None:
         if waits or turns.must_keep_routes:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from overlay_net.domain.routes.desired_entries import find_keys
+from overlay_net.domain.routes.entry_keys import find_keys
 from overlay_net.model.route_key import RouteKey, encode_route_key
 from overlay_net.model.route_slice import RouteSlice
 from overlay_net.model.slice_entry import SliceEntry

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from overlay_net.domain.routes.desired_entries import DesiredEntry, find_keys, find_lost
-from overlay_net.domain.routes.removal_check import RemovalCheck
+from overlay_net.domain.routes.desired_entries import DesiredEntry
+from overlay_net.domain.routes.entry_keys import find_lost
+from overlay_net.domain.routes.retained_routes import RetainedRoutes
 from overlay_net.domain.routes.route_sets import is_rollout_set, shared_set_name
 from overlay_net.domain.routes.set_users import SetUsers
 from overlay_net.domain.routes.slice_layout import Layout, Spot
@@ -13,13 +14,12 @@ from overlay_net.model.slice_entry import SliceEntry
 
 
 class RefusedEntries:
-    """The changes of one plan, at the time ``now``."""
+    """The changes of one plan."""
 
-    def __init__(self, layout: Layout, removals: RemovalCheck, users: SetUsers, now: datetime) -> None:
+    def __init__(self, layout: Layout, retained: RetainedRoutes, users: SetUsers) -> None:
         self._layout = layout
-        self._removals = removals
+        self._retained = retained
         self._users = users
-        self._now = now
 
     def adopt(self, refused: Iterable[DesiredEntry]) -> None:
         """Add the refused StaticRoutes that are in no slice, but in objects that an earlier version wrote.
@@ -34,7 +34,7 @@ class RefusedEntries:
         }
         found = self._users.find_earlier(candidates.keys())
         counts = sorted({each.nodes for each in found.values()})
-        start = self.closing_time
+        start = self._retained.closing_time
         for name, earlier in found.items():
             each = candidates[name]
             subnets = tuple(subnet for subnet in each.entry.subnets if subnet in earlier.subnets)
@@ -51,7 +51,7 @@ class RefusedEntries:
         each.spot = self._layout.find_newest(name, spots)
         for spot in tuple(spots):
             present = self._layout.entry(spot, name)
-            since = present.closed_since or self.closing_time
+            since = present.closed_since or self._retained.closing_time
             closed = present if present.closed_since is not None else replace(present, closed_since=since)
             self._layout.put(spot, closed)
             if spot == each.spot and not is_rollout_set(spot[0]) and not each.is_revision(present):
@@ -61,28 +61,21 @@ class RefusedEntries:
         """Remove a StaticRoute from the sets of an earlier selector of whose nodes it selects none any more."""
         name, present = each.route.name, shared_set_name(each.route)
         for spot in tuple(self._layout.spots.get(name, ())):
-            if spot[0] == present or is_rollout_set(spot[0]):
+            if is_rollout_set(spot[0]):
+                self._retained.leave_unselected(spot, each.route)
                 continue
-            if any(each.route.selects(user.node) for user in self._users.users(spot[0])):
+            if spot[0] == present or any(each.route.selects(user.node) for user in self._users.users(spot[0])):
                 continue
-            if not self._removals.find_needed(spot, name, find_keys(self._layout.entry(spot, name))):
-                self._layout.remove(spot, name, self._now)
+            self._retained.remove(spot, name)
 
     def _narrow(self, each: DesiredEntry, spot: Spot, present: SliceEntry, since: datetime) -> None:
         """Apply a later revision of a refused StaticRoute to the subnets that it has and still specifies."""
         had = frozenset(present.subnets)
         subnets = tuple(subnet for subnet in each.entry.subnets if subnet in had)
-        narrowed = replace(each.entry, subnets=subnets, closed_since=since)
-        if self._removals.find_needed(spot, each.route.name, find_lost(present, narrowed)):
-            return
         if subnets:
+            narrowed = replace(each.entry, subnets=subnets, closed_since=since)
+            self._retained.retain(spot, each.route.name, find_lost(present, narrowed))
             self._layout.put(spot, narrowed)
         else:
-            self._layout.remove(spot, each.route.name, self._now)
+            self._retained.remove(spot, each.route.name)
             each.spot = None
-
-    @property
-    def closing_time(self) -> datetime:
-        """Return a time that is not before that of any node with the set, whatever clock it was written by."""
-        latest = self._users.latest_since
-        return self._now if latest is None else max(self._now, latest)

@@ -1,6 +1,7 @@
 """How long route sets exist: until no StaticRoute needs them, no node names them, and a grace time has passed."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Final
 
 from overlay_net.domain.routes.desired_entries import DesiredEntries, DesiredEntry
@@ -64,7 +65,7 @@ class SetLife:
             is_named = users.count(route_set) > 0
             self._has_named |= is_named
             return is_named
-        if any(found.entries for found in layout.sets[route_set].values()):
+        if layout.has_content(route_set):
             return True
         self._idle[route_set] = since = before.get(route_set, clock)
         if clock - since < IDLE_TIME:
@@ -123,16 +124,16 @@ class SetLife:
                 for each in found.values()
                 for static_route in each.entries
             },
+            frozenset(name for name in layout.sets if is_rollout_set(name) and layout.has_retained(name)),
             settled,
         )
 
     def _describe_shared(self, layout: Layout, name: str, known: bool) -> SharedSet:
-        closed = {
-            entry.name: entry.closed_since
-            for found in layout.sets[name].values()
-            for entry in found.entries.values()
-            if entry.closed_since is not None
-        }
+        closed: dict[str, datetime] = {}
+        for found in layout.sets[name].values():
+            for entry in (*found.entries.values(), *found.retained):
+                if entry.closed_since is not None:
+                    closed[entry.name] = max(entry.closed_since, closed.get(entry.name, entry.closed_since))
         return SharedSet(self._routes.get(name), name in self._homes, known, closed)
 
     def _find_staged(

@@ -30,7 +30,7 @@ class SharedSet:
     known: bool
     """Whether the cache has all slices of the set."""
     closed: Mapping[str, datetime] = field(default_factory=dict, compare=False)
-    """``closedSince`` of the refused StaticRoutes in the set: a node that begins to name it must do so later."""
+    """``closedSince`` of refused StaticRoutes and retained routes: a node that begins to name the set does so later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +58,7 @@ class RouteSets:
     """By name of the StaticRoute."""
     rollouts: Mapping[str, str] = field(default_factory=dict, compare=False)
     """The StaticRoute of each set of a rollout."""
+    retaining: frozenset[str] = frozenset()
+    """The sets of rollouts with routes that are retained: nodes keep them."""
     settled: bool = field(default=False, compare=False)
     """Whether the cached slices have everything that the StaticRoutes say."""

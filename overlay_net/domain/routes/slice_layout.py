@@ -1,6 +1,7 @@
 """Which slice of which route set has each StaticRoute: the content that the slices must have, kept between plans.
 
-A StaticRoute stays in its slice while it fits. While it moves it is in two slices or more.
+A StaticRoute stays in its slice while it fits. While it moves it is in two slices or more. A route that it loses is
+retained in its slice while other StaticRoutes are about to have it.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from overlay_net.domain.routes.entry_keys import find_keys, select_keys
+from overlay_net.model.route_key import RouteKey
 from overlay_net.model.route_slice import FIRST, RouteSlice, by_set
 from overlay_net.model.slice_entry import SliceEntry
 
@@ -20,14 +23,17 @@ Spot: TypeAlias = tuple[str, int]
 
 @dataclass(slots=True)
 class SliceLayout:
-    """The content of one slice; entries have no ``slice_generation``."""
+    """The content of one slice; entries and retained routes have no ``slice_generation``."""
 
     entries: dict[str, SliceEntry] = field(default_factory=dict)
     """By StaticRoute."""
+    retained: list[SliceEntry] = field(default_factory=list)
+    written: frozenset[RouteKey] = frozenset()
+    """The keys of the retained routes that the slice in the cache has."""
     withdrawn: dict[str, datetime | None] = field(default_factory=dict)
     """StaticRoutes that were removed, and when."""
     size: int = 0
-    """Number of routes."""
+    """Number of routes, without the retained ones."""
     generations: dict[str, int] = field(default_factory=dict)
     """The ``slice_generation`` of the entries that the slice in the cache has in this form."""
     latest: int = 0
@@ -56,6 +62,7 @@ class Layout:
             found.withdrawn = {each.static_route: each.since for each in present.content.withdrawn}
             for entry in present.content.entries:
                 self.put((route_set, index), replace(entry, slice_generation=0))
+            self._replace_retained(found, [replace(each, slice_generation=0) for each in present.content.retained])
 
     def get(self, spot: Spot) -> SliceLayout:
         return self.sets[spot[0]][spot[1]]
@@ -94,6 +101,32 @@ class Layout:
         if now is not None and all(route_set != spot[0] for route_set, _ in spots):
             found.withdrawn[static_route] = now.replace(microsecond=0)
 
+    def retain(self, spot: Spot, entry: SliceEntry, keys: Collection[RouteKey], closing_time: datetime) -> None:
+        """Keep these routes of an entry that loses them, for the nodes that have had the set since ``closing_time``."""
+        found = self.get(spot)
+        missing = frozenset(keys).difference(*map(find_keys, found.retained))
+        if missing:
+            since = entry.closed_since or closing_time
+            part = replace(select_keys(entry, missing), probe=None, closed_since=since, retained=True)
+            self._replace_retained(found, [*found.retained, part])
+
+    def release(self, spot: Spot, keys: Collection[RouteKey]) -> None:
+        """Drop retained routes."""
+        found = self.get(spot)
+        parts = (select_keys(each, find_keys(each).difference(keys)) for each in found.retained)
+        self._replace_retained(found, [each for each in parts if each.subnets])
+
+    def _replace_retained(self, found: SliceLayout, retained: list[SliceEntry]) -> None:
+        if retained != found.retained:
+            found.retained = retained
+            found.changed = True
+
+    def has_content(self, route_set: str) -> bool:
+        return any(found.entries or found.retained for found in self.sets[route_set].values())
+
+    def has_retained(self, route_set: str) -> bool:
+        return any(found.retained for found in self.sets[route_set].values())
+
     def drop_slice(self, spot: Spot) -> None:
         for static_route in tuple(self.get(spot).entries):
             self.remove(spot, static_route)
@@ -106,6 +139,12 @@ class Layout:
             self.drop_slice((route_set, index))
         del self.sets[route_set]
 
+    def fits(self, spot: Spot, entry: SliceEntry) -> bool:
+        """Return whether the slice has room for another form of an entry that it has."""
+        found = self.get(spot)
+        size = found.size - len(found.entries[entry.name].subnets) + len(entry.subnets)
+        return size <= self.max_routes or len(found.entries) == 1
+
     def find_room(self, route_set: str, size: int, without: Collection[Spot] = ()) -> Spot | None:
         """Return the first slice of the set with room, or None."""
         slices = self.sets.get(route_set, {})
@@ -115,7 +154,8 @@ class Layout:
         return None
 
     def _has_room(self, found: SliceLayout, size: int) -> bool:
-        return not found.entries or found.size + size <= self.max_routes
+        retained = sum(len(each.subnets) for each in found.retained)
+        return not found.entries or found.size + retained + size <= self.max_routes
 
     def add_slice(self, route_set: str) -> Spot:
         """Add an empty slice to the set, which is created if it does not exist."""

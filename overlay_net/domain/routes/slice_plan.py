@@ -1,7 +1,8 @@
 """Plans the OverlayRouteSlices: which slice has which StaticRoute, and the writes to get there.
 
-What moves is written at its new place first; the old entry is removed once every node has observed that. So each write
-leaves a state in which no node lacks a route, and a controller that stops in between continues from the objects.
+What moves is written at its new place first; the old entry is removed once every node has observed that. A route that
+passes from one StaticRoute to another is retained where it was for as long. So each write leaves a state in which no
+node lacks a route, and a controller that stops in between continues from the objects.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -13,6 +14,7 @@ from overlay_net.domain.routes.desired_entries import DesiredEntries
 from overlay_net.domain.routes.entry_moves import EntryMoves
 from overlay_net.domain.routes.protected_subnets import RouteCheck
 from overlay_net.domain.routes.removal_check import LONGEST_WAIT, RemovalCheck
+from overlay_net.domain.routes.retained_routes import RetainedRoutes
 from overlay_net.domain.routes.set_life import SetLife
 from overlay_net.domain.routes.set_states import RouteSets
 from overlay_net.domain.routes.set_users import SetUsers
@@ -71,9 +73,12 @@ class SlicePlanner:
         for spot in layout:
             compare(layout.get(spot), present.get(slice_name(*spot)))
         removals = RemovalCheck(layout, self._desired, users, clock, self._waiting)
-        moves = EntryMoves(layout, self._desired, removals, users, now)
+        latest = users.latest_since
+        retained = RetainedRoutes(layout, removals, users, now, now if latest is None else max(now, latest))
+        moves = EntryMoves(layout, self._desired, removals, retained, users)
         moves.place()
         moves.remove()
+        retained.release()
         self._waiting = removals.waiting
         self._life.update(layout, self._desired, users, clock)
         moves.compact()

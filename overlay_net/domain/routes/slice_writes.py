@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from overlay_net.domain.routes.entry_keys import find_keys
 from overlay_net.domain.routes.set_users import SetUsers
 from overlay_net.domain.routes.slice_layout import Layout, SliceLayout, Spot
 from overlay_net.model.route_slice import FIRST, RouteSlice, SliceContent, slice_name
@@ -33,9 +34,11 @@ def compare(layout: SliceLayout, present: RouteSlice | None) -> None:
     layout.changed = True
     layout.compared = present
     layout.generations = {}
+    layout.written = frozenset()
     if present is None or present.deleting:
         return
     layout.latest = max(layout.latest, present.generation)
+    layout.written = frozenset().union(*map(find_keys, present.content.retained))
     for entry in present.content.entries:
         desired = layout.entries.get(entry.name)
         plausible = 0 < entry.slice_generation <= present.generation
@@ -76,6 +79,7 @@ def _build(layout: Layout, spot: Spot, present: RouteSlice | None, following: in
         selector,
         layout.indices(route_set) if index == FIRST else (),
         tuple(_entries(found, present, following)),
+        tuple(_retained(found, present, following)),
         tuple(_withdrawals(found, present, following)),
         present.generation if present is not None else 0,
     )
@@ -89,6 +93,13 @@ def _entries(found: SliceLayout, present: RouteSlice | None, following: int) -> 
             yield replace(found.entries[name], slice_generation=following)
         else:
             yield same[name]
+
+
+def _retained(found: SliceLayout, present: RouteSlice | None, following: int) -> Iterator[SliceEntry]:
+    written = present.content.retained if present is not None else ()
+    for entry in found.retained:
+        same = (each for each in written if replace(each, slice_generation=0) == entry)
+        yield next(same, replace(entry, slice_generation=following))
 
 
 def _withdrawals(found: SliceLayout, present: RouteSlice | None, following: int) -> Iterator[SliceWithdrawal]:
