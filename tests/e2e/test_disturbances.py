@@ -1,18 +1,24 @@
 """Restarts, an API outage, a broken link and a dead node, on a lab whose nodes have their address and route."""
 
+import functools
 import itertools
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
+from lab.manifests import static_route
 from lab.net import vlan
 from lab.net.traffic import Stream, observed_source
 from lab.processes import Process, wait_until
+from lab.scenario.lab import ROUTE
 from lab.scenario.process_lab import ProcessLab
-from overlay_net.model.names import NODE_OVERLAY_IPS
+from overlay_net.model.names import NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES, STATIC_ROUTES
 
 LISTEN = "import socket, time; listener = socket.create_server(('', 9477)); time.sleep(300)"
 NODES = vlan.NODE_NAMES
+UNUSED_SUBNET = "192.168.7.0/24"
 
 
 @pytest.fixture
@@ -45,6 +51,49 @@ def _wait_ready(lab: ProcessLab, process: Process) -> None:
         lab.product.wait_controller()
     else:
         lab.product.wait_agent(lab.first_node)
+
+
+def test_no_packet_is_lost_while_two_staticroutes_exchange_subnets_and_selectors(running: ProcessLab) -> None:
+    node = running.first_node
+    for name in NODES:
+        running.api_server.kubectl("label", "node", name, "tier=edge")
+    selectors: list[dict[str, Any]] = [{}, {"nodeSelector": {"matchLabels": {"tier": "edge"}}}]
+    names = [ROUTE, "other"]
+    running.api_server.apply(static_route("other", subnet=UNUSED_SUBNET, **selectors[1]))
+    _wait_applied(running, names)
+    stream, monitor = Stream(node, vlan.ON_PREMISE_HOST), node.popen("ip", "monitor", "route")
+    for _ in range(6):
+        names.reverse()
+        selectors.reverse()
+        taker, giver = names
+        running.api_server.apply(
+            static_route(taker, subnets=[UNUSED_SUBNET, vlan.ON_PREMISE_SUBNET], **selectors[0]),
+            static_route(giver, subnet=UNUSED_SUBNET, **selectors[1]),
+            static_route(taker, subnet=vlan.ON_PREMISE_SUBNET, **selectors[0]),
+        )
+        _wait_applied(running, names)
+    count = stream.stop()
+    monitor.terminate()
+    changes, _ = monitor.communicate(timeout=30)
+    assert f"Deleted {vlan.ON_PREMISE_SUBNET}" not in changes
+    assert count.lost == 0
+
+    def released() -> bool:
+        return not any("retained" in each["spec"] for each in running.api_server.read_all(OVERLAY_ROUTE_SLICES))
+
+    wait_until(released, "nothing is retained any more")
+
+
+def _wait_applied(lab: ProcessLab, static_routes: Iterable[str]) -> None:
+    """Wait until the StaticRoutes are in place on every node as they are specified."""
+
+    def is_applied(name: str) -> bool:
+        route = lab.api_server.read(STATIC_ROUTES, name)
+        status = route.get("status", {})
+        return (status.get("ready"), status.get("observedGeneration")) == (len(NODES), route["metadata"]["generation"])
+
+    for name in static_routes:
+        wait_until(functools.partial(is_applied, name), f"StaticRoute {name} is in place on every node")
 
 
 def test_an_api_outage_changes_nothing_in_the_kernel(running: ProcessLab) -> None:
