@@ -336,6 +336,8 @@ def test_a_leader_whose_renewal_ends_with_an_unexpected_error_does_not_stay_with
         monkeypatch.setattr(leader, "update", update)
         await wait_for(lambda: leader.exited, CLUSTER_DURATION)
         assert not leader.may_write()
+        with pytest.raises(RuntimeError, match="a defect"):
+            await leader.task
         other = Replica(api, "one")
         await wait_for(other.may_write, FAILOVER)
         await end(other)
