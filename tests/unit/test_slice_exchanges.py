@@ -120,6 +120,20 @@ def check_story(steps: list[Any]) -> None:
             ],
             id="to a StaticRoute with a rollout, while the controller is restarted",
         ),
+        pytest.param(
+            [
+                ("change", "r4", ["10.4.0.0/16"], A, GATEWAY),
+                ("plan", 1000, False),
+                ("receive", 0),
+                ("change", "r3", ["10.4.0.0/16"], Z1, GATEWAY),
+                ("delete", "r4"),
+                ("plan", 1000, False),
+                ("change", "r4", ["10.5.0.0/16"], {}, GATEWAY),
+                ("plan", 1000, False),
+                ("receive", 0),
+            ],
+            id="by one that is deleted and created again before the API server has accepted any of it",
+        ),
     ],
 )
 def test_known_ways_for_a_route_to_pass_to_another_staticroute(steps: list[Any]) -> None:

@@ -31,23 +31,26 @@ class EntryMoves:
         self._removals = removals
         self._retained = retained
         self._refused = RefusedEntries(layout, retained, users)
+        self._unwritten: Mapping[str, Collection[Spot]] = {}
 
     def place(self) -> None:
         """Write each StaticRoute where it belongs."""
         self._remove_gone()
+        self._unwritten = self._retained.find_unwritten()
         self._refused.adopt(each for each in self._desired if each.refused)
         losing = []
         for each in self._desired:
             if each.refused:
                 self._refused.close(each)
             elif not self._is_placed(each):
-                if self._find_lost(each):
-                    losing.append(each)
+                lost = self._find_lost(each)
+                if lost:
+                    losing.append((each, lost))
                 else:
-                    self._put(each, self._find_place(each))
+                    self._edit(each, lost)
         # What they lose may be what another StaticRoute has got now.
-        for each in losing:
-            self._edit(each)
+        for each, lost in losing:
+            self._edit(each, lost)
 
     def _remove_gone(self) -> None:
         """Remove StaticRoutes that do not exist any more, to make room."""
@@ -80,21 +83,22 @@ class EntryMoves:
         found = {spot: find_lost(self._layout.entry(spot, name), each.entry) for spot in spots}
         return {spot: keys for spot, keys in found.items() if keys}
 
-    def _edit(self, each: DesiredEntry) -> None:
-        """Write a revision that lacks some keys. What nodes must get from other StaticRoutes first stays where it was.
+    def _edit(self, each: DesiredEntry, lost: Mapping[Spot, Collection[RouteKey]]) -> None:
+        """Write the present revision. What it lacks, and nodes must get from other StaticRoutes, stays where it was.
 
         A node uses the latest revision alone, so before that is written to another slice, the old one must retain them.
         """
         name = each.route.name
         place = self._find_place(each)
-        is_safe = True
-        for spot, keys in self._find_lost(each).items():
+        is_safe = all(spot == place for spot in self._unwritten.get(name, ()))
+        for spot, keys in lost.items():
             self._retained.retain(spot, name, keys)
             is_safe &= spot == place or self._retained.is_safe(spot, keys)
         if is_safe:
-            self._put(each, place)
+            each.spot = place or self._layout.add_slice(each.route_set)
+            self._layout.put(each.spot, each.entry)
         else:
-            each.spot = self._layout.find_newest(name, self._layout.spots[name])
+            each.spot = self._layout.find_newest(name, self._layout.spots.get(name, ()))
 
     def _find_place(self, each: DesiredEntry) -> Spot | None:
         """Return the slice of its set in which the StaticRoute fits; None: there is none."""
@@ -102,10 +106,6 @@ class EntryMoves:
             return each.spot
         others = self._layout.spots.get(each.route.name, ())
         return self._layout.find_room(each.route_set, len(each.entry.subnets), others)
-
-    def _put(self, each: DesiredEntry, place: Spot | None) -> None:
-        each.spot = place or self._layout.add_slice(each.route_set)
-        self._layout.put(each.spot, each.entry)
 
     # --- Removals -----------------------------------------------------------------------------------------------------
 

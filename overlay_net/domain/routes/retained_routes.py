@@ -4,7 +4,7 @@ A StaticRoute is edited at once, even if what it loses is not in place elsewhere
 subnets or selectors do not wait for each other.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from overlay_net.domain.routes.entry_keys import find_keys
@@ -31,6 +31,16 @@ class RetainedRoutes:
         """Retain what is needed of the keys that the next write of the slice takes from a StaticRoute."""
         needed = self._removals.find_needed(spot, keys, without=static_route)
         self._layout.retain(spot, self._layout.entry(spot, static_route), needed, self.closing_time)
+
+    def find_unwritten(self) -> Mapping[str, Collection[Spot]]:
+        """Return the slices that do not retain yet in the cache what they must, by StaticRoute."""
+        found: dict[str, set[Spot]] = {}
+        for spot in self._layout:
+            each = self._layout.get(spot)
+            for entry in each.retained:
+                if not find_keys(entry) <= each.written:
+                    found.setdefault(entry.name, set()).add(spot)
+        return found
 
     def is_safe(self, spot: Spot, keys: Collection[RouteKey]) -> bool:
         """Return whether nodes have the keys from ``spot`` even if a write of another slice removes them."""
