@@ -108,14 +108,14 @@ class _Merger:
     def __init__(self) -> None:
         self._entries: tuple[SliceEntry, ...] = ()
         self._gateway: IpAddress | None = None
-        self._routes_by_name: dict[tuple[str, bool], tuple[SliceEntry, tuple[DesiredRoute, ...]]] = {}
+        self._known_routes: dict[tuple[str, bool], tuple[SliceEntry, tuple[DesiredRoute, ...]]] = {}
         """By StaticRoute, and whether they are retained."""
         self._merged: tuple[DesiredRoute, ...] = ()
 
     async def merge(self, entries: tuple[SliceEntry, ...], gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:
         if gateway != self._gateway:
             self._gateway, self._entries = gateway, ()
-            self._routes_by_name.clear()
+            self._known_routes.clear()
         if not _are_same(entries, self._entries):
             size = sum(len(entry.subnets) for entry in entries)
             merged = await offload(size, self._merge, entries, gateway)
@@ -123,14 +123,14 @@ class _Merger:
         return self._merged
 
     def _merge(self, entries: tuple[SliceEntry, ...], gateway: IpAddress | None) -> tuple[DesiredRoute, ...]:
-        known, self._routes_by_name = self._routes_by_name, {}
+        known, self._known_routes = self._known_routes, {}
 
         def find_routes(entry: SliceEntry, gateway: IpAddress | None) -> Iterable[DesiredRoute]:
-            name = (entry.name, entry.retained)
-            last = known.get(name)
+            key = (entry.name, entry.retained)
+            last = known.get(key)
             if last is None or last[0] is not entry:
                 last = (entry, tuple(entry_routes(entry, gateway)))
-            self._routes_by_name[name] = last
+            self._known_routes[key] = last
             return last[1]
 
         merged = merge_routes(entries, gateway, find_routes)

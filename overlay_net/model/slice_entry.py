@@ -38,7 +38,7 @@ class SliceEntry:
     closed_since: datetime | None = None
     """The StaticRoute is refused: only nodes that have had the set since before then keep its routes."""
     retained: bool = False
-    """The StaticRoute has these routes no more; nodes keep them until they have them from another one."""
+    """Routes that the StaticRoute has lost: nodes keep them until they have them from another one."""
 
     def __post_init__(self) -> None:
         keep_whole_seconds(self, "closed_since")

@@ -118,9 +118,9 @@ class Client:
         self._reach()
         return await self.kube.list(*arguments, **more)
 
-    def pages(self, resource: Resource) -> AsyncGenerator[Listing, None]:
+    def pages(self, resource: Resource, **options: Any) -> AsyncGenerator[Listing, None]:
         self._reach()
-        return self.kube.pages(resource)
+        return self.kube.pages(resource, **options)
 
     async def names(self, resource: Resource) -> set[str]:
         self._reach()

@@ -57,7 +57,7 @@ class InMemoryKube:
     async def names(self, resource: Resource) -> set[str]:
         return {each["metadata"]["name"] for each in (await self.list(resource, metadata_only=True)).items}
 
-    async def pages(self, resource: Resource, **options: Any) -> AsyncGenerator[Listing, None]:
+    async def pages(self, resource: Resource, *, page: int = 0, **options: Any) -> AsyncGenerator[Listing, None]:
         yield await self.list(resource, **options)
 
     async def create(

@@ -18,6 +18,8 @@ VERSIONS_ONLY = "application/json;as=Table;g=meta.k8s.io;v=v1"
 """Of watch events with ``includeObject=None``: 0.3 kB for an object of any size."""
 PAGE = 100
 """Number of objects in a page: 100 Nodes of 15 kB are decoded in 15 ms."""
+PAGE_OF_NAMES = 250
+"""The same if only metadata of 1 to 2 kB is read; a request costs as much as decoding 30 of them."""
 
 
 class KubeApi:
@@ -105,7 +107,7 @@ class KubeApi:
 
     async def names(self, resource: Resource) -> set[str]:
         """Return the names of all objects of a cluster-scoped resource; only their metadata is read."""
-        pages = self.pages(resource, metadata_only=True)
+        pages = self.pages(resource, metadata_only=True, page=PAGE_OF_NAMES)
         return {find_name(item) async for page in pages for item in page.items}
 
     async def create(

@@ -38,7 +38,6 @@ CONFLICT: Final = "Conflict"
 SHARED: Final = "Shared"
 """An older StaticRoute has the same route."""
 REFUSED: Final = "Refused"
-RETAINED: Final = "retained until the nodes have the route from another StaticRoute"
 ORDER: Final = (FAILED, REFUSED, CONFLICT, PENDING, IN_PLACE, SHARED, NOT_NEEDED)
 """The states, what is wrong first."""
 
@@ -147,7 +146,8 @@ class _Lister:
             return Outcome(NOT_NEEDED, not_needed.message)
         retained = self._retained.get(route.key)
         if retained is not None:
-            return Outcome(IN_PLACE, f"of generation {retained.generation}, {RETAINED}")
+            message = "retained until the nodes have the route from another StaticRoute"
+            return Outcome(IN_PLACE, f"of generation {retained.generation}, {message}")
         if not self._is_observed(name):
             return Outcome(PENDING, table.unknown_sets) if table.unknown_sets else NOT_REPORTED
         if table.has_unlisted_failures:
