@@ -15,7 +15,7 @@ from lab.product import NAMESPACE
 from overlay_net.adapters.kube import KubeApi, KubeSource, connect_agent, connect_controller
 from overlay_net.model.api import JsonObject
 from overlay_net.model.errors import AlreadyExists, Conflict, Expired, NotFound, NotLeader, Refused, Unavailable
-from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, STATIC_ROUTES
+from overlay_net.model.names import NODE_OVERLAY_IPS, NODES, OVERLAY_POOLS, OVERLAY_ROUTE_SLICES, STATIC_ROUTES
 from tests.component.eventually import eventually
 
 
@@ -145,6 +145,17 @@ async def test_lists_are_paged_and_watches_continue_from_them(api: KubeApi) -> N
             if event.type == "DELETED":
                 break
     assert changes == [("ADDED", "late"), ("MODIFIED", "late"), ("DELETED", "late")]
+
+
+async def test_names_are_read_page_by_page(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overlay_net.adapters.kube.rest.PAGE_OF_NAMES", 2)
+    for resource in (STATIC_ROUTES, NODE_OVERLAY_IPS, OVERLAY_ROUTE_SLICES):
+        assert await api.names(resource) == set()
+    for number in range(5):
+        await api.create(STATIC_ROUTES, route(f"r{number}"))
+    await api.create(NODE_OVERLAY_IPS, NODE_OVERLAY_IPS.manifest("n1.example.com"))
+    assert await api.names(STATIC_ROUTES) == {"r0", "r1", "r2", "r3", "r4"}
+    assert await api.names(NODE_OVERLAY_IPS) == {"n1.example.com"}
 
 
 async def test_a_field_selector_limits_the_list_to_one_object(api: KubeApi) -> None:

@@ -14,7 +14,7 @@ from overlay_net.adapters.kube import Connection, KubeApi, KubeSource
 from overlay_net.adapters.kube.agent_connection import TokenFile
 from overlay_net.adapters.kube.errors import parse_retry_after
 from overlay_net.model.api import JsonObject
-from overlay_net.model.errors import Expired, Refused, Unavailable
+from overlay_net.model.errors import ApiError, Expired, Refused, Unavailable
 from overlay_net.model.names import STATIC_ROUTES
 from overlay_net.runtime.backoff import Backoff
 from overlay_net.runtime.reflector import Reflector
@@ -106,6 +106,8 @@ MISBEHAVIOUR = {
     "503": answer(lambda: status(503, "ServiceUnavailable", "starting", Retry_After="0")),
     "html 500": answer(lambda: web.Response(status=500, text="<html>oops</html>", content_type="text/html")),
     "403": answer(lambda: status(403, "Forbidden", "no")),
+    "no list": answer(lambda: web.json_response({"message": "maintenance"})),
+    "items of another type": answer(lambda: web.json_response({"metadata": {"resourceVersion": "1"}, "items": "none"})),
 }
 
 
@@ -124,7 +126,7 @@ async def test_the_store_converges_after_any_misbehaviour(name: str) -> None:
         assert sorted(store.names()) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("name", ["429", "html 500", "403", "410 at the start"])
+@pytest.mark.parametrize("name", ["429", "html 500", "403", "410 at the start", "no list", "items of another type"])
 async def test_a_failed_list_is_retried_and_removes_no_object(name: str) -> None:
     api = MisbehavingApi()
     api.put("a")
@@ -138,6 +140,15 @@ async def test_a_failed_list_is_retried_and_removes_no_object(name: str) -> None
         await until(lambda: api.counts["list"] >= before + 5, "the list was retried until it succeeded")
         await converged(api, store)
         assert removed == []
+
+
+@pytest.mark.parametrize("name", ["403", "no list", "items of another type"])
+async def test_names_that_could_not_be_read_are_not_none(name: str) -> None:
+    api = MisbehavingApi()
+    api.lists = [MISBEHAVIOUR[name]]
+    async with serving(api), aiohttp.ClientSession() as session:
+        with pytest.raises(ApiError, match=r"list /apis/iks\.ibm\.com/v1alpha1/staticroutes"):
+            await KubeApi(Connection(api.url, session, anonymous)).names(STATIC_ROUTES)
 
 
 async def test_an_object_of_5_mib_is_received() -> None:

@@ -8,18 +8,20 @@ from typing import Any
 from overlay_net.adapters.kube.connection import Connection
 from overlay_net.adapters.kube.transport import TIMEOUT, RequestObserver, Transport
 from overlay_net.model.api import JsonObject, Listing
+from overlay_net.model.errors import Unavailable
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import find_name, find_object, find_objects, parse_text
+from overlay_net.model.parse import find_object, find_objects, parse_text
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-VERSIONS_ONLY = "application/json;as=Table;g=meta.k8s.io;v=v1"
-"""Of watch events with ``includeObject=None``: 0.3 kB for an object of any size."""
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
+WITHOUT_OBJECTS = {"includeObject": "None"}
+"""For a Table: a row of 0.1 kB, or a watch event of 0.3 kB, for an object of any size."""
 PAGE = 100
 """Number of objects in a page: 100 Nodes of 15 kB are decoded in 15 ms."""
-PAGE_OF_NAMES = 250
-"""The same if only metadata of 1 to 2 kB is read; a request costs as much as decoding 30 of them."""
+PAGE_OF_NAMES = 500
+"""Number of rows of a Table in a page: they are decoded in 1 ms, which is about what the request costs."""
 
 
 class KubeApi:
@@ -68,17 +70,31 @@ class KubeApi:
         """
         accept = METADATA_ONLY.format("List") if metadata_only else None
         query = selectors(label_selector, field_selector) | {"limit": str(page)}
-        path = resource.path(namespace=namespace)
-        while True:
-            answer = await self.transport.call("GET", "list", resource, path, query=query, accept=accept)
-            metadata = find_object(answer, "metadata")
-            found = Listing(tuple(find_objects(answer, "items")), parse_text(metadata.get("resourceVersion")))
+        pages = self._answers(resource, resource.path(namespace=namespace), query, accept, "items")
+        async for answer in pages:
+            version = parse_text(find_object(answer, "metadata").get("resourceVersion"))
+            found = Listing(tuple(find_objects(answer, "items")), version)
             del answer
             yield found
             del found
-            query["continue"] = parse_text(metadata.get("continue"))
-            if not query["continue"]:
+
+    async def _answers(
+        self, resource: Resource, path: str, query: dict[str, str], accept: str | None, content: str
+    ) -> AsyncGenerator[JsonObject, None]:
+        """Yield the responses to a list page by page. Their objects are in the field ``content``; null means none.
+
+        Raises Unavailable for a response without this field: it does not say that there are no objects.
+        """
+        while True:
+            answer = await self.transport.call("GET", "list", resource, path, query=query, accept=accept)
+            if not isinstance(answer.get(content, ""), list | None):
+                raise Unavailable(f"a response without {content}").during(f"list {path}")
+            following = parse_text(find_object(answer, "metadata").get("continue"))
+            yield answer
+            del answer
+            if not following:
                 return
+            query = query | {"continue": following}
 
     async def list(
         self,
@@ -106,9 +122,10 @@ class KubeApi:
         return Listing(tuple(items), version)
 
     async def names(self, resource: Resource) -> set[str]:
-        """Return the names of all objects of a cluster-scoped resource; only their metadata is read."""
-        pages = self.pages(resource, metadata_only=True, page=PAGE_OF_NAMES)
-        return {find_name(item) async for page in pages for item in page.items}
+        """Return the names of all objects of a cluster-scoped resource, from the first column of their table."""
+        query = WITHOUT_OBJECTS | {"limit": str(PAGE_OF_NAMES)}
+        pages = self._answers(resource, resource.path(), query, TABLE, "rows")
+        return {str(row["cells"][0]) async for page in pages for row in find_objects(page, "rows")}
 
     async def create(
         self,

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import aiohttp
 
 from overlay_net.adapters.kube.errors import parse_error
-from overlay_net.adapters.kube.rest import METADATA_ONLY, PAGE, VERSIONS_ONLY, KubeApi, selectors
+from overlay_net.adapters.kube.rest import METADATA_ONLY, PAGE, TABLE, WITHOUT_OBJECTS, KubeApi, selectors
 from overlay_net.model.api import JsonObject, Listing, WatchEvent, is_older
 from overlay_net.model.errors import Expired, Unavailable
 from overlay_net.model.names import Resource
@@ -82,7 +82,7 @@ class KubeSource:
             "timeoutSeconds": str(random.randint(*STREAM_SECONDS)),
         }
         if self._watch_versions:
-            query["includeObject"] = "None"
+            query |= WITHOUT_OBJECTS
         path = self._resource.path()
         async with self._api.transport.request(
             "GET",
@@ -103,7 +103,7 @@ class KubeSource:
 
     def _accept_events(self) -> str:
         if self._watch_versions:
-            return VERSIONS_ONLY
+            return TABLE
         return METADATA_ONLY.format("") if self._metadata_only else "application/json"
 
     async def _check_history(self, resource_version: str) -> None:
