@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay_net.adapters.phpipam.owner_tag import cluster_filter, encode_owner, find_owner, with_owner_tag
+from overlay_net.adapters.phpipam.request import parse_list
 from overlay_net.adapters.phpipam.responses import (
     AddressRefused,
     NothingFound,
@@ -329,3 +330,9 @@ def test_numbers_of_a_row_may_be_text(raw: dict[str, Any]) -> None:
 def test_empty_row_is_parsed_with_defaults() -> None:
     row = Row.parse({"id": None, "subnetId": [], "custom_fields": None, "tag": None, "note": None}, "custom_owner")
     assert (row.id, row.owner, row.tag, row.holder) == (0, None, 2, "row 0")
+
+
+@pytest.mark.parametrize("data", [{}, {"data": None}, {"data": {"1": {"id": "1"}}}, {"data": "none"}, {"data": True}])
+def test_a_success_without_a_list_does_not_say_that_there_are_no_rows(data: dict[str, Any]) -> None:
+    with pytest.raises(Unavailable, match="without the requested list"):
+        parse_list({"code": 200, "success": True, **data})

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from overlay_net.adapters.phpipam.api_session import ApiSession
-from overlay_net.adapters.phpipam.request import Fields, Request, parse_object
+from overlay_net.adapters.phpipam.request import Fields, Request, parse_list, parse_object
 from overlay_net.adapters.phpipam.responses import NothingFound, ResponseLost
 from overlay_net.model.errors import Unavailable
 
@@ -71,11 +71,9 @@ class Client:
         self, operation: str, *path: str | int, query: Mapping[str, str] | None = None, subnet: int = 0
     ) -> list[dict[str, Any]]:
         try:
-            envelope = await self._api.call(operation, Request("GET", path, query=query, subnet=subnet))
+            return parse_list(await self._api.call(operation, Request("GET", path, query=query, subnet=subnet)))
         except NothingFound:
             return []
-        data = envelope.get("data")
-        return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
 
 
 def _parse_id(envelope: Mapping[str, Any]) -> int:

@@ -108,3 +108,14 @@ def parse_object(envelope: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise Unavailable("phpIPAM sent a response without the requested object")
     return data
+
+
+def parse_list(envelope: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the ``data`` of a response that must be a list of objects. Raises Unavailable.
+
+    phpIPAM reports an empty list as an error: a success without a list does not say that there are no objects.
+    """
+    data = envelope.get("data")
+    if not isinstance(data, list):
+        raise Unavailable("phpIPAM sent a response without the requested list")
+    return [item for item in data if isinstance(item, dict)]
