@@ -43,7 +43,7 @@ class RemovalCheck:
         wait = (spot, each.route.name)
         return self._is_replaced(each, spot) or self._is_replaced(each, spot, is_overdue=self._is_overdue(wait))
 
-    def find_needed(self, spot: Spot, keys: Collection[RouteKey], without: str = "") -> frozenset[RouteKey]:
+    def find_needed(self, spot: Spot, keys: Collection[RouteKey], *, without: str) -> frozenset[RouteKey]:
         """Return those of the keys that nodes must not lose by the next write of ``spot``.
 
         They are about to get them from another slice. ``without`` is a StaticRoute that does not count.
