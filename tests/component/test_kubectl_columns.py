@@ -41,6 +41,8 @@ async def test_ready_and_reason_are_those_of_one_condition_on_every_kind(admin: 
     await create(admin, STATIC_ROUTES, "several", {"subnets": ["10.6.0.0/16", "10.5.0.0/16", "10.7.0.0/16"]})
     await create(admin, STATIC_ROUTES, "inside", {"subnet": "10.0.0.0/8", "gateway": "10.9.0.1"})
     await create(admin, STATIC_ROUTES, "default", {"subnet": "0.0.0.0/0"})
+    hops = [{"address": "192.168.200.1"}, {"address": "192.168.200.2", "weight": 2}]
+    await create(admin, STATIC_ROUTES, "balanced", {"subnet": "10.8.0.0/16", "gateways": hops})
     async with controller(api_server):
         await have_addresses(admin, 1)
         await expect_row(
@@ -51,14 +53,27 @@ async def test_ready_and_reason_are_those_of_one_condition_on_every_kind(admin: 
             row = (await rows(api_server, "sroute"))[name]
             assert row["SUBNET"] in row["WHY"]
         await expect_row(
-            api_server, "sroute", "several", SUBNET="10.6.0.0/16 + 2 more", READY="False", REASON="Pending"
+            api_server, "sroute", "several", SUBNET="10.6.0.0/16 + 2 more", GATEWAY="", READY="False", REASON="Pending"
         )
+        await expect_row(api_server, "sroute", "inside", GATEWAY="10.9.0.1")
+        await expect_row(api_server, "sroute", "balanced", GATEWAY="192.168.200.1 + 1 more")
         (ready,) = [item["metadata"]["name"] for item in (await admin.list(NODE_OVERLAY_IPS)).items if address(item)]
         other = "n2" if ready == "n1" else "n1"
         await expect_row(api_server, "noip", other, RESERVATION="Exhausted", READY="", REASON="")
         conditions = [agent_condition("Ready", "False", "NotConfigured")]
         await agent_reports(admin, other, observedGeneration=99, conditions=conditions)
         await expect_row(api_server, "noip", other, RESERVATION="Exhausted", READY="False", REASON="NotConfigured")
+
+
+async def test_a_pool_that_contradicts_another_one_shows_why(admin: KubeApi, api_server: ApiServer) -> None:
+    await add_pool(admin, "alone", cidr="192.168.50.0/24", gateway="192.168.50.1")
+    await add_pool(admin, "outer", cidr="192.168.200.0/24", gateway="192.168.200.1")
+    async with controller(api_server):
+        await expect_row(api_server, "opool", "outer", READY="True", CONFLICT="")
+        await add_pool(admin, "inner", cidr="192.168.200.128/25", gateway="192.168.200.129")
+        for name in ("outer", "inner"):
+            await expect_row(api_server, "opool", name, READY="True", CONFLICT="GatewayInOtherPool")
+        await expect_row(api_server, "opool", "alone", READY="True", CONFLICT="")
 
 
 def address(item: dict[str, object]) -> bool:

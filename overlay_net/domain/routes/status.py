@@ -50,8 +50,12 @@ def route_status(
         gateway_condition(gateways),
         ready_condition(accepted, programmed, gateways),
     )
-    updated = {"updated": states.total - states.kept_back} if route.rollout is not None else {}
-    return updated | {
+    optional: JsonObject = {}
+    if route.rollout is not None:
+        optional["updated"] = states.total - states.kept_back
+    if route.spec.gateways:
+        optional["gateway"] = _shorten([str(each.address) for each in route.spec.gateways])
+    return optional | {
         "subnet": _shorten(route.destinations),
         "nodeStatus": _node_entries(nodes, unhanded, limit),
         "desired": states.needed,
@@ -72,10 +76,10 @@ def _node_entries(nodes: Iterable[NodeStatus], unhanded: Mapping[str, EarlierEnt
     return [*kept, *islice(written, max(0, limit - len(kept)))]
 
 
-def _shorten(destinations: Sequence[str]) -> str:
-    """Return the first subnet and the number of others, in the way of kubectl."""
-    more = len(destinations) - 1
-    return f"{destinations[0]} + {more} more" if more > 0 else "".join(destinations)
+def _shorten(texts: Sequence[str]) -> str:
+    """Return the first text and the number of others, in the way of kubectl."""
+    more = len(texts) - 1
+    return f"{texts[0]} + {more} more" if more > 0 else "".join(texts)
 
 
 def _accepted(refused: tuple[str, str] | None, conflicts: Mapping[str, IpNetwork], *, in_place: bool) -> Condition:
