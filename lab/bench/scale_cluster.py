@@ -155,6 +155,8 @@ def running(directory: Path, nodes: Sequence[str]) -> Iterator[Cluster]:
     with ApiServer.start(directory, find_assets()) as api_server:
         product = Product(api_server, directory, settings=PRODUCTION)
         product.install({"bench": {"cidr": "10.64.0.0/16", "gateway": "10.64.0.1"}})
+        # The API server answers 429 while it prepares the storage of new kinds, which kubectl retries.
+        api_server.kubectl("get", "nodeoverlayips,overlayrouteslices")
         agents = AgentsProcess(api_server.admin(), NAMESPACE)
         try:
             agents.call("start", nodes)
