@@ -127,8 +127,7 @@ class ControllerMetrics(Metrics):
         super().record_contact()
         self._loop_active()
 
-    def reconcile_started(self, name: str) -> None:
-        super().reconcile_started(name)
+    def reconcile_started(self) -> None:
         self._loop_active()
 
     def set_protection_source(self, source: str, *, up: bool) -> None:

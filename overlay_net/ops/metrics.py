@@ -119,13 +119,12 @@ class Metrics:
         return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)
 
     def watch_queue(self, name: str, queue: Queue) -> None:
+        """Measure a queue and the reconciliations of its keys."""
         self._queues.watch(name, queue)
+        self._active.labels(name).set_function(lambda: len(queue.processing()))
 
-    def reconcile_started(self, name: str) -> None:
-        self._active.labels(name).inc()
-
-    def reconcile_finished(self, name: str) -> None:
-        self._active.labels(name).dec()
+    def reconcile_started(self) -> None:
+        """Override it to follow the start of each reconciliation."""
 
     def observe_reconcile(self, name: str, result: Result, seconds: float) -> None:
         self._reconciles.labels(name, "requeue_after" if result == "requeue" else result).inc()

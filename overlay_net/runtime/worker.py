@@ -22,8 +22,7 @@ class Requeue:
 
 
 class Observer(Protocol):
-    def reconcile_started(self, name: str) -> None: ...
-    def reconcile_finished(self, name: str) -> None: ...
+    def reconcile_started(self) -> None: ...
     def observe_reconcile(self, name: str, result: Result, seconds: float) -> None: ...
 
 
@@ -45,13 +44,11 @@ async def _work(name: str, queue: WorkQueue, reconcile: Reconcile, observer: Obs
         key = await queue.get()
         began = loop.time()
         if observer is not None:
-            observer.reconcile_started(name)
+            observer.reconcile_started()
         try:
             result = await _reconcile(name, queue, reconcile, key)
         finally:
             queue.done(key)
-            if observer is not None:
-                observer.reconcile_finished(name)
         if observer is not None:
             observer.observe_reconcile(name, result, loop.time() - began)
 

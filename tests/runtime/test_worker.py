@@ -13,13 +13,9 @@ from tests.runtime.conftest import Run
 class Observer:
     def __init__(self) -> None:
         self.results: list[str] = []
-        self.active = 0
 
-    def reconcile_started(self, name: str) -> None:
-        self.active += 1
-
-    def reconcile_finished(self, name: str) -> None:
-        self.active -= 1
+    def reconcile_started(self) -> None:
+        pass
 
     def observe_reconcile(self, name: str, result: str, seconds: float) -> None:
         self.results.append(result)
