@@ -107,6 +107,7 @@ MISBEHAVIOUR = {
     "html 500": answer(lambda: web.Response(status=500, text="<html>oops</html>", content_type="text/html")),
     "403": answer(lambda: status(403, "Forbidden", "no")),
     "no list": answer(lambda: web.json_response({"message": "maintenance"})),
+    "rows without a name": answer(lambda: web.json_response({"metadata": {}, "rows": [{"cells": []}]})),
     "items of another type": answer(lambda: web.json_response({"metadata": {"resourceVersion": "1"}, "items": "none"})),
 }
 
@@ -142,7 +143,7 @@ async def test_a_failed_list_is_retried_and_removes_no_object(name: str) -> None
         assert removed == []
 
 
-@pytest.mark.parametrize("name", ["403", "no list", "items of another type"])
+@pytest.mark.parametrize("name", ["403", "no list", "items of another type", "rows without a name"])
 async def test_names_that_could_not_be_read_are_not_none(name: str) -> None:
     api = MisbehavingApi()
     api.lists = [MISBEHAVIOUR[name]]

@@ -3,6 +3,7 @@
 import builtins
 import json
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 from overlay_net.adapters.kube.connection import Connection
@@ -10,7 +11,7 @@ from overlay_net.adapters.kube.transport import TIMEOUT, RequestObserver, Transp
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import Unavailable
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import find_object, find_objects, parse_text
+from overlay_net.model.parse import find_object, find_objects, find_texts, parse_text
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -70,13 +71,14 @@ class KubeApi:
         """
         accept = METADATA_ONLY.format("List") if metadata_only else None
         query = selectors(label_selector, field_selector) | {"limit": str(page)}
-        pages = self._answers(resource, resource.path(namespace=namespace), query, accept, "items")
-        async for answer in pages:
-            version = parse_text(find_object(answer, "metadata").get("resourceVersion"))
-            found = Listing(tuple(find_objects(answer, "items")), version)
-            del answer
-            yield found
-            del found
+        path = resource.path(namespace=namespace)
+        async with aclosing(self._answers(resource, path, query, accept, "items")) as answers:
+            async for answer in answers:
+                version = parse_text(find_object(answer, "metadata").get("resourceVersion"))
+                found = Listing(tuple(find_objects(answer, "items")), version)
+                del answer
+                yield found
+                del found
 
     async def _answers(
         self, resource: Resource, path: str, query: dict[str, str], accept: str | None, content: str
@@ -87,7 +89,7 @@ class KubeApi:
         """
         while True:
             answer = await self.transport.call("GET", "list", resource, path, query=query, accept=accept)
-            if not isinstance(answer.get(content, ""), list | None):
+            if content not in answer or not isinstance(answer[content], list | None):
                 raise Unavailable(f"a response without {content}").during(f"list {path}")
             following = parse_text(find_object(answer, "metadata").get("continue"))
             yield answer
@@ -123,9 +125,9 @@ class KubeApi:
 
     async def names(self, resource: Resource) -> set[str]:
         """Return the names of all objects of a cluster-scoped resource, from the first column of their table."""
-        query = WITHOUT_OBJECTS | {"limit": str(PAGE_OF_NAMES)}
-        pages = self._answers(resource, resource.path(), query, TABLE, "rows")
-        return {str(row["cells"][0]) async for page in pages for row in find_objects(page, "rows")}
+        path, query = resource.path(), WITHOUT_OBJECTS | {"limit": str(PAGE_OF_NAMES)}
+        async with aclosing(self._answers(resource, path, query, TABLE, "rows")) as answers:
+            return {_name_in(row, path) async for answer in answers for row in find_objects(answer, "rows")}
 
     async def create(
         self,
@@ -207,6 +209,13 @@ class KubeApi:
             "preconditions": {key: value for key, value in preconditions.items() if value is not None},
         }
         await self.transport.call("DELETE", "delete", resource, resource.path(name), body=body)
+
+
+def _name_in(row: JsonObject, path: str) -> str:
+    cells = find_texts(row, "cells")
+    if not cells:
+        raise Unavailable("a row without a name").during(f"list {path}")
+    return cells[0]
 
 
 def _dry_run(enabled: bool) -> dict[str, str]:
