@@ -136,7 +136,7 @@ async def _is_empty(api: KubeApi) -> bool:
     """
     for resource in (NODE_OVERLAY_IPS, OVERLAY_ADDRESSES, OVERLAY_POOLS, OVERLAY_ROUTE_SLICES):
         try:
-            if (await api.list(resource, metadata_only=True)).items:
+            if await api.names(resource):
                 return False
         except NotFound:
             # Its CRD does not exist.

@@ -42,7 +42,7 @@ def find_name(raw: JsonObject) -> str:
 
 
 def find_version(raw: JsonObject) -> str:
-    """Return the resourceVersion of an object; empty if it has none."""
+    """Return the resourceVersion of an object or a list; empty if it has none."""
     return parse_text(find_object(raw, "metadata").get("resourceVersion"))
 
 

@@ -11,7 +11,7 @@ from overlay_net.adapters.kube.transport import TIMEOUT, RequestObserver, Transp
 from overlay_net.model.api import JsonObject, Listing
 from overlay_net.model.errors import Unavailable
 from overlay_net.model.names import Resource
-from overlay_net.model.parse import find_object, find_objects, find_texts, parse_text
+from overlay_net.model.parse import find_object, find_objects, find_texts, find_version, parse_text
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -74,8 +74,7 @@ class KubeApi:
         path = resource.path(namespace=namespace)
         async with aclosing(self._answers(resource, path, query, accept, "items")) as answers:
             async for answer in answers:
-                version = parse_text(find_object(answer, "metadata").get("resourceVersion"))
-                found = Listing(tuple(find_objects(answer, "items")), version)
+                found = Listing(tuple(find_objects(answer, "items")), find_version(answer))
                 del answer
                 yield found
                 del found
@@ -105,7 +104,6 @@ class KubeApi:
         namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
-        metadata_only: bool = False,
         page: int = PAGE,
     ) -> Listing:
         """Return a whole collection of few or small objects. Raises Expired if the continue token is too old."""
@@ -116,7 +114,6 @@ class KubeApi:
             namespace=namespace,
             label_selector=label_selector,
             field_selector=field_selector,
-            metadata_only=metadata_only,
             page=page,
         ):
             items += each.items
