@@ -89,6 +89,19 @@ class Process:
         """Send a signal, unless the process has ended."""
         self._popen.send_signal(number)
 
+    def pause(self) -> None:
+        """Suspend it (SIGSTOP) and wait until all of its threads have stopped, unless it has ended.
+
+        On a busy machine its threads go on for a while after the signal was sent (wait(2), WSTOPPED).
+        """
+        self.send(signal.SIGSTOP)
+        if self.alive:
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Continue a suspended process."""
+        self.send(signal.SIGCONT)
+
     def kill9(self) -> None:
         """Kill it (SIGKILL); idempotent."""
         self.send(signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,14 +38,14 @@ def _api_hangs(lab: ProcessLab, subnets: Sequence[str]) -> Row:
     """A gateway goes down, so that the agent has something to report."""
     agent = lab.product.agents[lab.first_node.name]
     before = agent.log.read_text().count("gateway is down")
-    lab.api_server.kube_apiserver.send(signal.SIGSTOP)
+    lab.api_server.pause()
     try:
         lab.vlan.gateway.ip("link", "set", "inner", "down")
         wait_until(lambda: agent.log.read_text().count("gateway is down") > before, "the gateway is down")
         return _row("API server hangs", inject_faults(lab, subnets, FAULTS))
     finally:
         lab.vlan.gateway.ip("link", "set", "inner", "up")
-        lab.api_server.kube_apiserver.send(signal.SIGCONT)
+        lab.api_server.resume()
         lab.api_server.wait_ready()
         wait_until(lambda: lab.is_ready(lab.first_node.name) and not _silent(lab), "the node is healthy", timeout=90)
 

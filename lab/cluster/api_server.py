@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import socket
 import ssl
 import urllib.request
@@ -251,10 +250,10 @@ class ApiServer:
 
     def pause(self) -> None:
         """Suspend the server: connections stay open, requests get no response."""
-        self.kube_apiserver.send(signal.SIGSTOP)
+        self.kube_apiserver.pause()
 
     def resume(self) -> None:
-        self.kube_apiserver.send(signal.SIGCONT)
+        self.kube_apiserver.resume()
 
     def restart(self) -> None:
         self.kube_apiserver.restart()

@@ -1,6 +1,5 @@
 """Two controller processes and one Lease: the leader is killed, paused, disconnected or terminated."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -121,7 +120,7 @@ async def test_a_paused_leader_writes_nothing_after_it_resumes(
     await wait_standby(second)
     await join(admin, *NAMES[:20])
     await have_addresses(admin, 20)
-    first.send(signal.SIGSTOP)
+    first.pause()
     # Events that the old leader will receive when it resumes: half of the nodes are deleted, and others have joined.
     for name in NAMES[:10]:
         await admin.delete(NODES, name)
@@ -141,7 +140,7 @@ async def test_a_paused_leader_writes_nothing_after_it_resumes(
     await eventually(rejoined, "each node has a record again")
     await have_addresses(admin, 30)
     before = versions(await admin.list(OVERLAY_ADDRESSES))
-    first.send(signal.SIGCONT)
+    first.resume()
     assert first.wait(10) == 1
     errors = [line for line in first.log.read_text().splitlines() if " ERROR " in line]
     assert len(errors) == 1, errors
