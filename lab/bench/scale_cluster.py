@@ -60,8 +60,8 @@ class Cluster:
         placed, reported = self.agents.call("wait_routes", count, self.nodes if names is None else names)
         return placed, reported
 
-    def wait_all_counted(self) -> None:
-        """Wait until the status of every StaticRoute counts every node as ready.
+    def wait_all_counted(self) -> float:
+        """The time at which the status of every StaticRoute counts every node as ready, to 5 seconds.
 
         Statuses are written only as often as the API server has time for them.
         """
@@ -73,6 +73,7 @@ class Cluster:
             return [row[column] for row in rows] == [str(len(self.nodes))] * self.routes
 
         wait_until(counted, "every status is complete", timeout=PATIENCE, every=5.0)
+        return time.monotonic()
 
     def wait_status(self, number: int, timeout: float = PATIENCE) -> float:
         """The time at which the status of a StaticRoute counts every node as ready."""
