@@ -97,7 +97,8 @@ def _create(cluster: Cluster, present: int, count: int) -> Row:
     times = [*cluster.wait_routes(count), cluster.wait_all_counted()]
     cluster.settle()
     placed, reported, counted = (f"{at - began:.0f} s" for at in times)
-    return row(f"{count - present} more at once: on the last node", placed, f"reported {reported}, counted {counted}")
+    what = f"{count - present} more at once: in place on the last node"
+    return row(what, placed, f"reported {reported}, counted {counted}")
 
 
 def _measure(cluster: Cluster, count: int) -> tuple[list[Change], float]:
@@ -141,7 +142,7 @@ def _rows(cluster: Cluster, count: int, changes: list[Change], bare: float, cost
     def cpu(who: str) -> float:
         return float(median(getattr(change.used, who) for change in changes)) / nodes
 
-    reported, ratio = middle("reported"), costs[count] / costs[min(costs)]
+    placed, reported, ratio = middle("placed"), middle("reported"), costs[count] / costs[min(costs)]
     return [
         row(f"{count} routes and one more, {nodes} nodes", "", ""),
         row("  API-server CPU per node", ms(cpu("server")), f"{ratio:.2f} of the first, goal 1.5"),
@@ -152,8 +153,8 @@ def _rows(cluster: Cluster, count: int, changes: list[Change], bare: float, cost
             " ".join(f"{middle(each):,.0f}" for each in ("received", "sent", "stored")),
         ),
         row("  one bare status write of each node", f"{bare:.2f} s", "1.00"),
-        row("  on the last node", f"{middle('placed'):.2f} s", f"{middle('placed') / bare:.2f}"),
-        row("  reported by the last node", f"{reported:.2f} s", f"{reported / bare:.2f}, goal 1.5"),
+        row("  in place on the last node", f"{placed:.2f} s", f"{placed / bare:.2f}, goal 1.5"),
+        row("  reported by the last node", f"{reported:.2f} s", f"{reported / bare:.2f}"),
         row("  counted in its status", f"{middle('counted'):.2f} s", f"{middle('counted') / bare:.2f}"),
         row("  simulated agents' CPU per node", ms(cpu("agents"))),
         row("  longest block of the loop so far", block(cluster), "goal 50 ms"),
