@@ -142,7 +142,11 @@ def _rows(cluster: Cluster, count: int, changes: list[Change], bare: float, cost
     def cpu(who: str) -> float:
         return float(median(getattr(change.used, who) for change in changes)) / nodes
 
-    placed, reported, ratio = middle("placed"), middle("reported"), costs[count] / costs[min(costs)]
+    def beside_bare(text: str, what: str, goal: str = "") -> Row:
+        seconds = middle(what)
+        return row(text, f"{seconds:.2f} s", f"{seconds / bare:.2f}{goal}")
+
+    ratio = costs[count] / costs[min(costs)]
     return [
         row(f"{count} routes and one more, {nodes} nodes", "", ""),
         row("  API-server CPU per node", ms(cpu("server")), f"{ratio:.2f} of the first, goal 1.5"),
@@ -153,9 +157,9 @@ def _rows(cluster: Cluster, count: int, changes: list[Change], bare: float, cost
             " ".join(f"{middle(each):,.0f}" for each in ("received", "sent", "stored")),
         ),
         row("  one bare status write of each node", f"{bare:.2f} s", "1.00"),
-        row("  in place on the last node", f"{placed:.2f} s", f"{placed / bare:.2f}, goal 1.5"),
-        row("  reported by the last node", f"{reported:.2f} s", f"{reported / bare:.2f}"),
-        row("  counted in its status", f"{middle('counted'):.2f} s", f"{middle('counted') / bare:.2f}"),
+        beside_bare("  in place on the last node", "placed", ", goal 1.5"),
+        beside_bare("  reported by the last node", "reported", ", goal 1.5"),
+        beside_bare("  counted in its status", "counted"),
         row("  simulated agents' CPU per node", ms(cpu("agents"))),
         row("  longest block of the loop so far", block(cluster), "goal 50 ms"),
         row("  controller's peak memory so far", memory(cluster), "goal 256 MiB"),
