@@ -70,9 +70,12 @@ class Link:
     """Whether neighbours are resolved (IFF_NOARP is not set), unlike on tunnels and other point-to-point links."""
     group: int = 0
     """IFLA_GROUP; 0 is the default."""
-    interruptions: tuple[int, int] = field(default=(0, 0), compare=False)
-    """Changes whenever the link went down or lost its carrier, even for a moment: the number of changes of its carrier
-    (IFLA_CARRIER_CHANGES), and the time of its last change to up or down, if IPv6 keeps it (IFLA_INET6_CACHEINFO)."""
+    carrier_changes: int = field(default=0, compare=False)
+    """How often the carrier was lost or came back (IFLA_CARRIER_CHANGES): more than before, although the link is again
+    as it was, if that lasted only a moment."""
+    changed_at: int = field(default=0, compare=False)
+    """When the link last went down or up, in hundredths of a second since the boot (IFLA_INET6_CACHEINFO); 0: unknown,
+    as on a node without IPv6. Router advertisements with timers change it as well."""
 
     @property
     def names(self) -> tuple[str, ...]:

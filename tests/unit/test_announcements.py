@@ -57,23 +57,51 @@ def test_an_address_that_is_not_in_use_is_not_announced(observed: Observed) -> N
         with_link(7, mac="02:00:00:00:00:99"),
         with_link(7, master=4),
         with_link(2, master=4),
-        with_link(7, interruptions=(2, 0)),
-        with_link(7, interruptions=(0, 9)),
+        with_link(7, carrier_changes=2),
+        with_link(2, carrier_changes=2),
+        with_link(7, changed_at=9),
         replace(NODE, links=(ETH0, replace(TMP0, index=8)), addresses=(replace(OURS, link=8),)),
         with_address(set_at=5),
         with_address(interface=ip_interface("192.168.100.5/24")),
     ],
-    ids=["MAC", "master", "master of the parent", "carrier", "down and up", "re-created", "set again", "other address"],
+    ids=[
+        "MAC",
+        "master",
+        "master of the parent",
+        "carrier",
+        "carrier of the parent",
+        "down and up",
+        "re-created",
+        "set again",
+        "other address",
+    ],
 )
 def test_a_change_that_neighbours_cannot_see_by_themselves_is_announced(after: Observed) -> None:
     assert announced(after)
     assert find_announcements(after, MARK).isdisjoint(find_announcements(NODE, MARK))
 
 
-@pytest.mark.parametrize("change", [{"mac": "52:54:00:00:00:99"}, {"master": 4}, {"interruptions": (2, 0)}])
+@pytest.mark.parametrize("change", [{"mac": "52:54:00:00:00:99"}, {"master": 4}, {"carrier_changes": 2}])
 def test_changes_of_the_interface_with_the_address_count_in_mode_address(change: dict[str, object]) -> None:
     after = with_link(2, SHARED, **change)
     assert find_announcements(after, MARK).isdisjoint(find_announcements(SHARED, MARK))
+
+
+@pytest.mark.parametrize("changed", [2, 3, 4, 7])
+@pytest.mark.parametrize("change", [{"carrier_changes": 2}, {"master": 9}])
+def test_every_link_below_counts(changed: int, change: dict[str, int]) -> None:
+    bond = Link(2, "bond0", "bond", None, None, up=True)
+    vlan = Link(3, "bond0.7", "vlan", 2, None, up=True)
+    macsec = Link(4, "macsec0", "macsec", 3, None, up=True)
+    stack = replace(NODE, links=(bond, vlan, macsec, replace(TMP0, parent=4)))
+    after = with_link(changed, stack, **change)
+    assert find_announcements(after, MARK).isdisjoint(find_announcements(stack, MARK))
+
+
+def test_the_peer_of_a_veth_does_not_count() -> None:
+    peer = Link(3, "peer", "veth", 2, None, up=True)
+    pair = replace(SHARED, links=(replace(ETH0, parent=3), peer))
+    assert find_announcements(with_link(3, pair, carrier_changes=2), MARK) == find_announcements(pair, MARK)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +110,7 @@ def test_changes_of_the_interface_with_the_address_count_in_mode_address(change:
         with_link(7, mtu=1400),
         with_link(7, mode="private"),
         with_link(2, mac="52:54:00:00:00:99"),
-        with_link(2, interruptions=(2, 0)),
+        with_link(2, changed_at=9),
         replace(NODE, addresses=(*NODE.addresses, Address(7, ip_interface("192.168.100.77/24"), 5))),
     ],
 )

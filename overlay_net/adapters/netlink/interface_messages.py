@@ -58,7 +58,8 @@ def parse_link(body: bytes) -> Link:
         ethernet=hardware == ARPHRD_ETHER,
         arp=not flags & IFF_NOARP,
         group=parse_u32(found, IFLA_GROUP, 0),
-        interruptions=(parse_u32(found, IFLA_CARRIER_CHANGES, 0), _ipv6_changed(found.get(IFLA_AF_SPEC, b""))),
+        carrier_changes=parse_u32(found, IFLA_CARRIER_CHANGES, 0),
+        changed_at=_ipv6_changed(found.get(IFLA_AF_SPEC, b"")),
     )
 
 

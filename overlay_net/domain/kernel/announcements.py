@@ -1,9 +1,10 @@
 """What must be announced to the neighbours: each of our addresses, with everything that decides where they find it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overlay_net.domain.kernel.ownership import find_own_candidates, owns_address_anywhere, owns_link
+from overlay_net.domain.kernel.link_lookup import with_links_below
+from overlay_net.domain.kernel.ownership import find_own_candidates, owns_address_anywhere
 from overlay_net.model.kernel import Address, Link, Observed, OwnershipMark
 from overlay_net.model.net import IpAddress
 
@@ -15,6 +16,9 @@ class Announcement:
     The caches of neighbours depend on the MAC, those of switches also on the port: a link that was re-created, went
     down, lost its carrier or got another master may be behind another one. An address that was set again may have been
     used by another host meanwhile.
+
+    The links below count as well, as a carrier that was lost for less than a second may be missing in the count of the
+    link above: the kernel passes on what the carrier is later, not what it was (net/core/link_watch.c).
     """
 
     link: str
@@ -22,8 +26,11 @@ class Announcement:
     mac: str
     index: int
     masters: tuple[int | None, ...]
-    """Of the link, and of the parent of an overlay link."""
-    interruptions: tuple[int, int]
+    """Of the link and those below, from top to bottom."""
+    carrier_changes: tuple[int, ...]
+    """Of the same links."""
+    changed_at: int
+    """When the link itself last went down or up. Below, other changes count as well, such as router advertisements."""
     set_at: int
 
 
@@ -31,15 +38,7 @@ def find_announcements(observed: Observed, mark: OwnershipMark) -> frozenset[Ann
     """Return what is to be announced now: our addresses that are in use, on Ethernet links that are up."""
     links = {link.index: link for link in observed.links}
     return frozenset(
-        Announcement(
-            link.name,
-            address.interface.ip,
-            link.mac,
-            link.index,
-            tuple(_masters(link, links, mark)),
-            link.interruptions,
-            address.set_at,
-        )
+        _announcement(address, tuple(with_links_below(link, links)))
         for link, address in addresses_in_use(observed, mark)
         if link.up and link.ethernet
     )
@@ -54,8 +53,16 @@ def addresses_in_use(observed: Observed, mark: OwnershipMark) -> Iterator[tuple[
             yield link, address
 
 
-def _masters(link: Link, links: Mapping[int, Link], mark: OwnershipMark) -> Iterator[int | None]:
-    yield link.master
-    parent = links.get(link.parent) if link.parent is not None and owns_link(link, mark) else None
-    if parent is not None:
-        yield parent.master
+def _announcement(address: Address, layers: tuple[Link, ...]) -> Announcement:
+    """``layers``: the link of the address, and those below."""
+    link = layers[0]
+    return Announcement(
+        link.name,
+        address.interface.ip,
+        link.mac,
+        link.index,
+        masters=tuple(each.master for each in layers),
+        carrier_changes=tuple(each.carrier_changes for each in layers),
+        changed_at=link.changed_at,
+        set_at=address.set_at,
+    )

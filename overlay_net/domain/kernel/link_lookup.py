@@ -1,8 +1,9 @@
 """Finds the link of a gateway, and why a link cannot carry traffic."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
+from itertools import islice
 from typing import Final
 
 from overlay_net.model.kernel import Desired, Link, Observed
@@ -22,6 +23,16 @@ MOST_LAYERS: Final = 8
 LINK_LOCAL: Final = ip_network("fe80::/64")
 
 
+def with_links_below(link: Link, links: Mapping[int, Link]) -> Iterator[Link]:
+    """Yield the link and those through which its frames leave, from top to bottom. ``links``: all of them, by index."""
+    below: Link | None = link
+    for _ in range(MOST_LAYERS + 1):
+        if below is None:
+            return
+        yield below
+        below = links.get(below.parent) if below.parent is not None and below.kind in STACKED else None
+
+
 def find_fault(link: Link, links: Mapping[int, Link], *, repaired: bool = False) -> str:
     """Return why a link cannot carry traffic, or an empty string. The lowest link that is the cause is named.
 
@@ -30,14 +41,11 @@ def find_fault(link: Link, links: Mapping[int, Link], *, repaired: bool = False)
     """
     own = "" if repaired and not link.up else _own_fault(link)
     fault = f"{link.name} {own}" if own else ""
-    relation, below = "the parent of", link
-    for _ in range(MOST_LAYERS):
-        parent = links.get(below.parent) if below.parent is not None and below.kind in STACKED else None
-        if parent is None:
-            break
-        if _own_fault(parent):
-            fault = f"{parent.name}, {relation} {link.name}, {_own_fault(parent)}"
-        relation, below = "below", parent
+    relation = "the parent of"
+    for below in islice(with_links_below(link, links), 1, None):
+        if _own_fault(below):
+            fault = f"{below.name}, {relation} {link.name}, {_own_fault(below)}"
+        relation = "below"
     return fault
 
 
