@@ -360,6 +360,12 @@ class Stalling(Writing):
         self.task = asyncio.create_task(self.writer.run())
 
 
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
 async def test_a_full_disk_is_tried_at_the_same_pace_however_often_the_desired_state_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -371,9 +377,7 @@ async def test_a_full_disk_is_tried_at_the_same_pace_however_often_the_desired_s
     clock = asyncio.get_running_loop().time
     calls, began = stalling.disk.calls, clock()
     expected = calls.count("write") + 4
-    async with asyncio.timeout(20):
-        while calls.count("write") < expected:
-            await asyncio.sleep(0.001)
+    await eventually(lambda: calls.count("write") >= expected)
     assert clock() - began > 2.9 * checkpoint_writer.RETRY_AFTER, "there are three pauses between four attempts"
 
 
@@ -393,9 +397,13 @@ async def test_stalled_disk_is_reported_and_the_latest_state_is_written_when_it_
     )
     assert count_threads() <= threads + 1
     disk.answer()
+
+    def has_latest() -> bool:
+        found = disk.checkpoint
+        return found is not None and str(found.overlay.assignment.address) == "192.168.100.21/24"
+
+    await eventually(has_latest)
     await stalling.until(lambda: writer.problem is None and writer.outdated_since is None)
-    assert disk.checkpoint is not None
-    assert str(disk.checkpoint.overlay.assignment.address) == "192.168.100.21/24"
     assert disk.calls.count("write") <= 3, "only the latest of those that waited"
 
 
@@ -405,9 +413,15 @@ async def test_stalled_confirmation_delays_no_later_state() -> None:
     latest = usual()
     await stalling.store(latest, at(0))
     # On a busy machine it may take longer than the writer waits.
-    await stalling.until(lambda: stalling.writer.outdated_since is None)
+    await eventually(lambda: stalling.disk.checkpoint is not None)
     stalling.disk.hang()
-    stalling.writer.confirm(latest, at(CONFIRM_INTERVAL))
+
+    def confirming() -> bool:
+        """A confirmation is ignored until the writer knows that the state is stored."""
+        stalling.writer.confirm(latest, at(CONFIRM_INTERVAL))
+        return "confirm" in stalling.disk.calls
+
+    await eventually(confirming)
     await stalling.until(lambda: stalling.writer.problem is not None)
     stalling.writer.store(overlay_with("192.168.100.9/24"), (), at(70))
     assert stalling.writer.settled
