@@ -5,8 +5,7 @@ tmp0 ─ eth0 ─ port0 ┐            ┌ host1 (a second network card of the t
                                  └ eth0 of network namespaces, one per machine
 """
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,12 +91,3 @@ def make_port(link: str, port: str, mac: str) -> None:
 def make_macvlan(name: str, mac: str) -> None:
     ip("link", "add", name, "link", "eth0", "address", mac, "type", "macvlan", "mode", "bridge")
     ip("link", "set", name, "up")
-
-
-async def until(condition: Callable[[], object], description: str, within: float = 20.0) -> None:
-    try:
-        async with asyncio.timeout(within):
-            while not condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"timed out: {description}") from None

@@ -28,10 +28,10 @@ from tests.dataplane.edge import (
     observed_source,
     require,
 )
-from tests.dataplane.neighbours import until
 from tests.fakes.agent import make_agent
 from tests.fakes.background import background
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["edge", "netns"]
 

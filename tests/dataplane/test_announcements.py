@@ -23,10 +23,11 @@ from overlay_net.runtime.worker import run_workers
 from overlay_net.runtime.workqueue import WorkQueue
 from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import make_config, node_overlay_ip
-from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, make_port, until
+from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, make_port
 from tests.fakes.agent import make_agent
 from tests.fakes.background import background
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -15,17 +15,9 @@ from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.own_frames import find_own_frames
 from overlay_net.model.errors import KernelError
 from tests.dataplane.conftest import LINKS, MARK
-from tests.dataplane.neighbours import (
-    HOST_MAC,
-    OVERLAY_MAC,
-    OWN_MACS,
-    SIBLING_MAC,
-    Lan,
-    lan,
-    make_macvlan,
-    until,
-)
+from tests.dataplane.neighbours import HOST_MAC, OVERLAY_MAC, OWN_MACS, SIBLING_MAC, Lan, lan, make_macvlan
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -9,9 +9,10 @@ from ipaddress import IPv4Address
 import pytest
 
 from overlay_net.adapters.neighbours import ArpLink, is_running
-from tests.dataplane.neighbours import HOST_MAC, Lan, lan, make_port, until
+from tests.dataplane.neighbours import HOST_MAC, Lan, lan, make_port
 from tests.fakes.arp_frames import ADDRESS, FRAMES, LINK_MAC, OTHER_MAC, REPLY, Frame, arp
 from tests.fakes.netns import ip, try_ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -1,7 +1,7 @@
 """Each problem ends as soon as the kernel has what it waits for, long before the next resync."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -24,6 +24,7 @@ from tests.dataplane.edge import OVERLAY, ROUTE, Edge, edge, make_config, netns,
 from tests.fakes.agent import make_agent
 from tests.fakes.background import background
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["edge", "netns"]
 
@@ -74,12 +75,6 @@ async def running(config: LinkConfig, overlay: JsonObject) -> AsyncIterator[Runn
 
         async with background(monitor.run(), run_workers("agent", queue, reconcile, workers=1)):
             yield found
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 def reasons(report: Report) -> set[str]:

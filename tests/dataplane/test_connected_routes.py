@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import NODE_IP, OVERLAY, ROUTE, Edge, edge, make_config, netns, node_overlay_ip, require
 from tests.dataplane.test_agent import running
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["edge", "netns"]
 
@@ -31,12 +31,6 @@ def routes_over(link: str) -> set[str]:
     lines += ip("-6", "route", "show", "table", "all", "dev", link).splitlines()
     derived = tuple(f"{start} " for each in (OVERLAY, V6) for start in (each.network, f"local {each.ip}"))
     return {" ".join(line.split()) for line in lines if line.startswith(derived) or "proto 117" in line}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def shows(reports: list[Report], kind: str, reason: str) -> bool:

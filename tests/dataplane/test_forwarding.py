@@ -14,8 +14,8 @@ from overlay_net.domain.kernel.desired import desired_link, desired_state
 from overlay_net.domain.kernel.plan import plan_kernel
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.edge import ON_PREMISE, OVERLAY, USUAL, Edge, edge, make_config, netns, require
-from tests.dataplane.neighbours import until
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["edge", "netns"]
 

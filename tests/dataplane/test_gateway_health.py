@@ -20,8 +20,9 @@ from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.gateway_health import Target
 from overlay_net.model.desired_route import CheckKind, HealthCheck
 from overlay_net.model.errors import KernelError
-from tests.dataplane.neighbours import OWN_MACS, Lan, lan, until
+from tests.dataplane.neighbours import OWN_MACS, Lan, lan
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -28,9 +28,10 @@ from overlay_net.model.overlay import NodeOverlay
 from overlay_net.model.policy_rule import SourceTable
 from overlay_net.runtime.store import Store
 from tests.dataplane.conftest import MARK
-from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan, until
+from tests.dataplane.neighbours import MACHINE_MAC, OVERLAY_MAC, Lan, lan
 from tests.fakes.agent import make_agent
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -14,9 +14,10 @@ from overlay_net.adapters.netlink import Kernel
 from overlay_net.agent.neighbours import Neighbours
 from overlay_net.domain.kernel.own_frames import find_own_frames
 from tests.dataplane.conftest import LINKS, MARK
-from tests.dataplane.neighbours import HOST_MAC, MACHINE_MAC, OVERLAY_MAC, Lan, lan, make_port, until
+from tests.dataplane.neighbours import HOST_MAC, MACHINE_MAC, OVERLAY_MAC, Lan, lan, make_port
 from tests.fakes.arp_frames import BROADCAST, NONE, REPLY, arp
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

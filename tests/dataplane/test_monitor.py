@@ -18,8 +18,8 @@ from overlay_net.model.policy_rule import SourceRouting, SourceTable
 from overlay_net.model.route_key import encode_route_key
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import converge, desired, route
-from tests.dataplane.neighbours import until
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 
 async def woken_by(wakes: list[float], *changes: str) -> int:

@@ -11,8 +11,9 @@ from overlay_net.model.policy_rule import PrivateTable, SourceTable
 from tests.dataplane.conftest import MARK
 from tests.dataplane.edge import NODE_IP, OVERLAY, ROUTE, Edge, edge, make_config, netns, node_overlay_ip, require
 from tests.dataplane.test_agent import running
-from tests.dataplane.test_connected_routes import shows, until
+from tests.dataplane.test_connected_routes import shows
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["edge", "netns"]
 

@@ -15,8 +15,8 @@ from pyroute2.netlink.rtnl.iprsocket import IPRSocket
 from overlay_net.adapters.netlink import notifications
 from overlay_net.adapters.netlink.notification_filter import EVERYTHING, Program
 from overlay_net.adapters.netlink.notifications import Connect, Group, Notifications, open_notification_socket
-from tests.dataplane.neighbours import until
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 CONNECT: Connect = partial(open_notification_socket, [Group.IPV4_ROUTES], 2**20)
 

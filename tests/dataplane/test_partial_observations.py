@@ -20,10 +20,10 @@ from overlay_net.model.kernel_changes import KernelChanges
 from overlay_net.model.overlay import NodeOverlay
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import OVERLAY, converge, desired, route
-from tests.dataplane.neighbours import until
 from tests.dataplane.routes import index
 from tests.fakes.background import background
 from tests.fakes.netns import ip, try_ip
+from tests.fakes.until import until
 
 STATE = desired(route("192.168.0.0/24"), route("172.16.0.0/16"))
 NODE = NodeOverlay.parse(

@@ -19,8 +19,9 @@ from overlay_net.model.kernel import Desired
 from overlay_net.model.policy_rule import PrivateTable
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import LINK, converge, desired, route
-from tests.dataplane.neighbours import Lan, lan, until
+from tests.dataplane.neighbours import Lan, lan
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -8,9 +8,10 @@ import pytest
 from lab.net.namespaces import Namespace
 from overlay_net.agent.route_probes import probe_target
 from overlay_net.model.route_probe import Probe
-from tests.dataplane.neighbours import Lan, lan, until
+from tests.dataplane.neighbours import Lan, lan
 from tests.dataplane.test_gateway_health import PORT, serving
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 __all__ = ["lan"]
 

@@ -18,8 +18,8 @@ from overlay_net.model.policy_rule import SourceRouting, SourceTable
 from overlay_net.model.route_lookup import RouteLookup
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import converge, desired, route
-from tests.dataplane.neighbours import until
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 GATEWAY, OTHER = "10.176.162.129", "192.168.100.254"
 V6 = "fd00:100::4/64"

@@ -14,8 +14,8 @@ from overlay_net.domain.kernel.plan import plan_kernel
 from overlay_net.model.kernel_actions import SetSysctl
 from tests.dataplane.conftest import LINKS, MARK
 from tests.dataplane.desired import converge, desired
-from tests.dataplane.neighbours import until
 from tests.fakes.netns import ip
+from tests.fakes.until import until
 
 
 def file(key: str, link: str) -> Path:

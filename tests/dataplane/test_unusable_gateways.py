@@ -1,6 +1,5 @@
 """Gateways whose link fails, or that are the node itself, in a real kernel: the agent moves routes, and reports it."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from tests.dataplane.edge import make_config, node_overlay_ip, require
 from tests.fakes.agent import make_agent
 from tests.fakes.background import background
 from tests.fakes.netns import ip, netns, try_ip
+from tests.fakes.until import until
 
 __all__ = ["netns"]
 
@@ -78,15 +78,6 @@ def hops(version: int = 4) -> set[str]:
     """The gateways that the kernel has for the subnet."""
     found = json.loads(ip(f"-{version}", "-j", "route", "show", SUBNETS[version]) or "[]")
     return {hop["gateway"] for each in found for hop in each.get("nexthops", [each]) if "gateway" in hop}
-
-
-async def until(condition: Callable[[], bool], description: str) -> None:
-    try:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"timed out: {description}") from None
 
 
 def conditions(reports: list[Report]) -> dict[str, Condition]:

@@ -20,6 +20,7 @@ from overlay_net.runtime.backoff import Backoff
 from overlay_net.runtime.reflector import Reflector
 from overlay_net.runtime.store import Store
 from tests.fakes.misbehaving_api import Answer, MisbehavingApi, event, lines, serving, status
+from tests.fakes.until import until
 
 QUICK = Backoff(base=0.01, cap=0.05)
 
@@ -43,13 +44,6 @@ async def following(
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, what
-        await asyncio.sleep(0.005)
 
 
 async def converged(api: MisbehavingApi, store: Store[JsonObject]) -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from overlay_net.runtime.watchdog import watch_event_loop
+from tests.fakes.until import until
 
 STUCK = """
 import asyncio, time
@@ -32,14 +33,12 @@ def test_a_stuck_event_loop_ends_the_process_and_the_stack_is_printed() -> None:
 
 
 async def test_an_idle_event_loop_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recorded, because on a machine that stands still for a moment the real end would be that of the tests."""
+    """Recorded, because on a machine that is paused for a moment the real end would be that of the tests."""
     ends: list[str] = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: ends.append("postponed"))
     monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: ends.append("cancelled"))
     task = asyncio.ensure_future(watch_event_loop(0.06))
-    async with asyncio.timeout(20):
-        while len(ends) < 8:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(ends) >= 8)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert ends[-1] == "cancelled"

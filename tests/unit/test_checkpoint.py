@@ -44,6 +44,7 @@ from overlay_net.model.route import RouteKind
 from overlay_net.model.route_probe import RouteProbe
 from overlay_net.model.route_spec import encode_route
 from tests.fakes.checkpoint_files import READ_ONLY, MemoryFiles
+from tests.fakes.until import until
 from tests.unit.factories import overlay
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -360,12 +361,6 @@ class Stalling(Writing):
         self.task = asyncio.create_task(self.writer.run())
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.001)
-
-
 async def test_a_full_disk_is_tried_at_the_same_pace_however_often_the_desired_state_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -377,7 +372,7 @@ async def test_a_full_disk_is_tried_at_the_same_pace_however_often_the_desired_s
     clock = asyncio.get_running_loop().time
     calls, began = stalling.disk.calls, clock()
     expected = calls.count("write") + 4
-    await eventually(lambda: calls.count("write") >= expected)
+    await until(lambda: calls.count("write") >= expected)
     assert clock() - began > 2.9 * checkpoint_writer.RETRY_AFTER, "there are three pauses between four attempts"
 
 
@@ -402,7 +397,7 @@ async def test_stalled_disk_is_reported_and_the_latest_state_is_written_when_it_
         found = disk.checkpoint
         return found is not None and str(found.overlay.assignment.address) == "192.168.100.21/24"
 
-    await eventually(has_latest)
+    await until(has_latest)
     await stalling.until(lambda: writer.problem is None and writer.outdated_since is None)
     assert disk.calls.count("write") <= 3, "only the latest of those that waited"
 
@@ -413,7 +408,7 @@ async def test_stalled_confirmation_delays_no_later_state() -> None:
     latest = usual()
     await stalling.store(latest, at(0))
     # On a busy machine it may take longer than the writer waits.
-    await eventually(lambda: stalling.disk.checkpoint is not None)
+    await until(lambda: stalling.disk.checkpoint is not None)
     stalling.disk.hang()
 
     def confirming() -> bool:
@@ -421,7 +416,7 @@ async def test_stalled_confirmation_delays_no_later_state() -> None:
         stalling.writer.confirm(latest, at(CONFIRM_INTERVAL))
         return "confirm" in stalling.disk.calls
 
-    await eventually(confirming)
+    await until(confirming)
     await stalling.until(lambda: stalling.writer.problem is not None)
     stalling.writer.store(overlay_with("192.168.100.9/24"), (), at(70))
     assert stalling.writer.settled
